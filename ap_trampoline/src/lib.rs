@@ -1,0 +1,2 @@
+//! The AP trampoline.
+#![cfg_attr(not(test), no_std)]

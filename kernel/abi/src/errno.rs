@@ -1,0 +1,47 @@
+//! Error numbers, Linux's values. A system call returns them negated in rax.
+
+/// A system call's error: what [`Errno::to_rax`] puts into rax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Errno {
+    /// A pointer could not be read or written (EFAULT, 14).
+    Fault = 14,
+    /// An argument makes no sense (EINVAL, 22).
+    Invalid = 22,
+    /// There is no such system call (ENOSYS, 38).
+    NoSys = 38,
+}
+
+impl Errno {
+    /// The value that ring 3 finds in rax: the error number, negated, as two's complement.
+    #[must_use]
+    pub const fn to_rax(self) -> u64 {
+        (self as i64).wrapping_neg().cast_unsigned()
+    }
+
+    /// The error that a value in rax stands for; `None` if it is a success or a number not in this list.
+    #[must_use]
+    pub const fn from_rax(rax: u64) -> Option<Errno> {
+        match rax.cast_signed() {
+            -14 => Some(Errno::Fault),
+            -22 => Some(Errno::Invalid),
+            -38 => Some(Errno::NoSys),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linux_values_negated() {
+        for (errno, rax) in [(Errno::Fault, -14i64), (Errno::Invalid, -22), (Errno::NoSys, -38)] {
+            assert_eq!(errno.to_rax(), rax as u64);
+            assert_eq!(Errno::from_rax(errno.to_rax()), Some(errno));
+        }
+        assert_eq!(Errno::from_rax(0), None);
+        assert_eq!(Errno::from_rax(14), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! The completion records: console lines by which the kernel tells the host tool, in band, what happened.
+//!
+//! A record is one line that starts with [`MARK`] in its first column. Whatever ring 3 writes appears behind
+//! a `[cpuN] ` prefix, so no program can forge one. The fields are `key=value`, separated by one blank; a
+//! value with blanks is in double quotes. Neither quotes nor control characters occur inside a value: see
+//! [`Clean`].
+//!
+//! A complete run prints one [`BootRecord`], one [`CpuRecord`] per CPU that the firmware lists (a CPU that
+//! did not come has one too), and last one [`VerdictRecord`]. A panic prints a [`MARK`]`panic` line and
+//! [`MARK`]`frame` lines with return addresses, innermost first, and then the verdict.
+
+use core::fmt;
+
+use crate::verdict::Verdict;
+
+/// The first characters of every record.
+pub const MARK: &str = "@ringside ";
+
+/// Prints text with what a record's value may not contain (quotes, backslashes, control characters,
+/// non-ASCII) replaced by `?`, at most `MAX` characters of it.
+pub struct Clean<'a>(pub &'a str);
+
+impl Clean<'_> {
+    /// The most characters that a value has.
+    pub const MAX: usize = 200;
+}
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for c in self.0.chars().take(Self::MAX) {
+            let allowed = (c == ' ' || c.is_ascii_graphic()) && c != '"' && c != '\\';
+            f.write_char(if allowed { c } else { '?' })?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of a CPU's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It called `SYS_EXIT`; the code says with what.
+    Exited,
+    /// It faulted, or could not be loaded; the reason says why.
+    Killed,
+    /// The CPU is in the firmware's list but did not come online.
+    Missing,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 3] = [Outcome::Exited, Outcome::Killed, Outcome::Missing];
+
+    /// The word for it in records and in the host tool's JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Exited => "exited",
+            Outcome::Killed => "killed",
+            Outcome::Missing => "missing",
+        }
+    }
+}
+
+/// What the kernel found and set up at boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootRecord {
+    /// CPUs that the MADT lists as enabled, the BSP included.
+    pub cpus_found: u32,
+    /// CPUs that came online.
+    pub cpus_online: u32,
+    /// Are the local APICs in x2APIC mode?
+    pub x2apic: bool,
+    /// The timer tick asked for, in hertz.
+    pub tick_hz: u32,
+    /// Frequency of the time-stamp counter, measured, in hertz.
+    pub tsc_hz: u64,
+    /// Frequency at which the local APIC timer counts (after its divider), measured, in hertz.
+    pub apic_timer_hz: u64,
+    /// Usable memory, in KiB.
+    pub memory_kib: u64,
+    /// Memory that one more CPU costs, its program's address space included, in KiB.
+    pub per_cpu_kib: u64,
+}
+
+/// What one CPU did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuRecord<'a> {
+    /// Dense index; 0 is the BSP.
+    pub cpu: u32,
+    /// The hardware's name for it.
+    pub apic_id: u32,
+    /// The program it ran.
+    pub program: &'a str,
+    /// What became of the program.
+    pub outcome: Outcome,
+    /// The code given to `SYS_EXIT`; 0 unless `Exited`.
+    pub code: i32,
+    /// System calls that entered the kernel.
+    pub syscalls: u64,
+    /// Timer ticks since the CPU came online.
+    pub ticks: u64,
+    /// Tick rate against the second clock, in thousandths of a hertz; 0 if there were too few ticks to tell.
+    pub tick_millihertz: u64,
+    /// Why it was killed or is missing; empty if it exited.
+    pub reason: &'a str,
+}
+
+/// The last line: the whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// The outcome.
+    pub verdict: Verdict,
+    /// How many [`CpuRecord`]s came before.
+    pub records: u32,
+    /// Things that went wrong without making the run fail, such as a CPU that did not come.
+    pub warnings: u32,
+}
+
+impl fmt::Display for BootRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{MARK}boot cpus_found={} cpus_online={} x2apic={} tick_hz={} tsc_hz={} apic_timer_hz={} \
+             memory_kib={} per_cpu_kib={}",
+            self.cpus_found,
+            self.cpus_online,
+            u32::from(self.x2apic),
+            self.tick_hz,
+            self.tsc_hz,
+            self.apic_timer_hz,
+            self.memory_kib,
+            self.per_cpu_kib
+        )
+    }
+}
+
+impl fmt::Display for CpuRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{MARK}cpu cpu={} apic_id={} program=\"{}\" outcome={} code={} syscalls={} ticks={} \
+             tick_millihertz={} reason=\"{}\"",
+            self.cpu,
+            self.apic_id,
+            Clean(self.program),
+            self.outcome.name(),
+            self.code,
+            self.syscalls,
+            self.ticks,
+            self.tick_millihertz,
+            Clean(self.reason)
+        )
+    }
+}
+
+impl fmt::Display for VerdictRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{MARK}verdict outcome={} records={} warnings={}",
+            self.verdict.name(),
+            self.records,
+            self.warnings
+        )
+    }
+}
+
+/// A record, read back from a console line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// See [`BootRecord`].
+    Boot(BootRecord),
+    /// See [`CpuRecord`].
+    Cpu(CpuRecord<'a>),
+    /// The CPU that panicked, and the message.
+    Panic {
+        /// Dense index of the CPU; `None` before it had one.
+        cpu: Option<u32>,
+        /// The panic message, cut to [`Clean::MAX`] characters.
+        message: &'a str,
+    },
+    /// One return address of a panic's backtrace.
+    Frame {
+        /// The address in the kernel's image.
+        ip: u64,
+    },
+    /// See [`VerdictRecord`].
+    Verdict(VerdictRecord),
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Record::Boot(record) => record.fmt(f),
+            Record::Cpu(record) => record.fmt(f),
+            Record::Panic { cpu: Some(cpu), message } => {
+                write!(f, "{MARK}panic cpu={cpu} message=\"{}\"", Clean(message))
+            }
+            Record::Panic { cpu: None, message } => {
+                write!(f, "{MARK}panic cpu=unknown message=\"{}\"", Clean(message))
+            }
+            Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
+            Record::Verdict(record) => record.fmt(f),
+        }
+    }
+}
+
+/// The line is a record by its mark, but not one that this version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a completion record is cut off, garbled, or of another version")
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// Reads a console line, without its line end. `None`: not a record.
+///
+/// # Errors
+/// [`Malformed`] if the line starts like a record and cannot be read in full.
+pub fn parse(line: &str) -> Option<Result<Record<'_>, Malformed>> {
+    let body = line.strip_prefix(MARK)?;
+    let (kind, fields) = body.split_once(' ').unwrap_or((body, ""));
+    Some(parse_kind(kind, Fields(fields)).ok_or(Malformed))
+}
+
+fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
+    let record = match kind {
+        "boot" => Record::Boot(BootRecord {
+            cpus_found: fields.number("cpus_found")?,
+            cpus_online: fields.number("cpus_online")?,
+            x2apic: fields.number::<u32>("x2apic")? != 0,
+            tick_hz: fields.number("tick_hz")?,
+            tsc_hz: fields.number("tsc_hz")?,
+            apic_timer_hz: fields.number("apic_timer_hz")?,
+            memory_kib: fields.number("memory_kib")?,
+            per_cpu_kib: fields.number("per_cpu_kib")?,
+        }),
+        "cpu" => Record::Cpu(CpuRecord {
+            cpu: fields.number("cpu")?,
+            apic_id: fields.number("apic_id")?,
+            program: fields.text("program")?,
+            outcome: {
+                let name = fields.text("outcome")?;
+                Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)?
+            },
+            code: fields.number("code")?,
+            syscalls: fields.number("syscalls")?,
+            ticks: fields.number("ticks")?,
+            tick_millihertz: fields.number("tick_millihertz")?,
+            reason: fields.text("reason")?,
+        }),
+        "panic" => Record::Panic {
+            cpu: match fields.text("cpu")? {
+                "unknown" => None,
+                number => Some(number.parse().ok()?),
+            },
+            message: fields.text("message")?,
+        },
+        "frame" => {
+            Record::Frame { ip: u64::from_str_radix(fields.text("ip")?.strip_prefix("0x")?, 16).ok()? }
+        }
+        "verdict" => Record::Verdict(VerdictRecord {
+            verdict: Verdict::from_name(fields.text("outcome")?)?,
+            records: fields.number("records")?,
+            warnings: fields.number("warnings")?,
+        }),
+        _ => return None,
+    };
+    // What is left over means that the line is not what it seems to be.
+    fields.0.is_empty().then_some(record)
+}
+
+/// The rest of a record's fields, read from the front in their fixed order.
+struct Fields<'a>(&'a str);
+
+impl<'a> Fields<'a> {
+    fn text(&mut self, key: &str) -> Option<&'a str> {
+        let value = self.0.strip_prefix(key)?.strip_prefix('=')?;
+        let (value, rest) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => value.split_at(value.find(' ').unwrap_or(value.len())),
+        };
+        self.0 = match rest.strip_prefix(' ') {
+            Some(rest) => rest,
+            None if rest.is_empty() => rest,
+            None => return None,
+        };
+        Some(value)
+    }
+
+    fn number<T: core::str::FromStr>(&mut self, key: &str) -> Option<T> {
+        self.text(key)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString};
+
+    use super::*;
+
+    const CPU: CpuRecord<'static> = CpuRecord {
+        cpu: 3,
+        apic_id: 260,
+        program: "my program",
+        outcome: Outcome::Killed,
+        code: -1,
+        syscalls: 12,
+        ticks: 34,
+        tick_millihertz: 100_003,
+        reason: "page fault (#PF), error code 0x4",
+    };
+
+    fn records() -> [Record<'static>; 6] {
+        [
+            Record::Boot(BootRecord {
+                cpus_found: 4,
+                cpus_online: 3,
+                x2apic: true,
+                tick_hz: 100,
+                tsc_hz: 2_450_000_000,
+                apic_timer_hz: 1_000_000_000,
+                memory_kib: 130_000,
+                per_cpu_kib: 160,
+            }),
+            Record::Cpu(CPU),
+            Record::Panic { cpu: Some(2), message: "told to" },
+            Record::Panic { cpu: None, message: "" },
+            Record::Frame { ip: 0xffff_ffff_8000_1234 },
+            Record::Verdict(VerdictRecord { verdict: Verdict::ProgramFailed, records: 4, warnings: 1 }),
+        ]
+    }
+
+    #[test]
+    fn every_record_reads_back_as_written() {
+        for record in records() {
+            assert_eq!(parse(&record.to_string()), Some(Ok(record)));
+        }
+    }
+
+    #[test]
+    fn a_line_cut_off_anywhere_is_malformed_or_shorter_than_its_mark() {
+        let whole = Record::Cpu(CPU).to_string();
+        for end in MARK.len()..whole.len() {
+            assert_eq!(parse(&whole[..end]), Some(Err(Malformed)), "cut at {end}");
+        }
+        assert_eq!(parse("[cpu0] @ringside verdict outcome=pass records=0 warnings=0"), None);
+    }
+
+    #[test]
+    fn values_cannot_break_out_of_their_quotes() {
+        let record = CpuRecord { reason: "a\" b=\"c\n\\", program: "é", ..CPU };
+        let line = record.to_string();
+        let Some(Ok(Record::Cpu(read))) = parse(&line) else { panic!("{line}") };
+        assert_eq!((read.reason, read.program), ("a? b=?c??", "?"));
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long: String = core::iter::repeat_n('x', 1000).collect();
+        let line = Record::Panic { cpu: None, message: &long }.to_string();
+        assert!(
+            matches!(parse(&line), Some(Ok(Record::Panic { message, .. })) if message.len() == Clean::MAX)
+        );
+    }
+}

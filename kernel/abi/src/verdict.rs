@@ -1,0 +1,69 @@
+//! How a run ends: the byte written to QEMU's `isa-debug-exit` device.
+
+/// The device's I/O port, as the host tool passes it to QEMU (`-device isa-debug-exit,iobase=0xf4,iosize=0x04`).
+pub const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// A whole run's outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Verdict {
+    /// Every CPU that is online ran its program, and each exited with code 0.
+    Pass = 0x10,
+    /// A program exited with another code, was killed, or could not be loaded.
+    ProgramFailed = 0x11,
+    /// The kernel panicked or found an invariant broken.
+    Panic = 0x12,
+    /// The command line has an unknown key or a bad value.
+    BadCommandLine = 0x13,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Verdict; 4] =
+        [Verdict::Pass, Verdict::ProgramFailed, Verdict::Panic, Verdict::BadCommandLine];
+
+    /// The exit status of QEMU's process: `isa-debug-exit` makes it `(value << 1) | 1`, so that a pass is 33.
+    #[must_use]
+    pub const fn qemu_status(self) -> i32 {
+        ((self as i32) << 1) | 1
+    }
+
+    /// The verdict that QEMU's exit status stands for. 0 and 1, a guest's reset and QEMU's own errors, are none.
+    #[must_use]
+    pub fn from_qemu_status(status: i32) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|verdict| verdict.qemu_status() == status)
+    }
+
+    /// The word for it in records: `pass`, `failed`, `panic`, `bad-command-line`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::ProgramFailed => "failed",
+            Verdict::Panic => "panic",
+            Verdict::BadCommandLine => "bad-command-line",
+        }
+    }
+
+    /// The verdict with this [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|verdict| verdict.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_33_and_no_verdict_is_0_or_1() {
+        assert_eq!(Verdict::Pass.qemu_status(), 33);
+        assert_eq!(Verdict::from_qemu_status(0), None);
+        assert_eq!(Verdict::from_qemu_status(1), None);
+        for verdict in Verdict::ALL {
+            assert_eq!(Verdict::from_qemu_status(verdict.qemu_status()), Some(verdict));
+            assert_eq!(Verdict::from_name(verdict.name()), Some(verdict));
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The kernel library.
+#![cfg_attr(not(test), no_std)]

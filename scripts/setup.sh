@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
+# Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
+# With --dev it also asks for rustfmt, clippy and binutils, which only the tests need.
+#
+# Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
+# When nothing is missing it only looks, and is done in a fraction of a second.
+
+ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
+
+ringside_say() { printf 'setup: %s\n' "$*" >&2; }
+
+# rust_ok PROGRAM: does it run, and is it new enough?
+ringside_rust_ok() {
+  local version
+  version=$("$1" --version 2>/dev/null) || return 1
+  version=${version#* 1.}
+  version=${version%%.*}
+  [ "$version" -ge "$ringside_min_rust" ] 2>/dev/null
+}
+
+# The cargo for host builds: the user's own before Debian's.
+ringside_find_cargo() {
+  local candidate
+  for candidate in cargo /usr/bin/cargo; do
+    if ringside_rust_ok "$candidate"; then
+      RINGSIDE_CARGO=$candidate
+      return 0
+    fi
+  done
+  return 1
+}
+
+# Two ways to a bare-metal `core`: rustup's targets, or Debian's toolchain with the library's source.
+ringside_has_rustup_targets() {
+  local sysroot
+  sysroot=$(rustc --print sysroot 2>/dev/null) || return 1
+  ringside_rust_ok rustc && [ -d "$sysroot/lib/rustlib/x86_64-unknown-none/lib" ] &&
+    [ -d "$sysroot/lib/rustlib/x86_64-unknown-uefi/lib" ]
+}
+ringside_has_debian_rust() {
+  ringside_rust_ok /usr/bin/rustc && ringside_rust_ok /usr/bin/cargo &&
+    [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/core" ]
+}
+ringside_has_bare_toolchain() { ringside_has_rustup_targets || ringside_has_debian_rust; }
+
+ringside_has_qemu() { command -v "${RINGSIDE_QEMU:-qemu-system-x86_64}" >/dev/null 2>&1; }
+
+# Debian's packages for what is missing, one a line.
+ringside_missing_packages() {
+  ringside_has_bare_toolchain || printf '%s\n' rustc-web cargo-web rust-web-src lld
+  ringside_find_cargo || printf '%s\n' rustc-web cargo-web
+  # rustup's targets link with the rust-lld that comes with them; Debian's rustc has none.
+  ringside_has_rustup_targets || command -v ld.lld >/dev/null 2>&1 || printf '%s\n' lld
+  command -v cc >/dev/null 2>&1 || printf '%s\n' gcc libc6-dev
+  ringside_has_qemu || printf '%s\n' qemu-system-x86
+  if [ "$ringside_dev" = yes ]; then
+    command -v objdump >/dev/null 2>&1 || printf '%s\n' binutils
+    if ringside_find_cargo; then
+      "$RINGSIDE_CARGO" fmt --version >/dev/null 2>&1 || printf '%s\n' rustfmt-web
+      "$RINGSIDE_CARGO" clippy --version >/dev/null 2>&1 || printf '%s\n' rust-web-clippy
+    else
+      printf '%s\n' rustfmt-web rust-web-clippy
+    fi
+  fi
+  return 0
+}
+
+# QEMU 10 is in the backports suite of the mirror that the machine already uses. Without it 7.2 will do.
+ringside_enable_backports() {
+  local codename=$1 source list=/etc/apt/sources.list.d/ringside-backports.sources
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  apt-cache policy 2>/dev/null | grep -q "n=$codename-backports" && return 0
+  source=$(apt-get indextargets --format '$(SITE) $(CODENAME) $(COMPONENT) $(CREATED_BY)' 2>/dev/null |
+    awk -v c="$codename" '$2 == c && $3 == "main" && $4 == "Packages" { print $1; exit }')
+  [ -n "$source" ] || return 0
+  {
+    printf 'Types: deb\nURIs: %s\nSuites: %s-backports\nComponents: main\n' "$source" "$codename"
+    [ ! -e "$keyring" ] || printf 'Signed-By: %s\n' "$keyring"
+  } >"$list"
+  apt-get update -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 \
+    >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: taking the stock QEMU"; rm -f "$list"; }
+}
+
+ringside_install() {
+  local packages=("$@") package codename
+  # shellcheck disable=SC1091 # a file of the system's
+  codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+  ringside_say "installing: ${packages[*]}"
+  ringside_say "reading package lists ..."
+  apt-get update -qq || ringside_say "apt-get update failed; trying with the lists at hand"
+  case " ${packages[*]} " in
+    *" qemu-system-x86 "*) [ "$codename" = bookworm ] && ringside_enable_backports "$codename" ;;
+  esac
+  export DEBIAN_FRONTEND=noninteractive
+  for package in "${packages[@]}"; do
+    ringside_say "  $package ..."
+    case $package in
+      qemu-system-x86) # from backports if they are there
+        apt-get install -y -qq --no-install-recommends -t "$codename-backports" "$package" >/dev/null 2>&1 ||
+          apt-get install -y -qq --no-install-recommends "$package" >/dev/null || return 1 ;;
+      *) apt-get install -y -qq --no-install-recommends "$package" >/dev/null || return 1 ;;
+    esac
+  done
+}
+
+ringside_setup() {
+  local missing
+  ringside_dev=no
+  [ "${1:-}" = --dev ] && ringside_dev=yes
+  mapfile -t missing < <(ringside_missing_packages | awk '!seen[$0]++')
+  if [ ${#missing[@]} -gt 0 ] && ! ringside_has_bare_toolchain && command -v rustup >/dev/null 2>&1; then
+    ringside_say "trying: rustup target add x86_64-unknown-none x86_64-unknown-uefi"
+    if timeout 300 rustup target add x86_64-unknown-none x86_64-unknown-uefi >/dev/null 2>&1; then
+      mapfile -t missing < <(ringside_missing_packages | awk '!seen[$0]++')
+    else
+      ringside_say "rustup could not get them; Debian's toolchain will do"
+    fi
+  fi
+  if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+      ringside_say "missing (Debian's names): ${missing[*]}"
+      ringside_say "on this system: install QEMU for x86-64, gcc and rustup, then run"
+      ringside_say "    rustup target add x86_64-unknown-none x86_64-unknown-uefi"
+      return 5
+    elif [ "$(id -u)" -ne 0 ]; then
+      ringside_say "missing: ${missing[*]}. Run:"
+      ringside_say "    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
+      ringside_say "or run this script as root: it then takes QEMU 10 from backports where it can."
+      return 5
+    fi
+    ringside_install "${missing[@]}" || { ringside_say "installation failed; see apt-get's message above"; return 5; }
+  fi
+  ringside_find_cargo || { ringside_say "no cargo of version 1.$ringside_min_rust or newer"; return 5; }
+  mapfile -t missing < <(ringside_missing_packages)
+  [ ${#missing[@]} -eq 0 ] || { ringside_say "still missing: ${missing[*]}"; return 5; }
+  export RINGSIDE_CARGO
+}
+
+# Builds the host tool if it is out of date and becomes it. The user's folder stays the current one.
+ringside_xtask() {
+  local root quiet=()
+  root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+  # The first build takes a while and shows it; later ones have nothing to say.
+  [ ! -x "$root/target/debug/xtask" ] || quiet=(--quiet)
+  "$RINGSIDE_CARGO" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
+    --package xtask || exit 5
+  exec "$root/target/debug/xtask" "$@"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  set -euo pipefail
+  ringside_setup "$@"
+  ringside_say "ready: $("$RINGSIDE_CARGO" --version), $(${RINGSIDE_QEMU:-qemu-system-x86_64} --version | head -n 1)"
+fi

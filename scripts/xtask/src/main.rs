@@ -1,0 +1,4 @@
+//! The host tool.
+#![forbid(unsafe_code)]
+
+fn main() {}
