@@ -282,6 +282,7 @@ impl<'a> Fields<'a> {
         let value = self.0.strip_prefix(key)?.strip_prefix('=')?;
         let (value, rest) = match value.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
+            None if value.is_empty() => return None,
             None => value.split_at(value.find(' ').unwrap_or(value.len())),
         };
         self.0 = match rest.strip_prefix(' ') {
