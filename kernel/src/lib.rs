@@ -1,2 +1,5 @@
 //! The kernel library.
 #![cfg_attr(not(test), no_std)]
+
+pub mod cpu;
+pub mod layout;

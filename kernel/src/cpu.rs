@@ -1,0 +1,39 @@
+//! The two names of a CPU. They never convert silently: which one belongs where is the first thing to go
+//! wrong on a machine whose APIC ids are sparse.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// A CPU's dense index: 0 is the BSP, the others follow in the order of the MADT. An index into tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct CpuId(pub u32);
+
+impl CpuId {
+    /// The bootstrap processor.
+    pub const BSP: CpuId = CpuId(0);
+
+    /// The index as a `usize`, for slices.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for CpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU {}", self.0)
+    }
+}
+
+/// The hardware's name for a CPU: its local APIC id, 8 bits wide in xAPIC mode and 32 in x2APIC mode. The
+/// destination of an IPI; sparse, so never an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct ApicId(pub u32);
+
+impl fmt::Display for ApicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "APIC id {}", self.0)
+    }
+}

@@ -1,0 +1,259 @@
+//! The kernel's half of every address space, as constants and pure functions.
+//!
+//! ```text
+//! 0xffff_8000_0000_0000  PHYSMAP_BASE   all physical memory, writable, never executable
+//! 0xffff_d000_0000_0000  PER_CPU_BASE   one area of PER_CPU_STRIDE bytes a CPU
+//! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
+//! ```
+//!
+//! A CPU's area. Each stack ends a slot of its own, and the rest of the slot, which is *below* the stack,
+//! is its guard and never mapped. So what lies directly above a stack is the next slot's guard.
+//!
+//! ```text
+//! 0x00000  guard, 32 KiB    0x08000  syscall stack, 32 KiB
+//! 0x10000  guard, 24 KiB    0x16000  NMI stack,      8 KiB
+//! 0x18000  guard, 24 KiB    0x1e000  #DB stack,      8 KiB
+//! 0x20000  guard, 24 KiB    0x26000  #MC stack,      8 KiB
+//! 0x28000  guard, 24 KiB    0x2e000  #DF stack,      8 KiB
+//! 0x30000  unmapped, 32 KiB
+//! 0x38000  data block, up to 16 KiB
+//! 0x3c000  unmapped, 16 KiB
+//! ```
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::Range;
+
+use kernel_abi::layout::PAGE_SIZE;
+
+use crate::cpu::CpuId;
+
+/// Physical address 0, and from there all physical memory.
+pub const PHYSMAP_BASE: u64 = 0xffff_8000_0000_0000;
+/// How much physical memory the physical map has room for, in bytes: 64 TiB.
+pub const PHYSMAP_SIZE: u64 = 1 << 46;
+/// The lowest address of the per-CPU areas.
+pub const PER_CPU_BASE: u64 = 0xffff_d000_0000_0000;
+/// Distance between two CPUs' areas, in bytes.
+pub const PER_CPU_STRIDE: u64 = 256 * 1024;
+/// Where the kernel's image is linked.
+pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+
+/// Size of the stack on which a CPU handles system calls, interrupts and faults of ring 3, in bytes.
+pub const SYSCALL_STACK_SIZE: u64 = 32 * 1024;
+/// Size of each IST stack, in bytes.
+pub const IST_STACK_SIZE: u64 = 8 * 1024;
+/// Room for a CPU's data block (`PerCpuData`, GDT, TSS), in bytes.
+pub const PER_CPU_DATA_SIZE: u64 = 16 * 1024;
+/// One past the highest CPU index that has an area: 4 TiB of addresses, far beyond any machine.
+pub const CPU_LIMIT: u32 = 1 << 24;
+
+/// Length of the syscall stack's slot, guard included.
+const SYSCALL_SLOT: u64 = 0x10000;
+/// Length of one IST stack's slot, guard included.
+const IST_SLOT: u64 = 0x8000;
+/// Offset of the data block in the area.
+const DATA_OFFSET: u64 = 0x38000;
+
+const _: () = {
+    let end = PER_CPU_BASE + CPU_LIMIT as u64 * PER_CPU_STRIDE;
+    assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map runs into the per-CPU areas");
+    assert!(end <= KERNEL_BASE, "the per-CPU areas run into the kernel's image");
+    assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
+    assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
+    assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");
+    assert!(DATA_OFFSET + PER_CPU_DATA_SIZE + PAGE_SIZE <= PER_CPU_STRIDE, "the data block is too long");
+};
+
+/// The exceptions that have a stack of their own. They can come between the `syscall` instruction and the
+/// stack switch, or when the stack itself is broken. The value is the TSS's IST index (SDM 3A, 6.14.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum IstStack {
+    /// Non-maskable interrupt, vector 2.
+    Nmi = 1,
+    /// Debug exception, vector 1.
+    Debug = 2,
+    /// Machine check, vector 18.
+    MachineCheck = 3,
+    /// Double fault, vector 8.
+    DoubleFault = 4,
+}
+
+impl IstStack {
+    /// All four, by index.
+    pub const ALL: [IstStack; 4] =
+        [IstStack::Nmi, IstStack::Debug, IstStack::MachineCheck, IstStack::DoubleFault];
+
+    /// The index as an IDT gate holds it: 1 to 4, 0 being "no switch".
+    #[must_use]
+    pub const fn index(self) -> u8 {
+        self as u8
+    }
+
+    /// The index into the TSS's array of stack pointers: 0 to 3.
+    #[must_use]
+    pub const fn tss_slot(self) -> usize {
+        self as usize - 1
+    }
+}
+
+/// One of a CPU's five stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackName {
+    /// The stack that TSS.RSP0 and the syscall entry use.
+    Syscall,
+    /// One of the stacks in the TSS's IST.
+    Ist(IstStack),
+}
+
+impl fmt::Display for StackName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StackName::Syscall => "syscall stack",
+            StackName::Ist(IstStack::Nmi) => "NMI stack",
+            StackName::Ist(IstStack::Debug) => "#DB stack",
+            StackName::Ist(IstStack::MachineCheck) => "#MC stack",
+            StackName::Ist(IstStack::DoubleFault) => "#DF stack",
+        })
+    }
+}
+
+/// The whole area of a CPU, most of it not mapped.
+///
+/// # Panics
+/// If the index is not below [`CPU_LIMIT`].
+#[must_use]
+pub const fn area(cpu: CpuId) -> Range<u64> {
+    assert!(cpu.0 < CPU_LIMIT, "CPU index beyond the per-CPU areas");
+    let start = PER_CPU_BASE + cpu.0 as u64 * PER_CPU_STRIDE;
+    start..start + PER_CPU_STRIDE
+}
+
+/// The CPU's syscall stack; its end is the initial stack pointer.
+///
+/// # Panics
+/// As [`area`].
+#[must_use]
+pub const fn syscall_stack(cpu: CpuId) -> Range<u64> {
+    let end = area(cpu).start + SYSCALL_SLOT;
+    end - SYSCALL_STACK_SIZE..end
+}
+
+/// One of the CPU's IST stacks; its end goes into the TSS.
+///
+/// # Panics
+/// As [`area`].
+#[must_use]
+pub const fn ist_stack(cpu: CpuId, which: IstStack) -> Range<u64> {
+    let end = area(cpu).start + SYSCALL_SLOT + which.index() as u64 * IST_SLOT;
+    end - IST_STACK_SIZE..end
+}
+
+/// The room for the CPU's data block, of which the kernel maps as many pages as it needs.
+///
+/// # Panics
+/// As [`area`].
+#[must_use]
+pub const fn data_block(cpu: CpuId) -> Range<u64> {
+    let start = area(cpu).start + DATA_OFFSET;
+    start..start + PER_CPU_DATA_SIZE
+}
+
+/// The CPU whose area has this address; `None` outside of the per-CPU areas. For handlers on an IST stack,
+/// which find their CPU from their own stack pointer.
+#[must_use]
+pub const fn cpu_of(addr: u64) -> Option<CpuId> {
+    match addr.checked_sub(PER_CPU_BASE) {
+        Some(offset) if offset / PER_CPU_STRIDE < CPU_LIMIT as u64 => {
+            Some(CpuId((offset / PER_CPU_STRIDE) as u32))
+        }
+        _ => None,
+    }
+}
+
+/// If the address is in a guard, a fault there means that this stack of this CPU overflowed.
+#[must_use]
+pub fn guard_of(addr: u64) -> Option<(CpuId, StackName)> {
+    let cpu = cpu_of(addr)?;
+    let offset = addr - area(cpu).start;
+    if offset < SYSCALL_SLOT {
+        return (addr < syscall_stack(cpu).start).then_some((cpu, StackName::Syscall));
+    }
+    let slot = usize::try_from((offset - SYSCALL_SLOT) / IST_SLOT).ok()?;
+    let which = *IstStack::ALL.get(slot)?;
+    (addr < ist_stack(cpu, which).start).then_some((cpu, StackName::Ist(which)))
+}
+
+/// The address in the physical map of a physical address; `None` if that is beyond [`PHYSMAP_SIZE`].
+#[must_use]
+pub const fn physmap(phys: u64) -> Option<u64> {
+    if phys < PHYSMAP_SIZE { Some(PHYSMAP_BASE + phys) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// The mapped ranges of a CPU, in order of address, with the stack's name where it is one.
+    fn mapped(cpu: CpuId) -> Vec<(Range<u64>, Option<StackName>)> {
+        let ist = IstStack::ALL.map(|which| (ist_stack(cpu, which), Some(StackName::Ist(which))));
+        let mut all = std::vec![(syscall_stack(cpu), Some(StackName::Syscall))];
+        all.extend(ist);
+        all.push((data_block(cpu), None));
+        all
+    }
+
+    #[test]
+    fn nothing_overlaps_or_touches_on_1024_cpus() {
+        let all: Vec<_> = (0..1024).map(CpuId).flat_map(mapped).collect();
+        for pair in all.windows(2) {
+            assert!(pair[0].0.end + PAGE_SIZE <= pair[1].0.start, "{:x?}", pair);
+        }
+        for (range, _) in &all {
+            assert!(range.start < range.end && range.start % PAGE_SIZE == 0 && range.end % PAGE_SIZE == 0);
+        }
+    }
+
+    #[test]
+    fn each_stack_has_its_guard_right_below() {
+        for cpu in [0, 1, 2, 1023, CPU_LIMIT - 1].map(CpuId) {
+            assert_eq!(guard_of(area(cpu).start), Some((cpu, StackName::Syscall)));
+            for (range, name) in mapped(cpu) {
+                let expected = name.map(|name| (cpu, name));
+                assert_eq!(guard_of(range.start - 1), expected);
+                assert_eq!(guard_of(range.start - PAGE_SIZE), expected);
+                assert_eq!(guard_of(range.start), None);
+                assert_eq!(guard_of(range.end - 1), None);
+                assert_eq!(cpu_of(range.end - 1), Some(cpu));
+            }
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_no_guards() {
+        let end = area(CpuId(CPU_LIMIT - 1)).end;
+        for addr in [0, PHYSMAP_BASE, PER_CPU_BASE - 1, end, KERNEL_BASE, u64::MAX] {
+            assert_eq!(guard_of(addr), None, "{addr:#x}");
+            assert_eq!(cpu_of(addr), None, "{addr:#x}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_the_promised_ones() {
+        let cpu = CpuId(7);
+        assert_eq!(syscall_stack(cpu).end - syscall_stack(cpu).start, 32 * 1024);
+        assert_eq!(IstStack::ALL.map(IstStack::index), [1, 2, 3, 4]);
+        assert_eq!(IstStack::ALL.map(IstStack::tss_slot), [0, 1, 2, 3]);
+        assert_eq!(physmap(0x1000), Some(PHYSMAP_BASE + 0x1000));
+        assert_eq!(physmap(PHYSMAP_SIZE), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the per-CPU areas")]
+    fn an_index_beyond_the_areas_is_refused() {
+        let _ = area(CpuId(CPU_LIMIT));
+    }
+}
