@@ -1,0 +1,421 @@
+//! The physical frame allocator's state: one bit a frame, set while the frame is free.
+//!
+//! Pure: the bitmap is a slice that the caller owns. [`place`] finds room for it in a memory map that
+//! need not be sorted, [`words_for`] says how long it must be.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::Range;
+
+use kernel_abi::layout::PAGE_SIZE;
+
+/// One past the highest physical address that the architecture has: 52 bits (SDM 3A, 4.1.4). What a
+/// memory map says beyond is ignored.
+pub const PHYS_END: u64 = 1 << 52;
+/// The allocator hands out memory below 1 MiB last: only there can an AP's first code lie.
+const LOW_MEMORY_END: u64 = 1 << 20;
+const FRAMES_PER_WORD: u64 = u64::BITS as u64;
+
+/// A stretch of physical memory, as a memory map names it: any start, any length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First byte.
+    pub start: u64,
+    /// Length in bytes; may be 0, and may reach beyond the end of memory.
+    pub len: u64,
+}
+
+impl Region {
+    /// One past the last byte, at most [`PHYS_END`].
+    const fn end(self) -> u64 {
+        let end = self.start.saturating_add(self.len);
+        if end < PHYS_END { end } else { PHYS_END }
+    }
+
+    /// The frames that lie wholly inside.
+    fn inner(self) -> Range<u64> {
+        self.start.div_ceil(PAGE_SIZE)..self.end() / PAGE_SIZE
+    }
+
+    /// The frames of which at least one byte lies inside.
+    fn outer(self) -> Range<u64> {
+        if self.len == 0 { 0..0 } else { self.start / PAGE_SIZE..self.end().div_ceil(PAGE_SIZE) }
+    }
+}
+
+/// A physical frame of 4 KiB, by its number. Does not prove that the frame is memory, nor whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Frame(u64);
+
+impl Frame {
+    /// The frame that has this physical address in it.
+    #[must_use]
+    pub const fn containing(addr: u64) -> Frame {
+        Frame(addr / PAGE_SIZE)
+    }
+
+    /// Physical address of its first byte.
+    #[must_use]
+    pub const fn start(self) -> u64 {
+        self.0 * PAGE_SIZE
+    }
+
+    /// The frame's number: its address divided by 4096.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a frame cannot be freed: the caller's state is broken, the bitmap is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// The frame is free already.
+    DoubleFree(Frame),
+    /// The bitmap does not reach that far.
+    OutOfRange(Frame),
+    /// Every frame of the pool is free, so this one was never handed out.
+    NotAllocated(Frame),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, frame) = match self {
+            FrameError::DoubleFree(frame) => ("was freed twice", frame),
+            FrameError::OutOfRange(frame) => ("was freed but lies beyond the memory map", frame),
+            FrameError::NotAllocated(frame) => ("was freed but never handed out", frame),
+        };
+        write!(f, "the physical frame at {:#x} {what}", frame.start())
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+/// One past the highest usable byte of a memory map; 0 if there is none.
+pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
+    usable
+        .into_iter()
+        .map(|region| region.inner())
+        .filter(|f| !f.is_empty())
+        .map(|f| f.end)
+        .max()
+        .unwrap_or(0)
+        * PAGE_SIZE
+}
+
+/// How many words a bitmap must have for all frames below `highest_end`.
+#[must_use]
+pub const fn words_for(highest_end: u64) -> usize {
+    highest_end.div_ceil(PAGE_SIZE).div_ceil(FRAMES_PER_WORD) as usize
+}
+
+/// Physical address, a multiple of 4096, of the lowest place for `bytes` bytes that lies at or above 1 MiB,
+/// wholly in one usable region, and outside of every reserved one. `None` if there is none.
+pub fn place<U, R>(bytes: u64, usable: U, reserved: R) -> Option<u64>
+where
+    U: IntoIterator<Item = Region>,
+    R: IntoIterator<Item = Region> + Clone,
+{
+    let frames = bytes.div_ceil(PAGE_SIZE);
+    let lowest_in = |region: Region| {
+        let region = region.inner();
+        let mut start = region.start.max(LOW_MEMORY_END / PAGE_SIZE);
+        loop {
+            let end = start.checked_add(frames).filter(|&end| end <= region.end)?;
+            // Each round starts behind a reserved range, so there are no more rounds than ranges.
+            let mut in_the_way = reserved.clone().into_iter().map(Region::outer);
+            match in_the_way.find(|r| r.start < end && start < r.end) {
+                Some(range) => start = range.end,
+                None => return Some(start * PAGE_SIZE),
+            }
+        }
+    };
+    usable.into_iter().filter_map(lowest_in).min()
+}
+
+/// All frames below the bitmap's end, and which of them are free.
+#[derive(Debug)]
+pub struct FrameBitmap<'a> {
+    words: &'a mut [u64],
+    /// The word at which the next search starts.
+    hint: usize,
+    free: u64,
+    total: u64,
+}
+
+impl<'a> FrameBitmap<'a> {
+    /// Frees every frame that lies wholly in a usable region and has no byte in a reserved one, whatever the
+    /// regions' order and overlaps. What was in `words` is overwritten; frames beyond it are left out.
+    pub fn new<U, R>(words: &'a mut [u64], usable: U, reserved: R) -> FrameBitmap<'a>
+    where
+        U: IntoIterator<Item = Region>,
+        R: IntoIterator<Item = Region>,
+    {
+        words.fill(0);
+        for region in usable {
+            for_each_mask(words, region.inner(), |word, mask| *word |= mask);
+        }
+        for region in reserved {
+            for_each_mask(words, region.outer(), |word, mask| *word &= !mask);
+        }
+        let free = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        let low_words = (LOW_MEMORY_END / PAGE_SIZE / FRAMES_PER_WORD) as usize;
+        let hint = if low_words < words.len() { low_words } else { 0 };
+        FrameBitmap { words, hint, free, total: free }
+    }
+
+    /// Takes a free frame; `None` if there is none. Its contents are whatever was there.
+    ///
+    /// The search goes on where the last one ended and comes back round, so that its cost, spread over the
+    /// calls, is at most one word a call while a sixty-fourth of the frames is free.
+    pub fn alloc(&mut self) -> Option<Frame> {
+        if self.free == 0 {
+            return None;
+        }
+        let (before, from) = self.words.split_at(self.hint);
+        let ahead = from.iter().position(|&word| word != 0).map(|at| self.hint + at);
+        let index = ahead.or_else(|| before.iter().position(|&word| word != 0))?;
+        self.hint = index;
+        let bit = self.words[index].trailing_zeros();
+        Some(self.take(index, bit))
+    }
+
+    /// Takes the lowest free frame that lies wholly in a range of physical addresses; `None` if there is none.
+    pub fn alloc_in(&mut self, range: Range<u64>) -> Option<Frame> {
+        let first = range.start.div_ceil(PAGE_SIZE);
+        let end = (range.end / PAGE_SIZE).min(self.words.len() as u64 * FRAMES_PER_WORD);
+        let frame = (first..end).find(|&frame| self.is_free(Frame(frame)))?;
+        let (index, bit) = position(frame);
+        Some(self.take(index, bit))
+    }
+
+    /// Takes the lowest free frame that ends at or below `limit`, a physical address.
+    pub fn alloc_below(&mut self, limit: u64) -> Option<Frame> {
+        self.alloc_in(0..limit)
+    }
+
+    /// Gives a frame back.
+    ///
+    /// # Errors
+    /// [`FrameError`] if the frame cannot have been handed out. A frame that no memory map had and one that
+    /// was handed out look alike, so that not every wrong call is found.
+    pub fn free(&mut self, frame: Frame) -> Result<(), FrameError> {
+        let (index, bit) = position(frame.0);
+        let word = self.words.get_mut(index).ok_or(FrameError::OutOfRange(frame))?;
+        if *word & (1 << bit) != 0 {
+            return Err(FrameError::DoubleFree(frame));
+        }
+        if self.free == self.total {
+            return Err(FrameError::NotAllocated(frame));
+        }
+        *word |= 1 << bit;
+        self.free += 1;
+        Ok(())
+    }
+
+    /// Is the frame in the pool and not handed out?
+    #[must_use]
+    pub fn is_free(&self, frame: Frame) -> bool {
+        let (index, bit) = position(frame.0);
+        self.words.get(index).is_some_and(|word| word & (1 << bit) != 0)
+    }
+
+    /// Frames that are free now.
+    #[must_use]
+    pub const fn free_count(&self) -> u64 {
+        self.free
+    }
+
+    /// Frames that were free at the start.
+    #[must_use]
+    pub const fn total_usable(&self) -> u64 {
+        self.total
+    }
+
+    fn take(&mut self, index: usize, bit: u32) -> Frame {
+        self.words[index] &= !(1 << bit);
+        self.free -= 1;
+        Frame(index as u64 * FRAMES_PER_WORD + u64::from(bit))
+    }
+}
+
+/// Word and bit of a frame number.
+const fn position(frame: u64) -> (usize, u32) {
+    ((frame / FRAMES_PER_WORD) as usize, (frame % FRAMES_PER_WORD) as u32)
+}
+
+/// Calls `edit` on each word that has frames of the range, with a mask of these frames.
+fn for_each_mask(words: &mut [u64], frames: Range<u64>, mut edit: impl FnMut(&mut u64, u64)) {
+    let end = frames.end.min(words.len() as u64 * FRAMES_PER_WORD);
+    let mut frame = frames.start;
+    while frame < end {
+        let (index, bit) = position(frame);
+        let count = (FRAMES_PER_WORD - u64::from(bit)).min(end - frame);
+        edit(&mut words[index], (u64::MAX >> (FRAMES_PER_WORD - count)) << bit);
+        frame += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn region(start: u64, len: u64) -> Region {
+        Region { start, len }
+    }
+
+    #[test]
+    fn usable_shrinks_and_reserved_grows_to_whole_frames() {
+        let mut words = [u64::MAX; 1];
+        let map = FrameBitmap::new(&mut words, [region(0x1001, 0x4fff)], [region(0x3fff, 1)]);
+        let free: Vec<_> = (0..64).filter(|&n| map.is_free(Frame(n))).collect();
+        assert_eq!(free, [2, 4, 5]);
+        assert_eq!((map.free_count(), map.total_usable()), (3, 3));
+    }
+
+    #[test]
+    fn odd_memory_maps() {
+        let mut words = [0; 1];
+        let odd =
+            [region(u64::MAX, u64::MAX), region(0x5000, 0), region(0x2000, 0x2000), region(0x1000, 0x2000)];
+        let map = FrameBitmap::new(&mut words, odd, [region(0x1000, 0), region(u64::MAX - 1, 9)]);
+        assert_eq!(map.free_count(), 3);
+        assert_eq!(highest_end(odd), 0x4000);
+        assert_eq!(highest_end([region(0x1000, u64::MAX)]), PHYS_END);
+        assert_eq!(highest_end([region(0x1001, 0x100)]), 0);
+        assert_eq!(
+            (words_for(0), words_for(1), words_for(64 * 4096), words_for(64 * 4096 + 1)),
+            (0, 1, 1, 2)
+        );
+    }
+
+    #[test]
+    fn low_memory_is_handed_out_last_and_lowest_first_on_request() {
+        let mut words = vec![0; words_for(2 * MIB)];
+        let mut map = FrameBitmap::new(&mut words, [region(0, 2 * MIB)], [region(0, 0x10000)]);
+        assert_eq!(map.alloc(), Some(Frame::containing(MIB)));
+        assert_eq!(map.alloc_below(MIB).map(Frame::start), Some(0x10000));
+        assert_eq!(map.alloc_below(MIB).map(Frame::start), Some(0x11000));
+        assert_eq!(map.alloc_below(0x12fff), None);
+        for _ in 1..256 {
+            assert!(map.alloc().unwrap().start() > MIB);
+        }
+        assert_eq!(map.alloc().map(Frame::start), Some(0x12000));
+    }
+
+    #[test]
+    fn wrong_frees_are_refused_and_change_nothing() {
+        let mut words = [0; 1];
+        let mut map = FrameBitmap::new(&mut words, [region(0, 0x4000)], []);
+        assert_eq!(map.free(Frame(9)), Err(FrameError::NotAllocated(Frame(9))));
+        let frame = map.alloc().unwrap();
+        map.free(frame).unwrap();
+        assert_eq!(map.free(frame), Err(FrameError::DoubleFree(frame)));
+        let far = Frame::containing(u64::MAX);
+        assert_eq!(map.free(far), Err(FrameError::OutOfRange(far)));
+        assert_eq!(map.free_count(), 4);
+        let text = std::format!("{}", FrameError::DoubleFree(Frame(1)));
+        assert_eq!(text, "the physical frame at 0x1000 was freed twice");
+    }
+
+    #[test]
+    fn an_empty_pool_is_empty() {
+        let mut map = FrameBitmap::new(&mut [], [region(0, 1 << 40)], []);
+        assert_eq!((map.alloc(), map.alloc_below(u64::MAX), map.free_count()), (None, None, 0));
+    }
+
+    #[test]
+    fn the_bitmap_finds_its_place() {
+        let usable = [region(8 * MIB, 8 * MIB), region(0, 0x9_f000), region(MIB, 3 * MIB)];
+        assert_eq!(place(4096, usable, []), Some(MIB));
+        let kernel = [region(2 * MIB, MIB + 1), region(MIB, MIB)];
+        assert_eq!(place(4096, usable, kernel), Some(3 * MIB + 4096));
+        assert_eq!(place(MIB, usable, kernel), Some(8 * MIB));
+        assert_eq!(place(9 * MIB, usable, kernel), None);
+        assert_eq!(place(u64::MAX, usable, kernel), None);
+        assert_eq!(place(4096, [region(0, MIB)], []), None);
+    }
+
+    fn regions() -> impl Strategy<Value = Vec<Region>> {
+        let near = (0..2 * MIB, 0..MIB).prop_map(|(start, len)| region(start, len));
+        let any = (any::<u64>(), any::<u64>()).prop_map(|(start, len)| region(start, len));
+        prop::collection::vec(prop_oneof![9 => near, 1 => any], 0..8)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Alloc,
+        Below(u64),
+        Free(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![Just(Op::Alloc), (0..4 * MIB).prop_map(Op::Below), (0..800_u64).prop_map(Op::Free)]
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set_of_frames(
+            usable in regions(), reserved in regions(), ops in prop::collection::vec(op(), 0..400)
+        ) {
+            let mut words = vec![!0; words_for(3 * MIB)];
+            let mut map = FrameBitmap::new(&mut words, usable.iter().copied(), reserved.iter().copied());
+            // The model works in bytes and 128 bits, so that it shares no rounding with the code.
+            let inside = |n: u64, r: &Region| {
+                let (start, end) = (u128::from(r.start), u128::from(r.start) + u128::from(r.len));
+                let (first, last) = (u128::from(n) * 4096, u128::from(n) * 4096 + 4095);
+                (start <= first && last < end, start <= last && first < end && r.len > 0)
+            };
+            let mut free: BTreeSet<u64> = (0..768)
+                .filter(|&n| usable.iter().any(|r| inside(n, r).0))
+                .filter(|&n| !reserved.iter().any(|r| inside(n, r).1))
+                .collect();
+            let total = free.len() as u64;
+            for op in ops {
+                match op {
+                    Op::Alloc => match map.alloc() {
+                        Some(frame) => prop_assert!(free.remove(&frame.number())),
+                        None => prop_assert!(free.is_empty()),
+                    },
+                    Op::Below(limit) => {
+                        let lowest = free.first().copied().filter(|n| (n + 1) * 4096 <= limit);
+                        prop_assert_eq!(map.alloc_below(limit).map(Frame::number), lowest);
+                        lowest.map(|n| free.remove(&n));
+                    }
+                    Op::Free(n) => {
+                        let may = n < 768 && !free.contains(&n) && (free.len() as u64) < total;
+                        prop_assert_eq!(map.free(Frame(n)).is_ok(), may);
+                        if may {
+                            free.insert(n);
+                        }
+                    }
+                }
+                prop_assert_eq!(map.free_count(), free.len() as u64);
+            }
+            prop_assert_eq!(map.total_usable(), total);
+        }
+
+        #[test]
+        fn a_place_is_usable_and_free(usable in regions(), reserved in regions(), bytes in 1..2 * MIB) {
+            let found = place(bytes, usable.iter().copied(), reserved.iter().copied());
+            if let Some(start) = found {
+                prop_assert!(start >= MIB && start.is_multiple_of(4096));
+                let mut words = vec![0; 4 * words_for(MIB)];
+                let map = FrameBitmap::new(&mut words, usable, reserved);
+                let end = (start + bytes).min(4 * MIB);
+                for addr in (start..end).step_by(4096) {
+                    prop_assert!(map.is_free(Frame::containing(addr)));
+                }
+            }
+        }
+    }
+}
