@@ -1,2 +1,115 @@
-//! The AP trampoline.
+//! Carries an application processor from real mode to 64-bit kernel code.
+//!
+//! The kernel picks a free page below 1 MiB, lets [`install`] fill it, maps it at its own address
+//! (readable and executable, not writable) in a page table that also has the kernel's half, offers an
+//! [`ApSlot`] to each CPU, and sends INIT and SIPI. Each CPU then finds its slot by its APIC id, claims
+//! it, and enters the kernel on the stack that came with it. `docs/ap-start.md` draws the whole.
 #![cfg_attr(not(test), no_std)]
+
+use core::arch::global_asm;
+use core::mem::{offset_of, size_of};
+
+mod config;
+mod parameters;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use config::{CONFIG_OFFSET, CONFIG_SIZE, Config};
+pub use parameters::{InstallError, Parameters, SipiVector};
+pub use slot::{ApSlot, slot_state};
+
+/// EFER's number among the model-specific registers.
+const EFER_MSR: u32 = 0xc000_0080;
+/// CPUID leaf with the 8-bit initial APIC id.
+const CPUID_FEATURES: u32 = 0x1;
+/// CPUID leaf with the 32-bit x2APIC id, which it reports in xAPIC mode too.
+const CPUID_TOPOLOGY: u32 = 0xb;
+
+/// What the rest of the page is filled with: INT3, which stops a CPU that runs astray.
+const FILL: u8 = 0xcc;
+
+global_asm!(
+    // Read-only data in both object formats; only their flags differ.
+    #[cfg(not(target_os = "uefi"))]
+    ".pushsection .rodata.ap_trampoline, \"a\", @progbits",
+    #[cfg(target_os = "uefi")]
+    ".pushsection .rdata$ap_trampoline, \"dr\"",
+    include_str!("trampoline.S"),
+    ".popsection",
+    config_offset = const CONFIG_OFFSET,
+    config_gdtr = const config::GDTR,
+    config_idtr = const config::IDTR,
+    config_far32 = const config::FAR32,
+    config_far64 = const config::FAR64,
+    config_cr0 = const CONFIG_OFFSET + offset_of!(Config, cr0),
+    config_cr3 = const CONFIG_OFFSET + offset_of!(Config, cr3),
+    config_cr4 = const CONFIG_OFFSET + offset_of!(Config, cr4),
+    config_efer = const CONFIG_OFFSET + offset_of!(Config, efer),
+    config_slots = const CONFIG_OFFSET + offset_of!(Config, slots),
+    config_slot_count = const CONFIG_OFFSET + offset_of!(Config, slot_count),
+    config_entry = const CONFIG_OFFSET + offset_of!(Config, entry),
+    data_selector = const config::DATA_SELECTOR,
+    cr0_pe = const parameters::CR0_PE,
+    efer_msr = const EFER_MSR,
+    cpuid_features = const CPUID_FEATURES,
+    cpuid_topology = const CPUID_TOPOLOGY,
+    slot_size = const size_of::<ApSlot>(),
+    slot_state = const offset_of!(ApSlot, state),
+    slot_apic_id = const offset_of!(ApSlot, apic_id),
+    slot_stack_top = const offset_of!(ApSlot, stack_top),
+    slot_argument = const offset_of!(ApSlot, argument),
+    slot_offered = const slot_state::OFFERED,
+    slot_claimed = const slot_state::CLAIMED,
+    options(att_syntax),
+);
+
+// Defined in `trampoline.S`. `_start` is followed by `CONFIG_OFFSET` bytes: code, then padding.
+unsafe extern "sysv64" {
+    static ap_trampoline_start: [u8; CONFIG_OFFSET];
+    static ap_trampoline_code32: u8;
+    static ap_trampoline_code64: u8;
+    static ap_trampoline_end: u8;
+}
+
+/// Offsets of the code's parts from the page's start.
+struct CodeLayout {
+    code32: usize,
+    code64: usize,
+    end: usize,
+}
+
+impl CodeLayout {
+    fn of_blob() -> Self {
+        let start = (&raw const ap_trampoline_start).addr();
+        Self {
+            code32: (&raw const ap_trampoline_code32).addr() - start,
+            code64: (&raw const ap_trampoline_code64).addr() - start,
+            end: (&raw const ap_trampoline_end).addr() - start,
+        }
+    }
+}
+
+/// Fills the trampoline's page, through any writable mapping of it.
+///
+/// `page_bytes` is the page whose physical address is `parameters.page`. Nothing writes to it later, so
+/// it may be installed once for any number of SIPIs. The caller sees to it that these writes are visible
+/// before it sends the first SIPI (in x2APIC mode, WRMSR to the ICR does not order them by itself: Intel
+/// SDM vol. 3A, 12.12.3).
+///
+/// # Errors
+///
+/// [`InstallError`] says which parameter cannot work. The page is not touched then.
+pub fn install(page_bytes: &mut [u8; 4096], parameters: &Parameters) -> Result<SipiVector, InstallError> {
+    let vector = parameters.check()?;
+    let layout = CodeLayout::of_blob();
+    // SAFETY: `trampoline.S` puts `CONFIG_OFFSET` bytes at this symbol, in a section that is never
+    // written; the assembler's `.org` fails to build otherwise.
+    let blob = unsafe { &ap_trampoline_start };
+    let config = Config::new(parameters, layout.code32 as u32, layout.code64 as u32);
+
+    page_bytes.fill(FILL);
+    page_bytes[..layout.end].copy_from_slice(&blob[..layout.end]);
+    page_bytes[CONFIG_OFFSET..CONFIG_OFFSET + CONFIG_SIZE].copy_from_slice(&config.into_bytes());
+    Ok(vector)
+}

@@ -1,0 +1,142 @@
+//! What the trampoline reads from its page: GDT, far pointers, register values, where the slots are.
+
+use core::mem::{offset_of, size_of};
+
+use crate::Parameters;
+
+/// Where [`Config`] begins in the page. The code ends before it; the assembler checks that.
+pub(crate) const CONFIG_OFFSET: usize = 0x200;
+
+/// The 64-bit code segment. The bring-up GDT has 64-bit code and data where the kernel's own GDT has
+/// them, so CS and SS stay true while the kernel changes from one to the other.
+pub(crate) const CODE64_SELECTOR: u16 = 0x08;
+/// The data segment, for every data segment register.
+pub(crate) const DATA_SELECTOR: u16 = 0x10;
+/// The 32-bit code segment, used between CR0.PE and long mode only.
+pub(crate) const CODE32_SELECTOR: u16 = 0x18;
+
+/// Bits of a segment descriptor (Intel SDM vol. 3A, 3.4.5).
+mod descriptor {
+    /// Bits 15:0 and 19:16 of the limit all set: with `GRANULARITY`, 4 GiB.
+    const LIMIT_MAX: u64 = 0xffff | 0xf << 48;
+    /// The CPU sets this bit when it loads the segment. Preset, because the page that holds the GDT is
+    /// read-only when the 64-bit code segment is loaded: the CPU's write would fault.
+    const ACCESSED: u64 = 1 << 40;
+    /// Code: readable. Data: writable; SS cannot be loaded without it.
+    const READ_WRITE: u64 = 1 << 41;
+    const EXECUTABLE: u64 = 1 << 43;
+    /// Code or data, no system segment.
+    const USER_SEGMENT: u64 = 1 << 44;
+    const PRESENT: u64 = 1 << 47;
+    /// The code is 64-bit code. `DEFAULT_32` must be clear with it.
+    const LONG: u64 = 1 << 53;
+    /// Operands and addresses are 32 bits wide.
+    const DEFAULT_32: u64 = 1 << 54;
+    /// The limit counts 4 KiB pages.
+    const GRANULARITY: u64 = 1 << 55;
+
+    /// Base 0, limit 4 GiB, DPL 0.
+    const FLAT: u64 = LIMIT_MAX | ACCESSED | READ_WRITE | USER_SEGMENT | PRESENT | GRANULARITY;
+    pub(super) const CODE64: u64 = FLAT | EXECUTABLE | LONG;
+    pub(super) const CODE32: u64 = FLAT | EXECUTABLE | DEFAULT_32;
+    pub(super) const DATA: u64 = FLAT | DEFAULT_32;
+}
+
+const GDT_ENTRIES: usize = 4;
+
+/// The bring-up GDT.
+const GDT: [u64; GDT_ENTRIES] = {
+    let mut gdt = [0; GDT_ENTRIES];
+    gdt[(CODE64_SELECTOR / 8) as usize] = descriptor::CODE64;
+    gdt[(DATA_SELECTOR / 8) as usize] = descriptor::DATA;
+    gdt[(CODE32_SELECTOR / 8) as usize] = descriptor::CODE32;
+    gdt
+};
+
+/// The operand of LGDT and LIDT outside 64-bit mode.
+#[derive(Clone, Copy)]
+#[repr(C, packed(2))]
+struct TablePointer {
+    /// The table's last valid byte offset.
+    limit: u16,
+    base: u32,
+}
+
+/// The operand of a far jump through memory with 32-bit operand size.
+#[derive(Clone, Copy)]
+#[repr(C, packed(2))]
+struct FarPointer {
+    offset: u32,
+    selector: u16,
+}
+
+/// The trampoline's variables. The assembly names them by `offset_of!` only.
+#[repr(C)]
+pub(crate) struct Config {
+    gdt: [u64; GDT_ENTRIES],
+    pub(crate) slots: u64,
+    pub(crate) entry: u64,
+    pub(crate) slot_count: u32,
+    pub(crate) cr0: u32,
+    pub(crate) cr3: u32,
+    pub(crate) cr4: u32,
+    pub(crate) efer: u32,
+    gdtr: TablePointer,
+    idtr: TablePointer,
+    far32: FarPointer,
+    far64: FarPointer,
+    reserved: u32,
+}
+
+pub(crate) const CONFIG_SIZE: usize = size_of::<Config>();
+
+pub(crate) const GDTR: usize = CONFIG_OFFSET + offset_of!(Config, gdtr);
+pub(crate) const IDTR: usize = CONFIG_OFFSET + offset_of!(Config, idtr);
+pub(crate) const FAR32: usize = CONFIG_OFFSET + offset_of!(Config, far32);
+pub(crate) const FAR64: usize = CONFIG_OFFSET + offset_of!(Config, far64);
+
+const _: () = assert!(CONFIG_OFFSET + CONFIG_SIZE <= 4096, "code and config must fit into one page");
+const _: () = assert!(CONFIG_OFFSET.is_multiple_of(64), "config must start on a cache line");
+const _: () = assert!(
+    size_of::<TablePointer>() == 6 && offset_of!(TablePointer, base) == 2,
+    "LGDT and LIDT read a 16-bit limit, then a 32-bit base"
+);
+const _: () = assert!(
+    size_of::<FarPointer>() == 6 && offset_of!(FarPointer, selector) == 4,
+    "a far jump reads a 32-bit offset, then a selector"
+);
+const _: () = assert!(
+    CONFIG_SIZE == 8 * GDT_ENTRIES + 2 * 8 + 5 * 4 + 4 * 6 + 4,
+    "config must have no padding: its bytes are copied"
+);
+
+impl Config {
+    /// The config for a page at these addresses. `code32` and `code64` are offsets in the page.
+    pub(crate) fn new(parameters: &Parameters, code32: u32, code64: u32) -> Self {
+        let page = parameters.page;
+        let gdt_offset = (CONFIG_OFFSET + offset_of!(Config, gdt)) as u32;
+        let gdt_limit = size_of_val(&GDT) as u16 - 1;
+        Self {
+            gdt: GDT,
+            slots: parameters.slots,
+            entry: parameters.entry,
+            slot_count: parameters.slot_count,
+            cr0: parameters.cr0,
+            cr3: parameters.cr3,
+            cr4: parameters.cr4,
+            efer: parameters.efer,
+            gdtr: TablePointer { limit: gdt_limit, base: page + gdt_offset },
+            idtr: TablePointer { limit: 0, base: 0 },
+            far32: FarPointer { offset: page + code32, selector: CODE32_SELECTOR },
+            far64: FarPointer { offset: page + code64, selector: CODE64_SELECTOR },
+            reserved: 0,
+        }
+    }
+
+    /// The bytes as they lie in the page.
+    pub(crate) fn into_bytes(self) -> [u8; CONFIG_SIZE] {
+        // SAFETY: `Config` consists of integers only and has no padding, which is asserted above; so
+        // all its bytes are initialised, and an array of `u8` of the same size has no invalid values.
+        unsafe { core::mem::transmute(self) }
+    }
+}

@@ -1,0 +1,55 @@
+//! The mailbox through which an application processor is given its stack.
+
+use core::mem::{align_of, offset_of, size_of};
+use core::sync::atomic::AtomicU32;
+
+/// The values of [`ApSlot::state`].
+///
+/// The trampoline itself makes one transition, `OFFERED` to `CLAIMED`, by a locked compare-exchange.
+/// All others are the kernel's (`kernel/src/online.rs`, drawn in `docs/ap-start.md`).
+pub mod slot_state {
+    /// Nothing is offered: a CPU that comes now parks.
+    pub const VACANT: u32 = 0;
+    /// Stack and argument are filled in; the CPU that the slot names may take them.
+    pub const OFFERED: u32 = 1;
+    /// The CPU has taken stack and argument and is on its way to the kernel's entry.
+    pub const CLAIMED: u32 = 2;
+    /// The CPU has set itself up and runs kernel code.
+    pub const ONLINE: u32 = 3;
+    /// The bootstrap processor has stopped waiting: a CPU that comes now parks.
+    pub const CLOSED: u32 = 4;
+}
+
+/// What one application processor finds when it arrives.
+///
+/// A slot fills a cache line of its own, so that CPUs that arrive together do not disturb each other.
+/// The kernel keeps the slots in one array in its half of the address space, which the bring-up page
+/// table shares. The array stays for as long as the machine runs: a late CPU still reads it.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct ApSlot {
+    /// One of [`slot_state`]. Written by the trampoline and by both sides of the handshake.
+    pub state: AtomicU32,
+    /// The CPU that this slot is for: its 32-bit APIC id as CPUID reports it. No two slots of an array
+    /// have the same. Not written after the first SIPI: CPUs read it while they search.
+    pub apic_id: u32,
+    /// The stack's upper end, a multiple of 16, mapped writable in the kernel's half.
+    pub stack_top: u64,
+    /// Handed to the kernel's entry in `rdi`.
+    pub argument: u64,
+}
+
+impl ApSlot {
+    /// A vacant slot for the CPU with this APIC id.
+    #[must_use]
+    pub const fn new(apic_id: u32, stack_top: u64, argument: u64) -> Self {
+        Self { state: AtomicU32::new(slot_state::VACANT), apic_id, stack_top, argument }
+    }
+}
+
+const _: () = assert!(size_of::<ApSlot>() == 64, "the trampoline steps from slot to slot by one cache line");
+const _: () = assert!(align_of::<ApSlot>() == 64, "two slots must not share a cache line");
+const _: () = assert!(
+    offset_of!(ApSlot, state).is_multiple_of(4) && size_of::<AtomicU32>() == 4,
+    "the trampoline's cmpxchgl works on an aligned 32-bit word"
+);

@@ -1,0 +1,152 @@
+# Application processor start-up: from the SIPI in real mode to the kernel's 64-bit entry.
+#
+# This is data for the kernel. `install` copies it into a 4 KiB page below 1 MiB and fills in `Config`
+# behind it; only that copy is executed. Nothing here depends on where the page lies: the code finds
+# its page in CS, keeps its address in ESI, and reaches every field of `Config` from there.
+#
+# What holds on entry (Intel SDM vol. 3A, 10.4.4 and table 10-1; AMD APM vol. 2, 15.27.8):
+#   1. Real mode, interrupts off; CS = page >> 4, IP = 0; the other segments have base 0.
+#   2. Caches are off (CR0.CD and CR0.NW), paging is off, CR4 = 0.
+#   3. There is no stack. None is used before one is taken from a slot.
+#   4. Any number of CPUs run this code at once. They share the page and only read it.
+#
+# Nothing is written to the page, by an instruction or by the CPU: while paging is on it is mapped
+# read-only. The only memory this code writes is the claimed slot's state, then the top of the stack
+# that came with the slot.
+#
+# Every operand in braces is a `const` of `lib.rs`. `config_*` are offsets from the page's start.
+
+.globl ap_trampoline_start
+.globl ap_trampoline_code32
+.globl ap_trampoline_code64
+.globl ap_trampoline_end
+
+.balign 16
+.code16
+ap_trampoline_start:
+    cli
+    cld
+
+    # Real mode addresses are CS << 4: DS makes the page readable, ESI keeps its address for later.
+    movw %cs, %ax
+    movw %ax, %ds
+    xorl %esi, %esi
+    movw %ax, %si
+    shll $4, %esi
+
+    # No NMI or exception can be served before the kernel has loaded its own IDT: there is no stack.
+    # With a zero limit each of them ends in a shutdown, which is seen at once. Without it, an NMI
+    # would run whatever real-mode vector 2 holds, in a mode that this vector was not written for.
+    # INIT masked this CPU's LINT1, so only an NMI that some CPU sends can come.
+    lidtl {config_idtr}
+    lgdtl {config_gdtr}
+
+    # PE is added to what INIT left: caches stay off until CR0 is loaded as a whole, because NW without
+    # CD is a general protection fault.
+    movl %cr0, %eax
+    orl ${cr0_pe}, %eax
+    movl %eax, %cr0
+
+    # Protected mode with real-mode segments still cached: DS has the page as its base, so the far
+    # pointer is read by its offset in the page. The jump loads the 32-bit code segment.
+    ljmpl *{config_far32}
+
+.code32
+ap_trampoline_code32:
+    # 32-bit protected mode, paging off, CS flat. ESI = the page. The data segments become flat too;
+    # FS and GS with them, so that their bases are 0 from here on.
+    movw ${data_selector}, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movw %ax, %fs
+    movw %ax, %gs
+
+    # Loaded as a whole, as are all registers below, so that nothing that firmware left survives. PAE
+    # is what long mode needs; LA57 is clear, the bring-up tables have four levels.
+    movl {config_cr4}(%esi), %eax
+    movl %eax, %cr4
+
+    # The bring-up PML4, below 4 GiB because MOV to CR3 takes 32 bits here.
+    movl {config_cr3}(%esi), %eax
+    movl %eax, %cr3
+
+    # EFER: LME, and NXE if the tables have NX bits, which would be reserved bits without it.
+    movl ${efer_msr}, %ecx
+    movl {config_efer}(%esi), %eax
+    xorl %edx, %edx
+    wrmsr
+
+    # CR0: PG turns long mode on (EFER.LMA); WP makes the read-only mapping of this page hold for ring
+    # 0; CD and NW are clear, so the caches are on from here.
+    movl {config_cr0}(%esi), %eax
+    movl %eax, %cr0
+
+    # Compatibility mode, paging on. The page is mapped at its own address, so the next instruction,
+    # the far pointer and the GDT are where they were. The GDT is read-only now: its Accessed bits are
+    # preset, else loading a segment would make the CPU write to it and fault.
+    ljmpl *{config_far64}(%esi)
+
+.code64
+ap_trampoline_code64:
+    # 64-bit mode, ring 0, interrupts off, IDT limit 0, no stack. The upper half of RSI is undefined
+    # after the change of mode; writing ESI clears it. RSI = the page.
+    movl %esi, %esi
+
+    # EDI = this CPU's own APIC id. Leaf 0xB has all 32 bits of it; a CPU without that leaf (EBX is 0
+    # where a CPU lists the leaf but has no topology to tell) has the 8 bits of leaf 1.
+    xorl %eax, %eax
+    cpuid
+    cmpl ${cpuid_topology}, %eax
+    jb 1f
+    movl ${cpuid_topology}, %eax
+    xorl %ecx, %ecx
+    cpuid
+    movl %edx, %edi
+    testl %ebx, %ebx
+    jnz 2f
+1:
+    movl ${cpuid_features}, %eax
+    cpuid
+    shrl $24, %ebx
+    movl %ebx, %edi
+2:
+
+    # RBX = the slot with this APIC id. No id occurs twice, so the first match decides.
+    movq {config_slots}(%rsi), %rbx
+    movl {config_slot_count}(%rsi), %ecx
+3:
+    testl %ecx, %ecx
+    jz 5f
+    cmpl %edi, {slot_apic_id}(%rbx)
+    je 4f
+    addq ${slot_size}, %rbx
+    decl %ecx
+    jmp 3b
+4:
+    # Claim it: OFFERED -> CLAIMED. A slot in any other state is a closed door.
+    movl ${slot_offered}, %eax
+    movl ${slot_claimed}, %edx
+    lock cmpxchgl %edx, {slot_state}(%rbx)
+    jne 5f
+
+    # The stack and the argument are this CPU's alone now.
+    movq {slot_stack_top}(%rbx), %rsp
+    movq {slot_argument}(%rbx), %rdi
+
+    # Entry as by a call: a return address on a stack that was 16-byte aligned before it. It is zero,
+    # as is the frame pointer, so that a backtrace ends here.
+    xorl %ebp, %ebp
+    pushq $0
+    jmpq *{config_entry}(%rsi)
+
+5:
+    # Not wanted, or too late: park for good. An NMI here is a shutdown, so the kernel sends NMIs to
+    # the CPUs that are online and never to "all but self".
+    cli
+    hlt
+    jmp 5b
+ap_trampoline_end:
+
+# The assembler refuses to go backwards: code that grows into `Config` does not assemble.
+.org ap_trampoline_start + {config_offset}
