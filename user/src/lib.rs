@@ -1,2 +1,59 @@
-//! The runtime of ring-3 programs.
+//! The runtime of ring-3 programs: start code, system calls, printing, arguments and the page that all copies
+//! of a program share. No allocator, no `std`; one thread per address space, one copy of the program per CPU.
+//!
+//! ```ignore
+//! //! greets: says good day.
+//! #![cfg_attr(target_os = "none", no_std, no_main)]
+//! use user::{ExitCode, println, sys};
+//!
+//! user::program!(run);
+//!
+//! fn run() -> ExitCode {
+//!     println!("good day from cpu {}", sys::get_cpu());
+//!     ExitCode::SUCCESS
+//! }
+//! ```
+//!
+//! Everything also compiles for the host, so that clippy and rust-analyzer see all of it and the pure parts
+//! are tested there. On the host a program only says where it runs.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod args;
+mod exit;
+#[cfg(target_os = "none")]
+mod panic;
+pub mod print;
+mod shared;
+pub mod start;
+pub mod sys;
+
+pub use args::args;
+pub use exit::ExitCode;
+pub use shared::{SharedPage, shared_page};
+
+/// Makes a function (`fn() -> ExitCode`) the program's body. Once per program, in its crate root.
+#[macro_export]
+macro_rules! program {
+    ($run:path) => {
+        /// What the runtime's start code calls.
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        fn ringside_program() -> $crate::ExitCode {
+            $run()
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() -> ::std::process::ExitCode {
+            // Named so that the compiler does not take the whole program for dead code.
+            let _: fn() -> $crate::ExitCode = $run;
+            ::std::eprintln!(
+                "{} is a ring-3 program of Ringside: scripts/run.sh {0}",
+                ::core::env!("CARGO_BIN_NAME")
+            );
+            ::std::process::ExitCode::FAILURE
+        }
+    };
+}

@@ -1,0 +1,158 @@
+//! Does what a program must not do, on every CPU or on one: KIND [CPU].
+//!
+//! A copy on another CPU than the chosen one shows that it runs on undisturbed: a line, 1000 system calls, three ticks,
+//! another line, exit code 0. Exit codes: 2, the arguments make no sense; 3, the deed had no consequence;
+//! 7 and 101 are those of the kinds `exit-code` and `panic`. Any other kind must end in the kernel killing the
+//! program.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+use core::arch::asm;
+use core::fmt;
+
+use user::{ExitCode, args, print, println, sys};
+
+user::program!(run);
+
+/// The exit code of the kind `exit-code`.
+const EXIT_CODE: ExitCode = ExitCode(7);
+/// The program is still there after the deed.
+const NO_CONSEQUENCE: ExitCode = ExitCode(3);
+
+/// One line of a table of deeds: a name, and instructions that take no operands.
+macro_rules! deed {
+    ($name:literal, $($instruction:literal),+) => {
+        ($name, || {
+            // SAFETY: the instructions are there to be stopped by the CPU. If one is not, it leaves memory that Rust
+            // uses alone, and the registers that it changes are listed.
+            unsafe {
+                asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _);
+            }
+        })
+    };
+}
+
+/// What one can ask for. The vector that follows stands beside each.
+const KINDS: [(&str, fn()); 24] = [
+    deed!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
+    deed!("ud2", "ud2"),                             // #UD
+    deed!("int3", "int3"),                           // #BP
+    deed!("null", "xor eax, eax", "mov rax, [rax]"), // #PF
+    deed!("kernel-read", "movabs rax, 0xffff800000000000", "mov rax, [rax]"), // #PF
+    deed!("kernel-write", "movabs rax, 0xffff800000000000", "mov [rax], rax"), // #PF
+    deed!("kernel-jump", "mov rax, 0xffffffff80000000", "jmp rax"), // #PF
+    deed!("text-write", "lea rax, [rip]", "mov [rax], al"), // #PF
+    deed!("stack-execute", "mov rax, rsp", "jmp rax"), // #PF
+    deed!("stack", "2: call 2b"),                    // #PF, below the stack
+    deed!("noreturn-sp", "xor esp, esp", "push rax"), // #PF, at the top of the kernel's half
+    deed!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: the address is not canonical
+    deed!("hlt", "hlt"),                             // #GP, as are the other privileged instructions
+    deed!("cli", "cli"),
+    deed!("in", "mov edx, 0x80", "in al, dx"),
+    deed!("out", "mov edx, 0xf4", "mov eax, 0x10", "out dx, eax"), // would end the run with a pass
+    deed!("rdmsr", "mov ecx, 0xc0000080", "rdmsr"),
+    deed!("wrmsr", "mov ecx, 0xc0000080", "xor eax, eax", "xor edx, edx", "wrmsr"),
+    deed!("mov-cr", "mov rax, cr0"),
+    deed!("sysenter", "sysenter"), // #GP, or #UD where the vendor has none in long mode
+    deed!("int80", "int 0x80"),
+    deed!("int-timer", "int 0x20"),
+    ("exit-code", || sys::exit(EXIT_CODE)),
+    ("panic", || panic!("told to")),
+];
+
+fn run() -> ExitCode {
+    let (deed, chosen) = match parse(args().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            println!("fault: {message}");
+            print!("usage: fault KIND [CPU], KIND one of");
+            for (name, _) in KINDS {
+                print!(" {name}");
+            }
+            println!();
+            return ExitCode::USAGE;
+        }
+    };
+    if chosen.is_some_and(|cpu| cpu != sys::get_cpu()) {
+        return stand_by();
+    }
+    deed();
+    println!("fault: nothing happened");
+    NO_CONSEQUENCE
+}
+
+/// What is wrong with the arguments.
+#[derive(Debug, PartialEq, Eq)]
+enum Usage<'a> {
+    NoKind,
+    UnknownKind(&'a [u8]),
+    BadCpu(&'a [u8]),
+    TooMany,
+}
+
+impl fmt::Display for Usage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Usage::NoKind => f.write_str("it takes a KIND"),
+            Usage::UnknownKind(kind) => write!(f, "there is no kind '{}'", kind.escape_ascii()),
+            Usage::BadCpu(cpu) => write!(f, "'{}' is no CPU number", cpu.escape_ascii()),
+            Usage::TooMany => f.write_str("it takes two arguments at most"),
+        }
+    }
+}
+
+/// The deed and the one CPU that is to do it; no CPU means all of them.
+fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<(fn(), Option<u64>), Usage<'a>> {
+    let kind = arguments.next().ok_or(Usage::NoKind)?;
+    let (_, deed) =
+        KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind).ok_or(Usage::UnknownKind(kind))?;
+    let cpu = match arguments.next() {
+        None => None,
+        Some(cpu) => Some(args::number(cpu).ok_or(Usage::BadCpu(cpu))?),
+    };
+    if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok((deed, cpu)) }
+}
+
+/// Runs on while another CPU's copy is being killed.
+fn stand_by() -> ExitCode {
+    let cpu = sys::get_cpu();
+    println!("fault: cpu {cpu} stands by");
+    for _ in 0..1000 {
+        sys::null();
+    }
+    let end = sys::ticks() + 3;
+    while sys::ticks() < end {
+        core::hint::spin_loop();
+    }
+    println!("fault: cpu {cpu} ran on");
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed<'a>(arguments: &[&'a str]) -> Result<Option<u64>, Usage<'a>> {
+        parse(arguments.iter().map(|argument| argument.as_bytes())).map(|(_, cpu)| cpu)
+    }
+
+    #[test]
+    fn a_kind_and_perhaps_a_cpu() {
+        assert_eq!(parsed(&["div0"]), Ok(None));
+        assert_eq!(parsed(&["exit-code", "3"]), Ok(Some(3)));
+    }
+
+    #[test]
+    fn anything_else_is_named() {
+        assert_eq!(parsed(&[]), Err(Usage::NoKind));
+        assert_eq!(parsed(&["div"]), Err(Usage::UnknownKind(b"div")));
+        assert_eq!(parsed(&["div0", "all"]), Err(Usage::BadCpu(b"all")));
+        assert_eq!(parsed(&["div0", "0", "1"]), Err(Usage::TooMany));
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        for (index, (name, _)) in KINDS.iter().enumerate() {
+            assert!(KINDS[..index].iter().all(|(other, _)| other != name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The panic handler: a message on the console, then the exit code that Rust programs panic with.
+
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{ExitCode, println, sys};
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    static PANICKING: AtomicBool = AtomicBool::new(false);
+
+    // Formatting the message may panic in its turn: then go without one.
+    if !PANICKING.swap(true, Ordering::Relaxed) {
+        println!("{info}");
+    }
+    sys::exit(ExitCode::PANIC)
+}

@@ -1,0 +1,108 @@
+//! `print!` and `println!`: text is formatted into a buffer on the stack and goes to this CPU's console line in
+//! as few system calls as its length allows. The kernel puts lines together and keeps those of different
+//! CPUs apart.
+
+use core::fmt::{self, Write};
+
+use kernel_abi::syscall::WRITE_SERIAL_MAX;
+
+use crate::sys;
+
+/// Prints to this CPU's console line.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::print::print(::core::format_args!($($argument)*)) };
+}
+
+/// Prints to this CPU's console line and ends the line.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print::print(::core::format_args!("\n")) };
+    ($($argument:tt)*) => {
+        $crate::print::print(::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
+    };
+}
+
+/// What [`print!`](crate::print!) expands to. Output that the kernel refuses is dropped: there is nowhere to
+/// report it.
+pub fn print(text: fmt::Arguments<'_>) {
+    let mut buffer = Buffer::<WRITE_SERIAL_MAX, _>::new(sys::write_all);
+    let _ = buffer.write_fmt(text);
+    buffer.flush();
+}
+
+/// Collects up to `N` bytes before it hands them to its sink.
+struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
+    bytes: [u8; N],
+    len: usize,
+    sink: Sink,
+}
+
+impl<const N: usize, Sink: FnMut(&[u8])> Buffer<N, Sink> {
+    const fn new(sink: Sink) -> Self {
+        assert!(N > 0, "a buffer without room would never empty itself");
+        Buffer { bytes: [0; N], len: 0, sink }
+    }
+
+    /// Hands over what is there.
+    fn flush(&mut self) {
+        if self.len > 0 {
+            (self.sink)(&self.bytes[..self.len]);
+            self.len = 0;
+        }
+    }
+}
+
+impl<const N: usize, Sink: FnMut(&[u8])> Write for Buffer<N, Sink> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            if self.len == N {
+                self.flush();
+            }
+            let (now, later) = rest.split_at(rest.len().min(N - self.len));
+            self.bytes[self.len..self.len + now.len()].copy_from_slice(now);
+            self.len += now.len();
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// The pieces in which a buffer of 8 bytes hands over what is written to it.
+    fn pieces(write: impl FnOnce(&mut dyn Write)) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let mut buffer =
+            Buffer::<8, _>::new(|bytes: &[u8]| pieces.push(String::from_utf8(bytes.to_vec()).unwrap()));
+        write(&mut buffer);
+        buffer.flush();
+        pieces
+    }
+
+    #[test]
+    fn short_text_goes_out_in_one_piece_however_it_is_formatted() {
+        assert_eq!(pieces(|out| writeln!(out, "a{}b{:x}", 1, 255).unwrap()), ["a1bff\n"]);
+    }
+
+    #[test]
+    fn nothing_written_is_nothing_handed_over() {
+        assert!(pieces(|_| ()).is_empty());
+        assert!(pieces(|out| out.write_str("").unwrap()).is_empty());
+    }
+
+    #[test]
+    fn long_text_is_cut_at_the_buffers_length_and_nowhere_else() {
+        assert_eq!(pieces(|out| out.write_str("12345678").unwrap()), ["12345678"]);
+        assert_eq!(
+            pieces(|out| write!(out, "1234{}{:05}", 567_890_123, 45_678).unwrap()),
+            ["12345678", "90123456", "78"]
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! System calls: one typed function each, and the raw road for programs that want to misbehave.
+//!
+//! The convention stands in [`kernel_abi::syscall`]: number in rax; arguments in rdi, rsi, rdx, r10, r8, r9; result in
+//! rax; rcx and r11 are lost.
+
+use core::arch::asm;
+
+use kernel_abi::errno::Errno;
+use kernel_abi::syscall::{
+    SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_EXIT, SYS_GET_CPU, SYS_GET_TICKS, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL,
+};
+
+use crate::ExitCode;
+
+/// Any system call: the value that comes back in rax, whatever it means.
+///
+/// # Safety
+/// The kernel touches the memory that the arguments of call `number` designate. What it may write there must
+/// not be in use by anything else, and `SYS_EXIT` does not come back.
+pub unsafe fn syscall(number: u64, arguments: [u64; 6]) -> u64 {
+    let [a, b, c, d, e, f] = arguments;
+    let result;
+    // SAFETY: `syscall` enters the kernel, which by its ABI keeps every register but rax, rcx and r11 and leaves the
+    // stack alone; the memory is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// A call that takes numbers only.
+fn call(number: u64, first: u64, second: u64) -> u64 {
+    // SAFETY: the calls made through here (this module's) take no pointer, so that no memory is concerned.
+    unsafe { syscall(number, [first, second, 0, 0, 0, 0]) }
+}
+
+/// `SYS_NULL`: into the kernel and back. Returns what the kernel returned, which is 0.
+#[allow(clippy::must_use_candidate, reason = "programs call it for the way there and back")]
+pub fn null() -> u64 {
+    call(SYS_NULL, 0, 0)
+}
+
+/// `SYS_WRITE_SERIAL`: offers bytes to this CPU's console line; returns how many were accepted.
+///
+/// # Errors
+/// [`Errno::Fault`] cannot happen for a slice; it is passed on if it does all the same.
+pub fn write(bytes: &[u8]) -> Result<usize, Errno> {
+    let address = bytes.as_ptr().expose_provenance() as u64;
+    // SAFETY: the call reads `bytes` and writes no memory.
+    let rax = unsafe { syscall(SYS_WRITE_SERIAL, [address, bytes.len() as u64, 0, 0, 0, 0]) };
+    match Errno::from_rax(rax) {
+        Some(errno) => Err(errno),
+        None => Ok(rax as usize),
+    }
+}
+
+/// Writes all of the bytes, in as many calls as the kernel wants. Stops at the first error.
+pub fn write_all(mut bytes: &[u8]) {
+    while let Ok(accepted) = write(bytes) {
+        match bytes.get(accepted..) {
+            None | Some([]) => return,
+            Some(rest) => bytes = rest,
+        }
+    }
+}
+
+/// `SYS_GET_TICKS`: timer ticks of this CPU since it came online.
+#[must_use]
+pub fn ticks() -> u64 {
+    call(SYS_GET_TICKS, 0, 0)
+}
+
+/// `SYS_EXIT`: ends the program on this CPU.
+pub fn exit(code: ExitCode) -> ! {
+    loop {
+        // A kernel that returned from this call would be broken; trying again keeps the promise of `!`.
+        call(SYS_EXIT, i64::from(code.0).cast_unsigned(), 0);
+    }
+}
+
+/// `SYS_GET_CPU`: dense index of the CPU that this copy runs on; 0 is the BSP.
+#[must_use]
+pub fn get_cpu() -> u64 {
+    call(SYS_GET_CPU, 0, 0)
+}
+
+/// `SYS_CPU_COUNT`: how many CPUs are online.
+#[must_use]
+pub fn cpu_count() -> u64 {
+    call(SYS_CPU_COUNT, 0, 0)
+}
+
+/// `SYS_CLOCK_NS`: nanoseconds since boot, monotonic.
+#[must_use]
+pub fn clock_ns() -> u64 {
+    call(SYS_CLOCK_NS, 0, 0)
+}
+
+/// `SYS_TRACE`: puts an event into this CPU's trace. Returns what the kernel returned, which is 0.
+#[allow(clippy::must_use_candidate, reason = "programs call it for the event")]
+pub fn trace(id: u64, value: u64) -> u64 {
+    call(SYS_TRACE, id, value)
+}
