@@ -1,6 +1,8 @@
 //! The kernel library.
 #![cfg_attr(not(test), no_std)]
 
+pub mod cmdline;
 pub mod cpu;
 pub mod frames;
 pub mod layout;
+pub mod topology;
