@@ -1,0 +1,78 @@
+//! The installed page, byte by byte: what each part decodes to, and what it reads and writes.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+use crate::config::CONFIG_OFFSET;
+use crate::{CodeLayout, Parameters, install};
+
+mod code;
+mod parameters;
+mod tables;
+
+/// The lowest page, one in the middle, the highest one below video memory, the highest of all.
+const PAGES: [u32; 4] = [0x1000, 0x8000, 0x9f000, 0xff000];
+
+/// Parameters in which no two values are equal, so that a mix-up shows.
+fn parameters(page: u32) -> Parameters {
+    Parameters {
+        page,
+        cr3: 0x0123_4000,
+        cr0: 0x8001_0033,
+        efer: 0x901,
+        cr4: 0xa0,
+        slots: 0xffff_8000_0055_5540,
+        slot_count: 15,
+        entry: 0xffff_ffff_8011_2233,
+    }
+}
+
+fn installed(page: u32) -> [u8; 4096] {
+    let mut bytes = [0; 4096];
+    install(&mut bytes, &parameters(page)).expect("the parameters are good");
+    bytes
+}
+
+fn decode(bytes: &[u8], bitness: u32, from: usize, to: usize) -> Vec<Instruction> {
+    let code = &bytes[from..to];
+    Decoder::with_ip(bitness, code, from as u64, DecoderOptions::NONE).into_iter().collect()
+}
+
+/// The three parts of the code, decoded with instruction pointers that count from the page's start.
+struct Code {
+    real: Vec<Instruction>,
+    protected: Vec<Instruction>,
+    long: Vec<Instruction>,
+}
+
+impl Code {
+    fn of(bytes: &[u8]) -> Self {
+        let CodeLayout { code32, code64, end } = CodeLayout::of_blob();
+        assert!(code32 < code64 && code64 < end && end <= CONFIG_OFFSET);
+        Self {
+            real: decode(bytes, 16, 0, code32),
+            protected: decode(bytes, 32, code32, code64),
+            long: decode(bytes, 64, code64, end),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Instruction> {
+        self.real.iter().chain(&self.protected).chain(&self.long)
+    }
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes(bytes[offset..offset + 2].try_into().unwrap())
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap())
+}
+
+/// Where in the page a memory operand lies that is addressed from the page's start.
+fn operand_offset(instruction: &Instruction) -> usize {
+    instruction.memory_displacement64() as usize
+}
