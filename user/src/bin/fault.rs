@@ -60,8 +60,8 @@ const KINDS: [(&str, fn()); 24] = [
 ];
 
 fn run() -> ExitCode {
-    let (deed, chosen) = match parse(args().skip(1)) {
-        Ok(parsed) => parsed,
+    let order = match parse(args().skip(1)) {
+        Ok(order) => order,
         Err(message) => {
             println!("fault: {message}");
             print!("usage: fault KIND [CPU], KIND one of");
@@ -72,12 +72,20 @@ fn run() -> ExitCode {
             return ExitCode::USAGE;
         }
     };
-    if chosen.is_some_and(|cpu| cpu != sys::get_cpu()) {
+    if order.cpu.is_some_and(|cpu| cpu != sys::get_cpu()) {
         return stand_by();
     }
-    deed();
+    (order.deed)();
     println!("fault: nothing happened");
     NO_CONSEQUENCE
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+struct Order {
+    deed: fn(),
+    /// The one CPU that is to do it; none means all of them.
+    cpu: Option<u64>,
 }
 
 /// What is wrong with the arguments.
@@ -100,8 +108,8 @@ impl fmt::Display for Usage<'_> {
     }
 }
 
-/// The deed and the one CPU that is to do it; no CPU means all of them.
-fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<(fn(), Option<u64>), Usage<'a>> {
+/// Reads the arguments behind the program's name.
+fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<Order, Usage<'a>> {
     let kind = arguments.next().ok_or(Usage::NoKind)?;
     let (_, deed) =
         KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind).ok_or(Usage::UnknownKind(kind))?;
@@ -109,7 +117,7 @@ fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<(fn(), Opt
         None => None,
         Some(cpu) => Some(args::number(cpu).ok_or(Usage::BadCpu(cpu))?),
     };
-    if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok((deed, cpu)) }
+    if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Order { deed, cpu }) }
 }
 
 /// Runs on while another CPU's copy is being killed.
@@ -132,7 +140,7 @@ mod tests {
     use super::*;
 
     fn parsed<'a>(arguments: &[&'a str]) -> Result<Option<u64>, Usage<'a>> {
-        parse(arguments.iter().map(|argument| argument.as_bytes())).map(|(_, cpu)| cpu)
+        parse(arguments.iter().map(|argument| argument.as_bytes())).map(|order| order.cpu)
     }
 
     #[test]

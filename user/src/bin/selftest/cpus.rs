@@ -1,0 +1,72 @@
+//! Which CPU is this, how many are there, and are they all here at once?
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use user::{shared_page, sys};
+
+use crate::time::Deadline;
+use crate::{Verdict, expect};
+
+/// The shared page's word in which the copies count themselves.
+const ARRIVED: usize = 0;
+/// The shared page's first word of the flags by which CPU numbers are claimed.
+const CLAIMS: usize = 8;
+
+/// The CPU's number stays what it is and below the CPU count, which stays what it is.
+pub fn number_is_constant() -> Verdict {
+    let (cpu, count) = (sys::get_cpu(), sys::cpu_count());
+    expect(format_args!("cpu {cpu} of {count}: number below count"), &true, &(cpu < count))?;
+    for _ in 0..1000 {
+        expect(format_args!("SYS_GET_CPU, called again"), &cpu, &sys::get_cpu())?;
+        expect(format_args!("SYS_CPU_COUNT, called again"), &count, &sys::cpu_count())?;
+    }
+    Ok(())
+}
+
+/// No other copy has this copy's CPU number.
+pub fn number_is_claimed_once() -> Verdict {
+    let cpu = sys::get_cpu();
+    expect(format_args!("first to claim cpu {cpu}"), &true, &shared_page().claim(CLAIMS, cpu as usize))
+}
+
+/// Every copy counts itself in the shared page and then waits, in ring 3, until all are counted. The last one
+/// to come finds all the others in ring 3: none leaves before it has seen the full count.
+pub fn all_in_ring_3_at_once() -> Verdict {
+    /// Looks at the count between two looks at the clock, which need a system call.
+    const LOOKS: u32 = 100_000;
+
+    let count = sys::cpu_count();
+    let arrived = shared_page().word(ARRIVED);
+    let deadline = Deadline::start();
+    arrived.fetch_add(1, Ordering::AcqRel);
+    loop {
+        for _ in 0..LOOKS {
+            if arrived.load(Ordering::Acquire) >= count {
+                return expect(format_args!("copies in ring 3"), &count, &arrived.load(Ordering::Acquire));
+            }
+            spin_loop();
+        }
+        if deadline.has_passed() {
+            return expect(
+                format_args!("copies in ring 3 before the deadline"),
+                &count,
+                &arrived.load(Ordering::Acquire),
+            );
+        }
+    }
+}
+
+/// What this copy writes outside the shared page no other copy sees, although all use the same addresses.
+pub fn memory_is_private() -> Verdict {
+    static MINE: AtomicU64 = AtomicU64::new(0);
+
+    let cpu = sys::get_cpu();
+    expect(format_args!("a static that nobody has written yet"), &0, &MINE.load(Ordering::Relaxed))?;
+    MINE.store(cpu + 1, Ordering::Relaxed);
+    for _ in 0..1000 {
+        sys::null();
+        expect(format_args!("this copy's own static"), &(cpu + 1), &MINE.load(Ordering::Relaxed))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Checks on every CPU, at the same time, all that the kernel promises ring 3.
+//!
+//! A check that holds prints nothing. One that does not prints what was expected and what came, and ends this copy
+//! with the check's own exit code, see [`CHECKS`].
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+mod cpus;
+mod kept;
+mod numbers;
+mod pointers;
+mod registers;
+mod time;
+
+use core::fmt;
+
+use kernel_abi::layout::STACK_TOP;
+use user::{ExitCode, args, println, sys};
+
+user::program!(run);
+
+/// A check has failed, and has said so.
+#[derive(Debug)]
+struct Failed;
+
+/// What a check says.
+type Verdict = Result<(), Failed>;
+
+/// The checks in their order, each with the exit code of a copy in which it fails. The first ones bring the
+/// CPUs together, so that a failure further down leaves nobody waiting.
+const CHECKS: [(i32, fn() -> Verdict); 18] = [
+    (10, initial_stack),
+    (11, cpus::number_is_constant),
+    (12, cpus::number_is_claimed_once),
+    (13, cpus::all_in_ring_3_at_once),
+    (14, cpus::memory_is_private),
+    (15, numbers::null_and_trace_return_0),
+    (16, numbers::unknown_numbers_are_enosys),
+    (17, pointers::a_line_in_pieces),
+    (18, pointers::an_empty_range_is_0),
+    (19, pointers::bad_ranges_are_efault),
+    (20, pointers::a_range_that_leaves_the_mapped),
+    (21, kept::over_system_calls),
+    (22, kept::over_unknown_numbers),
+    (23, kept::over_failing_copies),
+    (24, kept::over_ticks),
+    (25, time::ticks_grow),
+    (26, time::clock_is_monotonic),
+    (27, time::tsc_is_open),
+];
+
+fn run() -> ExitCode {
+    for (code, check) in CHECKS {
+        if check().is_err() {
+            return ExitCode(code);
+        }
+    }
+    println!("selftest: {} checks passed, ring 3 on {} CPUs at once", CHECKS.len(), sys::cpu_count());
+    ExitCode::SUCCESS
+}
+
+/// Compares, and reports a difference. `what` names the thing compared.
+fn expect<T: PartialEq + fmt::Debug>(what: fmt::Arguments<'_>, expected: &T, got: &T) -> Verdict {
+    if expected == got {
+        return Ok(());
+    }
+    println!("selftest: FAILED: {what}: expected {expected:#x?}, got {got:#x?}");
+    Err(Failed)
+}
+
+/// The program has a name, and the auxiliary vector ends before the stack does.
+fn initial_stack() -> Verdict {
+    expect(format_args!("argc is at least 1"), &true, &(args().len() >= 1))?;
+    let name = args().next().unwrap_or_default();
+    expect(format_args!("argv[0] is empty"), &false, &name.is_empty())?;
+    let top = STACK_TOP as usize;
+    expect(format_args!("argv[0] is on the stack"), &true, &(name.as_ptr() as usize + name.len() < top))?;
+    // The stack holds fewer pairs than that: an unended vector runs into the unmapped page above and dies there.
+    expect(format_args!("the auxiliary vector ends"), &true, &(args::auxiliary_vector().count() < 4096))
+}

@@ -1,0 +1,47 @@
+//! System-call numbers: those that do nothing and those that there are not.
+
+use kernel_abi::errno::Errno;
+use kernel_abi::syscall::TABLE_LEN;
+use user::sys;
+
+use crate::{Verdict, expect};
+
+/// Numbers without a system call: the table's free entries, the first beyond it, and those that a sloppy
+/// bounds check (signed, or of 32 bits, or of the low byte) takes for entries.
+pub const UNKNOWN: [u64; 20] = [
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    TABLE_LEN as u64,
+    TABLE_LEN as u64 + 1,
+    255,
+    256,
+    1 << 16,
+    1 << 31,
+    1 << 32,
+    1 << 32 | 1,
+    1 << 61,
+    1 << 63,
+    1 << 63 | 1,
+    u64::MAX,
+];
+
+pub fn null_and_trace_return_0() -> Verdict {
+    expect(format_args!("SYS_NULL"), &0, &sys::null())?;
+    expect(format_args!("SYS_TRACE"), &0, &sys::trace(1, sys::get_cpu()))?;
+    expect(format_args!("SYS_TRACE with extreme values"), &0, &sys::trace(u64::MAX, u64::MAX))
+}
+
+pub fn unknown_numbers_are_enosys() -> Verdict {
+    for number in UNKNOWN {
+        // SAFETY: no such call exists; if one did, the arguments would designate no memory.
+        let rax = unsafe { sys::syscall(number, [0; 6]) };
+        expect(format_args!("system call {number:#x}"), &Errno::NoSys.to_rax(), &rax)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Ticks, the clock, the time-stamp counter.
+
+use core::arch::x86_64::_rdtsc;
+use core::hint::spin_loop;
+
+use user::sys;
+
+use crate::{Verdict, expect};
+
+/// Something that must happen within 20 s by the kernel's clock: ages for what is waited for here, even on a
+/// busy host.
+pub struct Deadline(u64);
+
+impl Deadline {
+    pub fn start() -> Deadline {
+        Deadline(sys::clock_ns() + 20_000_000_000)
+    }
+
+    pub fn has_passed(&self) -> bool {
+        sys::clock_ns() > self.0
+    }
+}
+
+/// This CPU's ticks grow, three times, and never shrink.
+pub fn ticks_grow() -> Verdict {
+    let deadline = Deadline::start();
+    let mut last = sys::ticks();
+    let mut grown = 0;
+    while grown < 3 && !deadline.has_passed() {
+        let now = sys::ticks();
+        expect(format_args!("ticks {now} after ticks {last}: not fewer"), &true, &(now >= last))?;
+        grown += u32::from(now > last);
+        last = now;
+        spin_loop();
+    }
+    expect(format_args!("times that the ticks have grown before the deadline"), &3, &grown)
+}
+
+/// The clock never goes back, and does go on.
+pub fn clock_is_monotonic() -> Verdict {
+    let first = sys::clock_ns();
+    let mut last = first;
+    for _ in 0..10_000 {
+        let now = sys::clock_ns();
+        expect(format_args!("clock {now} ns after clock {last} ns: not less"), &true, &(now >= last))?;
+        last = now;
+    }
+    expect(format_args!("clock after 10000 readings: more than before"), &true, &(last > first))
+}
+
+/// Ring 3 may read the time-stamp counter, and it counts.
+pub fn tsc_is_open() -> Verdict {
+    // SAFETY: every x86-64 CPU has it; if CR4.TSD closes it to ring 3, the kernel kills this copy, as it should.
+    let first = unsafe { _rdtsc() };
+    sys::null();
+    // SAFETY: as above.
+    let second = unsafe { _rdtsc() };
+    expect(format_args!("TSC {second} after TSC {first}: more"), &true, &(second > first))
+}
