@@ -1,4 +1,48 @@
-//! The host tool.
+//! Ringside's host tool: builds the kernel and its programs, runs them under QEMU, tests them, debugs them.
+//!
+//! `build` makes the kernel's ELF with the programs inside; `run` boots it and judges the run by QEMU's
+//! exit status *and* the kernel's completion records ([`verify`]); `test` runs every check and every QEMU
+//! case; `gdb` starts QEMU stopped, with gdb attached.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod archive;
+mod build;
+mod cargo;
+mod cli;
+mod cmdline;
+mod console;
+mod error;
+mod executable;
+mod facts;
+mod launch;
+mod monitor;
+mod programs;
+mod qemu;
+mod report;
+mod run;
+mod session;
+mod symbols;
+mod toolchain;
+mod tree;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Build => build::everything(true).and_then(|built| {
+            build::print(&built)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Run(options) => run::run(&options),
+        Command::Launch { parent, command } => launch::become_child(parent, &command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error}");
+        error.exit_code()
+    })
+}

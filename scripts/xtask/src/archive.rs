@@ -1,0 +1,70 @@
+//! The archive of ring-3 programs that the kernel carries inside.
+
+use std::path::Path;
+
+use crate::error::Error;
+
+/// A tar file of `(name, bytes)`, the same bytes on every machine and at any time: no owner, no date.
+pub fn pack(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let fail = |error| Error::File("cannot pack the programs".to_owned(), error);
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        builder.append_data(&mut header, name, &**bytes).map_err(fail)?;
+    }
+    builder.into_inner().map_err(fail)
+}
+
+/// Writes a file unless it has these bytes already, so that cargo sees no change where there is none.
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
+    }
+    std::fs::write(path, bytes).map_err(|error| Error::file("write", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn an_archive_reads_back_and_is_always_the_same() {
+        let entries = [("hello".to_owned(), vec![1, 2, 3]), ("spin".to_owned(), vec![7; 5000])];
+        let packed = pack(&entries).expect("packs");
+        assert_eq!(packed, pack(&entries).expect("packs"));
+        let mut archive = tar::Archive::new(&*packed);
+        let read: Vec<_> = archive
+            .entries()
+            .expect("entries")
+            .map(|entry| {
+                let mut entry = entry.expect("entry");
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).expect("bytes");
+                (entry.path().expect("path").display().to_string(), bytes)
+            })
+            .collect();
+        assert_eq!(read, entries);
+    }
+
+    #[test]
+    fn a_file_that_has_the_bytes_is_left_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a/b");
+        write_if_changed(&path, b"x").expect("writes");
+        let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("date");
+        write_if_changed(&path, b"x").expect("looks");
+        assert_eq!(std::fs::metadata(&path).and_then(|data| data.modified()).expect("date"), before);
+        write_if_changed(&path, b"y").expect("writes");
+        assert_eq!(std::fs::read(&path).expect("reads"), b"y");
+    }
+}

@@ -1,0 +1,96 @@
+//! Builds what is booted: the programs, their archive, and the kernel that carries it.
+
+use std::path::{Path, PathBuf};
+
+use crate::archive::{pack, write_if_changed};
+use crate::error::Error;
+use crate::toolchain::Toolchain;
+use crate::tree::{BARE_TARGET, UEFI_TARGET, bare_artifacts, bare_dir, relative};
+use crate::{cargo, executable, programs};
+
+/// What the kernel may weigh, stripped and without programs, in bytes.
+pub const KERNEL_LIMIT: usize = 512 * 1024;
+
+/// What a build made.
+pub struct Built {
+    /// The kernel's ELF, with symbols and line tables.
+    pub kernel: PathBuf,
+    /// The archive that it carries.
+    pub archive: PathBuf,
+    /// The programs in it, and their stripped sizes.
+    pub programs: Vec<(String, usize)>,
+}
+
+/// Where the kernel's ELF is, built or not.
+pub fn kernel_path() -> PathBuf {
+    bare_artifacts().join("kernel")
+}
+
+fn archive_path() -> PathBuf {
+    bare_dir().join("programs.tar")
+}
+
+/// Builds programs and kernel. `show`: let cargo's progress be seen in any case.
+pub fn everything(show: bool) -> Result<Built, Error> {
+    let toolchain = Toolchain::find()?;
+    let show = show || !kernel_path().exists();
+    let mut user = toolchain.build(BARE_TARGET, &bare_dir());
+    user.args(["--package", "user", "--bins"]);
+    cargo::build(user, "the programs", show)?;
+    let programs = stripped_programs()?;
+    let archive = archive_path();
+    write_if_changed(&archive, &pack(&programs)?)?;
+    let mut kernel = toolchain.build(BARE_TARGET, &bare_dir());
+    kernel.args(["--package", "kernel", "--bin", "kernel"]).env("RINGSIDE_PROGRAMS", &archive);
+    cargo::build(kernel, "the kernel", show)?;
+    let programs = programs.into_iter().map(|(name, bytes)| (name, bytes.len())).collect();
+    Ok(Built { kernel: kernel_path(), archive, programs })
+}
+
+/// Builds the kernel's library, the system-call module in it, for a target of its own. UEFI's C calling
+/// convention is Microsoft's: code that pins none would be broken there, and here is the place to see it.
+pub fn kernel_library(target: &str) -> Result<(), Error> {
+    let mut library = Toolchain::find()?.build(target, &bare_dir());
+    library.args(["--package", "kernel", "--lib"]);
+    cargo::build(library, "the kernel's library", false)
+}
+
+/// Both targets of [`kernel_library`].
+pub const LIBRARY_TARGETS: [&str; 2] = [BARE_TARGET, UEFI_TARGET];
+
+fn stripped_programs() -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let folder = bare_artifacts();
+    let strip = |program: programs::Embedded| {
+        Ok((program.name.clone(), executable::stripped(&read(&folder.join(program.name))?)?))
+    };
+    programs::embedded()?.into_iter().map(strip).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::file("read", path, error))
+}
+
+/// The kernel's weight in bytes, stripped: with the programs, and without their archive.
+pub fn kernel_sizes() -> Result<(usize, usize), Error> {
+    let whole = executable::stripped(&read(&kernel_path())?)?.len();
+    let archive = std::fs::metadata(archive_path()).map_or(0, |data| data.len());
+    Ok((whole, whole.saturating_sub(usize::try_from(archive).unwrap_or(whole))))
+}
+
+/// Says what a build made.
+pub fn print(built: &Built) -> Result<(), Error> {
+    let kib = |bytes: usize| format!("{:.1} KiB", bytes as f64 / 1024.0);
+    for (name, size) in &built.programs {
+        println!("program  {name:12} {}", kib(*size));
+    }
+    let (with, without) = kernel_sizes()?;
+    println!("archive  {} with {} programs", relative(&built.archive).display(), built.programs.len());
+    println!("kernel   {}", relative(&built.kernel).display());
+    println!(
+        "         stripped: {} with the programs, {} without (limit {})",
+        kib(with),
+        kib(without),
+        kib(KERNEL_LIMIT)
+    );
+    Ok(())
+}

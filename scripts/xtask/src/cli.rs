@@ -1,0 +1,163 @@
+//! The command line of the host tool.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Builds, runs, tests and debugs Ringside.
+#[derive(Parser)]
+#[command(name = "xtask", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Builds the programs and the kernel that carries them, and prints what they weigh.
+    Build,
+    /// Builds everything, boots it under QEMU, and judges the run.
+    ///
+    /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage;
+    /// 3 kernel panic or broken invariant; 4 time-out; 5 the host's fault (build, QEMU missing).
+    Run(RunOptions),
+    /// Becomes COMMAND, which then ends with its parent.
+    #[command(hide = true)]
+    Launch {
+        /// The process whose end ends the command.
+        parent: u32,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Options of `run` and `gdb`.
+#[derive(Args, Clone, Debug)]
+pub struct RunOptions {
+    /// An embedded program's name (see --list), or the path of any static ELF64. Default: selftest.
+    pub program: Option<String>,
+
+    /// Arguments for the program.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+
+    /// The machine's description.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
+    /// Ends the run after this many seconds, with the registers of all CPUs; 0: never.
+    /// [default: 60; with --gdb: 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+
+    /// Starts stopped and waits for gdb, which the tool then says how to attach.
+    #[arg(long)]
+    pub gdb: bool,
+
+    /// Writes the run's facts as JSON; '-' is standard output, and all else then goes to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Writes the console as it came, completion records included, to a file.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Lists the embedded programs and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Prints neither console nor table, only what went wrong.
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// Takes what was built last, without looking whether it is up to date.
+    #[arg(long, hide = true)]
+    pub as_built: bool,
+}
+
+/// What kind of machine, and what the kernel is told.
+#[derive(Args, Clone, Debug)]
+pub struct MachineOptions {
+    /// CPUs, as QEMU's -smp takes them: 4, or 2,maxcpus=8, or 6,sockets=2,cores=3.
+    #[arg(long, default_value = "4", value_name = "N")]
+    pub smp: String,
+
+    /// CPU model, as QEMU's -cpu takes it.
+    #[arg(long, default_value = "max", value_name = "MODEL")]
+    pub cpu: String,
+
+    /// Machine type, as QEMU's -machine takes it: q35 or pc.
+    #[arg(long, default_value = "q35", value_name = "TYPE")]
+    pub machine: String,
+
+    /// Memory, as QEMU's -m takes it.
+    #[arg(long, short, default_value = "128M", value_name = "SIZE")]
+    pub memory: String,
+
+    /// Accelerator, as QEMU's -accel takes it.
+    #[arg(long, default_value = "tcg", value_name = "NAME")]
+    pub accel: String,
+
+    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one an
+    /// instruction, and every run is the same as the one before.
+    #[arg(long, conflicts_with = "accel")]
+    pub icount: bool,
+
+    /// The kernel's timer tick, in hertz. [default: 100]
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub tick_hz: Option<u32>,
+
+    /// More for the kernel's command line, as it is: 'key=value ...'.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+
+    /// The QEMU to use.
+    #[arg(long, env = "RINGSIDE_QEMU", default_value = "qemu-system-x86_64", value_name = "PATH")]
+    pub qemu: PathBuf,
+
+    /// One more argument for QEMU; may be given again and again.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_arg: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
+        let cli = Cli::try_parse_from(["xtask", "run"].iter().chain(words))?;
+        let Command::Run(options) = cli.command else { panic!("not run") };
+        Ok(options)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        let options = run(&["--smp", "2", "args", "--smp", "9", "-x", "--", "y"]).expect("parses");
+        assert_eq!(options.machine.smp, "2");
+        assert_eq!(options.program.as_deref(), Some("args"));
+        assert_eq!(options.args, ["--smp", "9", "-x", "--", "y"]);
+    }
+
+    #[test]
+    fn qemu_arguments_may_begin_with_a_hyphen() {
+        let options = run(&["--qemu-arg", "-d", "--qemu-arg", "int"]).expect("parses");
+        assert_eq!(options.machine.qemu_arg, ["-d", "int"]);
+    }
+
+    #[test]
+    fn a_tick_rate_out_of_range_is_refused() {
+        assert!(run(&["--tick-hz", "0"]).is_err());
+        assert!(run(&["--tick-hz", "10001"]).is_err());
+        assert!(run(&["--icount", "--accel", "kvm"]).is_err());
+    }
+}

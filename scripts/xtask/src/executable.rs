@@ -1,0 +1,53 @@
+//! What the host tool wants to know about an ELF file: its size without symbols, and is it one of x86-64.
+
+use object::elf::{FileHeader64, PT_NULL, SymbolSection};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, pod};
+
+use crate::error::Error;
+
+/// The ELF file cut down to what a loader reads: headers and segments. Sections lie behind them and go.
+pub fn stripped(elf: &[u8]) -> Result<Vec<u8>, Error> {
+    let bad = |_| Error::Host("the linker's output is no ELF file".to_owned());
+    let header = FileHeader64::<Endianness>::parse(elf).map_err(bad)?;
+    let endian = header.endian().map_err(bad)?;
+    let segments = header.program_headers(endian, elf).map_err(bad)?;
+    let table_end = header.e_phoff(endian) + (size_of_val(segments) as u64);
+    let end = segments
+        .iter()
+        .filter(|segment| segment.p_type(endian) != PT_NULL)
+        .map(|segment| segment.p_offset(endian) + segment.p_filesz(endian))
+        .fold(table_end, u64::max);
+    let mut header = *header;
+    header.e_shoff.set(endian, 0);
+    header.e_shnum.set(endian, 0);
+    header.e_shstrndx.set(endian, SymbolSection(0));
+    let end = usize::try_from(end).ok().filter(|&end| end <= elf.len());
+    let body = end.and_then(|end| elf.get(size_of_val(&header)..end));
+    let body = body.ok_or_else(|| Error::Host("the linker's output is cut off".to_owned()))?;
+    Ok([pod::bytes_of(&header), body].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripping_this_very_program_keeps_its_segments() {
+        let whole = std::fs::read(std::env::current_exe().expect("own path")).expect("own file");
+        let cut = stripped(&whole).expect("an ELF file");
+        assert!(cut.len() < whole.len());
+        let header = FileHeader64::<Endianness>::parse(&*cut).expect("still one");
+        let segments = header.program_headers(Endianness::Little, &*cut).expect("still there");
+        for segment in segments {
+            assert!(segment.data(Endianness::Little, &*cut).is_ok());
+        }
+        assert_eq!(stripped(&cut).expect("again"), cut);
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_refused() {
+        assert!(stripped(b"#!/bin/sh\n").is_err());
+        assert!(stripped(b"").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! QEMU's monitor, asked once: what were the CPUs doing when the time was up?
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use qapi::{Qmp, Stream, qmp};
+
+/// How long a question may take in all. A QEMU that is stuck itself does not answer.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// What is asked of the monitor, and in which order.
+const QUESTIONS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
+
+/// Stops the machine and returns the state of all its CPUs, or why there is none.
+pub fn registers(socket: UnixStream) -> String {
+    let (sender, receiver) = mpsc::channel();
+    // In a thread of its own, so that no answer, or half of one, can hold up the end of the run. The
+    // thread ends with QEMU, which the caller ends next, at the latest.
+    std::thread::spawn(move || {
+        let _ = sender.send(ask(&socket).unwrap_or_else(|error| format!("no registers: {error}\n")));
+    });
+    receiver.recv_timeout(BOUND).unwrap_or_else(|_| "no registers: QEMU's monitor does not answer\n".to_owned())
+}
+
+fn ask(socket: &UnixStream) -> Result<String, qapi::ExecuteError> {
+    let mut monitor = Qmp::new(Stream::new(BufReader::new(socket), socket));
+    monitor.handshake()?;
+    monitor.execute(&qmp::stop {})?;
+    let mut text = String::new();
+    for question in QUESTIONS {
+        let command = qmp::human_monitor_command { command_line: question.to_owned(), cpu_index: None };
+        let answer = monitor.execute(&command)?;
+        text += &format!("(qemu) {question}\n{}\n", answer.replace('\r', "").trim_end());
+    }
+    Ok(text)
+}

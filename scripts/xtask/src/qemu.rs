@@ -1,0 +1,156 @@
+//! QEMU's command line.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use kernel_abi::verdict::DEBUG_EXIT_PORT;
+
+use crate::cli::MachineOptions;
+
+/// Where QEMU's console and monitor are connected.
+#[derive(Clone, Copy, Debug)]
+pub enum Wiring<'a> {
+    /// The console is the terminal, there is no monitor: a command line to paste.
+    Terminal,
+    /// The console is standard output. Standard input is a socket on which QEMU speaks QMP: no name in a
+    /// file system, nothing to clean up.
+    Session,
+    /// The console is a file; there is no monitor.
+    File(&'a Path),
+}
+
+/// A machine about to be started.
+pub struct Machine<'a> {
+    /// What the user wants of it.
+    pub options: &'a MachineOptions,
+    /// The kernel's ELF.
+    pub kernel: &'a Path,
+    /// The user's own program.
+    pub module: Option<&'a Path>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// Start stopped, with gdb's stub on this TCP port.
+    pub gdb_port: Option<u16>,
+}
+
+impl Machine<'_> {
+    /// The program and its arguments.
+    pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
+        let options = self.options;
+        let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
+        let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            words.push(name.into());
+            words.push(value.as_ref().to_owned());
+        };
+        push("-machine", &options.machine);
+        push("-cpu", &options.cpu);
+        push("-smp", &options.smp);
+        push("-m", &options.memory);
+        if options.icount {
+            push("-accel", &"tcg,thread=single");
+            push("-icount", &"shift=0,sleep=off");
+        } else {
+            push("-accel", &options.accel);
+        }
+        push("-kernel", &self.kernel);
+        if let Some(module) = self.module {
+            push("-initrd", &module);
+        }
+        push("-append", &self.cmdline);
+        push("-display", &"none");
+        push("-vga", &"none");
+        push("-device", &format!("isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=0x04"));
+        match wiring {
+            Wiring::Terminal => push("-serial", &"stdio"),
+            Wiring::Session => {
+                push("-chardev", &"file,id=console,path=/dev/stdout");
+                push("-serial", &"chardev:console");
+                push("-chardev", &"socket,id=qmp,fd=0");
+                push("-mon", &"chardev=qmp,mode=control");
+            }
+            Wiring::File(path) => {
+                push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
+                push("-serial", &"chardev:console");
+            }
+        }
+        if let Some(port) = self.gdb_port {
+            push("-gdb", &format!("tcp:127.0.0.1:{port}"));
+            words.push("-S".into());
+        }
+        // A guest that resets ends QEMU instead of starting anew: a triple fault must not look like a boot.
+        words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
+        words.extend(options.qemu_arg.iter().map(OsString::from));
+        words
+    }
+}
+
+/// In QEMU's options a comma ends a value, and two commas are one.
+fn escape_commas(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// A command line for the user's shell.
+pub fn shell_quoted(words: &[OsString]) -> String {
+    let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    shlex::try_join(texts.iter().map(|text| &**text)).unwrap_or_else(|_| texts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn words(arguments: &[&str], wiring: Wiring<'_>) -> Vec<String> {
+        let cli = Cli::try_parse_from(["xtask", "run"].iter().chain(arguments)).expect("parses");
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        let machine = Machine {
+            options: &run.machine,
+            kernel: Path::new("k"),
+            module: Some(Path::new("a,b")),
+            cmdline: "program=hello -- x y",
+            gdb_port: None,
+        };
+        machine.command_line(wiring).into_iter().map(|word| word.into_string().expect("text")).collect()
+    }
+
+    fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
+        words.iter().position(|word| word == name).map(|at| words[at + 1].as_str())
+    }
+
+    #[test]
+    fn defaults() {
+        let words = words(&[], Wiring::Terminal);
+        assert_eq!(value(&words, "-machine"), Some("q35"));
+        assert_eq!(value(&words, "-cpu"), Some("max"));
+        assert_eq!(value(&words, "-smp"), Some("4"));
+        assert_eq!(value(&words, "-m"), Some("128M"));
+        assert_eq!(value(&words, "-accel"), Some("tcg"));
+        assert_eq!(value(&words, "-initrd"), Some("a,b"));
+        assert_eq!(value(&words, "-serial"), Some("stdio"));
+        assert_eq!(value(&words, "-device"), Some("isa-debug-exit,iobase=0xf4,iosize=0x04"));
+        assert!(!words.iter().any(|word| word.contains("qmp")));
+    }
+
+    #[test]
+    fn icount_runs_all_cpus_in_one_thread() {
+        let words = words(&["--icount"], Wiring::Session);
+        assert_eq!(value(&words, "-accel"), Some("tcg,thread=single"));
+        assert_eq!(value(&words, "-icount"), Some("shift=0,sleep=off"));
+    }
+
+    #[test]
+    fn a_shell_reads_the_printed_line_as_the_same_words() {
+        let machine = words(&["--qemu-arg", "-name", "--qemu-arg", "it's a \"test\" $x"], Wiring::Terminal);
+        let os: Vec<OsString> = machine.iter().map(OsString::from).collect();
+        assert_eq!(shlex::split(&shell_quoted(&os)), Some(machine));
+    }
+
+    #[test]
+    fn a_comma_in_a_log_files_path_is_doubled() {
+        let words = words(&[], Wiring::File(Path::new("/tmp/a,b")));
+        assert_eq!(value(&words, "-chardev"), Some("file,id=console,path=/tmp/a,,b"));
+    }
+}

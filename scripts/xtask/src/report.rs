@@ -1,0 +1,168 @@
+//! What a run leaves behind: the table for people, the JSON for programs.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::time::Duration;
+
+use kernel_abi::record::{BootRecord, Outcome};
+use serde_json::{Value, json};
+
+use crate::facts::{Cpu, Facts};
+use crate::verify::Judgement;
+
+/// The table's columns. All but the texts are flushed right.
+const COLUMNS: [(&str, bool); 9] = [
+    ("CPU", true),
+    ("APIC", true),
+    ("PROGRAM", false),
+    ("OUTCOME", false),
+    ("CODE", true),
+    ("SYSCALLS", true),
+    ("TICKS", true),
+    ("HZ", true),
+    ("REASON", false),
+];
+
+/// One line per CPU, under a heading; nothing without CPUs.
+pub fn table(cpus: &[Cpu]) -> String {
+    if cpus.is_empty() {
+        return String::new();
+    }
+    let mut sorted: Vec<_> = cpus.iter().collect();
+    sorted.sort_by_key(|cpu| cpu.cpu);
+    let heading = COLUMNS.map(|(name, _)| name.to_owned());
+    let rows: Vec<_> = std::iter::once(heading).chain(sorted.into_iter().map(cells)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            // Writing to a `String` cannot fail.
+            let _ = match COLUMNS[column].1 {
+                true => write!(line, "{cell:>width$}  "),
+                false => write!(line, "{cell:width$}  "),
+            };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
+    let code = if cpu.outcome == Outcome::Exited { cpu.code.to_string() } else { "-".to_owned() };
+    [
+        cpu.cpu.to_string(),
+        cpu.apic_id.to_string(),
+        cpu.program.clone(),
+        cpu.outcome.name().to_owned(),
+        code,
+        cpu.syscalls.to_string(),
+        cpu.ticks.to_string(),
+        cpu.tick_hz().map_or("-".to_owned(), |hz| format!("{hz:.2}")),
+        cpu.reason.clone(),
+    ]
+}
+
+/// What was found at boot, in two lines.
+pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
+    let mhz = |hz: u64| hz as f64 / 1e6;
+    let kernel = kernel_size.map_or(String::new(), |size| format!(", kernel {} KiB", size.div_ceil(1024)));
+    format!(
+        "{} of {} CPUs online, {}, tick {} Hz, APIC timer {:.3} MHz, TSC {:.3} MHz,\nmemory {} MiB, {} KiB per CPU{kernel}\n",
+        boot.cpus_online,
+        boot.cpus_found,
+        if boot.x2apic { "x2APIC" } else { "xAPIC" },
+        boot.tick_hz,
+        mhz(boot.apic_timer_hz),
+        mhz(boot.tsc_hz),
+        boot.memory_kib / 1024,
+        boot.per_cpu_kib
+    )
+}
+
+/// The run's facts as JSON. `time` is that from QEMU's start to the verdict, or else to QEMU's end.
+pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
+    let cpus: Vec<_> = facts.cpus.iter().map(cpu_json).collect();
+    let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
+    json!({
+        "outcome": judgement.outcome.name(),
+        "cpus": cpus,
+        "boot": facts.boots.first().map(|boot| boot_json(boot, time)),
+        "qemu": qemu,
+        "warnings": judgement.warnings,
+        "errors": judgement.errors,
+    })
+}
+
+fn cpu_json(cpu: &Cpu) -> Value {
+    json!({
+        "cpu": cpu.cpu,
+        "apic_id": cpu.apic_id,
+        "program": cpu.program,
+        "outcome": cpu.outcome.name(),
+        "code": cpu.code,
+        "reason": cpu.reason,
+        "syscalls": cpu.syscalls,
+        "ticks": cpu.ticks,
+        "tick_hz": cpu.tick_hz(),
+    })
+}
+
+fn boot_json(boot: &BootRecord, time: Duration) -> Value {
+    json!({
+        "cpus_found": boot.cpus_found,
+        "cpus_online": boot.cpus_online,
+        "x2apic": boot.x2apic,
+        "tick_hz": boot.tick_hz,
+        "tsc_hz": boot.tsc_hz,
+        "apic_timer_hz": boot.apic_timer_hz,
+        "memory_kib": boot.memory_kib,
+        "per_cpu_kib": boot.per_cpu_kib,
+        "seconds": time.as_secs_f64(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::{Ending, judge};
+
+    fn facts() -> Facts {
+        let mut facts = Facts::default();
+        for line in [
+            "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=2450000000 \
+             apic_timer_hz=1000000000 memory_kib=130000 per_cpu_kib=160",
+            "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 syscalls=5 ticks=0 \
+             tick_millihertz=0 reason=\"divide error\"",
+            "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 syscalls=12 ticks=34 \
+             tick_millihertz=100003 reason=\"\"",
+            "@ringside verdict outcome=failed records=2 warnings=0",
+        ] {
+            facts.take(line.as_bytes());
+        }
+        facts
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_cpus_and_lines_up() {
+        let expected = "CPU  APIC  PROGRAM  OUTCOME  CODE  SYSCALLS  TICKS      HZ  REASON\n  \
+                        0     0  hello    exited      0        12     34  100.00\n  \
+                        1    10  hello    killed      -         5      0       -  divide error\n";
+        assert_eq!(table(&facts().cpus), expected);
+        assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn json_has_a_null_rate_where_there_is_none() {
+        let facts = facts();
+        let judgement = judge(Ending::Status(35), &facts);
+        let value = json(&judgement, &facts, &["qemu".into()], Duration::from_millis(1500));
+        assert_eq!(value["outcome"], "failed");
+        assert_eq!(value["cpus"][0]["tick_hz"], Value::Null);
+        assert_eq!(value["cpus"][1]["tick_hz"], 100.003);
+        assert_eq!(value["boot"]["seconds"], 1.5);
+        assert_eq!(value["qemu"][0], "qemu");
+        assert_eq!(value["errors"].as_array().map(Vec::len), Some(1));
+    }
+}

@@ -1,0 +1,212 @@
+//! The subcommand `run`: builds, boots, shows, judges.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cli::RunOptions;
+use crate::console::printable;
+use crate::error::Error;
+use crate::facts::{Facts, Line};
+use crate::programs::{self, Program};
+use crate::qemu::{Machine, Wiring, shell_quoted};
+use crate::symbols::Symbols;
+use crate::tree::relative;
+use crate::verify::{Ending, Judgement, judge};
+use crate::{build, cmdline, report, session};
+
+/// Seconds after which a run is ended, if the user does not say.
+const DEFAULT_TIMEOUT: u64 = 60;
+
+/// Runs, and turns whatever happens into an exit status, and into JSON if that is wanted.
+pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
+    if options.list {
+        print!("{}", programs::list(&programs::embedded()?));
+        return Ok(ExitCode::SUCCESS);
+    }
+    attempt(options).or_else(|error| {
+        let judgement =
+            Judgement { outcome: error.outcome(), errors: vec![error.to_string()], warnings: Vec::new() };
+        write_json(options, &judgement, &Facts::default(), &[], Duration::ZERO)?;
+        Err(error)
+    })
+}
+
+/// What is started, made of the user's options.
+pub struct Plan {
+    /// What the CPUs run; `None`: the kernel's default.
+    pub program: Option<Program>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// The kernel's ELF.
+    pub kernel: PathBuf,
+}
+
+impl Plan {
+    /// Looks the program up and brings the build up to date.
+    pub fn make(options: &RunOptions) -> Result<Plan, Error> {
+        let program = match &options.program {
+            Some(word) => Some(programs::resolve(word, &programs::embedded()?)?),
+            None => None,
+        };
+        let kernel = if options.as_built { build::kernel_path() } else { build::everything(false)?.kernel };
+        let machine = &options.machine;
+        let name = program.as_ref().map(Program::name);
+        let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), &options.args);
+        Ok(Plan { program, cmdline, kernel })
+    }
+
+    /// The machine that runs it.
+    pub fn machine<'a>(&'a self, options: &'a RunOptions, gdb_port: Option<u16>) -> Machine<'a> {
+        Machine {
+            options: &options.machine,
+            kernel: &self.kernel,
+            module: match &self.program {
+                Some(Program::File(path, _)) => Some(path),
+                _ => None,
+            },
+            cmdline: &self.cmdline,
+            gdb_port,
+        }
+    }
+}
+
+fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
+    let plan = Plan::make(options)?;
+    let gdb_port = if options.gdb { Some(free_port()?) } else { None };
+    let machine = plan.machine(options, gdb_port);
+    let shown = machine.command_line(Wiring::Terminal);
+    let mut screen = Screen::new(options, &plan.kernel)?;
+    screen.say(&shell_quoted(&shown));
+    if let Some(port) = gdb_port {
+        screen.say(&format!(
+            "stopped; attach with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
+            relative(&plan.kernel).display()
+        ));
+    }
+    let seconds = options.timeout.unwrap_or(if options.gdb { 0 } else { DEFAULT_TIMEOUT });
+    let limit = (seconds != 0).then(|| Duration::from_secs(seconds));
+    let mut facts = Facts::default();
+    let mut verdict_time = None;
+    let mut last = Duration::ZERO;
+    let ended = session::run(&machine.command_line(Wiring::Session), limit, |line, time| {
+        let seen = facts.take(line);
+        screen.console(line, &seen);
+        if !facts.verdicts.is_empty() {
+            verdict_time.get_or_insert(time);
+        }
+        last = time;
+    })?;
+    let judgement = judge(ended.ending, &facts);
+    let time = verdict_time.unwrap_or(last);
+    screen.result(&judgement, &facts, time);
+    screen.trouble(&judgement, ended.ending, &ended.stderr, ended.registers.as_deref());
+    write_json(options, &judgement, &facts, &shown, time)?;
+    Ok(judgement.outcome.exit_code())
+}
+
+/// A TCP port that nobody uses; gdb's usual one if it is free.
+pub fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 1234)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
+    port.map_err(|error| Error::File("cannot find a free TCP port for gdb".to_owned(), error))
+}
+
+fn write_json(
+    options: &RunOptions,
+    judgement: &Judgement,
+    facts: &Facts,
+    qemu: &[OsString],
+    time: Duration,
+) -> Result<(), Error> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let text = format!("{:#}\n", report::json(judgement, facts, qemu, time));
+    if path == Path::new("-") {
+        // Whoever closed the pipe does not want it.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Ok(());
+    }
+    std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
+}
+
+/// Where a run is shown. A reader that went away does not end the run.
+struct Screen {
+    out: Option<Box<dyn Write>>,
+    log: Option<std::fs::File>,
+    symbols: Option<Symbols>,
+    kernel: PathBuf,
+}
+
+impl Screen {
+    fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
+        let out: Option<Box<dyn Write>> = match &options.json {
+            _ if options.quiet => None,
+            Some(path) if path == Path::new("-") => Some(Box::new(std::io::stderr())),
+            _ => Some(Box::new(std::io::stdout())),
+        };
+        let create = |path: &PathBuf| {
+            std::fs::File::create(path).map_err(|error| Error::file("write", path, error))
+        };
+        let log = options.log.as_ref().map(create).transpose()?;
+        Ok(Screen { out, log, symbols: None, kernel: kernel.to_owned() })
+    }
+
+    fn say(&mut self, text: &str) {
+        if let Some(out) = &mut self.out {
+            let _ = writeln!(out, "{text}");
+            let _ = out.flush();
+        }
+    }
+
+    /// Shows a console line; records are turned into words.
+    fn console(&mut self, line: &[u8], seen: &Line) {
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
+        }
+        match seen {
+            Line::Text => self.say(&printable(line)),
+            Line::Counted => {}
+            Line::Panic(cpu, message) => {
+                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+                self.say(&format!("kernel panic on {cpu}: {message}"));
+                self.say("backtrace, innermost first:");
+            }
+            Line::Frame(number, ip) => {
+                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
+                symbols.describe(*number, *ip).iter().for_each(|line| self.say(line));
+            }
+        }
+    }
+
+    fn result(&mut self, judgement: &Judgement, facts: &Facts, time: Duration) {
+        if self.out.is_none() {
+            return;
+        }
+        let table = report::table(&facts.cpus);
+        if !table.is_empty() {
+            self.say(&format!("\n{}", table.trim_end()));
+        }
+        if let Some(boot) = facts.boots.first() {
+            let size = build::kernel_sizes().ok().map(|(_, without)| without);
+            self.say(report::boot_line(boot, size).trim_end());
+        }
+        self.say(&format!("{} {:.2} s after QEMU's start", judgement.outcome.name(), time.as_secs_f64()));
+    }
+
+    /// What went wrong goes to standard error, quiet or not.
+    fn trouble(&mut self, judgement: &Judgement, ending: Ending, stderr: &str, registers: Option<&str>) {
+        if let Some(registers) = registers {
+            eprint!("{registers}");
+        }
+        if !stderr.is_empty() && (self.out.is_some() || ending != Ending::Status(33)) {
+            eprintln!("QEMU says:\n{}", stderr.trim_end());
+        }
+        if self.out.is_some() {
+            judgement.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
+        judgement.errors.iter().for_each(|error| eprintln!("error: {}", printable(error.as_bytes())));
+    }
+}

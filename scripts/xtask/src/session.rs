@@ -1,0 +1,144 @@
+//! One run of QEMU: started, listened to, ended, all within bounds.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::verify::Ending;
+use crate::{launch, monitor};
+
+/// How long QEMU may take to end after its console has closed.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// A line longer than this comes in pieces.
+const LINE_MAX: u64 = 64 * 1024;
+
+/// How a session went.
+pub struct Ended {
+    /// How QEMU ended.
+    pub ending: Ending,
+    /// What QEMU itself had to say.
+    pub stderr: String,
+    /// State of all CPUs, if the time was up.
+    pub registers: Option<String>,
+}
+
+/// Runs QEMU and hands each console line, without its line end, to `on_line`, with the time since the start.
+pub fn run(
+    words: &[OsString],
+    limit: Option<Duration>,
+    mut on_line: impl FnMut(&[u8], Duration),
+) -> Result<Ended, Error> {
+    let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
+    let (ours, theirs) = UnixStream::pair().map_err(fail)?;
+    let started = Instant::now();
+    let mut command = launch::command(words)?;
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(fail)?;
+    // The command still holds QEMU's end of the socket.
+    drop(command);
+    let lines = child.stdout.take().map(read_lines);
+    let stderr = child.stderr.take().map(read_all);
+    let mut registers = None;
+    let mut ending = None;
+    while let Some(lines) = &lines {
+        let wait = match limit {
+            Some(limit) => limit.saturating_sub(started.elapsed()),
+            None => Duration::from_secs(3600),
+        };
+        match lines.recv_timeout(wait) {
+            Ok(line) => on_line(&line, started.elapsed()),
+            Err(RecvTimeoutError::Timeout) if limit.is_none() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                registers = Some(monitor::registers(ours));
+                ending = Some(Ending::TimedOut);
+                end(&mut child);
+                // What the machine said while it was being stopped.
+                while let Ok(line) = lines.recv_timeout(Duration::from_secs(1)) {
+                    on_line(&line, started.elapsed());
+                }
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let ending = match ending {
+        Some(ending) => ending,
+        None => wait(&mut child)?,
+    };
+    let stderr = stderr.and_then(|text| text.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
+    Ok(Ended { ending, stderr, registers })
+}
+
+/// Reads console lines in a thread, so that a wait for them can be bounded.
+fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        loop {
+            let mut line = Vec::new();
+            let read = reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
+            if !matches!(read, Ok(1..)) {
+                break;
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn read_all(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stderr.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+/// Waits for a QEMU whose console has closed, and ends it if it does not end itself.
+fn wait(child: &mut Child) -> Result<Ending, Error> {
+    let until = Instant::now() + LAST_BREATH;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(ending(status)),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) => break,
+            Err(error) => {
+                end(child);
+                return Err(Error::File("cannot wait for QEMU".to_owned(), error));
+            }
+        }
+    }
+    end(child);
+    Ok(Ending::TimedOut)
+}
+
+/// Ends QEMU. Nothing is lost: it has no disk, and what it said is in the pipe.
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn ending(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code), _) if code == i32::from(launch::CANNOT_START) => Ending::NotStarted,
+        (Some(code), _) => Ending::Status(code),
+        (None, signal) => Ending::Signal(signal.unwrap_or(0)),
+    }
+}

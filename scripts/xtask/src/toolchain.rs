@@ -1,0 +1,122 @@
+//! Which compiler makes code for bare metal, and in which environment it runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::tree::{BARE_TARGET, UEFI_TARGET, root};
+
+/// Debian's tools are named fully: they lie behind rustup's in PATH.
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// A way to a `core` for bare metal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The `rustc` in PATH has both targets, as rustup delivers them.
+    WithTargets,
+    /// Debian's packages: `core` is built from the library's source.
+    Debian,
+}
+
+impl Toolchain {
+    /// Finds one; rustup's before Debian's, as `setup.sh` does.
+    pub fn find() -> Result<Toolchain, Error> {
+        let has_target = |sysroot: &Path, target| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+        if let Some(sysroot) = sysroot("rustc")
+            && has_target(&sysroot, BARE_TARGET)
+            && has_target(&sysroot, UEFI_TARGET)
+        {
+            return Ok(Toolchain::WithTargets);
+        }
+        if let Some(sysroot) = sysroot(DEBIAN_RUSTC)
+            && sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
+            && Path::new(DEBIAN_CARGO).is_file()
+        {
+            return Ok(Toolchain::Debian);
+        }
+        Err(Error::Host(
+            "no Rust toolchain that can build for bare metal. Run ./scripts/setup.sh, or\n    \
+             rustup target add x86_64-unknown-none x86_64-unknown-uefi"
+                .to_owned(),
+        ))
+    }
+
+    /// `cargo build --release --target TARGET`, to which the caller adds what to build.
+    pub fn build(self, target: &str, target_dir: &Path) -> Command {
+        let mut command = match self {
+            Toolchain::WithTargets => clean_cargo("cargo"),
+            Toolchain::Debian => {
+                let mut command = clean_cargo(DEBIAN_CARGO);
+                command.env_remove("RUSTUP_TOOLCHAIN");
+                command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                // Debian's rustc has no rust-lld, which these targets link with by default.
+                command.env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", "ld.lld");
+                command.env("CARGO_TARGET_X86_64_UNKNOWN_UEFI_LINKER", "lld-link");
+                command
+            }
+        };
+        command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
+        if self == Toolchain::Debian {
+            // Everything uses `core` only. `mem` gives memcpy and its kin, which no libc is there to give.
+            command.args([
+                "-Zbuild-std=core,compiler_builtins",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ]);
+        }
+        command
+    }
+}
+
+fn sysroot(rustc: &str) -> Option<PathBuf> {
+    let output = Command::new(rustc).args(["--print", "sysroot"]).current_dir(root()).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(path.trim_end()))
+}
+
+/// The cargo for host builds: the one that started this tool, or else the one in PATH.
+pub fn host_cargo() -> Command {
+    let program = std::env::var_os("CARGO")
+        .or_else(|| std::env::var_os("RINGSIDE_CARGO"))
+        .unwrap_or_else(|| "cargo".into());
+    let mut command = clean_cargo(&program);
+    // A rustup cargo that is named by its path needs to be told nothing; one in PATH is a proxy and
+    // chooses the same toolchain by itself.
+    command.current_dir(root());
+    command
+}
+
+/// A cargo that starts from the environment of the user's shell, not from that which a cargo around this
+/// tool made: its RUSTFLAGS would override those of `.cargo/config.toml`, its RUSTC would be used, and
+/// its package's variables would be taken for the child's.
+fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    const FOREIGN: [&str; 12] = [
+        "RUSTC",
+        "RUSTC_BOOTSTRAP",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "OUT_DIR",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "DEP_",
+    ];
+    const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_", "CARGO_REGISTRIES_"];
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        let cargos = text == "CARGO" || text.starts_with("CARGO_");
+        if FOREIGN.contains(&text) || (cargos && !KEPT.iter().any(|kept| text.starts_with(kept))) {
+            command.env_remove(name);
+        }
+    }
+    if std::env::var_os("CARGO").is_some() {
+        // `cargo run` puts its toolchain's libraries there; another rustc must not load them.
+        command.env_remove("LD_LIBRARY_PATH");
+    }
+    command.current_dir(root());
+    command
+}

@@ -1,0 +1,145 @@
+//! What the judgement lets pass, and what it does not.
+
+use super::*;
+
+const BOOT2: &str = "@ringside boot cpus_found=2 cpus_online=2 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
+                     memory_kib=1 per_cpu_kib=1";
+const PASS2: &str = "@ringside verdict outcome=pass records=2 warnings=0";
+const FAILED2: &str = "@ringside verdict outcome=failed records=2 warnings=0";
+const PANIC0: &str = "@ringside verdict outcome=panic records=0 warnings=0";
+
+fn cpu(number: u32, outcome: &str, code: i32) -> String {
+    format!(
+        "@ringside cpu cpu={number} apic_id={number} program=\"hello\" outcome={outcome} code={code} syscalls=1 \
+         ticks=1 tick_millihertz=0 reason=\"\""
+    )
+}
+
+fn judged(status: i32, lines: &[&str]) -> Judgement {
+    let mut facts = Facts::default();
+    for line in lines {
+        facts.take(line.as_bytes());
+    }
+    judge(Ending::Status(status), &facts)
+}
+
+fn good(number: u32) -> String {
+    cpu(number, "exited", 0)
+}
+
+#[test]
+fn a_complete_run_with_status_33_passes() {
+    // Records of CPUs come in any order.
+    let judgement = judged(33, &["[cpu0] hi", BOOT2, &good(1), &good(0), PASS2]);
+    assert_eq!(judgement, Judgement { outcome: Outcome::Pass, errors: vec![], warnings: vec![] });
+}
+
+#[test]
+fn status_33_alone_is_no_pass() {
+    assert_eq!(judged(33, &[]).outcome, Outcome::Panic);
+    assert_eq!(judged(33, &["[cpu0] all is well"]).outcome, Outcome::Panic);
+}
+
+#[test]
+fn each_missing_record_is_noticed() {
+    let lines = [BOOT2, &good(0), &good(1), PASS2];
+    for without in 0..lines.len() {
+        let mut lines = lines.to_vec();
+        lines.remove(without);
+        let judgement = judged(33, &lines);
+        assert_eq!(judgement.outcome, Outcome::Panic, "without record {without}");
+        assert!(!judgement.errors.is_empty());
+    }
+}
+
+#[test]
+fn each_record_twice_is_noticed() {
+    let lines = [BOOT2, &good(0), &good(1), PASS2];
+    for twice in 0..lines.len() {
+        let mut lines = lines.to_vec();
+        lines.insert(twice, lines[twice]);
+        assert_eq!(judged(33, &lines).outcome, Outcome::Panic, "record {twice} twice");
+    }
+}
+
+#[test]
+fn cpu_numbers_must_be_dense() {
+    assert_eq!(judged(33, &[BOOT2, &good(0), &good(2), PASS2]).outcome, Outcome::Panic);
+}
+
+#[test]
+fn a_garbled_record_is_noticed_even_beside_a_complete_set() {
+    let judgement = judged(33, &[BOOT2, "@ringside cpu cp", &good(0), &good(1), PASS2]);
+    assert_eq!(judgement.outcome, Outcome::Panic);
+}
+
+#[test]
+fn a_record_behind_the_verdict_is_noticed() {
+    let judgement = judged(33, &[BOOT2, &good(0), PASS2, &good(1)]);
+    assert_eq!(judgement.outcome, Outcome::Panic);
+}
+
+#[test]
+fn every_other_status_contradicts_a_passing_record() {
+    for status in [0, 1, 2, 35, 37, 39, 255] {
+        let judgement = judged(status, &[BOOT2, &good(0), &good(1), PASS2]);
+        assert_eq!(judgement.outcome, Outcome::Panic, "status {status}");
+    }
+}
+
+#[test]
+fn a_reset_is_a_broken_invariant_and_a_silent_status_1_is_the_hosts() {
+    assert_eq!(judged(0, &[]).outcome, Outcome::Panic);
+    assert_eq!(judged(1, &[]).outcome, Outcome::Host);
+    assert_eq!(judged(1, &["[cpu0] hi"]).outcome, Outcome::Panic);
+}
+
+#[test]
+fn a_killed_program_and_a_code_fail_the_run() {
+    for bad in [cpu(1, "killed", 0), cpu(1, "exited", 7), cpu(1, "exited", -1)] {
+        let judgement = judged(35, &[BOOT2, &good(0), &bad, FAILED2]);
+        assert_eq!(judgement.outcome, Outcome::Failed);
+        assert_eq!(judgement.errors.len(), 1);
+        assert_eq!(judged(33, &[BOOT2, &good(0), &bad, PASS2]).outcome, Outcome::Panic, "called a pass");
+    }
+    assert_eq!(judged(35, &[BOOT2, &good(0), &good(1), FAILED2]).outcome, Outcome::Panic, "nobody failed");
+}
+
+#[test]
+fn a_missing_cpu_is_a_warning() {
+    let boot = BOOT2.replace("online=2", "online=1");
+    let verdict = PASS2.replace("warnings=0", "warnings=1");
+    let judgement = judged(33, &[&boot, &good(0), &cpu(1, "missing", 0), &verdict]);
+    assert_eq!((judgement.outcome, judgement.warnings.len()), (Outcome::Pass, 1));
+    let judgement = judged(33, &[BOOT2, &good(0), &cpu(1, "missing", 0), &verdict]);
+    assert_eq!(judgement.outcome, Outcome::Panic, "said to be online");
+    assert_eq!(judged(33, &[&boot, &good(0), &good(1), PASS2]).outcome, Outcome::Panic, "not said to be missing");
+}
+
+#[test]
+fn a_panic_needs_no_other_record() {
+    let judgement = judged(37, &["@ringside panic cpu=2 message=\"told to\"", PANIC0]);
+    assert_eq!(judgement.outcome, Outcome::Panic);
+    assert_eq!(judgement.errors, ["CPU 2 panicked: told to"]);
+}
+
+#[test]
+fn a_panic_record_spoils_a_pass() {
+    let panic = "@ringside panic cpu=1 message=\"\"";
+    assert_eq!(judged(33, &[BOOT2, &good(0), &good(1), panic, PASS2]).outcome, Outcome::Panic);
+}
+
+#[test]
+fn a_refused_command_line_is_the_users() {
+    let verdict = "@ringside verdict outcome=bad-command-line records=0 warnings=0";
+    assert_eq!(judged(39, &["[cpu0] unknown key", verdict]).outcome, Outcome::Usage);
+    assert_eq!(judged(39, &[]).outcome, Outcome::Panic);
+}
+
+#[test]
+fn what_the_host_did_is_the_hosts() {
+    let facts = Facts::default();
+    assert_eq!(judge(Ending::TimedOut, &facts).outcome, Outcome::Timeout);
+    assert_eq!(judge(Ending::NotStarted, &facts).outcome, Outcome::Host);
+    assert_eq!(judge(Ending::Signal(6), &facts).outcome, Outcome::Host);
+}
