@@ -5,4 +5,6 @@ pub mod cmdline;
 pub mod cpu;
 pub mod frames;
 pub mod layout;
+pub mod online;
+pub mod sync;
 pub mod topology;
