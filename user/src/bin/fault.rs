@@ -60,7 +60,7 @@ const KINDS: [(&str, fn()); 24] = [
 ];
 
 fn run() -> ExitCode {
-    let order = match parse(args().skip(1)) {
+    let order = match parse(args().skip(1), sys::cpu_count()) {
         Ok(order) => order,
         Err(message) => {
             println!("fault: {message}");
@@ -102,20 +102,21 @@ impl fmt::Display for Usage<'_> {
         match self {
             Usage::NoKind => f.write_str("it takes a KIND"),
             Usage::UnknownKind(kind) => write!(f, "there is no kind '{}'", kind.escape_ascii()),
-            Usage::BadCpu(cpu) => write!(f, "'{}' is no CPU number", cpu.escape_ascii()),
+            Usage::BadCpu(cpu) => write!(f, "'{}' is not the number of a CPU", cpu.escape_ascii()),
             Usage::TooMany => f.write_str("it takes two arguments at most"),
         }
     }
 }
 
 /// Reads the arguments behind the program's name.
-fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<Order, Usage<'a>> {
+fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> Result<Order, Usage<'a>> {
     let kind = arguments.next().ok_or(Usage::NoKind)?;
     let (_, deed) =
         KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind).ok_or(Usage::UnknownKind(kind))?;
     let cpu = match arguments.next() {
         None => None,
-        Some(cpu) => Some(args::number(cpu).ok_or(Usage::BadCpu(cpu))?),
+        // A CPU that is not there would leave the deed undone and the run looking well.
+        Some(cpu) => Some(args::number(cpu).filter(|&number| number < cpu_count).ok_or(Usage::BadCpu(cpu))?),
     };
     if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Order { deed, cpu }) }
 }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     fn parsed<'a>(arguments: &[&'a str]) -> Result<Option<u64>, Usage<'a>> {
-        parse(arguments.iter().map(|argument| argument.as_bytes())).map(|order| order.cpu)
+        parse(arguments.iter().map(|argument| argument.as_bytes()), 4).map(|order| order.cpu)
     }
 
     #[test]
@@ -154,6 +155,7 @@ mod tests {
         assert_eq!(parsed(&[]), Err(Usage::NoKind));
         assert_eq!(parsed(&["div"]), Err(Usage::UnknownKind(b"div")));
         assert_eq!(parsed(&["div0", "all"]), Err(Usage::BadCpu(b"all")));
+        assert_eq!(parsed(&["div0", "4"]), Err(Usage::BadCpu(b"4")));
         assert_eq!(parsed(&["div0", "0", "1"]), Err(Usage::TooMany));
     }
 
