@@ -4,7 +4,9 @@
 pub mod cmdline;
 pub mod cpu;
 pub mod frames;
+pub mod initial_stack;
 pub mod layout;
 pub mod online;
+pub mod program;
 pub mod sync;
 pub mod topology;

@@ -1,0 +1,189 @@
+//! What a program finds on its stack when it starts (psABI for x86-64, 3.4.1).
+//!
+//! ```text
+//!   top     strings of argv, each with its NUL
+//!           unused, less than 16 bytes
+//!           auxv: pairs of (type, value), the last AT_NULL
+//!           0                  end of the environment, which is empty
+//!           0                  end of argv
+//!           argv[0..argc]      addresses of the strings
+//!   rsp     argc               rsp is a multiple of 16
+//! ```
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::iter;
+
+use kernel_abi::layout::PAGE_SIZE;
+
+use crate::program::Image;
+
+/// Types of auxv entries (psABI, table 3.11).
+const AT_NULL: u64 = 0;
+const AT_IGNORE: u64 = 1;
+const AT_PHDR: u64 = 3;
+const AT_PHENT: u64 = 4;
+const AT_PHNUM: u64 = 5;
+const AT_PAGESZ: u64 = 6;
+const AT_ENTRY: u64 = 9;
+
+/// Length of a program header in ELF64, in bytes.
+const PROGRAM_HEADER_LEN: u64 = 56;
+
+/// The arguments do not fit the room that the kernel gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArgumentsTooLong {
+    /// Bytes that they would take, pointers and auxv included.
+    pub needed: usize,
+    /// Bytes that there are.
+    pub room: usize,
+}
+
+impl fmt::Display for ArgumentsTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the program's arguments take {} bytes of its stack; {} is the limit",
+            self.needed, self.room
+        )
+    }
+}
+
+impl core::error::Error for ArgumentsTooLong {}
+
+/// Writes argc, argv, an empty environment and auxv to the upper end of `stack`, and returns the initial
+/// stack pointer, an address in ring 3.
+///
+/// `stack` is the top of the stack, zeroed; `top` is the address in ring 3 of its end, a multiple of 16.
+/// The first of `argv` is the program's name. A NUL inside of an argument ends it for the program.
+///
+/// # Errors
+/// [`ArgumentsTooLong`] if `stack` is too short; what was in it may be overwritten then.
+pub fn write<A>(stack: &mut [u8], top: u64, argv: A, image: &Image<'_>) -> Result<u64, ArgumentsTooLong>
+where
+    A: Iterator<Item: Iterator<Item = u8>> + Clone,
+{
+    let auxv = auxv(image);
+    let argc = argv.clone().count();
+    let string_bytes = argv.clone().flat_map(with_nul).count();
+    // argc itself, the addresses, the two zeros, and auxv.
+    let words = argc.saturating_add(3 + 2 * auxv.len());
+    let needed = words.saturating_mul(8).saturating_add(string_bytes).saturating_add(15) & !15;
+    let room = stack.len();
+    let start = room.checked_sub(needed).ok_or(ArgumentsTooLong { needed, room })?;
+    let strings = room - string_bytes;
+
+    let mut next = top - string_bytes as u64;
+    let addresses = argv.clone().map(|arg| {
+        let this = next;
+        next += with_nul(arg).count() as u64;
+        this
+    });
+    let vector = iter::once(argc as u64).chain(addresses).chain([0, 0]).chain(auxv.into_iter().flatten());
+    for (slot, word) in stack[start..].chunks_exact_mut(8).zip(vector) {
+        slot.copy_from_slice(&word.to_le_bytes());
+    }
+    stack[strings..].iter_mut().zip(argv.flat_map(with_nul)).for_each(|(slot, byte)| *slot = byte);
+    Ok(top - needed as u64)
+}
+
+fn with_nul(arg: impl Iterator<Item = u8>) -> impl Iterator<Item = u8> {
+    arg.chain([0])
+}
+
+/// What the program may want to know of itself, with the end mark.
+fn auxv(image: &Image<'_>) -> [[u64; 2]; 6] {
+    let (count, vaddr) = image.program_headers();
+    [
+        [AT_PAGESZ, PAGE_SIZE],
+        [AT_ENTRY, image.entry()],
+        // A linker script may leave the headers out of what is loaded.
+        vaddr.map_or([AT_IGNORE, 0], |vaddr| [AT_PHDR, vaddr]),
+        [AT_PHENT, PROGRAM_HEADER_LEN],
+        [AT_PHNUM, count],
+        [AT_NULL, 0],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOP: u64 = 0x7fff_ff00_0000;
+
+    fn bytes<'a>(argv: &'a [&str]) -> impl Iterator<Item: Iterator<Item = u8>> + Clone + use<'a> {
+        argv.iter().map(|arg| arg.bytes())
+    }
+
+    /// Reads a stack as a program's start code does.
+    fn read(stack: &[u8], rsp: u64) -> (Vec<String>, Vec<[u64; 2]>) {
+        let offset = |addr: u64| stack.len() - usize::try_from(TOP - addr).unwrap();
+        let mut words =
+            stack[offset(rsp)..].chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap()));
+        let argc = words.next().unwrap() as usize;
+        let strings = (0..argc).map(|_| {
+            let bytes = &stack[offset(words.next().unwrap())..];
+            let len = bytes.iter().position(|&byte| byte == 0).unwrap();
+            String::from_utf8(bytes[..len].to_vec()).unwrap()
+        });
+        let strings = strings.collect();
+        assert_eq!((words.next(), words.next()), (Some(0), Some(0)), "argv and the environment end");
+        let auxv =
+            std::iter::from_fn(|| Some([words.next()?, words.next()?])).take_while(|pair| pair[0] != AT_NULL);
+        (strings, auxv.collect())
+    }
+
+    #[test]
+    fn a_program_finds_its_arguments_and_auxv() {
+        let file = crate::program::tests::elf_with(|_, _| {});
+        let image = Image::parse(&file).unwrap();
+        let mut stack = [0; 4096];
+        let rsp = write(&mut stack, TOP, bytes(&["hello", "", "a b"]), &image).unwrap();
+        let (argv, auxv) = read(&stack, rsp);
+        assert_eq!(argv, ["hello", "", "a b"]);
+        let base = image.entry() - 0x1010;
+        assert_eq!(
+            auxv,
+            [
+                [AT_PAGESZ, 4096],
+                [AT_ENTRY, image.entry()],
+                [AT_PHDR, base + 64],
+                [AT_PHENT, 56],
+                [AT_PHNUM, 3]
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_what_just_fits_is_not() {
+        let file = crate::program::tests::elf_with(|_, _| {});
+        let image = Image::parse(&file).unwrap();
+        let argv = ["x", "0123456789"];
+        let needed = write(&mut [], TOP, bytes(&argv), &image).unwrap_err().needed;
+        let mut stack = std::vec![0; needed];
+        assert_eq!(write(&mut stack, TOP, bytes(&argv), &image), Ok(TOP - needed as u64));
+        let error = write(&mut stack[1..], TOP, bytes(&argv), &image).unwrap_err();
+        assert_eq!(error, ArgumentsTooLong { needed, room: needed - 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_come_back(argv in prop::collection::vec("[^\0]{0,40}", 0..20), room in 0..4096_usize) {
+            let file = crate::program::tests::elf_with(|_, _| {});
+            let image = Image::parse(&file).unwrap();
+            let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+            let mut stack = std::vec![0; room];
+            if let Ok(rsp) = write(&mut stack, TOP, bytes(&argv), &image) {
+                prop_assert!(rsp.is_multiple_of(16));
+                let (read_argv, auxv) = read(&stack, rsp);
+                prop_assert_eq!(read_argv, argv);
+                prop_assert_eq!(auxv.len(), 5);
+            }
+        }
+    }
+}

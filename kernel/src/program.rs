@@ -1,0 +1,354 @@
+//! May this file be loaded as a ring-3 program? Everything that the loader relies on is checked here, once.
+//!
+//! A program is a static ELF64 with fixed addresses (System V gABI, chapters 4 and 5; psABI for x86-64).
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
+use object::elf;
+use object::pod;
+use object::{LittleEndian, elf::FileHeader64, elf::ProgramHeader64};
+
+const LE: LittleEndian = LittleEndian;
+
+/// The most memory that a program's segments may take, in bytes, whole pages counted. Every CPU has a copy.
+pub const MEMORY_MAX: u64 = 16 * 1024 * 1024;
+/// The most program headers that a file may have, so that checking each against each stays short.
+pub const HEADERS_MAX: u16 = 64;
+
+/// Where a program header asks for memory, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the program header, as `readelf -l` lists them from 0.
+    pub header: usize,
+    /// First address.
+    pub vaddr: u64,
+    /// Bytes in memory.
+    pub mem_size: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment {} ({:#x}, {:#x} bytes)", self.header, self.vaddr, self.mem_size)
+    }
+}
+
+/// Why a file cannot be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// It does not start with ELF's magic number.
+    NotElf,
+    /// It ends before something that its headers promise.
+    Truncated {
+        /// Length of the file in bytes.
+        len: usize,
+    },
+    /// It is not of the 64-bit class.
+    NotElf64,
+    /// It is big-endian.
+    NotLittleEndian,
+    /// It is for another machine; the value is ELF's `e_machine`.
+    WrongMachine(u16),
+    /// Its headers are of a version or size other than the only one there is.
+    UnknownVersion,
+    /// It is an object file, a core dump or such; the value is ELF's `e_type`.
+    NotExecutable(u16),
+    /// It needs a dynamic linker, or would have to be relocated.
+    Dynamic,
+    /// It has more than [`HEADERS_MAX`] program headers.
+    TooManyHeaders(u16),
+    /// It has no loadable segment, so nothing to run.
+    NoSegment,
+    /// A segment has more bytes in the file than in memory.
+    FileSizeExceedsMemory(Place),
+    /// A segment is not wholly in ring 3's half.
+    OutsideUserSpace(Place),
+    /// A segment reaches into the stack, the guard below it, or the shared page.
+    Reserved(Place),
+    /// A segment is both writable and executable.
+    WritableAndExecutable(Place),
+    /// Two segments share bytes, or a page while their rights differ.
+    Overlap(Place, Place),
+    /// The segments take more than [`MEMORY_MAX`].
+    TooMuchMemory,
+    /// The entry point is not in an executable segment.
+    EntryOutside(u64),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::NotElf => f.write_str("not an ELF file"),
+            LoadError::Truncated { len } => {
+                write!(f, "the ELF file is cut off: it has {len} bytes, and its headers promise more")
+            }
+            LoadError::NotElf64 => f.write_str("a 32-bit ELF file: compile it for x86-64 (-m64)"),
+            LoadError::NotLittleEndian => f.write_str("a big-endian ELF file: compile it for x86-64"),
+            LoadError::WrongMachine(machine) => {
+                write!(f, "an ELF file for another machine (e_machine {machine}): compile it for x86-64")
+            }
+            LoadError::UnknownVersion => {
+                f.write_str("an ELF file whose headers have an unknown version or size")
+            }
+            LoadError::NotExecutable(kind) => {
+                write!(f, "an ELF file that is no program (e_type {kind}): link it with -static -no-pie")
+            }
+            LoadError::Dynamic => {
+                f.write_str("dynamically linked or position independent: link with -static -no-pie")
+            }
+            LoadError::TooManyHeaders(count) => {
+                write!(f, "the ELF file has {count} program headers; {HEADERS_MAX} are the most")
+            }
+            LoadError::NoSegment => f.write_str("the ELF file has no loadable segment"),
+            LoadError::FileSizeExceedsMemory(place) => {
+                write!(f, "{place} has more bytes in the file than in memory")
+            }
+            LoadError::OutsideUserSpace(place) => {
+                write!(f, "{place} is not wholly in user space, {USER_START:#x} to {USER_END:#x}")
+            }
+            LoadError::Reserved(place) => {
+                write!(
+                    f,
+                    "{place} reaches into the stack below {STACK_TOP:#x} or the page at {SHARED_PAGE:#x}"
+                )
+            }
+            LoadError::WritableAndExecutable(place) => {
+                write!(f, "{place} is writable and executable: link with -z separate-code, without -N")
+            }
+            LoadError::Overlap(one, other) => {
+                write!(f, "{one} and {other} overlap, or share a page and differ in rights")
+            }
+            LoadError::TooMuchMemory => {
+                write!(f, "the segments take more than {} MiB", MEMORY_MAX / 1024 / 1024)
+            }
+            LoadError::EntryOutside(entry) => {
+                write!(f, "the entry point {entry:#x} is not in an executable segment")
+            }
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+/// Memory that the program asks for. Two segments may share a page if their rights are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// First address; need not be the start of a page.
+    pub vaddr: u64,
+    /// Bytes in memory, at least 1. Those behind `data` are zero.
+    pub mem_size: u64,
+    /// What stands at `vaddr`, at most `mem_size` bytes.
+    pub data: &'a [u8],
+    /// May ring 3 write it?
+    pub writable: bool,
+    /// May ring 3 execute it? Never together with `writable`.
+    pub executable: bool,
+}
+
+impl Segment<'_> {
+    /// One past the last address. Does not overflow: the segment is below [`USER_END`].
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.vaddr + self.mem_size
+    }
+
+    /// First address of the first page.
+    #[must_use]
+    pub const fn first_page(&self) -> u64 {
+        self.vaddr / PAGE_SIZE * PAGE_SIZE
+    }
+
+    /// One past the last page, an address.
+    #[must_use]
+    pub const fn end_page(&self) -> u64 {
+        self.end().div_ceil(PAGE_SIZE) * PAGE_SIZE
+    }
+
+    fn touches_pages(&self, start: u64, end: u64) -> bool {
+        self.first_page() < end && start < self.end_page()
+    }
+
+    fn conflicts_with(&self, other: &Segment<'_>) -> bool {
+        let same_rights = (self.writable, self.executable) == (other.writable, other.executable);
+        let share_bytes = self.vaddr < other.end() && other.vaddr < self.end();
+        share_bytes || !same_rights && self.touches_pages(other.first_page(), other.end_page())
+    }
+}
+
+/// A program that can be loaded. Proves all that [`LoadError`] denies; does not prove that the code is sane.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    file: &'a [u8],
+    header: &'a FileHeader64<LittleEndian>,
+    headers: &'a [ProgramHeader64<LittleEndian>],
+}
+
+impl<'a> Image<'a> {
+    /// Checks a whole file.
+    ///
+    /// # Errors
+    /// The first [`LoadError`] in the order of the file.
+    pub fn parse(file: &'a [u8]) -> Result<Image<'a>, LoadError> {
+        let truncated = LoadError::Truncated { len: file.len() };
+        let header = file_header(file)?;
+        let count = header.e_phnum.get(LE);
+        if count > HEADERS_MAX {
+            return Err(LoadError::TooManyHeaders(count));
+        }
+        let start = usize::try_from(header.e_phoff.get(LE)).map_err(|_| truncated)?;
+        let table = file.get(start..).ok_or(truncated)?;
+        let (headers, _) = pod::slice_from_bytes(table, usize::from(count)).map_err(|()| truncated)?;
+        let image = Image { file, header, headers };
+        image.check_segments()?;
+        Ok(image)
+    }
+
+    /// Where the program starts.
+    #[must_use]
+    pub fn entry(&self) -> u64 {
+        self.header.e_entry.get(LE)
+    }
+
+    /// The segments, in the order of the file; at least one.
+    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + Clone + use<'a> {
+        let file = self.file;
+        // `parse` has seen every one of them, so none is an error.
+        loadable(self.headers).filter_map(move |(n, header)| segment(file, n, header).ok())
+    }
+
+    /// Pages that the segments take, a page that two share counted twice.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.segments().map(|s| (s.end_page() - s.first_page()) / PAGE_SIZE).sum()
+    }
+
+    /// Number of program headers, and the address at which the program has them in memory, if it has.
+    #[must_use]
+    pub fn program_headers(&self) -> (u64, Option<u64>) {
+        let start = self.header.e_phoff.get(LE);
+        let len = size_of_val(self.headers) as u64;
+        let holds = |h: &&ProgramHeader64<LittleEndian>| {
+            let offset = h.p_offset.get(LE);
+            let end = offset.saturating_add(h.p_filesz.get(LE));
+            offset <= start && start.saturating_add(len) <= end
+        };
+        let vaddr = loadable(self.headers)
+            .map(|(_, header)| header)
+            .find(holds)
+            .map(|header| header.p_vaddr.get(LE) + (start - header.p_offset.get(LE)));
+        (self.headers.len() as u64, vaddr)
+    }
+
+    fn check_segments(&self) -> Result<(), LoadError> {
+        if self.headers.iter().any(|h| matches!(h.p_type.get(LE), elf::PT_INTERP | elf::PT_DYNAMIC)) {
+            return Err(LoadError::Dynamic);
+        }
+        let (mut pages, mut entry_found) = (0_u64, false);
+        for (n, header) in loadable(self.headers) {
+            let this = segment(self.file, n, header)?;
+            for (m, earlier) in loadable(self.headers).take_while(|&(m, _)| m < n) {
+                if this.conflicts_with(&segment(self.file, m, earlier)?) {
+                    return Err(LoadError::Overlap(place(m, earlier), place(n, header)));
+                }
+            }
+            pages = pages.saturating_add((this.end_page() - this.first_page()) / PAGE_SIZE);
+            entry_found |= this.executable && (this.vaddr..this.end()).contains(&self.entry());
+        }
+        match pages {
+            0 => Err(LoadError::NoSegment),
+            _ if pages > MEMORY_MAX / PAGE_SIZE => Err(LoadError::TooMuchMemory),
+            _ if !entry_found => Err(LoadError::EntryOutside(self.entry())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks what is needed before a program header can be read.
+fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
+    let truncated = LoadError::Truncated { len: file.len() };
+    if !file.starts_with(&elf::ELFMAG) {
+        return Err(LoadError::NotElf);
+    }
+    // Class and encoding come before the rest: a 32-bit header is shorter, and means other things.
+    let &[_, _, _, _, class, encoding, version, ..] = file else { return Err(truncated) };
+    if class != elf::ELFCLASS64.0 {
+        return Err(LoadError::NotElf64);
+    }
+    if encoding != elf::ELFDATA2LSB.0 {
+        return Err(LoadError::NotLittleEndian);
+    }
+    let (header, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(file).map_err(|()| truncated)?;
+    let entry_size = usize::from(header.e_phentsize.get(LE));
+    match (header.e_machine.get(LE), header.e_type.get(LE)) {
+        (machine, _) if machine != elf::EM_X86_64 => Err(LoadError::WrongMachine(machine.0)),
+        (_, elf::ET_DYN) => Err(LoadError::Dynamic),
+        (_, kind) if kind != elf::ET_EXEC => Err(LoadError::NotExecutable(kind.0)),
+        _ if version != elf::EV_CURRENT.0 => Err(LoadError::UnknownVersion),
+        _ if header.e_phnum.get(LE) == 0 => Err(LoadError::NoSegment),
+        _ if entry_size != size_of::<ProgramHeader64<LittleEndian>>() => Err(LoadError::UnknownVersion),
+        _ => Ok(header),
+    }
+}
+
+/// The headers that ask for memory, with their indices.
+fn loadable(
+    headers: &[ProgramHeader64<LittleEndian>],
+) -> impl Iterator<Item = (usize, &ProgramHeader64<LittleEndian>)> + Clone {
+    headers.iter().enumerate().filter(|(_, header)| {
+        // Linkers leave empty ones behind; one with bytes in the file alone is an error later.
+        header.p_type.get(LE) == elf::PT_LOAD && (header.p_memsz.get(LE) | header.p_filesz.get(LE)) != 0
+    })
+}
+
+fn place(index: usize, header: &ProgramHeader64<LittleEndian>) -> Place {
+    Place { header: index, vaddr: header.p_vaddr.get(LE), mem_size: header.p_memsz.get(LE) }
+}
+
+/// Checks one program header by itself.
+fn segment<'a>(
+    file: &'a [u8],
+    index: usize,
+    header: &ProgramHeader64<LittleEndian>,
+) -> Result<Segment<'a>, LoadError> {
+    let place = place(index, header);
+    if header.p_filesz.get(LE) > place.mem_size {
+        return Err(LoadError::FileSizeExceedsMemory(place));
+    }
+    let end = place.vaddr.checked_add(place.mem_size);
+    if place.vaddr < USER_START || end.is_none_or(|end| end > USER_END) {
+        return Err(LoadError::OutsideUserSpace(place));
+    }
+    let flags = header.p_flags.get(LE).0;
+    let segment = Segment {
+        vaddr: place.vaddr,
+        mem_size: place.mem_size,
+        data: file_bytes(file, header).ok_or(LoadError::Truncated { len: file.len() })?,
+        writable: flags & elf::PF_W.0 != 0,
+        executable: flags & elf::PF_X.0 != 0,
+    };
+    // The page below the stack is its guard.
+    if segment.touches_pages(STACK_TOP - STACK_SIZE - PAGE_SIZE, STACK_TOP)
+        || segment.touches_pages(SHARED_PAGE, SHARED_PAGE + PAGE_SIZE)
+    {
+        return Err(LoadError::Reserved(place));
+    }
+    if segment.writable && segment.executable {
+        return Err(LoadError::WritableAndExecutable(place));
+    }
+    Ok(segment)
+}
+
+/// The bytes of the file that a header names; `None` if the file ends before them.
+fn file_bytes<'a>(file: &'a [u8], header: &ProgramHeader64<LittleEndian>) -> Option<&'a [u8]> {
+    let len = usize::try_from(header.p_filesz.get(LE)).ok()?;
+    if len == 0 {
+        // The offset of no bytes means nothing; linkers let it lie beyond the end.
+        return Some(&[]);
+    }
+    let start = usize::try_from(header.p_offset.get(LE)).ok()?;
+    file.get(start..start.checked_add(len)?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,292 @@
+//! Broken files, made by changing one thing in a good one.
+
+use std::string::ToString;
+use std::vec::Vec;
+
+use object::{U16, U32, U64};
+use proptest::prelude::*;
+
+use super::*;
+
+type Header = FileHeader64<LittleEndian>;
+type Segments = Vec<ProgramHeader64<LittleEndian>>;
+
+const BASE: u64 = 0x1_0000_0000;
+const R: u32 = 4;
+const RX: u32 = 5;
+const RW: u32 = 6;
+
+fn load(flags: u32, offset: u64, vaddr: u64, file_size: u64, mem_size: u64) -> ProgramHeader64<LittleEndian> {
+    ProgramHeader64 {
+        p_type: U32::new(LE, elf::PT_LOAD),
+        p_flags: U32::new(LE, elf::ProgramFlags(flags)),
+        p_offset: U64::new(LE, offset),
+        p_vaddr: U64::new(LE, vaddr),
+        p_paddr: U64::new(LE, 0),
+        p_filesz: U64::new(LE, file_size),
+        p_memsz: U64::new(LE, mem_size),
+        p_align: U64::new(LE, 4096),
+    }
+}
+
+/// A program of 0x1200 bytes: headers, code, and data that goes on as zeros. `change` breaks it.
+pub(crate) fn elf_with(change: impl FnOnce(&mut Header, &mut Segments)) -> Vec<u8> {
+    let ident = elf::Ident {
+        magic: elf::ELFMAG,
+        class: elf::ELFCLASS64,
+        data: elf::ELFDATA2LSB,
+        version: elf::EV_CURRENT,
+        os_abi: elf::ELFOSABI_NONE,
+        abi_version: 0,
+        padding: [0; 7],
+    };
+    let mut header = FileHeader64 {
+        e_ident: ident,
+        e_type: U16::new(LE, elf::ET_EXEC),
+        e_machine: U16::new(LE, elf::EM_X86_64),
+        e_version: U32::new(LE, 1),
+        e_entry: U64::new(LE, BASE + 0x1010),
+        e_phoff: U64::new(LE, 64),
+        e_shoff: U64::new(LE, 0),
+        e_flags: U32::new(LE, elf::FileFlags(0)),
+        e_ehsize: U16::new(LE, 64),
+        e_phentsize: U16::new(LE, 56),
+        e_phnum: U16::new(LE, 0),
+        e_shentsize: U16::new(LE, 0),
+        e_shnum: U16::new(LE, 0),
+        e_shstrndx: U16::new(LE, elf::SymbolSection(0)),
+    };
+    let mut segments = std::vec![
+        load(R, 0, BASE, 0x200, 0x200),
+        load(RX, 0x1000, BASE + 0x1000, 0x100, 0x100),
+        load(RW, 0x1100, BASE + 0x2100, 0x100, 0x2000),
+    ];
+    header.e_phnum.set(LE, 3);
+    change(&mut header, &mut segments);
+    let mut file = pod::bytes_of(&header).to_vec();
+    file.extend(pod::bytes_of_slice(&segments));
+    file.resize(file.len().max(0x1200), 0x90);
+    file
+}
+
+/// The verdict on a program with one changed header.
+fn with_segment(index: usize, changed: ProgramHeader64<LittleEndian>) -> Result<(), LoadError> {
+    Image::parse(&elf_with(|_, segments| segments[index] = changed)).map(|_| ())
+}
+
+fn with_header(change: impl FnOnce(&mut Header)) -> Result<(), LoadError> {
+    Image::parse(&elf_with(|header, _| change(header))).map(|_| ())
+}
+
+#[test]
+fn a_good_program() {
+    let file = elf_with(|_, _| {});
+    let image = Image::parse(&file).unwrap();
+    assert_eq!(image.entry(), BASE + 0x1010);
+    let segments: Vec<_> = image.segments().collect();
+    assert_eq!(segments.len(), 3);
+    assert_eq!(
+        segments.iter().map(|s| (s.writable, s.executable)).collect::<Vec<_>>(),
+        [(false, false), (false, true), (true, false)]
+    );
+    let data = segments[2];
+    assert_eq!((data.vaddr, data.mem_size, data.data), (BASE + 0x2100, 0x2000, &file[0x1100..0x1200]));
+    assert_eq!((data.first_page(), data.end_page()), (BASE + 0x2000, BASE + 0x5000));
+    assert_eq!(image.pages(), 5);
+    assert_eq!(image.program_headers(), (3, Some(BASE + 64)));
+}
+
+#[test]
+fn any_alignment_in_memory_will_do() {
+    let file = elf_with(|_, _| {});
+    for shift in 0..8 {
+        let mut moved = std::vec![0; shift];
+        moved.extend(&file);
+        assert!(Image::parse(&moved[shift..]).is_ok());
+    }
+}
+
+#[test]
+fn files_cut_off_anywhere() {
+    let file = elf_with(|_, _| {});
+    for len in 0..file.len() {
+        let expected = if len < 4 { LoadError::NotElf } else { LoadError::Truncated { len } };
+        assert_eq!(Image::parse(&file[..len]).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn wrong_kinds_of_files() {
+    assert_eq!(Image::parse(b"#!/bin/sh\n").unwrap_err(), LoadError::NotElf);
+    assert_eq!(with_header(|h| h.e_ident.class = elf::ELFCLASS32), Err(LoadError::NotElf64));
+    assert_eq!(with_header(|h| h.e_ident.data = elf::ELFDATA2MSB), Err(LoadError::NotLittleEndian));
+    assert_eq!(with_header(|h| h.e_ident.version.0 = 0), Err(LoadError::UnknownVersion));
+    assert_eq!(with_header(|h| h.e_phentsize.set(LE, 32)), Err(LoadError::UnknownVersion));
+    assert_eq!(with_header(|h| h.e_machine.set(LE, elf::EM_AARCH64)), Err(LoadError::WrongMachine(183)));
+    assert_eq!(with_header(|h| h.e_type.set(LE, elf::ET_REL)), Err(LoadError::NotExecutable(1)));
+    assert_eq!(with_header(|h| h.e_type.set(LE, elf::ET_DYN)), Err(LoadError::Dynamic));
+    assert_eq!(with_header(|h| h.e_phnum.set(LE, 0)), Err(LoadError::NoSegment));
+    assert_eq!(with_header(|h| h.e_phnum.set(LE, 65)), Err(LoadError::TooManyHeaders(65)));
+    assert!(matches!(with_header(|h| h.e_phoff.set(LE, u64::MAX)), Err(LoadError::Truncated { .. })));
+}
+
+#[test]
+fn dynamic_linking_and_nothing_to_load() {
+    for kind in [elf::PT_INTERP, elf::PT_DYNAMIC] {
+        let file = elf_with(|_, segments| segments[2].p_type.set(LE, kind));
+        assert_eq!(Image::parse(&file).unwrap_err(), LoadError::Dynamic);
+    }
+    let file = elf_with(|_, segments| segments.iter_mut().for_each(|s| s.p_type.set(LE, elf::PT_NOTE)));
+    assert_eq!(Image::parse(&file).unwrap_err(), LoadError::NoSegment);
+    let file = elf_with(|_, segments| segments.iter_mut().for_each(|s| *s = load(RX, u64::MAX, 0, 0, 0)));
+    assert_eq!(Image::parse(&file).unwrap_err(), LoadError::NoSegment);
+}
+
+#[test]
+fn segments_that_lie_in_the_wrong_place() {
+    let stack = STACK_TOP - STACK_SIZE;
+    let outside = [
+        0,
+        USER_START - 1,
+        USER_END - 0xfff,
+        USER_END,
+        1 << 47,
+        0xffff_ffff_8000_0000,
+        u64::MAX,
+        u64::MAX - 0xfff,
+    ];
+    for vaddr in outside {
+        let place = Place { header: 2, vaddr, mem_size: 0x1000 };
+        assert_eq!(with_segment(2, load(RW, 0, vaddr, 0, 0x1000)), Err(LoadError::OutsideUserSpace(place)));
+    }
+    let wrapping = Place { header: 2, vaddr: BASE, mem_size: u64::MAX - BASE + 1 };
+    let result = with_segment(2, load(RW, 0, BASE, 0, wrapping.mem_size));
+    assert_eq!(result, Err(LoadError::OutsideUserSpace(wrapping)));
+    let reserved = [
+        SHARED_PAGE,
+        SHARED_PAGE - 0xfff,
+        SHARED_PAGE + 0xfff,
+        stack,
+        STACK_TOP - 1,
+        stack - 0x1000,
+        stack - 0x1fff,
+    ];
+    for vaddr in reserved {
+        let place = Place { header: 2, vaddr, mem_size: 0x1000 };
+        assert_eq!(
+            with_segment(2, load(RW, 0, vaddr, 0, 0x1000)),
+            Err(LoadError::Reserved(place)),
+            "{vaddr:#x}"
+        );
+    }
+    for vaddr in
+        [USER_START, USER_END - 0x1000, SHARED_PAGE - 0x1000, SHARED_PAGE + 0x1000, STACK_TOP, stack - 0x2000]
+    {
+        assert_eq!(with_segment(2, load(RW, 0, vaddr, 0, 0x1000)), Ok(()), "{vaddr:#x}");
+    }
+}
+
+#[test]
+fn segments_that_ask_for_too_much() {
+    let place = Place { header: 2, vaddr: BASE + 0x2000, mem_size: 0x10 };
+    let cases = [
+        (load(RW, 0, BASE + 0x2000, 0x11, 0x10), LoadError::FileSizeExceedsMemory(place)),
+        (load(RW | 1, 0, BASE + 0x2000, 0x10, 0x10), LoadError::WritableAndExecutable(place)),
+        (load(RW, 0x11f1, BASE + 0x2000, 0x10, 0x10), LoadError::Truncated { len: 0x1200 }),
+        (load(RW, u64::MAX, BASE + 0x2000, 0x10, 0x10), LoadError::Truncated { len: 0x1200 }),
+        (load(RW, 0, BASE + 0x2000, 0, MEMORY_MAX - 0x1fff), LoadError::TooMuchMemory),
+        (load(RW, 0, SHARED_PAGE + 0x1000, 0, 1 << 46), LoadError::TooMuchMemory),
+    ];
+    for (changed, expected) in cases {
+        assert_eq!(with_segment(2, changed), Err(expected));
+    }
+    assert_eq!(with_segment(2, load(RW, 0, BASE + 0x2000, 0, MEMORY_MAX - 0x2000)), Ok(()));
+}
+
+#[test]
+fn segments_that_overlap() {
+    let code = Place { header: 1, vaddr: BASE + 0x1000, mem_size: 0x100 };
+    let bad = [
+        load(RW, 0, BASE + 0x1100, 0, 0x10),
+        load(RW, 0, BASE + 0x1000, 0, 0x1000),
+        load(RX, 0, BASE + 0x10ff, 0, 0x10),
+        load(R, 0, BASE + 0x1fff, 0, 1),
+    ];
+    for changed in bad {
+        let other = Place { header: 2, vaddr: changed.p_vaddr.get(LE), mem_size: changed.p_memsz.get(LE) };
+        assert_eq!(with_segment(2, changed), Err(LoadError::Overlap(code, other)));
+    }
+    assert_eq!(with_segment(2, load(RX, 0, BASE + 0x1100, 0, 0x10)), Ok(()), "same page, same rights");
+}
+
+#[test]
+fn entry_points() {
+    for entry in [0, BASE, BASE + 0xfff, BASE + 0x1100, BASE + 0x2100, u64::MAX] {
+        assert_eq!(with_header(|h| h.e_entry.set(LE, entry)), Err(LoadError::EntryOutside(entry)));
+    }
+    for entry in [BASE + 0x1000, BASE + 0x10ff] {
+        assert_eq!(with_header(|h| h.e_entry.set(LE, entry)), Ok(()));
+    }
+}
+
+#[test]
+fn messages_say_what_to_do() {
+    assert_eq!(
+        LoadError::Dynamic.to_string(),
+        "dynamically linked or position independent: link with -static -no-pie"
+    );
+    let place = Place { header: 2, vaddr: 0x1000, mem_size: 16 };
+    assert_eq!(
+        LoadError::OutsideUserSpace(place).to_string(),
+        "segment 2 (0x1000, 0x10 bytes) is not wholly in user space, 0x10000 to 0x7ffffffff000"
+    );
+}
+
+proptest! {
+    #[test]
+    fn changed_bytes_never_panic_and_what_loads_is_sane(
+        changes in prop::collection::vec((0..240_usize, any::<u8>()), 0..12),
+    ) {
+        let mut file = elf_with(|_, _| {});
+        for (at, byte) in changes {
+            file[at] = byte;
+        }
+        check(&file)?;
+    }
+
+    #[test]
+    fn any_headers_never_panic(
+        given in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..5),
+    ) {
+        let file = elf_with(|header, segments| {
+            header.e_phnum.set(LE, given.len() as u16);
+            *segments = given.into_iter().map(|(f, o, v, s, m)| load(f, o, v, s, m)).collect();
+        });
+        check(&file)?;
+    }
+}
+
+/// What the loader relies on, said once more and in other words.
+fn check(file: &[u8]) -> Result<(), TestCaseError> {
+    let image = match Image::parse(file) {
+        Ok(image) => image,
+        Err(error) => {
+            prop_assert!(!error.to_string().is_empty());
+            return Ok(());
+        }
+    };
+    let _ = image.program_headers();
+    let mut pages = std::collections::BTreeMap::new();
+    for segment in image.segments() {
+        prop_assert!(segment.data.len() as u64 <= segment.mem_size);
+        prop_assert!(!(segment.writable && segment.executable));
+        for page in (segment.first_page()..segment.end_page()).step_by(4096) {
+            prop_assert!((USER_START..USER_END).contains(&page));
+            let rights = (segment.writable, segment.executable);
+            prop_assert_eq!(*pages.entry(page).or_insert(rights), rights);
+        }
+    }
+    prop_assert!(pages[&(image.entry() / 4096 * 4096)].1);
+    prop_assert!(pages.len() as u64 <= image.pages() && image.pages() <= MEMORY_MAX / 4096);
+    Ok(())
+}
