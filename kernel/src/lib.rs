@@ -9,4 +9,6 @@ pub mod layout;
 pub mod online;
 pub mod program;
 pub mod sync;
+pub mod sysret;
 pub mod topology;
+pub mod user_slice;

@@ -1,0 +1,118 @@
+//! May a system call leave by `sysretq`, or must it take `iretq`?
+//!
+//! `sysretq` is faster and takes shortcuts: it loads RIP from rcx, RFLAGS from r11, and CS and SS from STAR
+//! (SDM 2B, SYSRET; APM 3, SYSRET). A frame that asks for anything else, or for something on which
+//! `sysretq` itself trips, has to take `iretq`. After an ordinary system call the answer is yes.
+#![forbid(unsafe_code)]
+
+use kernel_abi::layout::USER_END;
+
+/// RFLAGS bits (SDM 1, 3.4.3) with which a frame must not leave by `sysretq`.
+///
+/// * TF, 8: `sysretq` that sets it traps at once, before ring 3 has run an instruction; `iretq` that sets it
+///   lets one instruction run, as a debugger expects.
+/// * IOPL, 12 and 13: ring 3 never has I/O ports and cannot set these. A frame that has them is broken, and
+///   `iretq`'s path is the one that checks.
+/// * RF, 16, and VM, 17: `sysretq` always clears them, its mask being 0x3c7fd7 (SDM 2B, SYSRET). Without RF,
+///   a breakpoint at RIP hits a second time; VM does not exist in 64-bit mode.
+///
+/// NT is not among them: ring 3 may set it for itself, and both instructions restore it.
+pub const RFLAGS_NEED_IRET: u64 = 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;
+
+/// What a frame says of where ring 3 goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// Address of the next instruction.
+    pub rip: u64,
+    /// Flags to be restored.
+    pub rflags: u64,
+    /// The value that ring 3 is to find in rcx.
+    pub rcx: u64,
+    /// The value that ring 3 is to find in r11.
+    pub r11: u64,
+}
+
+/// True if `sysretq` does with this frame exactly what `iretq` would.
+///
+/// * RIP is below [`USER_END`]. With an RIP that is not canonical, Intel's `sysretq` raises #GP *in ring 0*,
+///   after it has the user's stack pointer (CVE-2012-0217). AMD's raises it in ring 3.
+/// * No flag of [`RFLAGS_NEED_IRET`] is set.
+/// * rcx is RIP and r11 is RFLAGS, for `sysretq` takes them from there: otherwise the frame was changed
+///   since `syscall`, or never came from one, and ring 3 wants both values of each pair.
+///
+/// CS and SS are not asked: no frame of this kernel has others than STAR's.
+///
+/// All conditions are computed into one value that is tested once, to keep jumps out of the hot path.
+#[inline]
+#[must_use]
+pub const fn may_sysret(to: &Return) -> bool {
+    let differs = (to.rip ^ to.rcx) | (to.rflags ^ to.r11) | (to.rflags & RFLAGS_NEED_IRET);
+    (differs == 0) & (to.rip < USER_END)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// IF, and bit 1, which is always set.
+    const PLAIN: u64 = 0x202;
+
+    fn ordinary(rip: u64, rflags: u64) -> Return {
+        Return { rip, rflags, rcx: rip, r11: rflags }
+    }
+
+    #[test]
+    fn an_ordinary_call_leaves_by_sysret() {
+        for rip in [0, 0x1_0000_0000, 0x7fff_feff_fffe, USER_END - 1] {
+            assert!(may_sysret(&ordinary(rip, PLAIN)), "{rip:#x}");
+        }
+        // CF PF AF ZF SF DF OF NT AC ID: what programs may have set.
+        for bit in [0, 2, 4, 6, 7, 10, 11, 14, 18, 21] {
+            assert!(may_sysret(&ordinary(0x1000, PLAIN | 1 << bit)), "flag {bit}");
+        }
+    }
+
+    #[test]
+    fn an_rip_that_is_not_ring_3s_does_not() {
+        let bad =
+            [USER_END, 0x7fff_ffff_ffff, 1 << 47, 0x8000_0000_0000_0000, 0xffff_ffff_8000_0000, u64::MAX];
+        for rip in bad {
+            assert!(!may_sysret(&ordinary(rip, PLAIN)), "{rip:#x}");
+        }
+    }
+
+    #[test]
+    fn each_of_the_flags_prevents_it() {
+        for (bit, name) in [(8, "TF"), (12, "IOPL"), (13, "IOPL"), (16, "RF"), (17, "VM")] {
+            assert!(!may_sysret(&ordinary(0x1000, PLAIN | 1 << bit)), "{name}");
+        }
+    }
+
+    #[test]
+    fn changed_registers_prevent_it() {
+        let frame = ordinary(0x1000, PLAIN);
+        for bit in 0..64 {
+            assert!(!may_sysret(&Return { rcx: frame.rcx ^ 1 << bit, ..frame }), "rcx bit {bit}");
+            assert!(!may_sysret(&Return { r11: frame.r11 ^ 1 << bit, ..frame }), "r11 bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_conditions_one_by_one(
+            rip: u64, small in 0..(1_u64 << 48), pick in 0..2_usize, rflags in 0..(1_u64 << 22),
+            rcx_changed: bool, r11_changed: bool,
+        ) {
+            let rip = [rip, small][pick];
+            let mut frame = ordinary(rip, rflags);
+            frame.rcx ^= u64::from(rcx_changed);
+            frame.r11 ^= u64::from(r11_changed);
+            let flag = |bit: u32| rflags >> bit & 1 == 1;
+            let needs_iret = rip >= USER_END || rcx_changed || r11_changed
+                || flag(8) || flag(12) || flag(13) || flag(16) || flag(17);
+            prop_assert_eq!(may_sysret(&frame), !needs_iret);
+        }
+    }
+}

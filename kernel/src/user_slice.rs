@@ -1,0 +1,117 @@
+//! A range of memory that ring 3 *claims* to have.
+#![forbid(unsafe_code)]
+
+use kernel_abi::errno::Errno;
+use kernel_abi::layout::USER_END;
+
+/// A range that lies wholly in ring 3's half: it does not wrap, and no byte of it is the kernel's.
+///
+/// It proves nothing else. The range may be unmapped in part or whole, may be read-only, and another CPU
+/// may change or unmap it at any time. So it is copied by the faulting copy alone, once, and then the copy
+/// is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserSlice {
+    start: u64,
+    len: u64,
+}
+
+impl UserSlice {
+    /// The range of `len` bytes at `ptr`, both as they came from ring 3.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] if any byte of the range, or `ptr` itself, is beyond [`USER_END`]. An empty range at
+    /// `USER_END` is none either: like Linux's `access_ok`, an address is judged even if nothing is read.
+    #[inline]
+    pub const fn new(ptr: u64, len: u64) -> Result<UserSlice, Errno> {
+        // Neither side can wrap: `ptr` is below USER_END when it is subtracted.
+        if ptr < USER_END && len <= USER_END - ptr {
+            Ok(UserSlice { start: ptr, len })
+        } else {
+            Err(Errno::Fault)
+        }
+    }
+
+    /// Its first address.
+    #[inline]
+    #[must_use]
+    pub const fn start(self) -> u64 {
+        self.start
+    }
+
+    /// Length in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+
+    /// Is it of no length?
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Its first `n` bytes, or all of it if it is shorter.
+    #[inline]
+    #[must_use]
+    pub const fn first(self, n: u64) -> UserSlice {
+        UserSlice { start: self.start, len: if n < self.len { n } else { self.len } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ranges_at_the_borders() {
+        let table = [
+            (0, 0, true),
+            (0, USER_END, true),
+            (0, USER_END + 1, false),
+            (1, USER_END, false),
+            (USER_END - 1, 1, true),
+            (USER_END - 1, 2, false),
+            (USER_END, 0, false),
+            (USER_END, 1, false),
+            (1 << 47, 0, false),
+            (0x0000_8000_0000_0000, 8, false),
+            (0xffff_8000_0000_0000, 0, false),
+            (0xffff_ffff_8000_0000, 16, false),
+            (u64::MAX, 0, false),
+            (u64::MAX, 1, false),
+            (u64::MAX, u64::MAX, false),
+            (4096, u64::MAX, false),
+            (4096, u64::MAX - 4096, false),
+            (4096, u64::MAX - 4095, false),
+        ];
+        for (ptr, len, good) in table {
+            let expected = if good { Ok((ptr, len)) } else { Err(Errno::Fault) };
+            assert_eq!(
+                UserSlice::new(ptr, len).map(|s| (s.start(), s.len())),
+                expected,
+                "{ptr:#x}, {len:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_bytes() {
+        let slice = UserSlice::new(4096, 10).unwrap();
+        assert_eq!(slice.first(3), UserSlice::new(4096, 3).unwrap());
+        assert_eq!(slice.first(u64::MAX), slice);
+        assert!(slice.first(0).is_empty() && !slice.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_ring_3s(ptr: u64, len: u64) {
+            let end = u128::from(ptr) + u128::from(len);
+            let good = ptr < USER_END && end <= u128::from(USER_END);
+            prop_assert_eq!(UserSlice::new(ptr, len).is_ok(), good);
+        }
+    }
+}
