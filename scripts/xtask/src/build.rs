@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::{pack, write_if_changed};
 use crate::error::Error;
 use crate::toolchain::Toolchain;
-use crate::tree::{BARE_TARGET, UEFI_TARGET, bare_artifacts, bare_dir, relative};
+use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative};
 use crate::{cargo, executable, programs};
 
 /// What the kernel may weigh, stripped and without programs, in bytes.
@@ -54,9 +54,6 @@ pub fn kernel_library(target: &str) -> Result<(), Error> {
     library.args(["--package", "kernel", "--lib"]);
     cargo::build(library, "the kernel's library", false)
 }
-
-/// Both targets of [`kernel_library`].
-pub const LIBRARY_TARGETS: [&str; 2] = [BARE_TARGET, UEFI_TARGET];
 
 fn stripped_programs() -> Result<Vec<(String, Vec<u8>)>, Error> {
     let folder = bare_artifacts();

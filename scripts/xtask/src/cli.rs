@@ -22,7 +22,15 @@ pub enum Command {
     ///
     /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage;
     /// 3 kernel panic or broken invariant; 4 time-out; 5 the host's fault (build, QEMU missing).
+    #[command(override_usage = "xtask run [OPTIONS] [PROGRAM [ARGS...]]")]
     Run(RunOptions),
+    /// Starts QEMU stopped, with gdb attached and the kernel's symbols loaded; CPUs are gdb's threads.
+    ///
+    /// QEMU ends with gdb. The console goes to a file, which is named at the start.
+    #[command(override_usage = "xtask gdb [OPTIONS] [PROGRAM [ARGS...]]")]
+    Gdb(GdbOptions),
+    /// Runs every check and every QEMU case, or those whose names contain a FILTER.
+    Test(TestOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {
@@ -34,15 +42,13 @@ pub enum Command {
     },
 }
 
-/// Options of `run` and `gdb`.
+/// Options of `run`, and of `gdb` too.
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
-    /// An embedded program's name (see --list), or the path of any static ELF64. Default: selftest.
-    pub program: Option<String>,
-
-    /// Arguments for the program.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<String>,
+    /// PROGRAM: an embedded program's name (see --list), or the path of any static ELF64. Default: selftest.
+    /// Whatever follows it, options or not, are the program's arguments.
+    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 
     /// The machine's description.
     #[command(flatten)]
@@ -76,6 +82,29 @@ pub struct RunOptions {
     /// Takes what was built last, without looking whether it is up to date.
     #[arg(long, hide = true)]
     pub as_built: bool,
+}
+
+/// Options of `gdb`.
+#[derive(Args, Clone, Debug)]
+pub struct GdbOptions {
+    /// A command for gdb, run once it is attached; may be given again and again.
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub ex: Vec<String>,
+
+    /// The run to debug.
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// Options of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestOptions {
+    /// Runs what has one of these words in its name. Default: everything.
+    pub filter: Vec<String>,
+
+    /// Lists the names and does nothing else.
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// What kind of machine, and what the kernel is told.
@@ -144,8 +173,7 @@ mod tests {
     fn what_follows_the_program_is_the_programs() {
         let options = run(&["--smp", "2", "args", "--smp", "9", "-x", "--", "y"]).expect("parses");
         assert_eq!(options.machine.smp, "2");
-        assert_eq!(options.program.as_deref(), Some("args"));
-        assert_eq!(options.args, ["--smp", "9", "-x", "--", "y"]);
+        assert_eq!(options.words, ["args", "--smp", "9", "-x", "--", "y"]);
     }
 
     #[test]

@@ -22,7 +22,12 @@ pub fn quote(text: &str) -> String {
 }
 
 /// The whole command line. `raw` is the user's, taken as it is, so that he can also say what is wrong.
-pub fn compose(program: Option<&str>, tick_hz: Option<u32>, raw: Option<&str>, arguments: &[String]) -> String {
+pub fn compose(
+    program: Option<&str>,
+    tick_hz: Option<u32>,
+    raw: Option<&str>,
+    arguments: &[String],
+) -> String {
     let mut line = String::new();
     let mut push = |token: &str| {
         let blank = if line.is_empty() { "" } else { " " };

@@ -12,12 +12,11 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::error::Error;
 
 /// A command that ends with its parent, once the caller has started it.
-pub fn command(words: &[OsString]) -> Result<Command, Error> {
-    let own = std::env::current_exe()
-        .map_err(|error| Error::File("cannot find this program's own file".to_owned(), error))?;
-    let mut command = Command::new(own);
+pub fn command(words: &[OsString]) -> Command {
+    // Not by the file's name: a build beside this run may have replaced the file.
+    let mut command = Command::new("/proc/self/exe");
     command.arg("launch").arg(std::process::id().to_string()).arg("--").args(words);
-    Ok(command)
+    command
 }
 
 /// The exit status of a launcher that could not become the program; no verdict has it.

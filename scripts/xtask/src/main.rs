@@ -6,21 +6,28 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod broken;
 mod build;
 mod cargo;
+mod cases;
+mod checks;
 mod cli;
 mod cmdline;
 mod console;
 mod error;
 mod executable;
 mod facts;
+mod gdb;
 mod launch;
 mod monitor;
 mod programs;
 mod qemu;
 mod report;
 mod run;
+mod screen;
 mod session;
+mod soft_float;
+mod suite;
 mod symbols;
 mod toolchain;
 mod tree;
@@ -39,6 +46,8 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }),
         Command::Run(options) => run::run(&options),
+        Command::Gdb(options) => gdb::gdb(&options),
+        Command::Test(options) => suite::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! QEMU's monitor, asked once: what were the CPUs doing when the time was up?
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,6 +13,15 @@ const BOUND: Duration = Duration::from_secs(10);
 /// What is asked of the monitor, and in which order.
 const QUESTIONS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
 
+/// Waits until QEMU has set everything up: it answers its monitor only then. False: it never did.
+pub fn is_ready(socket: UnixStream) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(greet(&socket).is_ok());
+    });
+    receiver.recv_timeout(BOUND).unwrap_or(false)
+}
+
 /// Stops the machine and returns the state of all its CPUs, or why there is none.
 pub fn registers(socket: UnixStream) -> String {
     let (sender, receiver) = mpsc::channel();
@@ -21,12 +30,26 @@ pub fn registers(socket: UnixStream) -> String {
     std::thread::spawn(move || {
         let _ = sender.send(ask(&socket).unwrap_or_else(|error| format!("no registers: {error}\n")));
     });
-    receiver.recv_timeout(BOUND).unwrap_or_else(|_| "no registers: QEMU's monitor does not answer\n".to_owned())
+    receiver
+        .recv_timeout(BOUND)
+        .unwrap_or_else(|_| "no registers: QEMU's monitor does not answer\n".to_owned())
+}
+
+type Monitor<'a> = Qmp<Stream<BufReader<&'a UnixStream>, &'a UnixStream>>;
+
+fn greet(socket: &UnixStream) -> Result<Monitor<'_>, qapi::ExecuteError> {
+    let mut reader = BufReader::new(socket);
+    if reader.fill_buf()?.is_empty() {
+        // `handshake` would panic.
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    }
+    let mut monitor = Qmp::new(Stream::new(reader, socket));
+    monitor.handshake()?;
+    Ok(monitor)
 }
 
 fn ask(socket: &UnixStream) -> Result<String, qapi::ExecuteError> {
-    let mut monitor = Qmp::new(Stream::new(BufReader::new(socket), socket));
-    monitor.handshake()?;
+    let mut monitor = greet(socket)?;
     monitor.execute(&qmp::stop {})?;
     let mut text = String::new();
     for question in QUESTIONS {

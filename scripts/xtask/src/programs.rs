@@ -61,6 +61,9 @@ pub fn resolve(word: &str, embedded: &[Embedded]) -> Result<Program, Error> {
     if embedded.iter().any(|program| program.name == word) {
         return Ok(Program::Embedded(word.to_owned()));
     }
+    if word.starts_with('-') {
+        return Err(Error::Usage(format!("there is no option {word:?}; `run --help` lists them")));
+    }
     let path = Path::new(word);
     if path.is_file() {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -107,6 +110,7 @@ mod tests {
         let Err(Error::Usage(text)) = resolve("hullo", &tree()) else { panic!("must fail") };
         assert!(text.ends_with("Programs: hello, spin"), "{text}");
         assert!(matches!(resolve("./hullo", &tree()), Err(Error::Usage(_))));
+        assert!(matches!(resolve("--hullo", &tree()), Err(Error::Usage(text)) if text.contains("option")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Wiring<'a> {
     /// The console is standard output. Standard input is a socket on which QEMU speaks QMP: no name in a
     /// file system, nothing to clean up.
     Session,
-    /// The console is a file; there is no monitor.
+    /// The console is a file; the monitor is as in `Session`.
     File(&'a Path),
 }
 
@@ -60,18 +60,18 @@ impl Machine<'_> {
         push("-display", &"none");
         push("-vga", &"none");
         push("-device", &format!("isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=0x04"));
-        match wiring {
-            Wiring::Terminal => push("-serial", &"stdio"),
-            Wiring::Session => {
-                push("-chardev", &"file,id=console,path=/dev/stdout");
-                push("-serial", &"chardev:console");
-                push("-chardev", &"socket,id=qmp,fd=0");
-                push("-mon", &"chardev=qmp,mode=control");
-            }
-            Wiring::File(path) => {
-                push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
-                push("-serial", &"chardev:console");
-            }
+        let console = match wiring {
+            Wiring::Terminal => None,
+            Wiring::Session => Some(Path::new("/dev/stdout")),
+            Wiring::File(path) => Some(path),
+        };
+        if let Some(path) = console {
+            push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
+            push("-serial", &"chardev:console");
+            push("-chardev", &"socket,id=qmp,fd=0");
+            push("-mon", &"chardev=qmp,mode=control");
+        } else {
+            push("-serial", &"stdio");
         }
         if let Some(port) = self.gdb_port {
             push("-gdb", &format!("tcp:127.0.0.1:{port}"));

@@ -8,14 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::RunOptions;
-use crate::console::printable;
 use crate::error::Error;
-use crate::facts::{Facts, Line};
+use crate::facts::Facts;
 use crate::programs::{self, Program};
 use crate::qemu::{Machine, Wiring, shell_quoted};
-use crate::symbols::Symbols;
+use crate::screen::Screen;
 use crate::tree::relative;
-use crate::verify::{Ending, Judgement, judge};
+use crate::verify::{Judgement, Outcome, judge};
 use crate::{build, cmdline, report, session};
 
 /// Seconds after which a run is ended, if the user does not say.
@@ -48,14 +47,14 @@ pub struct Plan {
 impl Plan {
     /// Looks the program up and brings the build up to date.
     pub fn make(options: &RunOptions) -> Result<Plan, Error> {
-        let program = match &options.program {
-            Some(word) => Some(programs::resolve(word, &programs::embedded()?)?),
-            None => None,
+        let (program, arguments) = match options.words.split_first() {
+            Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
+            None => (None, [].as_slice()),
         };
         let kernel = if options.as_built { build::kernel_path() } else { build::everything(false)?.kernel };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
-        let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), &options.args);
+        let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), arguments);
         Ok(Plan { program, cmdline, kernel })
     }
 
@@ -100,10 +99,17 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         }
         last = time;
     })?;
-    let judgement = judge(ended.ending, &facts);
+    let mut judgement = judge(ended.ending, &facts);
+    let stderr = ended.stderr.trim_end();
+    if judgement.outcome == Outcome::Host && !stderr.is_empty() {
+        judgement.errors.push(format!("QEMU says: {stderr}"));
+    }
+    screen.result(&judgement, &facts, verdict_time);
+    if let Some(registers) = &ended.registers {
+        eprint!("{registers}");
+    }
+    screen.trouble(&judgement, stderr);
     let time = verdict_time.unwrap_or(last);
-    screen.result(&judgement, &facts, time);
-    screen.trouble(&judgement, ended.ending, &ended.stderr, ended.registers.as_deref());
     write_json(options, &judgement, &facts, &shown, time)?;
     Ok(judgement.outcome.exit_code())
 }
@@ -130,83 +136,4 @@ fn write_json(
         return Ok(());
     }
     std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
-}
-
-/// Where a run is shown. A reader that went away does not end the run.
-struct Screen {
-    out: Option<Box<dyn Write>>,
-    log: Option<std::fs::File>,
-    symbols: Option<Symbols>,
-    kernel: PathBuf,
-}
-
-impl Screen {
-    fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
-        let out: Option<Box<dyn Write>> = match &options.json {
-            _ if options.quiet => None,
-            Some(path) if path == Path::new("-") => Some(Box::new(std::io::stderr())),
-            _ => Some(Box::new(std::io::stdout())),
-        };
-        let create = |path: &PathBuf| {
-            std::fs::File::create(path).map_err(|error| Error::file("write", path, error))
-        };
-        let log = options.log.as_ref().map(create).transpose()?;
-        Ok(Screen { out, log, symbols: None, kernel: kernel.to_owned() })
-    }
-
-    fn say(&mut self, text: &str) {
-        if let Some(out) = &mut self.out {
-            let _ = writeln!(out, "{text}");
-            let _ = out.flush();
-        }
-    }
-
-    /// Shows a console line; records are turned into words.
-    fn console(&mut self, line: &[u8], seen: &Line) {
-        if let Some(log) = &mut self.log {
-            let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
-        }
-        match seen {
-            Line::Text => self.say(&printable(line)),
-            Line::Counted => {}
-            Line::Panic(cpu, message) => {
-                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
-                self.say(&format!("kernel panic on {cpu}: {message}"));
-                self.say("backtrace, innermost first:");
-            }
-            Line::Frame(number, ip) => {
-                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
-                symbols.describe(*number, *ip).iter().for_each(|line| self.say(line));
-            }
-        }
-    }
-
-    fn result(&mut self, judgement: &Judgement, facts: &Facts, time: Duration) {
-        if self.out.is_none() {
-            return;
-        }
-        let table = report::table(&facts.cpus);
-        if !table.is_empty() {
-            self.say(&format!("\n{}", table.trim_end()));
-        }
-        if let Some(boot) = facts.boots.first() {
-            let size = build::kernel_sizes().ok().map(|(_, without)| without);
-            self.say(report::boot_line(boot, size).trim_end());
-        }
-        self.say(&format!("{} {:.2} s after QEMU's start", judgement.outcome.name(), time.as_secs_f64()));
-    }
-
-    /// What went wrong goes to standard error, quiet or not.
-    fn trouble(&mut self, judgement: &Judgement, ending: Ending, stderr: &str, registers: Option<&str>) {
-        if let Some(registers) = registers {
-            eprint!("{registers}");
-        }
-        if !stderr.is_empty() && (self.out.is_some() || ending != Ending::Status(33)) {
-            eprintln!("QEMU says:\n{}", stderr.trim_end());
-        }
-        if self.out.is_some() {
-            judgement.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        }
-        judgement.errors.iter().for_each(|error| eprintln!("error: {}", printable(error.as_bytes())));
-    }
 }

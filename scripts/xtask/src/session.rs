@@ -38,7 +38,7 @@ pub fn run(
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let started = Instant::now();
-    let mut command = launch::command(words)?;
+    let mut command = launch::command(words);
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(fail)?;
     // The command still holds QEMU's end of the socket.

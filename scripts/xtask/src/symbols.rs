@@ -34,7 +34,8 @@ fn places(loader: &Loader, address: u64) -> Vec<String> {
     let mut places = Vec::new();
     if let Ok(mut frames) = loader.find_frames(address) {
         while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|name| name.demangle().ok().map(|name| name.into_owned()));
+            let name =
+                frame.function.as_ref().and_then(|name| name.demangle().ok().map(|name| name.into_owned()));
             let file = frame.location.as_ref().and_then(|location| location.file);
             let line = frame.location.as_ref().and_then(|location| location.line);
             places.push(match (name, file, line) {

@@ -22,7 +22,8 @@ pub enum Toolchain {
 impl Toolchain {
     /// Finds one; rustup's before Debian's, as `setup.sh` does.
     pub fn find() -> Result<Toolchain, Error> {
-        let has_target = |sysroot: &Path, target| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+        let has_target =
+            |sysroot: &Path, target| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
         if let Some(sysroot) = sysroot("rustc")
             && has_target(&sysroot, BARE_TARGET)
             && has_target(&sysroot, UEFI_TARGET)
@@ -59,10 +60,8 @@ impl Toolchain {
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
         if self == Toolchain::Debian {
             // Everything uses `core` only. `mem` gives memcpy and its kin, which no libc is there to give.
-            command.args([
-                "-Zbuild-std=core,compiler_builtins",
-                "-Zbuild-std-features=compiler-builtins-mem",
-            ]);
+            command
+                .args(["-Zbuild-std=core,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
     }

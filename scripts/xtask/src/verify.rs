@@ -84,7 +84,9 @@ pub struct Judgement {
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
-        Ending::TimedOut => (Outcome::Timeout, vec!["the time was up before the kernel's verdict".to_owned()]),
+        Ending::TimedOut => {
+            (Outcome::Timeout, vec!["the time was up before the kernel's verdict".to_owned()])
+        }
         Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
         Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was ended by signal {signal}")]),
         Ending::Status(1) if facts.lines == 0 => {
@@ -100,7 +102,8 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
 
 fn foreign_status(status: i32) -> String {
     match status {
-        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)".to_owned(),
+        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)"
+            .to_owned(),
         _ => format!("QEMU ended with exit status {status}, which is no verdict of the kernel's"),
     }
 }
@@ -192,8 +195,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
         errors.push(format!("{} of {} CPUs are said to be online", boot.cpus_online, boot.cpus_found));
     }
-    let missing: Vec<_> =
-        facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
+    let missing: Vec<_> = facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
     if missing.len() as u64 != u64::from(boot.cpus_found.saturating_sub(boot.cpus_online)) {
         errors.push(format!(
             "{} of {} CPUs came online, but {} are reported missing",

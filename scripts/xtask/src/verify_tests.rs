@@ -113,7 +113,11 @@ fn a_missing_cpu_is_a_warning() {
     assert_eq!((judgement.outcome, judgement.warnings.len()), (Outcome::Pass, 1));
     let judgement = judged(33, &[BOOT2, &good(0), &cpu(1, "missing", 0), &verdict]);
     assert_eq!(judgement.outcome, Outcome::Panic, "said to be online");
-    assert_eq!(judged(33, &[&boot, &good(0), &good(1), PASS2]).outcome, Outcome::Panic, "not said to be missing");
+    assert_eq!(
+        judged(33, &[&boot, &good(0), &good(1), PASS2]).outcome,
+        Outcome::Panic,
+        "not said to be missing"
+    );
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! ELF files that no kernel should load, each made of a good one by one change.
+
+use kernel_abi::layout::{SHARED_PAGE, STACK_TOP};
+use object::elf::{
+    ELFCLASS32, ELFDATA2MSB, EM_AARCH64, ET_DYN, FileHeader64, PT_GNU_STACK, PT_INTERP, PT_LOAD,
+    ProgramHeader64,
+};
+use object::read::elf::FileHeader;
+use object::{LittleEndian as LE, pod};
+
+type Header = FileHeader64<LE>;
+type Segment = ProgramHeader64<LE>;
+
+/// A way to break a program: its name, and the change.
+pub struct Defect {
+    /// What is wrong with the file.
+    pub name: &'static str,
+    change: Change,
+}
+
+enum Change {
+    Header(fn(&mut Header)),
+    Segments(fn(&mut [Segment])),
+    Loads(fn(&mut [&mut Segment])),
+    Bytes(fn(Vec<u8>) -> Vec<u8>),
+}
+
+/// Every defect.
+pub const DEFECTS: [Defect; 17] = [
+    bytes("no-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
+    bytes("truncated-in-header", |mut elf| {
+        elf.truncate(40);
+        elf
+    }),
+    bytes("truncated-in-segment", |mut elf| {
+        elf.truncate(elf.len() / 2);
+        elf
+    }),
+    header("32-bit", |header| header.e_ident.class = ELFCLASS32),
+    header("big-endian", |header| header.e_ident.data = ELFDATA2MSB),
+    header("wrong-machine", |header| header.e_machine.set(LE, EM_AARCH64)),
+    header("dynamic", |header| header.e_type.set(LE, ET_DYN)),
+    segments("interpreter", |segments| {
+        let place = segments.iter().position(|segment| segment.p_type.get(LE) == PT_GNU_STACK);
+        let last = segments.len() - 1;
+        segments[place.unwrap_or(last)].p_type.set(LE, PT_INTERP);
+    }),
+    header("entry-outside", |header| header.e_entry.set(LE, 0x3_0000_0000)),
+    header("headers-outside", |header| header.e_phoff.set(LE, u64::MAX - 8)),
+    loads("overlapping", |loads| {
+        let first = loads[0].p_vaddr.get(LE);
+        place(loads[1], first & !0xfff);
+    }),
+    loads("in-kernel-half", |loads| place(loads[1], 0xffff_8000_0000_0000)),
+    loads("wrapping", |loads| {
+        place(loads[1], !0xfff);
+        loads[1].p_memsz.set(LE, 0x2000);
+    }),
+    loads("null-page", |loads| place(loads[1], 0)),
+    loads("on-the-shared-page", |loads| place(loads[1], SHARED_PAGE)),
+    loads("on-the-stack", |loads| place(loads[1], STACK_TOP - 0x1000)),
+    loads("larger-than-memory", |loads| {
+        let last = loads.len() - 1;
+        loads[last].p_memsz.set(LE, 1 << 40);
+    }),
+];
+
+const fn header(name: &'static str, change: fn(&mut Header)) -> Defect {
+    Defect { name, change: Change::Header(change) }
+}
+
+const fn segments(name: &'static str, change: fn(&mut [Segment])) -> Defect {
+    Defect { name, change: Change::Segments(change) }
+}
+
+const fn bytes(name: &'static str, change: fn(Vec<u8>) -> Vec<u8>) -> Defect {
+    Defect { name, change: Change::Bytes(change) }
+}
+
+const fn loads(name: &'static str, change: fn(&mut [&mut Segment])) -> Defect {
+    Defect { name, change: Change::Loads(change) }
+}
+
+/// Moves a segment to another page. Its place within the page has to stay that of its bytes in the file, or
+/// the file would have two defects.
+fn place(segment: &mut Segment, page: u64) {
+    let within = segment.p_vaddr.get(LE) & 0xfff;
+    segment.p_vaddr.set(LE, page + within);
+}
+
+impl Defect {
+    /// The good file with this defect.
+    pub fn apply(&self, good: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+        const NOT_GOOD: &str = "the file to be broken is no good ELF file itself";
+        let mut header = *Header::parse(&*good).map_err(|_| NOT_GOOD)?;
+        let mut segments = header.program_headers(LE, &*good).map_err(|_| NOT_GOOD)?.to_vec();
+        let table = usize::try_from(header.e_phoff.get(LE)).map_err(|_| NOT_GOOD)?;
+        match self.change {
+            Change::Bytes(change) => return Ok(change(good)),
+            Change::Header(change) => change(&mut header),
+            Change::Segments(change) => change(&mut segments),
+            Change::Loads(change) => {
+                let is_load = |segment: &&mut Segment| segment.p_type.get(LE) == PT_LOAD;
+                let mut loads: Vec<_> = segments.iter_mut().filter(is_load).collect();
+                if loads.len() < 2 {
+                    return Err("the program has only one segment to load");
+                }
+                change(&mut loads);
+            }
+        }
+        let mut broken = good;
+        broken[..size_of::<Header>()].copy_from_slice(pod::bytes_of(&header));
+        let rows = pod::bytes_of_slice(&segments);
+        broken[table..table + rows.len()].copy_from_slice(rows);
+        Ok(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_defect_changes_the_file_and_no_two_have_one_name() {
+        let mut good = std::fs::read("/proc/self/exe").expect("own file");
+        // Programs for the host are position independent; this byte is the type's low one.
+        good[16] = 2;
+        for (index, defect) in DEFECTS.iter().enumerate() {
+            let broken = defect.apply(good.clone());
+            assert!(broken.is_ok_and(|broken| broken != good), "{}", defect.name);
+            assert!(DEFECTS[..index].iter().all(|other| other.name != defect.name));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Kernel command lines that make no sense: refused with a word about what would have.
+
+use super::{Case, case};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let row = |name: &str, text: &str| {
+        let option = shlex::try_quote(text).map_or_else(|_| String::new(), |word| word.into_owned());
+        case(format!("cmdline::{name}"), &format!("--smp 2 --cmdline {option}"), "")
+            .status(2)
+            .complains("the kernel refused its command line")
+    };
+    vec![
+        row("unknown-key", "colour=blue").shows("colour"),
+        row("no-value", "tick_hz").shows("tick_hz"),
+        row("bad-number", "tick_hz=fast").shows("tick_hz"),
+        row("tick-0-hz", "tick_hz=0").shows("tick_hz"),
+        row("tick-too-fast", "tick_hz=10001").shows("tick_hz"),
+        row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
+        row("open-quote", "program=\"hello"),
+    ]
+}

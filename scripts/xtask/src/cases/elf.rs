@@ -1,0 +1,14 @@
+//! Files that are no programs: the kernel refuses them with a reason, on every CPU, and nothing else happens.
+
+use super::{Case, case};
+use crate::broken::{DEFECTS, Defect};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let row = |defect: &'static Defect| {
+        let mut case = case(format!("elf::{}", defect.name), "--smp 2", "hello");
+        case.defect = Some(defect);
+        case.status(1).killed_on(2, "cannot load: ")
+    };
+    DEFECTS.iter().map(row).collect()
+}

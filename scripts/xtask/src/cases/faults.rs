@@ -1,0 +1,44 @@
+//! Programs that do what they must not: CPU 1 of 4 does it and is killed, the others run to their end.
+
+use super::{Case, case};
+
+/// What is done, and the vector that the reason has to name.
+const DEEDS: [(&str, &str); 22] = [
+    ("div0", "#DE"),
+    ("ud2", "#UD"),
+    ("int3", "#BP"),
+    ("null", "#PF"),
+    ("kernel-read", "#PF"),
+    ("kernel-write", "#PF"),
+    ("kernel-jump", "#PF"),
+    ("text-write", "#PF"),
+    ("stack-execute", "#PF"),
+    ("stack", "#PF"),
+    ("noreturn-sp", "#PF"),
+    ("gp", "#GP"),
+    ("hlt", "#GP"),
+    ("cli", "#GP"),
+    ("in", "#GP"),
+    ("out", "#GP"),
+    ("rdmsr", "#GP"),
+    ("wrmsr", "#GP"),
+    ("mov-cr", "#GP"),
+    // #GP with Intel's semantics, #UD with AMD's.
+    ("sysenter", ""),
+    ("int80", "#GP"),
+    ("int-timer", "#GP"),
+];
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let row = |(deed, vector): (&str, &str)| {
+        case(format!("fault::{deed}"), "--smp 4", &format!("fault {deed} 1"))
+            .status(1)
+            .exits_on(3)
+            .killed_on(1, vector)
+            .demand(|finished| super::expect(finished.cpu(1)?["outcome"].as_str(), Some("killed"), "CPU 1"))
+            .shows("fault: cpu 3 ran on")
+    };
+    let all = case("fault::on-every-cpu-at-once", "--smp 4", "fault div0").status(1).killed_on(4, "#DE");
+    DEEDS.into_iter().map(row).chain([all]).collect()
+}

@@ -1,0 +1,243 @@
+//! The QEMU cases. Each is one row of a table and shows one behaviour: what is run, the exit status that it
+//! has to have, and what else must be true of it.
+
+mod command_line;
+mod elf;
+mod faults;
+mod machines;
+mod panics;
+mod programs;
+mod tool;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::broken::Defect;
+use crate::suite::file_name;
+use crate::tree::{bare_artifacts, relative, root};
+
+/// Seconds that a case may take, unless it says otherwise. A busy host is slow; a hang is for ever.
+const PATIENCE: &str = "120";
+
+/// What a case demands beyond the exit status; the error says what is not so.
+type Demand = Box<dyn Fn(&Finished) -> Result<(), String> + Send>;
+
+/// A QEMU case.
+pub struct Case {
+    /// What `test` lists and filters.
+    pub name: String,
+    subcommand: &'static str,
+    options: Vec<String>,
+    program: Vec<String>,
+    /// Makes files that the case needs, in the folder of the logs.
+    prepare: Option<fn(&Path) -> std::io::Result<()>>,
+    /// The defect of the program's file, if it has one.
+    defect: Option<&'static Defect>,
+    status: i32,
+    demands: Vec<Demand>,
+}
+
+/// What a case left behind.
+pub struct Finished {
+    /// Exit status of the host tool; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// What it printed: the QEMU command line, the console, the table.
+    pub stdout: String,
+    /// Warnings, errors, registers.
+    pub stderr: String,
+    /// The run's facts.
+    pub json: Value,
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    let groups = [
+        machines::cases(),
+        programs::cases(),
+        elf::cases(),
+        faults::cases(),
+        panics::cases(),
+        command_line::cases(),
+        tool::cases(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+/// A case that runs `xtask run OPTIONS PROGRAM...` and has to pass. Both texts are split as a shell would.
+fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
+    let split = |text| shlex::split(text).unwrap_or_default();
+    Case {
+        name: name.into(),
+        subcommand: "run",
+        options: split(options),
+        program: split(program),
+        prepare: None,
+        defect: None,
+        status: 0,
+        demands: Vec::new(),
+    }
+}
+
+impl Case {
+    /// The host tool has to end with this exit status instead of 0.
+    fn status(mut self, status: i32) -> Case {
+        self.status = status;
+        self
+    }
+
+    /// This has to be true as well.
+    fn demand(mut self, demand: fn(&Finished) -> Result<(), String>) -> Case {
+        self.demands.push(Box::new(demand));
+        self
+    }
+
+    /// This text has to be on the console, or elsewhere on standard output.
+    fn shows(mut self, text: impl Into<String>) -> Case {
+        let text = text.into();
+        self.demands.push(Box::new(move |finished| finished.has(&finished.stdout, &text)));
+        self
+    }
+
+    /// This text has to be on standard error.
+    fn complains(mut self, text: impl Into<String>) -> Case {
+        let text = text.into();
+        self.demands.push(Box::new(move |finished| finished.has(&finished.stderr, &text)));
+        self
+    }
+
+    /// Every one of `count` CPUs has to have run the program to its end, with code 0.
+    fn exits_on(mut self, count: usize) -> Case {
+        self.demands.push(Box::new(move |finished| {
+            let exited = finished.cpus().iter().filter(|cpu| cpu["outcome"] == "exited" && cpu["code"] == 0);
+            expect(exited.count(), count, "CPUs that exited with code 0")
+        }));
+        self
+    }
+
+    /// The program has to have been killed on `count` CPUs, each for a reason that has `reason` in it.
+    fn killed_on(mut self, count: usize, reason: impl Into<String>) -> Case {
+        let reason = reason.into();
+        self.demands.push(Box::new(move |finished| {
+            let killed: Vec<_> = finished.cpus().iter().filter(|cpu| cpu["outcome"] == "killed").collect();
+            expect(killed.len(), count, "CPUs whose program was killed")?;
+            killed.iter().try_for_each(|cpu| match cpu["reason"].as_str() {
+                Some(text) if text.contains(&reason) => Ok(()),
+                text => Err(format!("the reason is {text:?}, {reason:?} is not in it")),
+            })
+        }));
+        self
+    }
+
+    /// Runs the case. The error says what is not as it should be, how to see it again, and where the log is.
+    pub fn run(&self, folder: &Path) -> Result<(), String> {
+        let base = folder.join(file_name(&self.name));
+        let log = base.with_added_extension("log");
+        let program = self.program_words(&base)?;
+        let shown: Vec<_> = self.options.iter().cloned().chain(program.iter().cloned()).collect();
+        let replay = format!(
+            "{} {}",
+            if self.subcommand == "run" { "./scripts/run.sh" } else { "cargo xtask gdb" },
+            shlex::try_join(shown.iter().map(String::as_str)).unwrap_or_default()
+        );
+        if let Some(prepare) = self.prepare {
+            prepare(folder).map_err(|error| format!("cannot prepare the case: {error}"))?;
+        }
+        let finished = self.start(&base, &program)?;
+        let raw = std::fs::read(base.with_added_extension("console")).unwrap_or_default();
+        let text = format!(
+            "$ {replay}\n{}\n--- standard error\n{}\n--- console as it came\n{}\n--- facts\n{:#}\n",
+            finished.stdout,
+            finished.stderr,
+            String::from_utf8_lossy(&raw),
+            finished.json
+        );
+        std::fs::write(&log, text).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+        self.judge(&finished)
+            .map_err(|error| format!("{error}\n\nagain: {replay}\nlog:   {}", relative(&log).display()))
+    }
+
+    /// The program and its arguments. A broken one is written beside the log, so that it can be tried again.
+    fn program_words(&self, base: &Path) -> Result<Vec<String>, String> {
+        let Some(defect) = self.defect else { return Ok(self.program.clone()) };
+        let mut words = self.program.clone();
+        let path = base.with_added_extension("elf");
+        let good = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
+        std::fs::write(&path, defect.apply(good)?).map_err(|error| error.to_string())?;
+        words[0] = relative(&path).display().to_string();
+        Ok(words)
+    }
+
+    fn start(&self, base: &Path, program: &[String]) -> Result<Finished, String> {
+        let facts = base.with_added_extension("json");
+        let console = base.with_added_extension("console");
+        let _ = std::fs::remove_file(&facts);
+        let _ = std::fs::remove_file(&console);
+        // By this name and no other: the checks may have replaced the file with a newer build.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(self.subcommand).arg("--as-built");
+        command.arg("--json").arg(&facts).arg("--log").arg(&console);
+        if !self.options.iter().any(|word| word == "--timeout") {
+            command.args(["--timeout", PATIENCE]);
+        }
+        command.args(&self.options).args(program);
+        let output = command.stdin(Stdio::null()).current_dir(root()).output();
+        let output = output.map_err(|error| format!("cannot start the host tool: {error}"))?;
+        let json = std::fs::read_to_string(&facts).ok().and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Finished {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            json: json.unwrap_or_default(),
+        })
+    }
+
+    fn judge(&self, finished: &Finished) -> Result<(), String> {
+        if finished.status != Some(self.status) {
+            return Err(format!(
+                "exit status {:?} instead of {}\n{}",
+                finished.status, self.status, finished.stderr
+            ));
+        }
+        self.demands.iter().try_for_each(|demand| demand(finished))
+    }
+}
+
+impl Finished {
+    /// The CPUs' facts.
+    fn cpus(&self) -> &[Value] {
+        self.json["cpus"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The fact about one CPU.
+    fn cpu(&self, number: usize) -> Result<&Value, String> {
+        self.cpus().iter().find(|cpu| cpu["cpu"] == number).ok_or(format!("there is no CPU {number}"))
+    }
+
+    fn has(&self, text: &str, part: &str) -> Result<(), String> {
+        if text.contains(part) { Ok(()) } else { Err(format!("{part:?} is not among what was printed")) }
+    }
+
+    /// QEMU's command line, as it can be pasted into a shell: the first line of the output.
+    fn pasteable(&self) -> &str {
+        self.stdout.lines().next().unwrap_or("")
+    }
+}
+
+fn expect<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) -> Result<(), String> {
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?} instead of {wanted:?}")) }
+}
+
+/// The ELF file of a program of the tree.
+fn program_path(name: &str) -> PathBuf {
+    bare_artifacts().join(name)
+}
+
+/// For demands that run something themselves.
+fn shell(command: &str) -> Result<std::process::Output, String> {
+    let words: [OsString; 2] = ["-c".into(), command.into()];
+    let output = Command::new("sh").args(words).stdin(Stdio::null()).current_dir(root()).output();
+    output.map_err(|error| format!("cannot start sh: {error}"))
+}

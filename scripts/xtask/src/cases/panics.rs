@@ -1,0 +1,30 @@
+//! The kernel in trouble: it panics on a CPU of our choice, or a CPU does not come.
+
+use super::{Case, Finished, case};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let panic = |cpu: u32| {
+        case(format!("panic::on-cpu-{cpu}"), &format!("--smp 4 --cmdline panic_cpu={cpu}"), "hello")
+            .status(3)
+            .shows(format!("kernel panic on CPU {cpu}: "))
+            .complains(format!("CPU {cpu} panicked: "))
+            .demand(has_a_symbolised_backtrace)
+    };
+    let absent = |name: &str, key: &str| {
+        case(format!("ap::{name}"), &format!("--smp 4 --cmdline {key}=2"), "selftest")
+            .exits_on(3)
+            .complains("warning: CPU 2 ")
+            .demand(|finished| super::expect(finished.cpu(2)?["outcome"].as_str(), Some("missing"), "CPU 2"))
+    };
+    vec![panic(0), panic(2), absent("lost", "lose_ap"), absent("late", "delay_ap")]
+}
+
+/// Functions with file and line, and the kernel's own among them.
+fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
+    let frame = |line: &&str| line.contains("(kernel/src/") && line.contains(".rs:");
+    match finished.stdout.lines().filter(frame).count() {
+        0 => Err("there is no frame with a file and line of the kernel".to_owned()),
+        _ => Ok(()),
+    }
+}

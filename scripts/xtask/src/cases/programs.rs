@@ -1,0 +1,60 @@
+//! Programs that do what they should.
+
+use super::{Case, case, program_path};
+
+/// The most instructions that a null system call's round trip may take, its loop included.
+const ROUND_TRIP_LIMIT: f64 = 110.0;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let own = program_path("args");
+    let own =
+        shlex::try_quote(&own.to_string_lossy()).map_or_else(|_| String::new(), |word| word.into_owned());
+    vec![
+        (0..4).fold(case("program::hello-on-every-cpu", "--smp 4", "hello").exits_on(4), |case, cpu| {
+            case.shows(format!("[cpu{cpu}] hello from ring 3 on cpu {cpu} of 4"))
+        }),
+        case("program::default-is-selftest", "--smp 2", "").exits_on(2).demand(|finished| {
+            super::expect(finished.cpu(0)?["program"].as_str(), Some("selftest"), "program")
+        }),
+        case("program::embedded-with-arguments", "--smp 1", r#"args one "two words" --three 'fo"ur\' """#)
+            .shows("[cpu0] argc=6")
+            .shows("[cpu0] argv[0]=<args>")
+            .shows("[cpu0] argv[1]=<one>")
+            .shows("[cpu0] argv[2]=<two words>")
+            .shows("[cpu0] argv[3]=<--three>")
+            .shows(r#"[cpu0] argv[4]=<fo\"ur\\>"#)
+            .shows("[cpu0] argv[5]=<>"),
+        case("program::own-file-with-arguments", "--smp 2", &format!("{own} -x 'a b'"))
+            .exits_on(2)
+            .shows("[cpu1] argc=3")
+            .shows("[cpu1] argv[0]=<args>")
+            .shows("[cpu1] argv[1]=<-x>")
+            .shows("[cpu1] argv[2]=<a b>"),
+        // With one instruction a tick of the time-stamp counter, the figure is the same on every host.
+        case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
+        case("program::exit-code", "--smp 2", "fault exit-code 1")
+            .status(1)
+            .exits_on(1)
+            .demand(|finished| super::expect(finished.cpu(1)?["code"].as_i64(), Some(7), "exit code"))
+            .complains("CPU 1: fault exited with code 7"),
+        case("program::panic", "--smp 2", "fault panic 1")
+            .status(1)
+            .exits_on(1)
+            .demand(|finished| super::expect(finished.cpu(1)?["code"].as_i64(), Some(101), "exit code")),
+    ]
+}
+
+fn round_trip(finished: &super::Finished) -> Result<(), String> {
+    let figure = finished
+        .stdout
+        .lines()
+        .find(|line| line.ends_with("loop included"))
+        .and_then(|line| line.split(", ").nth(1)?.split(' ').next()?.parse::<f64>().ok())
+        .ok_or("the program printed no figure")?;
+    if figure <= ROUND_TRIP_LIMIT {
+        Ok(())
+    } else {
+        Err(format!("a round trip takes {figure} instructions, the limit is {ROUND_TRIP_LIMIT}"))
+    }
+}

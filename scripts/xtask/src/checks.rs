@@ -1,0 +1,98 @@
+//! The checks that need no QEMU: format, lints, host tests, the loom model, and what the bare-metal builds
+//! have to be.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::toolchain::host_cargo;
+use crate::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
+use crate::{build, soft_float};
+
+/// A check: its name, and what it does. An error is a text for the user.
+pub struct Check {
+    /// What `test` lists and filters.
+    pub name: &'static str,
+    /// Runs it; the path is that of its log.
+    pub run: fn(&Path) -> Result<(), String>,
+}
+
+/// Every check, in the order in which they run: what is quick and often wrong comes first.
+pub const CHECKS: [Check; 9] = [
+    Check { name: "check::format", run: |log| cargo(&["fmt", "--all", "--check"], log) },
+    Check {
+        name: "check::clippy",
+        run: |log| {
+            cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], log)
+        },
+    },
+    Check { name: "check::host-tests", run: |log| cargo(&["test", "--workspace", "--locked"], log) },
+    Check { name: "check::loom", run: loom },
+    Check { name: "check::build", run: |_| built().map(drop) },
+    Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
+    Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
+    Check { name: "check::soft-float", run: |_| kernel_is_soft_float() },
+    Check { name: "check::kernel-size", run: |_| kernel_is_small() },
+];
+
+/// The kernel's ELF. It is built, programs included, when this is first called, and never again: the cases
+/// must not each ask cargo.
+pub fn built() -> Result<PathBuf, String> {
+    use std::sync::OnceLock;
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || build::everything(false).map(|built| built.kernel).map_err(|error| error.to_string());
+    BUILT.get_or_init(build).clone()
+}
+
+fn cargo(arguments: &[&str], log: &Path) -> Result<(), String> {
+    let mut command = host_cargo();
+    command.args(arguments);
+    logged(command, log)
+}
+
+/// The model takes the place of `core::sync::atomic`, so it is another build of everything, in another place.
+fn loom(log: &Path) -> Result<(), String> {
+    let mut command = host_cargo();
+    command.args(["test", "--locked", "--package", "kernel", "--lib", "--release", "--target-dir"]);
+    command.arg(root().join("target/loom")).arg("loom").env("RUSTFLAGS", "--cfg loom");
+    logged(command, log)?;
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let ran = text.lines().any(|line| line.starts_with("test ") && line.ends_with(" ok"));
+    if ran { Ok(()) } else { Err("no test has `loom` in its name: nothing was checked".to_owned()) }
+}
+
+fn library(target: &str) -> Result<(), String> {
+    build::kernel_library(target).map_err(|error| error.to_string())
+}
+
+fn kernel_is_soft_float() -> Result<(), String> {
+    let found = soft_float::violations(&built()?).map_err(|error| error.to_string())?;
+    if found.is_empty() { Ok(()) } else { Err(format!("the kernel uses the FPU:\n{}", found.join("\n"))) }
+}
+
+fn kernel_is_small() -> Result<(), String> {
+    built()?;
+    let (_, size) = build::kernel_sizes().map_err(|error| error.to_string())?;
+    if size < build::KERNEL_LIMIT {
+        Ok(())
+    } else {
+        Err(format!("the kernel has {size} bytes without programs, the limit is {}", build::KERNEL_LIMIT))
+    }
+}
+
+/// Runs a command with all its output in `log`, and returns the log's end if it failed.
+fn logged(mut command: Command, log: &Path) -> Result<(), String> {
+    const TAIL: usize = 60;
+    let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
+    let file = std::fs::File::create(log).map_err(place)?;
+    let copy = file.try_clone().map_err(place)?;
+    let status = command.stdin(Stdio::null()).stdout(file).stderr(copy).status();
+    let status = status.map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    Err(format!("{tail}\n{status}; all of it is in {}", relative(log).display()))
+}

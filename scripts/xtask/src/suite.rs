@@ -1,0 +1,74 @@
+//! The subcommand `test`: every check and every QEMU case, one line each, and one line that counts them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::cases;
+use crate::checks::{CHECKS, built};
+use crate::cli::TestOptions;
+use crate::error::Error;
+use crate::tree::root;
+
+/// Where the logs are kept, one a check or case.
+pub fn log_folder() -> PathBuf {
+    root().join("target/test-logs")
+}
+
+/// Runs what the filter leaves. The last line counts, for whoever reads only that: `N passed, N failed`.
+pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
+    let folder = log_folder();
+    std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
+    let wanted = |trial: &Trial| {
+        options.filter.is_empty() || options.filter.iter().any(|word| trial.name().contains(word.as_str()))
+    };
+    let trials: Vec<_> = checks().chain(qemu_cases()).filter(wanted).collect();
+    if trials.is_empty() {
+        return Err(Error::Usage(format!("no test has {:?} in its name", options.filter.join(" or "))));
+    }
+    // One after the other: a machine with more CPUs than the host has cores is slow enough alone, and the
+    // checks share cargo's lock.
+    let arguments = Arguments { test_threads: Some(1), list: options.list, ..Arguments::default() };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if options.list {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
+    Ok(if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn checks() -> impl Iterator<Item = Trial> {
+    CHECKS.iter().map(|check| {
+        let log = log_folder().join(format!("{}.log", file_name(check.name)));
+        Trial::test(check.name, move || (check.run)(&log).map_err(Failed::from))
+    })
+}
+
+fn qemu_cases() -> impl Iterator<Item = Trial> {
+    cases::all().into_iter().map(|case| {
+        Trial::test(case.name.clone(), move || {
+            built().map_err(|error| format!("there is nothing to run: {error}"))?;
+            case.run(&log_folder()).map_err(Failed::from)
+        })
+    })
+}
+
+/// A name as part of a path.
+pub fn file_name(name: &str) -> String {
+    name.replace("::", "-").replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_is_unique_and_so_is_its_log() {
+        let names: Vec<_> = checks().chain(qemu_cases()).map(|trial| trial.name().to_owned()).collect();
+        let logs: HashSet<_> = names.iter().map(|name| file_name(name)).collect();
+        assert_eq!(logs.len(), names.len());
+    }
+}
