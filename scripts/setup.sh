@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for rustfmt, clippy and binutils, which only the tests need.
+# With --dev it also asks for rustfmt, clippy and gdb, which only the tests need.
 #
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
 # When nothing is missing it only looks, and is done in a fraction of a second.
@@ -10,7 +10,7 @@ ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
 
 ringside_say() { printf 'setup: %s\n' "$*" >&2; }
 
-# rust_ok PROGRAM: does it run, and is it new enough?
+# Does PROGRAM run, and is it new enough?
 ringside_rust_ok() {
   local version
   version=$("$1" --version 2>/dev/null) || return 1
@@ -19,51 +19,47 @@ ringside_rust_ok() {
   [ "$version" -ge "$ringside_min_rust" ] 2>/dev/null
 }
 
-# The cargo for host builds: the user's own before Debian's.
-ringside_find_cargo() {
-  local candidate
-  for candidate in cargo /usr/bin/cargo; do
-    if ringside_rust_ok "$candidate"; then
-      RINGSIDE_CARGO=$candidate
-      return 0
-    fi
-  done
-  return 1
-}
+# Looks once at everything. Sets RINGSIDE_CARGO, the cargo for host builds, and the array `missing`: Debian's
+# packages for what is not there. Asking a Rust tool anything takes some 30 ms, so each is asked at most once,
+# and a folder that answers the question is looked at instead.
+ringside_probe() {
+  local sysroot bare=no host=no tool
+  missing=()
+  RINGSIDE_CARGO=
 
-# Two ways to a bare-metal `core`: rustup's targets, or Debian's toolchain with the library's source.
-ringside_has_rustup_targets() {
-  local sysroot
-  sysroot=$(rustc --print sysroot 2>/dev/null) || return 1
-  ringside_rust_ok rustc && [ -d "$sysroot/lib/rustlib/x86_64-unknown-none/lib" ] &&
-    [ -d "$sysroot/lib/rustlib/x86_64-unknown-uefi/lib" ]
-}
-ringside_has_debian_rust() {
-  ringside_rust_ok /usr/bin/rustc && ringside_rust_ok /usr/bin/cargo &&
-    [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/core" ]
-}
-ringside_has_bare_toolchain() { ringside_has_rustup_targets || ringside_has_debian_rust; }
-
-ringside_has_qemu() { command -v "${RINGSIDE_QEMU:-qemu-system-x86_64}" >/dev/null 2>&1; }
-
-# Debian's packages for what is missing, one a line.
-ringside_missing_packages() {
-  ringside_has_bare_toolchain || printf '%s\n' rustc-web cargo-web rust-web-src lld
-  ringside_find_cargo || printf '%s\n' rustc-web cargo-web
-  # rustup's targets link with the rust-lld that comes with them; Debian's rustc has none.
-  ringside_has_rustup_targets || command -v ld.lld >/dev/null 2>&1 || printf '%s\n' lld
-  command -v cc >/dev/null 2>&1 || printf '%s\n' gcc libc6-dev
-  ringside_has_qemu || printf '%s\n' qemu-system-x86
-  if [ "$ringside_dev" = yes ]; then
-    command -v objdump >/dev/null 2>&1 || printf '%s\n' binutils
-    if ringside_find_cargo; then
-      "$RINGSIDE_CARGO" fmt --version >/dev/null 2>&1 || printf '%s\n' rustfmt-web
-      "$RINGSIDE_CARGO" clippy --version >/dev/null 2>&1 || printf '%s\n' rust-web-clippy
-    else
-      printf '%s\n' rustfmt-web rust-web-clippy
-    fi
+  # Two ways to a bare-metal `core`: rustup's targets, or Debian's toolchain with the library's source.
+  sysroot=$(rustc --print sysroot 2>/dev/null) || sysroot=
+  if [ -n "$sysroot" ] && [ -d "$sysroot/lib/rustlib/x86_64-unknown-none/lib" ] &&
+    [ -d "$sysroot/lib/rustlib/x86_64-unknown-uefi/lib" ] && ringside_rust_ok rustc; then
+    bare=rustup
+  elif [ -d /usr/lib/rustlib/src/rust/library/core ] && [ -x /usr/bin/cargo ] && ringside_rust_ok /usr/bin/rustc; then
+    bare=debian
   fi
-  return 0
+  [ "$bare" != no ] || missing+=(rustc-web cargo-web rust-web-src lld)
+  # rustup's targets link with the rust-lld that comes with them; Debian's rustc has none.
+  [ "$bare" = rustup ] || command -v ld.lld >/dev/null 2>&1 || missing+=(lld)
+
+  # The user's own cargo comes before Debian's.
+  if ringside_rust_ok cargo; then
+    RINGSIDE_CARGO=cargo host=$sysroot
+  elif [ "$bare" = debian ] || ringside_rust_ok /usr/bin/cargo; then
+    RINGSIDE_CARGO=/usr/bin/cargo host=/usr
+  else
+    missing+=(rustc-web cargo-web)
+  fi
+  command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+  command -v "${RINGSIDE_QEMU:-qemu-system-x86_64}" >/dev/null 2>&1 || missing+=(qemu-system-x86)
+  if [ "$ringside_dev" = yes ]; then
+    for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
+      [ -x "$host/bin/cargo-${tool%:*}" ] || "${RINGSIDE_CARGO:-false}" "${tool%:*}" --version >/dev/null 2>&1 ||
+        missing+=("${tool#*:}")
+    done
+    command -v gdb >/dev/null 2>&1 || missing+=(gdb)
+  fi
+  if [ ${#missing[@]} -gt 1 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | awk '!seen[$0]++')
+  fi
+  ringside_bare=$bare
 }
 
 # QEMU 10 is in the backports suite of the mirror that the machine already uses. Without it 7.2 will do.
@@ -108,11 +104,11 @@ ringside_setup() {
   local missing
   ringside_dev=no
   [ "${1:-}" = --dev ] && ringside_dev=yes
-  mapfile -t missing < <(ringside_missing_packages | awk '!seen[$0]++')
-  if [ ${#missing[@]} -gt 0 ] && ! ringside_has_bare_toolchain && command -v rustup >/dev/null 2>&1; then
+  ringside_probe
+  if [ ${#missing[@]} -gt 0 ] && [ "$ringside_bare" = no ] && command -v rustup >/dev/null 2>&1; then
     ringside_say "trying: rustup target add x86_64-unknown-none x86_64-unknown-uefi"
     if timeout 300 rustup target add x86_64-unknown-none x86_64-unknown-uefi >/dev/null 2>&1; then
-      mapfile -t missing < <(ringside_missing_packages | awk '!seen[$0]++')
+      ringside_probe
     else
       ringside_say "rustup could not get them; Debian's toolchain will do"
     fi
@@ -130,20 +126,21 @@ ringside_setup() {
       return 5
     fi
     ringside_install "${missing[@]}" || { ringside_say "installation failed; see apt-get's message above"; return 5; }
+    ringside_probe
+    [ ${#missing[@]} -eq 0 ] || { ringside_say "still missing: ${missing[*]}"; return 5; }
   fi
-  ringside_find_cargo || { ringside_say "no cargo of version 1.$ringside_min_rust or newer"; return 5; }
-  mapfile -t missing < <(ringside_missing_packages)
-  [ ${#missing[@]} -eq 0 ] || { ringside_say "still missing: ${missing[*]}"; return 5; }
   export RINGSIDE_CARGO
 }
 
 # Builds the host tool if it is out of date and becomes it. The user's folder stays the current one.
 ringside_xtask() {
-  local root quiet=()
+  local root quiet=() cargo=("$RINGSIDE_CARGO")
+  # Debian's cargo would take an older rustc that lies before Debian's in PATH.
+  [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
   root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
   # The first build takes a while and shows it; later ones have nothing to say.
   [ ! -x "$root/target/debug/xtask" ] || quiet=(--quiet)
-  "$RINGSIDE_CARGO" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
+  "${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
     --package xtask || exit 5
   exec "$root/target/debug/xtask" "$@"
 }
