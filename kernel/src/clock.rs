@@ -1,0 +1,284 @@
+//! Arithmetic of clocks: calibration, nanoseconds, tick rates. Integers only; the hardware is read elsewhere.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// Frequency of the ACPI power management timer, in hertz (ACPI 6.5, 4.8.2.1).
+pub const PM_TIMER_HZ: u64 = 3_579_545;
+/// Frequency of the PIT, in hertz: a third of the NTSC colour carrier.
+pub const PIT_HZ: u64 = 1_193_182;
+/// The slowest counter that is believed, in hertz.
+pub const RATE_MIN_HZ: u64 = 1_000;
+/// The fastest counter that is believed, in hertz.
+pub const RATE_MAX_HZ: u64 = 100_000_000_000;
+/// The fewest measurements that [`pick`] takes: of two that differ, none is right.
+pub const SAMPLES_MIN: usize = 3;
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Why a frequency is not believed. Measuring again may help: a busy host starves the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalibrationError {
+    /// The reference clock stood still.
+    NoReference,
+    /// The frequency, in hertz, is not between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
+    OutOfRange(u64),
+    /// There are fewer than [`SAMPLES_MIN`] measurements.
+    TooFewSamples(usize),
+    /// Half of the measurements or more are off the median by over 1 %.
+    Disagree {
+        /// The lowest, in hertz.
+        lowest: u64,
+        /// The highest, in hertz.
+        highest: u64,
+    },
+}
+
+impl fmt::Display for CalibrationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CalibrationError::NoReference => f.write_str("the reference clock does not count"),
+            CalibrationError::OutOfRange(hz) => write!(f, "a measured frequency of {hz} Hz is not plausible"),
+            CalibrationError::TooFewSamples(n) => {
+                write!(f, "{n} measurements are too few, {SAMPLES_MIN} are needed")
+            }
+            CalibrationError::Disagree { lowest, highest } => write!(
+                f,
+                "measured frequencies disagree, from {lowest} to {highest} Hz; is the host overloaded?"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for CalibrationError {}
+
+/// How fast a counter counts; between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate {
+    hz: u64,
+}
+
+impl Rate {
+    /// A counter of so many hertz.
+    ///
+    /// # Errors
+    /// [`CalibrationError::OutOfRange`].
+    pub const fn from_hz(hz: u64) -> Result<Rate, CalibrationError> {
+        if hz >= RATE_MIN_HZ && hz <= RATE_MAX_HZ {
+            Ok(Rate { hz })
+        } else {
+            Err(CalibrationError::OutOfRange(hz))
+        }
+    }
+
+    /// The counter went on by `counted` while a reference clock of `reference_hz` went on by
+    /// `reference_ticks`. Rounds to the nearest hertz.
+    ///
+    /// # Errors
+    /// [`CalibrationError::NoReference`] and [`CalibrationError::OutOfRange`].
+    pub fn measured(counted: u64, reference_ticks: u64, reference_hz: u64) -> Result<Rate, CalibrationError> {
+        if reference_ticks == 0 {
+            return Err(CalibrationError::NoReference);
+        }
+        let hz = rounded_div(u128::from(counted) * u128::from(reference_hz), u128::from(reference_ticks));
+        Rate::from_hz(hz)
+    }
+
+    /// In hertz.
+    #[must_use]
+    pub const fn hz(self) -> u64 {
+        self.hz
+    }
+
+    /// How far the counter goes in one period of `frequency_hz`, to the nearest; 0 if it is faster than the
+    /// counter by more than two, or is 0 itself. The initial count of a periodic timer.
+    #[must_use]
+    pub fn per_period(self, frequency_hz: u32) -> u64 {
+        if frequency_hz == 0 { 0 } else { rounded_div(u128::from(self.hz), u128::from(frequency_hz)) }
+    }
+
+    /// How far the counter goes in `ns` nanoseconds, to the nearest.
+    #[must_use]
+    pub fn in_ns(self, ns: u64) -> u64 {
+        rounded_div(u128::from(self.hz) * u128::from(ns), u128::from(NS_PER_S))
+    }
+
+    /// What turns the counter's values into nanoseconds.
+    #[must_use]
+    pub const fn to_ns(self) -> ToNs {
+        let (numerator, hz) = (NS_PER_S as u128, self.hz as u128);
+        // The most bits that the multiplier has room for. `shift` ends at 70 at most, so nothing overflows.
+        let mut shift = 0;
+        while (numerator << (shift + 1)) / hz <= u64::MAX as u128 {
+            shift += 1;
+        }
+        ToNs { mult: ((numerator << shift) / hz) as u64, shift }
+    }
+}
+
+/// Turns counter differences into nanoseconds by a multiplication and a shift.
+///
+/// `mult` has 64 significant bits, so that the relative error is below 1e-18; the result is rounded down, and
+/// has room for 584 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToNs {
+    mult: u64,
+    shift: u32,
+}
+
+impl ToNs {
+    /// Nanoseconds in which the counter goes on by `delta`. Never less for a greater `delta`.
+    #[inline]
+    #[must_use]
+    pub const fn ns(self, delta: u64) -> u64 {
+        // The product of two 64-bit numbers fits; `wrapping_shr` because `shift` is known to be below 128.
+        (delta as u128 * self.mult as u128).wrapping_shr(self.shift) as u64
+    }
+}
+
+/// The median of repeated measurements, if more than half of them are within 1 % of it. Sorts them.
+///
+/// # Errors
+/// [`CalibrationError::TooFewSamples`] and [`CalibrationError::Disagree`].
+pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
+    if samples.len() < SAMPLES_MIN {
+        return Err(CalibrationError::TooFewSamples(samples.len()));
+    }
+    samples.sort_unstable();
+    let median = samples[samples.len() / 2];
+    let agrees = |sample: &&Rate| sample.hz.abs_diff(median.hz) * 100 <= median.hz;
+    if samples.iter().filter(agrees).count() * 2 > samples.len() {
+        Ok(median)
+    } else {
+        let (lowest, highest) = (samples[0].hz, samples[samples.len() - 1].hz);
+        Err(CalibrationError::Disagree { lowest, highest })
+    }
+}
+
+/// How far a 24-bit counter went that wrapped once at most: the ACPI power management timer.
+#[must_use]
+pub const fn wrapping_diff24(from: u32, to: u32) -> u32 {
+    to.wrapping_sub(from) & 0x00ff_ffff
+}
+
+/// The same for one of 32 bits: a power management timer whose FADT flag `TMR_VAL_EXT` is set.
+#[must_use]
+pub const fn wrapping_diff32(from: u32, to: u32) -> u32 {
+    to.wrapping_sub(from)
+}
+
+/// How far a 16-bit counter went *down* that wrapped once at most: the PIT, with 0 loaded as its period.
+#[must_use]
+pub const fn down_diff16(from: u16, to: u16) -> u16 {
+    from.wrapping_sub(to)
+}
+
+/// The rate of `ticks` ticks in `ns` nanoseconds, in thousandths of a hertz, to the nearest; 0 if no time
+/// passed.
+#[must_use]
+pub fn tick_millihertz(ticks: u64, ns: u64) -> u64 {
+    if ns == 0 { 0 } else { rounded_div(u128::from(ticks) * 1_000_000_000_000, u128::from(ns)) }
+}
+
+/// To the nearest, at most `u64::MAX`; the divisor is not 0.
+fn rounded_div(dividend: u128, divisor: u128) -> u64 {
+    u64::try_from(dividend.saturating_add(divisor / 2) / divisor).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rates_from_measurements() {
+        let table = [
+            ((2_450_000, PM_TIMER_HZ, PM_TIMER_HZ), Ok(2_450_000)),
+            ((24_500_000, 35_795, PM_TIMER_HZ), Ok(2_450_030_800)),
+            ((1, 0, PM_TIMER_HZ), Err(CalibrationError::NoReference)),
+            ((0, 5, PM_TIMER_HZ), Err(CalibrationError::OutOfRange(0))),
+            ((999, 1, 1), Err(CalibrationError::OutOfRange(999))),
+            ((1000, 1, 1), Ok(1000)),
+            ((u64::MAX, 1, u64::MAX), Err(CalibrationError::OutOfRange(u64::MAX))),
+        ];
+        for ((counted, ticks, hz), expected) in table {
+            assert_eq!(Rate::measured(counted, ticks, hz).map(Rate::hz), expected);
+        }
+    }
+
+    #[test]
+    fn the_median_counts_if_most_agree() {
+        let pick = |hz: &[u64]| {
+            let mut samples: Vec<_> = hz.iter().map(|&hz| Rate::from_hz(hz).unwrap()).collect();
+            super::pick(&mut samples).map(Rate::hz)
+        };
+        assert_eq!(pick(&[1_000_000, 1_010_000, 990_000]), Ok(1_000_000));
+        assert_eq!(pick(&[9_000_000, 1_000_000, 1_001_000]), Ok(1_001_000), "an outlier");
+        let error = CalibrationError::Disagree { lowest: 1_000_000, highest: 1_040_000 };
+        assert_eq!(pick(&[1_000_000, 1_020_000, 1_040_000]), Err(error));
+        assert_eq!(pick(&[1_000, 1_000]), Err(CalibrationError::TooFewSamples(2)));
+        assert!(error.to_string().contains("from 1000000 to 1040000 Hz"));
+    }
+
+    #[test]
+    fn counters_that_wrap() {
+        assert_eq!(wrapping_diff24(0x00ff_fff0, 0x10), 0x20);
+        assert_eq!(wrapping_diff24(0x10, 0x00ff_fff0), 0x00ff_ffe0);
+        assert_eq!(wrapping_diff24(0xabff_ffff, 0x1200_0001), 2, "the upper 8 bits are reserved");
+        assert_eq!(wrapping_diff32(u32::MAX, 1), 2);
+        assert_eq!((down_diff16(10, 3), down_diff16(3, 10)), (7, 0xfff9));
+    }
+
+    #[test]
+    fn periods_and_tick_rates() {
+        let rate = Rate::from_hz(1_000_000_000).unwrap();
+        assert_eq!(
+            (rate.per_period(100), rate.per_period(3), rate.per_period(0)),
+            (10_000_000, 333_333_333, 0)
+        );
+        assert_eq!(rate.in_ns(1_000_000), 1_000_000);
+        assert_eq!(tick_millihertz(150, 1_500_000_000), 100_000);
+        assert_eq!(tick_millihertz(7, 70_021_000), 99_970);
+        assert_eq!((tick_millihertz(5, 0), tick_millihertz(u64::MAX, 1)), (0, u64::MAX));
+    }
+
+    #[test]
+    fn nanoseconds_at_the_extremes() {
+        for hz in [RATE_MIN_HZ, 999_999_999, 1_000_000_000, 2_450_000_000, RATE_MAX_HZ] {
+            let to_ns = Rate::from_hz(hz).unwrap().to_ns();
+            assert!(to_ns.mult >= 1 << 63 && to_ns.shift < 128, "{hz}: {to_ns:?}");
+            assert_eq!(to_ns.ns(0), 0);
+        }
+        // What is a power of two times a gigahertz has an exact multiplier.
+        assert_eq!(Rate::from_hz(1_000_000_000).unwrap().to_ns().ns(u64::MAX), u64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn nanoseconds_are_right_for_ten_years(hz in RATE_MIN_HZ..=RATE_MAX_HZ, seconds in 0..315_576_000_u64, part: u64) {
+            let to_ns = Rate::from_hz(hz).unwrap().to_ns();
+            let delta = u128::from(hz) * u128::from(seconds) + u128::from(part % hz);
+            prop_assume!(delta <= u128::from(u64::MAX));
+            let exact = delta * 1_000_000_000 / u128::from(hz);
+            let ns = u128::from(to_ns.ns(delta as u64));
+            prop_assert!(ns <= exact && exact - ns <= 1, "{} {}", ns, exact);
+        }
+
+        #[test]
+        fn time_does_not_run_backwards(hz in 1_000_000_000..=RATE_MAX_HZ, delta: u64) {
+            let to_ns = Rate::from_hz(hz).unwrap().to_ns();
+            prop_assert!(to_ns.ns(delta) >= to_ns.ns(delta.saturating_sub(1)));
+        }
+
+        #[test]
+        fn any_numbers_are_survived(a: u64, b: u64, c: u64, hz in RATE_MIN_HZ..=RATE_MAX_HZ) {
+            let _ = (Rate::measured(a, b, c), tick_millihertz(a, b));
+            let rate = Rate::from_hz(hz).unwrap();
+            let _ = (rate.in_ns(a), rate.per_period(b as u32), rate.to_ns().ns(c));
+        }
+    }
+}

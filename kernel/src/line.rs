@@ -1,0 +1,109 @@
+//! Lines from bytes that come in pieces: so that what the CPUs write at the same time mixes by whole lines.
+#![forbid(unsafe_code)]
+
+const NEWLINE: u8 = b'\n';
+
+/// Gathers up to `N` bytes of a line. One a CPU, so it needs no lock.
+#[derive(Debug)]
+pub struct LineBuffer<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> LineBuffer<N> {
+    /// An empty line.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(N > 0, "a line needs room") };
+        LineBuffer { bytes: [0; N], len: 0 }
+    }
+
+    /// Takes bytes in, and hands each line that is complete to `emit`, without its line end. A line of more
+    /// than `N` bytes comes out as several lines of `N` bytes and a rest.
+    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
+        for &byte in bytes {
+            let full = self.len == N;
+            if byte == NEWLINE || full {
+                emit(&self.bytes[..self.len]);
+                self.len = 0;
+            }
+            if byte != NEWLINE {
+                self.bytes[self.len] = byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    /// Hands out what there is of a line that was not ended; nothing if there is none. For when nobody
+    /// writes any more.
+    pub fn flush(&mut self, mut emit: impl FnMut(&[u8])) {
+        if self.len > 0 {
+            emit(&self.bytes[..self.len]);
+            self.len = 0;
+        }
+    }
+}
+
+impl<const N: usize> Default for LineBuffer<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(pieces: &[&str]) -> Vec<String> {
+        let mut buffer = LineBuffer::<4>::new();
+        let mut lines = Vec::new();
+        let mut emit = |line: &[u8]| lines.push(String::from_utf8(line.to_vec()).unwrap());
+        for piece in pieces {
+            buffer.push(piece.as_bytes(), &mut emit);
+        }
+        buffer.flush(&mut emit);
+        buffer.flush(&mut emit);
+        lines
+    }
+
+    #[test]
+    fn lines_come_out_whole() {
+        let table: &[(&[&str], &[&str])] = &[
+            (&[], &[]),
+            (&["ab\n"], &["ab"]),
+            (&["a", "b", "\n"], &["ab"]),
+            (&["a\nb\nc"], &["a", "b", "c"]),
+            (&["\n\n"], &["", ""]),
+            (&["abcd\n"], &["abcd"]),
+            (&["abcd"], &["abcd"]),
+            (&["abcde\n"], &["abcd", "e"]),
+            (&["abcdefghi", "\n"], &["abcd", "efgh", "i"]),
+            (&["abcd", "\nx\n"], &["abcd", "x"]),
+        ];
+        for (pieces, expected) in table {
+            assert_eq!(lines(pieces), *expected, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_out_before_the_line_ends() {
+        let mut buffer = LineBuffer::<4>::new();
+        buffer.push(b"abcd", |_| panic!("too early"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_is_lost_however_it_is_cut(text in "[ab\\n]{0,60}", cut in 0..60_usize) {
+            let cut = cut.min(text.len());
+            let joined = lines(&[&text]);
+            prop_assert_eq!(&lines(&[&text[..cut], &text[cut..]]), &joined);
+            prop_assert_eq!(joined.concat(), text.replace('\n', ""));
+            prop_assert!(joined.iter().all(|line| line.len() <= 4));
+        }
+    }
+}
