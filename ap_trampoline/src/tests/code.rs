@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 
 use super::{Code, PAGES, installed, operand_offset, parameters, u32_at, u64_at};
-use crate::config::{CONFIG_OFFSET, CONFIG_SIZE};
+use crate::config::{CONFIG_OFFSET, CONFIG_SIZE, DATA_SELECTOR};
 use crate::{ApSlot, CodeLayout, slot_state};
 
 /// The memory that each instruction of a part uses.
@@ -149,6 +149,22 @@ fn control_registers_get_their_parameters_in_order() {
         (Register::EDX, Register::EDX)
     );
     assert_eq!(loaded(cr0 - 1), expected.cr0);
+}
+
+/// All five, so that none keeps a real-mode base; nothing is loaded again in 64-bit mode.
+#[test]
+fn data_segments_become_flat() {
+    let code = Code::of(&installed(0x8000));
+    let loads = |part: &[Instruction]| -> Vec<Register> {
+        let loads = part.iter().filter(|i| i.op0_register().is_segment_register());
+        loads.map(|i| i.op0_register()).collect()
+    };
+    assert_eq!(loads(&code.real), [Register::DS]);
+    let all = [Register::DS, Register::ES, Register::SS, Register::FS, Register::GS];
+    assert_eq!(loads(&code.protected), all);
+    assert_eq!(code.protected[0].op0_register(), Register::AX);
+    assert_eq!(code.protected[0].immediate(1) as u16, DATA_SELECTOR);
+    assert!(loads(&code.long).is_empty());
 }
 
 #[test]

@@ -5,7 +5,9 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use crate::config::CONFIG_OFFSET;
 use crate::{CodeLayout, Parameters, install};
 
+mod arrival;
 mod code;
+mod machine;
 mod parameters;
 mod tables;
 

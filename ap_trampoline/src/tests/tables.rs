@@ -27,8 +27,8 @@ struct Descriptor {
 fn descriptor(word: u64) -> Descriptor {
     let bit = |n: u32| word >> n & 1 == 1;
     Descriptor {
-        base: (word >> 16 & 0xff_ffff) as u32 | (word >> 56) as u32 * (1 << 24),
-        limit: (word & 0xffff) as u32 | (word >> 48 & 0xf) as u32 * (1 << 16),
+        base: (word >> 16 & 0xff_ffff) as u32 | ((word >> 56) as u32) << 24,
+        limit: (word & 0xffff) as u32 | ((word >> 48 & 0xf) as u32) << 16,
         accessed: bit(40),
         read_write: bit(41),
         expand_down_or_conforming: bit(42),
