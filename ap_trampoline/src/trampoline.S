@@ -4,7 +4,7 @@
 # behind it; only that copy is executed. Nothing here depends on where the page lies: the code finds
 # its page in CS, keeps its address in ESI, and reaches every field of `Config` from there.
 #
-# What holds on entry (Intel SDM vol. 3A, 10.4.4 and table 10-1; AMD APM vol. 2, 15.27.8):
+# What holds on entry (Intel SDM vol. 3A, 10.4.4 and table 10-1; AMD APM vol. 2, 14.1.3):
 #   1. Real mode, interrupts off; CS = page >> 4, IP = 0; the other segments have base 0.
 #   2. Caches are off (CR0.CD and CR0.NW), paging is off, CR4 = 0.
 #   3. There is no stack. None is used before one is taken from a slot.
