@@ -3,6 +3,8 @@
 //! ```text
 //! 0xffff_8000_0000_0000  PHYSMAP_BASE   all physical memory, writable, never executable
 //! 0xffff_d000_0000_0000  PER_CPU_BASE   one area of PER_CPU_STRIDE bytes a CPU
+//! 0xffff_d800_0000_0000  TABLES_BASE    arrays that are sized at boot
+//! 0xffff_e000_0000_0000  APIC_REGISTERS the local APIC's page, in xAPIC mode
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
@@ -36,6 +38,12 @@ pub const PHYSMAP_SIZE: u64 = 1 << 46;
 pub const PER_CPU_BASE: u64 = 0xffff_d000_0000_0000;
 /// Distance between two CPUs' areas, in bytes.
 pub const PER_CPU_STRIDE: u64 = 256 * 1024;
+/// Where arrays go whose length is known only at boot.
+pub const TABLES_BASE: u64 = 0xffff_d800_0000_0000;
+/// One past their last possible byte: 1 GiB of addresses.
+pub const TABLES_END: u64 = TABLES_BASE + (1 << 30);
+/// Where the local APIC's registers are mapped in xAPIC mode. Every CPU sees its own APIC there.
+pub const APIC_REGISTERS: u64 = 0xffff_e000_0000_0000;
 /// Where the kernel's image is linked.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -58,7 +66,9 @@ const DATA_OFFSET: u64 = 0x38000;
 const _: () = {
     let end = PER_CPU_BASE + CPU_LIMIT as u64 * PER_CPU_STRIDE;
     assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map runs into the per-CPU areas");
-    assert!(end <= KERNEL_BASE, "the per-CPU areas run into the kernel's image");
+    assert!(end <= TABLES_BASE, "the per-CPU areas run into the arrays");
+    assert!(TABLES_END <= APIC_REGISTERS, "the arrays run into the local APIC's page");
+    assert!(APIC_REGISTERS < KERNEL_BASE, "the local APIC's page lies in the kernel's image");
     assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
     assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
     assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");

@@ -1,16 +1,29 @@
-//! The kernel library.
+//! The kernel's library: decisions in pure modules that run and are tested on the host, and `arch`, which touches
+//! the machine. All of it compiles for the host as well; only execution needs the machine.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(not(loom))]
+#[macro_use]
+pub mod arch;
 pub mod clock;
 pub mod cmdline;
 pub mod cpu;
+pub mod exception;
+pub mod frame;
 pub mod frames;
 pub mod initial_stack;
 pub mod layout;
 pub mod line;
 pub mod online;
 pub mod program;
+#[cfg(not(loom))]
+pub mod run;
+pub mod selectors;
 pub mod sync;
+#[cfg(not(loom))]
+pub mod syscall;
 pub mod sysret;
+pub mod text;
 pub mod topology;
+pub mod trace;
 pub mod user_slice;

@@ -60,8 +60,7 @@ impl Toolchain {
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
         if self == Toolchain::Debian {
             // Everything uses `core` only. `mem` gives memcpy and its kin, which no libc is there to give.
-            command
-                .args(["-Zbuild-std=core,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+            command.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
     }

@@ -1,0 +1,84 @@
+//! The PVH way to boot: QEMU's `-kernel` and other monitors start the ELF through its note.
+
+use core::alloc::Layout;
+use core::ptr;
+
+use pvh::elfnote::ElfNote;
+use pvh::start_info::MemmapType;
+use pvh::start_info::reader::{MemMap, StartInfoReader};
+
+use super::{BootInfo, MemoryRegion, RegionKind};
+use crate::arch::paging::phys_to_virt;
+use crate::frames::Region;
+
+/// The type of note that holds the physical address of a 32-bit entry (Xen's public/elfnote.h).
+const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
+
+unsafe extern "sysv64" {
+    /// In `pvh.S`. Entered by the loader in 32-bit mode; never called from Rust.
+    fn pvh_start32() -> !;
+}
+
+/// `.boot` is linked where it is loaded, so the function's address is the physical one that the note wants.
+#[used]
+#[unsafe(link_section = ".note.Xen")]
+static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
+    ElfNote::new(XEN_ELFNOTE_PHYS32_ENTRY, *b"Xen\0", pvh_start32);
+
+core::arch::global_asm!(
+    include_str!("pvh.S"),
+    kernel_base = const crate::layout::KERNEL_BASE,
+    // Present, writable, and for the page directories' entries 2 MiB large (SDM 3A, 4.5.4).
+    table = const 0x03,
+    large_page = const 0x83,
+    kernel_pml4_index = const crate::layout::KERNEL_BASE >> 39 & 511,
+    kernel_pdpt_index = const crate::layout::KERNEL_BASE >> 30 & 511,
+    physmap_pml4_index = const crate::layout::PHYSMAP_BASE >> 39 & 511,
+    cr4 = const crate::arch::control::BOOT_CR4.bits(),
+    cr0 = const crate::arch::control::BOOT_CR0.bits(),
+    efer = const crate::arch::control::BOOT_EFER.bits(),
+    ia32_efer = const crate::arch::msr::IA32_EFER,
+    kernel_code = const crate::selectors::KERNEL_CODE.0,
+    gdt_kernel_code = const crate::selectors::GDT_WORDS[1],
+    com1 = const crate::arch::serial::COM1,
+    exit_port = const kernel_abi::verdict::DEBUG_EXIT_PORT,
+    exit_panic = const kernel_abi::verdict::Verdict::Panic as u32,
+    pvh_start = sym pvh_start,
+);
+
+/// Physical memory as the boot tables and the kernel's own both map it.
+struct PhysMap;
+
+impl MemMap for PhysMap {
+    fn ptr(&self, paddr: usize, layout: Layout) -> *const u8 {
+        let pointer = phys_to_virt(paddr as u64);
+        if (pointer as usize).is_multiple_of(layout.align()) { pointer } else { ptr::null() }
+    }
+}
+
+/// The first Rust code. Entered once, by `pvh.S`, on the boot stack, with interrupts off and no IDT.
+unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
+    // SAFETY: the loader promises a valid start info at this address, and the boot tables map the first 4 GiB
+    // of physical memory, where it lies; nothing has been written to memory yet.
+    let reader = unsafe { StartInfoReader::from_paddr(start_info, PhysMap) };
+    let Some(reader) = reader else { super::start(&BootInfo::NOTHING) };
+
+    let raw = reader.raw();
+    let mut info = BootInfo { rsdp: raw.rsdp_paddr, ..BootInfo::NOTHING };
+    for entry in reader.memmap() {
+        let kind = match entry.ty() {
+            MemmapType::Ram => RegionKind::Usable,
+            MemmapType::Acpi | MemmapType::Nvs => RegionKind::Firmware,
+            _ => continue,
+        };
+        info.add_region(MemoryRegion { range: Region { start: entry.addr, len: entry.size }, kind });
+    }
+    if let Some(command_line) = reader.cmdline() {
+        info.set_command_line(command_line.to_bytes());
+    }
+    // Only the module's place: it may lie beyond what the boot tables map.
+    if let Some(module) = reader.modlist().next() {
+        info.module = Some(Region { start: module.raw().paddr, len: module.raw().size });
+    }
+    super::start(&info)
+}

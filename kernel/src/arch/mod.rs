@@ -1,0 +1,32 @@
+//! Everything that needs `unsafe`: the entry code, the CPU's tables and registers, memory and devices.
+//! What can be decided without touching the machine is decided in the modules outside of this folder.
+#![allow(unsafe_code)]
+
+#[macro_use]
+pub mod serial;
+
+pub mod acpi;
+pub mod address_space;
+pub mod apic;
+pub mod boot;
+pub mod control;
+pub mod entry;
+pub mod gdt;
+pub mod idle;
+pub mod idt;
+pub mod image;
+pub mod msr;
+pub mod paging;
+pub mod percpu;
+pub mod physmem;
+pub mod pic;
+pub mod programs;
+pub mod qemu;
+pub mod ring3;
+pub mod smap;
+pub mod smp;
+pub mod stop;
+pub mod table;
+pub mod timer;
+pub mod trap;
+pub mod usercopy;

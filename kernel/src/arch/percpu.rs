@@ -1,0 +1,378 @@
+//! One CPU's own data, reached through the GS base while in ring 0.
+//!
+//! The block lies in the CPU's area of [`crate::layout`], with its GDT and TSS. Its owner uses it through a shared
+//! reference: what only the owner writes is a `Cell` or `RefCell`; what other CPUs read is set once and lies on
+//! cache lines of its own. The syscall path writes nothing that another CPU writes.
+
+use core::arch::asm;
+use core::cell::{Cell, RefCell};
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crossbeam_utils::CachePadded;
+use kernel_abi::layout::PAGE_SIZE;
+use kernel_abi::record::Outcome;
+use spin::Once;
+use x86_64::structures::tss::TaskStateSegment;
+
+use super::apic::LocalApic;
+use super::control::{self, ControlState, Features};
+use super::gdt::{self, Gdt, IST_RESERVED};
+use super::msr;
+use super::paging::{self, MapError};
+use super::ring3::Program;
+use super::timer::TscClock;
+use super::{entry, idt, physmem, timer};
+use crate::clock::Rate;
+use crate::cpu::{ApicId, CpuId};
+use crate::layout::{self, IstStack};
+use crate::line::LineBuffer;
+use crate::run::{Ended, Reason};
+use crate::trace::Ring;
+
+/// The longest line of a program's output that is kept whole, in bytes.
+pub const LINE_MAX: usize = 512;
+
+/// The CPUs that are online, by dense index; the BSP sets it when bring-up is over.
+static ONLINE: Once<&'static [&'static PerCpuData]> = Once::new();
+
+/// Everything that is this CPU's alone. Sits at [`layout::data_block`].
+#[repr(C, align(64))]
+pub struct PerCpuData {
+    /// The address of this very block: the first word, so that `mov reg, gs:[0]` yields a reference.
+    pub(super) this: *const PerCpuData,
+    /// Ring 3's stack pointer, between the entry's second instruction and its copy into the frame.
+    pub(super) user_rsp: Cell<u64>,
+    /// One past the syscall stack's highest byte; equals TSS.RSP0.
+    pub(super) syscall_stack_top: u64,
+    syscalls: Cell<u64>,
+    ticks: Cell<u64>,
+    /// This CPU's dense index: its place in the list of CPUs during bring-up, from then on its place among those
+    /// that came. Set by the BSP while this CPU waits for the run.
+    id: AtomicU32,
+    /// Which area of [`crate::layout`] this is: the place in the list of CPUs, for good.
+    pub area: CpuId,
+    /// Its local APIC's id.
+    pub apic_id: ApicId,
+    /// CPUs online: a copy, so that the system call reads no shared line.
+    cpus_online: Cell<u32>,
+    /// TSC to nanoseconds, a copy likewise.
+    clock: Cell<TscClock>,
+    /// TSC when this CPU came online.
+    online_since: Cell<u64>,
+    /// TSC at the first and the latest tick.
+    tick_span: Cell<(u64, u64)>,
+    /// Non-maskable interrupts: taken, and reported.
+    pub(super) nmis: Cell<(u64, u64)>,
+    /// Where the latest NMI struck.
+    pub(super) nmi_rip: Cell<u64>,
+    /// The local APIC, once it is enabled.
+    pub(super) apic: RefCell<Option<LocalApic>>,
+    /// The program's console line.
+    pub line: RefCell<LineBuffer<LINE_MAX>>,
+    /// The program's `SYS_TRACE` events.
+    pub trace: RefCell<Ring>,
+    /// The program, from its loading to its end.
+    pub(super) program: RefCell<Option<Program>>,
+    /// How the program ended.
+    pub outcome: RefCell<Option<(Outcome, i32, Reason)>>,
+    gdt: Gdt,
+    tss: TaskStateSegment,
+    /// What the BSP reads in the end.
+    pub published: CachePadded<Published>,
+}
+
+/// Set once each by the owner, read by the BSP.
+#[derive(Default)]
+pub struct Published {
+    /// Control registers, when the CPU came online.
+    pub control: Once<ControlState>,
+    /// Memory that the program takes, in KiB.
+    pub program_kib: Once<u64>,
+    /// How the program ended, with the counters.
+    pub ended: Once<Ended>,
+}
+
+const _: () = {
+    assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] is the block's own address");
+    assert!(offset_of!(PerCpuData, cpus_online) < 64, "what every entry touches is one cache line");
+    assert!(size_of::<PerCpuData>() as u64 <= layout::PER_CPU_DATA_SIZE, "the block has this much room");
+};
+
+/// How many bytes of frames a CPU's area takes, page tables aside.
+pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
+    + 4 * layout::IST_STACK_SIZE
+    + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
+
+/// Maps a CPU's area and fills in its data: stacks, GDT, TSS, the IST stacks' top words.
+///
+/// # Errors
+/// [`MapError`].
+///
+/// # Safety
+/// On the BSP, once for each index, before the CPU runs.
+pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
+    let data = layout::data_block(id);
+    let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
+    let block = data.start..data.start + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
+    for range in stacks.clone().into_iter().chain([layout::syscall_stack(id), block]) {
+        for page in range.step_by(PAGE_SIZE as usize) {
+            let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
+            // SAFETY: a fresh frame, in this CPU's own area.
+            unsafe { paging::map_kernel_page(page, frame.start(), paging::KERNEL_DATA) }?;
+        }
+    }
+
+    let place = ptr::with_exposed_provenance_mut::<PerCpuData>(data.start as usize);
+    // SAFETY: the block is mapped, aligned to a page, and nobody knows of it yet. The GDT refers to the TSS in
+    // its final place.
+    unsafe {
+        place.write(PerCpuData {
+            this: place,
+            user_rsp: Cell::new(0),
+            syscall_stack_top: layout::syscall_stack(id).end,
+            syscalls: Cell::new(0),
+            ticks: Cell::new(0),
+            id: AtomicU32::new(id.0),
+            area: id,
+            apic_id,
+            cpus_online: Cell::new(1),
+            clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
+            online_since: Cell::new(0),
+            tick_span: Cell::new((0, 0)),
+            nmis: Cell::new((0, 0)),
+            nmi_rip: Cell::new(0),
+            apic: RefCell::new(None),
+            line: RefCell::new(LineBuffer::new()),
+            trace: RefCell::new(Ring::new()),
+            program: RefCell::new(None),
+            outcome: RefCell::new(None),
+            gdt: gdt::gdt_for(&raw const (*place).tss),
+            tss: gdt::tss_for(id),
+            published: CachePadded::new(Published::default()),
+        });
+    }
+    for stack in stacks {
+        let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
+        // SAFETY: the top of a stack that was just mapped; the CPU pushes below it.
+        unsafe { word.write(place) };
+    }
+    CREATED.store(id.0 + 1, Ordering::Release);
+    Ok(())
+}
+
+/// The data of a CPU that [`create`] was called for.
+///
+/// # Safety
+/// It was; and the caller, unless it is that CPU, uses only `published`, `number` and what never changes.
+#[must_use]
+pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
+    // SAFETY: the caller's promise; the block is never unmapped or moved.
+    unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
+}
+
+/// Leaves this CPU's stack for the top of its own and goes on there.
+///
+/// # Safety
+/// [`create`] was called for the index; this is that CPU, with interrupts off; nothing on the present stack is
+/// needed any more.
+pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cpu = of(id);
+        entry::restart_on(cpu.syscall_stack_top, cpu, next)
+    }
+}
+
+/// How many areas there are.
+static CREATED: AtomicU32 = AtomicU32::new(0);
+
+/// The data of every CPU in the list, by area.
+pub fn created() -> impl Iterator<Item = &'static PerCpuData> {
+    // SAFETY: `create` was called for these, in this order; callers in other CPUs use what `of` allows.
+    (0..CREATED.load(Ordering::Acquire)).map(|area| unsafe { of(CpuId(area)) })
+}
+
+/// The CPUs that are online, by dense index; none before bring-up is over.
+#[must_use]
+pub fn online() -> &'static [&'static PerCpuData] {
+    ONLINE.get().copied().unwrap_or(&[])
+}
+
+/// Sets which CPUs are online.
+pub fn set_online(cpus: &'static [&'static PerCpuData]) {
+    ONLINE.call_once(|| cpus);
+}
+
+// SAFETY: a block is shared between CPUs only as `of` says: the atomics and `Once`s, and what never changes.
+unsafe impl Sync for PerCpuData {}
+
+impl PerCpuData {
+    /// This CPU's data, if this CPU has come far enough to have any.
+    #[must_use]
+    pub fn try_current() -> Option<&'static PerCpuData> {
+        // The MSR, not `gs:[0]`: before there is data the base is 0 and the access would fault.
+        layout::cpu_of(msr::gs_base())?;
+        let this: *const PerCpuData;
+        // SAFETY: the base lies in the per-CPU areas, so it is a block whose first word is its own address.
+        unsafe {
+            asm!("mov {}, gs:[{}]", out(reg) this, const offset_of!(PerCpuData, this), options(nostack, readonly, preserves_flags));
+            Some(&*this)
+        }
+    }
+
+    /// Makes this block the running CPU's: control registers, GDT, TSS, GS base, the MSRs of the syscall road, IDT,
+    /// local APIC with its timer stopped. The same on the BSP and on the others.
+    ///
+    /// # Panics
+    /// If an MSR does not hold its value, the APIC cannot be enabled or has another id than the table said: ring 3
+    /// must not run on such a CPU, and the boot fails.
+    ///
+    /// # Safety
+    /// Once, on the CPU that the block is for, with interrupts off, the kernel's tables loaded, the legacy PICs masked
+    /// and the APIC's registers mapped.
+    pub unsafe fn set_up(&'static self, features: Features) {
+        // SAFETY: the block and its tables are this CPU's alone, and stay. Loading segments clears the GS base,
+        // which `program` sets: between the two nothing uses it.
+        let programmed = unsafe {
+            control::init(features);
+            gdt::load(&self.gdt);
+            let programmed = msr::program(ptr::from_ref(self) as u64);
+            idt::load();
+            programmed
+        };
+        if let Err(error) = programmed {
+            panic!("{} ({}): {error}", self.id(), self.apic_id);
+        }
+        // SAFETY: the caller's promise, and the IDT is loaded.
+        match unsafe { LocalApic::enable(features) } {
+            Ok(apic) => {
+                assert!(
+                    apic.id() == self.apic_id,
+                    "the {} has a local APIC with {}",
+                    self.apic_id,
+                    apic.id()
+                );
+                *self.apic.borrow_mut() = Some(apic);
+            }
+            Err(error) => panic!("{} ({}): {error}", self.id(), self.apic_id),
+        }
+        self.published.control.call_once(ControlState::read);
+    }
+
+    /// Has this CPU set itself up, so that it can take an NMI?
+    #[must_use]
+    pub(super) fn is_running(&self) -> bool {
+        self.published.control.is_completed()
+    }
+
+    /// This CPU's dense index; 0 is the BSP.
+    #[must_use]
+    #[inline]
+    pub fn id(&self) -> CpuId {
+        CpuId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Gives the CPU its index among those that came.
+    pub(super) fn number(&self, id: CpuId) {
+        self.id.store(id.0, Ordering::Relaxed);
+    }
+
+    /// Takes over the measured clock and starts the tick.
+    pub fn start_clock(&self) {
+        let timebase = timer::timebase();
+        self.clock.set(timebase.clock);
+        self.online_since.set(timer::tsc());
+        self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
+    }
+
+    /// Uses this CPU's local APIC; does nothing before it is enabled.
+    pub fn with_apic<R>(&self, f: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
+        self.apic.borrow_mut().as_mut().map(f)
+    }
+
+    /// Counts a system call.
+    #[inline]
+    pub fn count_syscall(&self) {
+        self.syscalls.set(self.syscalls.get().wrapping_add(1));
+    }
+
+    /// System calls so far.
+    #[must_use]
+    pub fn syscalls(&self) -> u64 {
+        self.syscalls.get()
+    }
+
+    /// Timer ticks so far.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.ticks.get()
+    }
+
+    /// CPUs online.
+    #[must_use]
+    pub fn cpus_online(&self) -> u32 {
+        self.cpus_online.get()
+    }
+
+    /// Takes over how many CPUs are online.
+    pub fn set_cpus_online(&self, cpus: u32) {
+        self.cpus_online.set(cpus);
+    }
+
+    /// Nanoseconds since boot.
+    #[must_use]
+    pub fn clock_ns(&self) -> u64 {
+        self.tsc_to_ns(timer::tsc())
+    }
+
+    /// A reading of the TSC as nanoseconds since boot.
+    #[must_use]
+    pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
+        self.clock.get().ns(tsc)
+    }
+
+    /// Nanoseconds since this CPU came online.
+    #[must_use]
+    pub fn online_ns(&self) -> u64 {
+        self.clock_ns().saturating_sub(self.tsc_to_ns(self.online_since.get()))
+    }
+
+    /// How many ticks lie behind the first one, and how many nanoseconds by the TSC's clock.
+    #[must_use]
+    pub fn tick_intervals(&self) -> (u64, u64) {
+        let (first, latest) = self.tick_span.get();
+        let clock = self.clock.get();
+        (self.ticks.get().saturating_sub(1), clock.ns(latest).saturating_sub(clock.ns(first)))
+    }
+
+    /// The timer interrupt.
+    pub(super) fn tick(&self) {
+        let now = timer::tsc();
+        let (first, _) = self.tick_span.get();
+        self.tick_span.set((if self.ticks.get() == 0 { now } else { first }, now));
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+        self.report_nmis();
+    }
+
+    /// Says what NMIs there were; their handler must not print.
+    pub fn report_nmis(&self) {
+        let (taken, reported) = self.nmis.get();
+        if taken != reported {
+            self.nmis.set((taken, taken));
+            say!(self, "{} NMI, the latest at RIP {:#x}", taken.wrapping_sub(reported), self.nmi_rip.get());
+        }
+    }
+
+    /// The local APIC's error interrupt.
+    pub(super) fn apic_error(&self) {
+        let errors = self.with_apic(LocalApic::take_errors).unwrap_or(0);
+        say!(self, "local APIC error, status {errors:#04x}");
+    }
+
+    /// Ends the interrupt in service.
+    pub(super) fn end_of_interrupt(&self) {
+        self.with_apic(LocalApic::end_of_interrupt);
+    }
+}

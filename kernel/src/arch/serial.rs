@@ -1,0 +1,89 @@
+//! The console: COM1, shared by all CPUs, one whole line at a time.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::Mutex;
+use uart_16550::backend::PioBackend;
+use uart_16550::{BaudRate, Config, Uart16550};
+use x86_64::instructions::interrupts;
+
+use crate::cpu::CpuId;
+use crate::text::Text;
+
+/// The first I/O port of the console.
+pub(super) const COM1: u16 = 0x3f8;
+
+/// The UART, once [`init`] has found one. Every holder has interrupts off and prints one line, so the wait for
+/// the lock is bounded by the other CPUs' lines.
+static UART: Mutex<Option<Uart16550<PioBackend>>> = Mutex::new(None);
+
+/// Set by the panicking CPU once the others are stopped: nobody is left to wait for.
+static BROKEN_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Sets up COM1. A machine without one runs on in silence.
+pub fn init() {
+    // SAFETY: ports 0x3f8 to 0x3ff are COM1 on every PC, and the kernel has no other user of them.
+    let Ok(mut uart) = (unsafe { Uart16550::new_port(COM1) }) else { return };
+    let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
+    if uart.init(config).is_ok() {
+        *UART.lock() = Some(uart);
+    }
+}
+
+/// Writes text to the console in one piece, interrupts off.
+fn write(text: &[u8]) {
+    interrupts::without_interrupts(|| {
+        if BROKEN_OPEN.load(Ordering::Relaxed) {
+            // SAFETY: the flag says that every other CPU is stopped, so the lock's holder, if there is one,
+            // will neither go on nor come back.
+            unsafe { UART.force_unlock() };
+        }
+        if let Some(uart) = UART.lock().as_mut() {
+            uart.send_bytes_exact(text);
+        }
+    });
+}
+
+/// From now on the console's lock is no hindrance.
+///
+/// # Safety
+/// Every other CPU is stopped for good, and this one does not hold the lock for code that goes on.
+pub unsafe fn break_open() {
+    BROKEN_OPEN.store(true, Ordering::Relaxed);
+}
+
+/// The longest line, in bytes, line end included.
+const LINE_MAX: usize = 640;
+
+/// Formats one line and writes it to the console; what is too long is cut.
+pub fn print(arguments: fmt::Arguments<'_>) {
+    let line = Text::<{ LINE_MAX - 1 }>::of(arguments);
+    write_line(line.as_str().as_bytes(), &[]);
+}
+
+/// Writes one line of a program's output, behind its CPU's prefix.
+pub fn write_program_line(cpu: CpuId, bytes: &[u8]) {
+    write_line(Text::<16>::of(format_args!("[cpu{}] ", cpu.0)).as_str().as_bytes(), bytes);
+}
+
+/// Both parts and a line end, in one piece.
+fn write_line(prefix: &[u8], bytes: &[u8]) {
+    let mut line = [0; LINE_MAX];
+    let mut len = 0;
+    for &byte in prefix.iter().chain(bytes).take(LINE_MAX - 1).chain(b"\n") {
+        line[len] = byte;
+        len += 1;
+    }
+    write(&line[..len]);
+}
+
+/// Prints a line of the kernel's own, with the CPU that it is about.
+#[macro_export]
+macro_rules! say {
+    ($cpu:expr, $($arguments:tt)+) => {
+        $crate::arch::serial::print(format_args!(
+            "[cpu{}] ringside: {}", $cpu.id().0, format_args!($($arguments)+)
+        ))
+    };
+}

@@ -1,0 +1,234 @@
+//! The end that nobody wanted: one CPU stops all others, tells what happened, and ends the run as a panic.
+
+use core::arch::asm;
+use core::fmt;
+use core::hint::spin_loop;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use kernel_abi::record::{Record, VerdictRecord};
+use kernel_abi::verdict::Verdict;
+use x86_64::VirtAddr;
+use x86_64::instructions::{hlt, interrupts};
+use x86_64::registers::control::{Cr2, Cr3};
+
+use super::control::ControlState;
+use super::percpu::{self, PerCpuData};
+use super::serial::print;
+use super::{image, qemu, serial, timer};
+use crate::cpu::CpuId;
+use crate::exception;
+use crate::frame::TrapFrame;
+use crate::layout::{self, IstStack};
+use crate::text::Text;
+
+/// Nobody has stopped the machine.
+const NOBODY: u32 = u32::MAX;
+/// The BSP has, before it had per-CPU data.
+const EARLY: u32 = u32::MAX - 1;
+
+/// The CPU that tells the story; the others that have something to tell only stop.
+static TELLER: AtomicU32 = AtomicU32::new(NOBODY);
+/// CPUs that have stopped for it.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
+
+/// How long the teller waits for the others, in TSC ticks: tens of milliseconds at the least on any CPU. A CPU
+/// that does not stop by then is itself broken.
+const PATIENCE: u64 = 1 << 28;
+
+/// What an exception says, for a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// The vector's name.
+    pub name: &'static str,
+    /// The error code, 0 if it has none.
+    pub error_code: u64,
+    /// The address, for page faults.
+    pub cr2: Option<u64>,
+    /// The instruction.
+    pub rip: u64,
+    /// The interrupted stack pointer.
+    pub rsp: u64,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, error code {:#x}", self.name, self.error_code)?;
+        if let Some(cr2) = self.cr2 {
+            write!(f, ", CR2 {cr2:#x}")?;
+        }
+        write!(f, ", RIP {:#x}, RSP {:#x}", self.rip, self.rsp)
+    }
+}
+
+/// Called by the NMI handler: if another CPU tells the end, this one stops here for good.
+pub(super) fn park_if_stopping(cpu: &PerCpuData) {
+    let teller = TELLER.load(Ordering::Acquire);
+    if teller != NOBODY && teller != cpu.area.0 {
+        STOPPED.fetch_add(1, Ordering::Release);
+        park();
+    }
+}
+
+/// Halts this CPU for good.
+pub fn park() -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}
+
+/// The kernel's panic handler.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    let message = match info.location() {
+        Some(location) => Text::<400>::of(format_args!("{} ({location})", info.message())),
+        None => Text::of(format_args!("{}", info.message())),
+    };
+    let (rbp, rsp) = frame_pointers();
+    tell(message.as_str(), None, rbp, rsp)
+}
+
+/// The caller's rbp and rsp.
+#[inline(always)]
+fn frame_pointers() -> (u64, u64) {
+    let rbp: u64;
+    let rsp: u64;
+    // SAFETY: copies two registers.
+    unsafe { asm!("mov {}, rbp", "mov {}, rsp", out(reg) rbp, out(reg) rsp, options(nomem, nostack)) };
+    (rbp, rsp)
+}
+
+/// Ends the run because the machine, the firmware or the loader is not what the kernel needs: no place in the source
+/// is to blame, so none is named.
+pub fn end(message: fmt::Arguments<'_>) -> ! {
+    let (rbp, rsp) = frame_pointers();
+    tell(Text::<400>::of(message).as_str(), None, rbp, rsp)
+}
+
+/// An exception in ring 0 that nothing can mend.
+pub(super) fn fatal_trap(frame: &TrapFrame) -> ! {
+    let name = exception::name(frame.vector);
+    let rsp = frame.interrupted.rsp;
+    // A double fault's RSP, a page fault's address: in a guard page they mean that a stack overflowed.
+    let overflowed = [rsp, rsp.wrapping_sub(8), Cr2::read_raw()].into_iter().find_map(layout::guard_of);
+    let message = match (frame.vector, overflowed) {
+        (exception::DOUBLE_FAULT | exception::PAGE_FAULT, Some((cpu, stack))) => {
+            Text::<400>::of(format_args!("{name}: the {stack} of {cpu} overflowed"))
+        }
+        _ if frame.interrupted.from_user() => Text::of(format_args!("{name} in ring 3")),
+        _ => Text::of(format_args!("{name} in ring 0, error code {:#x}", frame.error_code)),
+    };
+    tell(message.as_str(), Some(frame), frame.rbp, rsp)
+}
+
+fn tell(message: &str, frame: Option<&TrapFrame>, rbp: u64, rsp: u64) -> ! {
+    interrupts::disable();
+    let cpu = PerCpuData::try_current();
+    become_teller(cpu);
+
+    let who = cpu.map_or_else(
+        || Text::<16>::of(format_args!("[cpu?]")),
+        |cpu| Text::of(format_args!("[cpu{}]", cpu.id().0)),
+    );
+    let who = who.as_str();
+    print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
+    if let Some(f) = frame {
+        let i = &f.interrupted;
+        print(format_args!(
+            "{who}   RIP={:#018x} CS={:#x} RFLAGS={:#x} RSP={:#018x} SS={:#x} error={:#x}",
+            i.rip, i.cs, i.rflags, i.rsp, i.ss, f.error_code
+        ));
+        print(format_args!(
+            "{who}   RAX={:#018x} RBX={:#018x} RCX={:#018x} RDX={:#018x}",
+            f.rax, f.rbx, f.rcx, f.rdx
+        ));
+        print(format_args!(
+            "{who}   RSI={:#018x} RDI={:#018x} RBP={:#018x} R8 ={:#018x}",
+            f.rsi, f.rdi, f.rbp, f.r8
+        ));
+        print(format_args!(
+            "{who}   R9 ={:#018x} R10={:#018x} R11={:#018x} R12={:#018x}",
+            f.r9, f.r10, f.r11, f.r12
+        ));
+        print(format_args!("{who}   R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
+    } else {
+        print(format_args!("{who}   RSP={rsp:#018x} RBP={rbp:#018x}"));
+    }
+    print(format_args!(
+        "{who}   CR2={:#x} CR3={:#x} {} GS base={:#x}",
+        Cr2::read_raw(),
+        Cr3::read_raw().0.start_address(),
+        ControlState::read(),
+        super::msr::gs_base()
+    ));
+    if let Some(frame) = frame.filter(|frame| image::is_text(frame.interrupted.rip)) {
+        print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
+    }
+    backtrace(cpu.map(|cpu| cpu.area), rbp);
+    print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
+    qemu::exit(Verdict::Panic)
+}
+
+/// Makes this CPU the only one that runs. If another one is telling already, this one stops instead.
+fn become_teller(cpu: Option<&PerCpuData>) {
+    let me = cpu.map_or(EARLY, |cpu| cpu.area.0);
+    match TELLER.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        // A panic while telling: whatever is broken, at least the verdict gets out.
+        Err(teller) if teller == me => qemu::exit(Verdict::Panic),
+        Err(_) => {
+            STOPPED.fetch_add(1, Ordering::Release);
+            park()
+        }
+    }
+    if let Some(cpu) = cpu {
+        // SAFETY: this CPU will not go on with what it was doing, so a borrow that is still open is as good as
+        // given back.
+        if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
+            let mut others = 0;
+            for other in percpu::created().filter(|other| other.area != cpu.area && other.is_running()) {
+                apic.send_nmi(other.apic_id);
+                others += 1;
+            }
+            let start = timer::tsc();
+            while STOPPED.load(Ordering::Acquire) < others && timer::tsc().wrapping_sub(start) < PATIENCE {
+                spin_loop();
+            }
+        }
+    }
+    // SAFETY: the others are stopped, or broken beyond waiting for.
+    unsafe { serial::break_open() };
+}
+
+/// The stacks of a CPU; before it has an index, the BSP's first one.
+fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
+    let own = cpu.into_iter().flat_map(|cpu| {
+        IstStack::ALL
+            .map(|which| layout::ist_stack(cpu, which))
+            .into_iter()
+            .chain([layout::syscall_stack(cpu)])
+    });
+    own.chain([image::boot_stack()]).find(|stack| stack.contains(&address))
+}
+
+/// Follows the frame pointers: each points to the caller's, with the return address above it.
+fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
+    for _ in 0..64 {
+        let Some(stack) = stack_of(cpu, rbp) else { return };
+        if !rbp.is_multiple_of(8) || rbp + 16 > stack.end {
+            return;
+        }
+        let words = VirtAddr::new(rbp).as_ptr::<[u64; 2]>();
+        // SAFETY: both words lie in a stack of this CPU's, which is mapped.
+        let [next, ip] = unsafe { words.read() };
+        if !image::is_text(ip) {
+            return;
+        }
+        print(format_args!("{}", Record::Frame { ip }));
+        // Callers lie higher on the same stack; a trap leads to another one.
+        if next <= rbp && stack.contains(&next) {
+            return;
+        }
+        rbp = next;
+    }
+}

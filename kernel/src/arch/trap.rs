@@ -1,0 +1,105 @@
+//! What happens in Rust after an interrupt or exception: the unsafe shells that the entry code calls, and the
+//! decision what becomes of the interrupted code.
+
+use core::arch::asm;
+
+use x86_64::registers::control::Cr2;
+use x86_64::registers::rflags::RFlags;
+
+use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
+use super::percpu::PerCpuData;
+use super::stop::{self, Fault};
+use super::{entry, ring3, usercopy};
+use crate::exception::{self, DEBUG, GENERAL_PROTECTION, NMI, PAGE_FAULT};
+use crate::frame::TrapFrame;
+
+/// From ring 3, on the syscall stack's top, GS base ours.
+pub(super) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: *const PerCpuData) {
+    // SAFETY: the entry passes the frame that it has just pushed and the GS base's own pointer (invariants:
+    // GS-BASE, ONE-STACK).
+    let (frame, cpu) = unsafe { (&*frame, &*cpu) };
+    if !interrupt(frame.vector, cpu) {
+        ring3::kill(cpu, &Fault::of(frame));
+    }
+}
+
+/// From ring 0, on the stack that was interrupted, GS base ours if this CPU has got that far.
+pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
+    // SAFETY: the entry passes the frame that it has just pushed.
+    let frame = unsafe { &mut *frame };
+    let Some(cpu) = PerCpuData::try_current() else { stop::fatal_trap(frame) };
+    if interrupt(frame.vector, cpu) {
+        return;
+    }
+    if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION) {
+        if let Some(fixup) = usercopy::fixup(frame.interrupted.rip) {
+            frame.interrupted.rip = fixup;
+            return;
+        }
+        if frame.interrupted.rip == entry::ringside_iretq_to_user as *const () as u64 {
+            ring3::kill(cpu, &Fault::of(frame));
+        }
+    }
+    stop::fatal_trap(frame)
+}
+
+/// NMI, #DB, #MC or #DF, from anywhere, on the vector's own stack, GS base ours for the time being.
+///
+/// An NMI must not fault, print or wait: it may have struck while this CPU held any lock.
+pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
+    // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
+    // (invariant: IST-WORD).
+    let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
+    match frame.vector {
+        NMI => {
+            stop::park_if_stopping(cpu);
+            let (taken, reported) = cpu.nmis.get();
+            cpu.nmis.set((taken.wrapping_add(1), reported));
+            cpu.nmi_rip.set(frame.interrupted.rip);
+        }
+        DEBUG => {
+            // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).
+            unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
+            if frame.interrupted.from_user() {
+                ring3::kill(cpu, &Fault::of(frame));
+            }
+            // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
+            // asked for and ring 0 took over. It ends here, and ring 0 goes on.
+            frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
+        }
+        _ => stop::fatal_trap(frame),
+    }
+}
+
+/// DR6 with no condition reported (SDM 3B, 18.2.3: the reserved bits read as one).
+const DR6_CLEAR: u64 = 0xffff_0ff0;
+
+/// Handles the local APIC's vectors. False: it is another one.
+fn interrupt(vector: u64, cpu: &PerCpuData) -> bool {
+    let Ok(vector) = u8::try_from(vector) else { return false };
+    match vector {
+        TIMER_VECTOR => cpu.tick(),
+        // Waking up is all there is to it.
+        WAKE_VECTOR => {}
+        ERROR_VECTOR => cpu.apic_error(),
+        // It was withdrawn before it was taken: no EOI (SDM 3A, 11.9).
+        SPURIOUS_VECTOR => return true,
+        _ => return false,
+    }
+    cpu.end_of_interrupt();
+    true
+}
+
+impl Fault {
+    /// What a trap frame says, with CR2 if it is a page fault's.
+    fn of(frame: &TrapFrame) -> Fault {
+        let cr2 = (frame.vector == PAGE_FAULT).then(Cr2::read_raw);
+        Fault {
+            name: exception::name(frame.vector),
+            error_code: frame.error_code,
+            cr2,
+            rip: frame.interrupted.rip,
+            rsp: frame.interrupted.rsp,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A run: every CPU gets its copy of the program, all enter ring 3 together, and when the last copy has ended the
+//! BSP tells what each did.
+#![forbid(unsafe_code)]
+
+use kernel_abi::record::{BootRecord, CpuRecord, Outcome, VerdictRecord};
+use kernel_abi::verdict::Verdict;
+use spin::Once;
+
+use crate::arch::idle::{idle, idle_until};
+use crate::arch::percpu::PerCpuData;
+use crate::arch::ring3::{self, Program, StartError};
+use crate::arch::{qemu, serial};
+use crate::clock;
+use crate::cmdline::Options;
+use crate::cpu::{ApicId, CpuId};
+use crate::frames::Frame;
+use crate::sync::Gate;
+use crate::text::Text;
+
+/// Why a program was killed or not started.
+pub type Reason = Text<200>;
+
+/// So many tick intervals are waited for in the end, so that the tick rate means something ...
+const TICK_INTERVALS: u64 = 20;
+/// ... but no longer than this after the CPU came online.
+const TICK_PATIENCE_NS: u64 = 400_000_000;
+
+/// All copies are loaded: into ring 3.
+static START: Gate = Gate::new();
+/// All copies have ended.
+static DONE: Gate = Gate::new();
+/// All CPUs have published what they did.
+static PUBLISHED: Gate = Gate::new();
+/// What the BSP prepared.
+static RUN: Once<Run> = Once::new();
+
+/// What is run, and on what machine.
+pub struct Run {
+    /// What the command line asks for.
+    pub options: Options<'static>,
+    /// The program's file.
+    pub file: &'static [u8],
+    /// The page that all copies share.
+    pub shared: Frame,
+    /// CPUs that the firmware lists and that did not come, with the reason.
+    pub missing: &'static [ApicId],
+    /// The CPUs that came, by dense index.
+    pub online: &'static [&'static PerCpuData],
+    /// What the boot found; the program's memory is added in the end.
+    pub boot: BootRecord,
+    /// Things that went wrong without ending the run, so far.
+    pub warnings: u32,
+}
+
+/// How a program ended, and what its CPU had counted by then.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    outcome: Outcome,
+    code: i32,
+    reason: Reason,
+    syscalls: u64,
+    ticks: u64,
+    tick_millihertz: u64,
+}
+
+/// The BSP's last step of the boot: lets all CPUs go on into the run, itself included.
+pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
+    let online = run.online.len() as u32;
+    for gate in [&START, &DONE, &PUBLISHED] {
+        gate.announce(online);
+    }
+    RUN.call_once(|| run);
+    cpu.with_apic(|apic| apic.wake_others());
+    take_part(cpu)
+}
+
+/// Every CPU, once it is online: waits for the run, loads its copy, and enters ring 3 with the others.
+pub fn take_part(cpu: &'static PerCpuData) -> ! {
+    idle_until(cpu, || RUN.is_completed());
+    let run = run();
+    cpu.set_cpus_online(run.online.len() as u32);
+    let loaded = load(run);
+    let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
+    cpu.published.program_kib.call_once(|| memory_kib);
+    START.arrive();
+    wake_others_if_open(cpu, &START);
+    idle_until(cpu, || START.is_open());
+    if run.options.panic_cpu == Some(cpu.id().0) {
+        panic!("panic_cpu={} on the command line asked for this", cpu.id().0);
+    }
+    match loaded {
+        Ok(program) => {
+            ring3::assign(cpu, program);
+            ring3::start(cpu)
+        }
+        Err(error) => {
+            say!(cpu, "{error}");
+            set_outcome(cpu, Outcome::Killed, 0, Reason::of(format_args!("{error}")));
+            ended(cpu)
+        }
+    }
+}
+
+fn load(run: &Run) -> Result<Program, StartError> {
+    let argv = core::iter::once(run.options.program).chain(run.options.program_args());
+    Program::load(run.file, argv.map(|argument| argument.bytes()), run.shared)
+}
+
+fn run() -> &'static Run {
+    RUN.get().expect("no CPU takes part before there is a run")
+}
+
+/// The last one through the gate wakes the CPUs that halted in front of it.
+fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
+    if gate.is_open() {
+        cpu.with_apic(|apic| apic.wake_others());
+    }
+}
+
+/// Notes how this CPU's program ended.
+pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason) {
+    *cpu.outcome.borrow_mut() = Some((outcome, code, reason));
+}
+
+/// The program has ended and its memory is given back: waits for the others and for enough ticks, publishes what
+/// this CPU did, and on the BSP tells the whole.
+pub fn ended(cpu: &'static PerCpuData) -> ! {
+    DONE.arrive();
+    wake_others_if_open(cpu, &DONE);
+    idle_until(cpu, || DONE.is_open());
+    idle_until(cpu, || cpu.tick_intervals().0 >= TICK_INTERVALS || cpu.online_ns() >= TICK_PATIENCE_NS);
+    cpu.with_apic(|apic| apic.stop_ticking());
+    cpu.report_nmis();
+
+    let (outcome, code, reason) =
+        cpu.outcome.take().expect("a program's outcome is noted before its CPU comes here");
+    let (intervals, ns) = cpu.tick_intervals();
+    let tick_millihertz = if intervals < 2 { 0 } else { clock::tick_millihertz(intervals, ns) };
+    cpu.published.ended.call_once(|| Ended {
+        outcome,
+        code,
+        reason,
+        syscalls: cpu.syscalls(),
+        ticks: cpu.ticks(),
+        tick_millihertz,
+    });
+    print_trace(cpu);
+    PUBLISHED.arrive();
+    if cpu.id() != CpuId::BSP {
+        let bsp = run().online[CpuId::BSP.index()].apic_id;
+        cpu.with_apic(|apic| apic.wake(bsp));
+        idle(cpu)
+    }
+    idle_until(cpu, || PUBLISHED.is_open());
+    report(run())
+}
+
+/// The program's `SYS_TRACE` events, as far as they were kept.
+fn print_trace(cpu: &PerCpuData) {
+    let ring = cpu.trace.borrow();
+    for event in ring.events() {
+        let ns = cpu.tsc_to_ns(event.tsc);
+        say!(cpu, "trace {} at {ns} ns: id={:#x} value={:#x}", event.sequence, event.id, event.value);
+    }
+}
+
+/// Prints the records and ends the run.
+fn report(run: &Run) -> ! {
+    let program = Text::<64>::of(format_args!("{}", run.options.program));
+    let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
+    let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);
+    serial::print(format_args!("{}", BootRecord { per_cpu_kib, ..run.boot }));
+    let mut verdict = Verdict::Pass;
+    for cpu in run.online {
+        let ended = cpu.published.ended.get().expect("the gate opens when all have published");
+        if (ended.outcome, ended.code) != (Outcome::Exited, 0) {
+            verdict = Verdict::ProgramFailed;
+        }
+        serial::print(format_args!(
+            "{}",
+            CpuRecord {
+                cpu: cpu.id().0,
+                apic_id: cpu.apic_id.0,
+                program: program.as_str(),
+                outcome: ended.outcome,
+                code: ended.code,
+                syscalls: ended.syscalls,
+                ticks: ended.ticks,
+                tick_millihertz: ended.tick_millihertz,
+                reason: ended.reason.as_str(),
+            }
+        ));
+    }
+    let mut records = run.online.len() as u32;
+    for apic_id in run.missing {
+        serial::print(format_args!(
+            "{}",
+            CpuRecord {
+                cpu: records,
+                apic_id: apic_id.0,
+                program: program.as_str(),
+                outcome: Outcome::Missing,
+                code: 0,
+                syscalls: 0,
+                ticks: 0,
+                tick_millihertz: 0,
+                reason: "did not come online in time",
+            }
+        ));
+        records += 1;
+    }
+    serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings: run.warnings }));
+    qemu::exit(verdict)
+}

@@ -1,0 +1,62 @@
+//! Text in a fixed buffer: what a kernel without a heap formats into.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// At most `N` bytes of text; what does not fit is cut at a character's border.
+#[derive(Clone, Copy)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Text<N> {
+    /// No text.
+    #[must_use]
+    pub const fn new() -> Self {
+        Text { bytes: [0; N], len: 0 }
+    }
+
+    /// Formats into a new buffer.
+    #[must_use]
+    pub fn of(arguments: fmt::Arguments<'_>) -> Self {
+        let mut text = Self::new();
+        // An error means that it was cut, which is what this type is for.
+        let _ = fmt::write(&mut text, arguments);
+        text
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Write for Text<N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(N - self.len);
+        self.bytes[self.len..self.len + room].copy_from_slice(&text.as_bytes()[..room]);
+        self.len += room;
+        if room == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_kept_and_cut_at_a_character() {
+        assert_eq!(Text::<8>::of(format_args!("a{}c", 1)).as_str(), "a1c");
+        assert_eq!(Text::<4>::of(format_args!("abcdef")).as_str(), "abcd");
+        assert_eq!(Text::<4>::of(format_args!("abcé")).as_str(), "abc");
+        assert_eq!(Text::<4>::of(format_args!("ab{}", "cdef")).as_str(), "abcd");
+    }
+}
