@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod errno;
 pub mod record;
+pub mod trace;
 pub mod verdict;
 
 /// System-call numbers: rax at `syscall`. The table has [`syscall::TABLE_LEN`] entries; a number without
