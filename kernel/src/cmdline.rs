@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
     pub delay_ap: Option<u32>,
+    /// `trace=user`: each CPU prints its program's `SYS_TRACE` events in the end.
+    pub trace_user: bool,
     args: Tokens<'a>,
 }
 
@@ -51,6 +53,11 @@ impl<'a> Options<'a> {
             panic_cpu: Key::PanicCpu.number(&raw)?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
+            trace_user: match raw[Key::Trace as usize] {
+                None => false,
+                Some(value) if value == *"user" => true,
+                Some(value) => return Err(CmdlineError::BadValue(Key::Trace, value)),
+            },
             args: tokens,
         };
         if options.program.is_empty() {
@@ -80,11 +87,14 @@ pub enum Key {
     LoseAp,
     /// See [`Options::delay_ap`].
     DelayAp,
+    /// See [`Options::trace_user`].
+    Trace,
 }
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 5] = [Key::Program, Key::TickHz, Key::PanicCpu, Key::LoseAp, Key::DelayAp];
+    pub const ALL: [Key; 6] =
+        [Key::Program, Key::TickHz, Key::PanicCpu, Key::LoseAp, Key::DelayAp, Key::Trace];
 
     /// The word before the `=`.
     #[must_use]
@@ -95,6 +105,7 @@ impl Key {
             Key::PanicCpu => "panic_cpu",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
+            Key::Trace => "trace",
         }
     }
 
@@ -104,7 +115,7 @@ impl Key {
             Key::TickHz => 1..=10_000,
             // The BSP, CPU 0, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
-            Key::Program | Key::PanicCpu => 0..=u32::MAX,
+            Key::Program | Key::PanicCpu | Key::Trace => 0..=u32::MAX,
         }
     }
 
@@ -159,6 +170,7 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(Key::Program, _) => {
                 f.write_str("program= takes a program's name, not nothing")
             }
+            CmdlineError::BadValue(Key::Trace, token) => write!(f, "trace= takes 'user', not '{token}'"),
             CmdlineError::BadValue(key, token) => {
                 let range = key.range();
                 write!(
@@ -385,7 +397,7 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong_and_what_is_right() {
-        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, lose_ap=, delay_ap=; \
+        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, lose_ap=, delay_ap=, trace=; \
                        the program's arguments go behind '--'";
         assert_eq!(message(b"tickhz=5"), unknown);
         for line in ["hello", "=", "=5", "program_=x", "\"\"", "progra", "TICK_HZ=5"] {
@@ -396,7 +408,8 @@ mod tests {
             let expected = std::format!("tick_hz= takes a number from 1 to 10000, not '{value}'");
             assert_eq!(message(line.as_bytes()), expected);
         }
-        for line in ["lose_ap=0", "delay_ap=0", "panic_cpu=4294967296", "panic_cpu"] {
+        for line in ["lose_ap=0", "delay_ap=0", "panic_cpu=4294967296", "panic_cpu", "trace=", "trace=users"]
+        {
             assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
         }
         assert_eq!(message(b"tick_hz=5 tick_hz=5"), "option tick_hz= is given twice");

@@ -74,12 +74,20 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let pm_timer = or_end(tables.pm_timer());
     let timebase = bsp.with_apic(|apic| or_end(timer::init(info.tsc, pm_timer, apic, options.tick_hz)));
     let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
-    bsp.start_clock();
 
     let (list, unreachable) = cpu_list(bsp, &tables);
+    for (key, place) in
+        [("panic_cpu", options.panic_cpu), ("lose_ap", options.lose_ap), ("delay_ap", options.delay_ap)]
+    {
+        if let Some(place) = place.filter(|&place| place as usize >= list.len()) {
+            refuse(format_args!("{key}={place}: there are {} CPUs, counted from 0", list.len()));
+        }
+    }
     let sabotage = Sabotage { lose: options.lose_ap, delay: options.delay_ap };
     // SAFETY: once, before the first program.
     let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage) });
+    // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
+    bsp.start_clock();
     compare_control_registers(&arrivals);
     let warnings = tell_missing(bsp, &arrivals, unreachable, info);
     audit_mappings(bsp);
@@ -161,10 +169,12 @@ fn or_end<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
 
 /// The value, or the end of the run because the command line asks for what there is not.
 fn or_refuse<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| {
-        serial::print(format_args!("[cpu0] ringside: command line: {error}"));
-        let verdict = Verdict::BadCommandLine;
-        serial::print(format_args!("{}", VerdictRecord { verdict, records: 0, warnings: 0 }));
-        qemu::exit(verdict)
-    })
+    result.unwrap_or_else(|error| refuse(format_args!("{error}")))
+}
+
+fn refuse(error: core::fmt::Arguments<'_>) -> ! {
+    serial::print(format_args!("[cpu0] ringside: command line: {error}"));
+    let verdict = Verdict::BadCommandLine;
+    serial::print(format_args!("{}", VerdictRecord { verdict, records: 0, warnings: 0 }));
+    qemu::exit(verdict)
 }

@@ -59,10 +59,7 @@ pub struct PerCpuData {
     cpus_online: Cell<u32>,
     /// TSC to nanoseconds, a copy likewise.
     clock: Cell<TscClock>,
-    /// TSC when this CPU came online.
-    online_since: Cell<u64>,
-    /// TSC at the first and the latest tick.
-    tick_span: Cell<(u64, u64)>,
+    measured: Cell<Measured>,
     /// Non-maskable interrupts: taken, and reported.
     pub(super) nmis: Cell<(u64, u64)>,
     /// Where the latest NMI struck.
@@ -81,6 +78,14 @@ pub struct PerCpuData {
     tss: TaskStateSegment,
     /// What the BSP reads in the end.
     pub published: CachePadded<Published>,
+}
+
+/// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    first: u64,
+    latest: u64,
+    ticks: u64,
 }
 
 /// Set once each by the owner, read by the BSP.
@@ -139,8 +144,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             apic_id,
             cpus_online: Cell::new(1),
             clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
-            online_since: Cell::new(0),
-            tick_span: Cell::new((0, 0)),
+            measured: Cell::new(Measured { first: 0, latest: 0, ticks: 0 }),
             nmis: Cell::new((0, 0)),
             nmi_rip: Cell::new(0),
             apic: RefCell::new(None),
@@ -283,7 +287,6 @@ impl PerCpuData {
     pub fn start_clock(&self) {
         let timebase = timer::timebase();
         self.clock.set(timebase.clock);
-        self.online_since.set(timer::tsc());
         self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
     }
 
@@ -333,25 +336,24 @@ impl PerCpuData {
         self.clock.get().ns(tsc)
     }
 
-    /// Nanoseconds since this CPU came online.
-    #[must_use]
-    pub fn online_ns(&self) -> u64 {
-        self.clock_ns().saturating_sub(self.tsc_to_ns(self.online_since.get()))
+    /// From here on the tick's rate is measured.
+    pub fn measure_ticks(&self) {
+        self.measured.set(Measured::default());
     }
 
-    /// How many ticks lie behind the first one, and how many nanoseconds by the TSC's clock.
+    /// How many tick intervals have been measured, and how many nanoseconds they took by the TSC's clock.
     #[must_use]
-    pub fn tick_intervals(&self) -> (u64, u64) {
-        let (first, latest) = self.tick_span.get();
-        let clock = self.clock.get();
-        (self.ticks.get().saturating_sub(1), clock.ns(latest).saturating_sub(clock.ns(first)))
+    pub fn measured_ticks(&self) -> (u64, u64) {
+        let Measured { first, latest, ticks } = self.measured.get();
+        (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
     }
 
     /// The timer interrupt.
     pub(super) fn tick(&self) {
         let now = timer::tsc();
-        let (first, _) = self.tick_span.get();
-        self.tick_span.set((if self.ticks.get() == 0 { now } else { first }, now));
+        let Measured { first, ticks, .. } = self.measured.get();
+        let first = if ticks == 0 { now } else { first };
+        self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
         self.ticks.set(self.ticks.get().wrapping_add(1));
         self.report_nmis();
     }

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::fmt;
 use core::hint::spin_loop;
+use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -78,31 +79,73 @@ pub fn park() -> ! {
     }
 }
 
+/// The registers that mean something at a call: those that the callee preserves.
+#[derive(Clone, Copy, Default)]
+struct CallRegisters {
+    rbx: u64,
+    rbp: u64,
+    rsp: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rflags: u64,
+}
+
+impl CallRegisters {
+    /// The caller's own.
+    #[inline(always)]
+    fn here() -> CallRegisters {
+        let mut here = CallRegisters::default();
+        // SAFETY: copies registers; the push and pop leave the stack as it was.
+        unsafe {
+            asm!(
+                "mov [{here} + {rbx}], rbx",
+                "mov [{here} + {rbp}], rbp",
+                "mov [{here} + {rsp}], rsp",
+                "mov [{here} + {r12}], r12",
+                "mov [{here} + {r13}], r13",
+                "mov [{here} + {r14}], r14",
+                "mov [{here} + {r15}], r15",
+                "pushfq",
+                "pop qword ptr [{here} + {rflags}]",
+                here = in(reg) &raw mut here,
+                rbx = const offset_of!(CallRegisters, rbx),
+                rbp = const offset_of!(CallRegisters, rbp),
+                rsp = const offset_of!(CallRegisters, rsp),
+                r12 = const offset_of!(CallRegisters, r12),
+                r13 = const offset_of!(CallRegisters, r13),
+                r14 = const offset_of!(CallRegisters, r14),
+                r15 = const offset_of!(CallRegisters, r15),
+                rflags = const offset_of!(CallRegisters, rflags),
+            );
+        }
+        here
+    }
+}
+
+/// Where the story starts.
+enum At<'a> {
+    /// A trap: all registers of the interrupted code.
+    Trap(&'a TrapFrame),
+    /// A call.
+    Call(CallRegisters),
+}
+
 /// The kernel's panic handler.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
+    let at = At::Call(CallRegisters::here());
     let message = match info.location() {
         Some(location) => Text::<400>::of(format_args!("{} ({location})", info.message())),
         None => Text::of(format_args!("{}", info.message())),
     };
-    let (rbp, rsp) = frame_pointers();
-    tell(message.as_str(), None, rbp, rsp)
-}
-
-/// The caller's rbp and rsp.
-#[inline(always)]
-fn frame_pointers() -> (u64, u64) {
-    let rbp: u64;
-    let rsp: u64;
-    // SAFETY: copies two registers.
-    unsafe { asm!("mov {}, rbp", "mov {}, rsp", out(reg) rbp, out(reg) rsp, options(nomem, nostack)) };
-    (rbp, rsp)
+    tell(message.as_str(), &at)
 }
 
 /// Ends the run because the machine, the firmware or the loader is not what the kernel needs: no place in the source
 /// is to blame, so none is named.
 pub fn end(message: fmt::Arguments<'_>) -> ! {
-    let (rbp, rsp) = frame_pointers();
-    tell(Text::<400>::of(message).as_str(), None, rbp, rsp)
+    tell(Text::<400>::of(message).as_str(), &At::Call(CallRegisters::here()))
 }
 
 /// An exception in ring 0 that nothing can mend.
@@ -118,55 +161,73 @@ pub(super) fn fatal_trap(frame: &TrapFrame) -> ! {
         _ if frame.interrupted.from_user() => Text::of(format_args!("{name} in ring 3")),
         _ => Text::of(format_args!("{name} in ring 0, error code {:#x}", frame.error_code)),
     };
-    tell(message.as_str(), Some(frame), frame.rbp, rsp)
+    tell(message.as_str(), &At::Trap(frame))
 }
 
-fn tell(message: &str, frame: Option<&TrapFrame>, rbp: u64, rsp: u64) -> ! {
+fn tell(message: &str, at: &At<'_>) -> ! {
     interrupts::disable();
     let cpu = PerCpuData::try_current();
     become_teller(cpu);
 
-    let who = cpu.map_or_else(
-        || Text::<16>::of(format_args!("[cpu?]")),
-        |cpu| Text::of(format_args!("[cpu{}]", cpu.id().0)),
-    );
+    let who = match cpu {
+        Some(cpu) => Text::<16>::of(format_args!("[cpu{}]  ", cpu.id().0)),
+        None => Text::of(format_args!("[cpu?]  ")),
+    };
     let who = who.as_str();
     print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
-    if let Some(f) = frame {
-        let i = &f.interrupted;
-        print(format_args!(
-            "{who}   RIP={:#018x} CS={:#x} RFLAGS={:#x} RSP={:#018x} SS={:#x} error={:#x}",
-            i.rip, i.cs, i.rflags, i.rsp, i.ss, f.error_code
-        ));
-        print(format_args!(
-            "{who}   RAX={:#018x} RBX={:#018x} RCX={:#018x} RDX={:#018x}",
-            f.rax, f.rbx, f.rcx, f.rdx
-        ));
-        print(format_args!(
-            "{who}   RSI={:#018x} RDI={:#018x} RBP={:#018x} R8 ={:#018x}",
-            f.rsi, f.rdi, f.rbp, f.r8
-        ));
-        print(format_args!(
-            "{who}   R9 ={:#018x} R10={:#018x} R11={:#018x} R12={:#018x}",
-            f.r9, f.r10, f.r11, f.r12
-        ));
-        print(format_args!("{who}   R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
-    } else {
-        print(format_args!("{who}   RSP={rsp:#018x} RBP={rbp:#018x}"));
-    }
+    let rbp = match at {
+        At::Trap(frame) => {
+            print_trap_registers(who, frame);
+            frame.rbp
+        }
+        At::Call(r) => {
+            print(format_args!(
+                "{who} RSP={:#018x} RBP={:#018x} RBX={:#018x} RFLAGS={:#x}",
+                r.rsp, r.rbp, r.rbx, r.rflags
+            ));
+            print(format_args!(
+                "{who} R12={:#018x} R13={:#018x} R14={:#018x} R15={:#018x}",
+                r.r12, r.r13, r.r14, r.r15
+            ));
+            r.rbp
+        }
+    };
     print(format_args!(
-        "{who}   CR2={:#x} CR3={:#x} {} GS base={:#x}",
+        "{who} CR2={:#x} CR3={:#x} {} GS base={:#x}",
         Cr2::read_raw(),
         Cr3::read_raw().0.start_address(),
         ControlState::read(),
         super::msr::gs_base()
     ));
-    if let Some(frame) = frame.filter(|frame| image::is_text(frame.interrupted.rip)) {
+    if let At::Trap(frame) = at
+        && image::is_text(frame.interrupted.rip)
+    {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
+}
+
+fn print_trap_registers(who: &str, f: &TrapFrame) {
+    let i = &f.interrupted;
+    print(format_args!(
+        "{who} RIP={:#018x} RSP={:#018x} CS={:#x} SS={:#x} RFLAGS={:#x} error code={:#x}",
+        i.rip, i.rsp, i.cs, i.ss, i.rflags, f.error_code
+    ));
+    print(format_args!(
+        "{who} RAX={:#018x} RBX={:#018x} RCX={:#018x} RDX={:#018x}",
+        f.rax, f.rbx, f.rcx, f.rdx
+    ));
+    print(format_args!(
+        "{who} RSI={:#018x} RDI={:#018x} RBP={:#018x} R8 ={:#018x}",
+        f.rsi, f.rdi, f.rbp, f.r8
+    ));
+    print(format_args!(
+        "{who} R9 ={:#018x} R10={:#018x} R11={:#018x} R12={:#018x}",
+        f.r9, f.r10, f.r11, f.r12
+    ));
+    print(format_args!("{who} R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
 }
 
 /// Makes this CPU the only one that runs. If another one is telling already, this one stops instead.
