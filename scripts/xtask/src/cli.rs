@@ -114,9 +114,9 @@ pub struct MachineOptions {
     #[arg(long, default_value = "4", value_name = "N")]
     pub smp: String,
 
-    /// CPU model, as QEMU's -cpu takes it.
-    #[arg(long, default_value = "max", value_name = "MODEL")]
-    pub cpu: String,
+    /// CPU model, as QEMU's -cpu takes it. [default: max; with --icount: max,-x2apic]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
 
     /// Machine type, as QEMU's -machine takes it: q35 or pc.
     #[arg(long, default_value = "q35", value_name = "TYPE")]

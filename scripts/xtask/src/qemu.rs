@@ -43,7 +43,9 @@ impl Machine<'_> {
             words.push(value.as_ref().to_owned());
         };
         push("-machine", &options.machine);
-        push("-cpu", &options.cpu);
+        // QEMU cannot count instructions while a guest reads time through x2APIC's MSRs: "Bad icount read".
+        let cpu = if options.icount { "max,-x2apic" } else { "max" };
+        push("-cpu", &options.cpu.as_deref().unwrap_or(cpu));
         push("-smp", &options.smp);
         push("-m", &options.memory);
         if options.icount {
@@ -139,6 +141,7 @@ mod tests {
         let words = words(&["--icount"], Wiring::Session);
         assert_eq!(value(&words, "-accel"), Some("tcg,thread=single"));
         assert_eq!(value(&words, "-icount"), Some("shift=0,sleep=off"));
+        assert_eq!(value(&words, "-cpu"), Some("max,-x2apic"));
     }
 
     #[test]

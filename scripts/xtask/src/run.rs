@@ -103,6 +103,9 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {
         judgement.errors.push(format!("QEMU says: {stderr}"));
+        if stderr.contains("Bad icount read") {
+            judgement.errors.push("with --icount the CPU model has to be without x2APIC".to_owned());
+        }
     }
     screen.result(&judgement, &facts, verdict_time);
     if let Some(registers) = &ended.registers {

@@ -19,6 +19,9 @@ const LAST_BREATH: Duration = Duration::from_secs(10);
 /// A line longer than this comes in pieces.
 const LINE_MAX: u64 = 64 * 1024;
 
+/// How many lines may wait to be shown.
+const QUEUE: usize = 1024;
+
 /// How a session went.
 pub struct Ended {
     /// How QEMU ended.
@@ -44,7 +47,7 @@ pub fn run(
     // The command still holds QEMU's end of the socket.
     drop(command);
     let lines = child.stdout.take().map(read_lines);
-    let stderr = child.stderr.take().map(read_all);
+    let stderr = child.stderr.take().map(read_end);
     let mut registers = None;
     let mut ending = None;
     while let Some(lines) = &lines {
@@ -53,16 +56,15 @@ pub fn run(
             None => Duration::from_secs(3600),
         };
         match lines.recv_timeout(wait) {
-            Ok(line) => on_line(&line, started.elapsed()),
+            // A machine that never stops talking has to be ended as well.
+            Ok(line) if !wait.is_zero() => on_line(&line, started.elapsed()),
             Err(RecvTimeoutError::Timeout) if limit.is_none() => {}
-            Err(RecvTimeoutError::Timeout) => {
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {
                 registers = Some(monitor::registers(ours));
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
-                // What the machine said while it was being stopped.
-                while let Ok(line) = lines.recv_timeout(Duration::from_secs(1)) {
-                    on_line(&line, started.elapsed());
-                }
+                // What was on its way when the machine was stopped.
+                lines.try_iter().take(QUEUE).for_each(|line| on_line(&line, started.elapsed()));
                 break;
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -78,7 +80,8 @@ pub fn run(
 
 /// Reads console lines in a thread, so that a wait for them can be bounded.
 fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
+    // Bounded: who talks faster than we show it has to wait, as at any serial line.
+    let (sender, receiver) = mpsc::sync_channel(QUEUE);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
         loop {
@@ -101,11 +104,15 @@ fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-fn read_all(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
+/// Reads QEMU's own messages; of very many (it can be told to trace) the last ones.
+fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
+    const KEPT: usize = 1024 * 1024;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = stderr.read_to_end(&mut bytes);
+        while let Ok(1..) = stderr.by_ref().take(KEPT as u64).read_to_end(&mut bytes) {
+            bytes.drain(..bytes.len().saturating_sub(KEPT));
+        }
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     receiver

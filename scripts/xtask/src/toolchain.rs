@@ -9,6 +9,8 @@ use crate::tree::{BARE_TARGET, UEFI_TARGET, root};
 /// Debian's tools are named fully: they lie behind rustup's in PATH.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The source of `core`, of the package rust-web-src.
+const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
 /// A way to a `core` for bare metal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,8 @@ impl Toolchain {
         {
             return Ok(Toolchain::WithTargets);
         }
-        if let Some(sysroot) = sysroot(DEBIAN_RUSTC)
-            && sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
-            && Path::new(DEBIAN_CARGO).is_file()
-        {
+        let is_there = |path| Path::new(path).exists();
+        if is_there(DEBIAN_SOURCE) && is_there(DEBIAN_CARGO) && is_there(DEBIAN_RUSTC) {
             return Ok(Toolchain::Debian);
         }
         Err(Error::Host(
@@ -72,15 +72,21 @@ fn sysroot(rustc: &str) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
-/// The cargo for host builds: the one that started this tool, or else the one in PATH.
+/// The cargo for host builds: the one that started this tool, or the one that `setup.sh` found, or else the
+/// one in PATH.
 pub fn host_cargo() -> Command {
-    let program = std::env::var_os("CARGO")
-        .or_else(|| std::env::var_os("RINGSIDE_CARGO"))
-        .unwrap_or_else(|| "cargo".into());
+    let program = ["CARGO", "RINGSIDE_CARGO"].into_iter().find_map(std::env::var_os);
+    let program = program.unwrap_or_else(|| "cargo".into());
     let mut command = clean_cargo(&program);
-    // A rustup cargo that is named by its path needs to be told nothing; one in PATH is a proxy and
-    // chooses the same toolchain by itself.
-    command.current_dir(root());
+    if program == DEBIAN_CARGO {
+        // It would take another rustc, and the other's rustfmt and clippy, if those come first in PATH.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once("/usr/bin".into()).chain(std::env::split_paths(&path));
+        command.env("RUSTC", DEBIAN_RUSTC);
+        if let Ok(path) = std::env::join_paths(folders) {
+            command.env("PATH", path);
+        }
+    }
     command
 }
 

@@ -1,7 +1,7 @@
 //! Measures the null system call's round trip on CPU 0, in ticks of the time-stamp counter: [CALLS].
 //!
-//! Under `run.sh --icount` the counter counts instructions, and the figure is exact. The other CPUs exit at once, so
-//! that they take no part in it.
+//! Under `run.sh --icount` the counter counts instructions: the figure is the length of the road, to which only the
+//! ticks that fall into the measurement add some hundredths. The other CPUs exit at once and take no part in it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;

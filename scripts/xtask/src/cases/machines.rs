@@ -38,5 +38,6 @@ pub fn cases() -> Vec<Case> {
         }),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
+        row("no-page-writable-and-executable", "--smp 4", 4).shows("none writable and executable"),
     ]
 }

@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::broken::Defect;
+use crate::executable;
 use crate::suite::file_name;
 use crate::tree::{bare_artifacts, relative, root};
 
@@ -165,6 +166,8 @@ impl Case {
         let mut words = self.program.clone();
         let path = base.with_added_extension("elf");
         let good = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
+        // Without what no loader reads, so that a file cut in half lacks something that matters.
+        let good = executable::stripped(&good).map_err(|error| error.to_string())?;
         std::fs::write(&path, defect.apply(good)?).map_err(|error| error.to_string())?;
         words[0] = relative(&path).display().to_string();
         Ok(words)

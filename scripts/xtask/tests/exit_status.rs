@@ -1,0 +1,127 @@
+//! The host tool's exit status, with a script in QEMU's place that says whatever a guest might say.
+#![forbid(unsafe_code)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
+                    memory_kib=1 per_cpu_kib=1";
+const CPU: &str = "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 syscalls=1 ticks=1 \
+                   tick_millihertz=0 reason=\"\"";
+const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";
+
+/// A folder with an executable `qemu` in it that runs these shell commands.
+fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A name that has to be quoted wherever a shell or QEMU's own options take it.
+    let path = folder.path().join("a fake, 'quoted' qemu");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    (folder, path)
+}
+
+fn run(script: &str, arguments: &[&str]) -> Output {
+    let (_folder, qemu) = fake_qemu(script);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["run", "--as-built", "--qemu"]).arg(qemu).args(arguments);
+    command.stdin(Stdio::null()).output().expect("the host tool starts")
+}
+
+fn status(script: &str) -> Option<i32> {
+    run(script, &["hello"]).status.code()
+}
+
+fn saying(lines: &[&str], status: i32) -> String {
+    format!("cat <<'END'\n{}\nEND\nexit {status}", lines.join("\n"))
+}
+
+#[test]
+fn complete_records_and_status_33_are_a_pass() {
+    let output = run(&saying(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["hello"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("\n[cpu0] hi\n"), "{stdout}");
+    assert!(!stdout.contains("@ringside"), "records are for the tool: {stdout}");
+}
+
+#[test]
+fn status_33_without_records_is_no_pass() {
+    assert_eq!(status("exit 33"), Some(3));
+    assert_eq!(status(&saying(&[BOOT, PASS], 33)), Some(3));
+}
+
+#[test]
+fn no_other_status_is_a_pass() {
+    for other in [0, 1, 2, 34, 35, 37, 39] {
+        assert_eq!(status(&saying(&[BOOT, CPU, PASS], other)), Some(3), "status {other}");
+    }
+}
+
+#[test]
+fn a_qemu_that_would_not_start_is_the_hosts_fault_and_says_why() {
+    let output = run("echo 'no such machine' >&2; exit 1", &["hello"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no such machine"));
+    assert_eq!(status("kill -ABRT $$"), Some(5));
+}
+
+#[test]
+fn a_silent_qemu_is_ended_when_its_time_is_up() {
+    let output = run("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]);
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn a_talkative_one_too() {
+    let output = run("exec yes </dev/null", &["--timeout", "1", "--quiet", "hello"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn control_characters_of_a_program_do_not_reach_the_terminal() {
+    let output = run("printf '[cpu0] \\033[2J\\007\\n'; exit 33", &["hello"]);
+    assert!(!output.stdout.contains(&0x1b) && !output.stdout.contains(&7));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[cpu0] \\x1b[2J\\x07\n"));
+}
+
+#[test]
+fn json_on_standard_output_is_alone_there() {
+    let output = run(&saying(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["--json", "-", "hello"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["outcome"], "pass");
+    assert_eq!(json["cpus"][0]["program"], "hello");
+    assert_eq!(json["boot"]["cpus_online"], 1);
+}
+
+#[test]
+fn json_is_written_for_every_end() {
+    let outcome = |script: &str, arguments: &[&str]| {
+        let output = run(script, &[&["--json", "-"], arguments].concat());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["outcome"].as_str().expect("an outcome").to_owned()
+    };
+    assert_eq!(outcome("exit 0", &["hello"]), "panic");
+    assert_eq!(outcome("exit 1", &["hello"]), "host");
+    assert_eq!(outcome("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]), "timeout");
+    assert_eq!(outcome("exit 33", &["no-such-program"]), "usage");
+}
+
+#[test]
+fn the_log_has_the_console_as_it_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let lines = ["[cpu0] hi", BOOT, CPU, PASS];
+    run(&saying(&lines, 33), &["--log", log.to_str().expect("text"), "hello"]);
+    assert_eq!(std::fs::read_to_string(log).expect("the log").lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
+fn unknown_programs_and_options_are_usage_errors_that_help() {
+    let output = run("exit 33", &["no-such-program"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hello, "));
+    assert_eq!(run("exit 33", &["--no-such-option"]).status.code(), Some(2));
+    assert_eq!(run("exit 33", &["--tick-hz", "0"]).status.code(), Some(2));
+}

@@ -1,0 +1,53 @@
+//! QEMU does not outlive the host tool, whatever ends it.
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[test]
+fn qemu_ends_with_its_tool() {
+    for signal in [Signal::TERM, Signal::KILL, Signal::HUP] {
+        assert!(ends_with_its_tool(signal), "{signal:?}");
+    }
+}
+
+fn ends_with_its_tool(signal: Signal) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let qemu = folder.path().join("qemu");
+    // It says which process it is, and then nothing for a long time.
+    std::fs::write(&qemu, "#!/bin/sh\necho \"pid $$\"\nexec sleep 1000\n").expect("the script");
+    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["run", "--as-built", "--timeout", "600", "--qemu"])
+        .arg(&qemu)
+        .arg("hello")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the host tool starts");
+    let lines = BufReader::new(tool.stdout.take().expect("its output")).lines();
+    let qemu = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("pid ").map(str::to_owned))
+        .expect("the script's number");
+    assert!(is_alive(&qemu));
+    kill_process(Pid::from_child(&tool), signal).expect("the signal");
+    tool.wait().expect("the tool's end");
+    let until = Instant::now() + Duration::from_secs(30);
+    while is_alive(&qemu) && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    !is_alive(&qemu)
+}
+
+/// Does the process run? One that has ended, but whose status nobody fetched, does not.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    !matches!(state, None | Some("Z" | "X"))
+}
