@@ -7,10 +7,14 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 
+use kernel_abi::trace::{self, GROUPS};
+
 /// The program that runs if the line names none.
 pub const DEFAULT_PROGRAM: &str = "selftest";
 /// The timer tick if the line names none, in hertz.
 pub const DEFAULT_TICK_HZ: u32 = 100;
+/// Records in each CPU's trace if the line names no number: 128 KiB.
+pub const DEFAULT_TRACE_RECORDS: u32 = 4096;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +29,8 @@ pub struct Options<'a> {
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
     pub delay_ap: Option<u32>,
-    /// `trace=user`: each CPU prints its program's `SYS_TRACE` events in the end.
-    pub trace_user: bool,
+    /// `trace=GROUP,...` and its kin: what the trace records, and where it goes.
+    pub trace: TraceOptions,
     args: Tokens<'a>,
 }
 
@@ -53,11 +57,7 @@ impl<'a> Options<'a> {
             panic_cpu: Key::PanicCpu.number(&raw)?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
-            trace_user: match raw[Key::Trace as usize] {
-                None => false,
-                Some(value) if value == *"user" => true,
-                Some(value) => return Err(CmdlineError::BadValue(Key::Trace, value)),
-            },
+            trace: TraceOptions::from(&raw)?,
             args: tokens,
         };
         if options.program.is_empty() {
@@ -74,6 +74,49 @@ impl<'a> Options<'a> {
     }
 }
 
+/// What is recorded in the CPUs' traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// `trace=GROUP,...`: mask of [`kernel_abi::trace::Kind`] bits; 0, nothing, is the default.
+    pub kinds: u32,
+    /// `trace_records=N`: records in each CPU's ring, 16 to 1048576, rounded up to a power of two.
+    pub records: u32,
+    /// `trace_mode=stream`: a full ring drops what comes; else (`flight`) the oldest are overwritten.
+    pub stream: bool,
+    /// `trace_via=serial`: the rings are printed at the end of the run; else (`ram`) the host reads memory.
+    pub serial: bool,
+}
+
+impl TraceOptions {
+    fn from<'a>(raw: &[Option<Token<'a>>; Key::ALL.len()]) -> Result<TraceOptions, CmdlineError<'a>> {
+        let one_of = |key: Key, words: [&str; 2]| match raw[key as usize] {
+            None => Ok(false),
+            Some(value) if value == *words[0] => Ok(false),
+            Some(value) if value == *words[1] => Ok(true),
+            Some(value) => Err(CmdlineError::BadValue(key, value)),
+        };
+        Ok(TraceOptions {
+            kinds: raw[Key::Trace as usize].map_or(Ok(0), trace_kinds)?,
+            records: Key::TraceRecords.number(raw)?.unwrap_or(DEFAULT_TRACE_RECORDS).next_power_of_two(),
+            stream: one_of(Key::TraceMode, ["flight", "stream"])?,
+            serial: one_of(Key::TraceVia, ["ram", "serial"])?,
+        })
+    }
+}
+
+/// The mask that a list of groups stands for.
+fn trace_kinds(value: Token<'_>) -> Result<u32, CmdlineError<'_>> {
+    let bad = CmdlineError::BadValue(Key::Trace, value);
+    if value == *"all" {
+        return Ok(trace::all_groups());
+    }
+    let mut buffer = [0; 128];
+    let words = value.copy_to(&mut buffer).ok_or(bad.clone())?;
+    words.split(',').try_fold(0, |mask, word| {
+        GROUPS.iter().find(|(name, _)| *name == word).map(|(_, group)| mask | group).ok_or(bad.clone())
+    })
+}
+
 /// The options' keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -87,14 +130,29 @@ pub enum Key {
     LoseAp,
     /// See [`Options::delay_ap`].
     DelayAp,
-    /// See [`Options::trace_user`].
+    /// See [`TraceOptions::kinds`].
     Trace,
+    /// See [`TraceOptions::records`].
+    TraceRecords,
+    /// See [`TraceOptions::stream`].
+    TraceMode,
+    /// See [`TraceOptions::serial`].
+    TraceVia,
 }
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 6] =
-        [Key::Program, Key::TickHz, Key::PanicCpu, Key::LoseAp, Key::DelayAp, Key::Trace];
+    pub const ALL: [Key; 9] = [
+        Key::Program,
+        Key::TickHz,
+        Key::PanicCpu,
+        Key::LoseAp,
+        Key::DelayAp,
+        Key::Trace,
+        Key::TraceRecords,
+        Key::TraceMode,
+        Key::TraceVia,
+    ];
 
     /// The word before the `=`.
     #[must_use]
@@ -106,6 +164,9 @@ impl Key {
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::Trace => "trace",
+            Key::TraceRecords => "trace_records",
+            Key::TraceMode => "trace_mode",
+            Key::TraceVia => "trace_via",
         }
     }
 
@@ -115,7 +176,8 @@ impl Key {
             Key::TickHz => 1..=10_000,
             // The BSP, CPU 0, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
-            Key::Program | Key::PanicCpu | Key::Trace => 0..=u32::MAX,
+            Key::TraceRecords => 16..=1 << 20,
+            Key::Program | Key::PanicCpu | Key::Trace | Key::TraceMode | Key::TraceVia => 0..=u32::MAX,
         }
     }
 
@@ -170,7 +232,17 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(Key::Program, _) => {
                 f.write_str("program= takes a program's name, not nothing")
             }
-            CmdlineError::BadValue(Key::Trace, token) => write!(f, "trace= takes 'user', not '{token}'"),
+            CmdlineError::BadValue(Key::Trace, token) => {
+                write!(f, "trace= takes 'all' or words from")?;
+                GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, " with commas between them, not '{token}'")
+            }
+            CmdlineError::BadValue(Key::TraceMode, token) => {
+                write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")
+            }
+            CmdlineError::BadValue(Key::TraceVia, token) => {
+                write!(f, "trace_via= takes 'ram' or 'serial', not '{token}'")
+            }
             CmdlineError::BadValue(key, token) => {
                 let range = key.range();
                 write!(
@@ -397,7 +469,8 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong_and_what_is_right() {
-        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, lose_ap=, delay_ap=, trace=; \
+        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, lose_ap=, delay_ap=, trace=, trace_records=, \
+            trace_mode=, trace_via=; \
                        the program's arguments go behind '--'";
         assert_eq!(message(b"tickhz=5"), unknown);
         for line in ["hello", "=", "=5", "program_=x", "\"\"", "progra", "TICK_HZ=5"] {
@@ -408,8 +481,18 @@ mod tests {
             let expected = std::format!("tick_hz= takes a number from 1 to 10000, not '{value}'");
             assert_eq!(message(line.as_bytes()), expected);
         }
-        for line in ["lose_ap=0", "delay_ap=0", "panic_cpu=4294967296", "panic_cpu", "trace=", "trace=users"]
-        {
+        for line in [
+            "lose_ap=0",
+            "delay_ap=0",
+            "panic_cpu=4294967296",
+            "panic_cpu",
+            "trace=",
+            "trace=users",
+            "trace=user,",
+            "trace_records=8",
+            "trace_mode=",
+            "trace_via=usb",
+        ] {
             assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
         }
         assert_eq!(message(b"tick_hz=5 tick_hz=5"), "option tick_hz= is given twice");

@@ -190,6 +190,26 @@ impl<'a> FrameBitmap<'a> {
         Some(self.take(index, bit))
     }
 
+    /// Takes the lowest `count` free frames above 1 MiB that follow each other; `None` if there are none.
+    pub fn alloc_contiguous(&mut self, count: u64) -> Option<Frame> {
+        let end = self.words.len() as u64 * FRAMES_PER_WORD;
+        let mut start = LOW_MEMORY_END / PAGE_SIZE;
+        while count > 0 && count <= end.saturating_sub(start) {
+            match (start..start + count).rev().find(|&frame| !self.is_free(Frame(frame))) {
+                // Behind the last one that is in the way.
+                Some(taken) => start = taken + 1,
+                None => {
+                    for frame in start..start + count {
+                        let (index, bit) = position(frame);
+                        self.take(index, bit);
+                    }
+                    return Some(Frame(start));
+                }
+            }
+        }
+        None
+    }
+
     /// Takes the lowest free frame that ends at or below `limit`, a physical address.
     pub fn alloc_below(&mut self, limit: u64) -> Option<Frame> {
         self.alloc_in(0..limit)

@@ -9,7 +9,9 @@ use kernel::arch::boot::BootInfo;
 use kernel::arch::control::Features;
 use kernel::arch::percpu::{self, PerCpuData};
 use kernel::arch::smp::{self, Arrivals, Sabotage};
-use kernel::arch::{apic, boot, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer};
+use kernel::arch::{
+    apic, boot, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
+};
 use kernel::cmdline::Options;
 use kernel::cpu::{ApicId, CpuId};
 use kernel::run::{self, Run};
@@ -83,6 +85,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
             refuse(format_args!("{key}={place}: there are {} CPUs, counted from 0", list.len()));
         }
     }
+    or_refuse(trace::init(options.trace, list.len() as u32, timebase.tsc.hz(), info.tsc));
+    bsp.attach_trace();
     let sabotage = Sabotage { lose: options.lose_ap, delay: options.delay_ap };
     // SAFETY: once, before the first program.
     let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage) });

@@ -25,5 +25,4 @@ pub mod syscall;
 pub mod sysret;
 pub mod text;
 pub mod topology;
-pub mod trace;
 pub mod user_slice;

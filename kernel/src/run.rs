@@ -9,7 +9,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{qemu, serial};
+use crate::arch::{qemu, serial, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -70,7 +70,7 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
         gate.announce(online);
     }
     RUN.call_once(|| run);
-    cpu.with_apic(|apic| apic.wake_others());
+    cpu.wake_others();
     take_part(cpu)
 }
 
@@ -110,10 +110,16 @@ fn run() -> &'static Run {
     RUN.get().expect("no CPU takes part before there is a run")
 }
 
+/// Are the traces to be printed on the console?
+#[must_use]
+pub fn wants_trace_on_serial() -> bool {
+    RUN.get().is_some_and(|run| run.options.trace.serial)
+}
+
 /// The last one through the gate wakes the CPUs that halted in front of it.
 fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
     if gate.is_open() {
-        cpu.with_apic(|apic| apic.wake_others());
+        cpu.wake_others();
     }
 }
 
@@ -149,30 +155,21 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
         ticks: cpu.ticks(),
         tick_millihertz,
     });
-    if run().options.trace_user {
-        print_trace(cpu);
-    }
     PUBLISHED.arrive();
     if cpu.id() != CpuId::BSP {
         let bsp = run().online[CpuId::BSP.index()].apic_id;
-        cpu.with_apic(|apic| apic.wake(bsp));
+        cpu.wake(bsp);
         idle(cpu)
     }
     idle_until(cpu, || PUBLISHED.is_open());
     report(run())
 }
 
-/// The program's `SYS_TRACE` events, as far as they were kept.
-fn print_trace(cpu: &PerCpuData) {
-    let ring = cpu.trace.borrow();
-    for event in ring.events() {
-        let ns = cpu.tsc_to_ns(event.tsc);
-        say!(cpu, "trace {} at {ns} ns: id={:#x} value={:#x}", event.sequence, event.id, event.value);
-    }
-}
-
 /// Prints the records and ends the run.
 fn report(run: &Run) -> ! {
+    if run.options.trace.serial {
+        trace::print_all();
+    }
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
     let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);

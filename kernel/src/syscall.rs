@@ -6,6 +6,7 @@
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS};
 use kernel_abi::syscall::{SYS_EXIT, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN, WRITE_SERIAL_MAX};
+use kernel_abi::trace::Kind;
 
 use crate::arch::percpu::PerCpuData;
 use crate::arch::{ring3, serial, usercopy};
@@ -36,14 +37,16 @@ const _: () = assert!(TABLE_LEN.is_power_of_two(), "the index is masked");
 /// Runs the call that `frame.rax` names and puts its result there.
 #[inline]
 pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
-    cpu.count_syscall();
     let number = frame.rax;
+    cpu.trace(Kind::SyscallEnter, number, frame.rdi);
+    cpu.count_syscall();
     frame.rax = if number < TABLE_LEN as u64 {
         // The mask changes nothing here; it binds the load as well where the CPU runs ahead of the branch.
         DISPATCH[number as usize & (TABLE_LEN - 1)](frame, cpu)
     } else {
         Errno::NoSys.to_rax()
     };
+    cpu.trace(Kind::SyscallExit, number, frame.rax);
 }
 
 fn no_such_call(_: &SyscallFrame, _: &PerCpuData) -> u64 {
@@ -95,6 +98,6 @@ fn clock_ns(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
 }
 
 fn trace(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    cpu.trace.borrow_mut().record(crate::arch::timer::tsc(), frame.rdi, frame.rsi);
+    cpu.trace(Kind::User, frame.rdi, frame.rsi);
     0
 }

@@ -11,6 +11,7 @@
 
 use core::fmt;
 
+use crate::trace;
 use crate::verdict::Verdict;
 
 /// The first characters of every record.
@@ -165,6 +166,39 @@ impl fmt::Display for VerdictRecord {
     }
 }
 
+/// One event of a trace that goes over the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Dense index of the CPU.
+    pub cpu: u32,
+    /// The record as it lies in the ring.
+    pub event: trace::Record,
+}
+
+/// The end of a CPU's ring on the console: without it the list of events was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingRecord {
+    /// Dense index of the CPU.
+    pub cpu: u32,
+    /// Records written in all.
+    pub head: u64,
+    /// [`EventRecord`]s printed before this line.
+    pub kept: u64,
+}
+
+impl fmt::Display for EventRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trace::Record { tsc, a, b, sequence, kind, .. } = self.event;
+        write!(f, "{MARK}event cpu={} sequence={sequence} kind={kind} tsc={tsc} a={a} b={b}", self.cpu)
+    }
+}
+
+impl fmt::Display for RingRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{MARK}ring cpu={} head={} kept={}", self.cpu, self.head, self.kept)
+    }
+}
+
 /// A record, read back from a console line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -184,6 +218,10 @@ pub enum Record<'a> {
         /// The address in the kernel's image.
         ip: u64,
     },
+    /// See [`EventRecord`].
+    Event(EventRecord),
+    /// See [`RingRecord`].
+    Ring(RingRecord),
     /// See [`VerdictRecord`].
     Verdict(VerdictRecord),
 }
@@ -200,6 +238,8 @@ impl fmt::Display for Record<'_> {
                 write!(f, "{MARK}panic cpu=unknown message=\"{}\"", Clean(message))
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
+            Record::Event(record) => record.fmt(f),
+            Record::Ring(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
         }
     }
@@ -263,6 +303,22 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
         "frame" => {
             Record::Frame { ip: u64::from_str_radix(fields.text("ip")?.strip_prefix("0x")?, 16).ok()? }
         }
+        "event" => Record::Event(EventRecord {
+            cpu: fields.number("cpu")?,
+            event: trace::Record {
+                sequence: fields.number("sequence")?,
+                kind: fields.number("kind")?,
+                tsc: fields.number("tsc")?,
+                a: fields.number("a")?,
+                b: fields.number("b")?,
+                reserved: 0,
+            },
+        }),
+        "ring" => Record::Ring(RingRecord {
+            cpu: fields.number("cpu")?,
+            head: fields.number("head")?,
+            kept: fields.number("kept")?,
+        }),
         "verdict" => Record::Verdict(VerdictRecord {
             verdict: Verdict::from_name(fields.text("outcome")?)?,
             records: fields.number("records")?,
@@ -316,7 +372,7 @@ mod tests {
         reason: "page fault (#PF), error code 0x4",
     };
 
-    fn records() -> [Record<'static>; 6] {
+    fn records() -> [Record<'static>; 8] {
         [
             Record::Boot(BootRecord {
                 cpus_found: 4,
@@ -332,6 +388,11 @@ mod tests {
             Record::Panic { cpu: Some(2), message: "told to" },
             Record::Panic { cpu: None, message: "" },
             Record::Frame { ip: 0xffff_ffff_8000_1234 },
+            Record::Event(EventRecord {
+                cpu: 1,
+                event: trace::Record { tsc: u64::MAX, a: 1, b: 2, sequence: 3, kind: 4, reserved: 0 },
+            }),
+            Record::Ring(RingRecord { cpu: 1, head: 5, kept: 4 }),
             Record::Verdict(VerdictRecord { verdict: Verdict::ProgramFailed, records: 4, warnings: 1 }),
         ]
     }

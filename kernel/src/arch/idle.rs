@@ -1,5 +1,6 @@
 //! Waiting without spinning: the only place where ring 0 has interrupts on.
 
+use kernel_abi::trace::Kind;
 use x86_64::instructions::interrupts;
 
 use super::percpu::PerCpuData;
@@ -9,8 +10,10 @@ use super::percpu::PerCpuData;
 /// condition true sends an interrupt; the tick does as well.
 pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     while !condition() {
+        cpu.trace(Kind::IdleIn, 0, 0);
         interrupts::enable_and_hlt();
         interrupts::disable();
+        cpu.trace(Kind::IdleOut, 0, 0);
         cpu.report_nmis();
     }
 }

@@ -28,5 +28,6 @@ pub mod smp;
 pub mod stop;
 pub mod table;
 pub mod timer;
+pub mod trace;
 pub mod trap;
 pub mod usercopy;

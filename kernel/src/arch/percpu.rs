@@ -13,23 +13,24 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::record::Outcome;
+use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::apic::LocalApic;
+use super::apic::{LocalApic, WAKE_VECTOR};
 use super::control::{self, ControlState, Features};
 use super::gdt::{self, Gdt, IST_RESERVED};
 use super::msr;
 use super::paging::{self, MapError};
 use super::ring3::Program;
 use super::timer::TscClock;
+use super::trace::Tracer;
 use super::{entry, idt, physmem, timer};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
 use crate::run::{Ended, Reason};
-use crate::trace::Ring;
 
 /// The longest line of a program's output that is kept whole, in bytes.
 pub const LINE_MAX: usize = 512;
@@ -47,6 +48,8 @@ pub struct PerCpuData {
     /// One past the syscall stack's highest byte; equals TSS.RSP0.
     pub(super) syscall_stack_top: u64,
     syscalls: Cell<u64>,
+    /// The writer of this CPU's trace; its first word is looked at on every entry.
+    pub(super) tracer: Tracer,
     ticks: Cell<u64>,
     /// This CPU's dense index: its place in the list of CPUs during bring-up, from then on its place among those
     /// that came. Set by the BSP while this CPU waits for the run.
@@ -68,8 +71,6 @@ pub struct PerCpuData {
     pub(super) apic: RefCell<Option<LocalApic>>,
     /// The program's console line.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
-    /// The program's `SYS_TRACE` events.
-    pub trace: RefCell<Ring>,
     /// The program, from its loading to its end.
     pub(super) program: RefCell<Option<Program>>,
     /// How the program ended.
@@ -101,7 +102,7 @@ pub struct Published {
 
 const _: () = {
     assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] is the block's own address");
-    assert!(offset_of!(PerCpuData, cpus_online) < 64, "what every entry touches is one cache line");
+    assert!(offset_of!(PerCpuData, tracer) < 64, "what every entry touches is one cache line");
     assert!(size_of::<PerCpuData>() as u64 <= layout::PER_CPU_DATA_SIZE, "the block has this much room");
 };
 
@@ -149,7 +150,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             nmi_rip: Cell::new(0),
             apic: RefCell::new(None),
             line: RefCell::new(LineBuffer::new()),
-            trace: RefCell::new(Ring::new()),
+            tracer: Tracer::off(),
             program: RefCell::new(None),
             outcome: RefCell::new(None),
             gdt: gdt::gdt_for(&raw const (*place).tss),
@@ -162,6 +163,8 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
         // SAFETY: the top of a stack that was just mapped; the CPU pushes below it.
         unsafe { word.write(place) };
     }
+    // SAFETY: `place` is filled in, and its CPU does not run yet.
+    unsafe { &*place }.tracer.attach(id.0, apic_id.0);
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
 }
@@ -293,6 +296,23 @@ impl PerCpuData {
     /// Uses this CPU's local APIC; does nothing before it is enabled.
     pub fn with_apic<R>(&self, f: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
         self.apic.borrow_mut().as_mut().map(f)
+    }
+
+    /// Lets this CPU record what `trace=` asks for; for the BSP, whose data is older than the rings.
+    pub fn attach_trace(&self) {
+        self.tracer.attach(self.area.0, self.apic_id.0);
+    }
+
+    /// Wakes one CPU from its halt.
+    pub fn wake(&self, to: ApicId) {
+        self.trace(Kind::IpiSent, WAKE_VECTOR.into(), to.0.into());
+        self.with_apic(|apic| apic.wake(to));
+    }
+
+    /// Wakes every other CPU.
+    pub fn wake_others(&self) {
+        self.trace(Kind::IpiSent, WAKE_VECTOR.into(), IPI_TO_OTHERS);
+        self.with_apic(LocalApic::wake_others);
     }
 
     /// Counts a system call.

@@ -99,6 +99,12 @@ pub fn alloc_in(range: Range<u64>) -> Option<Frame> {
     with(|frames| frames.alloc_in(range)).flatten()
 }
 
+/// Takes frames that follow each other; the first of them.
+#[must_use]
+pub fn alloc_contiguous(count: u64) -> Option<Frame> {
+    with(|frames| frames.alloc_contiguous(count)).flatten()
+}
+
 /// Takes a frame and fills it with zeros.
 #[must_use]
 pub fn alloc_zeroed() -> Option<Frame> {

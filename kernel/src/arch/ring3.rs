@@ -4,6 +4,7 @@ use core::fmt;
 
 use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END};
 use kernel_abi::record::Outcome;
+use kernel_abi::trace::Kind;
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::rflags::RFlags;
 
@@ -142,6 +143,7 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
         // SAFETY: ring 0 uses neither: its own GS base is in IA32_GS_BASE until the exit's `swapgs`.
         unsafe { Msr::new(base).write(0) };
     }
+    cpu.trace(Kind::ProgramStart, start.rip, start.rsp);
     // SAFETY: interrupts are off in ring 0, the GS base is ours, the address space is loaded and the frame was
     // made by `start_frame`.
     unsafe { enter_ring3(&start, &FPU_RESET) }
@@ -159,6 +161,7 @@ pub(super) fn kill(cpu: &PerCpuData, fault: &Fault) -> ! {
 }
 
 fn end(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason) -> ! {
+    cpu.trace(Kind::ProgramEnd, u64::from(outcome != Outcome::Exited), code as u64);
     run::set_outcome(cpu, outcome, code, reason);
     // SAFETY: interrupts are off, and nothing on the stack is needed any more: the program's frames are dead and
     // no borrow of per-CPU data is open across a system call's end. From an IST stack this is the way back; the

@@ -6,6 +6,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
 use ap_trampoline::{ApSlot, InstallError, Parameters, SipiVector};
+use kernel_abi::trace::{IPI_INIT, IPI_STARTUP, IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB};
 use x86_64::{PhysAddr, VirtAddr};
@@ -93,7 +94,7 @@ pub unsafe fn start_others(
     sabotage: Sabotage,
 ) -> Result<Arrivals, SmpError> {
     let free = physmem::free_count();
-    let slots = offer_slots(list)?;
+    let slots = offer_slots(bsp, list)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
         others => (free - physmem::free_count()) * 4 / others,
@@ -102,6 +103,7 @@ pub unsafe fn start_others(
     if let Some(vector) = vector {
         // SAFETY: no other CPU runs yet, and the trampoline is in place.
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
+        bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         timer::wait_ns(tsc_rate, INIT_WAIT_NS);
         let is_called = |place: u32| sabotage.lose != Some(place) && sabotage.delay != Some(place);
         call_silent(bsp, slots, vector, is_called);
@@ -118,7 +120,7 @@ pub unsafe fn start_others(
 }
 
 /// Prepares a stack, per-CPU data and a slot for each CPU, and offers the slots.
-fn offer_slots(list: &[ApicId]) -> Result<&'static [ApSlot], SmpError> {
+fn offer_slots(bsp: &PerCpuData, list: &[ApicId]) -> Result<&'static [ApSlot], SmpError> {
     let others = list.get(1..).unwrap_or(&[]);
     let slots = table::alloc(others.len(), |n| {
         let area = CpuId(n as u32 + 1);
@@ -132,6 +134,7 @@ fn offer_slots(list: &[ApicId]) -> Result<&'static [ApSlot], SmpError> {
     let slots = *SLOTS.call_once(|| slots);
     for slot in slots {
         assert!(online::offer(&slot.state), "a slot is offered twice");
+        bsp.trace(Kind::ApState, slot.apic_id.into(), online::OFFERED.into());
     }
     Ok(slots)
 }
@@ -187,6 +190,7 @@ fn call_silent(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, is_called
         if silent && is_called(place) {
             // SAFETY: the vector is the trampoline's page.
             bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
+            bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
         }
     }
 }
@@ -225,6 +229,7 @@ fn close_doors(
             cpus[next_online] = cpu;
             next_online += 1;
         } else {
+            bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
             missing[next_missing] = ApicId(slot.apic_id);
             next_missing += 1;
         }
@@ -242,9 +247,11 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     // SAFETY: this is the CPU that the data is for, and it comes here once.
     unsafe { cpu.set_up(Features::detect()) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
+    cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     if !slot.is_some_and(|slot| online::arrive(&slot.state)) {
         stop::park();
     }
+    cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::ONLINE.into());
     cpu.start_clock();
     run::take_part(cpu)
 }

@@ -16,11 +16,12 @@ use x86_64::registers::control::{Cr2, Cr3};
 use super::control::ControlState;
 use super::percpu::{self, PerCpuData};
 use super::serial::print;
-use super::{image, qemu, serial, timer};
+use super::{image, qemu, serial, timer, trace};
 use crate::cpu::CpuId;
 use crate::exception;
 use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
+use crate::run;
 use crate::text::Text;
 
 /// Nobody has stopped the machine.
@@ -205,6 +206,9 @@ fn tell(message: &str, at: &At<'_>) -> ! {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
+    if run::wants_trace_on_serial() {
+        trace::print_all();
+    }
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
 }

@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 
+use kernel_abi::trace::Kind;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::rflags::RFlags;
 
@@ -18,7 +19,8 @@ pub(super) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: 
     // SAFETY: the entry passes the frame that it has just pushed and the GS base's own pointer (invariants:
     // GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&*frame, &*cpu) };
-    if !interrupt(frame.vector, cpu) {
+    if !interrupt(frame, cpu) {
+        cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
         ring3::kill(cpu, &Fault::of(frame));
     }
 }
@@ -28,7 +30,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
     // SAFETY: the entry passes the frame that it has just pushed.
     let frame = unsafe { &mut *frame };
     let Some(cpu) = PerCpuData::try_current() else { stop::fatal_trap(frame) };
-    if interrupt(frame.vector, cpu) {
+    if interrupt(frame, cpu) {
         return;
     }
     if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION) {
@@ -56,11 +58,13 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
             let (taken, reported) = cpu.nmis.get();
             cpu.nmis.set((taken.wrapping_add(1), reported));
             cpu.nmi_rip.set(frame.interrupted.rip);
+            cpu.trace(Kind::Nmi, taken.wrapping_add(1), frame.interrupted.rip);
         }
         DEBUG => {
             // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
             if frame.interrupted.from_user() {
+                cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
                 ring3::kill(cpu, &Fault::of(frame));
             }
             // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
@@ -75,15 +79,25 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 
 /// Handles the local APIC's vectors. False: it is another one.
-fn interrupt(vector: u64, cpu: &PerCpuData) -> bool {
-    let Ok(vector) = u8::try_from(vector) else { return false };
+fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
+    let Ok(vector) = u8::try_from(frame.vector) else { return false };
+    let rip = frame.interrupted.rip;
     match vector {
-        TIMER_VECTOR => cpu.tick(),
+        TIMER_VECTOR => {
+            cpu.tick();
+            cpu.trace(Kind::Tick, cpu.ticks(), rip);
+        }
         // Waking up is all there is to it.
-        WAKE_VECTOR => {}
-        ERROR_VECTOR => cpu.apic_error(),
+        WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
+        ERROR_VECTOR => {
+            cpu.trace(Kind::Interrupt, vector.into(), rip);
+            cpu.apic_error();
+        }
         // It was withdrawn before it was taken: no EOI (SDM 3A, 11.9).
-        SPURIOUS_VECTOR => return true,
+        SPURIOUS_VECTOR => {
+            cpu.trace(Kind::Interrupt, vector.into(), rip);
+            return true;
+        }
         _ => return false,
     }
     cpu.end_of_interrupt();

@@ -1,0 +1,231 @@
+//! This CPU's trace: the writer of the rings that [`kernel_abi::trace`] lays out.
+
+use core::arch::asm;
+use core::cell::Cell;
+use core::fmt;
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel_abi::layout::PAGE_SIZE;
+use kernel_abi::record::EventRecord;
+use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
+
+use super::paging::phys_to_virt;
+use super::percpu::{self, PerCpuData};
+use super::{physmem, serial, timer};
+use crate::cmdline::TraceOptions;
+
+/// Physical address of the directory; 0 if nothing is traced.
+static DIRECTORY: AtomicU64 = AtomicU64::new(0);
+
+/// Places that a full ring of a stream keeps free: one for the report of a drop, and one for each NMI that may
+/// strike between the look at the ring and the taking of a place.
+const SLACK: u64 = 4;
+
+/// What a CPU needs to write its ring.
+#[repr(C)]
+pub struct Tracer {
+    /// The enabled kinds' bits; 0 while nothing is traced.
+    kinds: Cell<u32>,
+    /// A stream drops what does not fit; a flight recorder overwrites.
+    stream: Cell<bool>,
+    /// Records in the ring, less 1.
+    mask: Cell<u64>,
+    ring: Cell<*mut RingHeader>,
+    /// Records dropped since the last one that was written.
+    dropped: Cell<u64>,
+}
+
+/// No memory for the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoomForRings {
+    cpus: u32,
+    records: u32,
+}
+
+impl fmt::Display for NoRoomForRings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no stretch of memory for {} trace rings of {} records (32 bytes each): give fewer with \
+             trace_records=, or more memory",
+            self.cpus, self.records
+        )
+    }
+}
+
+impl core::error::Error for NoRoomForRings {}
+
+/// Makes the directory and a ring for each CPU of the list.
+///
+/// # Errors
+/// [`NoRoomForRings`].
+pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Result<(), NoRoomForRings> {
+    if options.kinds == 0 {
+        return Ok(());
+    }
+    let error = NoRoomForRings { cpus, records: options.records };
+    let stride = (size_of::<RingHeader>() as u64 + u64::from(options.records) * size_of::<Record>() as u64)
+        .next_multiple_of(PAGE_SIZE);
+    let frames = 1 + u64::from(cpus) * stride / PAGE_SIZE;
+    let start = physmem::alloc_contiguous(frames).ok_or(error)?.start();
+    let directory = phys_to_virt(start).cast::<Directory>();
+    // SAFETY: the frames are ours for good, mapped, and zeroed here. The magic goes last: who finds it finds the rest.
+    unsafe {
+        directory.cast::<u8>().write_bytes(0, (frames * PAGE_SIZE) as usize);
+        directory.write(Directory {
+            magic: [0; 16],
+            cpus,
+            capacity: options.records,
+            first_ring: start + PAGE_SIZE,
+            ring_stride: stride,
+            tsc_hz,
+            boot_tsc,
+            kinds: options.kinds,
+            mode: u32::from(options.stream),
+        });
+        (&raw mut (*directory).magic).write_volatile(MAGIC);
+    }
+    DIRECTORY.store(start, Ordering::Release);
+    Ok(())
+}
+
+/// The directory, if anything is traced.
+fn directory() -> Option<&'static Directory> {
+    let start = DIRECTORY.load(Ordering::Acquire);
+    // SAFETY: `init` filled it in before it published the address, and nobody changes it.
+    (start != 0).then(|| unsafe { &*phys_to_virt(start).cast::<Directory>() })
+}
+
+impl Tracer {
+    /// A tracer that records nothing.
+    #[must_use]
+    pub const fn off() -> Tracer {
+        Tracer {
+            kinds: Cell::new(0),
+            stream: Cell::new(false),
+            mask: Cell::new(0),
+            ring: Cell::new(ptr::null_mut()),
+            dropped: Cell::new(0),
+        }
+    }
+
+    /// Gives this CPU, the `place`-th of the list, its ring, if there are any.
+    pub fn attach(&self, place: u32, apic_id: u32) {
+        let Some(directory) = directory() else { return };
+        let ring = phys_to_virt(directory.first_ring + u64::from(place) * directory.ring_stride)
+            .cast::<RingHeader>();
+        // SAFETY: the ring of this place, which has no other user.
+        unsafe {
+            (&raw mut (*ring).cpu).write(place);
+            (&raw mut (*ring).apic_id).write(apic_id);
+        }
+        self.ring.set(ring);
+        self.mask.set(u64::from(directory.capacity) - 1);
+        self.stream.set(directory.mode == 1);
+        self.kinds.set(directory.kinds);
+    }
+
+    /// Records an event if its kind is enabled. Switched off it costs a test and a branch that is not taken.
+    #[inline(always)]
+    pub fn event(&self, kind: Kind, a: u64, b: u64) {
+        if self.kinds.get() & kind.bit() != 0 {
+            self.record(kind, a, b);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record(&self, kind: Kind, a: u64, b: u64) {
+        if self.stream.get() && !self.has_room() {
+            return;
+        }
+        self.put(kind, a, b);
+    }
+
+    /// Is there a place in the stream's ring? If not, the record is counted as dropped; if there is one again, that
+    /// is told first.
+    fn has_room(&self) -> bool {
+        let ring = self.ring.get();
+        // SAFETY: this CPU's ring; the host writes `tail`, hence volatile.
+        let (head, tail) =
+            unsafe { ((&raw const (*ring).head).read_volatile(), (&raw const (*ring).tail).read_volatile()) };
+        if head.wrapping_sub(tail) + SLACK > self.mask.get() {
+            self.dropped.set(self.dropped.get() + 1);
+            // SAFETY: as above; only this CPU writes it.
+            unsafe {
+                let dropped = &raw mut (*ring).dropped;
+                dropped.write_volatile(dropped.read() + 1);
+            }
+            return false;
+        }
+        let dropped = self.dropped.take();
+        if dropped != 0 {
+            self.put(Kind::Dropped, dropped, 0);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn put(&self, kind: Kind, a: u64, b: u64) {
+        let ring = self.ring.get();
+        let mut place = 1_u64;
+        // SAFETY: this CPU's ring, whose head only this CPU writes. One instruction, so that an NMI comes before it or
+        // after it; no lock prefix, since no other CPU writes it.
+        unsafe {
+            asm!(
+                "xadd [{ring} + {head}], {place}",
+                ring = in(reg) ring,
+                head = const offset_of!(RingHeader, head),
+                place = inout(reg) place,
+                options(nostack),
+            );
+        }
+        let tsc = timer::tsc();
+        // SAFETY: the mask keeps the place inside the ring.
+        unsafe {
+            let record = ring.add(1).cast::<Record>().add((place & self.mask.get()) as usize);
+            (&raw mut (*record).tsc).write_volatile(tsc);
+            (&raw mut (*record).a).write_volatile(a);
+            (&raw mut (*record).b).write_volatile(b);
+            // Sequence, kind and the reserved half word in one store, after the others: volatile writes keep their
+            // order, and so does the CPU's memory model.
+            let last = (place as u32).wrapping_add(1) as u64 | (kind as u64) << 32;
+            (&raw mut (*record).sequence).cast::<u64>().write_volatile(last);
+        }
+    }
+}
+
+/// Prints all rings' records, oldest first, a line each: for machines whose memory nobody can look into. When no
+/// other CPU records any more.
+pub fn print_all() {
+    let Some(directory) = directory() else { return };
+    for place in 0..directory.cpus {
+        let start = directory.first_ring + u64::from(place) * directory.ring_stride;
+        let ring = phys_to_virt(start).cast::<RingHeader>();
+        // SAFETY: a ring of the directory's; its writer has stopped.
+        let head = unsafe { (&raw const (*ring).head).read_volatile() };
+        let kept = head.min(directory.capacity.into());
+        let id = percpu::created().nth(place as usize).map_or(place, |cpu| cpu.id().0);
+        for number in head - kept..head {
+            // SAFETY: as above; the index is below the capacity, a power of two.
+            let record = unsafe {
+                ring.add(1)
+                    .cast::<Record>()
+                    .add((number & u64::from(directory.capacity - 1)) as usize)
+                    .read_volatile()
+            };
+            serial::print(format_args!("{}", EventRecord { cpu: id, event: record }));
+        }
+        serial::print(format_args!("{}", kernel_abi::record::RingRecord { cpu: id, head, kept }));
+    }
+}
+
+impl PerCpuData {
+    /// Records an event in this CPU's trace, if its kind is enabled.
+    #[inline(always)]
+    pub fn trace(&self, kind: Kind, a: u64, b: u64) {
+        self.tracer.event(kind, a, b);
+    }
+}
