@@ -63,7 +63,8 @@ fn expect<T: PartialEq + fmt::Debug>(what: fmt::Arguments<'_>, expected: &T, got
     if expected == got {
         return Ok(());
     }
-    println!("selftest: FAILED: {what}: expected {expected:#x?}, got {got:#x?}");
+    // Not `#x?`, which would spread a vector register over four lines.
+    println!("selftest: FAILED: {what}: expected {expected:x?}, got {got:x?} (hexadecimal)");
     Err(Failed)
 }
 
