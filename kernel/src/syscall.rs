@@ -38,7 +38,6 @@ const _: () = assert!(TABLE_LEN.is_power_of_two(), "the index is masked");
 #[inline]
 pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     let number = frame.rax;
-    cpu.trace(Kind::SyscallEnter, number, frame.rdi);
     cpu.count_syscall();
     frame.rax = if number < TABLE_LEN as u64 {
         // The mask changes nothing here; it binds the load as well where the CPU runs ahead of the branch.
@@ -46,7 +45,6 @@ pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     } else {
         Errno::NoSys.to_rax()
     };
-    cpu.trace(Kind::SyscallExit, number, frame.rax);
 }
 
 fn no_such_call(_: &SyscallFrame, _: &PerCpuData) -> u64 {

@@ -221,12 +221,7 @@ impl PerCpuData {
     pub fn try_current() -> Option<&'static PerCpuData> {
         // The MSR, not `gs:[0]`: before there is data the base is 0 and the access would fault.
         layout::cpu_of(msr::gs_base())?;
-        let this: *const PerCpuData;
-        // SAFETY: the base lies in the per-CPU areas, so it is a block whose first word is its own address.
-        unsafe {
-            asm!("mov {}, gs:[{}]", out(reg) this, const offset_of!(PerCpuData, this), options(nostack, readonly, preserves_flags));
-            Some(&*this)
-        }
+        Some(PerCpuData::current())
     }
 
     /// Makes this block the running CPU's: control registers, GDT, TSS, GS base, the MSRs of the syscall road, IDT,
@@ -296,6 +291,24 @@ impl PerCpuData {
     /// Uses this CPU's local APIC; does nothing before it is enabled.
     pub fn with_apic<R>(&self, f: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
         self.apic.borrow_mut().as_mut().map(f)
+    }
+
+    /// This CPU's data.
+    ///
+    /// Only for code that runs behind an entry from ring 3, where the GS base is known to be ours.
+    #[inline(always)]
+    pub(super) fn current() -> &'static PerCpuData {
+        let this: *const PerCpuData;
+        // SAFETY: the GS base is a block whose first word is its own address (invariant: GS-BASE).
+        unsafe {
+            asm!(
+                "mov {}, gs:[{}]",
+                out(reg) this,
+                const offset_of!(PerCpuData, this),
+                options(nostack, pure, readonly, preserves_flags)
+            );
+            &*this
+        }
     }
 
     /// Lets this CPU record what `trace=` asks for; for the BSP, whose data is older than the rings.

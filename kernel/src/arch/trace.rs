@@ -15,12 +15,13 @@ use super::paging::phys_to_virt;
 use super::percpu::{self, PerCpuData};
 use super::{physmem, serial, timer};
 use crate::cmdline::TraceOptions;
+use crate::frame::SyscallFrame;
 
 /// Physical address of the directory; 0 if nothing is traced.
 static DIRECTORY: AtomicU64 = AtomicU64::new(0);
 
-/// Places that a full ring of a stream keeps free: one for the report of a drop, and one for each NMI that may
-/// strike between the look at the ring and the taking of a place.
+/// Places that a full ring of a stream keeps free: for the report of a drop, and for NMIs that strike between the
+/// look at the ring and the taking of a place.
 const SLACK: u64 = 4;
 
 /// What a CPU needs to write its ring.
@@ -28,11 +29,14 @@ const SLACK: u64 = 4;
 pub struct Tracer {
     /// The enabled kinds' bits; 0 while nothing is traced.
     kinds: Cell<u32>,
-    /// A stream drops what does not fit; a flight recorder overwrites.
-    stream: Cell<bool>,
     /// Records in the ring, less 1.
-    mask: Cell<u64>,
+    mask: Cell<u32>,
     ring: Cell<*mut RingHeader>,
+    /// A record is written at once if fewer than this many are waiting for the host: always, unless it is a stream;
+    /// never, while a drop has to be told first.
+    limit: Cell<u64>,
+    /// The number of the system call that is being handled, for the event on its way out.
+    number: Cell<u64>,
     /// Records dropped since the last one that was written.
     dropped: Cell<u64>,
 }
@@ -104,9 +108,10 @@ impl Tracer {
     pub const fn off() -> Tracer {
         Tracer {
             kinds: Cell::new(0),
-            stream: Cell::new(false),
             mask: Cell::new(0),
             ring: Cell::new(ptr::null_mut()),
+            limit: Cell::new(u64::MAX),
+            number: Cell::new(0),
             dropped: Cell::new(0),
         }
     }
@@ -122,8 +127,10 @@ impl Tracer {
             (&raw mut (*ring).apic_id).write(apic_id);
         }
         self.ring.set(ring);
-        self.mask.set(u64::from(directory.capacity) - 1);
-        self.stream.set(directory.mode == 1);
+        self.mask.set(directory.capacity - 1);
+        if directory.mode == 1 {
+            self.limit.set(u64::from(directory.capacity) - SLACK);
+        }
         self.kinds.set(directory.kinds);
     }
 
@@ -131,40 +138,54 @@ impl Tracer {
     #[inline(always)]
     pub fn event(&self, kind: Kind, a: u64, b: u64) {
         if self.kinds.get() & kind.bit() != 0 {
-            self.record(kind, a, b);
+            self.record_cold(kind, a, b);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn record(&self, kind: Kind, a: u64, b: u64) {
-        if self.stream.get() && !self.has_room() {
-            return;
-        }
-        self.put(kind, a, b);
+    fn record_cold(&self, kind: Kind, a: u64, b: u64) {
+        self.record(kind, a, b);
     }
 
-    /// Is there a place in the stream's ring? If not, the record is counted as dropped; if there is one again, that
-    /// is told first.
-    fn has_room(&self) -> bool {
+    /// Records an event.
+    #[inline(always)]
+    fn record(&self, kind: Kind, a: u64, b: u64) {
+        if self.waiting() >= self.limit.get() {
+            self.record_or_drop(kind, a, b);
+        } else {
+            self.put(kind, a, b);
+        }
+    }
+
+    /// Records that the host has not drained yet; without a host, all.
+    #[inline(always)]
+    fn waiting(&self) -> u64 {
         let ring = self.ring.get();
-        // SAFETY: this CPU's ring; the host writes `tail`, hence volatile.
-        let (head, tail) =
-            unsafe { ((&raw const (*ring).head).read_volatile(), (&raw const (*ring).tail).read_volatile()) };
-        if head.wrapping_sub(tail) + SLACK > self.mask.get() {
+        // SAFETY: this CPU's ring; volatile, since the host writes `tail` and an NMI may move `head`.
+        unsafe {
+            (&raw const (*ring).head).read_volatile().wrapping_sub((&raw const (*ring).tail).read_volatile())
+        }
+    }
+
+    /// The ring of a stream is full, or was when the last record came.
+    #[cold]
+    #[inline(never)]
+    fn record_or_drop(&self, kind: Kind, a: u64, b: u64) {
+        let capacity = u64::from(self.mask.get()) + 1;
+        if self.waiting() >= capacity - SLACK {
+            self.limit.set(0);
             self.dropped.set(self.dropped.get() + 1);
-            // SAFETY: as above; only this CPU writes it.
+            // SAFETY: this CPU's ring; only this CPU writes the word.
             unsafe {
-                let dropped = &raw mut (*ring).dropped;
+                let dropped = &raw mut (*self.ring.get()).dropped;
                 dropped.write_volatile(dropped.read() + 1);
             }
-            return false;
+            return;
         }
-        let dropped = self.dropped.take();
-        if dropped != 0 {
-            self.put(Kind::Dropped, dropped, 0);
-        }
-        true
+        self.limit.set(capacity - SLACK);
+        self.put(Kind::Dropped, self.dropped.take(), 0);
+        self.put(kind, a, b);
     }
 
     #[inline(always)]
@@ -182,17 +203,21 @@ impl Tracer {
                 options(nostack),
             );
         }
-        let tsc = timer::tsc();
         // SAFETY: the mask keeps the place inside the ring.
+        let record = unsafe { ring.add(1).cast::<Record>().add((place as u32 & self.mask.get()) as usize) };
+        // SAFETY: the place is this event's alone. The stores are volatile, so that they stay in this order, which is
+        // also the order in which the host sees them: `sequence` says that the others are there.
         unsafe {
-            let record = ring.add(1).cast::<Record>().add((place & self.mask.get()) as usize);
-            (&raw mut (*record).tsc).write_volatile(tsc);
+            // As the CPU gives it: putting the halves together first would cost an instruction more.
+            let tsc = (&raw mut (*record).tsc).cast::<u32>();
+            let (low, high) = timer::tsc_halves();
+            tsc.write_volatile(low);
+            tsc.add(1).write_volatile(high);
             (&raw mut (*record).a).write_volatile(a);
             (&raw mut (*record).b).write_volatile(b);
-            // Sequence, kind and the reserved half word in one store, after the others: volatile writes keep their
-            // order, and so does the CPU's memory model.
-            let last = (place as u32).wrapping_add(1) as u64 | (kind as u64) << 32;
-            (&raw mut (*record).sequence).cast::<u64>().write_volatile(last);
+            // Both half words behind `sequence`.
+            (&raw mut (*record).kind).cast::<u32>().write_volatile(kind as u32);
+            (&raw mut (*record).sequence).write_volatile((place as u32).wrapping_add(1));
         }
     }
 }
@@ -220,6 +245,59 @@ pub fn print_all() {
         }
         serial::print(format_args!("{}", kernel_abi::record::RingRecord { cpu: id, head, kept }));
     }
+}
+
+/// Is this kind enabled on this CPU? Two instructions, and no register of the syscall road.
+macro_rules! enabled {
+    ($kind:expr) => {
+        'enabled: {
+            // SAFETY: ring 0's GS base is this CPU's data; the word is only read.
+            unsafe {
+                asm!(
+                    "test dword ptr gs:[{kinds}], {bit}",
+                    "jnz {on}",
+                    kinds = const offset_of!(PerCpuData, tracer) + offset_of!(Tracer, kinds),
+                    bit = const $kind.bit(),
+                    on = label { break 'enabled true },
+                    options(nostack, readonly),
+                );
+            }
+            false
+        }
+    };
+}
+
+/// On the way in, before the call's number is overwritten. Gives `cpu` back, from the GS base if it recorded anything,
+/// so that the road need not keep it in a register of its own.
+#[inline(always)]
+pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'a PerCpuData {
+    if enabled!(Kind::SyscallEnter) {
+        record_enter(frame, cpu);
+        return PerCpuData::current();
+    }
+    cpu
+}
+
+/// On the way out.
+#[inline(always)]
+pub(super) fn syscall_exit(frame: &SyscallFrame) {
+    if enabled!(Kind::SyscallExit) {
+        record_exit(frame);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn record_enter(frame: &SyscallFrame, cpu: &PerCpuData) {
+    cpu.tracer.number.set(frame.rax);
+    cpu.tracer.record(Kind::SyscallEnter, frame.rax, frame.rdi);
+}
+
+#[cold]
+#[inline(never)]
+fn record_exit(frame: &SyscallFrame) {
+    let cpu = PerCpuData::current();
+    cpu.tracer.record(Kind::SyscallExit, cpu.tracer.number.get(), frame.rax);
 }
 
 impl PerCpuData {
