@@ -19,9 +19,9 @@ use crate::{launch, monitor};
 /// Debuggers, the best first. rust-gdb is gdb with printers for Rust's types.
 const DEBUGGERS: [&str; 2] = ["rust-gdb", "gdb"];
 
-/// The kernel's first Rust function has one of these in its name. A breakpoint there has to be a hardware
+/// The first function behind the boot code has this in its name. A breakpoint there has to be a hardware
 /// one: at the start the kernel is not mapped, and there is nothing to write an `int3` to.
-const ENTRY_NAMES: [&str; 2] = ["kernel_main", "rust_entry"];
+const ENTRY_NAME: &str = "bsp_main";
 
 /// Starts QEMU, then becomes gdb. QEMU's parent is then gdb, and it ends when gdb does.
 pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
@@ -79,9 +79,7 @@ fn is_in_path(name: &str) -> bool {
 fn entry_symbol(kernel: &Path) -> Option<String> {
     let bytes = std::fs::read(kernel).ok()?;
     let file = object::File::parse(&*bytes).ok()?;
-    let found = file.symbols().find(|symbol| {
-        symbol.is_definition()
-            && symbol.name().is_ok_and(|name| ENTRY_NAMES.iter().any(|entry| name.contains(entry)))
-    })?;
+    let is_entry = |name: &str| name.contains(ENTRY_NAME);
+    let found = file.symbols().find(|symbol| symbol.is_definition() && symbol.name().is_ok_and(is_entry))?;
     Some(format!("*{:#x}", found.address()))
 }

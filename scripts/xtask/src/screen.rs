@@ -53,9 +53,11 @@ impl Screen {
             Line::Panic(cpu, message) => {
                 let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
                 self.say(&format!("kernel panic on {cpu}: {message}"));
-                self.say("backtrace, innermost first:");
             }
             Line::Frame(number, ip) => {
+                if *number == 0 {
+                    self.say("backtrace, innermost first:");
+                }
                 let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
                 symbols.describe(*number, *ip).iter().for_each(|line| self.say(line));
             }

@@ -6,7 +6,11 @@ use super::{Case, Finished, case, shell};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut gdb = case("tool::gdb-sees-every-cpu", "--smp 3 --ex 'info threads' --ex kill", "hello");
+    let mut gdb = case(
+        "tool::gdb-sees-every-cpu",
+        "--smp 3 --ex 'info threads' --ex continue --ex backtrace --ex kill",
+        "hello",
+    );
     gdb.subcommand = "gdb";
     let firmware = "--smp 1 --qemu-arg=-bios --qemu-arg=target/test-logs/reset.bin";
     let mut reset = case("tool::guest-reset", firmware, "hello");
@@ -23,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(pastes),
         // QEMU then ends with status 0, as if all were well.
         reset.status(3).complains("the guest was reset"),
-        gdb.shows("Thread 1.3"),
+        gdb.shows("Thread 1.3").shows("bsp_main ("),
     ]
 }
 

@@ -1,0 +1,154 @@
+//! The trace file, `.rtrace`: what a run leaves behind, for converters that may come much later.
+//!
+//! ```text
+//!   magic     16 bytes, "ringside-rtrace\0"
+//!   version   u32
+//!   length    u32, bytes of the header
+//!   header    JSON, see [`Header`]
+//!   records   of the first CPU in the header, then of the second, and so on; 32 bytes each
+//! ```
+//!
+//! Numbers are little-endian; a record is a [`kernel_abi::trace::Record`], in the order of its CPU's sequence.
+//!
+//! How many records each CPU has is known only at the end. Until then they wait in one nameless temporary file
+//! per CPU beside the trace file, so memory does not grow with the trace, and nothing is left behind if the tool
+//! is killed.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use kernel_abi::trace::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::layout::RECORD;
+
+/// A trace file's first bytes.
+pub const MAGIC: [u8; 16] = *b"ringside-rtrace\x00";
+/// The version that this tool writes and reads.
+pub const VERSION: u32 = 1;
+/// Bytes in front of the header.
+pub const PREFIX: usize = MAGIC.len() + 4 + 4;
+
+/// How the rings were kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The oldest records were overwritten: the trace holds the last ones of each CPU.
+    #[default]
+    Flight,
+    /// The host drained the rings as they filled; what found a ring full was dropped.
+    Stream,
+}
+
+/// What a trace file says about its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Frequency of the TSC in hertz; 0: it was never measured.
+    pub tsc_hz: u64,
+    /// The BSP's TSC at the kernel's start.
+    pub boot_tsc: u64,
+    /// Names of the kinds that were recorded.
+    pub kinds: Vec<String>,
+    /// How the rings were kept.
+    pub mode: Mode,
+    /// One entry a CPU.
+    pub cpus: Vec<Cpu>,
+    /// The command line of the run.
+    pub command: Vec<String>,
+}
+
+/// One CPU of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// Place in the CPU list; 0 is the BSP.
+    pub cpu: u32,
+    /// Its APIC id.
+    pub apic_id: u32,
+    /// What to add to its TSC to get the BSP's.
+    pub tsc_offset: i64,
+    /// Records in this file.
+    pub records: u64,
+    /// Records that found the ring full (stream).
+    pub dropped: u64,
+    /// Records that were overwritten before they were read (flight recorder).
+    pub overwritten: u64,
+    /// Records that were begun and never finished.
+    #[serde(default)]
+    pub torn: u64,
+}
+
+impl Header {
+    /// Whether records of this kind were wanted.
+    pub fn records_kind(&self, kind: Kind) -> bool {
+        self.kinds.iter().any(|name| name == kind.name())
+    }
+
+    /// The names of the kinds in a mask.
+    pub fn kind_names(mask: u32) -> Vec<String> {
+        Kind::ALL.iter().filter(|kind| mask & kind.bit() != 0).map(|kind| kind.name().to_owned()).collect()
+    }
+}
+
+/// Writes a trace file, in any interleaving of CPUs.
+pub struct Writer {
+    path: PathBuf,
+    lanes: Vec<Lane>,
+}
+
+struct Lane {
+    records: u64,
+    spill: BufWriter<File>,
+}
+
+impl Writer {
+    /// A writer for so many CPUs. The file itself appears with [`Writer::finish`].
+    pub fn create(path: &Path, cpus: usize) -> Result<Writer, Error> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let spill = || tempfile::tempfile_in(folder).map_err(Error::io("make a temporary file in", folder));
+        let lanes = (0..cpus)
+            .map(|_| Ok(Lane { records: 0, spill: BufWriter::with_capacity(64 * 1024, spill()?) }))
+            .collect::<Result<_, Error>>()?;
+        Ok(Writer { path: path.to_owned(), lanes })
+    }
+
+    /// Adds a CPU's next records, which are whole. `lane` is the CPU's place in the header.
+    pub fn append(&mut self, lane: usize, records: &[u8]) -> Result<(), Error> {
+        debug_assert!(records.len().is_multiple_of(RECORD), "whole records only");
+        let lane = &mut self.lanes[lane];
+        lane.records += (records.len() / RECORD) as u64;
+        lane.spill.write_all(records).map_err(Error::io("spool records for", &self.path))
+    }
+
+    /// Writes the file: the header, with the number of records of each CPU put in, and then the records.
+    pub fn finish(self, mut header: Header) -> Result<Header, Error> {
+        for (cpu, lane) in header.cpus.iter_mut().zip(&self.lanes) {
+            cpu.records = lane.records;
+        }
+        let path = self.path.clone();
+        self.join(&header).map_err(Error::io("write", &path))?;
+        Ok(header)
+    }
+
+    fn join(self, header: &Header) -> io::Result<()> {
+        let text = serde_json::to_vec(header)?;
+        let length = u32::try_from(text.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let mut file = File::create(&self.path)?;
+        let mut front = Vec::with_capacity(PREFIX + text.len());
+        front.extend(MAGIC);
+        front.extend(VERSION.to_le_bytes());
+        front.extend(length.to_le_bytes());
+        front.extend(text);
+        file.write_all(&front)?;
+        for lane in self.lanes {
+            let mut spill = lane.spill.into_inner().map_err(io::IntoInnerError::into_error)?;
+            spill.rewind()?;
+            io::copy(&mut spill, &mut file)?;
+        }
+        Ok(())
+    }
+}

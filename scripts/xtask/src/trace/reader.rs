@@ -1,0 +1,133 @@
+//! Reading a trace file, CPU by CPU, in chunks.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernel_abi::trace::Record;
+
+use super::error::Error;
+use super::file::{Header, MAGIC, PREFIX, VERSION};
+use super::layout::{self, RECORD};
+
+/// Bytes that are read at once, per CPU.
+const CHUNK: u64 = 128 * 1024;
+
+/// An open trace file.
+pub struct Reader {
+    path: PathBuf,
+    file: Arc<File>,
+    header: Header,
+    /// Where each CPU's records begin, and how many are there.
+    lanes: Vec<(u64, u64)>,
+}
+
+impl Reader {
+    /// Opens a trace file and checks its header. A file that ends too early is opened all the same: see
+    /// [`Reader::complete`].
+    pub fn open(path: &Path) -> Result<Reader, Error> {
+        let failed = || Error::io("read", path);
+        let file = File::open(path).map_err(failed())?;
+        let size = file.metadata().map_err(failed())?.len();
+        let mut prefix = [0; PREFIX];
+        if size < PREFIX as u64 {
+            return Err(Error::NotATrace(path.to_owned()));
+        }
+        file.read_exact_at(&mut prefix, 0).map_err(failed())?;
+        let word = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
+        let (version, length) = (word(MAGIC.len()), word(MAGIC.len() + 4));
+        if !prefix.starts_with(&MAGIC) {
+            return Err(Error::NotATrace(path.to_owned()));
+        }
+        if version != VERSION {
+            return Err(Error::Version(path.to_owned(), version));
+        }
+        let start = PREFIX as u64 + u64::from(length);
+        if start > size {
+            return Err(Error::Header(path.to_owned(), "the file ends inside it".to_owned()));
+        }
+        let mut text = vec![0; length as usize];
+        file.read_exact_at(&mut text, PREFIX as u64).map_err(failed())?;
+        let header: Header = serde_json::from_slice(&text)
+            .map_err(|error| Error::Header(path.to_owned(), error.to_string()))?;
+        let lanes = lanes(&header, start, size)
+            .ok_or_else(|| Error::Header(path.to_owned(), "impossible numbers of records".to_owned()))?;
+        Ok(Reader { path: path.to_owned(), file: Arc::new(file), header, lanes })
+    }
+
+    /// What the file says about its records.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Records that are whole in this file.
+    pub fn found(&self) -> u64 {
+        self.lanes.iter().map(|(_, records)| records).sum()
+    }
+
+    /// An error if the file ends before its last record does.
+    pub fn complete(&self) -> Result<(), Error> {
+        let (found, promised) = (self.found(), self.header.cpus.iter().map(|cpu| cpu.records).sum());
+        if found == promised {
+            return Ok(());
+        }
+        Err(Error::Truncated { path: self.path.clone(), found, promised })
+    }
+
+    /// The records of one CPU, by its place in the header.
+    pub fn records(&self, lane: usize) -> Records {
+        let (at, left) = self.lanes[lane];
+        Records {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            at,
+            left: left * RECORD as u64,
+            buffer: Vec::new(),
+            used: 0,
+        }
+    }
+}
+
+/// Where each CPU's records begin, and how many of them are whole. `None` if the sums overflow.
+fn lanes(header: &Header, start: u64, size: u64) -> Option<Vec<(u64, u64)>> {
+    let mut at = start;
+    let mut lanes = Vec::with_capacity(header.cpus.len());
+    for cpu in &header.cpus {
+        let there = size.saturating_sub(at) / RECORD as u64;
+        lanes.push((at, cpu.records.min(there)));
+        at = at.checked_add(cpu.records.checked_mul(RECORD as u64)?)?;
+    }
+    Some(lanes)
+}
+
+/// One CPU's records, in the order in which it wrote them.
+pub struct Records {
+    path: PathBuf,
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Records {
+    /// The next record.
+    pub fn next(&mut self) -> Result<Option<Record>, Error> {
+        if self.used == self.buffer.len() && !self.fill()? {
+            return Ok(None);
+        }
+        let Some(bytes) = self.buffer[self.used..].first_chunk() else { return Ok(None) };
+        self.used += RECORD;
+        Ok(Some(layout::record(bytes)))
+    }
+
+    fn fill(&mut self) -> Result<bool, Error> {
+        let length = self.left.min(CHUNK);
+        // At most `CHUNK`.
+        self.buffer.resize(length as usize, 0);
+        self.file.read_exact_at(&mut self.buffer, self.at).map_err(Error::io("read", &self.path))?;
+        (self.at, self.left, self.used) = (self.at + length, self.left - length, 0);
+        Ok(length != 0)
+    }
+}
