@@ -2,7 +2,8 @@
 //! BSP tells what each did.
 #![forbid(unsafe_code)]
 
-use kernel_abi::record::{BootRecord, CpuRecord, Outcome, VerdictRecord};
+use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, VerdictRecord};
+use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
@@ -58,7 +59,7 @@ pub struct Ended {
     outcome: Outcome,
     code: i32,
     reason: Reason,
-    syscalls: u64,
+    calls: [u64; TABLE_LEN + 1],
     ticks: u64,
     tick_millihertz: u64,
 }
@@ -151,7 +152,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
         outcome,
         code,
         reason,
-        syscalls: cpu.syscalls(),
+        calls: cpu.calls(),
         ticks: cpu.ticks(),
         tick_millihertz,
     });
@@ -188,12 +189,13 @@ fn report(run: &Run) -> ! {
                 program: program.as_str(),
                 outcome: ended.outcome,
                 code: ended.code,
-                syscalls: ended.syscalls,
+                syscalls: ended.calls.iter().sum(),
                 ticks: ended.ticks,
                 tick_millihertz: ended.tick_millihertz,
                 reason: ended.reason.as_str(),
             }
         ));
+        serial::print(format_args!("{}", CallsRecord { cpu: cpu.id().0, counts: ended.calls }));
     }
     let mut records = run.online.len() as u32;
     for apic_id in run.missing {

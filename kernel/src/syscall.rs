@@ -38,11 +38,13 @@ const _: () = assert!(TABLE_LEN.is_power_of_two(), "the index is masked");
 #[inline]
 pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     let number = frame.rax;
-    cpu.count_syscall();
     frame.rax = if number < TABLE_LEN as u64 {
-        // The mask changes nothing here; it binds the load as well where the CPU runs ahead of the branch.
-        DISPATCH[number as usize & (TABLE_LEN - 1)](frame, cpu)
+        // The mask changes nothing here; it binds the loads as well where the CPU runs ahead of the branch.
+        let number = number as usize & (TABLE_LEN - 1);
+        cpu.count_syscall(number);
+        DISPATCH[number](frame, cpu)
     } else {
+        cpu.count_syscall(TABLE_LEN);
         Errno::NoSys.to_rax()
     };
 }

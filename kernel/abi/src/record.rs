@@ -11,6 +11,7 @@
 
 use core::fmt;
 
+use crate::syscall::TABLE_LEN;
 use crate::trace;
 use crate::verdict::Verdict;
 
@@ -166,6 +167,25 @@ impl fmt::Display for VerdictRecord {
     }
 }
 
+/// How often each system call entered the kernel on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallsRecord {
+    /// Dense index of the CPU.
+    pub cpu: u32,
+    /// By number; the last element counts all numbers beyond the table.
+    pub counts: [u64; TABLE_LEN + 1],
+}
+
+impl fmt::Display for CallsRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{MARK}calls cpu={} counts=", self.cpu)?;
+        for (n, count) in self.counts.iter().enumerate() {
+            write!(f, "{}{count}", if n == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 /// One event of a trace that goes over the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventRecord {
@@ -218,6 +238,8 @@ pub enum Record<'a> {
         /// The address in the kernel's image.
         ip: u64,
     },
+    /// See [`CallsRecord`].
+    Calls(CallsRecord),
     /// See [`EventRecord`].
     Event(EventRecord),
     /// See [`RingRecord`].
@@ -238,6 +260,7 @@ impl fmt::Display for Record<'_> {
                 write!(f, "{MARK}panic cpu=unknown message=\"{}\"", Clean(message))
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
+            Record::Calls(record) => record.fmt(f),
             Record::Event(record) => record.fmt(f),
             Record::Ring(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
@@ -303,6 +326,7 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
         "frame" => {
             Record::Frame { ip: u64::from_str_radix(fields.text("ip")?.strip_prefix("0x")?, 16).ok()? }
         }
+        "calls" => Record::Calls(CallsRecord { cpu: fields.number("cpu")?, counts: fields.counts()? }),
         "event" => Record::Event(EventRecord {
             cpu: fields.number("cpu")?,
             event: trace::Record {
@@ -349,6 +373,16 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
+    /// A list of numbers with commas between them, as many as there are counters.
+    fn counts(&mut self) -> Option<[u64; TABLE_LEN + 1]> {
+        let mut words = self.text("counts")?.split(',');
+        let mut counts = [0; TABLE_LEN + 1];
+        for count in &mut counts {
+            *count = words.next()?.parse().ok()?;
+        }
+        words.next().is_none().then_some(counts)
+    }
+
     fn number<T: core::str::FromStr>(&mut self, key: &str) -> Option<T> {
         self.text(key)?.parse().ok()
     }
@@ -372,7 +406,7 @@ mod tests {
         reason: "page fault (#PF), error code 0x4",
     };
 
-    fn records() -> [Record<'static>; 8] {
+    fn records() -> [Record<'static>; 9] {
         [
             Record::Boot(BootRecord {
                 cpus_found: 4,
@@ -388,6 +422,7 @@ mod tests {
             Record::Panic { cpu: Some(2), message: "told to" },
             Record::Panic { cpu: None, message: "" },
             Record::Frame { ip: 0xffff_ffff_8000_1234 },
+            Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
             Record::Event(EventRecord {
                 cpu: 1,
                 event: trace::Record { tsc: u64::MAX, a: 1, b: 2, sequence: 3, kind: 4, reserved: 0 },

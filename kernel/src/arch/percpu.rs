@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::record::Outcome;
+use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
@@ -47,10 +48,11 @@ pub struct PerCpuData {
     pub(super) user_rsp: Cell<u64>,
     /// One past the syscall stack's highest byte; equals TSS.RSP0.
     pub(super) syscall_stack_top: u64,
-    syscalls: Cell<u64>,
     /// The writer of this CPU's trace; its first word is looked at on every entry.
     pub(super) tracer: Tracer,
     ticks: Cell<u64>,
+    /// System calls so far, by number; the last counts the numbers beyond the table.
+    calls: [Cell<u64>; TABLE_LEN + 1],
     /// This CPU's dense index: its place in the list of CPUs during bring-up, from then on its place among those
     /// that came. Set by the BSP while this CPU waits for the run.
     id: AtomicU32,
@@ -138,7 +140,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             this: place,
             user_rsp: Cell::new(0),
             syscall_stack_top: layout::syscall_stack(id).end,
-            syscalls: Cell::new(0),
+            calls: [const { Cell::new(0) }; TABLE_LEN + 1],
             ticks: Cell::new(0),
             id: AtomicU32::new(id.0),
             area: id,
@@ -328,16 +330,17 @@ impl PerCpuData {
         self.with_apic(LocalApic::wake_others);
     }
 
-    /// Counts a system call.
+    /// Counts a system call, by its number or, for numbers beyond the table, by the table's length.
     #[inline]
-    pub fn count_syscall(&self) {
-        self.syscalls.set(self.syscalls.get().wrapping_add(1));
+    pub fn count_syscall(&self, number: usize) {
+        let count = &self.calls[number];
+        count.set(count.get().wrapping_add(1));
     }
 
-    /// System calls so far.
+    /// System calls so far, by number.
     #[must_use]
-    pub fn syscalls(&self) -> u64 {
-        self.syscalls.get()
+    pub fn calls(&self) -> [u64; TABLE_LEN + 1] {
+        self.calls.each_ref().map(Cell::get)
     }
 
     /// Timer ticks so far.

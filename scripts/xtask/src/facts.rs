@@ -1,6 +1,6 @@
 //! What a run's completion records say, collected from the console.
 
-use kernel_abi::record::{self, BootRecord, CpuRecord, Outcome, Record, VerdictRecord};
+use kernel_abi::record::{self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, VerdictRecord};
 
 /// A [`CpuRecord`] that owns its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Facts {
     pub boots: Vec<BootRecord>,
     /// One per CPU.
     pub cpus: Vec<Cpu>,
+    /// One per CPU that is online.
+    pub calls: Vec<CallsRecord>,
     /// CPU and message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
@@ -107,7 +109,10 @@ impl Facts {
         match record {
             Record::Boot(boot) => self.boots.push(boot),
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
+            Record::Calls(calls) => self.calls.push(calls),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
+            // They are there to be read.
+            Record::Event(_) | Record::Ring(_) => return Line::Text,
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));
                 return Line::Panic(cpu, message.to_owned());
