@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::archive::{pack, write_if_changed};
+use crate::cargo::Show;
 use crate::error::Error;
 use crate::toolchain::Toolchain;
 use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative};
@@ -30,10 +31,11 @@ fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
 }
 
-/// Builds programs and kernel. `show`: let cargo's progress be seen in any case.
-pub fn everything(show: bool) -> Result<Built, Error> {
+/// Builds programs and kernel. With [`Show::Slow`] the first build of all shows its progress from the start.
+pub fn everything(show: Show) -> Result<Built, Error> {
     let toolchain = Toolchain::find()?;
-    let show = show || !kernel_path().exists();
+    let first = show == Show::Slow && !kernel_path().exists();
+    let show = if first { Show::Progress } else { show };
     let mut user = toolchain.build(BARE_TARGET, &bare_dir());
     user.args(["--package", "user", "--bins"]);
     cargo::build(user, "the programs", show)?;
@@ -52,7 +54,7 @@ pub fn everything(show: bool) -> Result<Built, Error> {
 pub fn kernel_library(target: &str) -> Result<(), Error> {
     let mut library = Toolchain::find()?.build(target, &bare_dir());
     library.args(["--package", "kernel", "--lib"]);
-    cargo::build(library, "the kernel's library", false)
+    cargo::build(library, "the kernel's library", Show::Trouble)
 }
 
 fn stripped_programs() -> Result<Vec<(String, Vec<u8>)>, Error> {

@@ -10,13 +10,23 @@ use crate::error::Error;
 /// A build that takes longer than this shows what it does.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Runs `command` (a cargo) to its end. With `show` its messages go straight to the terminal, progress bar
-/// included; otherwise they are held back for a moment, and dropped if it succeeds within it without warnings.
-pub fn build(mut command: Command, what: &str, show: bool) -> Result<(), Error> {
+/// When a build shows what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// At once, on the terminal, progress bar included.
+    Progress,
+    /// When it takes a while, has warnings, or fails.
+    Slow,
+    /// When it has warnings or fails: something else is being shown.
+    Trouble,
+}
+
+/// Runs `command` (a cargo) to its end.
+pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> {
     let failed = || Error::Host(format!("building {what} failed"));
     let start = |error| Error::Host(format!("cannot start cargo: {error}"));
     command.stdin(Stdio::null());
-    if show {
+    if show == Show::Progress {
         let status = command.status().map_err(start)?;
         return if status.success() { Ok(()) } else { Err(failed()) };
     }
@@ -35,7 +45,7 @@ pub fn build(mut command: Command, what: &str, show: bool) -> Result<(), Error> 
             }
         });
     }
-    let held = relay(&receiver);
+    let held = if show == Show::Slow { relay(&receiver) } else { receiver.iter().collect() };
     let status = child.wait().map_err(|error| Error::Host(format!("cannot wait for cargo: {error}")))?;
     if !status.success() || held.iter().any(|line| line.contains("warning")) {
         held.iter().for_each(|line| eprintln!("{line}"));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cargo::Show;
 use crate::toolchain::host_cargo;
 use crate::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 use crate::{build, soft_float};
@@ -39,7 +40,8 @@ pub const CHECKS: [Check; 9] = [
 pub fn built() -> Result<PathBuf, String> {
     use std::sync::OnceLock;
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || build::everything(false).map(|built| built.kernel).map_err(|error| error.to_string());
+    let build =
+        || build::everything(Show::Trouble).map(|built| built.kernel).map_err(|error| error.to_string());
     BUILT.get_or_init(build).clone()
 }
 

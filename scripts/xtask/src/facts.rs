@@ -1,6 +1,10 @@
 //! What a run's completion records say, collected from the console.
 
-use kernel_abi::record::{self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, VerdictRecord};
+use std::collections::BTreeMap;
+
+use kernel_abi::record::{
+    self, BootRecord, CallsRecord, CpuRecord, EventRecord, Outcome, Record, RingRecord, VerdictRecord,
+};
 
 /// A [`CpuRecord`] that owns its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,10 @@ pub struct Facts {
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
     pub frames: usize,
+    /// Of each CPU whose trace came over the console: its number, and how many events came.
+    pub events: BTreeMap<u32, u64>,
+    /// The ends of those traces.
+    pub rings: Vec<RingRecord>,
     /// Verdicts; a sound run has one.
     pub verdicts: Vec<VerdictRecord>,
     /// Records that came after the first verdict, which should have been the last.
@@ -80,6 +88,8 @@ pub enum Line {
     Counted,
     /// A panic: the CPU and its message.
     Panic(Option<u32>, String),
+    /// An event of a trace.
+    Event(EventRecord),
     /// A frame of its backtrace: its number and address.
     Frame(usize, u64),
 }
@@ -111,8 +121,11 @@ impl Facts {
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
-            // They are there to be read.
-            Record::Event(_) | Record::Ring(_) => return Line::Text,
+            Record::Ring(ring) => self.rings.push(ring),
+            Record::Event(event) => {
+                *self.events.entry(event.cpu).or_default() += 1;
+                return Line::Event(event);
+            }
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));
                 return Line::Panic(cpu, message.to_owned());

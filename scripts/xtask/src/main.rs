@@ -41,7 +41,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Build => build::everything(true).and_then(|built| {
+        Command::Build => build::everything(cargo::Show::Progress).and_then(|built| {
             build::print(&built)?;
             Ok(ExitCode::SUCCESS)
         }),

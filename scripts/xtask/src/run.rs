@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cargo::Show;
 use crate::cli::RunOptions;
 use crate::error::Error;
 use crate::facts::Facts;
@@ -51,7 +52,8 @@ impl Plan {
             Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
             None => (None, [].as_slice()),
         };
-        let kernel = if options.as_built { build::kernel_path() } else { build::everything(false)?.kernel };
+        let kernel =
+            if options.as_built { build::kernel_path() } else { build::everything(Show::Slow)?.kernel };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
         let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), arguments);

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kernel_abi::trace::Kind;
+
 use crate::cli::RunOptions;
 use crate::console::printable;
 use crate::error::Error;
@@ -50,6 +52,14 @@ impl Screen {
         match seen {
             Line::Text => self.say(&printable(line)),
             Line::Counted => {}
+            Line::Event(record) => {
+                let event = record.event;
+                let kind = Kind::from_number(event.kind).map_or("?", Kind::name);
+                self.say(&format!(
+                    "[cpu{}] trace {}: tsc={} {kind} a={:#x} b={:#x}",
+                    record.cpu, event.sequence, event.tsc, event.a, event.b
+                ));
+            }
             Line::Panic(cpu, message) => {
                 let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
                 self.say(&format!("kernel panic on {cpu}: {message}"));

@@ -147,3 +147,16 @@ fn what_the_host_did_is_the_hosts() {
     assert_eq!(judge(Ending::NotStarted, &facts).outcome, Outcome::Host);
     assert_eq!(judge(Ending::Signal(6), &facts).outcome, Outcome::Host);
 }
+
+#[test]
+fn a_trace_that_was_cut_off_is_noticed() {
+    let event = "@ringside event cpu=1 sequence=1 kind=15 tsc=1 a=1 b=1";
+    let ring = |kept: u32| format!("@ringside ring cpu=1 head={kept} kept={kept}");
+    let outcome = |trace: &[&str]| {
+        let (cpu0, cpu1) = (good(0), good(1));
+        judged(33, &[&[BOOT2], trace, &[&cpu0, &cpu1, PASS2]].concat()).outcome
+    };
+    assert_eq!(outcome(&[event, event, &ring(2)]), Outcome::Pass);
+    assert_eq!(outcome(&[event, &ring(2)]), Outcome::Panic);
+    assert_eq!(outcome(&[event]), Outcome::Panic);
+}

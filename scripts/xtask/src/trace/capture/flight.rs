@@ -1,0 +1,39 @@
+//! The flight recorder: what survived in the rings when the guest has stopped.
+
+use std::path::Path;
+
+use super::guest_ram::GuestRam;
+use super::rings::Rings;
+use super::Summary;
+use crate::trace::error::Error;
+use crate::trace::file::Writer;
+
+/// Writes the records that are in the rings to a trace file, in order, CPU by CPU.
+///
+/// To be called when the guest is stopped or gone. While it runs, the records that a CPU overwrites meanwhile are
+/// left out, and its unfinished record counts as torn. `command` is the run's command line, for the file's header.
+pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary, Error> {
+    let rings = Rings::find(ram)?;
+    let mut cpus = Vec::new();
+    for ring in rings.rings() {
+        cpus.push(ring.describe(ram)?);
+    }
+    let mut writer = Writer::create(path, cpus.len())?;
+    let mut records = Vec::new();
+    for (lane, ring) in rings.rings().enumerate() {
+        // What comes after this look is not waited for: a running guest would never let us end.
+        let head = ring.header(ram)?.head;
+        let mut next = 0;
+        while next < head {
+            records.clear();
+            let taken = ring.take(ram, next, true, &mut records)?;
+            writer.append(lane, &records)?;
+            cpus[lane].torn += taken.torn;
+            cpus[lane].overwritten += taken.overwritten;
+            next = taken.next.max(next + 1);
+        }
+    }
+    let header = writer.finish(rings.header(command, cpus))?;
+    Ok(Summary { path: path.to_owned(), header })
+}
+

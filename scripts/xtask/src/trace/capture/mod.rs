@@ -1,0 +1,49 @@
+//! From rings in a guest's memory to a trace file.
+//!
+//! The memory is the file of QEMU's `memory-backend-file` with `share=on`: whatever the guest writes is in it at
+//! once, and stays there when the guest panics, hangs or is gone.
+//!
+//! * [`flight`], after the run: what survived in each ring.
+//! * [`Drain`], during the run: a thread that empties the rings as they fill.
+//!
+//! The file has to be a new one for every run: the rings of an earlier run would be taken for this one's.
+
+mod drain;
+mod flight;
+mod guest_ram;
+mod rings;
+#[cfg(test)]
+mod tests;
+
+// For the code that runs QEMU, which does not start it with a memory file yet.
+#[cfg_attr(not(test), expect(unused_imports, reason = "`run` will drain the rings of a guest in stream mode"))]
+pub use drain::{Drain, Progress};
+pub use flight::flight;
+pub use guest_ram::{Chipset, GuestRam};
+
+use std::path::PathBuf;
+
+use super::file::Header;
+
+/// A trace file that was captured.
+#[derive(Debug)]
+pub struct Summary {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says about its records: per CPU how many there are, were dropped, overwritten, torn.
+    pub header: Header,
+}
+
+impl Summary {
+    /// Records in the file.
+    pub fn records(&self) -> u64 {
+        self.header.cpus.iter().map(|cpu| cpu.records).sum()
+    }
+
+    /// What is missing, in a sentence for the user; `None`: nothing is.
+    ///
+    /// A flight recorder is meant to forget, so what it overwrote is missing only from a stream.
+    pub fn losses(&self) -> Option<String> {
+        super::losses(&self.header)
+    }
+}
