@@ -25,10 +25,16 @@ pub struct Options<'a> {
     pub tick_hz: u32,
     /// `panic_cpu=K`: CPU K panics on purpose before it starts its program.
     pub panic_cpu: Option<u32>,
+    /// `overflow_cpu=K`: CPU K runs off its syscall stack before it starts its program.
+    pub overflow_cpu: Option<u32>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
     pub delay_ap: Option<u32>,
+    /// `ipi_storm=R`: each CPU sends R IPIs a second to the others, in turn.
+    pub ipi_storm: u32,
+    /// `nmi_storm=R`: likewise with NMIs.
+    pub nmi_storm: u32,
     /// `trace=GROUP,...` and its kin: what the trace records, and where it goes.
     pub trace: TraceOptions,
     args: Tokens<'a>,
@@ -55,8 +61,11 @@ impl<'a> Options<'a> {
             program: raw[Key::Program as usize].unwrap_or(Token { raw: DEFAULT_PROGRAM, quoted: false }),
             tick_hz: Key::TickHz.number(&raw)?.unwrap_or(DEFAULT_TICK_HZ),
             panic_cpu: Key::PanicCpu.number(&raw)?,
+            overflow_cpu: Key::OverflowCpu.number(&raw)?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
+            ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
+            nmi_storm: Key::NmiStorm.number(&raw)?.unwrap_or(0),
             trace: TraceOptions::from(&raw)?,
             args: tokens,
         };
@@ -126,10 +135,16 @@ pub enum Key {
     TickHz,
     /// See [`Options::panic_cpu`].
     PanicCpu,
+    /// See [`Options::overflow_cpu`].
+    OverflowCpu,
     /// See [`Options::lose_ap`].
     LoseAp,
     /// See [`Options::delay_ap`].
     DelayAp,
+    /// See [`Options::ipi_storm`].
+    IpiStorm,
+    /// See [`Options::nmi_storm`].
+    NmiStorm,
     /// See [`TraceOptions::kinds`].
     Trace,
     /// See [`TraceOptions::records`].
@@ -142,12 +157,15 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 9] = [
+    pub const ALL: [Key; 12] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
+        Key::OverflowCpu,
         Key::LoseAp,
         Key::DelayAp,
+        Key::IpiStorm,
+        Key::NmiStorm,
         Key::Trace,
         Key::TraceRecords,
         Key::TraceMode,
@@ -161,8 +179,11 @@ impl Key {
             Key::Program => "program",
             Key::TickHz => "tick_hz",
             Key::PanicCpu => "panic_cpu",
+            Key::OverflowCpu => "overflow_cpu",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
+            Key::IpiStorm => "ipi_storm",
+            Key::NmiStorm => "nmi_storm",
             Key::Trace => "trace",
             Key::TraceRecords => "trace_records",
             Key::TraceMode => "trace_mode",
@@ -177,7 +198,10 @@ impl Key {
             // The BSP, CPU 0, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
-            Key::Program | Key::PanicCpu | Key::Trace | Key::TraceMode | Key::TraceVia => 0..=u32::MAX,
+            Key::IpiStorm | Key::NmiStorm => 0..=100_000,
+            Key::Program | Key::PanicCpu | Key::OverflowCpu | Key::Trace | Key::TraceMode | Key::TraceVia => {
+                0..=u32::MAX
+            }
         }
     }
 
@@ -469,8 +493,9 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong_and_what_is_right() {
-        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, lose_ap=, delay_ap=, trace=, trace_records=, \
-            trace_mode=, trace_via=; \
+        let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
+                       overflow_cpu=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, trace=, trace_records=, \
+                       trace_mode=, trace_via=; \
                        the program's arguments go behind '--'";
         assert_eq!(message(b"tickhz=5"), unknown);
         for line in ["hello", "=", "=5", "program_=x", "\"\"", "progra", "TICK_HZ=5"] {

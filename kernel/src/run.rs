@@ -10,7 +10,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{qemu, serial, trace};
+use crate::arch::{check, qemu, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -80,6 +80,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
+    cpu.set_storm(run.options.ipi_storm, run.options.nmi_storm);
     let loaded = load(run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
@@ -88,6 +89,9 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || START.is_open());
     if run.options.panic_cpu == Some(cpu.id().0) {
         panic!("panic_cpu={} on the command line asked for this", cpu.id().0);
+    }
+    if run.options.overflow_cpu == Some(cpu.id().0) {
+        stop::overflow_stack();
     }
     match loaded {
         Ok(program) => {
@@ -132,6 +136,10 @@ pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason
 /// The program has ended and its memory is given back: waits for the others and for enough ticks, publishes what
 /// this CPU did, and on the BSP tells the whole.
 pub fn ended(cpu: &'static PerCpuData) -> ! {
+    cpu.set_storm(0, 0);
+    if let Err(broken) = check::all(cpu) {
+        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
+    }
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());

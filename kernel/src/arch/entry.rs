@@ -22,6 +22,10 @@ unsafe extern "sysv64" fn syscall_shell(frame: *mut SyscallFrame, cpu: *const Pe
     // SAFETY: the entry passes the frame that it has just pushed, which nobody else knows of, and the GS base's
     // own pointer (invariants: GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
+    #[cfg(feature = "checking")]
+    if let Err(broken) = super::check::all(cpu) {
+        super::stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
+    }
     let cpu = trace::syscall_enter(frame, cpu);
     syscall::dispatch(frame, cpu);
     trace::syscall_exit(frame);

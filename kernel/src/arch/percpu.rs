@@ -24,9 +24,10 @@ use super::gdt::{self, Gdt, IST_RESERVED};
 use super::msr;
 use super::paging::{self, MapError};
 use super::ring3::Program;
+use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
-use super::{entry, idt, physmem, timer};
+use super::{check, entry, idt, physmem, timer};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
@@ -77,8 +78,11 @@ pub struct PerCpuData {
     pub(super) program: RefCell<Option<Program>>,
     /// How the program ended.
     pub outcome: RefCell<Option<(Outcome, i32, Reason)>>,
+    /// What this CPU sends to the others at each tick.
+    pub(super) storm: Storm,
     gdt: Gdt,
     tss: TaskStateSegment,
+    magic: u64,
     /// What the BSP reads in the end.
     pub published: CachePadded<Published>,
 }
@@ -155,8 +159,10 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             tracer: Tracer::off(),
             program: RefCell::new(None),
             outcome: RefCell::new(None),
+            storm: Storm::default(),
             gdt: gdt::gdt_for(&raw const (*place).tss),
             tss: gdt::tss_for(id),
+            magic: PerCpuData::MAGIC,
             published: CachePadded::new(Published::default()),
         });
     }
@@ -166,7 +172,12 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
         unsafe { word.write(place) };
     }
     // SAFETY: `place` is filled in, and its CPU does not run yet.
-    unsafe { &*place }.tracer.attach(id.0, apic_id.0);
+    let cpu = unsafe { &*place };
+    cpu.tracer.attach(id.0, apic_id.0);
+    for at in check::canaries(cpu) {
+        // SAFETY: the lowest word of a stack that was just mapped.
+        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(check::canary(at)) };
+    }
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
 }
@@ -218,6 +229,19 @@ pub fn set_online(cpus: &'static [&'static PerCpuData]) {
 unsafe impl Sync for PerCpuData {}
 
 impl PerCpuData {
+    /// What `magic` holds.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"per-CPU!");
+
+    pub(super) fn magic(&self) -> u64 {
+        // SAFETY: a field of a live reference. Volatile: who asks suspects that something else wrote it.
+        unsafe { (&raw const self.magic).read_volatile() }
+    }
+
+    /// Sets how many IPIs and NMIs this CPU sends to the others in a second.
+    pub fn set_storm(&self, ipis: u32, nmis: u32) {
+        self.storm.set(ipis, nmis);
+    }
+
     /// This CPU's data, if this CPU has come far enough to have any.
     #[must_use]
     pub fn try_current() -> Option<&'static PerCpuData> {
@@ -391,13 +415,14 @@ impl PerCpuData {
         let first = if ticks == 0 { now } else { first };
         self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
         self.ticks.set(self.ticks.get().wrapping_add(1));
+        self.storm.tick(self, timer::timebase().tick_hz);
         self.report_nmis();
     }
 
     /// Says what NMIs there were; their handler must not print.
     pub fn report_nmis(&self) {
         let (taken, reported) = self.nmis.get();
-        if taken != reported {
+        if taken != reported && !self.storm.has_nmis() {
             self.nmis.set((taken, taken));
             say!(self, "{} NMI, the latest at RIP {:#x}", taken.wrapping_sub(reported), self.nmi_rip.get());
         }

@@ -83,6 +83,8 @@ pub struct Timebase {
     pub apic_timer: Rate,
     /// Steps of that timer from tick to tick.
     pub apic_ticks: u32,
+    /// Ticks a second.
+    pub tick_hz: u32,
 }
 
 static TIMEBASE: Once<Timebase> = Once::new();
@@ -114,7 +116,13 @@ pub fn init(
     apic.stop_ticking();
     // At least one step, at most what the 32-bit counter holds: a tick of 1 Hz on a timer above 4.29 GHz.
     let apic_ticks = u32::try_from(apic_timer.per_period(tick_hz)).unwrap_or(u32::MAX).max(1);
-    Ok(TIMEBASE.call_once(|| Timebase { clock: TscClock::new(boot, tsc), tsc, apic_timer, apic_ticks }))
+    Ok(TIMEBASE.call_once(|| Timebase {
+        clock: TscClock::new(boot, tsc),
+        tsc,
+        apic_timer,
+        apic_ticks,
+        tick_hz,
+    }))
 }
 
 /// Measures as often as it takes for most measurements to agree.
