@@ -10,7 +10,7 @@ use kernel::arch::control::Features;
 use kernel::arch::percpu::{self, PerCpuData};
 use kernel::arch::smp::{self, Arrivals, Sabotage};
 use kernel::arch::{
-    apic, boot, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
+    apic, boot, idt, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
 };
 use kernel::cmdline::Options;
 use kernel::cpu::{ApicId, CpuId};
@@ -44,6 +44,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 fn kernel_main(info: &'static BootInfo) -> ! {
     serial::init();
+    // SAFETY: the boot GDT has the code segment that the gates name.
+    unsafe { idt::load_early() };
     // While the boot tables let the kernel's text be written, and before any of it that has a place for them runs.
     if Features::detect().smap {
         // SAFETY: so it is.
@@ -78,9 +80,12 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
 
     let (list, unreachable) = cpu_list(bsp, &tables);
-    for (key, place) in
-        [("panic_cpu", options.panic_cpu), ("lose_ap", options.lose_ap), ("delay_ap", options.delay_ap)]
-    {
+    for (key, place) in [
+        ("panic_cpu", options.panic_cpu),
+        ("overflow_cpu", options.overflow_cpu),
+        ("lose_ap", options.lose_ap),
+        ("delay_ap", options.delay_ap),
+    ] {
         if let Some(place) = place.filter(|&place| place as usize >= list.len()) {
             refuse(format_args!("{key}={place}: there are {} CPUs, counted from 0", list.len()));
         }
@@ -125,6 +130,9 @@ fn cpu_list(bsp: &PerCpuData, tables: &Tables) -> (&'static [ApicId], usize) {
     let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
     let mode = if x2apic { ApicMode::X2Apic } else { ApicMode::XApic };
     let found = or_end(topology::enumerate(madt.cpus(), bsp.apic_id, mode, list));
+    if !found.bsp_listed {
+        say!(bsp, "warning: the firmware's table does not list the BSP, {}", bsp.apic_id);
+    }
     (&list[..found.count], found.unreachable)
 }
 
@@ -159,11 +167,14 @@ fn tell_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info:
 
 /// Walks all mappings: the proof of W^X.
 fn audit_mappings(bsp: &PerCpuData) {
-    let audit = paging::audit();
-    if audit.writable_and_executable > 0 || audit.user_in_kernel_half > 0 {
-        stop::end(format_args!("the kernel's mappings are wrong: {audit:?}"));
+    match paging::audit(paging::kernel_pml4()).check() {
+        Ok(audit) => say!(
+            bsp,
+            "{} mappings, none writable and executable, none for ring 3 in the kernel's half",
+            audit.pages
+        ),
+        Err(audit) => stop::end(format_args!("the kernel's mappings are wrong: {audit:?}")),
     }
-    say!(bsp, "{} mappings, none writable and executable, none for ring 3 in the kernel's half", audit.pages);
 }
 
 /// The value, or the end of the run as a failed boot.

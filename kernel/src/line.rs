@@ -18,12 +18,14 @@ impl<const N: usize> LineBuffer<N> {
         LineBuffer { bytes: [0; N], len: 0 }
     }
 
-    /// Takes bytes in, and hands each line that is complete to `emit`, without its line end. A line of more
-    /// than `N` bytes comes out as several lines of `N` bytes and a rest.
-    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
-        for &byte in bytes {
-            let full = self.len == N;
-            if byte == NEWLINE || full {
+    /// Takes bytes in, hands a line that is complete to `emit`, without its line end, and returns how many bytes it
+    /// took: it stops in front of the byte that would complete a second line, so that the time it takes is bounded.
+    /// At least one byte is taken. A line of more than `N` bytes comes out as several lines of `N` bytes and a rest.
+    pub fn push(&mut self, bytes: &[u8], emit: impl FnOnce(&[u8])) -> usize {
+        let mut emit = Some(emit);
+        for (taken, &byte) in bytes.iter().enumerate() {
+            if byte == NEWLINE || self.len == N {
+                let Some(emit) = emit.take() else { return taken };
                 emit(&self.bytes[..self.len]);
                 self.len = 0;
             }
@@ -32,6 +34,7 @@ impl<const N: usize> LineBuffer<N> {
                 self.len += 1;
             }
         }
+        bytes.len()
     }
 
     /// Hands out what there is of a line that was not ended; nothing if there is none. For when nobody
@@ -64,7 +67,12 @@ mod tests {
         let mut lines = Vec::new();
         let mut emit = |line: &[u8]| lines.push(String::from_utf8(line.to_vec()).unwrap());
         for piece in pieces {
-            buffer.push(piece.as_bytes(), &mut emit);
+            let mut rest = piece.as_bytes();
+            while !rest.is_empty() {
+                let taken = buffer.push(rest, &mut emit);
+                assert!(taken > 0);
+                rest = &rest[taken..];
+            }
         }
         buffer.flush(&mut emit);
         buffer.flush(&mut emit);
@@ -93,7 +101,16 @@ mod tests {
     #[test]
     fn nothing_comes_out_before_the_line_ends() {
         let mut buffer = LineBuffer::<4>::new();
-        buffer.push(b"abcd", |_| panic!("too early"));
+        assert_eq!(buffer.push(b"abcd", |_| panic!("too early")), 4);
+    }
+
+    #[test]
+    fn one_call_sends_at_most_one_line_and_takes_something() {
+        let mut buffer = LineBuffer::<4>::new();
+        assert_eq!(buffer.push(b"a\nb\nc", |line| assert_eq!(line, b"a")), 3);
+        assert_eq!(buffer.push(b"\nc", |line| assert_eq!(line, b"b")), 2);
+        assert_eq!(buffer.push(b"defgh", |line| assert_eq!(line, b"cdef")), 5);
+        assert_eq!(buffer.push(b"\n\n", |line| assert_eq!(line, b"gh")), 1);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use kernel_abi::syscall::{SYS_EXIT, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL, TABLE
 use kernel_abi::trace::Kind;
 
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{ring3, serial, usercopy};
+use crate::arch::{ring3, serial, speculation, usercopy};
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
 
@@ -32,15 +32,12 @@ const TABLE: [Handler; TABLE_LEN] = {
 /// The table itself, so that the index goes into one address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
-const _: () = assert!(TABLE_LEN.is_power_of_two(), "the index is masked");
-
 /// Runs the call that `frame.rax` names and puts its result there.
 #[inline]
 pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     let number = frame.rax;
     frame.rax = if number < TABLE_LEN as u64 {
-        // The mask changes nothing here; it binds the loads as well where the CPU runs ahead of the branch.
-        let number = number as usize & (TABLE_LEN - 1);
+        let number = speculation::table_index(number);
         cpu.count_syscall(number);
         DISPATCH[number](frame, cpu)
     } else {
@@ -57,7 +54,7 @@ fn null(_: &SyscallFrame, _: &PerCpuData) -> u64 {
     0
 }
 
-/// Takes at most [`WRITE_SERIAL_MAX`] bytes, so that the call is bounded whatever length is offered.
+/// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call is bounded whatever is offered.
 fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     let (pointer, length) = (frame.rdi, frame.rsi);
     if length == 0 {
@@ -72,8 +69,8 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     if copied == 0 {
         return Errno::Fault.to_rax();
     }
-    cpu.line.borrow_mut().push(&buffer[..copied], |line| serial::write_program_line(cpu.id(), line));
-    copied as u64
+    let mut line = cpu.line.borrow_mut();
+    line.push(&buffer[..copied], |line| serial::write_program_line(cpu.id(), line)) as u64
 }
 
 fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {

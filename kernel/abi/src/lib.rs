@@ -23,7 +23,8 @@ pub mod syscall {
     /// Does nothing and returns 0: the shortest road into ring 0 and back.
     pub const SYS_NULL: u64 = 0;
     /// `(buf, len)`: writes bytes to this CPU's console line. Returns how many were accepted, which may be
-    /// fewer than offered; `-EFAULT` if none could be read, `-EINVAL` if the range is no user range.
+    /// fewer than offered: at most [`WRITE_SERIAL_MAX`], and no more than one line's end. `-EFAULT` if the range is not
+    /// in the user half or its first byte cannot be read; 0 for a length of 0, whatever the pointer.
     pub const SYS_WRITE_SERIAL: u64 = 1;
     /// Ticks of this CPU since it came online.
     pub const SYS_GET_TICKS: u64 = 2;

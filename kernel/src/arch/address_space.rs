@@ -64,10 +64,10 @@ impl AddressSpace {
         Ok(space)
     }
 
-    /// Maps a page to a fresh frame, zeroed, or widens the rights of the one that is there.
+    /// Maps a page to a fresh frame, zeroed.
     ///
     /// # Errors
-    /// [`MapError::OutOfMemory`].
+    /// [`MapError::Occupied`] if one is there already, [`MapError::OutOfMemory`].
     pub fn map(&mut self, address: u64, rights: Rights) -> Result<(), MapError> {
         if self.frame_at(address).is_some() {
             return Err(MapError::Occupied);

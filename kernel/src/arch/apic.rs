@@ -8,6 +8,7 @@
 //! 3. `enable` writes 0 to LINT0 and LINT1: unmasked, with vector 0. Here LINT0 is masked and LINT1 is NMI.
 //! 4. The error LVT keeps its mask. Here it is written whole.
 
+use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 use core::hint::spin_loop;
@@ -209,6 +210,15 @@ impl LocalApic {
         }
     }
 
+    /// In x2APIC mode the write to the ICR is a WRMSR that does not wait for earlier stores: what the receiver is to
+    /// see would come after the interrupt (SDM 3A, 11.12.3). In xAPIC mode it is a store like any other.
+    fn order_stores(&self) {
+        if self.x2apic {
+            // SAFETY: they only wait.
+            unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
+        }
+    }
+
     /// An id as the crate wants it in the ICR.
     fn destination(&self, id: ApicId) -> u32 {
         if self.x2apic { id.0 } else { id.0 << 24 }
@@ -234,6 +244,7 @@ impl LocalApic {
     /// # Safety
     /// No other CPU runs anything that matters.
     pub unsafe fn send_init_to_others(&mut self) {
+        self.order_stores();
         // SAFETY: the caller's promise.
         unsafe { self.inner.send_init_ipi_all() };
         self.wait_until_sent();
@@ -245,6 +256,7 @@ impl LocalApic {
     /// That page has the trampoline.
     pub unsafe fn send_sipi(&mut self, vector: u8, to: ApicId) {
         let destination = self.destination(to);
+        self.order_stores();
         // SAFETY: the caller's promise.
         unsafe { self.inner.send_sipi(vector, destination) };
         self.wait_until_sent();
@@ -253,6 +265,7 @@ impl LocalApic {
     /// Wakes one CPU from its halt.
     pub fn wake(&mut self, to: ApicId) {
         let destination = self.destination(to);
+        self.order_stores();
         // SAFETY: the vector has a gate whose handler does nothing but the EOI.
         unsafe { self.inner.send_ipi(WAKE_VECTOR, destination) };
         self.wait_until_sent();
@@ -260,7 +273,8 @@ impl LocalApic {
 
     /// Wakes every other CPU.
     pub fn wake_others(&mut self) {
-        // SAFETY: as in `wake`. A CPU that never came online has its APIC disabled and ignores it.
+        self.order_stores();
+        // SAFETY: as in `wake`. A CPU that never came online has its APIC or its interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
         self.wait_until_sent();
     }
@@ -269,6 +283,7 @@ impl LocalApic {
     /// begin to run whatever lies at its reset vector under some emulators.
     pub fn send_nmi(&mut self, to: ApicId) {
         let destination = self.destination(to);
+        self.order_stores();
         // SAFETY: every CPU that is online has an NMI gate with a stack of its own.
         unsafe { self.inner.send_nmi(destination) };
         self.wait_until_sent();

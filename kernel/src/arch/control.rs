@@ -67,20 +67,24 @@ impl Features {
     }
 }
 
-/// Sets CR0, CR4, EFER and PAT of this CPU, whole: nothing that firmware left survives.
+/// Sets CR0, CR4, EFER and PAT of this CPU, whole: nothing that firmware left survives. Returns what they must read
+/// from now on.
 ///
 /// # Safety
 /// The mappings in use must suit them: kernel text not writable, no user pages reached without STAC.
-pub unsafe fn init(features: Features) {
+pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
+    let state =
+        ControlState { cr0: BOOT_CR0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
     // SAFETY: paging, long mode and NX are on already and stay on; the other bits take rights away from ring 3
     // or from the kernel's own careless accesses, which is what the caller vouches for.
     unsafe {
-        Cr0::write_raw(BOOT_CR0.bits());
-        Cr4::write_raw(features.cr4().bits());
-        Efer::write_raw(efer.bits());
-        Msr::new(IA32_PAT).write(PAT_RESET);
+        Cr0::write_raw(state.cr0);
+        Cr4::write_raw(state.cr4);
+        Efer::write_raw(state.efer);
+        Msr::new(IA32_PAT).write(state.pat);
     }
+    state
 }
 
 /// The registers that must be equal on all CPUs.

@@ -1,5 +1,7 @@
 //! This CPU's GDT and TSS: where ring 3's interrupts, faults and the four special exceptions find a stack.
 
+use core::arch::asm;
+
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -44,7 +46,7 @@ pub unsafe fn gdt_for(tss: *const TaskStateSegment) -> Gdt {
     gdt
 }
 
-/// Loads GDT, segments and TSS on this CPU.
+/// Loads GDT, segments and TSS on this CPU, and no LDT.
 ///
 /// # Safety
 /// Both belong to this CPU alone, and stay.
@@ -59,5 +61,8 @@ pub unsafe fn load(gdt: &Gdt) {
         ES::set_reg(SegmentSelector::NULL);
         FS::set_reg(SegmentSelector::NULL);
         load_tss(TSS);
+        // At reset LDTR is *present*, with base 0 and 64 KiB of limit (SDM 3A, table 10-1): an LDT in ring 3's own
+        // half, out of which a program could load descriptors of its making. A null one has none.
+        asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
     }
 }

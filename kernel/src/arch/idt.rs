@@ -43,8 +43,12 @@ impl Gate {
 struct Idt([Gate; 256]);
 
 static IDT: Once<Idt> = Once::new();
+/// For the BSP until it has a TSS and per-CPU data.
+static EARLY: Once<Idt> = Once::new();
 
-fn build() -> Idt {
+/// The table for a CPU with a TSS and per-CPU data (`whole`), or for one without: that one lacks the four vectors whose
+/// handlers find their way by their own stack.
+fn build(whole: bool) -> Idt {
     let mut idt = Idt([Gate::MISSING; 256]);
     for &(vector, stub) in STUBS {
         let ist = match u64::from(vector) {
@@ -54,6 +58,9 @@ fn build() -> Idt {
             DOUBLE_FAULT => IstStack::DoubleFault.index(),
             _ => 0,
         };
+        if ist != 0 && !whole {
+            continue;
+        }
         // `int3` and `int 4` are ring 3's to use; every other `int n` is not.
         let dpl = if matches!(vector, 3 | 4) { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         idt.0[usize::from(vector)] = Gate::interrupt(stub as *const () as u64, ist, dpl);
@@ -66,7 +73,18 @@ fn build() -> Idt {
 /// # Safety
 /// This CPU's TSS is loaded and its GS base set: the stubs rely on both.
 pub unsafe fn load() {
-    let idt = IDT.call_once(build);
+    set(IDT.call_once(|| build(true)));
+}
+
+/// Loads a table that reports the exceptions of the BSP's first steps, all of which come from ring 0.
+///
+/// # Safety
+/// The GDT has the kernel's code segment, and the GS base is not in the per-CPU areas.
+pub unsafe fn load_early() {
+    set(EARLY.call_once(|| build(false)));
+}
+
+fn set(idt: &'static Idt) {
     let pointer =
         DescriptorTablePointer { limit: (size_of::<Idt>() - 1) as u16, base: VirtAddr::from_ptr(idt) };
     // SAFETY: the table is static and never changes again; every gate in it leads to its stub.

@@ -26,6 +26,7 @@ pub mod qemu;
 pub mod ring3;
 pub mod smap;
 pub mod smp;
+pub mod speculation;
 pub mod stop;
 pub mod storm;
 pub mod table;

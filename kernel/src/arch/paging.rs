@@ -122,7 +122,8 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
         let start = region.range.start & !(Size2MiB::SIZE - 1);
         let end = region.range.start.saturating_add(region.range.len).min(PHYSMAP_SIZE);
         for large in (start..end).step_by(Size2MiB::SIZE as usize) {
-            let mapped = if large < kernel.end && kernel.start < large + Size2MiB::SIZE {
+            // The first two MiB as well: the trampoline's page is in there.
+            let mapped = if large == 0 || large < kernel.end && kernel.start < large + Size2MiB::SIZE {
                 (large..large + Size2MiB::SIZE).step_by(4096).try_for_each(|phys| {
                     map_page::<Size4KiB>(tables, PHYSMAP_BASE + phys, phys, alias_flags(phys))
                 })
@@ -191,13 +192,34 @@ pub struct Audit {
     pub user_in_kernel_half: u64,
 }
 
-/// Walks the tables that are in force on this CPU.
+impl Audit {
+    /// Passes if nothing was found that must not be.
+    ///
+    /// # Errors
+    /// Itself.
+    pub fn check(self) -> Result<Audit, Audit> {
+        if self.writable_and_executable == 0 && self.user_in_kernel_half == 0 { Ok(self) } else { Err(self) }
+    }
+}
+
+/// Walks all mappings below a PML4 that is in force or will be.
 #[must_use]
-pub fn audit() -> Audit {
+pub fn audit(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
     let all = PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
-    walk(Cr3::read().0, 4, 0, all, &mut audit);
+    walk(pml4, 4, 0, all, &mut audit);
     audit
+}
+
+/// Takes the right to write a page below 2 MiB through the physical map, where it is mapped with 4 KiB. Before other
+/// CPUs run: only this one's TLB is told.
+pub fn protect_physmap_page(phys: u64) {
+    let _guard = KERNEL_TABLES.lock();
+    let page = Page::<Size4KiB>::containing_address(VirtAddr::new(PHYSMAP_BASE + phys));
+    // SAFETY: the lock keeps every other change of the kernel's half away; nobody writes this page any more.
+    let updated =
+        unsafe { mapper(kernel_pml4()).update_flags(page, KERNEL_DATA & !PageTableFlags::WRITABLE) };
+    updated.expect("the physical map has memory below 2 MiB in small pages").flush();
 }
 
 /// `rights` are the levels' rights so far: a page is writable or ring 3's only if all levels say so, and not

@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use kernel_abi::layout::PAGE_SIZE;
@@ -66,10 +66,12 @@ pub struct PerCpuData {
     /// TSC to nanoseconds, a copy likewise.
     clock: Cell<TscClock>,
     measured: Cell<Measured>,
-    /// Non-maskable interrupts: taken, and reported.
-    pub(super) nmis: Cell<(u64, u64)>,
-    /// Where the latest NMI struck.
-    pub(super) nmi_rip: Cell<u64>,
+    /// Non-maskable interrupts so far. Atomic, as is the next: their handler writes them between any two instructions.
+    nmis: AtomicU64,
+    /// Where the latest one struck.
+    nmi_rip: AtomicU64,
+    /// How many of them were reported.
+    nmis_reported: Cell<u64>,
     /// The local APIC, once it is enabled.
     pub(super) apic: RefCell<Option<LocalApic>>,
     /// The program's console line.
@@ -152,8 +154,9 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             cpus_online: Cell::new(1),
             clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
             measured: Cell::new(Measured { first: 0, latest: 0, ticks: 0 }),
-            nmis: Cell::new((0, 0)),
-            nmi_rip: Cell::new(0),
+            nmis: AtomicU64::new(0),
+            nmi_rip: AtomicU64::new(0),
+            nmis_reported: Cell::new(0),
             apic: RefCell::new(None),
             line: RefCell::new(LineBuffer::new()),
             tracer: Tracer::off(),
@@ -263,13 +266,17 @@ impl PerCpuData {
     pub unsafe fn set_up(&'static self, features: Features) {
         // SAFETY: the block and its tables are this CPU's alone, and stay. Loading segments clears the GS base,
         // which `program` sets: between the two nothing uses it.
-        let programmed = unsafe {
-            control::init(features);
+        let (control, programmed) = unsafe {
+            let control = control::init(features);
             gdt::load(&self.gdt);
             let programmed = msr::program(ptr::from_ref(self) as u64);
             idt::load();
-            programmed
+            (control, programmed)
         };
+        let actual = ControlState::read();
+        if actual != control {
+            panic!("{} ({}): has {actual}, but was given {control}", self.id(), self.apic_id);
+        }
         if let Err(error) = programmed {
             panic!("{} ({}): {error}", self.id(), self.apic_id);
         }
@@ -286,7 +293,7 @@ impl PerCpuData {
             }
             Err(error) => panic!("{} ({}): {error}", self.id(), self.apic_id),
         }
-        self.published.control.call_once(ControlState::read);
+        self.published.control.call_once(|| actual);
     }
 
     /// Has this CPU set itself up, so that it can take an NMI?
@@ -419,12 +426,19 @@ impl PerCpuData {
         self.report_nmis();
     }
 
+    /// Counts an NMI, in its handler. Returns how many there have been.
+    pub(super) fn count_nmi(&self, rip: u64) -> u64 {
+        self.nmi_rip.store(rip, Ordering::Relaxed);
+        self.nmis.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Says what NMIs there were; their handler must not print.
     pub fn report_nmis(&self) {
-        let (taken, reported) = self.nmis.get();
+        let taken = self.nmis.load(Ordering::Relaxed);
+        let reported = self.nmis_reported.replace(taken);
         if taken != reported && !self.storm.has_nmis() {
-            self.nmis.set((taken, taken));
-            say!(self, "{} NMI, the latest at RIP {:#x}", taken.wrapping_sub(reported), self.nmi_rip.get());
+            let rip = self.nmi_rip.load(Ordering::Relaxed);
+            say!(self, "{} NMI, the latest at RIP {rip:#x}", taken - reported);
         }
     }
 

@@ -14,8 +14,9 @@ use crate::text::Text;
 /// The first I/O port of the console.
 pub(super) const COM1: u16 = 0x3f8;
 
-/// The UART, once [`init`] has found one. Every holder has interrupts off and prints one line, so the wait for
-/// the lock is bounded by the other CPUs' lines.
+/// The UART, once [`init`] has found one. Every holder has interrupts off, prints one line and lets go. The lock is not
+/// fair, on purpose: a queue would let every CPU wait for the one whose turn it is, which a hypervisor may have put
+/// to sleep. A program that prints leaves ring 0 after each line, so that it cannot keep the others out for long.
 static UART: Mutex<Option<Uart16550<PioBackend>>> = Mutex::new(None);
 
 /// Set by the panicking CPU once the others are stopped: nobody is left to wait for.
@@ -51,6 +52,10 @@ fn write(text: &[u8]) {
 /// Every other CPU is stopped for good, and this one does not hold the lock for code that goes on.
 pub unsafe fn break_open() {
     BROKEN_OPEN.store(true, Ordering::Relaxed);
+    if UART.is_locked() {
+        // Somebody was stopped in the middle of a line: what comes now must not hang on to it.
+        write(b"\n");
+    }
 }
 
 /// The longest line, in bytes, line end included.

@@ -12,7 +12,7 @@ use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFr
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
-use super::paging::{self, MapError, phys_to_virt};
+use super::paging::{self, Audit, MapError, phys_to_virt};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
 use super::{stop, table, timer};
@@ -41,6 +41,8 @@ pub enum SmpError {
     NoLowPage,
     /// The trampoline refuses its parameters.
     Install(InstallError),
+    /// The bring-up mappings break W^X.
+    Audit(Audit),
 }
 
 impl fmt::Display for SmpError {
@@ -49,6 +51,7 @@ impl fmt::Display for SmpError {
             SmpError::Memory(error) => write!(f, "cannot start the other CPUs: {error}"),
             SmpError::NoLowPage => f.write_str("no free page below 1 MiB for the AP trampoline"),
             SmpError::Install(error) => error.fmt(f),
+            SmpError::Audit(audit) => write!(f, "the bring-up mappings are wrong: {audit:?}"),
         }
     }
 }
@@ -83,7 +86,7 @@ pub struct Arrivals {
 /// Starts all CPUs of the list but the first, which is this one.
 ///
 /// # Errors
-/// [`SmpError`]: nobody was started.
+/// [`SmpError`]: the run cannot go on.
 ///
 /// # Safety
 /// On the BSP, once, with interrupts off, before the first program.
@@ -107,9 +110,9 @@ pub unsafe fn start_others(
         timer::wait_ns(tsc_rate, INIT_WAIT_NS);
         let is_called = |place: u32| sabotage.lose != Some(place) && sabotage.delay != Some(place);
         call_silent(bsp, slots, vector, is_called);
-        if !wait_for_all(slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
+        if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
             call_silent(bsp, slots, vector, is_called);
-            wait_for_all(slots, tsc_rate, ARRIVAL_WAIT_NS);
+            wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     }
     let arrivals = close_doors(bsp, slots, area_kib)?;
@@ -179,7 +182,11 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
     };
     // SAFETY: the frame is ours, and no CPU runs in it yet.
     let bytes = unsafe { &mut *phys_to_virt(page).cast::<[u8; PAGE as usize]>() };
-    ap_trampoline::install(bytes, &parameters).map_err(SmpError::Install)
+    let vector = ap_trampoline::install(bytes, &parameters).map_err(SmpError::Install)?;
+    // From here on nobody writes the page, at any address.
+    paging::protect_physmap_page(page);
+    paging::audit(PhysFrame::containing_address(PhysAddr::new(pml4))).check().map_err(SmpError::Audit)?;
+    Ok(vector)
 }
 
 /// A start-up IPI to each CPU that `is_called` and has not answered. Places count from the list's start, where
@@ -196,7 +203,7 @@ fn call_silent(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, is_called
 }
 
 /// Waits until all are online, at most for this long. Have all come?
-fn wait_for_all(slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
+fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
     let (start, patience) = (timer::tsc(), tsc_rate.in_ns(ns));
     loop {
         if slots.iter().all(|slot| online::is_online(&slot.state)) {
@@ -205,6 +212,7 @@ fn wait_for_all(slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
         if timer::tsc().wrapping_sub(start) >= patience {
             return false;
         }
+        stop::park_if_stopping(bsp);
         spin_loop();
     }
 }

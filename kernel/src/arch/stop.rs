@@ -34,9 +34,9 @@ static TELLER: AtomicU32 = AtomicU32::new(NOBODY);
 /// CPUs that have stopped for it.
 static STOPPED: AtomicU32 = AtomicU32::new(0);
 
-/// How long the teller waits for the others, in TSC ticks: tens of milliseconds at the least on any CPU. A CPU
-/// that does not stop by then is itself broken.
-const PATIENCE: u64 = 1 << 28;
+/// How long the teller waits for the others, in TSC ticks: half a second at the least on any CPU, since a
+/// hypervisor may have put one to sleep. A CPU that does not stop by then is itself broken.
+const PATIENCE: u64 = 1 << 31;
 
 /// What an exception says, for a report.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Called by the NMI handler: if another CPU tells the end, this one stops here for good.
+/// If another CPU tells the end, this one stops here for good. For the NMI handler, and for loops that wait: a CPU that
+/// panics before it has a local APIC cannot send NMIs.
 pub(super) fn park_if_stopping(cpu: &PerCpuData) {
     let teller = TELLER.load(Ordering::Acquire);
     if teller != NOBODY && teller != cpu.area.0 {
@@ -166,8 +167,10 @@ pub fn overflow_stack() -> ! {
 pub(super) fn fatal_trap(frame: &TrapFrame) -> ! {
     let name = exception::name(frame.vector);
     let rsp = frame.interrupted.rsp;
-    // A double fault's RSP, a page fault's address: in a guard page they mean that a stack overflowed.
-    let overflowed = [rsp, rsp.wrapping_sub(8), Cr2::read_raw()].into_iter().find_map(layout::guard_of);
+    // In a guard page, RSP, or the faulting address close to it, means that a stack overflowed. CR2 alone does not: it
+    // may be old, and ring 3 can put any address there.
+    let cr2 = Some(Cr2::read_raw()).filter(|cr2| rsp.abs_diff(*cr2) < layout::IST_STACK_SIZE);
+    let overflowed = [rsp, rsp.wrapping_sub(8)].into_iter().chain(cr2).find_map(layout::guard_of);
     let message = match (frame.vector, overflowed) {
         (exception::DOUBLE_FAULT | exception::PAGE_FAULT, Some((cpu, stack))) => {
             Text::<400>::of(format_args!("{name}: the {stack} of {cpu} overflowed"))
@@ -254,11 +257,10 @@ fn become_teller(cpu: Option<&PerCpuData>) {
         Ok(_) => {}
         // A panic while telling: whatever is broken, at least the verdict gets out.
         Err(teller) if teller == me => qemu::exit(Verdict::Panic),
-        Err(_) => {
-            STOPPED.fetch_add(1, Ordering::Release);
-            park()
-        }
+        // The teller's NMI finds it here, and counts it.
+        Err(_) => park(),
     }
+    let mut alone = percpu::created().filter(|cpu| cpu.is_running()).count() <= 1;
     if let Some(cpu) = cpu {
         // SAFETY: this CPU will not go on with what it was doing, so a borrow that is still open is as good as
         // given back.
@@ -272,10 +274,13 @@ fn become_teller(cpu: Option<&PerCpuData>) {
             while STOPPED.load(Ordering::Acquire) < others && timer::tsc().wrapping_sub(start) < PATIENCE {
                 spin_loop();
             }
+            alone = true;
         }
     }
-    // SAFETY: the others are stopped, or broken beyond waiting for.
-    unsafe { serial::break_open() };
+    if alone {
+        // SAFETY: there are no others, or they are stopped, or broken beyond waiting for.
+        unsafe { serial::break_open() };
+    }
 }
 
 /// The stacks of a CPU; before it has an index, the BSP's first one.

@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 
+use kernel_abi::layout::USER_END;
 use kernel_abi::trace::Kind;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::rflags::RFlags;
@@ -10,8 +11,8 @@ use x86_64::registers::rflags::RFlags;
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
 use super::stop::{self, Fault};
-use super::{entry, ring3, usercopy};
-use crate::exception::{self, DEBUG, GENERAL_PROTECTION, NMI, PAGE_FAULT};
+use super::{entry, idle, ring3, usercopy};
+use crate::exception::{self, DEBUG, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
 /// From ring 3, on the syscall stack's top, GS base ours.
@@ -33,14 +34,16 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
     if interrupt(frame, cpu) {
         return;
     }
-    if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION) {
-        if let Some(fixup) = usercopy::fixup(frame.interrupted.rip) {
-            frame.interrupted.rip = fixup;
-            return;
-        }
-        if frame.interrupted.rip == entry::ringside_iretq_to_user as *const () as u64 {
-            ring3::kill(cpu, &Fault::of(frame));
-        }
+    // The copy's source is in the user half; a fault on its destination is the kernel's own mistake.
+    if frame.vector == PAGE_FAULT
+        && Cr2::read_raw() < USER_END
+        && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
+    {
+        frame.interrupted.rip = fixup;
+        return;
+    }
+    if frame.interrupted.rip == entry::ringside_iretq_to_user as *const () as u64 {
+        ring3::kill(cpu, &Fault::of(frame));
     }
     stop::fatal_trap(frame)
 }
@@ -55,10 +58,9 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     match frame.vector {
         NMI => {
             stop::park_if_stopping(cpu);
-            let (taken, reported) = cpu.nmis.get();
-            cpu.nmis.set((taken.wrapping_add(1), reported));
-            cpu.nmi_rip.set(frame.interrupted.rip);
-            cpu.trace(Kind::Nmi, taken.wrapping_add(1), frame.interrupted.rip);
+            let taken = cpu.count_nmi(frame.interrupted.rip);
+            cpu.trace(Kind::Nmi, taken, frame.interrupted.rip);
+            frame.interrupted.rip = idle::resume_after(frame.interrupted.rip);
         }
         DEBUG => {
             // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).

@@ -5,8 +5,8 @@
 #
 # Left to `pvh_start`: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped with 2 MiB
 # pages at 0 (this code), at PHYSMAP_BASE and, its first GiB, at KERNEL_BASE; the kernel's code segment; the
-# boot stack; edi = ebx. These tables are writable and executable throughout: the first thing that Rust does
-# with memory is to replace them.
+# boot stack; edi = ebx. These tables are writable and executable throughout: Rust replaces them as soon as
+# it has frames for others.
 
 .section .boot, "ax"
 .code32
