@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub ipi_storm: u32,
     /// `nmi_storm=R`: likewise with NMIs.
     pub nmi_storm: u32,
+    /// `serial=percpu`: each CPU writes to a serial port of its own; else (`shared`) all to the console.
+    pub own_uarts: bool,
     /// `trace=GROUP,...` and its kin: what the trace records, and where it goes.
     pub trace: TraceOptions,
     args: Tokens<'a>,
@@ -66,6 +68,7 @@ impl<'a> Options<'a> {
             delay_ap: Key::DelayAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
             nmi_storm: Key::NmiStorm.number(&raw)?.unwrap_or(0),
+            own_uarts: Key::Serial.one_of(&raw, ["shared", "percpu"])?,
             trace: TraceOptions::from(&raw)?,
             args: tokens,
         };
@@ -98,17 +101,11 @@ pub struct TraceOptions {
 
 impl TraceOptions {
     fn from<'a>(raw: &[Option<Token<'a>>; Key::ALL.len()]) -> Result<TraceOptions, CmdlineError<'a>> {
-        let one_of = |key: Key, words: [&str; 2]| match raw[key as usize] {
-            None => Ok(false),
-            Some(value) if value == *words[0] => Ok(false),
-            Some(value) if value == *words[1] => Ok(true),
-            Some(value) => Err(CmdlineError::BadValue(key, value)),
-        };
         Ok(TraceOptions {
             kinds: raw[Key::Trace as usize].map_or(Ok(0), trace_kinds)?,
             records: Key::TraceRecords.number(raw)?.unwrap_or(DEFAULT_TRACE_RECORDS).next_power_of_two(),
-            stream: one_of(Key::TraceMode, ["flight", "stream"])?,
-            serial: one_of(Key::TraceVia, ["ram", "serial"])?,
+            stream: Key::TraceMode.one_of(raw, ["flight", "stream"])?,
+            serial: Key::TraceVia.one_of(raw, ["ram", "serial"])?,
         })
     }
 }
@@ -145,6 +142,8 @@ pub enum Key {
     IpiStorm,
     /// See [`Options::nmi_storm`].
     NmiStorm,
+    /// See [`Options::own_uarts`].
+    Serial,
     /// See [`TraceOptions::kinds`].
     Trace,
     /// See [`TraceOptions::records`].
@@ -157,7 +156,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 12] = [
+    pub const ALL: [Key; 13] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -166,6 +165,7 @@ impl Key {
         Key::DelayAp,
         Key::IpiStorm,
         Key::NmiStorm,
+        Key::Serial,
         Key::Trace,
         Key::TraceRecords,
         Key::TraceMode,
@@ -184,6 +184,7 @@ impl Key {
             Key::DelayAp => "delay_ap",
             Key::IpiStorm => "ipi_storm",
             Key::NmiStorm => "nmi_storm",
+            Key::Serial => "serial",
             Key::Trace => "trace",
             Key::TraceRecords => "trace_records",
             Key::TraceMode => "trace_mode",
@@ -199,9 +200,7 @@ impl Key {
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
             Key::IpiStorm | Key::NmiStorm => 0..=100_000,
-            Key::Program | Key::PanicCpu | Key::OverflowCpu | Key::Trace | Key::TraceMode | Key::TraceVia => {
-                0..=u32::MAX
-            }
+            _ => 0..=u32::MAX,
         }
     }
 
@@ -212,6 +211,20 @@ impl Key {
         let is_key = |key: &Key| token.bytes().take(key_len).eq(key.name().bytes());
         let key = Key::ALL.into_iter().find(is_key).ok_or(CmdlineError::UnknownKey(token))?;
         Ok((key, value.token()))
+    }
+
+    /// Is the value the second word? The first is the default.
+    fn one_of<'a>(
+        self,
+        raw: &[Option<Token<'a>>; Key::ALL.len()],
+        words: [&str; 2],
+    ) -> Result<bool, CmdlineError<'a>> {
+        match raw[self as usize] {
+            None => Ok(false),
+            Some(value) if value == *words[0] => Ok(false),
+            Some(value) if value == *words[1] => Ok(true),
+            Some(value) => Err(CmdlineError::BadValue(self, value)),
+        }
     }
 
     fn number<'a>(self, raw: &[Option<Token<'a>>; Key::ALL.len()]) -> Result<Option<u32>, CmdlineError<'a>> {
@@ -260,6 +273,9 @@ impl fmt::Display for CmdlineError<'_> {
                 write!(f, "trace= takes 'all' or words from")?;
                 GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, " with commas between them, not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Serial, token) => {
+                write!(f, "serial= takes 'shared' or 'percpu', not '{token}'")
             }
             CmdlineError::BadValue(Key::TraceMode, token) => {
                 write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")
@@ -494,7 +510,7 @@ mod tests {
     #[test]
     fn errors_name_what_is_wrong_and_what_is_right() {
         let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                       overflow_cpu=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, trace=, trace_records=, \
+                       overflow_cpu=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, trace=, trace_records=, \
                        trace_mode=, trace_via=; \
                        the program's arguments go behind '--'";
         assert_eq!(message(b"tickhz=5"), unknown);

@@ -33,4 +33,5 @@ pub mod table;
 pub mod timer;
 pub mod trace;
 pub mod trap;
+pub mod uart;
 pub mod usercopy;

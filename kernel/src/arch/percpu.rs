@@ -27,6 +27,7 @@ use super::ring3::Program;
 use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
+use super::uart::Uart;
 use super::{check, entry, idt, physmem, timer};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
@@ -74,6 +75,8 @@ pub struct PerCpuData {
     nmis_reported: Cell<u64>,
     /// The local APIC, once it is enabled.
     pub(super) apic: RefCell<Option<LocalApic>>,
+    /// This CPU's own serial port, if CPUs have one each.
+    pub(super) uart: RefCell<Option<Uart>>,
     /// The program's console line.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, from its loading to its end.
@@ -158,6 +161,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             nmi_rip: AtomicU64::new(0),
             nmis_reported: Cell::new(0),
             apic: RefCell::new(None),
+            uart: RefCell::new(None),
             line: RefCell::new(LineBuffer::new()),
             tracer: Tracer::off(),
             program: RefCell::new(None),
