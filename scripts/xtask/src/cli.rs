@@ -143,6 +143,11 @@ pub struct MachineOptions {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
 
+    /// Gives each CPU a serial port of its own and keeps what it writes as DIR/cpuN.log, N being its place in
+    /// the firmware's list of CPUs.
+    #[arg(long, value_name = "DIR")]
+    pub serial_dir: Option<PathBuf>,
+
     /// The QEMU to use.
     #[arg(long, env = "RINGSIDE_QEMU", default_value = "qemu-system-x86_64", value_name = "PATH")]
     pub qemu: PathBuf,

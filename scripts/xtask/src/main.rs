@@ -25,6 +25,7 @@ mod qemu;
 mod report;
 mod run;
 mod screen;
+mod serial_ports;
 mod session;
 mod soft_float;
 mod suite;

@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::programs::{self, Program};
 use crate::qemu::{Machine, Wiring, shell_quoted};
 use crate::screen::Screen;
+use crate::serial_ports::FirstCpu;
 use crate::tree::relative;
 use crate::verify::{Judgement, Outcome, judge};
 use crate::{build, cmdline, report, session};
@@ -56,7 +57,10 @@ impl Plan {
             if options.as_built { build::kernel_path() } else { build::everything(Show::Slow)?.kernel };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
-        let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), arguments);
+        let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");
+        let own = [serial, machine.cmdline.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let own = Some(own.as_str()).filter(|own| !own.is_empty());
+        let cmdline = cmdline::compose(name, machine.tick_hz, own, arguments);
         Ok(Plan { program, cmdline, kernel })
     }
 
@@ -93,9 +97,13 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut facts = Facts::default();
     let mut verdict_time = None;
     let mut last = Duration::ZERO;
+    let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
     let ended = session::run(&machine.command_line(Wiring::Session), limit, |line, time| {
         let seen = facts.take(line);
         screen.console(line, &seen);
+        if let Some(file) = &mut first_cpu {
+            file.take(line);
+        }
         if !facts.verdicts.is_empty() {
             verdict_time.get_or_insert(time);
         }

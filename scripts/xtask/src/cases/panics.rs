@@ -17,7 +17,10 @@ pub fn cases() -> Vec<Case> {
             .complains("(APIC id 2) is missing: ")
             .demand(only_apic_id_2_is_missing)
     };
-    vec![panic(0), panic(2), absent("lost", "lose_ap"), absent("late", "delay_ap")]
+    let overflow = case("panic::stack-overflow", "--smp 4 --cmdline overflow_cpu=2", "hello")
+        .status(3)
+        .complains("CPU 2 panicked: double fault (#DF): the syscall stack of CPU 2 overflowed");
+    vec![panic(0), panic(2), overflow, absent("lost", "lose_ap"), absent("late", "delay_ap")]
 }
 
 /// Functions with file and line, and the kernel's own among them.
