@@ -31,21 +31,22 @@ pub fn print(text: fmt::Arguments<'_>) {
     buffer.flush();
 }
 
-/// Collects up to `N` bytes before it hands them to its sink.
-struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
+/// Collects up to `N` bytes before it hands them to its sink: in pieces of `N` bytes and a rest.
+pub struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
     bytes: [u8; N],
     len: usize,
     sink: Sink,
 }
 
 impl<const N: usize, Sink: FnMut(&[u8])> Buffer<N, Sink> {
-    const fn new(sink: Sink) -> Self {
+    /// An empty buffer.
+    pub const fn new(sink: Sink) -> Self {
         assert!(N > 0, "a buffer without room would never empty itself");
         Buffer { bytes: [0; N], len: 0, sink }
     }
 
     /// Hands over what is there.
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if self.len > 0 {
             (self.sink)(&self.bytes[..self.len]);
             self.len = 0;

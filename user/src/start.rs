@@ -18,8 +18,10 @@
 //! Every other register is zero, rflags is 0x202 (interrupts on, nothing else), the x87 state is that of `fninit`,
 //! MXCSR is 0x1f80.
 
+#[cfg(target_os = "none")]
+use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Where rsp pointed when the program was entered. Each copy of the program has its own.
 static INITIAL_STACK: AtomicPtr<u64> = AtomicPtr::new(ptr::null_mut());
@@ -27,6 +29,59 @@ static INITIAL_STACK: AtomicPtr<u64> = AtomicPtr::new(ptr::null_mut());
 /// The initial stack, starting with argc; null before the program was entered.
 pub(crate) fn initial_stack() -> *const u64 {
     INITIAL_STACK.load(Ordering::Relaxed)
+}
+
+/// The registers with which the kernel entered the program, rsp left out.
+#[repr(C)]
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the registers are their own names")]
+pub struct EntryRegisters {
+    pub rax: AtomicU64,
+    pub rbx: AtomicU64,
+    pub rcx: AtomicU64,
+    pub rdx: AtomicU64,
+    pub rsi: AtomicU64,
+    pub rdi: AtomicU64,
+    pub rbp: AtomicU64,
+    pub r8: AtomicU64,
+    pub r9: AtomicU64,
+    pub r10: AtomicU64,
+    pub r11: AtomicU64,
+    pub r12: AtomicU64,
+    pub r13: AtomicU64,
+    pub r14: AtomicU64,
+    pub r15: AtomicU64,
+    pub rflags: AtomicU64,
+}
+
+/// Written once, by `_start`, before there is any Rust. Not zero before, so that a register that nobody recorded
+/// does not look right.
+static ENTRY_REGISTERS: EntryRegisters = {
+    const UNKNOWN: u64 = 0xdead_dead_dead_dead;
+    EntryRegisters {
+        rax: AtomicU64::new(UNKNOWN),
+        rbx: AtomicU64::new(UNKNOWN),
+        rcx: AtomicU64::new(UNKNOWN),
+        rdx: AtomicU64::new(UNKNOWN),
+        rsi: AtomicU64::new(UNKNOWN),
+        rdi: AtomicU64::new(UNKNOWN),
+        rbp: AtomicU64::new(UNKNOWN),
+        r8: AtomicU64::new(UNKNOWN),
+        r9: AtomicU64::new(UNKNOWN),
+        r10: AtomicU64::new(UNKNOWN),
+        r11: AtomicU64::new(UNKNOWN),
+        r12: AtomicU64::new(UNKNOWN),
+        r13: AtomicU64::new(UNKNOWN),
+        r14: AtomicU64::new(UNKNOWN),
+        r15: AtomicU64::new(UNKNOWN),
+        rflags: AtomicU64::new(UNKNOWN),
+    }
+};
+
+/// The registers with which the kernel entered this program.
+#[must_use]
+pub fn entry_registers() -> &'static EntryRegisters {
+    &ENTRY_REGISTERS
 }
 
 /// Where the kernel enters the program.
@@ -38,12 +93,48 @@ pub(crate) fn initial_stack() -> *const u64 {
 #[unsafe(no_mangle)]
 extern "sysv64" fn _start() -> ! {
     core::arch::naked_asm!(
+        // Note what the kernel left, before anything changes it.
+        "mov [rip + {registers} + {rax}], rax",
+        "mov [rip + {registers} + {rbx}], rbx",
+        "mov [rip + {registers} + {rcx}], rcx",
+        "mov [rip + {registers} + {rdx}], rdx",
+        "mov [rip + {registers} + {rsi}], rsi",
+        "mov [rip + {registers} + {rdi}], rdi",
+        "mov [rip + {registers} + {rbp}], rbp",
+        "mov [rip + {registers} + {r8}], r8",
+        "mov [rip + {registers} + {r9}], r9",
+        "mov [rip + {registers} + {r10}], r10",
+        "mov [rip + {registers} + {r11}], r11",
+        "mov [rip + {registers} + {r12}], r12",
+        "mov [rip + {registers} + {r13}], r13",
+        "mov [rip + {registers} + {r14}], r14",
+        "mov [rip + {registers} + {r15}], r15",
+        "pushfq",
+        "pop qword ptr [rip + {registers} + {rflags}]",
+
         "xor ebp, ebp",
         "mov rdi, rsp",
         "and rsp, -16",
         "call {enter}",
         "ud2",
         enter = sym enter,
+        registers = sym ENTRY_REGISTERS,
+        rax = const offset_of!(EntryRegisters, rax),
+        rbx = const offset_of!(EntryRegisters, rbx),
+        rcx = const offset_of!(EntryRegisters, rcx),
+        rdx = const offset_of!(EntryRegisters, rdx),
+        rsi = const offset_of!(EntryRegisters, rsi),
+        rdi = const offset_of!(EntryRegisters, rdi),
+        rbp = const offset_of!(EntryRegisters, rbp),
+        r8 = const offset_of!(EntryRegisters, r8),
+        r9 = const offset_of!(EntryRegisters, r9),
+        r10 = const offset_of!(EntryRegisters, r10),
+        r11 = const offset_of!(EntryRegisters, r11),
+        r12 = const offset_of!(EntryRegisters, r12),
+        r13 = const offset_of!(EntryRegisters, r13),
+        r14 = const offset_of!(EntryRegisters, r14),
+        r15 = const offset_of!(EntryRegisters, r15),
+        rflags = const offset_of!(EntryRegisters, rflags),
     )
 }
 

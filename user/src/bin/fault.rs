@@ -2,13 +2,15 @@
 //!
 //! A copy on another CPU than the chosen one shows that it runs on undisturbed: a line, 1000 system calls, three ticks,
 //! another line, exit code 0. Exit codes: 2, the arguments make no sense; 3, the deed had no consequence;
-//! 7 and 101 are those of the kinds `exit-code` and `panic`. Any other kind must end in the kernel killing the
-//! program.
+//! 7 and 101 are those of the kinds `exit-code` and `panic`. A kind `rsp-...` makes system calls and takes ticks with
+//! a stack pointer that points to no stack of this program's, and must come back: exit code 0. Any other kind must
+//! end in the kernel killing the program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
 use core::fmt;
 
+use kernel_abi::syscall::{SYS_GET_TICKS, SYS_NULL};
 use user::{ExitCode, args, print, println, sys};
 
 user::program!(run);
@@ -32,7 +34,7 @@ macro_rules! deed {
 }
 
 /// What one can ask for. The vector that follows stands beside each.
-const KINDS: [(&str, fn()); 24] = [
+const KINDS: [(&str, fn()); 28] = [
     deed!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
     deed!("ud2", "ud2"),                             // #UD
     deed!("int3", "int3"),                           // #BP
@@ -55,6 +57,22 @@ const KINDS: [(&str, fn()); 24] = [
     deed!("sysenter", "sysenter"), // #GP, or #UD where the vendor has none in long mode
     deed!("int80", "int 0x80"),
     deed!("int-timer", "int 0x20"),
+    // #DB: the trap flag is set over a SYS_NULL, which the kernel must neither step through nor forget.
+    deed!(
+        "tf",
+        "xor eax, eax",
+        "pushfq",
+        "or qword ptr [rsp], 0x100",
+        "popfq",
+        "syscall",
+        "nop",
+        "pushfq",
+        "and qword ptr [rsp], -0x101",
+        "popfq"
+    ),
+    ("rsp-zero", || with_rsp(0)),
+    ("rsp-kernel", || with_rsp(0xffff_8000_0010_0000)),
+    ("rsp-noncanonical", || with_rsp(0x0000_8000_0000_0000)),
     ("exit-code", || sys::exit(EXIT_CODE)),
     ("panic", || panic!("told to")),
 ];
@@ -119,6 +137,45 @@ fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> R
         Some(cpu) => Some(args::number(cpu).filter(|&number| number < cpu_count).ok_or(Usage::BadCpu(cpu))?),
     };
     if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Order { deed, cpu }) }
+}
+
+/// Makes 1000 system calls and lets three ticks pass while rsp has this value, and ends the program well.
+fn with_rsp(rsp: u64) {
+    let ticks: u64;
+    // SAFETY: nothing between the two changes of rsp touches the stack: no push, no call, no signal; the system
+    // calls read no memory and keep all registers but rax, rcx and r11.
+    unsafe {
+        asm!(
+            "xchg rsp, {rsp}",
+            "2:",
+            "mov eax, {null}",
+            "syscall",
+            "dec {count:e}",
+            "jnz 2b",
+
+            "mov eax, {get_ticks}",
+            "syscall",
+            "lea {end}, [rax + 3]",
+            "3:",
+            "pause",
+            "mov eax, {get_ticks}",
+            "syscall",
+            "cmp rax, {end}",
+            "jb 3b",
+            "xchg rsp, {rsp}",
+            rsp = inout(reg) rsp => _,
+            count = inout(reg) 1000 => _,
+            end = out(reg) _,
+            null = const SYS_NULL,
+            get_ticks = const SYS_GET_TICKS,
+            out("rax") ticks,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    println!("fault: ran on to tick {ticks} with rsp {rsp:#x}");
+    sys::exit(ExitCode::SUCCESS)
 }
 
 /// Runs on while another CPU's copy is being killed.

@@ -5,6 +5,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod cpus;
+mod entry;
 mod kept;
 mod numbers;
 mod pointers;
@@ -27,8 +28,9 @@ type Verdict = Result<(), Failed>;
 
 /// The checks in their order, each with the exit code of a copy in which it fails. The first ones bring the
 /// CPUs together, so that a failure further down leaves nobody waiting.
-const CHECKS: [(i32, fn() -> Verdict); 18] = [
+const CHECKS: [(i32, fn() -> Verdict); 19] = [
     (10, initial_stack),
+    (28, entry::registers_are_zero),
     (11, cpus::number_is_constant),
     (12, cpus::number_is_claimed_once),
     (13, cpus::all_in_ring_3_at_once),

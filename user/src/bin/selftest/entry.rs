@@ -1,0 +1,47 @@
+//! What the kernel left in the registers when it entered the program: nothing of its own, nothing of anybody's.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use user::start::entry_registers;
+
+use crate::registers::Registers;
+use crate::{Verdict, expect};
+
+/// All general-purpose registers but rsp zero, rflags 0x202, x87 and SSE as after a reset. No code between the
+/// entry and this check uses x87 or SSE: programs are compiled without.
+pub fn registers_are_zero() -> Verdict {
+    let entry = entry_registers();
+    let integers: [(&str, &AtomicU64, u64); 16] = [
+        ("rax", &entry.rax, 0),
+        ("rbx", &entry.rbx, 0),
+        ("rcx", &entry.rcx, 0),
+        ("rdx", &entry.rdx, 0),
+        ("rsi", &entry.rsi, 0),
+        ("rdi", &entry.rdi, 0),
+        ("rbp", &entry.rbp, 0),
+        ("r8", &entry.r8, 0),
+        ("r9", &entry.r9, 0),
+        ("r10", &entry.r10, 0),
+        ("r11", &entry.r11, 0),
+        ("r12", &entry.r12, 0),
+        ("r13", &entry.r13, 0),
+        ("r14", &entry.r14, 0),
+        ("r15", &entry.r15, 0),
+        ("rflags", &entry.rflags, 0x202),
+    ];
+    for (name, got, expected) in integers {
+        expect(format_args!("at the entry: {name}"), &expected, &got.load(Ordering::Relaxed))?;
+    }
+
+    let expected = Registers::ZERO.fpu;
+    let mut got = Registers::ZERO.fpu;
+    // SAFETY: writes 512 bytes, which is what `Fpu` has, 16-byte aligned as it is.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut got, options(nostack, preserves_flags)) };
+    expect(format_args!("at the entry: x87 control word"), &expected.x87_control, &got.x87_control)?;
+    expect(format_args!("at the entry: x87 status word"), &expected.x87_status, &got.x87_status)?;
+    expect(format_args!("at the entry: x87 tags"), &expected.x87_tags, &got.x87_tags)?;
+    expect(format_args!("at the entry: MXCSR"), &expected.mxcsr, &got.mxcsr)?;
+    expect(format_args!("at the entry: st0 to st7"), &expected.st, &got.st)?;
+    expect(format_args!("at the entry: xmm0 to xmm15"), &expected.xmm, &got.xmm)
+}

@@ -1,0 +1,133 @@
+//! Calls that have to fail, or to do nothing.
+
+use kernel_abi::errno::Errno;
+use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
+use kernel_abi::syscall::{SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN};
+
+/// A call, and what it has to return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadCall {
+    /// rax.
+    pub number: u64,
+    /// rdi.
+    pub first: u64,
+    /// rsi.
+    pub second: u64,
+    /// rax afterwards.
+    pub result: u64,
+}
+
+/// Where ring 3 must not point, each from its first address to its last.
+const NOWHERE: [(u64, u64); 7] = [
+    // The lowest pages, for null pointers with an offset.
+    (0, USER_START - 1),
+    // Below the program and behind the shared page nothing is mapped.
+    (USER_START, PROGRAM_BASE - PAGE_SIZE - 1),
+    (SHARED_PAGE + PAGE_SIZE, STACK_TOP - STACK_SIZE - 1),
+    // The last page below the hole, the hole, and the kernel's half: all memory, then the kernel's image.
+    (USER_END, (1 << 47) - 1),
+    (1 << 47, 0xffff_7fff_ffff_ffff),
+    (0xffff_8000_0000_0000, 0xffff_ffff_7fff_ffff),
+    (0xffff_ffff_8000_0000, u64::MAX),
+];
+
+/// A bad call out of two random numbers; `readable` is an address in the user half that can be read.
+pub fn bad_call(random: u64, more: u64, readable: u64) -> BadCall {
+    let choice = random & 0xff;
+    // The choice's bits are not used again.
+    let random = random >> 8;
+    match choice {
+        0..=95 => no_such_call(random, more),
+        96..=127 => empty(more),
+        128..=159 => too_long(random, more, readable),
+        _ => nowhere(random, more),
+    }
+}
+
+/// Numbers without a call: the free entries of the table, small ones beyond it, any with one high bit or with many.
+fn no_such_call(random: u64, more: u64) -> BadCall {
+    let bit = 1 << (4 + (random >> 8) % 60);
+    let number = match random % 4 {
+        0 => SYS_TRACE + 1 + (random >> 8) % (TABLE_LEN as u64 - 1 - SYS_TRACE),
+        // A sloppy comparison, of 32 bits or of signed numbers, takes these for entries of the table.
+        1 => bit | (more % TABLE_LEN as u64),
+        2 => bit | more,
+        _ => TABLE_LEN as u64 + (random >> 8) % 256,
+    };
+    BadCall { number, first: more, second: random, result: Errno::NoSys.to_rax() }
+}
+
+/// No bytes, from anywhere: nothing is read, and nothing refused.
+fn empty(address: u64) -> BadCall {
+    BadCall { number: SYS_WRITE_SERIAL, first: address, second: 0, result: 0 }
+}
+
+/// Begins where it may, and goes on beyond the user half, or over the top of the address space.
+fn too_long(random: u64, more: u64, readable: u64) -> BadCall {
+    let least = USER_END - readable + 1;
+    let length =
+        if random.is_multiple_of(2) { u64::MAX - more % 4096 } else { least + more % (u64::MAX - least) };
+    BadCall { number: SYS_WRITE_SERIAL, first: readable, second: length, result: Errno::Fault.to_rax() }
+}
+
+/// Begins where nothing may be read. The length is any but 0, small ones more often than not.
+fn nowhere(random: u64, more: u64) -> BadCall {
+    let (start, last) = NOWHERE[(random % NOWHERE.len() as u64) as usize];
+    let span = last - start + 1;
+    // The borders are where mistakes are.
+    let address = match (random >> 8) % 4 {
+        0 => start,
+        1 => last,
+        _ => start + more % span,
+    };
+    let length = (more.rotate_left(32) >> (random >> 16 & 0x3f)).max(1);
+    BadCall { number: SYS_WRITE_SERIAL, first: address, second: length, result: Errno::Fault.to_rax() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::splitmix64;
+
+    const READABLE: u64 = PROGRAM_BASE + 0x123;
+
+    fn calls() -> impl Iterator<Item = BadCall> {
+        (0..200_000).map(|n| bad_call(splitmix64(n), splitmix64(!n), READABLE))
+    }
+
+    #[test]
+    fn each_fails_for_a_reason_that_can_be_seen() {
+        for call in calls() {
+            let end = u128::from(call.first) + u128::from(call.second);
+            let mapped = (PROGRAM_BASE - PAGE_SIZE..SHARED_PAGE + PAGE_SIZE).contains(&call.first)
+                || (STACK_TOP - STACK_SIZE..STACK_TOP).contains(&call.first);
+            let expected = match (call.number, call.second) {
+                (8.., _) => Errno::NoSys.to_rax(),
+                (SYS_WRITE_SERIAL, 0) => 0,
+                (SYS_WRITE_SERIAL, _) if end > u128::from(USER_END) || !mapped => Errno::Fault.to_rax(),
+                _ => panic!("{call:x?} might succeed"),
+            };
+            assert_eq!(call.result, expected, "{call:x?}");
+        }
+    }
+
+    #[test]
+    fn every_sort_comes() {
+        let some = |test: &dyn Fn(&BadCall) -> bool| assert!(calls().any(|call| test(&call)));
+        for number in 8..=16 {
+            some(&|call| call.number == number);
+        }
+        for bit in 4..64 {
+            some(&|call| call.number >> bit == 1);
+            some(&|call| call.number > 15 && call.number & !15 == 1 << bit);
+        }
+        for (start, last) in NOWHERE {
+            some(&|call| call.first == start && call.second != 0);
+            some(&|call| call.first == last && call.second != 0);
+            some(&|call| (start + 1..last).contains(&call.first) && call.second != 0);
+        }
+        some(&|call| call.second == 0 && call.result == 0);
+        some(&|call| call.first.checked_add(call.second).is_none() && call.first == READABLE);
+        some(&|call| call.first.checked_add(call.second).is_some() && call.first == READABLE);
+    }
+}

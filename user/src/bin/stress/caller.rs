@@ -1,0 +1,169 @@
+//! The way of every system call: counted, with all registers watched, its result judged.
+
+use kernel_abi::syscall::{SYS_GET_CPU, SYS_WRITE_SERIAL, TABLE_LEN};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::Rng;
+
+use crate::model::{Asked, Expected, Model};
+use crate::patterns::{self, Patterns, Vectors, Window};
+use crate::violation::{Violation, What};
+use crate::{stub, vectors};
+
+/// Calls by number; the last counts the numbers beyond the table.
+pub type Counts = [u64; TABLE_LEN + 1];
+
+/// Calls from one look at the vector registers to the next.
+const VECTORS_EVERY: u64 = 16;
+
+/// Why the load ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Something differs; [`Caller::violation`] says what.
+    Violation,
+    /// The other copies did not come.
+    Alone,
+}
+
+/// Makes this copy's system calls.
+pub struct Caller {
+    patterns: Patterns,
+    model: Model,
+    counts: Counts,
+    /// All of the counts.
+    calls: u64,
+    /// What the vector registers hold, as a random number that chooses it; nothing before the first call.
+    vectors: Option<u64>,
+    violation: Option<Violation>,
+}
+
+impl Caller {
+    /// `SYS_GET_CPU` was called once before, to know this CPU's stream of random numbers.
+    pub fn new(random: &mut Xoshiro256PlusPlus) -> Caller {
+        let mut counts = [0; TABLE_LEN + 1];
+        counts[SYS_GET_CPU as usize] = 1;
+        let patterns = Patterns::new(random);
+        Caller { patterns, model: Model::default(), counts, calls: 1, vectors: None, violation: None }
+    }
+
+    /// Calls so far, by number.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What differed first.
+    pub fn violation(&self) -> Option<Violation> {
+        self.violation
+    }
+
+    /// The registers that go with a random number, for arguments that mean nothing.
+    #[inline]
+    pub fn window(&self, random: u64) -> &Window {
+        self.patterns.window(random)
+    }
+
+    /// Makes a call that writes none of this program's memory and comes back. `random` chooses registers and flags.
+    ///
+    /// # Errors
+    /// [`Stop::Violation`] if a register or the result is not as it has to be.
+    #[inline]
+    pub fn call(
+        &mut self,
+        random: u64,
+        number: u64,
+        first: u64,
+        second: u64,
+        asked: Asked,
+    ) -> Result<u64, Stop> {
+        let (rax, good) = self.watched(random, number, first, second);
+        if !good {
+            return Err(Stop::Violation);
+        }
+        if let Err(expected) = self.model.check(asked, rax) {
+            return Err(self.report(number, What::Result { expected, got: rax }));
+        }
+        Ok(rax)
+    }
+
+    /// As [`call`](Self::call), for a result of which nothing is known yet but that it is no error.
+    ///
+    /// # Errors
+    /// [`Stop::Violation`]
+    pub fn learn(&mut self, random: u64, number: u64, first: u64, second: u64) -> Result<u64, Stop> {
+        match self.watched(random, number, first, second) {
+            (_, false) => Err(Stop::Violation),
+            (rax, true) if rax.cast_signed() > 0 => Ok(rax),
+            (rax, true) => {
+                Err(self.report(number, What::Result { expected: Expected::AtLeast(1), got: rax }))
+            }
+        }
+    }
+
+    /// Writes bytes, as many as are accepted; whether all registers were kept does not matter any more, nor whether
+    /// some bytes are not accepted.
+    pub fn write_at_last(&mut self, random: &mut Xoshiro256PlusPlus, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (rax, _) =
+                self.watched(random.next_u64(), SYS_WRITE_SERIAL, bytes.as_ptr() as u64, bytes.len() as u64);
+            match usize::try_from(rax).ok().and_then(|accepted| bytes.get(accepted..)) {
+                Some(rest) if rest.len() < bytes.len() => bytes = rest,
+                _ => return,
+            }
+        }
+    }
+
+    /// Looks at the vector registers for the last time.
+    ///
+    /// # Errors
+    /// [`Stop::Violation`] if they are not as they have to be.
+    pub fn finish(&mut self, number: u64) -> Result<(), Stop> {
+        if self.vectors_kept(number) { Ok(()) } else { Err(Stop::Violation) }
+    }
+
+    /// Returns rax, and whether every register that was looked at is as it has to be.
+    #[inline]
+    fn watched(&mut self, random: u64, number: u64, first: u64, second: u64) -> (u64, bool) {
+        if self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors.is_none() {
+            self.fill_vectors(random);
+        }
+        self.calls = self.calls.wrapping_add(1);
+        let count = &mut self.counts[number.min(TABLE_LEN as u64) as usize];
+        *count = count.wrapping_add(1);
+        let window = self.patterns.window(random);
+        // SAFETY: no call writes memory, and SYS_EXIT, the one that does not come back, is not made through here;
+        // `flags` gives no flag but the arithmetic ones and DF.
+        let (rax, difference) = unsafe { stub::call(number, first, second, patterns::flags(random), window) };
+        if let Some(difference) = difference {
+            self.report(number, What::Register(difference));
+            return (rax, false);
+        }
+        (rax, !self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors_kept(number))
+    }
+
+    fn fill_vectors(&mut self, random: u64) {
+        // SAFETY: MXCSR has all exceptions masked, and nothing in this program computes with floats.
+        unsafe { vectors::load(self.patterns.vectors(random), &patterns::mxcsr(random)) };
+        self.vectors = Some(random);
+    }
+
+    fn vectors_kept(&mut self, number: u64) -> bool {
+        let Some(random) = self.vectors else { return true };
+        let (mut got, mut mxcsr): (Vectors, u32) = ([[0; 2]; 16], 0);
+        vectors::store(&mut got, &mut mxcsr);
+        let expected = self.patterns.vectors(random);
+        match vectors::first_difference(expected, patterns::mxcsr(random), &got, mxcsr) {
+            None => true,
+            Some(difference) => {
+                self.report(number, What::Vector(difference, VECTORS_EVERY));
+                false
+            }
+        }
+    }
+
+    /// Only the first violation is kept: the others may be its consequences.
+    #[cold]
+    fn report(&mut self, number: u64, what: What) -> Stop {
+        let violation = Violation { call: self.calls, number, what };
+        self.violation.get_or_insert(violation);
+        Stop::Violation
+    }
+}

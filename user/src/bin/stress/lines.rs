@@ -1,0 +1,208 @@
+//! The lines that `write` writes: numbered, and each a function of the seed, the CPU and its number, so that the
+//! host can make them again and compare.
+//!
+//! Line `n` (from 0) on CPU `k` is, `k` and `n` in decimal:
+//!
+//! ```text
+//! w k n PAYLOAD
+//! ```
+//!
+//! With `h = splitmix64(seed ^ (k << 32) ^ n)` the payload is `1 + h % 100` characters long: the 16 lower-case
+//! hexadecimal digits of `h`, leading zeros included, again and again, cut off there. `splitmix64(x)` is the first
+//! number that the generator of that name gives from the state `x`: with `z = x + 0x9e3779b97f4a7c15`,
+//! `z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9`, `z = (z ^ (z >> 27)) * 0x94d049bb133111eb` it is `z ^ (z >> 31)`, all
+//! modulo 2^64.
+
+use core::fmt::{self, Write};
+
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// The longest payload.
+const PAYLOAD_MAX: u64 = 100;
+/// `w `, two numbers of 20 digits with a blank each, the payload, the line end.
+const LINE_MAX: usize = 2 + 21 + 21 + PAYLOAD_MAX as usize + 1;
+/// Lines that are made at a time: together they may be longer than one call accepts.
+const BATCH: usize = 3;
+
+/// The first number of splitmix64 from the state `x`.
+pub fn splitmix64(x: u64) -> u64 {
+    SplitMix64::seed_from_u64(x).next_u64()
+}
+
+/// This CPU's lines, and how far they are written.
+pub struct Lines {
+    seed: u64,
+    cpu: u64,
+    /// Number of the first line that is not in `text`.
+    next: u64,
+    /// Lines whose line end was written.
+    done: u64,
+    text: [u8; BATCH * LINE_MAX],
+    written: usize,
+    len: usize,
+}
+
+impl Lines {
+    /// Nothing is written yet.
+    pub fn new(seed: u64, cpu: u64) -> Lines {
+        Lines { seed, cpu, next: 0, done: 0, text: [0; BATCH * LINE_MAX], written: 0, len: 0 }
+    }
+
+    /// Lines that are written whole.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// What is written next: mostly some bytes, at times all that there is. Never empty.
+    pub fn piece(&mut self, random: u64) -> &[u8] {
+        if self.written == self.len {
+            self.refill();
+        }
+        let rest = &self.text[self.written..self.len];
+        let few = 1 + (random >> 8) as usize % 32;
+        if random.is_multiple_of(16) { rest } else { &rest[..few.min(rest.len())] }
+    }
+
+    /// What the line that is begun still needs; empty if none is begun.
+    pub fn rest_of_line(&self) -> &[u8] {
+        let (before, rest) = self.text[..self.len].split_at(self.written);
+        match (before.last(), rest.iter().position(|&byte| byte == b'\n')) {
+            (None | Some(b'\n'), _) | (_, None) => &[],
+            (_, Some(end)) => &rest[..=end],
+        }
+    }
+
+    /// So many bytes of it were accepted, not more than there are.
+    pub fn accepted(&mut self, count: usize) {
+        let bytes = &self.text[self.written..self.written + count];
+        self.done += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.written += count;
+    }
+
+    fn refill(&mut self) {
+        (self.written, self.len) = (0, 0);
+        for _ in 0..BATCH {
+            let line = Line { seed: self.seed, cpu: self.cpu, number: self.next };
+            let mut out = Tail { text: &mut self.text, len: &mut self.len };
+            // There is room for BATCH lines of the greatest length.
+            let _ = writeln!(out, "{line}");
+            self.next += 1;
+        }
+    }
+}
+
+/// One line, without its line end.
+struct Line {
+    seed: u64,
+    cpu: u64,
+    number: u64,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let hash = splitmix64(self.seed ^ (self.cpu << 32) ^ self.number);
+        write!(f, "w {} {} ", self.cpu, self.number)?;
+        (0..=hash % PAYLOAD_MAX).try_for_each(|place| {
+            let nibble = (hash >> (60 - place % 16 * 4)) & 0xf;
+            f.write_char(DIGITS[nibble as usize].into())
+        })
+    }
+}
+
+/// Writes behind the first `len` bytes of a text.
+struct Tail<'a> {
+    text: &'a mut [u8],
+    len: &'a mut usize,
+}
+
+impl Write for Tail<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = *self.len + text.len();
+        self.text.get_mut(*self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        *self.len = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seed: u64, cpu: u64, number: u64) -> String {
+        Line { seed, cpu, number }.to_string()
+    }
+
+    #[test]
+    fn lines_as_the_text_above_defines_them() {
+        let by_hand = |x: u64| {
+            let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        for (seed, cpu, number) in [(1, 0, 0), (1, 3, 12), (u64::MAX, 255, 1 << 40), (0, 0, u64::MAX)] {
+            let h = by_hand(seed ^ (cpu << 32) ^ number);
+            let payload = format!("{h:016x}").repeat(7);
+            let length = 1 + (h % 100) as usize;
+            assert_eq!(line(seed, cpu, number), format!("w {cpu} {number} {}", &payload[..length]));
+        }
+    }
+
+    /// Known values for the host's side.
+    #[test]
+    fn known_lines() {
+        assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(splitmix64(1), 0x910a_2dec_8902_5cc1);
+        // 0x910a2dec89025cc1 % 100 = 93.
+        assert_eq!(
+            line(1, 0, 0),
+            format!(
+                "w 0 0 {}",
+                &"910a2dec89025cc1".repeat(6)[..1 + 0x910a_2dec_8902_5cc1_u64 as usize % 100]
+            )
+        );
+    }
+
+    #[test]
+    fn the_longest_lines_fit() {
+        // The numbers up to 3 have payloads of any length; what counts is that nothing is lost.
+        let mut lines = Lines::new(5, u64::MAX);
+        lines.next = u64::MAX - 10;
+        lines.refill();
+        assert_eq!(lines.text[..lines.len].iter().filter(|&&byte| byte == b'\n').count(), BATCH);
+    }
+
+    #[test]
+    fn pieces_join_to_the_lines() {
+        let mut lines = Lines::new(9, 2);
+        let mut text = Vec::new();
+        for n in 0..2000_u64 {
+            let piece = lines.piece(splitmix64(n));
+            assert!(!piece.is_empty());
+            // Now and then not all of it is accepted.
+            let accepted = if n % 7 == 0 { piece.len().div_ceil(2) } else { piece.len() };
+            text.extend_from_slice(&piece[..accepted]);
+            lines.accepted(accepted);
+        }
+        let rest = lines.rest_of_line().to_vec();
+        lines.accepted(rest.len());
+        text.extend(rest);
+        assert!(lines.rest_of_line().is_empty());
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.ends_with('\n'));
+        assert_eq!(text.lines().count() as u64, lines.done());
+        for (number, found) in text.lines().enumerate() {
+            assert_eq!(found, line(9, 2, number as u64));
+        }
+    }
+
+    #[test]
+    fn no_line_is_begun_before_the_first() {
+        let mut lines = Lines::new(9, 2);
+        assert!(lines.rest_of_line().is_empty());
+        lines.piece(1);
+        assert!(lines.rest_of_line().is_empty(), "made, and none of it written");
+    }
+}

@@ -1,0 +1,203 @@
+//! The load of one CPU, from the meeting of the copies to the last line.
+
+use core::hint::spin_loop;
+use core::sync::atomic::Ordering;
+
+use kernel_abi::syscall::{
+    SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL,
+};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use user::shared_page;
+
+use crate::bad::bad_call;
+use crate::caller::{Caller, Stop};
+use crate::lines::{Lines, splitmix64};
+use crate::mix::Kind;
+use crate::model::Asked;
+use crate::options::Options;
+use crate::report;
+
+/// The shared page's word in which the copies count themselves.
+const ARRIVED: usize = 0;
+/// How long a copy waits for the others, in nanoseconds.
+const MEETING_NS: u64 = 30_000_000_000;
+/// Looks at the shared page from one look at the clock to the next.
+const LOOKS: u32 = 100_000;
+/// Calls from one look at the clock to the next, if the end is a matter of time.
+const CLOCK_EVERY: u64 = 256;
+/// Nanoseconds in a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// This CPU's copy.
+pub struct Load {
+    cpu: u64,
+    cpus: u64,
+    random: Xoshiro256PlusPlus,
+    caller: Caller,
+    lines: Lines,
+    /// Calls of the mix so far.
+    calls: u64,
+    /// The number of the last call.
+    last: u64,
+}
+
+impl Load {
+    /// `cpu` came from `SYS_GET_CPU`, called once.
+    pub fn new(options: &Options, cpu: u64) -> Load {
+        // Neighbouring CPUs and neighbouring seeds have nothing in common.
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(splitmix64(options.seed) ^ cpu);
+        let caller = Caller::new(&mut random);
+        Load {
+            cpu,
+            cpus: 0,
+            random,
+            caller,
+            lines: Lines::new(options.seed, cpu),
+            calls: 0,
+            last: SYS_GET_CPU,
+        }
+    }
+
+    /// Waits for the other copies, mixes, and ends the line that is begun.
+    ///
+    /// # Errors
+    /// [`Stop`]
+    pub fn run(&mut self, options: &Options) -> Result<(), Stop> {
+        self.meet()?;
+        self.mix(options)?;
+        self.end_line()?;
+        self.caller.finish(self.last)
+    }
+
+    /// Was there a violation, be it at the very last call?
+    pub fn found_violation(&self) -> bool {
+        self.caller.violation().is_some()
+    }
+
+    /// Prints the violation, if there is one, and the last line, with all calls that are still to come.
+    pub fn report(&mut self, seed: u64) {
+        let (cpu, violation) = (self.cpu, self.caller.violation());
+        let random = &mut self.random;
+        if let Some(violation) = violation {
+            let begun = !self.lines.rest_of_line().is_empty();
+            report::violation(cpu, begun, &violation, |bytes| self.caller.write_at_last(random, bytes));
+        }
+        let last =
+            report::Last { seed, calls: self.calls, lines: self.lines.done(), counts: self.caller.counts() };
+        last.with_itself().print(|bytes| self.caller.write_at_last(random, bytes));
+        if let (None, Some(violation)) = (violation, self.caller.violation()) {
+            // At the very last call: its counts are out already.
+            report::violation(cpu, false, &violation, |bytes| self.caller.write_at_last(random, bytes));
+        }
+    }
+
+    fn call(&mut self, random: u64, number: u64, first: u64, second: u64, asked: Asked) -> Result<u64, Stop> {
+        self.last = number;
+        self.caller.call(random, number, first, second, asked)
+    }
+
+    /// A call whose arguments mean nothing: they are random.
+    #[inline]
+    fn plain(&mut self, random: u64, number: u64, asked: Asked) -> Result<u64, Stop> {
+        let window = self.caller.window(random);
+        let (first, second) = (window.rdi, window.rsi);
+        self.call(random, number, first, second, asked)
+    }
+
+    fn clock(&mut self) -> Result<u64, Stop> {
+        let random = self.random.next_u64();
+        self.plain(random, SYS_CLOCK_NS, Asked::Clock)
+    }
+
+    /// Every copy counts itself in the shared page and waits until all are counted, so that all are under way
+    /// at once.
+    fn meet(&mut self) -> Result<(), Stop> {
+        let random = self.random.next_u64();
+        let window = self.caller.window(random);
+        let (first, second) = (window.rdi, window.rsi);
+        self.cpus = self.caller.learn(random, SYS_CPU_COUNT, first, second)?;
+        let arrived = shared_page().word(ARRIVED);
+        arrived.fetch_add(1, Ordering::AcqRel);
+        let deadline = self.clock()?.saturating_add(MEETING_NS);
+        loop {
+            for _ in 0..LOOKS {
+                if arrived.load(Ordering::Acquire) >= self.cpus {
+                    return Ok(());
+                }
+                spin_loop();
+            }
+            if self.clock()? > deadline {
+                return Err(Stop::Alone);
+            }
+        }
+    }
+
+    fn mix(&mut self, options: &Options) -> Result<(), Stop> {
+        let calls = options.calls.unwrap_or(u64::MAX);
+        let deadline = match options.seconds {
+            Some(seconds) => Some(self.clock()?.saturating_add(seconds.saturating_mul(SECOND_NS))),
+            None => None,
+        };
+        while self.calls < calls {
+            if let Some(deadline) = deadline
+                && self.calls.is_multiple_of(CLOCK_EVERY)
+                && self.clock()? >= deadline
+            {
+                break;
+            }
+            let random = self.random.next_u64();
+            // The upper half chooses the kind; the lower, which chooses registers and flags, knows nothing of it.
+            let kind = options.mix.pick((random >> 32) as u32);
+            self.calls = self.calls.wrapping_add(1);
+            self.make(kind, random)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn make(&mut self, kind: Kind, random: u64) -> Result<(), Stop> {
+        match kind {
+            Kind::Null => self.plain(random, SYS_NULL, Asked::Exactly(0)),
+            Kind::Ticks => self.plain(random, SYS_GET_TICKS, Asked::Ticks),
+            Kind::Clock => self.plain(random, SYS_CLOCK_NS, Asked::Clock),
+            Kind::Cpu if random & (1 << 31) == 0 => self.plain(random, SYS_GET_CPU, Asked::Exactly(self.cpu)),
+            Kind::Cpu => self.plain(random, SYS_CPU_COUNT, Asked::Exactly(self.cpus)),
+            Kind::Trace => {
+                let (id, value) = (self.random.next_u64(), self.random.next_u64());
+                self.call(random, SYS_TRACE, id, value, Asked::Exactly(0))
+            }
+            Kind::Write => {
+                let piece = self.lines.piece(self.random.next_u64());
+                let (address, len) = (piece.as_ptr() as u64, piece.len());
+                self.write(random, address, len)
+            }
+            Kind::Bad => {
+                let readable = &raw const self.calls as u64;
+                let bad = bad_call(self.random.next_u64(), self.random.next_u64(), readable);
+                self.call(random, bad.number, bad.first, bad.second, Asked::Exactly(bad.result))
+            }
+        }
+        .map(drop)
+    }
+
+    /// Writes bytes of this CPU's lines, which lie at this address.
+    fn write(&mut self, random: u64, address: u64, len: usize) -> Result<u64, Stop> {
+        let accepted = self.call(random, SYS_WRITE_SERIAL, address, len as u64, Asked::Written(len))?;
+        // The model has seen that it is not more than `len`.
+        self.lines.accepted(accepted as usize);
+        Ok(accepted)
+    }
+
+    fn end_line(&mut self) -> Result<(), Stop> {
+        loop {
+            let rest = self.lines.rest_of_line();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let (address, len) = (rest.as_ptr() as u64, rest.len());
+            let random = self.random.next_u64();
+            self.write(random, address, len)?;
+        }
+    }
+}

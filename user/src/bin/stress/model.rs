@@ -1,0 +1,112 @@
+//! What a system call may return.
+
+use core::fmt;
+
+use kernel_abi::syscall::WRITE_SERIAL_MAX;
+
+/// What is known beforehand of a call's result.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// It is this.
+    Exactly(u64),
+    /// This CPU's ticks: never fewer than before.
+    Ticks,
+    /// The clock: never less than before.
+    Clock,
+    /// How much of so many bytes, which are readable, is accepted: some, and not more than a call accepts.
+    Written(usize),
+}
+
+/// What would have been right, for the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// This value.
+    Exactly(u64),
+    /// This value or a greater one.
+    AtLeast(u64),
+    /// From 1 to this value.
+    UpTo(u64),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expected::Exactly(value) => write!(f, "{value:#x}"),
+            Expected::AtLeast(value) => write!(f, "{value:#x} or more"),
+            Expected::UpTo(value) => write!(f, "0x1 to {value:#x}"),
+        }
+    }
+}
+
+/// What the calls so far have shown.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    ticks: u64,
+    clock: u64,
+}
+
+impl Model {
+    /// May this have been the result? Remembers what later results are measured by.
+    ///
+    /// # Errors
+    /// What would have been right.
+    #[inline]
+    pub fn check(&mut self, asked: Asked, rax: u64) -> Result<(), Expected> {
+        let (right, expected) = match asked {
+            Asked::Exactly(value) => (rax == value, Expected::Exactly(value)),
+            Asked::Ticks => grown(&mut self.ticks, rax),
+            Asked::Clock => grown(&mut self.clock, rax),
+            Asked::Written(offered) => {
+                let most = offered.min(WRITE_SERIAL_MAX) as u64;
+                ((1..=most).contains(&rax), Expected::UpTo(most))
+            }
+        };
+        if right { Ok(()) } else { Err(expected) }
+    }
+}
+
+/// A negative value is an error's, and no time that anybody lives to see.
+#[inline]
+fn grown(last: &mut u64, now: u64) -> (bool, Expected) {
+    let expected = Expected::AtLeast(*last);
+    let right = now >= *last && now.cast_signed() >= 0;
+    if right {
+        *last = now;
+    }
+    (right, expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_values() {
+        let mut model = Model::default();
+        assert_eq!(model.check(Asked::Exactly(7), 7), Ok(()));
+        assert_eq!(model.check(Asked::Exactly(7), 8), Err(Expected::Exactly(7)));
+    }
+
+    #[test]
+    fn ticks_and_clock_never_go_back_and_know_nothing_of_each_other() {
+        let mut model = Model::default();
+        for ticks in [0, 3, 3, 4] {
+            assert_eq!(model.check(Asked::Ticks, ticks), Ok(()));
+        }
+        assert_eq!(model.check(Asked::Clock, 1), Ok(()));
+        assert_eq!(model.check(Asked::Ticks, 3), Err(Expected::AtLeast(4)));
+        assert_eq!(model.check(Asked::Ticks, 4), Ok(()), "the wrong value is not remembered");
+        assert_eq!(model.check(Asked::Clock, 0), Err(Expected::AtLeast(1)));
+        assert_eq!(model.check(Asked::Clock, u64::MAX - 13), Err(Expected::AtLeast(1)));
+    }
+
+    #[test]
+    fn something_is_accepted_and_not_too_much() {
+        let mut model = Model::default();
+        for (offered, rax, right) in
+            [(5, 1, true), (5, 5, true), (5, 0, false), (5, 6, false), (300, 256, true), (300, 257, false)]
+        {
+            assert_eq!(model.check(Asked::Written(offered), rax).is_ok(), right, "{rax} of {offered}");
+        }
+    }
+}

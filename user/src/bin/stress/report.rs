@@ -1,0 +1,113 @@
+//! What a copy says at its end.
+
+use core::fmt::{self, Write};
+
+use kernel_abi::syscall::{SYS_EXIT, SYS_WRITE_SERIAL, WRITE_SERIAL_MAX};
+use user::print::Buffer;
+
+use crate::caller::Counts;
+use crate::violation::Violation;
+
+/// The last line of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// What all randomness came from.
+    pub seed: u64,
+    /// Calls of the mix.
+    pub calls: u64,
+    /// Whole lines written.
+    pub lines: u64,
+    /// Every system call of the copy.
+    pub counts: Counts,
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Last { seed, calls, lines, counts } = self;
+        write!(f, "stress: seed={seed:#x} calls={calls} lines={lines} counts=")?;
+        for (number, count) in counts.iter().enumerate() {
+            write!(f, "{}{count}", if number == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl Last {
+    /// The same, with the calls counted that print it and that end the program. One call prints it, unless it is
+    /// longer than one call accepts.
+    pub fn with_itself(mut self) -> Last {
+        self.counts[SYS_EXIT as usize] += 1;
+        let before = self.counts[SYS_WRITE_SERIAL as usize];
+        let mut calls = 1;
+        loop {
+            self.counts[SYS_WRITE_SERIAL as usize] = before + calls;
+            let mut needed = 0;
+            self.print(|_| needed += 1);
+            if needed <= calls {
+                return self;
+            }
+            calls = needed;
+        }
+    }
+
+    /// Prints it, in as few pieces as there can be.
+    pub fn print(&self, sink: impl FnMut(&[u8])) {
+        print(format_args!("{self}\n"), sink);
+    }
+}
+
+/// Prints a violation; before it a line end, if a line is begun.
+pub fn violation(cpu: u64, begun: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
+    let end = if begun { "\n" } else { "" };
+    print(format_args!("{end}stress: VIOLATION cpu={cpu} {violation}\n"), sink);
+}
+
+fn print(text: fmt::Arguments<'_>, sink: impl FnMut(&[u8])) {
+    let mut buffer = Buffer::<WRITE_SERIAL_MAX, _>::new(sink);
+    // The buffer itself never fails.
+    let _ = buffer.write_fmt(text);
+    buffer.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(last: &Last) -> Vec<String> {
+        let mut pieces = Vec::new();
+        last.print(|bytes| pieces.push(String::from_utf8(bytes.to_vec()).unwrap()));
+        pieces
+    }
+
+    #[test]
+    fn the_line_counts_itself_and_the_exit() {
+        let counts = core::array::from_fn(|n| n as u64 * 100);
+        let last = Last { seed: 0xab, calls: 5, lines: 2, counts }.with_itself();
+        assert_eq!(
+            pieces(&last),
+            [
+                "stress: seed=0xab calls=5 lines=2 counts=0,101,200,301,400,500,600,700,800,900,1000,1100,1200,\
+              1300,1400,1500,1600\n"
+            ]
+        );
+    }
+
+    #[test]
+    fn one_call_prints_any_line_that_a_run_can_come_to() {
+        // 10^10 calls of each number that has a call, and of those that have none.
+        let counts = core::array::from_fn(|n| if (9..16).contains(&n) { 99_999_999 } else { 9_999_999_999 });
+        let last = Last { seed: u64::MAX, calls: 99_999_999_999, lines: 9_999_999_999, counts };
+        assert_eq!(pieces(&last.with_itself()).len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_counts_each_of_its_calls() {
+        // With 18 more bytes it grows over the border by its own count.
+        for digits in 10..=18 {
+            let counts = [10_u64.pow(digits) - 1; size_of::<Counts>() / 8];
+            let last = Last { seed: u64::MAX, calls: 1, lines: 1, counts }.with_itself();
+            let written = last.counts[SYS_WRITE_SERIAL as usize] - counts[SYS_WRITE_SERIAL as usize];
+            assert_eq!(pieces(&last).len() as u64, written, "{digits} digits");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A `syscall` with all registers filled, and compared afterwards.
+//!
+//! Every call of the load goes through here, so this is short: registers are compared where they are, and stored only
+//! when one differs.
+
+use core::arch::naked_asm;
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use crate::patterns::Window;
+use crate::violation::Difference;
+
+/// What the stub needs while no register is left to point anywhere, and what it leaves on a difference.
+#[repr(C)]
+struct Block {
+    /// The stack pointer at the call.
+    rsp: u64,
+    /// First argument.
+    first: u64,
+    /// Second argument.
+    second: u64,
+    /// The flags at the call.
+    rflags: u64,
+    /// What the other registers held: a `Window`.
+    window: u64,
+    /// Where the call has to return to; written on a difference.
+    resume: u64,
+    /// What came back in rsp.
+    got_rsp: u64,
+    /// The flags that came back.
+    got_rflags: u64,
+    /// What came back in rcx and r11; on a difference also every other register, xored with what it was.
+    got: Window,
+}
+
+struct Shared(UnsafeCell<Block>);
+
+// SAFETY: a program is one thread; only `cross` and `call` touch the block, and neither is entered twice.
+unsafe impl Sync for Shared {}
+
+// SAFETY: a Block is made of words alone, for which 0 is a value.
+static BLOCK: Shared = Shared(UnsafeCell::new(unsafe { core::mem::zeroed() }));
+
+/// What `cross` returns, in rax and rdx.
+#[repr(C)]
+struct Crossed {
+    rax: u64,
+    /// 0: every register is as it has to be.
+    differs: u64,
+}
+
+/// Makes a system call with all registers filled. Returns rax, and the first register that is not as it should be.
+///
+/// # Safety
+/// As for [`user::sys::syscall`]. `rflags` is what is in force after it was loaded, with TF and AC clear.
+#[inline]
+pub unsafe fn call(
+    number: u64,
+    first: u64,
+    second: u64,
+    rflags: u64,
+    window: &Window,
+) -> (u64, Option<Difference>) {
+    // SAFETY: the caller's promise; the window is readable.
+    let crossed = unsafe { cross(number, first, second, rflags, window) };
+    if crossed.differs == 0 {
+        return (crossed.rax, None);
+    }
+    (crossed.rax, first_difference())
+}
+
+#[cold]
+fn first_difference() -> Option<Difference> {
+    // SAFETY: `cross` has returned, so nobody else uses the block; `window` is the reference that `call` has given
+    // to it and still borrows.
+    let (block, window) = unsafe {
+        let block = &*BLOCK.0.get();
+        (block, &*core::ptr::with_exposed_provenance::<Window>(block.window as usize))
+    };
+    let got = &block.got;
+    let own = [
+        ("rcx", block.resume, got.rcx),
+        ("r11", block.rflags, got.r11),
+        ("rflags", block.rflags, block.got_rflags),
+        ("rsp", block.rsp, block.got_rsp),
+    ];
+    let kept = [
+        ("rbx", window.rbx, got.rbx),
+        ("rbp", window.rbp, got.rbp),
+        ("r12", window.r12, got.r12),
+        ("r13", window.r13, got.r13),
+        ("r14", window.r14, got.r14),
+        ("r15", window.r15, got.r15),
+        ("rdx", window.rdx, got.rdx),
+        ("r10", window.r10, got.r10),
+        ("r8", window.r8, got.r8),
+        ("r9", window.r9, got.r9),
+        ("rdi", block.first, got.rdi),
+        ("rsi", block.second, got.rsi),
+    ];
+    own.into_iter()
+        .chain(kept.map(|(register, expected, changed)| (register, expected, expected ^ changed)))
+        .map(|(register, expected, got)| Difference { register, expected, got })
+        .find(|difference| difference.expected != difference.got)
+}
+
+/// Fills the registers, executes `syscall`, compares.
+///
+/// Given: a call by the System V convention: number, two arguments, flags, window. Leaves: what that convention
+/// asks for; rdx is not 0 if a register differs, and then `BLOCK` has them all. The stack, from the top:
+///
+/// ```text
+///            return address
+///     rsp -> rbp rbx r12 r13 r14 r15   the caller's, to be kept
+///            rflags                    on the way in and out, between two instructions
+/// ```
+#[unsafe(naked)]
+unsafe extern "sysv64" fn cross(
+    number: u64,
+    first: u64,
+    second: u64,
+    rflags: u64,
+    window: *const Window,
+) -> Crossed {
+    naked_asm!(
+        // Keep what is the caller's.
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+
+        // Note what to compare with.
+        "mov [rip + {block} + {rsp}], rsp",
+        "mov [rip + {block} + {first}], rsi",
+        "mov [rip + {block} + {second}], rdx",
+        "mov [rip + {block} + {rflags}], rcx",
+        "mov [rip + {block} + {window}], r8",
+
+        // Load everything; the flags first, since no `mov` changes them, and last what points to the window.
+        "push rcx",
+        "popfq",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rsi, rdx",
+        "mov rbx, [r8 + {rbx}]",
+        "mov rbp, [r8 + {rbp}]",
+        "mov r12, [r8 + {r12}]",
+        "mov r13, [r8 + {r13}]",
+        "mov r14, [r8 + {r14}]",
+        "mov r15, [r8 + {r15}]",
+        "mov rdx, [r8 + {rdx}]",
+        "mov r10, [r8 + {r10}]",
+        "mov r9, [r8 + {r9}]",
+        "mov rcx, [r8 + {rcx}]",
+        "mov r11, [r8 + {r11}]",
+        "mov r8, [r8 + {r8}]",
+
+        "syscall",
+        "3:",
+
+        // rsp is put right before the stack is used again.
+        "mov [rip + {block} + {got_rsp}], rsp",
+        "mov rsp, [rip + {block} + {rsp}]",
+        "pushfq",
+        "cld",
+        "mov [rip + {block} + {got} + {rcx}], rcx",
+        "mov [rip + {block} + {got} + {r11}], r11",
+
+        // What has to be as it was becomes 0.
+        "mov rcx, [rip + {block} + {window}]",
+        "xor rbx, [rcx + {rbx}]",
+        "xor rbp, [rcx + {rbp}]",
+        "xor r12, [rcx + {r12}]",
+        "xor r13, [rcx + {r13}]",
+        "xor r14, [rcx + {r14}]",
+        "xor r15, [rcx + {r15}]",
+        "xor rdx, [rcx + {rdx}]",
+        "xor r10, [rcx + {r10}]",
+        "xor r8, [rcx + {r8}]",
+        "xor r9, [rcx + {r9}]",
+        "xor rdi, [rip + {block} + {first}]",
+        "xor rsi, [rip + {block} + {second}]",
+
+        // Gather every difference in r11: first rcx, rflags, r11 and rsp, which have values of their own.
+        "lea r11, [rip + 3b]",
+        "xor r11, [rip + {block} + {got} + {rcx}]",
+        "pop rcx",
+        "mov [rip + {block} + {got_rflags}], rcx",
+        "xor rcx, [rip + {block} + {rflags}]",
+        "or r11, rcx",
+        "mov rcx, [rip + {block} + {got} + {r11}]",
+        "xor rcx, [rip + {block} + {rflags}]",
+        "or r11, rcx",
+        "mov rcx, [rip + {block} + {got_rsp}]",
+        "xor rcx, rsp",
+        "or r11, rcx",
+        "or r11, rbx",
+        "or r11, rbp",
+        "or r11, r12",
+        "or r11, r13",
+        "or r11, r14",
+        "or r11, r15",
+        "or r11, rdx",
+        "or r11, r10",
+        "or r11, r8",
+        "or r11, r9",
+        "or r11, rdi",
+        "or r11, rsi",
+        "jnz 5f",
+
+        "4:",
+        "mov rdx, r11",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+
+        // Something differs: keep what, for whoever tells.
+        "5:",
+        "mov [rip + {block} + {got} + {rbx}], rbx",
+        "mov [rip + {block} + {got} + {rbp}], rbp",
+        "mov [rip + {block} + {got} + {r12}], r12",
+        "mov [rip + {block} + {got} + {r13}], r13",
+        "mov [rip + {block} + {got} + {r14}], r14",
+        "mov [rip + {block} + {got} + {r15}], r15",
+        "mov [rip + {block} + {got} + {rdx}], rdx",
+        "mov [rip + {block} + {got} + {r10}], r10",
+        "mov [rip + {block} + {got} + {r8}], r8",
+        "mov [rip + {block} + {got} + {r9}], r9",
+        "mov [rip + {block} + {got} + {rdi}], rdi",
+        "mov [rip + {block} + {got} + {rsi}], rsi",
+        "lea rcx, [rip + 3b]",
+        "mov [rip + {block} + {resume}], rcx",
+        "jmp 4b",
+        block = sym BLOCK,
+        rsp = const offset_of!(Block, rsp),
+        first = const offset_of!(Block, first),
+        second = const offset_of!(Block, second),
+        rflags = const offset_of!(Block, rflags),
+        window = const offset_of!(Block, window),
+        resume = const offset_of!(Block, resume),
+        got = const offset_of!(Block, got),
+        got_rsp = const offset_of!(Block, got_rsp),
+        got_rflags = const offset_of!(Block, got_rflags),
+        rbx = const offset_of!(Window, rbx),
+        rbp = const offset_of!(Window, rbp),
+        r12 = const offset_of!(Window, r12),
+        r13 = const offset_of!(Window, r13),
+        r14 = const offset_of!(Window, r14),
+        r15 = const offset_of!(Window, r15),
+        rdx = const offset_of!(Window, rdx),
+        r10 = const offset_of!(Window, r10),
+        r8 = const offset_of!(Window, r8),
+        r9 = const offset_of!(Window, r9),
+        rcx = const offset_of!(Window, rcx),
+        r11 = const offset_of!(Window, r11),
+        rdi = const offset_of!(Window, rdi),
+        rsi = const offset_of!(Window, rsi),
+    )
+}
+
+/// The host's kernel has the same convention, and keeps what Ringside has to keep.
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// A number that no kernel has: Linux says `-ENOSYS` to it as well.
+    const NO_SUCH_CALL: u64 = 1 << 20;
+
+    fn window() -> Window {
+        Window {
+            rbx: 1,
+            rbp: !2,
+            r12: 3,
+            r13: !4,
+            r14: 5,
+            r15: !6,
+            rdx: 7,
+            r10: !8,
+            r8: 9,
+            r9: !10,
+            rcx: 11,
+            r11: 12,
+            rdi: 13,
+            rsi: 14,
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_keeps_everything_shows_no_difference() {
+        for rflags in [0x202, 0xed7] {
+            // SAFETY: there is no such call; the flags are arithmetic ones and DF.
+            let (rax, difference) = unsafe { call(NO_SUCH_CALL, !0, 1, rflags, &window()) };
+            assert_eq!((rax.cast_signed(), difference), (-38, None));
+        }
+    }
+
+    #[test]
+    fn a_register_that_differs_is_named() {
+        // SAFETY: as above. Bit 1 cannot be cleared, so that it looks as if it had come with the call.
+        let (_, difference) = unsafe { call(NO_SUCH_CALL, 0, 0, 0x200, &window()) };
+        assert_eq!(difference, Some(Difference { register: "r11", expected: 0x200, got: 0x202 }));
+    }
+}

@@ -1,0 +1,87 @@
+//! What was not as it has to be.
+
+use core::fmt;
+
+use crate::model::Expected;
+
+/// A register that is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The register's name.
+    pub register: &'static str,
+    /// What it should hold.
+    pub expected: u64,
+    /// What it holds.
+    pub got: u64,
+}
+
+/// The first thing that was not as it has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Violation {
+    /// The call's place among this copy's system calls, counted from 1.
+    pub call: u64,
+    /// rax at the call.
+    pub number: u64,
+    /// What differs.
+    pub what: What,
+}
+
+/// What differs.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// The call's result.
+    Result {
+        /// What would have been right.
+        expected: Expected,
+        /// What came in rax.
+        got: u64,
+    },
+    /// A register after the call.
+    Register(Difference),
+    /// A vector register or MXCSR, since they were compared last, so many calls ago.
+    Vector(Difference, u64),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call={} number={:#x}: expected ", self.call, self.number)?;
+        match self.what {
+            What::Result { expected, got } => write!(f, "result {expected} got {got:#x}"),
+            What::Register(Difference { register, expected, got }) => {
+                write!(f, "{register} {expected:#x} got {got:#x}")
+            }
+            What::Vector(Difference { register, expected, got }, calls) => {
+                write!(f, "{register} {expected:#x} got {got:#x}, by one of the last {calls} calls")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages() {
+        let difference = Difference { register: "rbx", expected: 1, got: 0x10 };
+        for (number, what, text) in [
+            (
+                2,
+                What::Result { expected: Expected::AtLeast(9), got: 8 },
+                "call=7 number=0x2: expected result 0x9 or more got 0x8",
+            ),
+            (
+                1 << 63,
+                What::Register(difference),
+                "call=7 number=0x8000000000000000: expected rbx 0x1 got 0x10",
+            ),
+            (
+                0,
+                What::Vector(difference, 16),
+                "call=7 number=0x0: expected rbx 0x1 got 0x10, by one of the last 16 calls",
+            ),
+        ] {
+            assert_eq!(Violation { call: 7, number, what }.to_string(), text);
+        }
+    }
+}
