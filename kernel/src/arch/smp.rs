@@ -15,7 +15,7 @@ use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
 use super::paging::{self, Audit, MapError, phys_to_virt};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
-use super::{stop, table, timer, uart};
+use super::{stop, table, timer, tsc_sync, uart};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::online::{self, Closed};
@@ -240,6 +240,7 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
             return false;
         }
         stop::park_if_stopping(bsp);
+        tsc_sync::answer();
         spin_loop();
     }
 }
@@ -283,6 +284,9 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     unsafe { cpu.set_up(Features::detect()) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
+    if cpu.tracer.is_on() {
+        tsc_sync::ask(cpu);
+    }
     if !slot.is_some_and(|slot| online::arrive(&slot.state)) {
         stop::park();
     }
