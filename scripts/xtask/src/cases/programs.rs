@@ -34,6 +34,23 @@ pub fn cases() -> Vec<Case> {
             .shows("[cpu1] argv[2]=<a b>"),
         // With one instruction a tick of the time-stamp counter, the figure is the same on every host.
         case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
+        (0..4).fold(
+            case(
+                "program::selftest-under-ipis-and-nmis",
+                "--smp 4 --tick-hz 1000 --cmdline 'ipi_storm=1000 nmi_storm=1000'",
+                "selftest",
+            )
+            .exits_on(4),
+            |case, cpu| case.shows_line(format!("[cpu{cpu}] ringside: "), " NMI, the latest at RIP "),
+        ),
+        case(
+            "program::trace-over-serial",
+            "--smp 2 --cmdline 'trace=program,boot trace_via=serial trace_records=64'",
+            "hello",
+        )
+        .exits_on(2)
+        .shows("program_start")
+        .shows("program_end"),
         case("program::serial-port-for-each-cpu", "--smp 6 --serial-dir target/test-logs/serial", "hello")
             .exits_on(6)
             .demand(each_cpu_has_its_file),
