@@ -4,18 +4,7 @@ use kernel_abi::errno::Errno;
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 use kernel_abi::syscall::{SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN};
 
-/// A call, and what it has to return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadCall {
-    /// rax.
-    pub number: u64,
-    /// rdi.
-    pub first: u64,
-    /// rsi.
-    pub second: u64,
-    /// rax afterwards.
-    pub result: u64,
-}
+use crate::model::{Asked, Call};
 
 /// Where ring 3 must not point, each from its first address to its last.
 const NOWHERE: [(u64, u64); 7] = [
@@ -32,7 +21,7 @@ const NOWHERE: [(u64, u64); 7] = [
 ];
 
 /// A bad call out of two random numbers; `readable` is an address in the user half that can be read.
-pub fn bad_call(random: u64, more: u64, readable: u64) -> BadCall {
+pub fn bad_call(random: u64, more: u64, readable: u64) -> Call {
     let choice = random & 0xff;
     // The choice's bits are not used again.
     let random = random >> 8;
@@ -45,7 +34,7 @@ pub fn bad_call(random: u64, more: u64, readable: u64) -> BadCall {
 }
 
 /// Numbers without a call: the free entries of the table, small ones beyond it, any with one high bit or with many.
-fn no_such_call(random: u64, more: u64) -> BadCall {
+fn no_such_call(random: u64, more: u64) -> Call {
     let bit = 1 << (4 + (random >> 8) % 60);
     let number = match random % 4 {
         0 => SYS_TRACE + 1 + (random >> 8) % (TABLE_LEN as u64 - 1 - SYS_TRACE),
@@ -54,24 +43,29 @@ fn no_such_call(random: u64, more: u64) -> BadCall {
         2 => bit | more,
         _ => TABLE_LEN as u64 + (random >> 8) % 256,
     };
-    BadCall { number, first: more, second: random, result: Errno::NoSys.to_rax() }
+    Call { number, first: more, second: random, asked: Asked::Exactly(Errno::NoSys.to_rax()) }
 }
 
 /// No bytes, from anywhere: nothing is read, and nothing refused.
-fn empty(address: u64) -> BadCall {
-    BadCall { number: SYS_WRITE_SERIAL, first: address, second: 0, result: 0 }
+fn empty(address: u64) -> Call {
+    Call { number: SYS_WRITE_SERIAL, first: address, second: 0, asked: Asked::Exactly(0) }
 }
 
 /// Begins where it may, and goes on beyond the user half, or over the top of the address space.
-fn too_long(random: u64, more: u64, readable: u64) -> BadCall {
+fn too_long(random: u64, more: u64, readable: u64) -> Call {
     let least = USER_END - readable + 1;
     let length =
         if random.is_multiple_of(2) { u64::MAX - more % 4096 } else { least + more % (u64::MAX - least) };
-    BadCall { number: SYS_WRITE_SERIAL, first: readable, second: length, result: Errno::Fault.to_rax() }
+    Call {
+        number: SYS_WRITE_SERIAL,
+        first: readable,
+        second: length,
+        asked: Asked::Exactly(Errno::Fault.to_rax()),
+    }
 }
 
 /// Begins where nothing may be read. The length is any but 0, small ones more often than not.
-fn nowhere(random: u64, more: u64) -> BadCall {
+fn nowhere(random: u64, more: u64) -> Call {
     let (start, last) = NOWHERE[(random % NOWHERE.len() as u64) as usize];
     let span = last - start + 1;
     // The borders are where mistakes are.
@@ -81,7 +75,12 @@ fn nowhere(random: u64, more: u64) -> BadCall {
         _ => start + more % span,
     };
     let length = (more.rotate_left(32) >> (random >> 16 & 0x3f)).max(1);
-    BadCall { number: SYS_WRITE_SERIAL, first: address, second: length, result: Errno::Fault.to_rax() }
+    Call {
+        number: SYS_WRITE_SERIAL,
+        first: address,
+        second: length,
+        asked: Asked::Exactly(Errno::Fault.to_rax()),
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +90,7 @@ mod tests {
 
     const READABLE: u64 = PROGRAM_BASE + 0x123;
 
-    fn calls() -> impl Iterator<Item = BadCall> {
+    fn calls() -> impl Iterator<Item = Call> {
         (0..200_000).map(|n| bad_call(splitmix64(n), splitmix64(!n), READABLE))
     }
 
@@ -107,13 +106,13 @@ mod tests {
                 (SYS_WRITE_SERIAL, _) if end > u128::from(USER_END) || !mapped => Errno::Fault.to_rax(),
                 _ => panic!("{call:x?} might succeed"),
             };
-            assert_eq!(call.result, expected, "{call:x?}");
+            assert_eq!(call.asked, Asked::Exactly(expected), "{call:x?}");
         }
     }
 
     #[test]
     fn every_sort_comes() {
-        let some = |test: &dyn Fn(&BadCall) -> bool| assert!(calls().any(|call| test(&call)));
+        let some = |test: &dyn Fn(&Call) -> bool| assert!(calls().any(|call| test(&call)));
         for number in 8..=16 {
             some(&|call| call.number == number);
         }
@@ -126,7 +125,7 @@ mod tests {
             some(&|call| call.first == last && call.second != 0);
             some(&|call| (start + 1..last).contains(&call.first) && call.second != 0);
         }
-        some(&|call| call.second == 0 && call.result == 0);
+        some(&|call| call.second == 0 && call.asked == Asked::Exactly(0));
         some(&|call| call.first.checked_add(call.second).is_none() && call.first == READABLE);
         some(&|call| call.first.checked_add(call.second).is_some() && call.first == READABLE);
     }

@@ -1,11 +1,11 @@
 //! The way of every system call: counted, with all registers watched, its result judged.
 
 use kernel_abi::syscall::{SYS_GET_CPU, SYS_WRITE_SERIAL, TABLE_LEN};
-use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 
-use crate::model::{Asked, Expected, Model};
-use crate::patterns::{self, Patterns, Vectors, Window};
+use crate::model::{Call, Model};
+use crate::patterns::{self, Patterns, Window};
 use crate::violation::{Violation, What};
 use crate::{stub, vectors};
 
@@ -31,18 +31,20 @@ pub struct Caller {
     counts: Counts,
     /// All of the counts.
     calls: u64,
-    /// What the vector registers hold, as a random number that chooses it; nothing before the first call.
-    vectors: Option<u64>,
+    /// The random number that has chosen what the vector registers hold.
+    vectors: u64,
     violation: Option<Violation>,
 }
 
 impl Caller {
     /// `SYS_GET_CPU` was called once before, to know this CPU's stream of random numbers.
-    pub fn new(random: &mut Xoshiro256PlusPlus) -> Caller {
+    pub fn new(random: &mut Xoroshiro128PlusPlus) -> Caller {
         let mut counts = [0; TABLE_LEN + 1];
         counts[SYS_GET_CPU as usize] = 1;
         let patterns = Patterns::new(random);
-        Caller { patterns, model: Model::default(), counts, calls: 1, vectors: None, violation: None }
+        let vectors = random.next_u64();
+        fill_vectors(&patterns, vectors);
+        Caller { patterns, model: Model::default(), counts, calls: 1, vectors, violation: None }
     }
 
     /// Calls so far, by number.
@@ -61,46 +63,26 @@ impl Caller {
         self.patterns.window(random)
     }
 
-    /// Makes a call that writes none of this program's memory and comes back. `random` chooses registers and flags.
+    /// Makes a call, not `SYS_EXIT`. `random` chooses registers and flags.
     ///
     /// # Errors
     /// [`Stop::Violation`] if a register or the result is not as it has to be.
-    #[inline]
-    pub fn call(
-        &mut self,
-        random: u64,
-        number: u64,
-        first: u64,
-        second: u64,
-        asked: Asked,
-    ) -> Result<u64, Stop> {
-        let (rax, good) = self.watched(random, number, first, second);
+    #[inline(always)]
+    pub fn call(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
+        let (rax, good) = self.watched(random, call.number, call.first, call.second);
         if !good {
             return Err(Stop::Violation);
         }
-        if let Err(expected) = self.model.check(asked, rax) {
-            return Err(self.report(number, What::Result { expected, got: rax }));
-        }
-        Ok(rax)
-    }
-
-    /// As [`call`](Self::call), for a result of which nothing is known yet but that it is no error.
-    ///
-    /// # Errors
-    /// [`Stop::Violation`]
-    pub fn learn(&mut self, random: u64, number: u64, first: u64, second: u64) -> Result<u64, Stop> {
-        match self.watched(random, number, first, second) {
-            (_, false) => Err(Stop::Violation),
-            (rax, true) if rax.cast_signed() > 0 => Ok(rax),
-            (rax, true) => {
-                Err(self.report(number, What::Result { expected: Expected::AtLeast(1), got: rax }))
-            }
+        match self.model.check(call.asked, rax) {
+            Ok(()) => Ok(rax),
+            Err(expected) => Err(self.report(call.number, What::Result { expected, got: rax })),
         }
     }
 
     /// Writes bytes, as many as are accepted; whether all registers were kept does not matter any more, nor whether
     /// some bytes are not accepted.
-    pub fn write_at_last(&mut self, random: &mut Xoshiro256PlusPlus, mut bytes: &[u8]) {
+    #[cold]
+    pub fn write_at_last(&mut self, random: &mut Xoroshiro128PlusPlus, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (rax, _) =
                 self.watched(random.next_u64(), SYS_WRITE_SERIAL, bytes.as_ptr() as u64, bytes.len() as u64);
@@ -111,20 +93,17 @@ impl Caller {
         }
     }
 
-    /// Looks at the vector registers for the last time.
+    /// Looks at the vector registers for the last time; `number` is that of the last call.
     ///
     /// # Errors
     /// [`Stop::Violation`] if they are not as they have to be.
     pub fn finish(&mut self, number: u64) -> Result<(), Stop> {
-        if self.vectors_kept(number) { Ok(()) } else { Err(Stop::Violation) }
+        if self.vectors_kept(self.vectors, number) { Ok(()) } else { Err(Stop::Violation) }
     }
 
     /// Returns rax, and whether every register that was looked at is as it has to be.
-    #[inline]
+    #[inline(always)]
     fn watched(&mut self, random: u64, number: u64, first: u64, second: u64) -> (u64, bool) {
-        if self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors.is_none() {
-            self.fill_vectors(random);
-        }
         self.calls = self.calls.wrapping_add(1);
         let count = &mut self.counts[number.min(TABLE_LEN as u64) as usize];
         *count = count.wrapping_add(1);
@@ -136,27 +115,19 @@ impl Caller {
             self.report(number, What::Register(difference));
             return (rax, false);
         }
-        (rax, !self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors_kept(number))
+        (rax, !self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors_kept(random, number))
     }
 
-    fn fill_vectors(&mut self, random: u64) {
-        // SAFETY: MXCSR has all exceptions masked, and nothing in this program computes with floats.
-        unsafe { vectors::load(self.patterns.vectors(random), &patterns::mxcsr(random)) };
-        self.vectors = Some(random);
-    }
-
-    fn vectors_kept(&mut self, number: u64) -> bool {
-        let Some(random) = self.vectors else { return true };
-        let (mut got, mut mxcsr): (Vectors, u32) = ([[0; 2]; 16], 0);
-        vectors::store(&mut got, &mut mxcsr);
-        let expected = self.patterns.vectors(random);
-        match vectors::first_difference(expected, patterns::mxcsr(random), &got, mxcsr) {
-            None => true,
-            Some(difference) => {
-                self.report(number, What::Vector(difference, VECTORS_EVERY));
-                false
-            }
+    /// Compares the vector registers, and fills them anew.
+    #[inline(never)]
+    fn vectors_kept(&mut self, random: u64, number: u64) -> bool {
+        let last = core::mem::replace(&mut self.vectors, random);
+        let difference = vectors::first_difference(self.patterns.vectors(last), patterns::mxcsr(last));
+        fill_vectors(&self.patterns, random);
+        if let Some(difference) = difference {
+            self.report(number, What::Vector(difference, VECTORS_EVERY));
         }
+        difference.is_none()
     }
 
     /// Only the first violation is kept: the others may be its consequences.
@@ -166,4 +137,9 @@ impl Caller {
         self.violation.get_or_insert(violation);
         Stop::Violation
     }
+}
+
+fn fill_vectors(patterns: &Patterns, random: u64) {
+    // SAFETY: MXCSR has all exceptions masked, and nothing in this program computes with floats.
+    unsafe { vectors::load(patterns.vectors(random), &patterns::mxcsr(random)) };
 }

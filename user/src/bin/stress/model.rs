@@ -4,11 +4,26 @@ use core::fmt;
 
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 
+/// A system call with two arguments, and what it may return. It writes none of this program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// rax.
+    pub number: u64,
+    /// rdi.
+    pub first: u64,
+    /// rsi.
+    pub second: u64,
+    /// What rax may be afterwards.
+    pub asked: Asked,
+}
+
 /// What is known beforehand of a call's result.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// It is this.
     Exactly(u64),
+    /// It is a number, this one or a greater one.
+    AtLeast(u64),
     /// This CPU's ticks: never fewer than before.
     Ticks,
     /// The clock: never less than before.
@@ -54,6 +69,7 @@ impl Model {
     pub fn check(&mut self, asked: Asked, rax: u64) -> Result<(), Expected> {
         let (right, expected) = match asked {
             Asked::Exactly(value) => (rax == value, Expected::Exactly(value)),
+            Asked::AtLeast(least) => (at_least(least, rax), Expected::AtLeast(least)),
             Asked::Ticks => grown(&mut self.ticks, rax),
             Asked::Clock => grown(&mut self.clock, rax),
             Asked::Written(offered) => {
@@ -65,15 +81,19 @@ impl Model {
     }
 }
 
-/// A negative value is an error's, and no time that anybody lives to see.
 #[inline]
 fn grown(last: &mut u64, now: u64) -> (bool, Expected) {
-    let expected = Expected::AtLeast(*last);
-    let right = now >= *last && now.cast_signed() >= 0;
+    let (right, expected) = (at_least(*last, now), Expected::AtLeast(*last));
     if right {
         *last = now;
     }
     (right, expected)
+}
+
+/// A negative value is an error's, and no count or time that anybody lives to see.
+#[inline]
+fn at_least(least: u64, rax: u64) -> bool {
+    rax >= least && rax.cast_signed() >= 0
 }
 
 #[cfg(test)]
@@ -85,6 +105,13 @@ mod tests {
         let mut model = Model::default();
         assert_eq!(model.check(Asked::Exactly(7), 7), Ok(()));
         assert_eq!(model.check(Asked::Exactly(7), 8), Err(Expected::Exactly(7)));
+    }
+
+    #[test]
+    fn numbers_from_some_number_on_and_no_errors() {
+        for (rax, right) in [(7, true), (8, true), (6, false), (u64::MAX, false)] {
+            assert_eq!(Model::default().check(Asked::AtLeast(7), rax).is_ok(), right, "{rax}");
+        }
     }
 
     #[test]

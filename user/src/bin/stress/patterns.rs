@@ -1,6 +1,6 @@
 //! The values with which registers are filled: windows into a table of random words, a different one for each call.
 
-use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 
 /// What the registers that carry no argument hold at a system call.
@@ -28,8 +28,10 @@ pub struct Window {
     pub rsi: u64,
 }
 
-/// What the vector registers hold for some calls.
-pub type Vectors = [[u64; 2]; 16];
+/// What the vector registers hold for some calls: xmm0 first, of each the low half first.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors(pub [[u64; 2]; 16]);
 
 /// Bits of a random number that choose the window.
 const WINDOW_BITS: u32 = 9;
@@ -51,13 +53,14 @@ const MXCSR_FLAGS: u32 = 0xe03f;
 const MXCSR_FIXED: u32 = 0x1f80;
 
 /// The table. Each CPU's is another one.
+#[repr(C, align(16))]
 pub struct Patterns {
     words: [u64; STARTS + LONGEST],
 }
 
 impl Patterns {
     /// Fills the table.
-    pub fn new(random: &mut Xoshiro256PlusPlus) -> Patterns {
+    pub fn new(random: &mut Xoroshiro128PlusPlus) -> Patterns {
         let mut words = [0; STARTS + LONGEST];
         words.fill_with(|| random.next_u64());
         Patterns { words }
@@ -66,24 +69,29 @@ impl Patterns {
     /// The registers' values that bits 12 to 20 of a random number choose.
     #[inline]
     pub fn window(&self, random: u64) -> &Window {
-        let start = self.start(random);
-        // SAFETY: `start` is below STARTS, so that the longest window behind it is in the table; Window is made of
+        // SAFETY: the place is below STARTS, so that the longest window behind it is in the table; Window is made of
         // words alone.
-        unsafe { &*start.cast() }
+        unsafe { &*self.from(place(random)).cast() }
     }
 
     /// The vector registers' values that the same bits choose.
+    #[inline]
     pub fn vectors(&self, random: u64) -> &Vectors {
-        // SAFETY: as above.
-        unsafe { &*self.start(random).cast() }
+        // SAFETY: as above; the table is as aligned as Vectors, and the place is even.
+        unsafe { &*self.from(place(random) & !1).cast() }
     }
 
+    /// Not by an index: a pointer from it would be good for one word only.
     #[inline]
-    fn start(&self, random: u64) -> *const u64 {
-        let start = (random >> 12) as usize % STARTS;
-        // Not by an index: a pointer from it would be good for one word only.
-        self.words.as_ptr().wrapping_add(start)
+    fn from(&self, place: usize) -> *const u64 {
+        self.words.as_ptr().wrapping_add(place)
     }
+}
+
+/// Where in the table a window starts.
+#[inline]
+fn place(random: u64) -> usize {
+    (random >> 12) as usize % STARTS
 }
 
 /// The flags that bits 0 to 11 of a random number choose, as they are in force then.
@@ -93,6 +101,7 @@ pub fn flags(random: u64) -> u64 {
 }
 
 /// The MXCSR that bits 32 to 47 of a random number choose.
+#[inline]
 pub fn mxcsr(random: u64) -> u32 {
     (random >> 32) as u32 & MXCSR_FLAGS | MXCSR_FIXED
 }
@@ -105,14 +114,15 @@ mod tests {
 
     #[test]
     fn every_window_lies_in_the_table() {
-        let patterns = Patterns::new(&mut Xoshiro256PlusPlus::seed_from_u64(1));
+        let patterns = Patterns::new(&mut Xoroshiro128PlusPlus::seed_from_u64(1));
         let words = patterns.words;
         for start in [0, 1, STARTS - 1] {
             let random = (start as u64) << 12 | !0 << 21 | 0xfff;
             let window = patterns.window(random);
             assert_eq!((window.rbx, window.rsi), (words[start], words[start + 13]));
             let vectors = patterns.vectors(random);
-            assert_eq!(vectors.as_flattened(), &words[start..start + LONGEST]);
+            let even = start & !1;
+            assert_eq!(vectors.0.as_flattened(), &words[even..even + LONGEST]);
         }
     }
 
