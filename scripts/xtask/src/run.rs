@@ -15,6 +15,7 @@ use crate::programs::{self, Program};
 use crate::qemu::{Machine, Wiring, shell_quoted};
 use crate::screen::Screen;
 use crate::serial_ports::FirstCpu;
+use crate::session::Ended;
 use crate::tree::relative;
 use crate::verify::{Judgement, Outcome, judge};
 use crate::{build, cmdline, report, session};
@@ -109,7 +110,20 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         }
         last = time;
     })?;
-    let mut judgement = judge(ended.ending, &facts);
+    let judgement = judgement(&ended, &facts);
+    screen.result(&judgement, &facts, verdict_time);
+    if let Some(registers) = &ended.registers {
+        eprint!("{registers}");
+    }
+    screen.trouble(&judgement, ended.stderr.trim_end());
+    let time = verdict_time.unwrap_or(last);
+    write_json(options, &judgement, &facts, &shown, time)?;
+    Ok(judgement.outcome.exit_code())
+}
+
+/// The judgement on a run, with QEMU's own words if it is QEMU that failed.
+pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
+    let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {
         judgement.errors.push(format!("QEMU says: {stderr}"));
@@ -117,14 +131,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
             judgement.errors.push("with --icount the CPU model has to be without x2APIC".to_owned());
         }
     }
-    screen.result(&judgement, &facts, verdict_time);
-    if let Some(registers) = &ended.registers {
-        eprint!("{registers}");
-    }
-    screen.trouble(&judgement, stderr);
-    let time = verdict_time.unwrap_or(last);
-    write_json(options, &judgement, &facts, &shown, time)?;
-    Ok(judgement.outcome.exit_code())
+    judgement
 }
 
 /// A TCP port that nobody uses; gdb's usual one if it is free.
