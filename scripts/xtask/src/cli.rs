@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::stress::options::{MergeOptions, StressOptions};
+
 /// Builds, runs, tests and debugs Ringside.
 #[derive(Parser)]
 #[command(name = "xtask", version, max_term_width = 110)]
@@ -31,6 +33,12 @@ pub enum Command {
     Gdb(GdbOptions),
     /// Runs every check and every QEMU case, or those whose names contain a FILTER.
     Test(TestOptions),
+    /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
+    ///
+    /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
+    Stress(Box<StressOptions>),
+    /// Joins results of `stress --json` from many machines: one table, one exit status.
+    Merge(MergeOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {

@@ -28,6 +28,7 @@ mod screen;
 mod serial_ports;
 mod session;
 mod soft_float;
+mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
@@ -49,6 +50,8 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
+        Command::Stress(options) => stress::run(&options),
+        Command::Merge(options) => stress::merge(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {
