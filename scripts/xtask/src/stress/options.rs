@@ -199,8 +199,19 @@ impl LoadOptions {
             timeout,
             feature,
         } = self;
-        let MachineOptions { smp, cpu, machine, memory, accel, icount, tick_hz, cmdline, qemu, qemu_arg } =
-            machine;
+        let MachineOptions {
+            smp,
+            cpu,
+            machine,
+            memory,
+            accel,
+            icount,
+            tick_hz,
+            cmdline,
+            serial_dir,
+            qemu,
+            qemu_arg,
+        } = machine;
         let mut words = Vec::new();
         let mut push = |name: &str, value: Option<String>| match value {
             // Behind a blank it would be taken for an option.
@@ -217,6 +228,7 @@ impl LoadOptions {
         push("accel", unless(accel, "tcg").filter(|_| !icount));
         push("tick-hz", tick_hz.map(|hz| hz.to_string()));
         push("cmdline", cmdline.clone());
+        push("serial-dir", serial_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
         push("qemu", unless(&qemu.to_string_lossy(), "qemu-system-x86_64"));
         qemu_arg.iter().for_each(|argument| push("qemu-arg", Some(argument.clone())));
         push("calls", self.calls().map(|calls| calls.to_string()));
