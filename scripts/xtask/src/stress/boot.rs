@@ -5,15 +5,16 @@ use std::time::Duration;
 use kernel_abi::record::Outcome as CpuOutcome;
 
 use super::keep::Keep;
-use super::machine::Setup;
+use super::machine::{Setup, serial_dir};
 use super::options::LoadOptions;
+use super::ports::Ports;
 use super::problem::Problem;
 use super::progress::{Part, View};
 use super::result::{Boot, CpuResult, Trouble};
 use super::seeds::Seed;
 use super::watch::{Cpu, Watch};
 use crate::error::Error;
-use crate::facts::Facts;
+use crate::facts::{Facts, Line};
 use crate::qemu::{Wiring, shell_quoted};
 use crate::run::judgement;
 use crate::screen::Words;
@@ -72,7 +73,18 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
     let paste = shell_quoted(&order.setup.words(order.load, seed, Wiring::Terminal));
     under.keep.line(format!("$ {paste}").as_bytes());
     let words = order.setup.words(order.load, seed, Wiring::Session);
-    let ended = session::run(&words, order.limit, |line, time| under.line(line, time, part, tell))?;
+    let mut ports = serial_dir(order.load, seed).map(Ports::create).transpose()?;
+    let ended = session::run(&words, order.limit, |line, time| {
+        if let Some(ports) = &mut ports {
+            ports.take(line);
+        }
+        under.line(line, time, part, tell);
+    })?;
+    if let Some(ports) = ports {
+        ports.lines(|line| {
+            under.watched(line, &Line::Text, tell);
+        })?;
+    }
     let judgement = judgement(&ended, &under.facts);
     let before = under.watch.problems.len();
     let calls = order.load.calls().filter(|_| order.load.seconds.is_none());
@@ -117,9 +129,7 @@ impl Under<'_> {
     fn line(&mut self, line: &[u8], time: Duration, part: &mut Part<'_>, tell: &dyn Fn(&str)) {
         self.keep.line(line);
         let seen = self.facts.take(line);
-        let before = self.watch.problems.len();
-        let noise = self.watch.take(line, &seen) || self.is_of_the_storm(line);
-        self.watch.problems[before..].iter().for_each(|problem| tell(&problem.to_string()));
+        let noise = self.watched(line, &seen, tell) || self.is_of_the_storm(line);
         let shown = match self.order.console {
             Console::Silent => false,
             Console::Told => !noise,
@@ -142,6 +152,14 @@ impl Under<'_> {
             let views = self.watch.cpus.iter();
             part.show(time, views.map(|(&cpu, Cpu { lines, event, .. })| View { cpu, lines: *lines, event }));
         }
+    }
+
+    /// Watches a line, and tells at once what is wrong with it. True: it is one of the written lines.
+    fn watched(&mut self, line: &[u8], seen: &Line, tell: &dyn Fn(&str)) -> bool {
+        let before = self.watch.problems.len();
+        let written = self.watch.take(line, seen);
+        self.watch.problems[before..].iter().for_each(|problem| tell(&problem.to_string()));
+        written
     }
 
     /// The kernel says each NMI. Those that it was told to send are no news.

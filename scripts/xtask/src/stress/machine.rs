@@ -14,6 +14,7 @@ use crate::cli::MachineOptions;
 use crate::cmdline;
 use crate::error::Error;
 use crate::qemu::{Machine, Wiring};
+use crate::serial_ports;
 
 /// The program that is run.
 const PROGRAM: &str = "stress";
@@ -50,8 +51,9 @@ impl Setup {
     /// QEMU's command line for one seed.
     pub fn words(&self, load: &LoadOptions, seed: Seed, wiring: Wiring<'_>) -> Vec<OsString> {
         let cmdline = kernel_line(load, seed);
+        let options = MachineOptions { serial_dir: serial_dir(load, seed), ..self.machine.clone() };
         let machine = Machine {
-            options: &self.machine,
+            options: &options,
             kernel: &self.kernel,
             module: None,
             cmdline: &cmdline,
@@ -61,12 +63,18 @@ impl Setup {
     }
 }
 
+/// Where the boot with this seed leaves what its CPUs write, if each has a serial port of its own.
+pub fn serial_dir(load: &LoadOptions, seed: Seed) -> Option<PathBuf> {
+    load.machine.serial_dir.as_ref().map(|folder| folder.join(seed.to_string()))
+}
+
 /// The kernel's command line, the program's arguments included.
 fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
     let mut keys = Vec::new();
     for (key, rate) in [("ipi_storm", load.ipi_storm), ("nmi_storm", load.nmi_storm)] {
         keys.extend((rate != 0).then(|| format!("{key}={rate}")));
     }
+    keys.extend(load.machine.serial_dir.as_ref().map(|_| "serial=percpu".to_owned()));
     keys.extend(load.machine.cmdline.clone());
     let keys = (!keys.is_empty()).then(|| keys.join(" "));
     let mut arguments = Vec::new();
@@ -83,8 +91,7 @@ fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
 /// How long a boot may take; `None`: as long as it likes.
 pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
     let seconds = load.timeout.unwrap_or_else(|| {
-        let digits = load.machine.smp.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("");
-        let cpus: u64 = digits.parse().unwrap_or(1);
+        let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
         let calls = load.calls().map(|calls| calls.saturating_mul(cpus) / CALLS_A_SECOND);
         let load = [calls, load.seconds].into_iter().flatten().min().unwrap_or(0);
         load.saturating_mul(u64::from(jobs)).saturating_add(BOOT_SECONDS)

@@ -18,6 +18,7 @@ mod lines;
 mod machine;
 mod merge;
 pub mod options;
+mod ports;
 mod problem;
 mod progress;
 mod result;

@@ -27,6 +27,7 @@ fn the_printed_command_says_the_same_options() {
         "--machine q35 --memory 128M --accel tcg --qemu qemu-system-x86_64",
         "--icount --tick-hz 10000 --ipi-storm 1000 --nmi-storm 999 --jitter",
         "--one-insn --qemu '/a b/it'\\''s qemu' --qemu-arg=-d --qemu-arg 'int,cpu reset'",
+        "--serial-dir='-d r' --smp 6",
         "--cmdline '-x \"y z\" $HOME' --feature checking --feature mutant-rbx",
     ] {
         let words = shlex::split(text).expect("a line of the table");
