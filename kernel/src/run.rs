@@ -80,7 +80,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
-    cpu.set_storm(run.options.ipi_storm, run.options.nmi_storm);
+    cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
     let loaded = load(run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
@@ -136,7 +136,7 @@ pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason
 /// The program has ended and its memory is given back: waits for the others and for enough ticks, publishes what
 /// this CPU did, and on the BSP tells the whole.
 pub fn ended(cpu: &'static PerCpuData) -> ! {
-    cpu.set_storm(0, 0);
+    cpu.storm().stop();
     if let Err(broken) = check::all(cpu) {
         stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
     }
@@ -150,6 +150,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
         cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_PATIENCE_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
+    cpu.storm().is_over();
     cpu.report_nmis();
 
     let (outcome, code, reason) =
