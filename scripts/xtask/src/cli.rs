@@ -39,6 +39,8 @@ pub enum Command {
     Stress(Box<StressOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
+    /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.
+    Trace(crate::trace::options::TraceOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {

@@ -32,6 +32,7 @@ mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
+mod trace;
 mod tree;
 mod verify;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
+        Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

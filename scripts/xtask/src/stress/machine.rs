@@ -17,7 +17,7 @@ use crate::qemu::{Machine, Wiring};
 use crate::serial_ports;
 
 /// The program that is run.
-const PROGRAM: &str = "stress";
+pub const PROGRAM: &str = "stress";
 
 /// What a host that is slow, busy and shared by several boots takes at most for the boot itself, in seconds.
 const BOOT_SECONDS: u64 = 120;
