@@ -54,7 +54,9 @@ fn xtask(arguments: &[&str]) -> Output {
 fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     let (_folder, qemu) = fake_qemu(lines, status);
     let qemu = qemu.to_str().expect("text");
-    xtask(&[&["stress", "--as-built", "--calls", "5", "--smp", "1", "--qemu", qemu], arguments].concat())
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let order = ["stress", "--as-built", "--log-dir", logs, "--calls", "5", "--smp", "1", "--qemu", qemu];
+    xtask(&[&order, arguments].concat())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -85,13 +87,11 @@ fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
     let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
     assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
     let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
-    let log = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(log);
-    let kept = std::fs::read_to_string(&log).expect("the log");
+    let kept = std::fs::read_to_string(log).expect("the log");
     assert!(
         kept.starts_with(&format!("$ {again}\n")) && kept.contains(LAST) && kept.contains(what),
         "{kept}"
     );
-    std::fs::remove_file(log).expect("removes");
 }
 
 #[test]
@@ -116,10 +116,14 @@ fn a_panic_is_status_3_and_a_silent_guest_status_4() {
     let (folder, qemu) = fake_qemu(&[], 0);
     std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
     let qemu = qemu.to_str().expect("text");
-    let output = xtask(&["stress", "--as-built", "--timeout", "1", "--qemu", qemu]);
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let output = xtask(&["stress", "--as-built", "--log-dir", logs, "--timeout", "1", "--qemu", qemu]);
     assert_eq!(output.status.code(), Some(4));
     drop(folder);
-    assert_eq!(xtask(&["stress", "--as-built", "--qemu", "/nonexistent"]).status.code(), Some(5));
+    assert_eq!(
+        xtask(&["stress", "--as-built", "--log-dir", logs, "--qemu", "/nonexistent"]).status.code(),
+        Some(5)
+    );
     assert_eq!(xtask(&["stress", "--mix", "nil=1"]).status.code(), Some(2));
 }
 
@@ -150,8 +154,9 @@ fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_qemu_folder, qemu) = fake_qemu(&sound(), 33);
     let results = format!("{}/{{seed}}.json", folder.path().display());
-    let order =
-        ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--json", &results, "--qemu"];
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let order = ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--log-dir", logs, "--json"];
+    let order = [&order[..], &[&results, "--qemu"]].concat();
     let output =
         xtask(&[["stress", "--print-jobs"].as_slice(), &order, &[qemu.to_str().expect("text")]].concat());
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));

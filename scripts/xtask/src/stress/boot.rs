@@ -1,5 +1,6 @@
 //! One boot of a campaign: run, watched, judged.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
@@ -40,6 +41,8 @@ pub struct Order<'a> {
     pub setup: &'a Setup,
     /// How long a boot may take.
     pub limit: Option<Duration>,
+    /// Where the logs of failed boots are kept.
+    pub logs: &'a Path,
     /// What is shown of the console.
     pub console: Console,
 }
@@ -64,7 +67,7 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
         watch: Watch::new(seed),
         facts: Facts::default(),
         words: Words::new(&order.setup.kernel),
-        keep: Keep::begin(seed, &replay)?,
+        keep: Keep::begin(order.logs, seed, &replay)?,
         told: Vec::new(),
         verdict: None,
         last: Duration::ZERO,
