@@ -81,6 +81,19 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
+    /// fault, program, idle, boot, user.
+    #[arg(long, value_name = "KINDS")]
+    pub trace: Option<String>,
+
+    /// Where the recorded trace goes, for `xtask trace`.
+    #[arg(long, value_name = "FILE", default_value = "ringside.rtrace")]
+    pub trace_out: PathBuf,
+
+    /// Keeps the latest events of each CPU (flight), or all of them, drained during the run (stream).
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
+    pub trace_mode: TraceMode,
+
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
     pub list: bool,
@@ -92,6 +105,15 @@ pub struct RunOptions {
     /// Takes what was built last, without looking whether it is up to date.
     #[arg(long, hide = true)]
     pub as_built: bool,
+}
+
+/// What becomes of events when a CPU's ring is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceMode {
+    /// The oldest are overwritten.
+    Flight,
+    /// The host empties the rings; what it is too slow for is counted.
+    Stream,
 }
 
 /// Options of `gdb`.

@@ -22,6 +22,7 @@ mod launch;
 mod monitor;
 mod programs;
 mod qemu;
+mod recording;
 mod report;
 mod run;
 mod screen;
