@@ -10,7 +10,7 @@ use super::rings::{Ring, Rings};
 use super::*;
 use crate::trace::error::{Error, Flaw};
 use crate::trace::layout::write::{directory_bytes, ring_header_bytes};
-use crate::trace::layout::{RECORD, RING_HEADER, record_bytes, ring_header};
+use crate::trace::layout::{RECORD, RING_HEADER, record, record_bytes, ring_header};
 use crate::trace::reader::Reader;
 
 const MEMORY: u64 = 64 << 20;
@@ -175,6 +175,45 @@ fn what_went_round_between_two_looks_counts_as_overwritten() {
     guest.write(0, 200);
     let taken = ring.take(&ram, 10, false, &mut out).expect("looks");
     assert_eq!((taken.next, taken.overwritten, taken.places, out.len()), (200, 126, 64, 64 * RECORD));
+}
+
+#[test]
+fn a_look_into_a_ring_that_goes_round_meanwhile_gives_whole_records_only() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut guest = Guest::new(1, 64, 0);
+    let (ring, ram) = (guest.only_ring(), guest.ram());
+    // However the looks end, the writer ends too.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let place = guest.take(0);
+                guest.fill(0, place);
+            }
+        });
+        let _stop = Stop(&stop);
+        let (mut next, mut seen, mut overwritten) = (0, 0, 0);
+        // Until enough has been seen of both.
+        while seen < 20_000 || overwritten < 1000 {
+            let mut out = Vec::new();
+            let taken = ring.take(&ram, next, false, &mut out).expect("looks");
+            let records = out.as_chunks().0.iter().map(record);
+            assert_eq!(records.len() as u64 + taken.overwritten, taken.next - next);
+            assert_eq!(taken.torn, 0, "the look ended in front of what was not finished");
+            for record in records {
+                assert_eq!((record.tsc - 1000, record.sequence), (record.a, record.a as u32 + 1));
+                assert!((next..taken.next).contains(&record.a), "{record:?}");
+            }
+            seen += out.len() / RECORD;
+            (next, overwritten) = (taken.next, overwritten + taken.overwritten);
+        }
+    });
 }
 
 #[test]
