@@ -155,7 +155,7 @@ mod tests {
     fn known_lines() {
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(splitmix64(1), 0x910a_2dec_8902_5cc1);
-        // 0x910a2dec89025cc1 % 100 = 93.
+        // 0x910a2dec89025cc1 % 100 = 65.
         assert_eq!(
             line(1, 0, 0),
             format!(

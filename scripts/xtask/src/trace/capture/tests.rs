@@ -327,28 +327,3 @@ fn a_guest_that_never_came_to_its_trace_ends_the_search() {
     assert_eq!(drain.progress(), []);
     assert!(matches!(drain.stop(), Err(Error::NoDirectory)));
 }
-
-/// How fast records are drained: each lap fills the ring, which is not measured, and takes it, which is.
-/// `cargo test --release -p xtask trace::capture::tests::drain_throughput -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn drain_throughput() {
-    let mut guest = Guest::new(1, 1 << 16, 1);
-    let (ring, ram) = (guest.only_ring(), guest.ram());
-    let (_folder, path) = scratch();
-    let mut writer = crate::trace::file::Writer::create(&path, 1).expect("a writer");
-    let (mut next, mut time, mut out) = (0, std::time::Duration::ZERO, Vec::new());
-    for _ in 0..64 {
-        guest.write(0, 1 << 16);
-        let started = std::time::Instant::now();
-        while next < guest.heads[0] {
-            out.clear();
-            next = ring.take(&ram, next, false, &mut out).expect("looks").next;
-            ring.publish_tail(&ram, next).expect("publishes");
-            writer.append(0, &out).expect("appends");
-        }
-        time += started.elapsed();
-    }
-    let rate = next as f64 / time.as_secs_f64() / 1e6;
-    eprintln!("{next} records in {time:?}: {rate:.1} million a second");
-}
