@@ -27,6 +27,8 @@ pub struct Options<'a> {
     pub panic_cpu: Option<u32>,
     /// `overflow_cpu=K`: CPU K runs off its syscall stack before it starts its program.
     pub overflow_cpu: Option<u32>,
+    /// `breach=KIND`: each CPU does, before it starts its program, what ring 0 must not.
+    pub breach: Option<Breach>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
@@ -62,6 +64,7 @@ impl<'a> Options<'a> {
             tick_hz: Key::TickHz.number(&raw)?.unwrap_or(DEFAULT_TICK_HZ),
             panic_cpu: Key::PanicCpu.number(&raw)?,
             overflow_cpu: Key::OverflowCpu.number(&raw)?,
+            breach: raw[Key::Breach as usize].map(Breach::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
@@ -126,6 +129,34 @@ fn trace_kinds(value: Token<'_>) -> Result<u32, CmdlineError<'_>> {
     })
 }
 
+/// What ring 0 must not do, and the CPU prevents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// Writes to the kernel's text: its page is read-only, and CR0.WP makes that hold.
+    WriteText,
+    /// Writes to it through the physical map.
+    WriteAlias,
+    /// Reads ring 3's memory outside of the copy: SMAP.
+    ReadUser,
+    /// Executes ring 3's memory: SMEP.
+    RunUser,
+}
+
+impl Breach {
+    /// Each with its word.
+    pub const ALL: [(&'static str, Breach); 4] = [
+        ("write-text", Breach::WriteText),
+        ("write-alias", Breach::WriteAlias),
+        ("read-user", Breach::ReadUser),
+        ("run-user", Breach::RunUser),
+    ];
+
+    fn named(value: Token<'_>) -> Result<Breach, CmdlineError<'_>> {
+        let found = Breach::ALL.into_iter().find(|(word, _)| value == **word);
+        found.map(|(_, breach)| breach).ok_or(CmdlineError::BadValue(Key::Breach, value))
+    }
+}
+
 /// The options' keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -137,6 +168,8 @@ pub enum Key {
     PanicCpu,
     /// See [`Options::overflow_cpu`].
     OverflowCpu,
+    /// See [`Options::breach`].
+    Breach,
     /// See [`Options::lose_ap`].
     LoseAp,
     /// See [`Options::delay_ap`].
@@ -157,11 +190,12 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 12] = [
+    pub const ALL: [Key; 13] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
         Key::OverflowCpu,
+        Key::Breach,
         Key::LoseAp,
         Key::DelayAp,
         Key::IpiStorm,
@@ -180,6 +214,7 @@ impl Key {
             Key::TickHz => "tick_hz",
             Key::PanicCpu => "panic_cpu",
             Key::OverflowCpu => "overflow_cpu",
+            Key::Breach => "breach",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::IpiStorm => "ipi_storm",
@@ -199,9 +234,9 @@ impl Key {
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
             Key::IpiStorm | Key::NmiStorm => 0..=100_000,
-            Key::Program | Key::PanicCpu | Key::OverflowCpu | Key::Trace | Key::TraceMode | Key::TraceVia => {
-                0..=u32::MAX
-            }
+            Key::PanicCpu | Key::OverflowCpu => 0..=u32::MAX,
+            // They take words.
+            Key::Program | Key::Breach | Key::Trace | Key::TraceMode | Key::TraceVia => 0..=0,
         }
     }
 
@@ -260,6 +295,11 @@ impl fmt::Display for CmdlineError<'_> {
                 write!(f, "trace= takes 'all' or words from")?;
                 GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, " with commas between them, not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Breach, token) => {
+                f.write_str("breach= takes one of")?;
+                Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
             }
             CmdlineError::BadValue(Key::TraceMode, token) => {
                 write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")
@@ -494,7 +534,7 @@ mod tests {
     #[test]
     fn errors_name_what_is_wrong_and_what_is_right() {
         let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                       overflow_cpu=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, trace=, trace_records=, \
+                       overflow_cpu=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, trace=, trace_records=, \
                        trace_mode=, trace_via=; \
                        the program's arguments go behind '--'";
         assert_eq!(message(b"tickhz=5"), unknown);
@@ -517,6 +557,8 @@ mod tests {
             "trace_records=8",
             "trace_mode=",
             "trace_via=usb",
+            "breach=",
+            "breach=read",
         ] {
             assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
         }

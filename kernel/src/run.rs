@@ -10,7 +10,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{check, qemu, serial, stop, trace};
+use crate::arch::{check, physmem, qemu, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -43,6 +43,8 @@ pub struct Run {
     pub file: &'static [u8],
     /// The page that all copies share.
     pub shared: Frame,
+    /// How many frames were free before the first program was loaded, and have to be when the last has ended.
+    pub free_frames: u64,
     /// CPUs that the firmware lists and that did not come, with the reason.
     pub missing: &'static [ApicId],
     /// The CPUs that came, by dense index.
@@ -94,7 +96,10 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
         stop::overflow_stack();
     }
     match loaded {
-        Ok(program) => {
+        Ok(mut program) => {
+            if let Some(breach) = run.options.breach {
+                program.breach(breach);
+            }
             ring3::assign(cpu, program);
             ring3::start(cpu)
         }
@@ -151,6 +156,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
     });
     cpu.with_apic(|apic| apic.stop_ticking());
     cpu.report_nmis();
+    cpu.report_debugs();
 
     let (outcome, code, reason) =
         cpu.outcome.take().expect("a program's outcome is noted before its CPU comes here");
@@ -176,6 +182,13 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
 
 /// Prints the records and ends the run.
 fn report(run: &Run) -> ! {
+    let free = physmem::free_count();
+    if free != run.free_frames {
+        let before = run.free_frames;
+        stop::end(format_args!(
+            "broken invariant: {before} frames were free before the programs, {free} after"
+        ));
+    }
     if run.options.trace.serial {
         trace::print_all();
     }

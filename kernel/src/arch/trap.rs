@@ -36,6 +36,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
     }
     // The copy's source is in the user half; a fault on its destination is the kernel's own mistake.
     if frame.vector == PAGE_FAULT
+        && !cfg!(feature = "mutant-copy-without-fixup")
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
     {
@@ -55,6 +56,14 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
     // (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
+    #[cfg(feature = "checking")]
+    if super::msr::gs_base() != core::ptr::from_ref(cpu) as u64 {
+        let base = super::msr::gs_base();
+        stop::end(format_args!(
+            "broken invariant on {}: the GS base is {base:#x} in an NMI or its like",
+            cpu.id()
+        ));
+    }
     match frame.vector {
         NMI => {
             stop::park_if_stopping(cpu);
@@ -69,6 +78,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
                 cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
                 ring3::kill(cpu, &Fault::of(frame));
             }
+            cpu.count_debug(frame.interrupted.rip);
             // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
             // asked for and ring 0 took over. It ends here, and ring 0 goes on.
             frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
@@ -86,6 +96,11 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let rip = frame.interrupted.rip;
     match vector {
         TIMER_VECTOR => {
+            #[cfg(feature = "mutant-tick-uses-xmm")]
+            // SAFETY: changes one register, which is ring 3's: that is what a test has to notice.
+            unsafe {
+                asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags));
+            }
             cpu.tick();
             cpu.trace(Kind::Tick, cpu.ticks(), rip);
         }
@@ -102,7 +117,12 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
         }
         _ => return false,
     }
-    cpu.end_of_interrupt();
+    if !cfg!(feature = "mutant-eoi-missing") {
+        cpu.end_of_interrupt();
+    }
+    if cfg!(feature = "mutant-eoi-doubled") {
+        cpu.end_of_interrupt();
+    }
     true
 }
 

@@ -27,7 +27,8 @@ pub fn kernel_path() -> PathBuf {
     bare_artifacts().join("kernel")
 }
 
-fn archive_path() -> PathBuf {
+/// Where the archive of the programs is, made or not.
+pub fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
 }
 

@@ -31,6 +31,8 @@ pub enum Command {
     Gdb(GdbOptions),
     /// Runs every check and every QEMU case, or those whose names contain a FILTER.
     Test(TestOptions),
+    /// Takes one guard away after the other, and demands that the test which is there for it fails.
+    Mutants(MutantOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {
@@ -82,6 +84,10 @@ pub struct RunOptions {
     /// Takes what was built last, without looking whether it is up to date.
     #[arg(long, hide = true)]
     pub as_built: bool,
+
+    /// Takes this kernel's ELF instead of building one.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
 }
 
 /// Options of `gdb`.
@@ -105,6 +111,21 @@ pub struct TestOptions {
     /// Lists the names and does nothing else.
     #[arg(long)]
     pub list: bool,
+}
+
+/// Options of `mutants`.
+#[derive(Args, Clone, Debug)]
+pub struct MutantOptions {
+    /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
+    pub names: Vec<String>,
+
+    /// Lists them, with the test that is to fail, and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Prints the table of docs/mutants.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub markdown: bool,
 }
 
 /// What kind of machine, and what the kernel is told.

@@ -18,8 +18,10 @@ mod error;
 mod executable;
 mod facts;
 mod gdb;
+mod kernels;
 mod launch;
 mod monitor;
+mod mutants;
 mod programs;
 mod qemu;
 mod report;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::cases;
+use crate::cargo::Show;
+use crate::cases::{self, PATIENCE};
 use crate::checks::{CHECKS, built};
 use crate::cli::TestOptions;
 use crate::error::Error;
+use crate::kernels;
 use crate::tree::root;
 
 /// Where the logs are kept, one a check or case.
@@ -49,7 +51,11 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
     cases::all().into_iter().map(|case| {
         Trial::test(case.name.clone(), move || {
             built().map_err(|error| format!("there is nothing to run: {error}"))?;
-            case.run(&log_folder()).map_err(Failed::from)
+            let kernel = match case.features {
+                [] => None,
+                features => Some(kernels::with(features, Show::Trouble).map_err(|error| error.to_string())?),
+            };
+            case.run(&log_folder(), kernel.as_deref(), PATIENCE).map_err(Failed::from)
         })
     })
 }
