@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         )
         .status(3)
         .complains(format!(
-            "CPU {cpu} panicked: double fault (#DF): the syscall stack of cpu{cpu} overflowed"
+            "CPU {cpu} panicked: double fault (#DF): the syscall stack of CPU {cpu} overflowed"
         ))
     };
     let absent = |name: &str, key: &str| {
