@@ -94,7 +94,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     bsp.attach_trace();
     let sabotage = Sabotage { lose: options.lose_ap, delay: options.delay_ap };
     // SAFETY: once, before the first program.
-    let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage) });
+    let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage, options.own_uarts) });
     // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
     bsp.start_clock();
     compare_control_registers(&arrivals);

@@ -1,6 +1,7 @@
 //! The kernel's library: decisions in pure modules that run and are tested on the host, and `arch`, which touches
 //! the machine. All of it compiles for the host as well; only execution needs the machine.
 #![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
 
 #[cfg(not(loom))]
 #[macro_use]

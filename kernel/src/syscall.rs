@@ -70,7 +70,7 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
         return Errno::Fault.to_rax();
     }
     let mut line = cpu.line.borrow_mut();
-    line.push(&buffer[..copied], |line| serial::write_program_line(cpu.id(), line)) as u64
+    line.push(&buffer[..copied], |line| serial::write_program_line(cpu, line)) as u64
 }
 
 fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {

@@ -33,4 +33,6 @@ pub mod table;
 pub mod timer;
 pub mod trace;
 pub mod trap;
+pub mod tsc_sync;
+pub mod uart;
 pub mod usercopy;

@@ -27,6 +27,7 @@ use super::ring3::Program;
 use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
+use super::uart::Uart;
 use super::{check, entry, idt, physmem, timer};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
@@ -76,6 +77,8 @@ pub struct PerCpuData {
     debugs: Cell<(u64, u64)>,
     /// The local APIC, once it is enabled.
     pub(super) apic: RefCell<Option<LocalApic>>,
+    /// This CPU's own serial port, if CPUs have one each.
+    pub(super) uart: RefCell<Option<Uart>>,
     /// The program's console line.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, from its loading to its end.
@@ -166,6 +169,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             nmis_reported: Cell::new(0),
             debugs: Cell::new((0, 0)),
             apic: RefCell::new(None),
+            uart: RefCell::new(None),
             line: RefCell::new(LineBuffer::new()),
             tracer: Tracer::off(),
             program: RefCell::new(None),

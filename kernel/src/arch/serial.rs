@@ -4,32 +4,23 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
-use uart_16550::backend::PioBackend;
-use uart_16550::{BaudRate, Config, Uart16550};
 use x86_64::instructions::interrupts;
 
-use crate::cpu::CpuId;
+use super::percpu::PerCpuData;
+use super::uart::{self, Uart};
 use crate::text::Text;
-
-/// The first I/O port of the console.
-pub(super) const COM1: u16 = 0x3f8;
 
 /// The UART, once [`init`] has found one. Every holder has interrupts off, prints one line and lets go. The lock is not
 /// fair, on purpose: a queue would let every CPU wait for the one whose turn it is, which a hypervisor may have put
 /// to sleep. A program that prints leaves ring 0 after each line, so that it cannot keep the others out for long.
-static UART: Mutex<Option<Uart16550<PioBackend>>> = Mutex::new(None);
+static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
 /// Set by the panicking CPU once the others are stopped: nobody is left to wait for.
 static BROKEN_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Sets up COM1. A machine without one runs on in silence.
 pub fn init() {
-    // SAFETY: ports 0x3f8 to 0x3ff are COM1 on every PC, and the kernel has no other user of them.
-    let Ok(mut uart) = (unsafe { Uart16550::new_port(COM1) }) else { return };
-    let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
-    if uart.init(config).is_ok() {
-        *UART.lock() = Some(uart);
-    }
+    *UART.lock() = uart::open(uart::COM[0]);
 }
 
 /// Writes text to the console in one piece, interrupts off.
@@ -64,30 +55,45 @@ const LINE_MAX: usize = 640;
 /// Formats one line and writes it to the console; what is too long is cut.
 pub fn print(arguments: fmt::Arguments<'_>) {
     let line = Text::<{ LINE_MAX - 1 }>::of(arguments);
-    write_line(line.as_str().as_bytes(), &[]);
+    with_line_end(line.as_str().as_bytes(), &[], write);
+}
+
+/// Formats one line that is about a CPU and writes it to that CPU's own UART, if it has one; else to the console.
+pub fn print_for(cpu: &PerCpuData, arguments: fmt::Arguments<'_>) {
+    let line = Text::<{ LINE_MAX - 1 }>::of(arguments);
+    with_line_end(line.as_str().as_bytes(), &[], |line| write_for(cpu, line));
 }
 
 /// Writes one line of a program's output, behind its CPU's prefix.
-pub fn write_program_line(cpu: CpuId, bytes: &[u8]) {
-    write_line(Text::<16>::of(format_args!("[cpu{}] ", cpu.0)).as_str().as_bytes(), bytes);
+pub fn write_program_line(cpu: &PerCpuData, bytes: &[u8]) {
+    let prefix = Text::<16>::of(format_args!("[cpu{}] ", cpu.id().0));
+    with_line_end(prefix.as_str().as_bytes(), bytes, |line| write_for(cpu, line));
 }
 
-/// Both parts and a line end, in one piece.
-fn write_line(prefix: &[u8], bytes: &[u8]) {
+/// No lock on a CPU's own UART: nobody else writes it.
+fn write_for(cpu: &PerCpuData, text: &[u8]) {
+    match cpu.uart.borrow_mut().as_mut() {
+        Some(uart) => uart.send_bytes_exact(text),
+        None => write(text),
+    }
+}
+
+/// Puts both parts and a line end together.
+fn with_line_end(prefix: &[u8], bytes: &[u8], send: impl FnOnce(&[u8])) {
     let mut line = [0; LINE_MAX];
     let mut len = 0;
     for &byte in prefix.iter().chain(bytes).take(LINE_MAX - 1).chain(b"\n") {
         line[len] = byte;
         len += 1;
     }
-    write(&line[..len]);
+    send(&line[..len]);
 }
 
 /// Prints a line of the kernel's own, with the CPU that it is about.
 #[macro_export]
 macro_rules! say {
     ($cpu:expr, $($arguments:tt)+) => {
-        $crate::arch::serial::print(format_args!(
+        $crate::arch::serial::print_for($cpu, format_args!(
             "[cpu{}] ringside: {}", $cpu.id().0, format_args!($($arguments)+)
         ))
     };

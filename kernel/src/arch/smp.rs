@@ -15,7 +15,7 @@ use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
 use super::paging::{self, Audit, MapError, phys_to_virt};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
-use super::{stop, table, timer};
+use super::{stop, table, timer, tsc_sync, uart};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::online::{self, Closed};
@@ -95,9 +95,10 @@ pub unsafe fn start_others(
     list: &'static [ApicId],
     tsc_rate: Rate,
     sabotage: Sabotage,
+    own_uarts: bool,
 ) -> Result<Arrivals, SmpError> {
     let free = physmem::free_count();
-    let slots = offer_slots(bsp, list)?;
+    let slots = offer_slots(bsp, list, own_uarts)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
         others => (free - physmem::free_count()) * 4 / others,
@@ -123,7 +124,7 @@ pub unsafe fn start_others(
 }
 
 /// Prepares a stack, per-CPU data and a slot for each CPU, and offers the slots.
-fn offer_slots(bsp: &PerCpuData, list: &[ApicId]) -> Result<&'static [ApSlot], SmpError> {
+fn offer_slots(bsp: &PerCpuData, list: &[ApicId], own_uarts: bool) -> Result<&'static [ApSlot], SmpError> {
     let others = list.get(1..).unwrap_or(&[]);
     let slots = table::alloc(others.len(), |n| {
         let area = CpuId(n as u32 + 1);
@@ -134,12 +135,38 @@ fn offer_slots(bsp: &PerCpuData, list: &[ApicId]) -> Result<&'static [ApSlot], S
         // SAFETY: on the BSP, once for each index; the CPU does not run before its slot is offered.
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
     }
+    if own_uarts {
+        share_out_uarts(bsp);
+    }
     let slots = *SLOTS.call_once(|| slots);
     for slot in slots {
         assert!(online::offer(&slot.state), "a slot is offered twice");
         bsp.trace(Kind::ApState, slot.apic_id.into(), online::OFFERED.into());
     }
     Ok(slots)
+}
+
+/// Gives each CPU but the BSP, whose port is the console's, a serial port of its own, as far as there are any.
+fn share_out_uarts(bsp: &PerCpuData) {
+    let mut uarts = uart::others();
+    let mut without = 0;
+    for cpu in percpu::created().skip(1) {
+        match uarts.next() {
+            Some((place, uart)) => {
+                say!(
+                    bsp,
+                    "serial port of the CPU with {}, number {} in the list: {place}",
+                    cpu.apic_id,
+                    cpu.area.0
+                );
+                *cpu.uart.borrow_mut() = Some(uart);
+            }
+            None => without += 1,
+        }
+    }
+    if without > 0 {
+        say!(bsp, "no serial port is left for {without} CPUs: they share the console");
+    }
 }
 
 /// Puts the trampoline into a free page below 1 MiB, and its identity mapping, readable and executable, into a
@@ -213,6 +240,7 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
             return false;
         }
         stop::park_if_stopping(bsp);
+        tsc_sync::answer();
         spin_loop();
     }
 }
@@ -256,6 +284,9 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     unsafe { cpu.set_up(Features::detect()) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
+    if cpu.tracer.is_on() {
+        tsc_sync::ask(cpu);
+    }
     if !slot.is_some_and(|slot| online::arrive(&slot.state)) {
         stop::park();
     }

@@ -134,6 +134,21 @@ impl Tracer {
         self.kinds.set(directory.kinds);
     }
 
+    /// Does this CPU record anything?
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.kinds.get() != 0
+    }
+
+    /// Notes in the ring what to add to this CPU's TSC to get the BSP's.
+    pub fn set_tsc_offset(&self, offset: i64) {
+        let ring = self.ring.get();
+        if !ring.is_null() {
+            // SAFETY: this CPU's ring; only this CPU writes the word, the host may read it.
+            unsafe { (&raw mut (*ring).tsc_offset).write_volatile(offset) };
+        }
+    }
+
     /// Records an event if its kind is enabled. Switched off it costs a test and a branch that is not taken.
     #[inline(always)]
     pub fn event(&self, kind: Kind, a: u64, b: u64) {

@@ -6,7 +6,7 @@ use crate::archive::{pack, write_if_changed};
 use crate::cargo::Show;
 use crate::error::Error;
 use crate::toolchain::Toolchain;
-use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative};
+use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative, root};
 use crate::{cargo, executable, programs};
 
 /// What the kernel may weigh, stripped and without programs, in bytes.
@@ -27,6 +27,17 @@ pub fn kernel_path() -> PathBuf {
     bare_artifacts().join("kernel")
 }
 
+/// Where the ELF of a kernel with these cargo features is, built or not.
+pub fn featured_kernel_path(features: &[String]) -> PathBuf {
+    featured_dir(features).join(BARE_TARGET).join("release/kernel")
+}
+
+/// A kernel with features has a folder of its own: it must never be taken for the usual one, nor make it be
+/// built again.
+fn featured_dir(features: &[String]) -> PathBuf {
+    if features.is_empty() { bare_dir() } else { root().join(format!("target/bare-{}", features.join("+"))) }
+}
+
 /// Where the archive of the programs is, made or not.
 pub fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
@@ -34,8 +45,14 @@ pub fn archive_path() -> PathBuf {
 
 /// Builds programs and kernel. With [`Show::Slow`] the first build of all shows its progress from the start.
 pub fn everything(show: Show) -> Result<Built, Error> {
+    with_features(&[], show)
+}
+
+/// As [`everything`], with these cargo features in the kernel.
+pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let toolchain = Toolchain::find()?;
-    let first = show == Show::Slow && !kernel_path().exists();
+    let path = featured_kernel_path(features);
+    let first = show == Show::Slow && !path.exists();
     let show = if first { Show::Progress } else { show };
     let mut user = toolchain.build(BARE_TARGET, &bare_dir());
     user.args(["--package", "user", "--bins"]);
@@ -43,11 +60,14 @@ pub fn everything(show: Show) -> Result<Built, Error> {
     let programs = stripped_programs()?;
     let archive = archive_path();
     write_if_changed(&archive, &pack(&programs)?)?;
-    let mut kernel = toolchain.build(BARE_TARGET, &bare_dir());
+    let mut kernel = toolchain.build(BARE_TARGET, &featured_dir(features));
+    if !features.is_empty() {
+        kernel.args(["--features", &features.join(",")]);
+    }
     kernel.args(["--package", "kernel", "--bin", "kernel"]).env("RINGSIDE_PROGRAMS", &archive);
     cargo::build(kernel, "the kernel", show)?;
     let programs = programs.into_iter().map(|(name, bytes)| (name, bytes.len())).collect();
-    Ok(Built { kernel: kernel_path(), archive, programs })
+    Ok(Built { kernel: path, archive, programs })
 }
 
 /// Builds the kernel's library, the system-call module in it, for a target of its own. UEFI's C calling

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::stress::options::{MergeOptions, StressOptions};
+
 /// Builds, runs, tests and debugs Ringside.
 #[derive(Parser)]
 #[command(name = "xtask", version, max_term_width = 110)]
@@ -33,6 +35,12 @@ pub enum Command {
     Test(TestOptions),
     /// Takes one guard away after the other, and demands that the test which is there for it fails.
     Mutants(MutantOptions),
+    /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
+    ///
+    /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
+    Stress(Box<StressOptions>),
+    /// Joins results of `stress --json` from many machines: one table, one exit status.
+    Merge(MergeOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {
@@ -163,6 +171,11 @@ pub struct MachineOptions {
     /// More for the kernel's command line, as it is: 'key=value ...'.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
+
+    /// Gives each CPU a serial port of its own and keeps what it writes as DIR/cpuN.log, N being its place in
+    /// the firmware's list of CPUs.
+    #[arg(long, value_name = "DIR")]
+    pub serial_dir: Option<PathBuf>,
 
     /// The QEMU to use.
     #[arg(long, env = "RINGSIDE_QEMU", default_value = "qemu-system-x86_64", value_name = "PATH")]

@@ -18,7 +18,6 @@ mod error;
 mod executable;
 mod facts;
 mod gdb;
-mod kernels;
 mod launch;
 mod monitor;
 mod mutants;
@@ -27,8 +26,10 @@ mod qemu;
 mod report;
 mod run;
 mod screen;
+mod serial_ports;
 mod session;
 mod soft_float;
+mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
@@ -51,6 +52,8 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Stress(options) => stress::run(&options),
+        Command::Merge(options) => stress::merge(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

@@ -6,6 +6,7 @@ use std::path::Path;
 use kernel_abi::verdict::DEBUG_EXIT_PORT;
 
 use crate::cli::MachineOptions;
+use crate::serial_ports;
 
 /// Where QEMU's console and monitor are connected.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +76,11 @@ impl Machine<'_> {
         } else {
             push("-serial", &"stdio");
         }
+        if let Some(folder) = &options.serial_dir {
+            words.extend(serial_ports::devices(folder, serial_ports::cpus(&options.smp)));
+        }
         if let Some(port) = self.gdb_port {
-            push("-gdb", &format!("tcp:127.0.0.1:{port}"));
-            words.push("-S".into());
+            words.extend(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"].map(OsString::from));
         }
         // A guest that resets ends QEMU instead of starting anew: a triple fault must not look like a boot.
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
@@ -87,7 +90,7 @@ impl Machine<'_> {
 }
 
 /// In QEMU's options a comma ends a value, and two commas are one.
-fn escape_commas(path: &Path) -> String {
+pub fn escape_commas(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 

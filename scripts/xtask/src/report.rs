@@ -30,15 +30,23 @@ pub fn table(cpus: &[Cpu]) -> String {
     }
     let mut sorted: Vec<_> = cpus.iter().collect();
     sorted.sort_by_key(|cpu| cpu.cpu);
-    let heading = COLUMNS.map(|(name, _)| name.to_owned());
-    let rows: Vec<_> = std::iter::once(heading).chain(sorted.into_iter().map(cells)).collect();
+    aligned(&COLUMNS, sorted.into_iter().map(cells))
+}
+
+/// Rows under a heading, in columns that line up. A column is its name, and whether it is flushed right.
+pub fn aligned<const N: usize>(
+    columns: &[(&str, bool); N],
+    cells: impl Iterator<Item = [String; N]>,
+) -> String {
+    let heading = columns.map(|(name, _)| name.to_owned());
+    let rows: Vec<_> = std::iter::once(heading).chain(cells).collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
             // Writing to a `String` cannot fail.
-            let _ = match COLUMNS[column].1 {
+            let _ = match columns[column].1 {
                 true => write!(line, "{cell:>width$}  "),
                 false => write!(line, "{cell:width$}  "),
             };

@@ -14,6 +14,8 @@ use crate::facts::Facts;
 use crate::programs::{self, Program};
 use crate::qemu::{Machine, Wiring, shell_quoted};
 use crate::screen::Screen;
+use crate::serial_ports::FirstCpu;
+use crate::session::Ended;
 use crate::tree::relative;
 use crate::verify::{Judgement, Outcome, judge};
 use crate::{build, cmdline, report, session};
@@ -59,7 +61,10 @@ impl Plan {
         };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
-        let cmdline = cmdline::compose(name, machine.tick_hz, machine.cmdline.as_deref(), arguments);
+        let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");
+        let own = [serial, machine.cmdline.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let own = Some(own.as_str()).filter(|own| !own.is_empty());
+        let cmdline = cmdline::compose(name, machine.tick_hz, own, arguments);
         Ok(Plan { program, cmdline, kernel })
     }
 
@@ -96,15 +101,32 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut facts = Facts::default();
     let mut verdict_time = None;
     let mut last = Duration::ZERO;
+    let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
     let ended = session::run(&machine.command_line(Wiring::Session), limit, |line, time| {
         let seen = facts.take(line);
         screen.console(line, &seen);
+        if let Some(file) = &mut first_cpu {
+            file.take(line);
+        }
         if !facts.verdicts.is_empty() {
             verdict_time.get_or_insert(time);
         }
         last = time;
     })?;
-    let mut judgement = judge(ended.ending, &facts);
+    let judgement = judgement(&ended, &facts);
+    screen.result(&judgement, &facts, verdict_time);
+    if let Some(registers) = &ended.registers {
+        eprint!("{registers}");
+    }
+    screen.trouble(&judgement, ended.stderr.trim_end());
+    let time = verdict_time.unwrap_or(last);
+    write_json(options, &judgement, &facts, &shown, time)?;
+    Ok(judgement.outcome.exit_code())
+}
+
+/// The judgement on a run, with QEMU's own words if it is QEMU that failed.
+pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
+    let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {
         judgement.errors.push(format!("QEMU says: {stderr}"));
@@ -112,14 +134,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
             judgement.errors.push("with --icount the CPU model has to be without x2APIC".to_owned());
         }
     }
-    screen.result(&judgement, &facts, verdict_time);
-    if let Some(registers) = &ended.registers {
-        eprint!("{registers}");
-    }
-    screen.trouble(&judgement, stderr);
-    let time = verdict_time.unwrap_or(last);
-    write_json(options, &judgement, &facts, &shown, time)?;
-    Ok(judgement.outcome.exit_code())
+    judgement
 }
 
 /// A TCP port that nobody uses; gdb's usual one if it is free.

@@ -18,8 +18,45 @@ use crate::{build, report};
 pub struct Screen {
     out: Option<Box<dyn Write>>,
     log: Option<std::fs::File>,
+    words: Words,
+}
+
+/// Turns console lines into what a user reads.
+pub struct Words {
     symbols: Option<Symbols>,
     kernel: PathBuf,
+}
+
+impl Words {
+    /// Backtraces are of this ELF, which is read when there is one to show.
+    pub fn new(kernel: &Path) -> Words {
+        Words { symbols: None, kernel: kernel.to_owned() }
+    }
+
+    /// The lines for a console line. A record that a table will show has none.
+    pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
+        match seen {
+            Line::Text => vec![printable(line)],
+            Line::Counted => Vec::new(),
+            Line::Event(record) => {
+                let event = record.event;
+                let kind = Kind::from_number(event.kind).map_or("?", Kind::name);
+                vec![format!(
+                    "[cpu{}] trace {}: tsc={} {kind} a={:#x} b={:#x}",
+                    record.cpu, event.sequence, event.tsc, event.a, event.b
+                )]
+            }
+            Line::Panic(cpu, message) => {
+                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+                vec![format!("kernel panic on {cpu}: {message}")]
+            }
+            Line::Frame(number, ip) => {
+                let heading = (*number == 0).then(|| "backtrace, innermost first:".to_owned());
+                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
+                heading.into_iter().chain(symbols.describe(*number, *ip)).collect()
+            }
+        }
+    }
 }
 
 impl Screen {
@@ -33,7 +70,7 @@ impl Screen {
         let create =
             |path: &PathBuf| std::fs::File::create(path).map_err(|error| Error::file("write", path, error));
         let log = options.log.as_ref().map(create).transpose()?;
-        Ok(Screen { out, log, symbols: None, kernel: kernel.to_owned() })
+        Ok(Screen { out, log, words: Words::new(kernel) })
     }
 
     /// Prints a line.
@@ -49,29 +86,7 @@ impl Screen {
         if let Some(log) = &mut self.log {
             let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
         }
-        match seen {
-            Line::Text => self.say(&printable(line)),
-            Line::Counted => {}
-            Line::Event(record) => {
-                let event = record.event;
-                let kind = Kind::from_number(event.kind).map_or("?", Kind::name);
-                self.say(&format!(
-                    "[cpu{}] trace {}: tsc={} {kind} a={:#x} b={:#x}",
-                    record.cpu, event.sequence, event.tsc, event.a, event.b
-                ));
-            }
-            Line::Panic(cpu, message) => {
-                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
-                self.say(&format!("kernel panic on {cpu}: {message}"));
-            }
-            Line::Frame(number, ip) => {
-                if *number == 0 {
-                    self.say("backtrace, innermost first:");
-                }
-                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
-                symbols.describe(*number, *ip).iter().for_each(|line| self.say(line));
-            }
-        }
+        self.words.of(line, seen).iter().for_each(|text| self.say(text));
     }
 
     /// Shows what became of each CPU, what was found at boot, and the whole run's outcome.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crate::build;
 use crate::cargo::Show;
 use crate::cases::{self, PATIENCE};
 use crate::checks::{CHECKS, built};
 use crate::cli::TestOptions;
 use crate::error::Error;
-use crate::kernels;
 use crate::tree::root;
 
 /// Where the logs are kept, one a check or case.
@@ -53,7 +53,11 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
             built().map_err(|error| format!("there is nothing to run: {error}"))?;
             let kernel = match case.features {
                 [] => None,
-                features => Some(kernels::with(features, Show::Trouble).map_err(|error| error.to_string())?),
+                features => {
+                    let features: Vec<_> = features.iter().map(|&feature| feature.to_owned()).collect();
+                    let built = build::with_features(&features, Show::Trouble);
+                    Some(built.map_err(|error| error.to_string())?.kernel)
+                }
             };
             case.run(&log_folder(), kernel.as_deref(), PATIENCE).map_err(Failed::from)
         })

@@ -38,6 +38,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of [`status`](Self::status).
+    pub const ALL: [Outcome; 6] =
+        [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
+
     /// The word for it in JSON.
     pub fn name(self) -> &'static str {
         match self {

@@ -40,7 +40,7 @@ core::arch::global_asm!(
     ia32_efer = const crate::arch::msr::IA32_EFER,
     kernel_code = const crate::selectors::KERNEL_CODE.0,
     gdt_kernel_code = const crate::selectors::GDT_WORDS[1],
-    com1 = const crate::arch::serial::COM1,
+    com1 = const crate::arch::uart::COM[0],
     exit_port = const kernel_abi::verdict::DEBUG_EXIT_PORT,
     exit_panic = const kernel_abi::verdict::Verdict::Panic as u32,
     pvh_start = sym pvh_start,

@@ -3,10 +3,11 @@
 use super::{Case, case};
 
 /// What is done, and the vector that the reason has to name.
-const DEEDS: [(&str, &str); 22] = [
+const DEEDS: [(&str, &str); 23] = [
     ("div0", "#DE"),
     ("ud2", "#UD"),
     ("int3", "#BP"),
+    ("tf", "#DB"),
     ("null", "#PF"),
     ("kernel-read", "#PF"),
     ("kernel-write", "#PF"),
@@ -29,6 +30,9 @@ const DEEDS: [(&str, &str); 22] = [
     ("int-timer", "#GP"),
 ];
 
+/// Stack pointers with which a program makes its calls, while NMIs come: nobody is hurt.
+const STACK_POINTERS: [&str; 3] = ["rsp-zero", "rsp-kernel", "rsp-noncanonical"];
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let row = |(deed, vector): (&str, &str)| {
@@ -40,5 +44,9 @@ pub fn cases() -> Vec<Case> {
             .shows("fault: cpu 3 ran on")
     };
     let all = case("fault::on-every-cpu-at-once", "--smp 4", "fault div0").status(1).killed_on(4, "#DE");
-    DEEDS.into_iter().map(row).chain([all]).collect()
+    let harmless = |deed: &str| {
+        let options = "--smp 4 --tick-hz 1000 --cmdline nmi_storm=1000";
+        case(format!("fault::{deed}"), options, &format!("fault {deed}")).exits_on(4)
+    };
+    DEEDS.into_iter().map(row).chain([all]).chain(STACK_POINTERS.map(harmless)).collect()
 }

@@ -122,6 +122,15 @@ impl Case {
         self
     }
 
+    /// A line of standard output has to begin and go on like this.
+    fn shows_line(mut self, start: String, rest: &'static str) -> Case {
+        self.demands.push(Box::new(move |finished| {
+            let found = finished.stdout.lines().any(|line| line.starts_with(&start) && line.contains(rest));
+            if found { Ok(()) } else { Err(format!("no line starts with {start:?} and has {rest:?} in it")) }
+        }));
+        self
+    }
+
     /// This text has to be on standard error.
     fn complains(mut self, text: impl Into<String>) -> Case {
         let text = text.into();

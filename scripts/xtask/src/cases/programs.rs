@@ -1,6 +1,7 @@
 //! Programs that do what they should.
 
 use super::{Case, case, program_path};
+use crate::tree::root;
 
 /// The most instructions that a null system call's round trip may take, its loop included.
 const ROUND_TRIP_LIMIT: f64 = 110.0;
@@ -33,6 +34,26 @@ pub fn cases() -> Vec<Case> {
             .shows("[cpu1] argv[2]=<a b>"),
         // With one instruction a tick of the time-stamp counter, the figure is the same on every host.
         case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
+        (0..4).fold(
+            case(
+                "program::selftest-under-ipis-and-nmis",
+                "--smp 4 --tick-hz 1000 --cmdline 'ipi_storm=1000 nmi_storm=1000'",
+                "selftest",
+            )
+            .exits_on(4),
+            |case, cpu| case.shows_line(format!("[cpu{cpu}] ringside: "), " NMI, the latest at RIP "),
+        ),
+        case(
+            "program::trace-over-serial",
+            "--smp 2 --cmdline 'trace=program,boot trace_via=serial trace_records=64'",
+            "hello",
+        )
+        .exits_on(2)
+        .shows("program_start")
+        .shows("program_end"),
+        case("program::serial-port-for-each-cpu", "--smp 6 --serial-dir target/test-logs/serial", "hello")
+            .exits_on(6)
+            .demand(each_cpu_has_its_file),
         case("program::exit-code", "--smp 2", "fault exit-code 1")
             .status(1)
             .exits_on(1)
@@ -43,6 +64,20 @@ pub fn cases() -> Vec<Case> {
             .exits_on(1)
             .demand(|finished| super::expect(finished.cpu(1)?["code"].as_i64(), Some(101), "exit code")),
     ]
+}
+
+/// What each CPU wrote, and nothing else: COM1 to COM4 and a card's ports.
+fn each_cpu_has_its_file(_: &super::Finished) -> Result<(), String> {
+    (0..6).try_for_each(|cpu| {
+        let path = root().join(format!("target/test-logs/serial/cpu{cpu}.log"));
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let program: Vec<_> = text.lines().filter(|line| !line.contains("] ringside: ")).collect();
+        super::expect(
+            program,
+            vec![format!("[cpu{cpu}] hello from ring 3 on cpu {cpu} of 6").as_str()],
+            "lines",
+        )
+    })
 }
 
 fn round_trip(finished: &super::Finished) -> Result<(), String> {

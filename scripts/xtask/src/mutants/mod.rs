@@ -4,6 +4,7 @@
 //! kernel that takes it away, and a row in [`table`] with the test that is there for it and the reason for which that
 //! test must then fail. The test has to pass without the feature first.
 
+mod kernels;
 mod markdown;
 mod table;
 mod trial;
@@ -11,10 +12,10 @@ mod trial;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::build;
 use crate::cargo::Show;
 use crate::cli::MutantOptions;
 use crate::error::Error;
-use crate::{build, kernels};
 use table::MUTANTS;
 use trial::Laboratory;
 

@@ -129,7 +129,7 @@ pub const MUTANTS: [Mutant; 60] = [
     guard(
         "#DF has a stack of its own",
         "double-fault-without-ist",
-        Case("panic::stack-overflow-on-cpu-2", &["was reset"]),
+        Case("panic::stack-overflow", &["was reset"]),
     ),
     guard("RSP0 for each CPU", "rsp0-shared", Case("guard::flags-exit", &["TSS.RSP0 is"])),
     guard(
@@ -140,7 +140,7 @@ pub const MUTANTS: [Mutant; 60] = [
     guard(
         "guard page below the syscall stack",
         "stack-without-guard",
-        Case("panic::stack-overflow-on-cpu-2", &["panicked"]),
+        Case("panic::stack-overflow", &["panicked"]),
     ),
     guard("no I/O permission map", "io-map-open", Case("fault::in", &["exited with code 3"])),
     guard("no LDT", "ldt-as-at-reset", Case("guard::ldt", &["page fault"])),

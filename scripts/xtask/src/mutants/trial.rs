@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::kernels;
 use super::{Mutant, Proof};
 use crate::cargo::Show;
 use crate::cases::{self, Case};
 use crate::error::Error;
-use crate::kernels;
 use crate::suite::file_name;
 use crate::toolchain::host_cargo;
 use crate::tree::relative;

@@ -1,0 +1,88 @@
+//! How far a CPU's time-stamp counter is from the BSP's: asked for when there is a trace, whose events are put in order
+//! by their time.
+//!
+//! ```text
+//!   AP    t0 = TSC, ASKED = n                      ANSWERED is n: t1 = TSC
+//!   BSP                  sees n, TOLD = TSC, ANSWERED = n
+//! ```
+//!
+//! The BSP's reading lies between t0 and t1; taken as the middle it is wrong by at most half of t1 - t0. Of some
+//! exchanges the fastest counts (Cristian, Probabilistic clock synchronization, 1989).
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Mutex;
+
+use super::percpu::PerCpuData;
+use super::timer::{self, timebase};
+
+/// One CPU at a time asks.
+static ASKING: Mutex<()> = Mutex::new(());
+/// Number of the latest question, counted from 1.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+/// Number of the latest question that has an answer.
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+/// The answer.
+static TOLD: AtomicU64 = AtomicU64::new(0);
+
+/// How many times a CPU asks.
+const EXCHANGES: u32 = 8;
+/// How long it waits for an answer, in nanoseconds: a BSP that has stopped waiting for this CPU gives none.
+const PATIENCE_NS: u64 = 100_000_000;
+
+/// The BSP, while it waits for the others: answers if somebody has asked.
+pub(super) fn answer() {
+    let asked = ASKED.load(Ordering::Acquire);
+    if asked != ANSWERED.load(Ordering::Relaxed) {
+        TOLD.store(timer::tsc(), Ordering::Relaxed);
+        ANSWERED.store(asked, Ordering::Release);
+    }
+}
+
+/// Another CPU, before it says that it is there: asks, and notes in its trace what it found.
+pub(super) fn ask(cpu: &PerCpuData) {
+    let patience = timebase().tsc.in_ns(PATIENCE_NS);
+    let _turn = ASKING.lock();
+    let mut best: Option<(u64, i64)> = None;
+    for _ in 0..EXCHANGES {
+        let Some((round_trip, offset)) = exchange(patience) else { break };
+        if best.is_none_or(|(shortest, _)| round_trip < shortest) {
+            best = Some((round_trip, offset));
+        }
+    }
+    let Some((round_trip, offset)) = best else {
+        say!(cpu, "warning: the BSP did not answer; the trace takes this CPU's TSC for the BSP's");
+        return;
+    };
+    let error = round_trip / 2;
+    // An offset that the measurement cannot tell from none is taken for none: on a busy host that is most of what is
+    // measured, and correcting by it would put the events in disorder.
+    let offset = if offset.unsigned_abs() <= error { 0 } else { offset };
+    cpu.tracer.set_tsc_offset(offset);
+    let to_ns = timebase().tsc.to_ns();
+    let sign = if offset < 0 { "-" } else { "" };
+    say!(
+        cpu,
+        "trace: TSC offset to the BSP {sign}{} ns, to within {} ns",
+        to_ns.ns(offset.unsigned_abs()),
+        to_ns.ns(error)
+    );
+}
+
+/// Round trip in TSC ticks, and what to add to this CPU's TSC to get the BSP's. `None` if no answer came.
+fn exchange(patience: u64) -> Option<(u64, i64)> {
+    let number = ASKED.load(Ordering::Relaxed) + 1;
+    let start = timer::tsc();
+    ASKED.store(number, Ordering::Release);
+    while ANSWERED.load(Ordering::Acquire) != number {
+        if timer::tsc().wrapping_sub(start) > patience {
+            return None;
+        }
+        spin_loop();
+    }
+    let end = timer::tsc();
+    let round_trip = end.wrapping_sub(start);
+    let middle = start.wrapping_add(round_trip / 2);
+    Some((round_trip, TOLD.load(Ordering::Relaxed).wrapping_sub(middle).cast_signed()))
+}

@@ -1,0 +1,145 @@
+use std::string::ToString;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BSP: ApicId = ApicId(0);
+
+fn apic(apic_id: u8) -> MadtCpu {
+    MadtCpu::LocalApic { apic_id, flags: 1 }
+}
+
+fn x2apic(apic_id: u32) -> MadtCpu {
+    MadtCpu::X2Apic { apic_id, flags: 1 }
+}
+
+fn cpus(entries: &[MadtCpu], bsp: u32, mode: ApicMode) -> (Vec<u32>, Topology) {
+    let entries = entries.iter().copied();
+    let mut list = std::vec![ApicId(u32::MAX); upper_bound(entries.clone())];
+    let found = enumerate(entries, ApicId(bsp), mode, &mut list).unwrap();
+    (list[..found.count].iter().map(|id| id.0).collect(), found)
+}
+
+#[test]
+fn which_entries_are_cpus() {
+    use ApicMode::{X2Apic, XApic};
+    let disabled = MadtCpu::LocalApic { apic_id: 1, flags: 0 };
+    let online_capable = MadtCpu::LocalApic { apic_id: 1, flags: 2 };
+    let both_flags = MadtCpu::X2Apic { apic_id: 1, flags: 3 };
+    type Case<'a> = (&'a str, &'a [MadtCpu], u32, ApicMode, &'a [u32]);
+    let table: &[Case<'_>] = &[
+        ("plain", &[apic(0), apic(1), apic(2)], 0, XApic, &[0, 1, 2]),
+        ("disabled", &[apic(0), disabled, apic(2)], 0, XApic, &[0, 2]),
+        ("online capable only", &[apic(0), online_capable], 0, X2Apic, &[0]),
+        ("enabled and online capable", &[apic(0), both_flags], 0, X2Apic, &[0, 1]),
+        ("disabled first, enabled later", &[apic(0), disabled, apic(1)], 0, XApic, &[0, 1]),
+        ("0xff is none", &[apic(0), apic(0xff)], 0, X2Apic, &[0]),
+        ("0xffff_ffff is none", &[apic(0), x2apic(u32::MAX)], 0, X2Apic, &[0]),
+        ("type 9 may be 255", &[apic(0), x2apic(255)], 0, X2Apic, &[0, 255]),
+        ("BSP not first", &[apic(4), apic(2), apic(0)], 2, XApic, &[2, 4, 0]),
+        ("sparse", &[apic(0), apic(8), apic(2), apic(10)], 0, XApic, &[0, 8, 2, 10]),
+        ("duplicates", &[apic(0), apic(1), apic(1), apic(0), apic(2)], 0, XApic, &[0, 1, 2]),
+        ("both types", &[apic(0), apic(1), x2apic(0), x2apic(1), x2apic(2)], 0, X2Apic, &[0, 1, 2]),
+        ("wide ids", &[apic(0), x2apic(256), x2apic(0x1_0000)], 0, X2Apic, &[0, 256, 0x1_0000]),
+        ("wide BSP", &[apic(0), x2apic(300)], 300, X2Apic, &[300, 0]),
+        ("nothing", &[], 7, XApic, &[7]),
+    ];
+    for (name, entries, bsp, mode, expected) in table {
+        let (list, found) = cpus(entries, *bsp, *mode);
+        assert_eq!(list, *expected, "{name}");
+        assert_eq!(found.unreachable, 0, "{name}");
+        assert_eq!(found.bsp_listed, !entries.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn xapic_mode_leaves_out_what_it_cannot_address() {
+    let entries = [apic(0), apic(254), x2apic(255), x2apic(256), x2apic(256), x2apic(1)];
+    let (list, found) = cpus(&entries, 0, ApicMode::XApic);
+    assert_eq!(list, [0, 254, 1]);
+    assert_eq!(found.unreachable, 2);
+}
+
+#[test]
+fn a_bsp_that_is_not_listed_is_cpu_0_and_told() {
+    for bsp_entry in [apic(3), MadtCpu::LocalApic { apic_id: 9, flags: 0 }] {
+        let (list, found) = cpus(&[apic(1), bsp_entry], 9, ApicMode::XApic);
+        assert_eq!(list[..2], [9, 1]);
+        assert!(!found.bsp_listed);
+    }
+}
+
+#[test]
+fn a_list_too_short_is_an_error() {
+    let entries = [apic(0), apic(1)].into_iter();
+    for len in 0..2 {
+        let mut list = [BSP; 2];
+        let result = enumerate(entries.clone(), BSP, ApicMode::XApic, &mut list[..len]);
+        assert_eq!(result, Err(ListTooShort { len }));
+    }
+}
+
+const TYPE_0: [u8; 8] = [0, 8, 7, 3, 1, 0, 0, 0];
+const TYPE_9: [u8; 16] = [9, 16, 0, 0, 4, 1, 0, 0, 1, 0, 0, 0, 9, 9, 9, 9];
+const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[test]
+fn bytes_become_entries() {
+    let bytes = [&IO_APIC[..], &TYPE_0, &[0x80, 2], &TYPE_9].concat();
+    let read: Vec<_> = entries(&bytes).collect();
+    assert_eq!(read, [Ok(apic(3)), Ok(x2apic(0x104))]);
+    assert_eq!(validate(&bytes), Ok(()));
+    assert_eq!(validate(&[]), Ok(()));
+}
+
+#[test]
+fn broken_tables() {
+    let table: &[(&[u8], MadtError)] = &[
+        (&[0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 0 }),
+        (&[0x11, 0], MadtError::EntryTooShort { offset: 12, kind: 0x11, len: 0 }),
+        (&[0x90, 1], MadtError::EntryTooShort { offset: 12, kind: 0x90, len: 1 }),
+        (&[0, 7, 0, 0, 1, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 7 }),
+        (&TYPE_9[..15], MadtError::EntryTooLong { offset: 12, kind: 9, len: 16 }),
+        (&[0x7f, 255], MadtError::EntryTooLong { offset: 12, kind: 0x7f, len: 255 }),
+        (&[0], MadtError::Truncated { offset: 12 }),
+    ];
+    for (bytes, expected) in table {
+        let bytes = [&IO_APIC[..], bytes].concat();
+        assert_eq!(validate(&bytes), Err(*expected));
+        assert_eq!(entries(&bytes).count(), 1, "the error is the last item");
+        assert!(expected.to_string().contains("offset 12"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_end_the_walk(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0..17_u8], 0..600)) {
+        let read: Vec<_> = entries(&bytes).collect();
+        prop_assert!(read.len() <= bytes.len());
+        let errors = read.iter().filter(|entry| entry.is_err()).count();
+        prop_assert_eq!(errors, usize::from(validate(&bytes).is_err()));
+    }
+
+    #[test]
+    fn any_entries_give_a_list_of_distinct_ids(
+        given in prop::collection::vec((any::<bool>(), prop_oneof![any::<u32>(), 0..300_u32], 0..4_u32), 0..40),
+        bsp in 0..300_u32, x2 in any::<bool>(),
+    ) {
+        let given: Vec<_> = given.into_iter().map(|(wide, apic_id, flags)| if wide {
+            MadtCpu::X2Apic { apic_id, flags }
+        } else {
+            MadtCpu::LocalApic { apic_id: apic_id as u8, flags }
+        }).collect();
+        let mode = if x2 { ApicMode::X2Apic } else { ApicMode::XApic };
+        let (list, _) = cpus(&given, bsp, mode);
+        prop_assert_eq!(list[0], bsp);
+        let distinct: std::collections::BTreeSet<_> = list.iter().collect();
+        prop_assert_eq!(distinct.len(), list.len());
+        for id in &list[1..] {
+            prop_assert!(x2 || *id < 255);
+            prop_assert!(given.iter().any(|entry| entry.enabled_id() == Some(ApicId(*id))));
+        }
+    }
+}

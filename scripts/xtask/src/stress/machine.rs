@@ -1,0 +1,183 @@
+//! The machine and the kernel of a campaign's boots.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::error::StressError;
+use super::options::LoadOptions;
+use super::seeds::Seed;
+use crate::build;
+use crate::cargo::Show;
+use crate::cli::MachineOptions;
+use crate::cmdline;
+use crate::error::Error;
+use crate::qemu::{Machine, Wiring};
+use crate::serial_ports;
+
+/// The program that is run.
+const PROGRAM: &str = "stress";
+
+/// What a host that is slow, busy and shared by several boots takes at most for the boot itself, in seconds.
+const BOOT_SECONDS: u64 = 120;
+/// How many calls it makes in a second at least, over all CPUs, when each instruction is a block of its own and
+/// interrupts come in storms.
+const CALLS_A_SECOND: u64 = 500;
+
+/// What all boots of a campaign have in common.
+pub struct Setup {
+    /// What the user asked for, with the accelerator that it leads to.
+    machine: MachineOptions,
+    /// The kernel's ELF.
+    pub kernel: PathBuf,
+}
+
+impl Setup {
+    /// Builds the kernel, and asks QEMU what it has to be asked.
+    pub fn make(load: &LoadOptions, as_built: bool) -> Result<Setup, Error> {
+        let mut machine = load.machine.clone();
+        if load.one_insn {
+            one_insn(&mut machine)?;
+        }
+        let kernel = if as_built {
+            build::featured_kernel_path(&load.feature)
+        } else {
+            build::with_features(&load.feature, Show::Slow)?.kernel
+        };
+        Ok(Setup { machine, kernel })
+    }
+
+    /// QEMU's command line for one seed.
+    pub fn words(&self, load: &LoadOptions, seed: Seed, wiring: Wiring<'_>) -> Vec<OsString> {
+        let cmdline = kernel_line(load, seed);
+        let options = MachineOptions { serial_dir: serial_dir(load, seed), ..self.machine.clone() };
+        let machine = Machine {
+            options: &options,
+            kernel: &self.kernel,
+            module: None,
+            cmdline: &cmdline,
+            gdb_port: None,
+        };
+        machine.command_line(wiring)
+    }
+}
+
+/// Where the boot with this seed leaves what its CPUs write, if each has a serial port of its own.
+pub fn serial_dir(load: &LoadOptions, seed: Seed) -> Option<PathBuf> {
+    load.machine.serial_dir.as_ref().map(|folder| folder.join(seed.to_string()))
+}
+
+/// The kernel's command line, the program's arguments included.
+fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
+    let mut keys = Vec::new();
+    for (key, rate) in [("ipi_storm", load.ipi_storm), ("nmi_storm", load.nmi_storm)] {
+        keys.extend((rate != 0).then(|| format!("{key}={rate}")));
+    }
+    keys.extend(load.machine.serial_dir.as_ref().map(|_| "serial=percpu".to_owned()));
+    keys.extend(load.machine.cmdline.clone());
+    let keys = (!keys.is_empty()).then(|| keys.join(" "));
+    let mut arguments = Vec::new();
+    let mut push = |name: &str, value: Option<String>| {
+        arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+    };
+    push("--calls", load.calls().map(|calls| calls.to_string()));
+    push("--seconds", load.seconds.map(|seconds| seconds.to_string()));
+    push("--mix", load.mix.clone());
+    push("--seed", Some(seed.to_string()));
+    cmdline::compose(Some(PROGRAM), load.machine.tick_hz, keys.as_deref(), &arguments)
+}
+
+/// How long a boot may take; `None`: as long as it likes.
+pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
+    let seconds = load.timeout.unwrap_or_else(|| {
+        let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
+        let calls = load.calls().map(|calls| calls.saturating_mul(cpus) / CALLS_A_SECOND);
+        let load = [calls, load.seconds].into_iter().flatten().min().unwrap_or(0);
+        load.saturating_mul(u64::from(jobs)).saturating_add(BOOT_SECONDS)
+    });
+    (seconds != 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Makes QEMU translate one instruction at a time: an option of the accelerator since QEMU 8.1, and one of QEMU's
+/// own before, which later versions do not know.
+fn one_insn(machine: &mut MachineOptions) -> Result<(), StressError> {
+    if machine.accel.split(',').next() != Some("tcg") {
+        return Err(StressError::NotTcg(machine.accel.clone()));
+    }
+    if version(&machine.qemu)? >= (8, 1) {
+        machine.accel += ",one-insn-per-tb=on";
+    } else {
+        machine.qemu_arg.push("-singlestep".to_owned());
+    }
+    Ok(())
+}
+
+/// Major and minor version of a QEMU.
+fn version(qemu: &Path) -> Result<(u32, u32), StressError> {
+    let unknown = |said: String| StressError::UnknownQemu(qemu.to_owned(), said);
+    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| unknown(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&text).ok_or_else(|| unknown(text.lines().next().unwrap_or("").to_owned()))
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.split_once("version ")?.1;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn load(text: &str) -> LoadOptions {
+        let words = shlex::split(text).expect("words");
+        let cli =
+            Cli::try_parse_from(["xtask", "stress"].into_iter().chain(words.iter().map(String::as_str)));
+        let Command::Stress(options) = cli.expect("parses").command else { panic!("not stress") };
+        options.load
+    }
+
+    #[test]
+    fn the_kernel_gets_the_storms_and_the_program_the_load() {
+        let load =
+            load("--tick-hz 1000 --ipi-storm 5 --nmi-storm 6 --cmdline trace=user --calls 7 --mix null=1");
+        assert_eq!(
+            kernel_line(&load, Seed(0xab)),
+            "program=stress tick_hz=1000 ipi_storm=5 nmi_storm=6 trace=user -- --calls 7 --mix null=1 --seed 0xab"
+        );
+    }
+
+    #[test]
+    fn without_options_the_program_gets_its_calls_and_seed() {
+        assert_eq!(kernel_line(&load(""), Seed(1)), "program=stress -- --calls 20000 --seed 0x1");
+        assert_eq!(kernel_line(&load("--seconds 5"), Seed(1)), "program=stress -- --seconds 5 --seed 0x1");
+    }
+
+    #[test]
+    fn a_version_is_read_from_what_qemu_says() {
+        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 7.2.17\nCopyright"), Some((7, 2)));
+        assert_eq!(parse_version("QEMU"), None);
+    }
+
+    #[test]
+    fn a_boot_may_take_what_its_load_can_take() {
+        assert_eq!(limit(&load("--timeout 0"), 1), None);
+        assert_eq!(limit(&load("--timeout 7"), 3), Some(Duration::from_secs(7)));
+        assert_eq!(limit(&load("--seconds 60"), 1), Some(Duration::from_secs(180)));
+        assert!(limit(&load("--smp 8"), 1) > limit(&load("--smp 4"), 1));
+        assert!(limit(&load("--smp 8"), 2) > limit(&load("--smp 8"), 1));
+    }
+
+    #[test]
+    fn another_accelerator_has_no_blocks() {
+        let mut machine = load("--accel kvm").machine;
+        assert_eq!(one_insn(&mut machine), Err(StressError::NotTcg("kvm".to_owned())));
+    }
+}

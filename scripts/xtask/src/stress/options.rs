@@ -1,0 +1,251 @@
+//! The options of `stress` and `merge`, and the command that replays one boot.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::StressError;
+use super::seeds::{Seed, SeedRange, derived};
+use crate::cli::MachineOptions;
+
+/// Calls of the mix on each CPU, unless the user says how a boot ends.
+const DEFAULT_CALLS: u64 = 20_000;
+
+/// What the program can mix, as its `--mix` names it.
+const KINDS: [&str; 7] = ["null", "ticks", "clock", "write", "cpu", "trace", "bad"];
+
+/// Options of `stress`.
+#[derive(Args, Clone, Debug)]
+pub struct StressOptions {
+    /// What each boot is.
+    #[command(flatten)]
+    pub load: LoadOptions,
+
+    /// How many boots there are, and what becomes of them.
+    #[command(flatten)]
+    pub campaign: CampaignOptions,
+}
+
+/// All that a boot depends on, but for its seed. What is here is in the command that replays it.
+#[derive(Args, Clone, Debug)]
+pub struct LoadOptions {
+    /// The machine's description.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
+    /// Ends a boot after so many calls of the mix on each CPU. [default: 20000, if there is no --seconds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub calls: Option<u64>,
+
+    /// Ends a boot after so many seconds by the guest's clock; with --calls too, whichever comes first.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub seconds: Option<u64>,
+
+    /// Which calls are mixed, with weights; a kind that is not named does not come.
+    /// [default: null=40,write=10,ticks=20,clock=10,cpu=10,trace=5,bad=5]
+    #[arg(long, value_name = "KIND=WEIGHT,...", value_parser = mix)]
+    pub mix: Option<String>,
+
+    /// Each CPU sends so many IPIs a second to the others.
+    #[arg(long, default_value_t = 0, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub ipi_storm: u32,
+
+    /// Each CPU sends so many NMIs a second to the others.
+    #[arg(long, default_value_t = 0, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub nmi_storm: u32,
+
+    /// One instruction a translation block: QEMU takes interrupts between any two instructions. Slow.
+    #[arg(long, conflicts_with = "icount")]
+    pub one_insn: bool,
+
+    /// Burns the host's CPUs in bursts, to shake the order in which the guest's CPUs run.
+    #[arg(long)]
+    pub jitter: bool,
+
+    /// Ends a boot after this many seconds of the host's; 0: never. [default: what the load can take at most]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+
+    /// Builds the kernel with this cargo feature, apart from the usual build; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = feature)]
+    pub feature: Vec<String>,
+}
+
+/// How many boots there are, and what becomes of them.
+#[derive(Args, Clone, Debug)]
+pub struct CampaignOptions {
+    /// The seed, decimal or 0x hexadecimal; of --runs, the first. Random, and printed, without this.
+    #[arg(long, value_name = "X")]
+    pub seed: Option<Seed>,
+
+    /// A campaign of so many boots, with seeds that follow from --seed.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    pub runs: Option<u64>,
+
+    /// A campaign of a boot for each seed from A up to and without B; A..=B: with B.
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["seed", "runs"])]
+    pub seeds: Option<SeedRange>,
+
+    /// So many boots at once. The host's cores are the limit; --smp CPUs share them as it is.
+    #[arg(long, default_value_t = 1, value_name = "J", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
+
+    /// Goes on after a boot that failed.
+    #[arg(long)]
+    pub keep_going: bool,
+
+    /// Prints one command a seed, to be run anywhere in any order, and does nothing else. {seed} in --json
+    /// stands for the seed. [with this, --json is: stress-{seed}.json]
+    #[arg(long, conflicts_with_all = ["jobs", "keep_going", "verbose"])]
+    pub print_jobs: bool,
+
+    /// Writes the campaign's result as JSON, for `merge`; '-' is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Shows the whole console, the numbered lines that the program writes included.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// Takes what was built last, without looking whether it is up to date.
+    #[arg(long)]
+    pub as_built: bool,
+}
+
+/// Options of `merge`.
+#[derive(Args, Clone, Debug)]
+pub struct MergeOptions {
+    /// Files that `stress --json` wrote.
+    #[arg(required = true, value_name = "RESULT.json")]
+    pub results: Vec<PathBuf>,
+
+    /// The seeds that have to be there, as `stress --seeds` takes them.
+    #[arg(long, value_name = "A..B")]
+    pub seeds: Option<SeedRange>,
+
+    /// Writes the joint result; '-' is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// The program would refuse it too, but only after a boot.
+fn mix(text: &str) -> Result<String, String> {
+    let mut sum = 0_u64;
+    let mut seen = Vec::new();
+    for item in text.split(',') {
+        let (kind, weight) = item.split_once('=').ok_or(format!("{item:?} is not KIND=WEIGHT"))?;
+        if !KINDS.contains(&kind) {
+            return Err(format!("there is no kind {kind:?}, but {}", KINDS.join(", ")));
+        }
+        if seen.contains(&kind) {
+            return Err(format!("{kind} is given twice"));
+        }
+        seen.push(kind);
+        let number = weight.bytes().all(|byte| byte.is_ascii_digit()).then(|| weight.parse::<u32>().ok());
+        sum += u64::from(number.flatten().ok_or(format!("{weight:?} is no weight from 0 to {}", u32::MAX))?);
+    }
+    if (1..=u64::from(u32::MAX)).contains(&sum) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("the weights' sum is {sum}, not from 1 to {}", u32::MAX))
+    }
+}
+
+/// It names a folder too.
+fn feature(text: &str) -> Result<String, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if !text.is_empty() && text.chars().all(is_name) {
+        Ok(text.to_owned())
+    } else {
+        Err("a feature's name has letters, digits, '-' and '_'".to_owned())
+    }
+}
+
+impl CampaignOptions {
+    /// The seeds, in the order in which they are booted.
+    pub fn seeds(&self) -> Result<Vec<Seed>, StressError> {
+        match self.seeds {
+            Some(range) => range.seeds(),
+            None => derived(self.seed.unwrap_or_else(Seed::random), self.runs.unwrap_or(1)),
+        }
+    }
+}
+
+impl LoadOptions {
+    /// Calls of the mix on each CPU, if that is an end, whether the only one or not.
+    pub fn calls(&self) -> Option<u64> {
+        self.calls.or(self.seconds.is_none().then_some(DEFAULT_CALLS))
+    }
+
+    /// The command that boots this once more with a seed. It says all that is not the default.
+    pub fn replay(&self, seed: Seed) -> String {
+        let words = self.words(seed);
+        let words = ["cargo", "xtask", "stress"].into_iter().chain(words.iter().map(String::as_str));
+        // Only a NUL character cannot be quoted, and no argument of a process has one.
+        shlex::try_join(words).unwrap_or_default()
+    }
+
+    fn words(&self, seed: Seed) -> Vec<String> {
+        // Without `..`, so that an option that is added and not thought of here does not compile.
+        let LoadOptions {
+            machine,
+            calls: _,
+            seconds,
+            mix,
+            ipi_storm,
+            nmi_storm,
+            one_insn,
+            jitter,
+            timeout,
+            feature,
+        } = self;
+        let MachineOptions {
+            smp,
+            cpu,
+            machine,
+            memory,
+            accel,
+            icount,
+            tick_hz,
+            cmdline,
+            serial_dir,
+            qemu,
+            qemu_arg,
+        } = machine;
+        let mut words = Vec::new();
+        let mut push = |name: &str, value: Option<String>| match value {
+            // Behind a blank it would be taken for an option.
+            Some(value) if value.starts_with('-') => words.push(format!("--{name}={value}")),
+            Some(value) => words.extend([format!("--{name}"), value]),
+            None => {}
+        };
+        push("smp", Some(smp.clone()));
+        let unless = |value: &str, default: &str| (value != default).then(|| value.to_owned());
+        let number = |value: u64| (value != 0).then(|| value.to_string());
+        push("cpu", cpu.clone());
+        push("machine", unless(machine, "q35"));
+        push("memory", unless(memory, "128M"));
+        push("accel", unless(accel, "tcg").filter(|_| !icount));
+        push("tick-hz", tick_hz.map(|hz| hz.to_string()));
+        push("cmdline", cmdline.clone());
+        push("serial-dir", serial_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
+        push("qemu", unless(&qemu.to_string_lossy(), "qemu-system-x86_64"));
+        qemu_arg.iter().for_each(|argument| push("qemu-arg", Some(argument.clone())));
+        push("calls", self.calls().map(|calls| calls.to_string()));
+        push("seconds", seconds.map(|seconds| seconds.to_string()));
+        push("mix", mix.clone());
+        push("ipi-storm", number(u64::from(*ipi_storm)));
+        push("nmi-storm", number(u64::from(*nmi_storm)));
+        push("timeout", timeout.map(|seconds| seconds.to_string()));
+        feature.iter().for_each(|name| push("feature", Some(name.clone())));
+        push("seed", Some(seed.to_string()));
+        for (name, given) in [("icount", icount), ("one-insn", one_insn), ("jitter", jitter)] {
+            words.extend(given.then(|| format!("--{name}")));
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;
