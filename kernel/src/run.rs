@@ -80,6 +80,7 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
 /// Every CPU, once it is online: waits for the run, loads its copy, and enters ring 3 with the others.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
+    end_if_broken(cpu);
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
     cpu.set_storm(run.options.ipi_storm, run.options.nmi_storm);
@@ -108,6 +109,13 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
             set_outcome(cpu, Outcome::Killed, 0, Reason::of(format_args!("{error}")));
             ended(cpu)
         }
+    }
+}
+
+/// A CPU on which something does not hold that always should must not run ring 3, nor tell how a program went.
+fn end_if_broken(cpu: &PerCpuData) {
+    if let Err(broken) = check::all(cpu) {
+        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
     }
 }
 
@@ -142,9 +150,7 @@ pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason
 /// this CPU did, and on the BSP tells the whole.
 pub fn ended(cpu: &'static PerCpuData) -> ! {
     cpu.set_storm(0, 0);
-    if let Err(broken) = check::all(cpu) {
-        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
-    }
+    end_if_broken(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());

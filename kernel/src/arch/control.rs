@@ -15,7 +15,7 @@ pub const BOOT_CR0: Cr0Flags = Cr0Flags::PROTECTED_MODE_ENABLE
     .union(Cr0Flags::MONITOR_COPROCESSOR)
     .union(Cr0Flags::EXTENSION_TYPE)
     .union(Cr0Flags::NUMERIC_ERROR)
-    .union(if cfg!(feature = "mutant-wp-off") { Cr0Flags::empty() } else { Cr0Flags::WRITE_PROTECT })
+    .union(Cr0Flags::WRITE_PROTECT)
     .union(Cr0Flags::PAGING);
 
 /// CR4 until Rust has asked CPUID what there is.
@@ -80,7 +80,8 @@ impl Features {
 pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
     let mut cr0 = BOOT_CR0;
-    if cfg!(feature = "mutant-ap-without-wp") && !ApicBase::read().1.contains(ApicBaseFlags::BSP) {
+    let is_ap = || !ApicBase::read().1.contains(ApicBaseFlags::BSP);
+    if cfg!(feature = "mutant-wp-off") || cfg!(feature = "mutant-ap-without-wp") && is_ap() {
         cr0 -= Cr0Flags::WRITE_PROTECT;
     }
     let state =

@@ -1,7 +1,5 @@
 //! This CPU's GDT and TSS: where ring 3's interrupts, faults and the four special exceptions find a stack.
 
-use core::arch::asm;
-
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -69,6 +67,6 @@ pub unsafe fn load(gdt: &Gdt) {
         // At reset LDTR is *present*, with base 0 and 64 KiB of limit (SDM 3A, table 10-1): an LDT in ring 3's own
         // half, out of which a program could load descriptors of its making. A null one has none.
         #[cfg(not(feature = "mutant-ldt-as-at-reset"))]
-        asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
+        core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
     }
 }

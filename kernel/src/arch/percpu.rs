@@ -137,7 +137,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     let block = data.start..data.start + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
     let mut syscall_stack = layout::syscall_stack(id);
     if cfg!(feature = "mutant-stack-without-guard") {
-        syscall_stack.start -= PAGE_SIZE;
+        syscall_stack.start = layout::area(id).start;
     }
     for range in stacks.clone().into_iter().chain([syscall_stack, block]) {
         for page in range.step_by(PAGE_SIZE as usize) {

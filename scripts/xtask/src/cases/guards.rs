@@ -38,21 +38,11 @@ pub fn cases() -> Vec<Case> {
     let nmis = "--smp 2 --tick-hz 1000 --cmdline nmi_storm=1000";
     let others = [
         case("guard::flags-exit", "--smp 2", "probe flags-exit").exits_on(2),
-        case("guard::step-over-a-call", "--smp 2", "fault tf")
-            .status(1)
-            .killed_on(2, "#DB")
-            .hides("#DB in ring 0"),
         case("guard::sysenter-of-intel", "--smp 2 --cpu max,vendor=GenuineIntel", "fault sysenter")
             .status(1)
             .killed_on(2, "#GP"),
-        // 5: a read in ring 3 of a page that is there; and so on, as above.
-        case("guard::page-is-the-kernels", "--smp 2", "fault kernel-read").status(1).killed_on(2, "code 0x5"),
-        case("guard::page-is-read-only", "--smp 2", "fault text-write").status(1).killed_on(2, "code 0x7"),
-        case("guard::page-is-no-code", "--smp 2", "fault stack-execute").status(1).killed_on(2, "code 0x15"),
-        case("guard::nmis", nmis, "selftest").exits_on(2),
         case("guard::gs-base-under-nmis", nmis, "probe gs-base").exits_on(2),
         case("guard::nmis-at-every-instruction", &format!("{nmis} {}", one_at_a_time()), "probe calls")
-            .checking()
             .exits_on(2),
         case("guard::checked-at-every-call", "--smp 4", "selftest").checking().exits_on(4),
     ];
