@@ -127,7 +127,11 @@ ap_trampoline_code64:
     # Claim it: OFFERED -> CLAIMED. A slot in any other state is a closed door.
     movl ${slot_offered}, %eax
     movl ${slot_claimed}, %edx
+    .if {claim_is_locked}
     lock cmpxchgl %edx, {slot_state}(%rbx)
+    .else
+    cmpxchgl %edx, {slot_state}(%rbx)
+    .endif
     jne 5f
 
     # The stack and the argument are this CPU's alone now.

@@ -4,6 +4,7 @@
 //! and outside. Nothing is copied: a [`Token`] is a piece of the line that is unescaped while it is read.
 #![forbid(unsafe_code)]
 
+mod breach;
 mod token;
 
 use core::fmt;
@@ -11,6 +12,7 @@ use core::ops::RangeInclusive;
 
 use kernel_abi::trace::{self, GROUPS};
 
+pub use self::breach::Breach;
 use self::token::Tokens;
 pub use self::token::{Token, Unescape};
 
@@ -32,6 +34,8 @@ pub struct Options<'a> {
     pub panic_cpu: Option<u32>,
     /// `overflow_cpu=K`: CPU K runs off its syscall stack before it starts its program.
     pub overflow_cpu: Option<u32>,
+    /// `breach=KIND`: each CPU does, before it starts its program, what ring 0 must not.
+    pub breach: Option<Breach>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
@@ -69,6 +73,7 @@ impl<'a> Options<'a> {
             tick_hz: Key::TickHz.number(&raw)?.unwrap_or(DEFAULT_TICK_HZ),
             panic_cpu: Key::PanicCpu.number(&raw)?,
             overflow_cpu: Key::OverflowCpu.number(&raw)?,
+            breach: raw[Key::Breach as usize].map(Breach::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
@@ -139,6 +144,8 @@ pub enum Key {
     PanicCpu,
     /// See [`Options::overflow_cpu`].
     OverflowCpu,
+    /// See [`Options::breach`].
+    Breach,
     /// See [`Options::lose_ap`].
     LoseAp,
     /// See [`Options::delay_ap`].
@@ -161,11 +168,12 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 13] = [
+    pub const ALL: [Key; 14] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
         Key::OverflowCpu,
+        Key::Breach,
         Key::LoseAp,
         Key::DelayAp,
         Key::IpiStorm,
@@ -185,6 +193,7 @@ impl Key {
             Key::TickHz => "tick_hz",
             Key::PanicCpu => "panic_cpu",
             Key::OverflowCpu => "overflow_cpu",
+            Key::Breach => "breach",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::IpiStorm => "ipi_storm",
@@ -281,6 +290,11 @@ impl fmt::Display for CmdlineError<'_> {
             }
             CmdlineError::BadValue(Key::Serial, token) => {
                 write!(f, "serial= takes 'shared' or 'percpu', not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Breach, token) => {
+                f.write_str("breach= takes one of")?;
+                Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
             }
             CmdlineError::BadValue(Key::TraceMode, token) => {
                 write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")

@@ -112,10 +112,17 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
         per_cpu_kib: arrivals.area_kib,
     };
     let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
-    run::begin(
-        bsp,
-        Run { options, file, shared, missing: arrivals.missing, online: arrivals.online, boot, warnings },
-    )
+    let run = Run {
+        options,
+        file,
+        shared,
+        free_frames: physmem::free_count(),
+        missing: arrivals.missing,
+        online: arrivals.online,
+        boot,
+        warnings,
+    };
+    run::begin(bsp, run)
 }
 
 /// The command line's options, or the end of the run.

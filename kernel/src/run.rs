@@ -10,7 +10,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{check, qemu, serial, stop, trace};
+use crate::arch::{check, physmem, qemu, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -43,6 +43,8 @@ pub struct Run {
     pub file: &'static [u8],
     /// The page that all copies share.
     pub shared: Frame,
+    /// How many frames were free before the first program was loaded, and have to be when the last has ended.
+    pub free_frames: u64,
     /// CPUs that the firmware lists and that did not come, with the reason.
     pub missing: &'static [ApicId],
     /// The CPUs that came, by dense index.
@@ -78,6 +80,7 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
 /// Every CPU, once it is online: waits for the run, loads its copy, and enters ring 3 with the others.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
+    end_if_broken(cpu);
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
     cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
@@ -94,7 +97,10 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
         stop::overflow_stack();
     }
     match loaded {
-        Ok(program) => {
+        Ok(mut program) => {
+            if let Some(breach) = run.options.breach {
+                program.breach(breach);
+            }
             ring3::assign(cpu, program);
             ring3::start(cpu)
         }
@@ -103,6 +109,13 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
             set_outcome(cpu, Outcome::Killed, 0, Reason::of(format_args!("{error}")));
             ended(cpu)
         }
+    }
+}
+
+/// A CPU on which something does not hold that always should must not run ring 3, nor tell how a program went.
+fn end_if_broken(cpu: &PerCpuData) {
+    if let Err(broken) = check::all(cpu) {
+        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
     }
 }
 
@@ -137,9 +150,7 @@ pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason
 /// this CPU did, and on the BSP tells the whole.
 pub fn ended(cpu: &'static PerCpuData) -> ! {
     cpu.storm().stop();
-    if let Err(broken) = check::all(cpu) {
-        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
-    }
+    end_if_broken(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
@@ -152,6 +163,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
     cpu.with_apic(|apic| apic.stop_ticking());
     cpu.storm().is_over();
     cpu.report_nmis();
+    cpu.report_debugs();
 
     let (outcome, code, reason) =
         cpu.outcome.take().expect("a program's outcome is noted before its CPU comes here");
@@ -177,6 +189,13 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
 
 /// Prints the records and ends the run.
 fn report(run: &Run) -> ! {
+    let free = physmem::free_count();
+    if free != run.free_frames {
+        let before = run.free_frames;
+        stop::end(format_args!(
+            "broken invariant: {before} frames were free before the programs, {free} after"
+        ));
+    }
     if run.options.trace.serial {
         trace::print_all();
     }

@@ -35,15 +35,15 @@ pub const GDT_WORDS: [u64; 5] = [
 pub const STAR_KERNEL_BASE: u16 = KERNEL_CODE.0;
 /// What SYSRETQ takes CS and SS from. Its RPL is 3: Intel forces RPL 3 into both selectors, AMD copies the
 /// RPL of SS from here, and a stack segment with RPL 0 makes the next `iretq` to ring 3 fault.
-pub const STAR_USER_BASE: u16 = 0x10 | Ring3 as u16;
+pub const STAR_USER_BASE: u16 = 0x10 | if cfg!(feature = "mutant-star-rpl") { 0 } else { Ring3 as u16 };
 /// IA32_STAR, whole. The low half is the 32-bit SYSCALL's EIP, which long mode does not use.
 pub const STAR: u64 = ((STAR_USER_BASE as u64) << 48) | ((STAR_KERNEL_BASE as u64) << 32);
 
 const _: () = {
     assert!(KERNEL_CODE.0 == 0x08 && KERNEL_DATA.0 == STAR_KERNEL_BASE + 8, "SYSCALL loads CS, SS = CS + 8");
+    assert!(STAR_USER_BASE & 3 == 3, "without RPL 3 an AMD CPU loads SS with RPL 0");
     assert!(STAR_USER_BASE + 8 == USER_DATA.0, "SYSRETQ loads SS from the user base + 8");
     assert!(STAR_USER_BASE + 16 == USER_CODE.0, "SYSRETQ loads CS from the user base + 16");
-    assert!(STAR_USER_BASE & 3 == 3, "without RPL 3 an AMD CPU loads SS with RPL 0");
     assert!(USER_CODE.0 == 0x23 && USER_DATA.0 == 0x1b && TSS.0 == 0x28, "the ABI page names these values");
     // Bit 53 is L, a 64-bit code segment; bit 54 is D, which must then be clear.
     assert!(GDT_WORDS[1] >> 53 & 3 == 1 && GDT_WORDS[4] >> 53 & 3 == 1, "code segments are 64-bit");

@@ -29,7 +29,8 @@ impl Rights {
     fn flags(self) -> PageTableFlags {
         let mut flags = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
         flags.set(PageTableFlags::WRITABLE, self.write);
-        flags.set(PageTableFlags::NO_EXECUTE, !self.execute);
+        let execute = self.execute || cfg!(feature = "mutant-user-data-executable");
+        flags.set(PageTableFlags::NO_EXECUTE, !execute);
         flags
     }
 }
@@ -159,7 +160,7 @@ fn free_below(table: PhysFrame, level: u32, range: core::ops::Range<usize>) {
         let frame = PhysFrame::containing_address(entry.addr());
         if level > 1 {
             free_below(frame, level - 1, 0..512);
-        } else if !entry.flags().contains(SHARED) {
+        } else if !entry.flags().contains(SHARED) && !cfg!(feature = "mutant-frame-leaked") {
             give_back(frame);
         }
     }

@@ -1,14 +1,21 @@
 //! Invariants of the road that can be looked at while it is in use. At the end of every run all of them are; a build
 //! with the feature `checking` looks at them on every system call.
 
+use core::arch::asm;
 use core::fmt;
 use core::ptr;
 
-use x86_64::instructions::interrupts;
+use x86_64::VirtAddr;
+use x86_64::instructions::tables::sgdt;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::rflags::{self, RFlags};
+use x86_64::structures::tss::TaskStateSegment;
 
+use super::gdt::IST_RESERVED;
 use super::msr;
 use super::percpu::PerCpuData;
 use crate::layout::{self, IstStack};
+use crate::selectors::TSS;
 
 /// An invariant that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +24,19 @@ pub enum Broken {
     GsBase(u64),
     /// The stack pointer is not in this CPU's syscall stack.
     Stack(u64),
-    /// Interrupts are on.
-    InterruptsOn,
+    /// A flag is set in ring 0 that is ring 3's to set, or an entry's to clear.
+    Flags(RFlags),
     /// The block does not hold its magic number.
     Magic(u64),
+    /// A table of the CPU's does not say where this CPU's own things are.
+    Table {
+        /// What the word means.
+        what: &'static str,
+        /// What it should be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
     /// The lowest word of a stack was overwritten.
     Canary {
         /// Its address.
@@ -35,8 +51,14 @@ impl fmt::Display for Broken {
         match self {
             Broken::GsBase(base) => write!(f, "the GS base is {base:#x}, not this CPU's data"),
             Broken::Stack(rsp) => write!(f, "RSP is {rsp:#x}, not in this CPU's syscall stack"),
-            Broken::InterruptsOn => f.write_str("interrupts are on in ring 0"),
+            Broken::Flags(flags) => {
+                f.write_str("set in ring 0:")?;
+                flags.iter_names().try_for_each(|(name, _)| write!(f, " {name}"))
+            }
             Broken::Magic(found) => write!(f, "the per-CPU data's magic number is {found:#x}"),
+            Broken::Table { what, expected, found } => {
+                write!(f, "{what} is {found:#x}, this CPU's own is {expected:#x}")
+            }
             Broken::Canary { at, found } => {
                 write!(f, "the canary at {at:#x}, a stack's lowest word, holds {found:#x}")
             }
@@ -73,8 +95,55 @@ pub fn quick(cpu: &PerCpuData) -> Result<(), Broken> {
     if !layout::syscall_stack(cpu.area).contains(&rsp) {
         return Err(Broken::Stack(rsp));
     }
-    if interrupts::are_enabled() {
-        return Err(Broken::InterruptsOn);
+    flags()
+}
+
+/// None of the flags is set that would let ring 3's choice reach into ring 0. Carry and its kin are the compiler's.
+///
+/// # Errors
+/// Those that are.
+pub fn flags() -> Result<(), Broken> {
+    let mut forbidden = RFlags::INTERRUPT_FLAG
+        | RFlags::TRAP_FLAG
+        | RFlags::DIRECTION_FLAG
+        | RFlags::IOPL_LOW
+        | RFlags::IOPL_HIGH
+        | RFlags::NESTED_TASK;
+    // Without SMAP there is no CLAC, and AC means nothing.
+    forbidden.set(RFlags::ALIGNMENT_CHECK, Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION));
+    let set = rflags::read() & forbidden;
+    if set.is_empty() { Ok(()) } else { Err(Broken::Flags(set)) }
+}
+
+/// The GDT, the TSS and the stacks that this CPU would use are its own: read as the CPU reads them, from the task
+/// register on.
+fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
+    let same = |what, expected, found| {
+        if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
+    };
+    let (own_gdt, own_tss) = cpu.tables();
+    let gdt = sgdt().base;
+    same("the GDT's address", own_gdt, gdt.as_u64())?;
+    let task: u16;
+    // SAFETY: copies the selector.
+    unsafe { asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    same("the task register", TSS.0.into(), task.into())?;
+    // SAFETY: the GDT is this CPU's own, with the TSS's two words where the selector says.
+    let [low, high] = unsafe { gdt.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
+    // A descriptor's base lies in three pieces (SDM 3A, 8.2.3).
+    let tss = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
+    same("the TSS's address", own_tss, tss)?;
+    // SAFETY: it is this CPU's own; the CPU never writes it.
+    let tss = unsafe { VirtAddr::new(tss).as_ptr::<TaskStateSegment>().read_unaligned() };
+    let (rsp0, ist) = (tss.privilege_stack_table, tss.interrupt_stack_table);
+    same("TSS.RSP0", layout::syscall_stack(cpu.area).end, rsp0[0].as_u64())?;
+    same("the syscall stack's top", layout::syscall_stack(cpu.area).end, cpu.syscall_stack_top)?;
+    for which in IstStack::ALL {
+        let top = layout::ist_stack(cpu.area, which).end - IST_RESERVED;
+        same("an IST stack's top", top, ist[which.tss_slot()].as_u64())?;
+        // SAFETY: the word above the top of a stack of this CPU's, which is mapped.
+        let word = unsafe { VirtAddr::new(top).as_ptr::<u64>().read_volatile() };
+        same("an IST stack's word", ptr::from_ref(cpu) as u64, word)?;
     }
     Ok(())
 }
@@ -85,6 +154,7 @@ pub fn quick(cpu: &PerCpuData) -> Result<(), Broken> {
 /// The first invariant that does not hold.
 pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     quick(cpu)?;
+    tables(cpu)?;
     if cpu.magic() != PerCpuData::MAGIC {
         return Err(Broken::Magic(cpu.magic()));
     }

@@ -28,6 +28,10 @@ unsafe extern "sysv64" fn syscall_shell(frame: *mut SyscallFrame, cpu: *const Pe
     }
     let cpu = trace::syscall_enter(frame, cpu);
     syscall::dispatch(frame, cpu);
+    #[cfg(feature = "checking")]
+    if let Err(broken) = super::check::flags() {
+        super::stop::end(format_args!("broken invariant on {} after a call: {broken}", cpu.id()));
+    }
     trace::syscall_exit(frame);
     let (rip, rflags) = (frame.user.rip, frame.user.rflags);
     // Both ways out load rcx and r11 from these two.
@@ -117,7 +121,10 @@ pub(super) unsafe extern "sysv64" fn syscall_entry() {
         "pop    r10",
         "pop    rdx",
         "pop    rsi",
+        #[cfg(not(feature = "mutant-syscall-register-lost"))]
         "pop    rdi",
+        #[cfg(feature = "mutant-syscall-register-lost")]
+        "lea    rsp, [rsp + 8]",
         "pop    rax",
         "jz     2f",
 
@@ -125,6 +132,7 @@ pub(super) unsafe extern "sysv64" fn syscall_entry() {
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
         "mov    rsp, [rsp + {rsp}]",
+        #[cfg(not(feature = "mutant-syscall-gs-not-restored"))]
         "swapgs",
         "sysretq",
 
@@ -175,6 +183,7 @@ pub(super) unsafe extern "sysv64" fn iret_to_user() {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn trap_common() {
     naked_asm!(
+        #[cfg(not(feature = "mutant-trap-without-cld"))]
         "cld",
         // `clac`, written over this no-operation at boot where the CPU has SMAP.
         ".globl ringside_clac_trap",
@@ -215,7 +224,10 @@ unsafe extern "sysv64" fn trap_common() {
         "pop    r9",
         "pop    r8",
         "pop    rbp",
+        #[cfg(not(feature = "mutant-trap-register-lost"))]
         "pop    rdi",
+        #[cfg(feature = "mutant-trap-register-lost")]
+        "lea    rsp, [rsp + 8]",
         "pop    rsi",
         "pop    rdx",
         "pop    rcx",
@@ -229,6 +241,7 @@ unsafe extern "sysv64" fn trap_common() {
         "lea    rax, [rip + ringside_iretq_to_user]",
         "cmp    rax, [rsp + {rip}]",
         "jne    4f",
+        #[cfg(not(feature = "mutant-iretq-fault-gs"))]
         "swapgs",
         "4:",
         // The interrupted code's frame pointer lets a backtrace go on through the trap.
@@ -271,6 +284,7 @@ unsafe extern "sysv64" fn trap_common() {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn paranoid_common() {
     naked_asm!(
+        #[cfg(not(feature = "mutant-paranoid-without-cld"))]
         "cld",
         ".globl ringside_clac_paranoid",
         "ringside_clac_paranoid:",
@@ -301,10 +315,16 @@ unsafe extern "sysv64" fn paranoid_common() {
 
         // This CPU's data, from this stack's top word.
         "mov    rsi, [rsp + {frame_size}]",
+        #[cfg(feature = "mutant-paranoid-trusts-cs")]
+        "test   byte ptr [rsp + {cs}], 3",
+        #[cfg(feature = "mutant-paranoid-trusts-cs")]
+        "jz     2f",
         "mov    rax, rsi",
         "mov    rdx, rsi",
         "shr    rdx, 32",
         "wrmsr",
+        #[cfg(feature = "mutant-paranoid-trusts-cs")]
+        "2:",
 
         "mov    rdi, rsp",
         "call   {handler}",
@@ -314,6 +334,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "mov    rax, r12",
         "mov    rdx, r12",
         "shr    rdx, 32",
+        #[cfg(not(feature = "mutant-paranoid-gs-not-restored"))]
         "wrmsr",
 
         "pop    r15",
@@ -333,6 +354,8 @@ unsafe extern "sysv64" fn paranoid_common() {
         "pop    rax",
         "add    rsp, {stub_words}",
         "iretq",
+        #[cfg(feature = "mutant-paranoid-trusts-cs")]
+        cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),
         ia32_gs_base = const IA32_GS_BASE,
         frame_size = const size_of::<TrapFrame>(),
         stub_words = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
@@ -436,6 +459,7 @@ pub(super) unsafe extern "sysv64" fn restart_on(
 pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
     naked_asm!(
         "mov    rsp, rdi",
+        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
         "fxrstor64 [rsi]",
 
         // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
@@ -451,6 +475,7 @@ pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &F
         "xor    ecx, ecx",
         "xor    edx, edx",
         "xor    esi, esi",
+        #[cfg(not(feature = "mutant-start-register-leaked"))]
         "xor    edi, edi",
         "xor    ebp, ebp",
         "xor    r8d, r8d",

@@ -54,5 +54,23 @@ unsafe extern "sysv64" {
 /// again.
 #[must_use]
 pub(super) fn resume_after(rip: u64) -> u64 {
-    if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }
+    if rip == ringside_idle_hlt as *const () as u64 && !cfg!(feature = "mutant-idle-halts-after-nmi") {
+        ringside_idle_resume as *const () as u64
+    } else {
+        rip
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_nmi_in_front_of_the_halt_goes_on_behind_it() {
+        let (hlt, resume) = (ringside_idle_hlt as *const () as u64, ringside_idle_resume as *const () as u64);
+        assert_eq!(resume_after(hlt), resume);
+        for rip in [hlt - 1, resume, resume + 1, 0] {
+            assert_eq!(resume_after(rip), rip);
+        }
+    }
 }

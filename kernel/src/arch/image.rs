@@ -45,8 +45,10 @@ macro_rules! symbol {
 #[must_use]
 pub fn sections() -> [Section; 3] {
     let read = PageTableFlags::PRESENT | PageTableFlags::NO_EXECUTE;
+    let mut execute = PageTableFlags::PRESENT;
+    execute.set(PageTableFlags::WRITABLE, cfg!(feature = "mutant-text-writable"));
     [
-        Section { range: symbol!(__text_start)..symbol!(__text_end), flags: PageTableFlags::PRESENT },
+        Section { range: symbol!(__text_start)..symbol!(__text_end), flags: execute },
         Section { range: symbol!(__rodata_start)..symbol!(__rodata_end), flags: read },
         Section { range: symbol!(__data_start)..symbol!(__data_end), flags: read | PageTableFlags::WRITABLE },
     ]

@@ -38,11 +38,12 @@ const IA32_SYSENTER_EIP: u32 = 0x176;
 /// - RF: it would suppress a debug breakpoint on the first instruction.
 /// - ID: no meaning in ring 0; cleared so that the flags at the entry are always the same word.
 /// - CF, PF, AF, ZF, SF, OF: results of ring 3's last computation; cleared for the same reason.
-pub const SFMASK: RFlags = RFlags::INTERRUPT_FLAG
-    .union(RFlags::TRAP_FLAG)
-    .union(RFlags::DIRECTION_FLAG)
-    .union(RFlags::ALIGNMENT_CHECK)
-    .union(RFlags::NESTED_TASK)
+pub const SFMASK: RFlags = RFlags::empty()
+    .union(unless(cfg!(feature = "mutant-sfmask-if"), RFlags::INTERRUPT_FLAG))
+    .union(unless(cfg!(feature = "mutant-sfmask-tf"), RFlags::TRAP_FLAG))
+    .union(unless(cfg!(feature = "mutant-sfmask-df"), RFlags::DIRECTION_FLAG))
+    .union(unless(cfg!(feature = "mutant-sfmask-ac"), RFlags::ALIGNMENT_CHECK))
+    .union(unless(cfg!(feature = "mutant-sfmask-nt"), RFlags::NESTED_TASK))
     .union(RFlags::IOPL_LOW)
     .union(RFlags::IOPL_HIGH)
     .union(RFlags::RESUME_FLAG)
@@ -53,6 +54,11 @@ pub const SFMASK: RFlags = RFlags::INTERRUPT_FLAG
     .union(RFlags::ZERO_FLAG)
     .union(RFlags::SIGN_FLAG)
     .union(RFlags::OVERFLOW_FLAG);
+
+/// The flag, or none in a kernel that is built without it to see which test dies.
+const fn unless(mutant: bool, flag: RFlags) -> RFlags {
+    if mutant { RFlags::empty() } else { flag }
+}
 
 /// An MSR that does not hold what was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +93,7 @@ pub unsafe fn program(per_cpu: u64) -> Result<(), MsrMismatch> {
         ("IA32_CSTAR", IA32_CSTAR, 0),
         ("IA32_FMASK", IA32_FMASK, SFMASK.bits()),
         // A null CS makes SYSENTER fault with #GP (SDM 2B, SYSENTER).
-        ("IA32_SYSENTER_CS", IA32_SYSENTER_CS, 0),
+        ("IA32_SYSENTER_CS", IA32_SYSENTER_CS, if cfg!(feature = "mutant-sysenter-open") { 8 } else { 0 }),
         ("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, 0),
         ("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, 0),
         ("IA32_GS_BASE", IA32_GS_BASE, per_cpu),
@@ -99,10 +105,15 @@ pub unsafe fn program(per_cpu: u64) -> Result<(), MsrMismatch> {
         // that the GDT has, and the GS base that the caller vouches for.
         unsafe { Msr::new(number).write(value) };
     }
-    for (name, number, written) in table {
-        // SAFETY: reading changes nothing.
-        let read = unsafe { Msr::new(number).read() };
-        if read != written {
+    // SAFETY: reading changes nothing.
+    compare(&table, |number| unsafe { Msr::new(number).read() })
+}
+
+/// Reads each MSR of the table of names, numbers and values, and compares.
+fn compare(table: &[(&'static str, u32, u64)], mut read: impl FnMut(u32) -> u64) -> Result<(), MsrMismatch> {
+    for &(name, number, written) in table {
+        let read = read(number);
+        if read != written && !cfg!(feature = "mutant-msr-not-compared") {
             return Err(MsrMismatch { name, written, read });
         }
     }
@@ -114,4 +125,19 @@ pub unsafe fn program(per_cpu: u64) -> Result<(), MsrMismatch> {
 pub fn gs_base() -> u64 {
     // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
     unsafe { Msr::new(IA32_GS_BASE).read() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_does_not_hold_is_named() {
+        let table = [("ONE", 1, 10), ("TWO", 2, 20), ("THREE", 3, 30)];
+        assert_eq!(compare(&table, |number| u64::from(number) * 10), Ok(()));
+        for &(name, wrong, written) in &table {
+            let found = compare(&table, |number| u64::from(number) * 10 + u64::from(number == wrong));
+            assert_eq!(found, Err(MsrMismatch { name, written, read: written + 1 }));
+        }
+    }
 }

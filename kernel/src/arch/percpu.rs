@@ -73,6 +73,8 @@ pub struct PerCpuData {
     nmi_rip: AtomicU64,
     /// How many of them were reported.
     nmis_reported: Cell<u64>,
+    /// Debug exceptions from ring 0 so far, of which there should be none, and where the latest one struck.
+    debugs: Cell<(u64, u64)>,
     /// The local APIC, once it is enabled.
     pub(super) apic: RefCell<Option<LocalApic>>,
     /// This CPU's own serial port, if CPUs have one each.
@@ -133,7 +135,11 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     let data = layout::data_block(id);
     let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
     let block = data.start..data.start + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
-    for range in stacks.clone().into_iter().chain([layout::syscall_stack(id), block]) {
+    let mut syscall_stack = layout::syscall_stack(id);
+    if cfg!(feature = "mutant-stack-without-guard") {
+        syscall_stack.start = layout::area(id).start;
+    }
+    for range in stacks.clone().into_iter().chain([syscall_stack, block]) {
         for page in range.step_by(PAGE_SIZE as usize) {
             let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
             // SAFETY: a fresh frame, in this CPU's own area.
@@ -141,6 +147,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
         }
     }
 
+    let of_stack = if cfg!(feature = "mutant-syscall-stack-shared") { CpuId::BSP } else { id };
     let place = ptr::with_exposed_provenance_mut::<PerCpuData>(data.start as usize);
     // SAFETY: the block is mapped, aligned to a page, and nobody knows of it yet. The GDT refers to the TSS in
     // its final place.
@@ -148,7 +155,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
         place.write(PerCpuData {
             this: place,
             user_rsp: Cell::new(0),
-            syscall_stack_top: layout::syscall_stack(id).end,
+            syscall_stack_top: layout::syscall_stack(of_stack).end,
             calls: [const { Cell::new(0) }; TABLE_LEN + 1],
             ticks: Cell::new(0),
             id: AtomicU32::new(id.0),
@@ -160,6 +167,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             nmis: AtomicU64::new(0),
             nmi_rip: AtomicU64::new(0),
             nmis_reported: Cell::new(0),
+            debugs: Cell::new((0, 0)),
             apic: RefCell::new(None),
             uart: RefCell::new(None),
             line: RefCell::new(LineBuffer::new()),
@@ -238,6 +246,11 @@ unsafe impl Sync for PerCpuData {}
 impl PerCpuData {
     /// What `magic` holds.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"per-CPU!");
+
+    /// Where this CPU's GDT and its TSS lie.
+    pub(super) fn tables(&self) -> (u64, u64) {
+        (ptr::from_ref(&self.gdt) as u64, &raw const self.tss as u64)
+    }
 
     pub(super) fn magic(&self) -> u64 {
         // SAFETY: a field of a live reference. Volatile: who asks suspects that something else wrote it.
@@ -443,6 +456,19 @@ impl PerCpuData {
         if taken != self.nmis_reported.get() && !self.storm.explains_nmis() {
             let rip = self.nmi_rip.load(Ordering::Relaxed);
             say!(self, "{} NMI, the latest at RIP {rip:#x}", taken - self.nmis_reported.replace(taken));
+        }
+    }
+
+    /// Counts a debug exception from ring 0, in its handler.
+    pub(super) fn count_debug(&self, rip: u64) {
+        self.debugs.set((self.debugs.get().0 + 1, rip));
+    }
+
+    /// Says whether ring 0 was single-stepped, which the flags that `syscall` clears should make impossible.
+    pub fn report_debugs(&self) {
+        let (taken, rip) = self.debugs.get();
+        if taken != 0 {
+            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}");
         }
     }
 

@@ -15,9 +15,11 @@ use super::paging::{self, MapError};
 use super::percpu::PerCpuData;
 use super::serial;
 use super::stop::Fault;
+use crate::cmdline::Breach;
 use crate::frame::InterruptFrame;
 use crate::frames::Frame;
 use crate::initial_stack::{self, ArgumentsTooLong};
+use crate::layout::{KERNEL_BASE, PHYSMAP_BASE};
 use crate::program::{Image, LoadError};
 use crate::run::{self, Reason};
 use crate::selectors::{USER_CODE, USER_DATA};
@@ -99,6 +101,33 @@ impl Program {
         let used = (STACK_TOP - rsp) as usize;
         space.write(rsp, &top[ARGUMENTS_MAX - used..]);
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
+    }
+
+    /// Does on demand, with the program's address space loaded, what no code of ring 0's may do: the proof that the
+    /// CPU stops it. The program is of no use afterwards.
+    pub fn breach(&mut self, breach: Breach) {
+        let entry = self.start.rip;
+        /// A `ret` (SDM 2B).
+        const RET: u8 = 0xc3;
+        self.space.write(entry, &[RET]);
+        // SAFETY: `ended` loads the kernel's tables before it drops the program.
+        unsafe { self.space.load() };
+        let text = Program::breach as *const () as usize;
+        let at = match breach {
+            Breach::WriteText => text,
+            Breach::WriteAlias => (PHYSMAP_BASE + (text as u64 - KERNEL_BASE)) as usize,
+            Breach::ReadUser | Breach::RunUser => entry as usize,
+        };
+        let byte = core::ptr::with_exposed_provenance_mut::<u8>(at);
+        // SAFETY: each of them ends in a page fault. If one does not, a byte of this function is overwritten with
+        // itself, a byte of the program's is read, or the `ret` there is run, and a test fails.
+        unsafe {
+            match breach {
+                Breach::WriteText | Breach::WriteAlias => byte.write_volatile(byte.read_volatile()),
+                Breach::ReadUser => drop(byte.read_volatile()),
+                Breach::RunUser => core::mem::transmute::<*mut u8, extern "sysv64" fn()>(byte)(),
+            }
+        }
     }
 
     /// Memory that it takes, page tables included, in KiB.

@@ -2,6 +2,7 @@
 //! decision what becomes of the interrupted code.
 
 use core::arch::asm;
+use core::ptr;
 
 use kernel_abi::layout::USER_END;
 use kernel_abi::trace::Kind;
@@ -11,7 +12,7 @@ use x86_64::registers::rflags::RFlags;
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
 use super::stop::{self, Fault};
-use super::{entry, idle, ring3, usercopy};
+use super::{entry, idle, msr, ring3, usercopy};
 use crate::exception::{self, DEBUG, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
@@ -36,6 +37,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
     }
     // The copy's source is in the user half; a fault on its destination is the kernel's own mistake.
     if frame.vector == PAGE_FAULT
+        && !cfg!(feature = "mutant-copy-without-fixup")
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
     {
@@ -55,6 +57,11 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
     // (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
+    // Whoever gets this wrong finds out at one instruction in a million, and here.
+    let base = msr::gs_base();
+    if base != ptr::from_ref(cpu) as u64 {
+        stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
+    }
     match frame.vector {
         NMI => {
             stop::park_if_stopping(cpu);
@@ -69,6 +76,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
                 cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
                 ring3::kill(cpu, &Fault::of(frame));
             }
+            cpu.count_debug(frame.interrupted.rip);
             // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
             // asked for and ring 0 took over. It ends here, and ring 0 goes on.
             frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
@@ -86,6 +94,11 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let rip = frame.interrupted.rip;
     match vector {
         TIMER_VECTOR => {
+            #[cfg(feature = "mutant-tick-uses-xmm")]
+            // SAFETY: changes one register, which is ring 3's: that is what a test has to notice.
+            unsafe {
+                asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags));
+            }
             cpu.tick();
             cpu.trace(Kind::Tick, cpu.ticks(), rip);
         }
@@ -102,7 +115,12 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
         }
         _ => return false,
     }
-    cpu.end_of_interrupt();
+    if !cfg!(feature = "mutant-eoi-missing") {
+        cpu.end_of_interrupt();
+    }
+    if cfg!(feature = "mutant-eoi-doubled") {
+        cpu.end_of_interrupt();
+    }
     true
 }
 

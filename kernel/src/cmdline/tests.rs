@@ -57,7 +57,7 @@ fn quotes_and_backslashes() {
 #[test]
 fn errors_name_what_is_wrong_and_what_is_right() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, trace=, trace_records=, \
+                   overflow_cpu=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, trace=, trace_records=, \
                    trace_mode=, trace_via=; \
                    the program's arguments go behind '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -80,6 +80,8 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         "trace_records=8",
         "trace_mode=",
         "trace_via=usb",
+        "breach=",
+        "breach=read",
     ] {
         assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
     }

@@ -38,7 +38,8 @@ fn featured_dir(features: &[String]) -> PathBuf {
     if features.is_empty() { bare_dir() } else { root().join(format!("target/bare-{}", features.join("+"))) }
 }
 
-fn archive_path() -> PathBuf {
+/// Where the archive of the programs is, made or not.
+pub fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
 }
 

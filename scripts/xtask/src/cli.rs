@@ -33,6 +33,8 @@ pub enum Command {
     Gdb(GdbOptions),
     /// Runs every check and every QEMU case, or those whose names contain a FILTER.
     Test(TestOptions),
+    /// Takes one guard away after the other, and demands that the test which is there for it fails.
+    Mutants(MutantOptions),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
@@ -105,6 +107,10 @@ pub struct RunOptions {
     /// Takes what was built last, without looking whether it is up to date.
     #[arg(long, hide = true)]
     pub as_built: bool,
+
+    /// Takes this kernel's ELF instead of building one.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
 }
 
 /// What becomes of events when a CPU's ring is full.
@@ -137,6 +143,21 @@ pub struct TestOptions {
     /// Lists the names and does nothing else.
     #[arg(long)]
     pub list: bool,
+}
+
+/// Options of `mutants`.
+#[derive(Args, Clone, Debug)]
+pub struct MutantOptions {
+    /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
+    pub names: Vec<String>,
+
+    /// Lists them, with the test that is to fail, and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Prints the table of docs/mutants.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub markdown: bool,
 }
 
 /// What kind of machine, and what the kernel is told.

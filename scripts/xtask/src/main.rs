@@ -20,6 +20,7 @@ mod facts;
 mod gdb;
 mod launch;
 mod monitor;
+mod mutants;
 mod programs;
 mod qemu;
 mod recording;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),

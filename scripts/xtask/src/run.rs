@@ -55,8 +55,11 @@ impl Plan {
             Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
             None => (None, [].as_slice()),
         };
-        let kernel =
-            if options.as_built { build::kernel_path() } else { build::everything(Show::Slow)?.kernel };
+        let kernel = match &options.kernel {
+            Some(kernel) => kernel.clone(),
+            None if options.as_built => build::kernel_path(),
+            None => build::everything(Show::Slow)?.kernel,
+        };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
         let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::cases;
+use crate::build;
+use crate::cargo::Show;
+use crate::cases::{self, PATIENCE};
 use crate::checks::{CHECKS, built};
 use crate::cli::TestOptions;
 use crate::error::Error;
@@ -49,7 +51,15 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
     cases::all().into_iter().map(|case| {
         Trial::test(case.name.clone(), move || {
             built().map_err(|error| format!("there is nothing to run: {error}"))?;
-            case.run(&log_folder()).map_err(Failed::from)
+            let kernel = match case.features {
+                [] => None,
+                features => {
+                    let features: Vec<_> = features.iter().map(|&feature| feature.to_owned()).collect();
+                    let built = build::with_features(&features, Show::Trouble);
+                    Some(built.map_err(|error| error.to_string())?.kernel)
+                }
+            };
+            case.run(&log_folder(), kernel.as_deref(), PATIENCE).map_err(Failed::from)
         })
     })
 }

@@ -4,6 +4,7 @@
 mod command_line;
 mod elf;
 mod faults;
+mod guards;
 mod machines;
 mod panics;
 mod programs;
@@ -22,7 +23,7 @@ use crate::suite::file_name;
 use crate::tree::{bare_artifacts, relative, root};
 
 /// Seconds that a case may take, unless it says otherwise. A busy host is slow; a hang is for ever.
-const PATIENCE: &str = "120";
+pub const PATIENCE: u32 = 120;
 
 /// What a case demands beyond the exit status; the error says what is not so.
 type Demand = Box<dyn Fn(&Finished) -> Result<(), String> + Send>;
@@ -31,6 +32,8 @@ type Demand = Box<dyn Fn(&Finished) -> Result<(), String> + Send>;
 pub struct Case {
     /// What `test` lists and filters.
     pub name: String,
+    /// Cargo features of the kernel that it needs.
+    pub features: &'static [&'static str],
     subcommand: &'static str,
     options: Vec<String>,
     program: Vec<String>,
@@ -61,6 +64,7 @@ pub fn all() -> Vec<Case> {
         programs::cases(),
         elf::cases(),
         faults::cases(),
+        guards::cases(),
         panics::cases(),
         command_line::cases(),
         stress::cases(),
@@ -74,6 +78,7 @@ fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
     let split = |text| shlex::split(text).unwrap_or_default();
     Case {
         name: name.into(),
+        features: &[],
         subcommand: "run",
         options: split(options),
         program: split(program),
@@ -91,6 +96,12 @@ impl Case {
         self
     }
 
+    /// The kernel that looks at its invariants on every system call.
+    fn checking(mut self) -> Case {
+        self.features = &["checking"];
+        self
+    }
+
     /// This has to be true as well.
     fn demand(mut self, demand: fn(&Finished) -> Result<(), String>) -> Case {
         self.demands.push(Box::new(demand));
@@ -101,6 +112,15 @@ impl Case {
     fn shows(mut self, text: impl Into<String>) -> Case {
         let text = text.into();
         self.demands.push(Box::new(move |finished| finished.has(&finished.stdout, &text)));
+        self
+    }
+
+    /// This text must not be on the console, nor elsewhere on standard output.
+    fn hides(mut self, text: &'static str) -> Case {
+        self.demands.push(Box::new(move |finished| match finished.has(&finished.stdout, text) {
+            Ok(()) => Err(format!("{text:?} is among what was printed")),
+            Err(_) => Ok(()),
+        }));
         self
     }
 
@@ -143,8 +163,9 @@ impl Case {
         self
     }
 
-    /// Runs the case. The error says what is not as it should be, how to see it again, and where the log is.
-    pub fn run(&self, folder: &Path) -> Result<(), String> {
+    /// Runs the case, on another kernel than the usual one if there is one, for at most so many seconds. The error says
+    /// what is not as it should be, how to see it again, and where the log is.
+    pub fn run(&self, folder: &Path, kernel: Option<&Path>, patience: u32) -> Result<(), String> {
         let base = folder.join(file_name(&self.name));
         let log = base.with_added_extension("log");
         let program = self.program_words(&base)?;
@@ -158,7 +179,7 @@ impl Case {
         if let Some(prepare) = self.prepare {
             prepare(folder).map_err(|error| format!("cannot prepare the case: {error}"))?;
         }
-        let finished = self.start(&base, &program)?;
+        let finished = self.start(&base, &program, kernel, patience)?;
         let raw = std::fs::read(base.with_added_extension("console")).unwrap_or_default();
         let text = format!(
             "$ {replay}\n{}\n--- standard error\n{}\n--- console as it came\n{}\n--- facts\n{:#}\n",
@@ -185,7 +206,13 @@ impl Case {
         Ok(words)
     }
 
-    fn start(&self, base: &Path, program: &[String]) -> Result<Finished, String> {
+    fn start(
+        &self,
+        base: &Path,
+        program: &[String],
+        kernel: Option<&Path>,
+        patience: u32,
+    ) -> Result<Finished, String> {
         let facts = base.with_added_extension("json");
         let console = base.with_added_extension("console");
         let _ = std::fs::remove_file(&facts);
@@ -199,7 +226,10 @@ impl Case {
             command.arg("--log").arg(&console);
         }
         if !self.options.iter().any(|word| word == "--timeout") {
-            command.args(["--timeout", PATIENCE]);
+            command.args(["--timeout", &patience.to_string()]);
+        }
+        if let Some(kernel) = kernel {
+            command.arg("--kernel").arg(kernel);
         }
         command.args(&self.options).args(program);
         let output = command.stdin(Stdio::null()).current_dir(root()).output();

@@ -10,6 +10,7 @@ pub fn cases() -> Vec<Case> {
             .shows(format!("kernel panic on CPU {cpu}: "))
             .complains(format!("CPU {cpu} panicked: "))
             .demand(has_a_symbolised_backtrace)
+            .demand(the_others_are_silent)
     };
     let absent = |name: &str, key: &str| {
         case(format!("ap::{name}"), &format!("--smp 4 --cmdline {key}=2"), "selftest")
@@ -29,6 +30,17 @@ fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     match finished.stdout.lines().filter(frame).count() {
         0 => Err("there is no frame with a file and line of the kernel".to_owned()),
         _ => Ok(()),
+    }
+}
+
+/// Once a CPU has begun to tell, no other says anything.
+fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
+    const PANIC: &str = "kernel panic on CPU ";
+    let mut lines = finished.stdout.lines().skip_while(|line| !line.starts_with(PANIC));
+    let teller = lines.next().and_then(|line| line[PANIC.len()..].split(':').next()).unwrap_or("");
+    match lines.find(|line| line.starts_with("[cpu") && !line.starts_with(&format!("[cpu{teller}]"))) {
+        Some(line) => Err(format!("another CPU ran on: {line}")),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,63 @@
+//! Guards of which no other case needs the working: each of these fails in a kernel that was built without one, see
+//! `docs/mutants.md`.
+
+use std::process::Command;
+
+use super::{Case, case};
+
+/// What `probe` tries, and why it is killed.
+const REFUSED: [(&str, &str); 11] = [
+    ("sgdt", "#GP"),
+    ("sidt", "#GP"),
+    ("sldt", "#GP"),
+    ("str", "#GP"),
+    ("smsw", "#GP"),
+    ("rdpmc", "#GP"),
+    ("wrgsbase", "#UD"),
+    ("ldt", "#GP"),
+    ("flags-fault", "#UD"),
+    ("flags-debug", "#DB"),
+    ("step-nested", "#DB"),
+];
+
+/// What ring 0 does on demand, and the error code of its page fault (SDM 3A, 4.7): bit 0, the page is there; 1, a
+/// write; 4, an instruction.
+const BREACHES: [(&str, u32); 4] =
+    [("write-text", 0b11), ("write-alias", 0b11), ("read-user", 0b1), ("run-user", 0b1_0001)];
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let refused = REFUSED.iter().map(|(kind, reason)| {
+        case(format!("guard::{kind}"), "--smp 2", &format!("probe {kind}")).status(1).killed_on(2, *reason)
+    });
+    let breaches = BREACHES.iter().map(|(kind, code)| {
+        case(format!("guard::{kind}"), &format!("--smp 2 --cmdline breach={kind}"), "hello")
+            .status(3)
+            .complains(format!("panicked: page fault (#PF) in ring 0, error code {code:#x}"))
+    });
+    let nmis = "--smp 2 --tick-hz 1000 --cmdline nmi_storm=1000";
+    let others = [
+        case("guard::flags-exit", "--smp 2", "probe flags-exit").exits_on(2),
+        case("guard::sysenter-of-intel", "--smp 2 --cpu max,vendor=GenuineIntel", "fault sysenter")
+            .status(1)
+            .killed_on(2, "#GP"),
+        case("guard::gs-base-under-nmis", nmis, "probe gs-base").exits_on(2),
+        case("guard::nmis-at-every-instruction", &format!("{nmis} {}", one_at_a_time()), "probe calls")
+            .exits_on(2),
+        case("guard::checked-at-every-call", "--smp 4", "selftest").checking().exits_on(4),
+    ];
+    refused.chain(breaches).chain(others).collect()
+}
+
+/// QEMU's options for a translation block an instruction: interrupts come between blocks only.
+fn one_at_a_time() -> &'static str {
+    let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
+    let version =
+        Command::new(qemu).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let version = String::from_utf8_lossy(&version);
+    let major = version.split("version ").nth(1).and_then(|text| text.split('.').next()?.parse::<u32>().ok());
+    match major {
+        Some(..9) => "--qemu-arg=-singlestep",
+        _ => "--accel tcg,one-insn-per-tb=on",
+    }
+}

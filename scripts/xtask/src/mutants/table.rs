@@ -1,0 +1,234 @@
+//! The guards.
+
+use super::Mutant;
+use super::Proof::{Case, Compiler, Host, Loom, NotShown};
+
+/// A row.
+const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> Mutant {
+    Mutant { name, guard, proof }
+}
+
+/// All of them, in the order of the kernel's features: along the road from ring 3 into ring 0 and back, then the
+/// machine around it.
+pub const MUTANTS: [Mutant; 61] = [
+    guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
+    guard("SFMASK clears TF", "sfmask-tf", Case("fault::tf", &["#DB in ring 0"])),
+    guard("SFMASK clears DF", "sfmask-df", Case("guard::checked-at-every-call", &["DIRECTION_FLAG"])),
+    guard("SFMASK clears AC", "sfmask-ac", Case("guard::flags-exit", &["ALIGNMENT_CHECK"])),
+    guard("SFMASK clears NT", "sfmask-nt", Case("guard::step-nested", &["\"#DB\" is not in it"])),
+    guard("STAR's user base has RPL 3", "star-rpl", Compiler("an AMD CPU loads SS with RPL 0")),
+    guard("SYSENTER is closed", "sysenter-open", Case("guard::sysenter-of-intel", &["in ring 0"])),
+    guard(
+        "MSRs are read back and compared",
+        "msr-not-compared",
+        Host("kernel", "arch::msr::tests::a_value_that_does_not_hold_is_named", "left: Ok(())"),
+    ),
+    guard(
+        "registers come back over a system call",
+        "syscall-register-lost",
+        Case("machine::smp-2", &["exited with code 21"]),
+    ),
+    guard("ring 3's GS base is put back", "syscall-gs-not-restored", Case("machine::smp-1", &["in ring 0"])),
+    guard(
+        "a syscall stack for each CPU",
+        "syscall-stack-shared",
+        Case("program::hello-on-every-cpu", &["the syscall stack's top is"]),
+    ),
+    guard(
+        "bounds check of the number",
+        "syscall-number-unchecked",
+        Case("machine::smp-1", &["exited with code 16"]),
+    ),
+    guard(
+        "mask of the number",
+        "syscall-index-unmasked",
+        NotShown("it works on what a CPU does ahead of a branch, and no emulator does that"),
+    ),
+    guard(
+        "`sysretq` only to ring 3's addresses",
+        "sysret-any-rip",
+        Host("kernel", "sysret::tests::an_rip_that_is_not_ring_3s_does_not", "panicked"),
+    ),
+    guard(
+        "`sysretq` only with flags that it restores",
+        "sysret-any-flags",
+        Host("kernel", "sysret::tests::each_of_the_flags_prevents_it", "TF"),
+    ),
+    guard(
+        "range check of ring 3's pointers",
+        "user-range-unchecked",
+        Case("machine::smp-1", &["exited with code 19", "in ring 0"]),
+    ),
+    guard(
+        "recovery of a copy that faults",
+        "copy-without-fixup",
+        Case("machine::smp-1", &["page fault (#PF) in ring 0"]),
+    ),
+    guard(
+        "AC is clear behind a copy",
+        "copy-leaves-ac",
+        Case("guard::checked-at-every-call", &["set in ring 0: ALIGNMENT_CHECK"]),
+    ),
+    // String instructions run backwards over ring 0's memory, so there is no telling what breaks first.
+    guard(
+        "`cld` on a trap's way in",
+        "trap-without-cld",
+        Case("guard::flags-fault", &["panicked: ", "was reset"]),
+    ),
+    guard(
+        "`clac` on a trap's way in",
+        "trap-without-clac",
+        Case("guard::flags-fault", &["set in ring 0: ALIGNMENT_CHECK"]),
+    ),
+    guard(
+        "registers come back over a tick",
+        "trap-register-lost",
+        Case("machine::smp-1", &["exited with code 24"]),
+    ),
+    guard(
+        "a fault of `iretq` gets the kernel's GS base",
+        "iretq-fault-gs",
+        NotShown(
+            "no program can make this `iretq` fault: its frame is the kernel's, and RIP lies in the user half",
+        ),
+    ),
+    guard(
+        "the tick touches no vector register",
+        "tick-uses-xmm",
+        Case("machine::smp-1", &["selftest: FAILED: "]),
+    ),
+    guard(
+        "`cld` on the way in of #DB",
+        "paranoid-without-cld",
+        Case("guard::flags-debug", &["panicked: ", "was reset"]),
+    ),
+    guard(
+        "`clac` on the way in of #DB",
+        "paranoid-without-clac",
+        Case("guard::flags-debug", &["set in ring 0: ALIGNMENT_CHECK"]),
+    ),
+    guard(
+        "an NMI does not ask CS for whose GS base it found",
+        "paranoid-trusts-cs",
+        Case("guard::nmis-at-every-instruction", &["the GS base is"]),
+    ),
+    guard(
+        "an NMI puts the GS base back",
+        "paranoid-gs-not-restored",
+        Case("guard::gs-base-under-nmis", &["was killed: page fault"]),
+    ),
+    guard(
+        "NMIs have a stack of their own",
+        "nmi-without-ist",
+        Case("program::selftest-under-ipis-and-nmis", &["panicked", "was reset"]),
+    ),
+    guard(
+        "#DB has a stack of its own",
+        "debug-without-ist",
+        Case("guard::flags-debug", &["panicked", "was reset"]),
+    ),
+    guard(
+        "#DF has a stack of its own",
+        "double-fault-without-ist",
+        Case("panic::stack-overflow", &["was reset"]),
+    ),
+    guard("RSP0 for each CPU", "rsp0-shared", Case("program::hello-on-every-cpu", &["TSS.RSP0 is"])),
+    guard(
+        "IST stacks for each CPU",
+        "ist-shared",
+        Case("program::hello-on-every-cpu", &["an IST stack's top is"]),
+    ),
+    guard(
+        "nothing lies below the syscall stack",
+        "stack-without-guard",
+        Case("panic::stack-overflow", &["panicked: double fault (#DF) in ring 0"]),
+    ),
+    guard("no I/O permission map", "io-map-open", Case("fault::in", &["exited with code 3"])),
+    guard("no LDT", "ldt-as-at-reset", Case("guard::ldt", &["page fault"])),
+    guard("gates closed to `int`", "gate-open", Case("fault::int-timer", &["exited with code 3"])),
+    guard("end of interrupt", "eoi-missing", Case("machine::smp-1", &["at least 3"])),
+    guard(
+        "one end of interrupt each",
+        "eoi-doubled",
+        NotShown("ring 0 has interrupts off, so one is in service at most, and an end too many ends nothing"),
+    ),
+    guard(
+        "registers are zero at a program's start",
+        "start-register-leaked",
+        Case("machine::smp-1", &["exited with code 28"]),
+    ),
+    guard(
+        "the FPU is reset at a program's start",
+        "start-fpu-leaked",
+        NotShown("a CPU starts one program a boot, and QEMU's CPUs come with the FPU as `fninit` leaves it"),
+    ),
+    guard("CR0.WP", "wp-off", Case("guard::write-text", &["exit status Some(1)"])),
+    guard("control registers are compared", "ap-without-wp", Case("machine::smp-2", &["but the BSP has"])),
+    guard("SMEP", "smep-off", Case("guard::run-user", &["exit status Some(1)"])),
+    guard("SMAP", "smap-off", Case("guard::read-user", &["exit status Some(1)"])),
+    guard("UMIP", "umip-off", Case("guard::sgdt", &["exited with code 3"])),
+    guard("FSGSBASE is off", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
+    guard("PCE is off", "pce-on", Case("guard::rdpmc", &["\"#GP\" is not in it"])),
+    guard("NX on ring 3's data", "user-data-executable", Case("fault::stack-execute", &["is not in it"])),
+    guard("the kernel's text is read-only", "text-writable", Case("machine::smp-1", &["mappings are wrong"])),
+    guard(
+        "... through the physical map too",
+        "text-alias-writable",
+        Case("guard::write-alias", &["exit status Some(1)"]),
+    ),
+    guard(
+        "the kernel's half is the kernel's",
+        "physmap-for-ring-3",
+        Case("machine::cpu-qemu64", &["mappings are wrong"]),
+    ),
+    guard(
+        "a program's frames are given back",
+        "frame-leaked",
+        Case("program::hello-on-every-cpu", &["frames were free"]),
+    ),
+    guard(
+        "who comes late stays out",
+        "late-ap-let-in",
+        Loom("online::loom_tests::loom_late_ap_finds_a_closed_door", "panicked"),
+    ),
+    guard(
+        "a slot is offered with release",
+        "offer-relaxed",
+        Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
+    ),
+    guard(
+        "a slot is claimed by an exchange",
+        "claim-without-exchange",
+        Loom("online::loom_tests::loom_two_aps_contend_for_one_slot", "panicked"),
+    ),
+    guard(
+        "the trampoline's exchange is locked",
+        "claim-without-lock",
+        Host(
+            "ap_trampoline",
+            "tests::code::claim_is_a_locked_exchange_from_offered_to_claimed",
+            "exchange.has_lock_prefix()",
+        ),
+    ),
+    guard(
+        "an AP arrives with release",
+        "arrive-relaxed",
+        Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
+    ),
+    guard(
+        "a gate is come to with release",
+        "gate-arrive-relaxed",
+        Loom("sync::loom_tests::loom_nobody_leaves_before_all_have_come", "panicked"),
+    ),
+    guard(
+        "a gate is found open with acquire",
+        "gate-open-relaxed",
+        Loom("sync::loom_tests::loom_nobody_leaves_before_all_have_come", "panicked"),
+    ),
+    guard(
+        "an NMI at `hlt` wakes the CPU",
+        "idle-halts-after-nmi",
+        Host("kernel", "arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "panicked"),
+    ),
+    guard("a panic stops the other CPUs", "panic-alone", Case("panic::on-cpu-2", &["another CPU ran on"])),
+];
