@@ -127,7 +127,14 @@ ringside_setup() {
     fi
     ringside_install "${missing[@]}" || { ringside_say "installation failed; see apt-get's message above"; return 5; }
     ringside_probe
-    [ ${#missing[@]} -eq 0 ] || { ringside_say "still missing: ${missing[*]}"; return 5; }
+    if [ ${#missing[@]} -gt 0 ]; then
+      ringside_say "still missing: ${missing[*]}"
+      if [ "$ringside_bare" = no ] && [ -x /usr/bin/rustc ]; then
+        ringside_say "Debian's $(/usr/bin/rustc --version) is too old: 1.$ringside_min_rust or later is in Debian's security"
+        ringside_say "suite; enable that in the package sources, then run this again"
+      fi
+      return 5
+    fi
   fi
   export RINGSIDE_CARGO
 }

@@ -83,7 +83,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
-    cpu.set_storm(run.options.ipi_storm, run.options.nmi_storm);
+    cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
     let loaded = load(run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
@@ -149,7 +149,7 @@ pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason
 /// The program has ended and its memory is given back: waits for the others and for enough ticks, publishes what
 /// this CPU did, and on the BSP tells the whole.
 pub fn ended(cpu: &'static PerCpuData) -> ! {
-    cpu.set_storm(0, 0);
+    cpu.storm().stop();
     end_if_broken(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
@@ -161,6 +161,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
         cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_PATIENCE_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
+    cpu.storm().is_over();
     cpu.report_nmis();
     cpu.report_debugs();
 

@@ -86,7 +86,7 @@ pub struct PerCpuData {
     /// How the program ended.
     pub outcome: RefCell<Option<(Outcome, i32, Reason)>>,
     /// What this CPU sends to the others at each tick.
-    pub(super) storm: Storm,
+    storm: Storm,
     gdt: Gdt,
     tss: TaskStateSegment,
     magic: u64,
@@ -257,9 +257,10 @@ impl PerCpuData {
         unsafe { (&raw const self.magic).read_volatile() }
     }
 
-    /// Sets how many IPIs and NMIs this CPU sends to the others in a second.
-    pub fn set_storm(&self, ipis: u32, nmis: u32) {
-        self.storm.set(ipis, nmis);
+    /// What this CPU sends to the others for its own sake.
+    #[must_use]
+    pub fn storm(&self) -> &Storm {
+        &self.storm
     }
 
     /// This CPU's data, if this CPU has come far enough to have any.
@@ -452,10 +453,9 @@ impl PerCpuData {
     /// Says what NMIs there were; their handler must not print.
     pub fn report_nmis(&self) {
         let taken = self.nmis.load(Ordering::Relaxed);
-        let reported = self.nmis_reported.replace(taken);
-        if taken != reported && !self.storm.has_nmis() {
+        if taken != self.nmis_reported.get() && !self.storm.explains_nmis() {
             let rip = self.nmi_rip.load(Ordering::Relaxed);
-            say!(self, "{} NMI, the latest at RIP {rip:#x}", taken - reported);
+            say!(self, "{} NMI, the latest at RIP {rip:#x}", taken - self.nmis_reported.replace(taken));
         }
     }
 

@@ -12,6 +12,8 @@ use super::percpu::{self, PerCpuData};
 pub struct Storm {
     ipis: Shower,
     nmis: Shower,
+    /// NMIs are expected until the whole run is over: other CPUs send them longer than this one.
+    expected: Cell<bool>,
 }
 
 /// One kind of interrupt, sent to the other CPUs in turn.
@@ -44,12 +46,24 @@ impl Storm {
     pub fn set(&self, ipis: u32, nmis: u32) {
         self.ipis.per_second.set(ipis);
         self.nmis.per_second.set(nmis);
+        self.expected.set(nmis != 0);
     }
 
-    /// Are NMIs sent? Then they are no news.
+    /// Stops sending; the others may go on.
+    pub fn stop(&self) {
+        self.ipis.per_second.set(0);
+        self.nmis.per_second.set(0);
+    }
+
+    /// All CPUs have stopped.
+    pub fn is_over(&self) {
+        self.expected.set(false);
+    }
+
+    /// Are NMIs part of the storm? Then one more is no news.
     #[must_use]
-    pub fn has_nmis(&self) -> bool {
-        self.nmis.per_second.get() != 0
+    pub fn explains_nmis(&self) -> bool {
+        self.expected.get()
     }
 
     /// Called at each tick, with interrupts off.

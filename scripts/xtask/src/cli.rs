@@ -41,6 +41,8 @@ pub enum Command {
     Stress(Box<StressOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
+    /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.
+    Trace(crate::trace::options::TraceOptions),
     /// Becomes COMMAND, which then ends with its parent.
     #[command(hide = true)]
     Launch {
@@ -81,6 +83,19 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
+    /// fault, program, idle, boot, user.
+    #[arg(long, value_name = "KINDS")]
+    pub trace: Option<String>,
+
+    /// Where the recorded trace goes, for `xtask trace`.
+    #[arg(long, value_name = "FILE", default_value = "ringside.rtrace")]
+    pub trace_out: PathBuf,
+
+    /// Keeps the latest events of each CPU (flight), or all of them, drained during the run (stream).
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
+    pub trace_mode: TraceMode,
+
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
     pub list: bool,
@@ -96,6 +111,15 @@ pub struct RunOptions {
     /// Takes this kernel's ELF instead of building one.
     #[arg(long, hide = true, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+}
+
+/// What becomes of events when a CPU's ring is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceMode {
+    /// The oldest are overwritten.
+    Flight,
+    /// The host empties the rings; what it is too slow for is counted.
+    Stream,
 }
 
 /// Options of `gdb`.

@@ -23,6 +23,7 @@ mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
+mod recording;
 mod report;
 mod run;
 mod screen;
@@ -33,6 +34,7 @@ mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
+mod trace;
 mod tree;
 mod verify;
 
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Mutants(options) => mutants::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
+        Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

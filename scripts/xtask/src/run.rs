@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cargo::Show;
-use crate::cli::RunOptions;
+use crate::cli::{RunOptions, TraceMode};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::programs::{self, Program};
 use crate::qemu::{Machine, Wiring, shell_quoted};
+use crate::recording::{self, Recording};
 use crate::screen::Screen;
 use crate::serial_ports::FirstCpu;
 use crate::session::Ended;
@@ -62,7 +63,15 @@ impl Plan {
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);
         let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");
-        let own = [serial, machine.cmdline.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let trace = options.trace.as_ref().map(|kinds| match options.trace_mode {
+            TraceMode::Flight => format!("trace={kinds}"),
+            TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
+        });
+        let own = [serial, trace.as_deref(), machine.cmdline.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
         let own = Some(own.as_str()).filter(|own| !own.is_empty());
         let cmdline = cmdline::compose(name, machine.tick_hz, own, arguments);
         Ok(Plan { program, cmdline, kernel })
@@ -102,7 +111,13 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut verdict_time = None;
     let mut last = Duration::ZERO;
     let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
-    let ended = session::run(&machine.command_line(Wiring::Session), limit, |line, time| {
+    let recording = Recording::start(options, &shown)?;
+    let words = machine.command_line(Wiring::Session);
+    let words = match &recording {
+        Some(recording) => recording.wire(words),
+        None => words,
+    };
+    let ended = session::run(&words, limit, |line, time| {
         let seen = facts.take(line);
         screen.console(line, &seen);
         if let Some(file) = &mut first_cpu {
@@ -119,6 +134,14 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         eprint!("{registers}");
     }
     screen.trouble(&judgement, ended.stderr.trim_end());
+    if let Some(recording) = recording {
+        match recording.finish() {
+            Ok(summary) => screen.say(&recording::describe(&summary)),
+            // A run that went wrong before it had rings has worse to tell.
+            Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
+            Err(error) => return Err(error),
+        }
+    }
     let time = verdict_time.unwrap_or(last);
     write_json(options, &judgement, &facts, &shown, time)?;
     Ok(judgement.outcome.exit_code())

@@ -8,6 +8,7 @@ mod guards;
 mod machines;
 mod panics;
 mod programs;
+mod stress;
 mod tool;
 
 use std::ffi::OsString;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Case> {
         guards::cases(),
         panics::cases(),
         command_line::cases(),
+        stress::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()
@@ -168,11 +170,12 @@ impl Case {
         let log = base.with_added_extension("log");
         let program = self.program_words(&base)?;
         let shown: Vec<_> = self.options.iter().cloned().chain(program.iter().cloned()).collect();
-        let replay = format!(
-            "{} {}",
-            if self.subcommand == "run" { "./scripts/run.sh" } else { "cargo xtask gdb" },
-            shlex::try_join(shown.iter().map(String::as_str)).unwrap_or_default()
-        );
+        let tool = match self.subcommand {
+            "run" => "./scripts/run.sh".to_owned(),
+            other => format!("cargo xtask {other}"),
+        };
+        let replay =
+            format!("{tool} {}", shlex::try_join(shown.iter().map(String::as_str)).unwrap_or_default());
         if let Some(prepare) = self.prepare {
             prepare(folder).map_err(|error| format!("cannot prepare the case: {error}"))?;
         }
@@ -217,7 +220,11 @@ impl Case {
         // By this name and no other: the checks may have replaced the file with a newer build.
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
-        command.arg("--json").arg(&facts).arg("--log").arg(&console);
+        command.arg("--json").arg(&facts);
+        // `stress` keeps the console of a boot that failed by itself.
+        if self.subcommand != "stress" {
+            command.arg("--log").arg(&console);
+        }
         if !self.options.iter().any(|word| word == "--timeout") {
             command.args(["--timeout", &patience.to_string()]);
         }

@@ -1,11 +1,12 @@
 //! One boot of a campaign: run, watched, judged.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
 
 use super::keep::Keep;
-use super::machine::{Setup, serial_dir};
+use super::machine::{PROGRAM, Setup, serial_dir};
 use super::options::LoadOptions;
 use super::ports::Ports;
 use super::problem::Problem;
@@ -40,6 +41,8 @@ pub struct Order<'a> {
     pub setup: &'a Setup,
     /// How long a boot may take.
     pub limit: Option<Duration>,
+    /// Where the logs of failed boots are kept.
+    pub logs: &'a Path,
     /// What is shown of the console.
     pub console: Console,
 }
@@ -64,7 +67,7 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
         watch: Watch::new(seed),
         facts: Facts::default(),
         words: Words::new(&order.setup.kernel),
-        keep: Keep::begin(seed, &replay)?,
+        keep: Keep::begin(order.logs, seed, &replay)?,
         told: Vec::new(),
         verdict: None,
         last: Duration::ZERO,
@@ -114,14 +117,22 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
 /// The outcome, and all problems in the order of what they say: a panic explains what comes after it, and what the
 /// watch found explains that a program did not exit with code 0.
 fn conclude(judgement: &Judgement, mut found: Vec<Problem>) -> (Outcome, Vec<Problem>) {
-    let run = judgement.errors.iter().cloned().map(Problem::Run);
+    // A violation's exit code says it a second time.
+    let again = |error: &String| {
+        found.iter().any(|problem| match problem {
+            Problem::Violation { cpu, .. } => *error == format!("CPU {cpu}: {PROGRAM} exited with code 3"),
+            _ => false,
+        })
+    };
+    let run: Vec<_> =
+        judgement.errors.iter().filter(|error| !again(error)).cloned().map(Problem::Run).collect();
     match judgement.outcome {
         Outcome::Pass if found.is_empty() => (Outcome::Pass, found),
         Outcome::Pass | Outcome::Failed => {
             found.extend(run);
             (Outcome::Failed, found)
         }
-        outcome => (outcome, run.chain(found).collect()),
+        outcome => (outcome, run.into_iter().chain(found).collect()),
     }
 }
 
@@ -212,8 +223,9 @@ mod tests {
     fn the_cause_comes_first() {
         let violation = Problem::Violation { cpu: 0, text: "rbx".to_owned() };
         let run = |text: &str| Problem::Run(text.to_owned());
-        let (_, failed) = conclude(&judged(Outcome::Failed, &["code 3"]), vec![violation.clone()]);
-        assert_eq!(failed, [violation.clone(), run("code 3")]);
+        let errors = ["CPU 0: stress exited with code 3", "CPU 1: stress exited with code 3"];
+        let (_, failed) = conclude(&judged(Outcome::Failed, &errors), vec![violation.clone()]);
+        assert_eq!(failed, [violation.clone(), run(errors[1])]);
         let (outcome, panicked) = conclude(&judged(Outcome::Panic, &["panicked"]), vec![violation.clone()]);
         assert_eq!((outcome, panicked), (Outcome::Panic, vec![run("panicked"), violation]));
     }

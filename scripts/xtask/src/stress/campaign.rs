@@ -47,9 +47,16 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
 fn job(options: &StressOptions, seed: Seed) -> String {
     let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
     let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
-    let as_built = if options.campaign.as_built { " --as-built" } else { "" };
-    let json = shlex::try_quote(&json).map_or(String::new(), |word| word.into_owned());
-    format!("{}{as_built} --json {json}", options.load.replay(seed))
+    let mut words = vec!["--json", &json];
+    let logs = options.campaign.log_dir.as_ref().map(|folder| folder.to_string_lossy());
+    if let Some(folder) = &logs {
+        words.extend(["--log-dir", folder]);
+    }
+    if options.campaign.as_built {
+        words.push("--as-built");
+    }
+    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    format!("{} {}", options.load.replay(seed), shlex::try_join(words).unwrap_or_default())
 }
 
 /// A campaign under way.
@@ -86,7 +93,8 @@ impl<'a> Running<'a> {
             (false, _) => Console::Silent,
         };
         let load = &self.options.load;
-        let order = Order { load, setup, limit: limit(load, campaign.jobs), console };
+        let logs = campaign.log_dir();
+        let order = Order { load, setup, limit: limit(load, campaign.jobs), logs: &logs, console };
         if let [seed] = self.seeds {
             self.progress.say(&format!("seed {seed}; again: {}", load.replay(*seed)));
         }
@@ -201,7 +209,7 @@ mod tests {
             options(&["--smp", "8", "--calls", "5", "--seeds", "1..3", "--print-jobs", "--as-built"]);
         assert_eq!(
             job(&options, Seed(2)),
-            "cargo xtask stress --smp 8 --calls 5 --seed 0x2 --as-built --json stress-0x2.json"
+            "cargo xtask stress --smp 8 --calls 5 --seed 0x2 --json stress-0x2.json --as-built"
         );
     }
 

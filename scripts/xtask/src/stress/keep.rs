@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::seeds::Seed;
 use crate::error::Error;
-use crate::tree::{relative, root};
+use crate::tree::relative;
 
 /// A log that is being written: the replay command, then the console as it comes.
 pub struct Keep {
@@ -21,9 +21,8 @@ pub struct Keep {
 impl Keep {
     /// Begins the log of a boot. Another boot of the same seed with the same options has the same log: the last
     /// that failed.
-    pub fn begin(seed: Seed, replay: &str) -> Result<Keep, Error> {
-        let folder = root().join("target/stress-logs");
-        std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
+    pub fn begin(folder: &Path, seed: Seed, replay: &str) -> Result<Keep, Error> {
+        std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
         // Campaigns with other options may run beside this one, with the same seeds.
         let mut hasher = DefaultHasher::new();
         replay.hash(&mut hasher);
@@ -66,23 +65,23 @@ mod tests {
 
     #[test]
     fn only_the_log_of_a_failed_boot_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
         let begin = || {
-            let mut keep = Keep::begin(Seed(0xfeed), "cargo xtask stress --of-a-unit-test").expect("begins");
+            let folder = folder.path().join("logs");
+            let mut keep = Keep::begin(&folder, Seed(0xfeed), "cargo xtask stress").expect("begins");
             keep.line(b"[cpu0] \xff");
             keep.section("nothing", "\n");
             keep.section("problems", "one\ntwo\n");
             keep
         };
         let log = begin().end(true).expect("a path");
-        let whole = root().join(&log);
-        let text = std::fs::read(&whole).expect("the log");
-        assert_eq!(text, b"$ cargo xtask stress --of-a-unit-test\n[cpu0] \xff\n--- problems\none\ntwo\n");
+        let text = std::fs::read(&log).expect("the log");
+        assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A pass leaves the log of the failure before it alone.
         let keep = begin();
         let part = keep.part.clone();
         assert!(part.exists());
         assert_eq!(keep.end(false), None);
-        assert!(!part.exists() && whole.exists());
-        std::fs::remove_file(whole).expect("removes");
+        assert!(!part.exists() && log.exists());
     }
 }

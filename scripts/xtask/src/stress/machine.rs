@@ -17,7 +17,7 @@ use crate::qemu::{Machine, Wiring};
 use crate::serial_ports;
 
 /// The program that is run.
-const PROGRAM: &str = "stress";
+pub const PROGRAM: &str = "stress";
 
 /// What a host that is slow, busy and shared by several boots takes at most for the boot itself, in seconds.
 const BOOT_SECONDS: u64 = 120;
@@ -38,7 +38,9 @@ impl Setup {
     pub fn make(load: &LoadOptions, as_built: bool) -> Result<Setup, Error> {
         let mut machine = load.machine.clone();
         if load.one_insn {
-            one_insn(&mut machine)?;
+            demand_tcg(&machine.accel)?;
+            let version = version(&machine.qemu)?;
+            one_insn(&mut machine, version);
         }
         let kernel = if as_built {
             build::featured_kernel_path(&load.feature)
@@ -101,16 +103,20 @@ pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
 
 /// Makes QEMU translate one instruction at a time: an option of the accelerator since QEMU 8.1, and one of QEMU's
 /// own before, which later versions do not know.
-fn one_insn(machine: &mut MachineOptions) -> Result<(), StressError> {
-    if machine.accel.split(',').next() != Some("tcg") {
-        return Err(StressError::NotTcg(machine.accel.clone()));
-    }
-    if version(&machine.qemu)? >= (8, 1) {
+fn one_insn(machine: &mut MachineOptions, version: (u32, u32)) {
+    if version >= (8, 1) {
         machine.accel += ",one-insn-per-tb=on";
     } else {
         machine.qemu_arg.push("-singlestep".to_owned());
     }
-    Ok(())
+}
+
+/// Only TCG has translation blocks.
+fn demand_tcg(accel: &str) -> Result<(), StressError> {
+    match accel.split(',').next() {
+        Some("tcg") => Ok(()),
+        _ => Err(StressError::NotTcg(accel.to_owned())),
+    }
 }
 
 /// Major and minor version of a QEMU.
@@ -167,6 +173,21 @@ mod tests {
     }
 
     #[test]
+    fn one_instruction_a_block_is_asked_for_as_the_version_takes_it() {
+        for (version, accel, arguments) in [
+            ((10, 0), "tcg,thread=multi,one-insn-per-tb=on", vec![]),
+            ((8, 1), "tcg,thread=multi,one-insn-per-tb=on", vec![]),
+            ((8, 0), "tcg,thread=multi", vec!["-singlestep"]),
+            ((7, 2), "tcg,thread=multi", vec!["-singlestep"]),
+        ] {
+            let mut machine = load("--accel tcg,thread=multi").machine;
+            one_insn(&mut machine, version);
+            assert_eq!(machine.accel, accel);
+            assert_eq!(machine.qemu_arg, arguments);
+        }
+    }
+
+    #[test]
     fn a_boot_may_take_what_its_load_can_take() {
         assert_eq!(limit(&load("--timeout 0"), 1), None);
         assert_eq!(limit(&load("--timeout 7"), 3), Some(Duration::from_secs(7)));
@@ -177,7 +198,7 @@ mod tests {
 
     #[test]
     fn another_accelerator_has_no_blocks() {
-        let mut machine = load("--accel kvm").machine;
-        assert_eq!(one_insn(&mut machine), Err(StressError::NotTcg("kvm".to_owned())));
+        assert_eq!(demand_tcg("tcg,thread=single"), Ok(()));
+        assert_eq!(demand_tcg("kvm"), Err(StressError::NotTcg("kvm".to_owned())));
     }
 }

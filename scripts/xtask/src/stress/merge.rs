@@ -49,7 +49,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     if !seeds.is_empty() {
         let list: Vec<_> = seeds.iter().take(10).map(Seed::to_string).collect();
         let more = if seeds.len() > 10 { ", ..." } else { "" };
-        eprintln!("error: {} seeds were not booted: {}{more}", seeds.len(), list.join(", "));
+        eprintln!("error: seeds not booted: {} ({}{more})", seeds.len(), list.join(", "));
     }
     let missing = if merged.campaign.not_booted.is_empty() { Outcome::Pass } else { Outcome::Host };
     Ok(worst([merged.campaign.outcome(), missing].into_iter()).exit_code())

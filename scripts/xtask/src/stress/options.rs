@@ -7,6 +7,7 @@ use clap::Args;
 use super::error::StressError;
 use super::seeds::{Seed, SeedRange, derived};
 use crate::cli::MachineOptions;
+use crate::tree::root;
 
 /// Calls of the mix on each CPU, unless the user says how a boot ends.
 const DEFAULT_CALLS: u64 = 20_000;
@@ -103,6 +104,10 @@ pub struct CampaignOptions {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Where the log of each failed boot is kept. [default: target/stress-logs in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+
     /// Shows the whole console, the numbered lines that the program writes included.
     #[arg(long, short)]
     pub verbose: bool,
@@ -162,6 +167,11 @@ fn feature(text: &str) -> Result<String, String> {
 }
 
 impl CampaignOptions {
+    /// Where logs are kept.
+    pub fn log_dir(&self) -> PathBuf {
+        self.log_dir.clone().unwrap_or_else(|| root().join("target/stress-logs"))
+    }
+
     /// The seeds, in the order in which they are booted.
     pub fn seeds(&self) -> Result<Vec<Seed>, StressError> {
         match self.seeds {

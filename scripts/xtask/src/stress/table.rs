@@ -65,7 +65,7 @@ fn totals(campaign: &Campaign) -> String {
         rate(calls, seconds)
     );
     if !campaign.not_booted.is_empty() {
-        let _ = write!(text, "; {} seeds were not booted", campaign.not_booted.len());
+        let _ = write!(text, "; seeds not booted: {}", campaign.not_booted.len());
     }
     text + "\n"
 }
@@ -99,7 +99,7 @@ mod tests {
 SEED  OUTCOME  CALLS  CALLS/S  SECONDS  FIRST PROBLEM
  0x1  pass      2000     4000     0.50
 0x1f  failed    2000        0     0.00  CPU 1: violation: rbx
-failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guests, 8000 a second; 1 seeds were not booted
+failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guests, 8000 a second; seeds not booted: 1
 
 seed 0x1f: failed
   CPU 1: violation: rbx

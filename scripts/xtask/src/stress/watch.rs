@@ -84,6 +84,8 @@ impl Watch {
         match said {
             Said::Violation(text) => {
                 state.violated = true;
+                // That it names the CPU of its prefix is no news; another would be.
+                let text = text.strip_prefix(&format!("cpu={cpu} ")).unwrap_or(&text).to_owned();
                 self.problems.push(Problem::Violation { cpu, text });
             }
             Said::Last(last) => {

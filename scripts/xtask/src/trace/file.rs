@@ -85,6 +85,21 @@ impl Header {
         self.kinds.iter().any(|name| name == kind.name())
     }
 
+    /// What is missing, in a sentence for the user; `None`: nothing is. A flight recorder is meant to forget, so what
+    /// it overwrote is missing only from a stream.
+    pub fn losses(&self) -> Option<String> {
+        let sum = |of: fn(&Cpu) -> u64| self.cpus.iter().map(of).sum::<u64>();
+        let overwritten = if self.mode == Mode::Stream { sum(|cpu| cpu.overwritten) } else { 0 };
+        let counts = [
+            (sum(|cpu| cpu.dropped), "dropped because a ring was full"),
+            (overwritten, "overwritten before they were read"),
+            (sum(|cpu| cpu.torn), "never finished"),
+        ];
+        let lost = counts.into_iter().filter(|(count, _)| *count != 0);
+        let lost: Vec<_> = lost.map(|(count, how)| format!("{count} {how}")).collect();
+        (!lost.is_empty()).then(|| format!("records are missing from the trace: {}", lost.join(", ")))
+    }
+
     /// The names of the kinds in a mask.
     pub fn kind_names(mask: u32) -> Vec<String> {
         Kind::ALL.iter().filter(|kind| mask & kind.bit() != 0).map(|kind| kind.name().to_owned()).collect()

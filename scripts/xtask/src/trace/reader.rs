@@ -35,7 +35,8 @@ impl Reader {
             return Err(Error::NotATrace(path.to_owned()));
         }
         file.read_exact_at(&mut prefix, 0).map_err(failed())?;
-        let word = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
         let (version, length) = (word(MAGIC.len()), word(MAGIC.len() + 4));
         if !prefix.starts_with(&MAGIC) {
             return Err(Error::NotATrace(path.to_owned()));

@@ -12,6 +12,8 @@ use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind};
 pub enum Style {
     /// A count, an id or a code.
     Decimal,
+    /// A number that may be negative.
+    Signed,
     /// An address or a word that may be anything.
     Hex,
     /// A system call's number.
@@ -61,7 +63,7 @@ pub const fn shape(kind: Kind) -> Shape {
         Kind::Nmi => [field("nmis", Decimal), field("rip", Hex)],
         Kind::Fault => [field("vector", Exception), field("rip", Hex)],
         Kind::ProgramStart => [field("entry", Hex), field("stack", Hex)],
-        Kind::ProgramEnd => [field("how", Ending), field("code", Result)],
+        Kind::ProgramEnd => [field("how", Ending), field("code", Signed)],
         Kind::IdleIn | Kind::IdleOut => [None, None],
         Kind::ApState => [field("apic_id", Decimal), field("state", Slot)],
         Kind::Dropped => [field("records", Decimal), None],
@@ -89,8 +91,8 @@ pub const NO_SYSCALL: &str = "no such call";
 
 /// The CPU's exceptions, by vector (Intel SDM vol. 3, 6.15).
 const EXCEPTIONS: [&str; 22] = [
-    "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF", "15",
-    "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
+    "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF",
+    "15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
 ];
 
 /// States of a slot in bring-up.
@@ -110,6 +112,7 @@ impl fmt::Display for Shown {
         let Shown(style, value) = *self;
         match style {
             Style::Decimal => write!(f, "{value}"),
+            Style::Signed => write!(f, "{}", value.cast_signed()),
             Style::Hex => write!(f, "{value:#x}"),
             Style::Syscall => match syscall_name(value) {
                 Some(name) => f.write_str(name),

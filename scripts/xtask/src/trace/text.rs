@@ -14,6 +14,8 @@ pub struct Text<W> {
     /// What each CPU is called, by its place in the header.
     cpus: Vec<String>,
     name: String,
+    /// The line that is being made.
+    line: Vec<u8>,
 }
 
 impl<W: Write> Text<W> {
@@ -22,24 +24,27 @@ impl<W: Write> Text<W> {
         // As wide as the widest, so that what follows lines up.
         let width = header.cpus.iter().map(|cpu| cpu.cpu.to_string().len()).max().unwrap_or(0);
         let cpus = header.cpus.iter().map(|cpu| format!("cpu{:<width$}", cpu.cpu)).collect();
-        Text { to, cpus, name }
+        Text { to, cpus, name, line: Vec::new() }
     }
 
     fn line(&mut self, event: &Event) -> io::Result<()> {
         const GIGA: u64 = 1_000_000_000;
         let Event { ns, record, .. } = event;
-        write!(self.to, "[{:6}.{:09}] {} ", ns / GIGA, ns % GIGA, self.cpus[event.lane])?;
+        let line = &mut self.line;
+        line.clear();
+        write!(line, "[{:6}.{:09}] {} ", ns / GIGA, ns % GIGA, self.cpus[event.lane])?;
         match event.kind {
-            Some(kind) => write!(self.to, "{}", kind.name())?,
-            None => write!(self.to, "kind_{}", record.kind)?,
+            Some(kind) => line.extend(kind.name().as_bytes()),
+            None => write!(line, "kind_{}", record.kind)?,
         }
         let fields = event.kind.map_or(UNKNOWN, shape);
         for (field, value) in fields.into_iter().zip([record.a, record.b]) {
             if let Some(field) = field {
-                write!(self.to, " {}={}", field.name, Shown(field.style, value))?;
+                write!(line, " {}={}", field.name, Shown(field.style, value))?;
             }
         }
-        self.to.write_all(b"\n")
+        line.push(b'\n');
+        self.to.write_all(line)
     }
 }
 

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 
 use kernel_abi::trace::Kind;
 
+use super::Summary;
 use super::guest_ram::{Chipset, GuestRam};
 use super::rings::{Ring, Rings};
-use super::Summary;
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 use crate::trace::layout::{self, RECORD};
@@ -60,7 +60,12 @@ struct Shared {
 impl Drain {
     /// Starts to look for rings in `memory`, the file of the guest's memory-backend-file, opened for reading and
     /// writing, and then drains them into the trace file `path`. The guest need not have started yet.
-    pub fn start(memory: File, chipset: Chipset, path: PathBuf, command: Vec<String>) -> Result<Drain, Error> {
+    pub fn start(
+        memory: File,
+        chipset: Chipset,
+        path: PathBuf,
+        command: Vec<String>,
+    ) -> Result<Drain, Error> {
         let failed = |error| Error::Io("cannot access the guest's memory".to_owned(), error);
         let ram = GuestRam::new(memory, chipset).map_err(failed)?;
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), progress: Mutex::default() });
@@ -175,14 +180,17 @@ impl Lane {
     }
 
     fn count(&mut self) {
-        let progress = &mut self.progress;
-        let records = self.records.as_chunks::<RECORD>().0;
-        progress.records += records.len() as u64;
-        for record in records.iter().map(layout::record) {
-            progress.syscalls += u64::from(record.kind == Kind::SyscallEnter as u16);
-            progress.ticks += u64::from(record.kind == Kind::Tick as u16);
+        let (progress, records) = (&mut self.progress, &self.records);
+        let count = records.len() / RECORD;
+        progress.records += count as u64;
+        let mut n = 0;
+        while n < count {
+            let kind = layout::nth_kind(records, n);
+            progress.syscalls += u64::from(kind == Kind::SyscallEnter as u16);
+            progress.ticks += u64::from(kind == Kind::Tick as u16);
+            n += 1;
         }
-        if let Some(record) = records.last().map(layout::record) {
+        if let Some(record) = records.last_chunk().map(layout::record) {
             progress.last = Kind::from_number(record.kind).map(|kind| (kind, record.tsc));
         }
     }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::Summary;
 use super::guest_ram::GuestRam;
 use super::rings::Rings;
-use super::Summary;
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 
@@ -36,4 +36,3 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
     let header = writer.finish(rings.header(command, cpus))?;
     Ok(Summary { path: path.to_owned(), header })
 }
-

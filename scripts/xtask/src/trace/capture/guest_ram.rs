@@ -140,10 +140,9 @@ mod tests {
 
     #[test]
     fn memory_goes_on_above_the_hole() {
-        for (chipset, edge, low) in [
-            (Chipset::Q35, 2816 * MIB, 0x8000_0000),
-            (Chipset::Pc, 3584 * MIB, 0xc000_0000u64),
-        ] {
+        for (chipset, edge, low) in
+            [(Chipset::Q35, 2816 * MIB, 0x8000_0000), (Chipset::Pc, 3584 * MIB, 0xc000_0000u64)]
+        {
             let small = ram(edge - MIB, chipset);
             assert_eq!(small.offset(edge - MIB - 1, 1), Some(edge - MIB - 1), "all of it is low");
             assert_eq!(small.offset(edge - MIB, 1), None);

@@ -15,8 +15,6 @@ mod rings;
 #[cfg(test)]
 mod tests;
 
-// For the code that runs QEMU, which does not start it with a memory file yet.
-#[cfg_attr(not(test), expect(unused_imports, reason = "`run` will drain the rings of a guest in stream mode"))]
 pub use drain::{Drain, Progress};
 pub use flight::flight;
 pub use guest_ram::{Chipset, GuestRam};
@@ -38,12 +36,5 @@ impl Summary {
     /// Records in the file.
     pub fn records(&self) -> u64 {
         self.header.cpus.iter().map(|cpu| cpu.records).sum()
-    }
-
-    /// What is missing, in a sentence for the user; `None`: nothing is.
-    ///
-    /// A flight recorder is meant to forget, so what it overwrote is missing only from a stream.
-    pub fn losses(&self) -> Option<String> {
-        super::losses(&self.header)
     }
 }

@@ -181,22 +181,28 @@ impl Ring {
         }
         let mut bytes = vec![0; places as usize * RECORD];
         self.read(ram, start, &mut bytes)?;
-        let is_due = |(place, record): &(u64, &[u8; RECORD])| ahead(record, *place) < 0;
-        let looked_at = bytes.as_chunks().0.iter();
-        let whole = (start..).zip(looked_at).take_while(|place| last || !is_due(place)).count();
-        bytes.truncate(whole * RECORD);
+        // Plain loops: in a build that is not optimized they are many times as fast as iterators.
+        let mut whole = 0;
+        while whole < places && (last || ahead(&bytes, whole, start) >= 0) {
+            whole += 1;
+        }
+        bytes.truncate(whole as usize * RECORD);
         self.read(ram, start, &mut bytes)?;
         let taken_again = self.header(ram)?.head.saturating_sub(self.capacity);
-        for (place, record) in (start..).zip(bytes.as_chunks().0) {
-            if place < taken_again {
-                taken.overwritten += 1;
-            } else if ahead(record, place) == 0 {
-                out.extend_from_slice(record);
-            } else {
+        taken.overwritten += taken_again.saturating_sub(start).min(whole);
+        // Where the records begin that have not been copied to `out` yet.
+        let mut kept = taken_again.saturating_sub(start).min(whole);
+        let mut n = kept;
+        while n < whole {
+            if ahead(&bytes, n, start) != 0 {
                 taken.torn += 1;
+                out.extend_from_slice(&bytes[kept as usize * RECORD..n as usize * RECORD]);
+                kept = n + 1;
             }
+            n += 1;
         }
-        (taken.next, taken.places) = (start + whole as u64, whole as u64);
+        out.extend_from_slice(&bytes[kept as usize * RECORD..]);
+        (taken.next, taken.places) = (start + whole, whole);
         Ok(taken)
     }
 
@@ -211,11 +217,11 @@ impl Ring {
     }
 }
 
-/// How far a record's sequence is ahead of its place's: negative, it is not written yet; 0, it is this place's;
-/// positive, the place has been taken again.
-fn ahead(record: &[u8; RECORD], place: u64) -> i32 {
+/// How far the sequence of the `n`-th record is ahead of that of its place, `start + n`: negative, it is not written
+/// yet; 0, it is this place's; positive, the place has been taken again.
+fn ahead(records: &[u8], n: u64, start: u64) -> i32 {
     // Sequences count from 1 and wrap around.
-    layout::sequence(record).wrapping_sub(place.wrapping_add(1) as u32).cast_signed()
+    layout::nth_sequence(records, n as usize).wrapping_sub((start + n + 1) as u32).cast_signed()
 }
 
 fn failed(error: io::Error) -> Error {

@@ -1,0 +1,354 @@
+//! Synthetic guests: rings in a file, written as the kernel writes them, and captured.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
+
+use super::rings::{Ring, Rings};
+use super::*;
+use crate::trace::error::{Error, Flaw};
+use crate::trace::layout::write::{directory_bytes, ring_header_bytes};
+use crate::trace::layout::{RECORD, RING_HEADER, record, record_bytes, ring_header};
+use crate::trace::reader::Reader;
+
+const MEMORY: u64 = 64 << 20;
+const PAGE: u64 = 0x20_3000;
+const FIRST: u64 = 0x40_0000;
+
+/// A guest, written to through its memory's file.
+pub struct Guest {
+    pub file: File,
+    pub directory: Directory,
+    heads: Vec<u64>,
+}
+
+impl Guest {
+    /// A guest with so many CPUs, each with a ring of so many records.
+    pub fn new(cpus: u32, capacity: u32, mode: u32) -> Guest {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(MEMORY).expect("a size");
+        let ring_stride = (RING_HEADER as u64 + u64::from(capacity) * RECORD as u64).next_multiple_of(4096);
+        let directory = Directory {
+            magic: MAGIC,
+            cpus,
+            capacity,
+            first_ring: FIRST,
+            ring_stride,
+            tsc_hz: 1_000_000_000,
+            boot_tsc: 500,
+            kinds: Kind::User.bit() | Kind::Dropped.bit(),
+            mode,
+        };
+        let guest = Guest { file, directory, heads: vec![0; cpus as usize] };
+        guest.put_directory();
+        (0..cpus).for_each(|cpu| guest.put_header(cpu as usize));
+        guest
+    }
+
+    fn put_directory(&self) {
+        self.file.write_all_at(&directory_bytes(&self.directory), PAGE).expect("writes");
+    }
+
+    fn ring(&self, cpu: usize) -> u64 {
+        FIRST + cpu as u64 * self.directory.ring_stride
+    }
+
+    fn header(&self, cpu: usize) -> RingHeader {
+        let mut bytes = [0; RING_HEADER];
+        self.file.read_exact_at(&mut bytes, self.ring(cpu)).expect("reads");
+        ring_header(&bytes)
+    }
+
+    /// What only the CPU writes; the tail stays.
+    fn put_header(&self, cpu: usize) {
+        let mut header = self.header(cpu);
+        header.head = self.heads[cpu];
+        (header.cpu, header.apic_id, header.tsc_offset) = (cpu as u32, 10 + cpu as u32, -(cpu as i64));
+        self.file.write_all_at(&ring_header_bytes(&header)[..64], self.ring(cpu)).expect("writes");
+    }
+
+    /// Writes the record of a place, whose `a` is the place's number.
+    fn fill(&self, cpu: usize, place: u64) {
+        let sequence = (place + 1) as u32;
+        let record =
+            Record { tsc: 1000 + place, a: place, b: 0, sequence, kind: Kind::User as u16, reserved: 0 };
+        let at = (RING_HEADER + (place % u64::from(self.directory.capacity)) as usize * RECORD) as u64;
+        self.file.write_all_at(&record_bytes(&record), self.ring(cpu) + at).expect("writes");
+    }
+
+    /// Takes the next place without filling it.
+    fn take(&mut self, cpu: usize) -> u64 {
+        self.heads[cpu] += 1;
+        self.put_header(cpu);
+        self.heads[cpu] - 1
+    }
+
+    /// Writes the next records.
+    pub fn write(&mut self, cpu: usize, count: u64) {
+        let first = self.heads[cpu];
+        (first..first + count).for_each(|place| self.fill(cpu, place));
+        self.heads[cpu] += count;
+        self.put_header(cpu);
+    }
+
+    fn ram(&self) -> GuestRam {
+        GuestRam::new(self.file.try_clone().expect("another handle"), Chipset::Q35).expect("memory")
+    }
+
+    fn only_ring(&self) -> Ring {
+        Rings::find(&self.ram()).expect("found").rings().next().expect("a ring")
+    }
+}
+
+/// The records' `a`, CPU by CPU.
+fn places(path: &std::path::Path) -> Vec<Vec<u64>> {
+    let reader = Reader::open(path).expect("opens");
+    let lane = |lane| {
+        let mut records = reader.records(lane);
+        std::iter::from_fn(move || records.next().expect("reads")).map(|record| record.a).collect()
+    };
+    (0..reader.header().cpus.len()).map(lane).collect()
+}
+
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.rtrace");
+    (folder, path)
+}
+
+#[test]
+fn a_flight_recorder_that_went_round_holds_the_last_records_in_order() {
+    let mut guest = Guest::new(3, 64, 0);
+    guest.write(0, 10);
+    guest.write(1, 64 * 5 + 7);
+    let (_folder, path) = scratch();
+    let summary = flight(&guest.ram(), &path, &["run".to_owned()]).expect("captures");
+    let expected: Vec<Vec<u64>> = vec![(0..10).collect(), (263..327).collect(), vec![]];
+    assert_eq!(places(&path), expected);
+    let header = &summary.header;
+    assert_eq!(
+        (header.cpus[1].overwritten, header.cpus[1].apic_id, header.cpus[1].tsc_offset),
+        (263, 11, -1)
+    );
+    assert_eq!((header.tsc_hz, header.boot_tsc), (1_000_000_000, 500));
+    assert_eq!((header.kinds.join(" "), header.command.join(" ")), ("dropped user".into(), "run".into()));
+    assert_eq!(header.losses(), None, "a flight recorder forgets");
+}
+
+#[test]
+fn torn_records_are_left_out_and_counted() {
+    let mut guest = Guest::new(1, 64, 0);
+    guest.write(0, 100);
+    // Its place still holds the record of a lap ago.
+    guest.take(0);
+    guest.write(0, 2);
+    let (_folder, path) = scratch();
+    let summary = flight(&guest.ram(), &path, &[]).expect("captures");
+    let expected: Vec<u64> = (39..100).chain([101, 102]).collect();
+    assert_eq!(places(&path), [expected]);
+    assert_eq!((summary.header.cpus[0].torn, summary.header.cpus[0].overwritten), (1, 39));
+    let losses = summary.header.losses().expect("something is missing");
+    assert!(losses.ends_with("1 never finished"), "{losses}");
+}
+
+#[test]
+fn a_look_into_a_running_ring_ends_in_front_of_an_unfinished_record() {
+    let mut guest = Guest::new(1, 64, 1);
+    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
+    guest.write(0, 3);
+    let unfinished = guest.take(0);
+    // An NMI in between.
+    guest.write(0, 1);
+    assert_eq!(ring.take(&ram, 0, false, &mut out).expect("looks").next, 3);
+    assert_eq!(ring.take(&ram, 3, false, &mut out).expect("looks").next, 3);
+    guest.fill(0, unfinished);
+    assert_eq!(ring.take(&ram, 3, false, &mut out).expect("looks").next, 5);
+    assert_eq!(out.len(), 5 * RECORD);
+}
+
+#[test]
+fn what_went_round_between_two_looks_counts_as_overwritten() {
+    let mut guest = Guest::new(1, 64, 0);
+    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
+    guest.write(0, 200);
+    let taken = ring.take(&ram, 10, false, &mut out).expect("looks");
+    assert_eq!((taken.next, taken.overwritten, taken.places, out.len()), (200, 126, 64, 64 * RECORD));
+}
+
+#[test]
+fn a_look_into_a_ring_that_goes_round_meanwhile_gives_whole_records_only() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut guest = Guest::new(1, 64, 0);
+    let (ring, ram) = (guest.only_ring(), guest.ram());
+    // However the looks end, the writer ends too.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let place = guest.take(0);
+                guest.fill(0, place);
+            }
+        });
+        let _stop = Stop(&stop);
+        let (mut next, mut seen, mut overwritten) = (0, 0, 0);
+        // Until enough has been seen of both.
+        while seen < 20_000 || overwritten < 1000 {
+            let mut out = Vec::new();
+            let taken = ring.take(&ram, next, false, &mut out).expect("looks");
+            let records = out.as_chunks().0.iter().map(record);
+            assert_eq!(records.len() as u64 + taken.overwritten, taken.next - next);
+            assert_eq!(taken.torn, 0, "the look ended in front of what was not finished");
+            for record in records {
+                assert_eq!((record.tsc - 1000, record.sequence), (record.a, record.a as u32 + 1));
+                assert!((next..taken.next).contains(&record.a), "{record:?}");
+            }
+            seen += out.len() / RECORD;
+            (next, overwritten) = (taken.next, overwritten + taken.overwritten);
+        }
+    });
+}
+
+#[test]
+fn sequences_wrap_around() {
+    let mut guest = Guest::new(1, 64, 0);
+    guest.heads[0] = u64::from(u32::MAX) - 10;
+    guest.write(0, 64);
+    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
+    let taken = ring.take(&ram, 0, false, &mut out).expect("looks");
+    assert_eq!((taken.places, taken.torn, out.len()), (64, 0, 64 * RECORD));
+}
+
+#[test]
+fn a_directory_that_cannot_be_true_is_refused_with_the_reason() {
+    let flaw = |change: fn(&mut Directory)| {
+        let mut guest = Guest::new(2, 64, 0);
+        change(&mut guest.directory);
+        guest.put_directory();
+        match Rings::find(&guest.ram()) {
+            Err(Error::BadDirectory { page: PAGE, flaw }) => flaw,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(flaw(|d| d.cpus = 0), Flaw::Cpus(0));
+    assert_eq!(flaw(|d| d.cpus = u32::MAX), Flaw::Cpus(u32::MAX));
+    assert_eq!(flaw(|d| d.capacity = 63), Flaw::Capacity(63));
+    assert_eq!(flaw(|d| d.capacity = 0), Flaw::Capacity(0));
+    assert_eq!(flaw(|d| d.first_ring += 8), Flaw::Alignment(FIRST + 8));
+    assert_eq!(flaw(|d| d.ring_stride = 64), Flaw::Stride(64));
+    assert_eq!(flaw(|d| d.mode = 2), Flaw::Mode(2));
+    assert_eq!(flaw(|d| d.first_ring = MEMORY - 4096), Flaw::Outside(1), "its second ring is beyond the end");
+    assert_eq!(flaw(|d| d.first_ring = MEMORY), Flaw::Outside(0));
+    assert_eq!(flaw(|d| d.first_ring = u64::MAX - 63), Flaw::Outside(0));
+    assert_eq!(flaw(|d| d.ring_stride = u64::MAX - 63), Flaw::Outside(1));
+    assert_eq!(flaw(|d| d.first_ring = PAGE), Flaw::Overlap(0));
+}
+
+#[test]
+fn a_true_directory_is_found_behind_a_false_one() {
+    let mut guest = Guest::new(1, 64, 0);
+    guest.write(0, 1);
+    // As where the kernel's own constant happens to begin a page.
+    guest.file.write_all_at(&MAGIC, 0x1000).expect("writes");
+    let (_folder, path) = scratch();
+    assert_eq!(flight(&guest.ram(), &path, &[]).expect("captures").records(), 1);
+}
+
+#[test]
+fn memory_without_a_trace_says_what_to_look_at() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(MEMORY).expect("a size");
+    let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
+    let (_folder, path) = scratch();
+    let error = flight(&ram, &path, &[]).expect_err("nothing there");
+    assert!(error.to_string().contains("trace="), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_ring_that_is_another_cpus_is_refused() {
+    let mut guest = Guest::new(2, 64, 0);
+    guest.write(1, 1);
+    guest.file.write_all_at(&7u32.to_le_bytes(), guest.ring(1) + 16).expect("writes");
+    let (_folder, path) = scratch();
+    let error = flight(&guest.ram(), &path, &[]).expect_err("is refused");
+    assert!(matches!(error, Error::Ring(1, _)), "{error}");
+}
+
+/// A guest in stream mode that waits for room, as no kernel would: what it wrote must arrive, all of it.
+fn stream(records: u64, capacity: u32, chunk: u64) -> (Summary, std::time::Duration) {
+    let mut guest = Guest::new(2, capacity, 1);
+    let (_folder, path) = scratch();
+    let file = guest.file.try_clone().expect("another handle");
+    let started = std::time::Instant::now();
+    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
+    while guest.heads[0] < records {
+        for cpu in 0..2 {
+            while guest.heads[cpu] + chunk - guest.header(cpu).tail > u64::from(capacity) {
+                std::thread::yield_now();
+            }
+            guest.write(cpu, chunk);
+        }
+    }
+    // Never finished, and one behind it: only the last look passes over it.
+    guest.take(1);
+    guest.write(1, 1);
+    let summary = drain.stop().expect("drains");
+    let time = started.elapsed();
+    let expected: Vec<u64> = (0..guest.heads[1]).filter(|place| *place != guest.heads[1] - 2).collect();
+    let places = places(&path);
+    assert!(places[0] == (0..guest.heads[0]).collect::<Vec<_>>(), "CPU 0 is not complete, or not in order");
+    assert!(places[1] == expected, "CPU 1 is not complete, or not in order");
+    (summary, time)
+}
+
+#[test]
+fn a_stream_arrives_whole_and_in_order_and_makes_room_for_more() {
+    let (summary, _) = stream(2000, 64, 8);
+    assert_eq!(summary.records(), 2 * 2000 + 1);
+    let [first, second] = &summary.header.cpus[..] else { panic!("two CPUs") };
+    assert_eq!((first.torn, second.torn, first.overwritten), (0, 1, 0));
+    assert_eq!(summary.header.mode, crate::trace::file::Mode::Stream);
+}
+
+#[test]
+fn a_guest_that_never_came_to_its_trace_ends_the_search() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(MEMORY).expect("a size");
+    let (_folder, path) = scratch();
+    let drain = Drain::start(file, Chipset::Q35, path, Vec::new()).expect("starts");
+    assert_eq!(drain.progress(), []);
+    assert!(matches!(drain.stop(), Err(Error::NoDirectory)));
+}
+
+/// How fast records are drained: each lap fills the ring, which is not measured, and takes it, which is.
+/// `cargo test --release -p xtask trace::capture::tests::drain_throughput -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn drain_throughput() {
+    let mut guest = Guest::new(1, 1 << 16, 1);
+    let (ring, ram) = (guest.only_ring(), guest.ram());
+    let (_folder, path) = scratch();
+    let mut writer = crate::trace::file::Writer::create(&path, 1).expect("a writer");
+    let (mut next, mut time, mut out) = (0, std::time::Duration::ZERO, Vec::new());
+    for _ in 0..64 {
+        guest.write(0, 1 << 16);
+        let started = std::time::Instant::now();
+        while next < guest.heads[0] {
+            out.clear();
+            next = ring.take(&ram, next, false, &mut out).expect("looks").next;
+            ring.publish_tail(&ram, next).expect("publishes");
+            writer.append(0, &out).expect("appends");
+        }
+        time += started.elapsed();
+    }
+    let rate = next as f64 / time.as_secs_f64() / 1e6;
+    eprintln!("{next} records in {time:?}: {rate:.1} million a second");
+}

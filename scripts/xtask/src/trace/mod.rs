@@ -1,0 +1,32 @@
+//! The trace, from rings in a guest's memory to pictures.
+//!
+//! ```text
+//!   guest RAM --(capture)--> x.rtrace --(reader, merge)--> events --> perfetto, ctf, text, stats
+//! ```
+//!
+//! [`capture`] is for whoever runs QEMU, [`file`] for whoever has records from elsewhere, [`run`] is the subcommand.
+//! `docs/tracing.md` is the book about all of it.
+
+pub mod capture;
+mod clock;
+mod command;
+mod ctf;
+pub mod error;
+pub mod file;
+#[cfg(test)]
+mod file_tests;
+mod layout;
+mod merge;
+pub mod options;
+mod perfetto;
+mod reader;
+mod shape;
+mod sink;
+mod spans;
+mod stats;
+mod synthetic;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use self::command::run;

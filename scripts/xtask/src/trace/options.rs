@@ -1,0 +1,114 @@
+//! The options of `xtask trace`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kernel_abi::trace::{GROUPS, Kind, all_groups};
+
+/// What to make out of a trace.
+#[derive(Args, Clone, Debug)]
+pub struct TraceOptions {
+    /// A trace file (.rtrace); with --ram, the file of a guest's memory.
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+
+    /// IN is the file of a memory-backend-file: what survived in the guest's rings is first written to
+    /// IN with the extension .rtrace.
+    #[arg(long)]
+    pub ram: bool,
+
+    /// With --ram: the guest is running. Drains its rings until standard input ends (Ctrl-D), which has to be after
+    /// the guest has stopped if nothing is to be missing.
+    #[arg(long, requires = "ram")]
+    pub follow: bool,
+
+    /// With --ram: the machine type that the guest had, as QEMU's -machine takes it.
+    #[arg(long, default_value = "q35", value_name = "TYPE")]
+    pub machine: String,
+
+    /// Where to put what has no place of its own: out.pftrace, ctf/, stats.txt, stats.json.
+    /// [default, if nothing else is asked for: IN with the extension .out]
+    #[arg(long, value_name = "DIR")]
+    pub out_dir: Option<PathBuf>,
+
+    /// Writes a trace for Perfetto.
+    #[arg(long, value_name = "FILE")]
+    pub pftrace: Option<PathBuf>,
+
+    /// Writes a folder in the Common Trace Format.
+    #[arg(long, value_name = "DIR")]
+    pub ctf: Option<PathBuf>,
+
+    /// Writes one line an event, to FILE or to standard output.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub text: Option<Option<PathBuf>>,
+
+    /// With --text: CPU after CPU instead of all merged in the order of time.
+    #[arg(long, requires = "text")]
+    pub per_cpu: bool,
+
+    /// Prints figures: times of system calls, shares of ring 3, ring 0 and idle, evenness of ticks.
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Writes these figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub stats_json: Option<PathBuf>,
+
+    /// Takes only this CPU; may be given again and again.
+    #[arg(long, value_name = "K")]
+    pub cpu: Vec<u32>,
+
+    /// Takes only this kind of event, or this group of kinds as in the kernel's trace= option; may be given
+    /// again and again.
+    #[arg(long, value_name = "NAME", value_parser = kind)]
+    pub kind: Vec<u32>,
+
+    /// Writes IN, a made-up trace of about so many records, and does nothing else.
+    #[arg(long, value_name = "RECORDS", hide = true)]
+    pub synthesize: Option<u64>,
+}
+
+impl TraceOptions {
+    /// Whether no output is asked for by name.
+    pub fn is_plain(&self) -> bool {
+        self.out_dir.is_none()
+            && self.pftrace.is_none()
+            && self.ctf.is_none()
+            && self.text.is_none()
+            && self.stats_json.is_none()
+            && !self.stats
+    }
+
+    /// Mask of the kinds that are wanted.
+    pub fn kinds(&self) -> u32 {
+        if self.kind.is_empty() { u32::MAX } else { self.kind.iter().fold(0, |mask, kind| mask | kind) }
+    }
+}
+
+/// The mask for a kind's or a group's name.
+fn kind(word: &str) -> Result<u32, String> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == word).map(Kind::bit);
+    let group = || GROUPS.into_iter().find(|(name, _)| *name == word).map(|(_, mask)| mask);
+    let all = || (word == "all").then(all_groups);
+    kind.or_else(group).or_else(all).ok_or_else(|| {
+        let kinds = Kind::ALL.map(Kind::name).join(" ");
+        let groups = GROUPS.map(|(name, _)| name).join(" ");
+        format!("there is no such kind; kinds: {kinds}; groups: {groups}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_groups_have_masks() {
+        assert_eq!(kind("syscall_exit"), Ok(Kind::SyscallExit.bit()));
+        assert_eq!(kind("syscall"), Ok(Kind::SyscallEnter.bit() | Kind::SyscallExit.bit()));
+        // Both a kind and a group: the group that is named like a kind holds it.
+        assert_eq!(kind("tick"), Ok(Kind::Tick.bit()));
+        assert_eq!(kind("all"), Ok(all_groups()));
+        assert!(kind("sycall").expect_err("a typo").contains("syscall_enter"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Figures out of a trace: how long system calls take, where time goes, how even the ticks are.
+
+mod report;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use kernel_abi::syscall::TABLE_LEN;
+use kernel_abi::trace::Kind;
+
+pub use self::report::Report;
+use self::report::{CallFigures, CpuFigures, Quantiles};
+use self::times::Times;
+use super::error::Error;
+use super::file::{Cpu, Header};
+use super::merge::Event;
+use super::shape::{NO_SYSCALL, syscall_name};
+use super::sink::Sink;
+use super::spans::{Span, Spans, Step};
+
+/// Significant figures of a histogram's values.
+const FIGURES: u8 = 3;
+
+/// Collects figures.
+pub struct Stats {
+    lanes: Vec<Lane>,
+    /// The times of the first event and of the last one.
+    range: Option<(u64, u64)>,
+    /// Kinds that were recorded and not filtered out.
+    kinds: u32,
+}
+
+/// One CPU.
+struct Lane {
+    cpu: Cpu,
+    events: u64,
+    spans: Spans,
+    times: Times,
+    calls: BTreeMap<u64, Calls>,
+    ticks: u64,
+    last_tick: Option<u64>,
+    intervals: Histogram<u32>,
+}
+
+/// One system call.
+struct Calls {
+    entered: u64,
+    ns: Histogram<u32>,
+}
+
+impl Calls {
+    fn new() -> Result<Calls, Error> {
+        Ok(Calls { entered: 0, ns: histogram()? })
+    }
+}
+
+fn histogram() -> Result<Histogram<u32>, Error> {
+    Histogram::new(FIGURES).map_err(refused)
+}
+
+/// Only a histogram of more than memory holds, or of other figures than ours, is refused.
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Io("cannot count times in a histogram".to_owned(), std::io::Error::other(error))
+}
+
+/// All numbers without a system call count as one.
+fn key(number: u64) -> u64 {
+    if syscall_name(number).is_some() { number } else { TABLE_LEN as u64 }
+}
+
+impl Stats {
+    /// Figures of a trace of which only these kinds pass the filter.
+    pub fn new(header: &Header, filter: u32) -> Result<Stats, Error> {
+        let lane = |cpu: &Cpu| {
+            Ok(Lane {
+                cpu: cpu.clone(),
+                events: 0,
+                spans: Spans::default(),
+                times: Times::default(),
+                calls: BTreeMap::new(),
+                ticks: 0,
+                last_tick: None,
+                intervals: histogram()?,
+            })
+        };
+        let recorded = Kind::ALL.iter().filter(|kind| header.records_kind(**kind));
+        let kinds = recorded.fold(0, |mask, kind| mask | kind.bit()) & filter;
+        let lanes = header.cpus.iter().map(lane).collect::<Result<_, Error>>()?;
+        Ok(Stats { lanes, range: None, kinds })
+    }
+
+    /// The figures.
+    pub fn report(&self) -> Result<Report, Error> {
+        let (first, last) = self.range.unwrap_or_default();
+        let cpus = self.lanes.iter().map(|lane| lane.figures(self.kinds)).collect::<Result<_, Error>>()?;
+        let mut syscalls = Vec::new();
+        let mut sums = BTreeMap::new();
+        for lane in &self.lanes {
+            for (key, calls) in &lane.calls {
+                syscalls.push(figures(Some(lane.cpu.cpu), *key, calls));
+                if !sums.contains_key(key) {
+                    sums.insert(*key, Calls::new()?);
+                }
+                if let Some(sum) = sums.get_mut(key) {
+                    sum.entered += calls.entered;
+                    sum.ns.add(&calls.ns).map_err(refused)?;
+                }
+            }
+        }
+        syscalls.extend(sums.iter().map(|(key, calls)| figures(None, *key, calls)));
+        let events = self.lanes.iter().map(|lane| lane.events).sum();
+        Ok(Report { seconds: (last - first) as f64 / 1e9, events, cpus, syscalls })
+    }
+}
+
+impl Sink for Stats {
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        let first = self.range.map_or(event.ns, |(first, _)| first);
+        self.range = Some((first, event.ns));
+        self.lanes[event.lane].event(event)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        self.events += 1;
+        let Some(kind) = event.kind else { return Ok(()) };
+        self.times.take(event.ns, kind);
+        match kind {
+            Kind::SyscallEnter => self.calls(event.record.a)?.entered += 1,
+            Kind::Tick => {
+                self.ticks += 1;
+                if let Some(last) = self.last_tick.replace(event.ns) {
+                    self.intervals.record(event.ns - last).map_err(refused)?;
+                }
+            }
+            // There may have been ticks among them.
+            Kind::Dropped => self.last_tick = None,
+            _ => {}
+        }
+        let mut timed = None;
+        self.spans.take(event.ns, kind, &event.record, |step| {
+            if let Step::Close { span: Span::Syscall(number), begun, whole: true } = step {
+                timed = Some((number, event.ns - begun));
+            }
+        });
+        match timed {
+            Some((number, ns)) => self.calls(number)?.ns.record(ns).map_err(refused),
+            None => Ok(()),
+        }
+    }
+
+    fn calls(&mut self, number: u64) -> Result<&mut Calls, Error> {
+        use std::collections::btree_map::Entry;
+        match self.calls.entry(key(number)) {
+            Entry::Occupied(calls) => Ok(calls.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(Calls::new()?)),
+        }
+    }
+
+    fn figures(&self, kinds: u32) -> Result<CpuFigures, Error> {
+        let has = |needed: &[Kind]| needed.iter().all(|kind| kinds & kind.bit() != 0);
+        let calls = has(&[Kind::SyscallEnter, Kind::SyscallExit]);
+        let idle = has(&[Kind::IdleIn, Kind::IdleOut]);
+        let all = self.times.all();
+        let share = |known: bool, ns: u64| (known && all != 0).then(|| ns as f64 / all as f64);
+        let mut figures = CpuFigures {
+            cpu: self.cpu.cpu,
+            apic_id: self.cpu.apic_id,
+            events: self.events,
+            dropped: self.cpu.dropped,
+            overwritten: self.cpu.overwritten,
+            torn: self.cpu.torn,
+            ring3: share(calls, self.times.ring3()),
+            // Where idling is not recorded, it looks like ring 0.
+            ring0: share(calls && idle, self.times.ring0()),
+            idle: share(idle, self.times.idle()),
+            ticks: self.ticks,
+            ..CpuFigures::default()
+        };
+        if !self.intervals.is_empty() {
+            let median = self.intervals.value_at_quantile(0.5);
+            let mut jitter = histogram()?;
+            for step in self.intervals.iter_recorded() {
+                let count = step.count_since_last_iteration();
+                let distance = step.value_iterated_to().abs_diff(median);
+                jitter.record_n(distance, u32::try_from(count).unwrap_or(u32::MAX)).map_err(refused)?;
+            }
+            figures.tick_interval_ns = Some(median);
+            figures.tick_jitter_p99_ns = Some(jitter.value_at_quantile(0.99));
+            figures.tick_jitter_max_ns = Some(jitter.max());
+        }
+        Ok(figures)
+    }
+}
+
+fn figures(cpu: Option<u32>, key: u64, calls: &Calls) -> CallFigures {
+    let Calls { entered, ns } = calls;
+    let quantiles = || Quantiles {
+        min: ns.min(),
+        median: ns.value_at_quantile(0.5),
+        p99: ns.value_at_quantile(0.99),
+        p999: ns.value_at_quantile(0.999),
+        max: ns.max(),
+    };
+    let name = syscall_name(key).unwrap_or(NO_SYSCALL);
+    CallFigures { cpu, name, entered: *entered, timed: ns.len(), ns: (!ns.is_empty()).then(quantiles) }
+}

@@ -1,0 +1,119 @@
+//! Where a CPU's time went: ring 3, ring 0, idle.
+//!
+//! The trace has no event for every crossing between the rings, only for those that end a stretch of one kind:
+//!
+//! | event | before it | after it |
+//! |---|---|---|
+//! | `program_start`, `syscall_exit` | | ring 3 |
+//! | `syscall_enter`, `fault` | ring 3, if nothing else is known | ring 0 |
+//! | `program_end`, `ap_state` | | ring 0 |
+//! | `idle_in` | | idle |
+//! | `idle_out` | idle, if nothing else is known | ring 0 |
+//! | `dropped` | not known | not known |
+//!
+//! So the handler of a tick counts as what it interrupted.
+
+use kernel_abi::trace::Kind;
+
+/// What a CPU is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Unknown,
+    Ring3,
+    Ring0,
+    Idle,
+}
+
+/// A CPU's time so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    state: State,
+    since: Option<u64>,
+    spent: [u64; 4],
+}
+
+impl Times {
+    /// Takes the CPU's next event.
+    pub fn take(&mut self, ns: u64, kind: Kind) {
+        let (before, after) = match kind {
+            Kind::ProgramStart | Kind::SyscallExit => (None, Some(State::Ring3)),
+            Kind::SyscallEnter | Kind::Fault => (Some(State::Ring3), Some(State::Ring0)),
+            Kind::ProgramEnd | Kind::ApState => (None, Some(State::Ring0)),
+            Kind::IdleIn => (None, Some(State::Idle)),
+            Kind::IdleOut => (Some(State::Idle), Some(State::Ring0)),
+            Kind::Dropped => {
+                self.state = State::Unknown;
+                (None, Some(State::Unknown))
+            }
+            _ => (None, None),
+        };
+        if let (State::Unknown, Some(before)) = (self.state, before) {
+            self.state = before;
+        }
+        // Before the first event there was nothing.
+        self.spent[self.state as usize] += ns - self.since.unwrap_or(ns);
+        self.since = Some(ns);
+        self.state = after.unwrap_or(self.state);
+    }
+
+    /// Nanoseconds in ring 3.
+    pub fn ring3(&self) -> u64 {
+        self.spent[State::Ring3 as usize]
+    }
+
+    /// Nanoseconds in ring 0, without idling.
+    pub fn ring0(&self) -> u64 {
+        self.spent[State::Ring0 as usize]
+    }
+
+    /// Nanoseconds idle.
+    pub fn idle(&self) -> u64 {
+        self.spent[State::Idle as usize]
+    }
+
+    /// Nanoseconds from the first event to the last one.
+    pub fn all(&self) -> u64 {
+        self.spent.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(events: &[(u64, Kind)]) -> [u64; 4] {
+        let mut times = Times::default();
+        events.iter().for_each(|(ns, kind)| times.take(*ns, *kind));
+        [times.ring3(), times.ring0(), times.idle(), times.all()]
+    }
+
+    #[test]
+    fn a_programs_life_is_split_between_the_rings() {
+        use Kind::*;
+        let events = [
+            (100, ApState),
+            (110, ProgramStart),
+            (150, SyscallEnter),
+            (157, SyscallExit),
+            (160, Tick),
+            (200, SyscallEnter),
+            (203, ProgramEnd),
+            (204, IdleIn),
+            (300, Tick),
+            (404, IdleOut),
+            (405, IdleIn),
+        ];
+        assert_eq!(times(&events), [40 + 43, 10 + 7 + 3 + 1 + 1, 200, 305]);
+    }
+
+    #[test]
+    fn what_was_dropped_is_not_guessed() {
+        use Kind::*;
+        let events = [(0, ProgramStart), (10, SyscallEnter), (90, Dropped), (95, Tick), (96, SyscallExit)];
+        assert_eq!(times(&events), [10, 0, 0, 96]);
+        // A trace that begins in the middle.
+        assert_eq!(times(&[(0, Tick), (10, SyscallEnter)]), [10, 0, 0, 10]);
+        assert_eq!(times(&[(0, Tick), (10, IdleOut), (11, Tick)]), [0, 1, 10, 11]);
+    }
+}

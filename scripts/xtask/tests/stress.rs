@@ -1,0 +1,187 @@
+//! `stress` and `merge` as a user calls them, with a script in QEMU's place that says whatever a guest might say.
+#![forbid(unsafe_code)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
+                    memory_kib=1 per_cpu_kib=1";
+/// Line 0 of CPU 0 with seed 1, from the table that the program's definition gives.
+const LINE: &str = "[cpu0] w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191";
+const LAST: &str = "[cpu0] stress: seed=0x1 calls=5 lines=1 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
+const CALLS: &str = "@ringside calls cpu=0 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
+
+fn cpu(code: i32) -> String {
+    format!(
+        "@ringside cpu cpu=0 apic_id=0 program=\"stress\" outcome=exited code={code} syscalls=8 ticks=1 \
+         tick_millihertz=0 reason=\"\""
+    )
+}
+
+fn verdict(outcome: &str) -> String {
+    format!("@ringside verdict outcome={outcome} records=1 warnings=0")
+}
+
+/// A boot with seed 1 in which nothing is wrong.
+fn sound() -> Vec<String> {
+    let (cpu, verdict) = (cpu(0), verdict("pass"));
+    [LINE, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned).into()
+}
+
+/// A folder with an executable `qemu` in it that says these lines and ends with this status.
+fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("it's a qemu");
+    let script = format!("#!/bin/sh\ncat <<'END'\n{}\nEND\nexit {status}\n", lines.join("\n"));
+    std::fs::write(&path, script).expect("the script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    (folder, path)
+}
+
+fn xtask(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(arguments)
+        .env_remove("RINGSIDE_QEMU")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the host tool starts")
+}
+
+fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
+    let (_folder, qemu) = fake_qemu(lines, status);
+    let qemu = qemu.to_str().expect("text");
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let order = ["stress", "--as-built", "--log-dir", logs, "--calls", "5", "--smp", "1", "--qemu", qemu];
+    xtask(&[&order, arguments].concat())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_boot_in_which_nothing_is_wrong_is_a_pass() {
+    let output = stress(&sound(), 33, &["--seed", "1"]);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("pass: 1 of 1 boots passed; 8 system calls"), "{stdout}");
+    assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
+    assert!(!stderr.contains("w 0 0 "), "the written lines are noise: {stderr}");
+    let verbose = stress(&sound(), 33, &["--seed", "1", "--verbose"]);
+    assert!(text(&verbose.stderr).contains("[cpu0] w 0 0 "));
+}
+
+#[test]
+fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
+    let mut lines = sound();
+    lines[3] = CALLS.replace("counts=3,", "counts=4,");
+    let output = stress(&lines, 33, &["--seed", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let what = "CPU 0: SYS_NULL (0): the program made 3 calls, the kernel counts 4";
+    assert!(stdout.contains(what) && stderr.contains(what), "{stdout}{stderr}");
+    let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
+    assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
+    let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
+    let kept = std::fs::read_to_string(log).expect("the log");
+    assert!(
+        kept.starts_with(&format!("$ {again}\n")) && kept.contains(LAST) && kept.contains(what),
+        "{kept}"
+    );
+}
+
+#[test]
+fn a_violation_is_named_with_its_cpu_and_call() {
+    let violation = "[cpu0] stress: VIOLATION cpu=0 call=7 number=0x0: expected rbx 0x1 got 0x2";
+    let (cpu, verdict) = (cpu(3), verdict("failed"));
+    let lines = [LINE, violation, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned);
+    let output = stress(&lines, 35, &["--seed", "1", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    let problems = result["boots"][0]["problems"].as_array().expect("problems");
+    assert_eq!(problems.len(), 1, "its exit code is its consequence: {result}");
+    assert_eq!(problems[0]["what"], "CPU 0: violation: call=7 number=0x0: expected rbx 0x1 got 0x2");
+    assert_eq!(problems[0]["cpu"], 0);
+}
+
+#[test]
+fn a_panic_is_status_3_and_a_silent_guest_status_4() {
+    let panic =
+        ["@ringside panic cpu=0 message=\"told to\"".to_owned(), verdict("panic").replace("=1", "=0")];
+    assert_eq!(stress(&panic, 37, &[]).status.code(), Some(3));
+    let (folder, qemu) = fake_qemu(&[], 0);
+    std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
+    let qemu = qemu.to_str().expect("text");
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let output = xtask(&["stress", "--as-built", "--log-dir", logs, "--timeout", "1", "--qemu", qemu]);
+    assert_eq!(output.status.code(), Some(4));
+    drop(folder);
+    assert_eq!(
+        xtask(&["stress", "--as-built", "--log-dir", logs, "--qemu", "/nonexistent"]).status.code(),
+        Some(5)
+    );
+    assert_eq!(xtask(&["stress", "--mix", "nil=1"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_campaign_stops_at_a_failure_unless_it_is_told_to_go_on() {
+    // Seed 1 passes; with any other the lines are another seed's.
+    let campaign = |arguments: &[&str]| {
+        let output = stress(&sound(), 33, &[&["--seeds", "1..5", "--json", "-"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON alone")
+    };
+    let outcomes = |result: &Value| {
+        let boots = result["boots"].as_array().expect("boots").clone();
+        boots.iter().map(|boot| boot["outcome"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    let stopped = campaign(&[]);
+    assert_eq!(outcomes(&stopped), ["pass", "failed"]);
+    assert_eq!(stopped["not_booted"], serde_json::json!(["0x3", "0x4"]));
+    for arguments in [["--keep-going", "--jobs", "1"], ["--keep-going", "--jobs", "3"]] {
+        let whole = campaign(&arguments);
+        assert_eq!(outcomes(&whole), ["pass", "failed", "failed", "failed"]);
+        assert_eq!(whole["not_booted"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_qemu_folder, qemu) = fake_qemu(&sound(), 33);
+    let results = format!("{}/{{seed}}.json", folder.path().display());
+    let logs = env!("CARGO_TARGET_TMPDIR");
+    let order = ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--log-dir", logs, "--json"];
+    let order = [&order[..], &[&results, "--qemu"]].concat();
+    let output =
+        xtask(&[["stress", "--print-jobs"].as_slice(), &order, &[qemu.to_str().expect("text")]].concat());
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    let jobs: Vec<_> = text(&output.stdout).lines().filter_map(shlex::split).collect();
+    assert_eq!(jobs.len(), 2);
+    let statuses: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            assert_eq!(job[..3], ["cargo", "xtask", "stress"]);
+            xtask(&job[2..].iter().map(String::as_str).collect::<Vec<_>>()).status.code()
+        })
+        .collect();
+    assert_eq!(statuses, [Some(0), Some(1)]);
+    let file = |seed: u32| folder.path().join(format!("{seed:#x}.json")).display().to_string();
+    let (one, two) = (file(1), file(2));
+    assert_eq!(xtask(&["merge", &one]).status.code(), Some(0));
+    let merged = xtask(&["merge", &one, &two]);
+    assert_eq!(merged.status.code(), Some(1));
+    assert!(text(&merged.stdout).contains("failed: 1 of 2 boots passed"), "{}", text(&merged.stdout));
+    // A job that was lost, and one whose result is there twice.
+    let lost = xtask(&["merge", &one, "--seeds", "1..=2"]);
+    assert_eq!(lost.status.code(), Some(5));
+    assert!(text(&lost.stderr).contains("seeds not booted: 1 (0x2)"), "{}", text(&lost.stderr));
+    let twice = xtask(&["merge", &one, &one]);
+    assert_eq!(twice.status.code(), Some(0));
+    assert!(text(&twice.stderr).contains("it counts once"), "{}", text(&twice.stderr));
+    assert_eq!(xtask(&["merge", qemu.to_str().expect("text")]).status.code(), Some(2));
+}
