@@ -133,6 +133,9 @@ impl Laboratory {
                     "--target-dir",
                 ]);
                 command.arg(kernels::folder().join("loom")).env("RUSTFLAGS", "--cfg loom");
+                // The profile's link-time optimisation takes longer than the model.
+                command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+                command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
                 one_test(command, test, feature, &folder)
             }
             Proof::Compiler(_) => {
