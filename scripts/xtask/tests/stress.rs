@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -54,8 +55,10 @@ fn xtask(arguments: &[&str]) -> Output {
 fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     let (_folder, qemu) = fake_qemu(lines, status);
     let qemu = qemu.to_str().expect("text");
-    let logs = env!("CARGO_TARGET_TMPDIR");
-    let order = ["stress", "--as-built", "--log-dir", logs, "--calls", "5", "--smp", "1", "--qemu", qemu];
+    // A folder for each boot: tests run at the same time, with the same seeds.
+    static BOOTS: AtomicU32 = AtomicU32::new(0);
+    let logs = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), BOOTS.fetch_add(1, Ordering::Relaxed));
+    let order = ["stress", "--as-built", "--log-dir", &logs, "--calls", "5", "--smp", "1", "--qemu", qemu];
     xtask(&[&order, arguments].concat())
 }
 
@@ -87,7 +90,9 @@ fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
     let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
     assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
     let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
-    let kept = std::fs::read_to_string(log).expect("the log");
+    // Paths are told from the tree's top, where its files lie below it.
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let kept = std::fs::read_to_string(top.join(log)).expect("the log");
     assert!(
         kept.starts_with(&format!("$ {again}\n")) && kept.contains(LAST) && kept.contains(what),
         "{kept}"
