@@ -131,6 +131,32 @@ pub fn gs_base() -> u64 {
 mod tests {
     use super::*;
 
+    /// Bit by bit (SDM 1, 3.4.3), for QEMU's TCG clears DF at `syscall` whatever SFMASK says.
+    #[test]
+    fn syscall_clears_each_of_the_flags() {
+        let flags = [
+            ("CF", 0),
+            ("PF", 2),
+            ("AF", 4),
+            ("ZF", 6),
+            ("SF", 7),
+            ("TF", 8),
+            ("IF", 9),
+            ("DF", 10),
+            ("OF", 11),
+            ("IOPL", 12),
+            ("IOPL", 13),
+            ("NT", 14),
+            ("RF", 16),
+            ("AC", 18),
+            ("ID", 21),
+        ];
+        for (name, bit) in flags {
+            assert!(SFMASK.bits() >> bit & 1 == 1, "{name} is not cleared");
+        }
+        assert_eq!(SFMASK.bits().count_ones() as usize, flags.len());
+    }
+
     #[test]
     fn a_value_that_does_not_hold_is_named() {
         let table = [("ONE", 1, 10), ("TWO", 2, 20), ("THREE", 3, 30)];

@@ -40,7 +40,7 @@ macro_rules! deed {
 }
 
 /// What one can ask for. What has to follow stands beside each.
-const KINDS: [(&str, fn()); 14] = [
+const KINDS: [(&str, fn()); 15] = [
     // UMIP: #GP each.
     deed!("sgdt", "sgdt [rsp - 64]"),
     deed!("sidt", "sidt [rsp - 64]"),
@@ -61,6 +61,8 @@ const KINDS: [(&str, fn()); 14] = [
     // Under a storm of NMIs: neither must be noticed.
     ("gs-base", gs_base_stays),
     ("calls", calls),
+    // Beside a CPU that panics: it must be silent.
+    ("talk", talk),
 ];
 
 fn run() -> ExitCode {
@@ -140,6 +142,15 @@ fn gs_base_stays() {
                 return;
             }
         }
+    }
+    sys::exit(ExitCode::SUCCESS)
+}
+
+/// One line after the other.
+fn talk() {
+    let end = sys::ticks() + TICKS;
+    while sys::ticks() < end {
+        println!("probe: a line that none should see after another CPU's last words");
     }
     sys::exit(ExitCode::SUCCESS)
 }

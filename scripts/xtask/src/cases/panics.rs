@@ -10,7 +10,6 @@ pub fn cases() -> Vec<Case> {
             .shows(format!("kernel panic on CPU {cpu}: "))
             .complains(format!("CPU {cpu} panicked: "))
             .demand(has_a_symbolised_backtrace)
-            .demand(the_others_are_silent)
     };
     let absent = |name: &str, key: &str| {
         case(format!("ap::{name}"), &format!("--smp 4 --cmdline {key}=2"), "selftest")
@@ -21,7 +20,11 @@ pub fn cases() -> Vec<Case> {
     let overflow = case("panic::stack-overflow", "--smp 4 --cmdline overflow_cpu=2", "hello")
         .status(3)
         .complains("CPU 2 panicked: double fault (#DF): the syscall stack of CPU 2 overflowed");
-    vec![panic(0), panic(2), overflow, absent("lost", "lose_ap"), absent("late", "delay_ap")]
+    let writing = case("panic::while-all-write", "--smp 4 --cmdline panic_cpu=3", "probe talk")
+        .status(3)
+        .complains("CPU 3 panicked: ")
+        .demand(the_others_are_silent);
+    vec![panic(0), panic(2), overflow, writing, absent("lost", "lose_ap"), absent("late", "delay_ap")]
 }
 
 /// Functions with file and line, and the kernel's own among them.
