@@ -25,7 +25,9 @@ pub mod args;
 mod exit;
 #[cfg(target_os = "none")]
 mod panic;
+pub mod patterns;
 pub mod print;
+pub mod registers;
 mod shared;
 pub mod start;
 pub mod sys;
