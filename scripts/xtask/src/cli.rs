@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::inject::options::InjectOptions;
 use crate::stress::options::{MergeOptions, StressOptions};
 
 /// Builds, runs, tests and debugs Ringside.
@@ -35,6 +36,10 @@ pub enum Command {
     Test(TestOptions),
     /// Takes one guard away after the other, and demands that the test which is there for it fails.
     Mutants(MutantOptions),
+    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
+    ///
+    /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
+    Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.

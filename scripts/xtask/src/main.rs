@@ -18,12 +18,14 @@ mod error;
 mod executable;
 mod facts;
 mod gdb;
+mod inject;
 mod launch;
 mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod screen;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Inject(options) => inject::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),

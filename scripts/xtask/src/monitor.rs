@@ -1,6 +1,6 @@
 //! QEMU's monitor, asked once: what were the CPUs doing when the time was up?
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const QUESTIONS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let _ = sender.send(greet(&socket).is_ok());
+        let _ = sender.send(greet(&socket, &socket).is_ok());
     });
     receiver.recv_timeout(BOUND).unwrap_or(false)
 }
@@ -35,21 +35,23 @@ pub fn registers(socket: UnixStream) -> String {
         .unwrap_or_else(|_| "no registers: QEMU's monitor does not answer\n".to_owned())
 }
 
-type Monitor<'a> = Qmp<Stream<BufReader<&'a UnixStream>, &'a UnixStream>>;
+/// A monitor that has said its name, over a socket.
+pub type Monitor<S> = Qmp<Stream<BufReader<S>, S>>;
 
-fn greet(socket: &UnixStream) -> Result<Monitor<'_>, qapi::ExecuteError> {
-    let mut reader = BufReader::new(socket);
+/// Begins to speak with the monitor at the other end of `reader` and `writer`, which are one socket.
+pub fn greet<S: Read + Write>(reader: S, writer: S) -> Result<Monitor<S>, qapi::ExecuteError> {
+    let mut reader = BufReader::new(reader);
     if reader.fill_buf()?.is_empty() {
         // `handshake` would panic.
         return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
     }
-    let mut monitor = Qmp::new(Stream::new(reader, socket));
+    let mut monitor = Qmp::new(Stream::new(reader, writer));
     monitor.handshake()?;
     Ok(monitor)
 }
 
 fn ask(socket: &UnixStream) -> Result<String, qapi::ExecuteError> {
-    let mut monitor = greet(socket)?;
+    let mut monitor = greet(socket, socket)?;
     monitor.execute(&qmp::stop {})?;
     let mut text = String::new();
     for question in QUESTIONS {

@@ -156,8 +156,8 @@ fn mix(text: &str) -> Result<String, String> {
     }
 }
 
-/// It names a folder too.
-fn feature(text: &str) -> Result<String, String> {
+/// The name of a cargo feature. It names a folder too.
+pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())
@@ -209,38 +209,11 @@ impl LoadOptions {
             timeout,
             feature,
         } = self;
-        let MachineOptions {
-            smp,
-            cpu,
-            machine,
-            memory,
-            accel,
-            icount,
-            tick_hz,
-            cmdline,
-            serial_dir,
-            qemu,
-            qemu_arg,
-        } = machine;
-        let mut words = Vec::new();
-        let mut push = |name: &str, value: Option<String>| match value {
-            // Behind a blank it would be taken for an option.
-            Some(value) if value.starts_with('-') => words.push(format!("--{name}={value}")),
-            Some(value) => words.extend([format!("--{name}"), value]),
-            None => {}
+        let mut words = machine.words();
+        let mut push = |name: &str, value: Option<String>| {
+            words.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
         };
-        push("smp", Some(smp.clone()));
-        let unless = |value: &str, default: &str| (value != default).then(|| value.to_owned());
         let number = |value: u64| (value != 0).then(|| value.to_string());
-        push("cpu", cpu.clone());
-        push("machine", unless(machine, "q35"));
-        push("memory", unless(memory, "128M"));
-        push("accel", unless(accel, "tcg").filter(|_| !icount));
-        push("tick-hz", tick_hz.map(|hz| hz.to_string()));
-        push("cmdline", cmdline.clone());
-        push("serial-dir", serial_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
-        push("qemu", unless(&qemu.to_string_lossy(), "qemu-system-x86_64"));
-        qemu_arg.iter().for_each(|argument| push("qemu-arg", Some(argument.clone())));
         push("calls", self.calls().map(|calls| calls.to_string()));
         push("seconds", seconds.map(|seconds| seconds.to_string()));
         push("mix", mix.clone());
@@ -249,7 +222,7 @@ impl LoadOptions {
         push("timeout", timeout.map(|seconds| seconds.to_string()));
         feature.iter().for_each(|name| push("feature", Some(name.clone())));
         push("seed", Some(seed.to_string()));
-        for (name, given) in [("icount", icount), ("one-insn", one_insn), ("jitter", jitter)] {
+        for (name, given) in [("one-insn", one_insn), ("jitter", jitter)] {
             words.extend(given.then(|| format!("--{name}")));
         }
         words
