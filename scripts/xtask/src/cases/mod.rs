@@ -5,6 +5,7 @@ mod command_line;
 mod elf;
 mod faults;
 mod guards;
+mod inject;
 mod machines;
 mod panics;
 mod programs;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Case> {
         guards::cases(),
         panics::cases(),
         command_line::cases(),
+        inject::cases(),
         stress::cases(),
         tool::cases(),
     ];
@@ -221,8 +223,8 @@ impl Case {
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);
-        // `stress` keeps the console of a boot that failed by itself.
-        if self.subcommand != "stress" {
+        // `stress` keeps the console of a boot that failed by itself, and `inject` says what the kernel said.
+        if !matches!(self.subcommand, "stress" | "inject") {
             command.arg("--log").arg(&console);
         }
         if !self.options.iter().any(|word| word == "--timeout") {

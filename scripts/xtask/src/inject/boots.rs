@@ -77,28 +77,24 @@ impl Boot {
         if let Boot::DoubleFault(cpu) = self {
             return trip.leg_of_all(cpu, &paths::DOUBLE_FAULT);
         }
-        let mut unwoken = match self {
-            Boot::Tour => cpus.clone(),
-            _ => Vec::new(),
-        };
-        trip.gather(&mut unwoken)?;
-        for (index, &cpu) in cpus.iter().enumerate() {
+        trip.gather()?;
+        for &cpu in &cpus {
             if trip.over {
                 return Ok(());
             }
             match self {
-                Boot::Tour => tour(trip, cpu, index + 1 == cpus.len())?,
+                Boot::Tour => tour(trip, cpu)?,
                 Boot::Kill(kind) => kill(trip, cpu, &KILLS[kind].0)?,
                 Boot::IretFault => iret_fault(trip, cpu)?,
                 _ => machine_check(trip, cpu)?,
             }
         }
-        trip.wake_the_rest(&mut unwoken)
+        if self == Boot::Tour { trip.wake_legs(cpus) } else { Ok(()) }
     }
 }
 
 /// A program from its start to its CPU's idling.
-fn tour(trip: &mut Trip<'_>, cpu: usize, is_last: bool) -> Result<(), Failure> {
+fn tour(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
     trip.tell_nmi_stack(cpu)?;
     trip.along(paths::START.name, cpu, &paths::START.walk(trip.code)?)?;
     trip.nmi_leg(cpu)?;
@@ -113,7 +109,7 @@ fn tour(trip: &mut Trip<'_>, cpu: usize, is_last: bool) -> Result<(), Failure> {
     trip.leg(cpu, &paths::END, |_, _| Ok(true))?;
     trip.leg(cpu, &paths::IDLE, |_, _| Ok(true))?;
     trip.leg(cpu, &paths::TICK_IDLE, |_, _| Ok(true))?;
-    if !is_last && !trip.over {
+    if !trip.over {
         // Where it holds nothing that another CPU could wait for.
         let halt = trip.code.function(paths::IDLE.entry)?.start();
         trip.reach(paths::IDLE.name, cpu, halt, |_, _| Ok(true))?;
@@ -149,66 +145,40 @@ fn machine_check(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
 
 impl Trip<'_> {
     /// Lets all CPUs run until each is about to start its program, where it holds nothing that another one could wait
-    /// for. Of those that wait to be woken, strikes the first wake-up.
-    fn gather(&mut self, unwoken: &mut Vec<usize>) -> Result<(), Failure> {
+    /// for.
+    fn gather(&mut self) -> Result<(), Failure> {
         let start = self.code.function(paths::START.entry)?.start();
+        self.guest.arm(&[start])?;
         let mut going: Vec<_> = (0..self.guest.cpus()).collect();
-        while !going.is_empty() && !self.over {
-            let cpu = self.run_to_one_of(&going, start, unwoken)?;
+        while !going.is_empty() {
+            let cpu = self.guest.run(&going);
+            let cpu = cpu.map_err(|error| {
+                error.waiting_for(|| format!("the CPUs {going:?} started their programs"))
+            })?;
             going.retain(|&own| own != cpu);
         }
         Ok(())
     }
 
-    /// At the end all run, and who was not woken yet is.
-    fn wake_the_rest(&mut self, unwoken: &mut Vec<usize>) -> Result<(), Failure> {
+    /// Lets all CPUs run. Those that were struck idle until the last of the others has ended, which wakes them.
+    fn wake_legs(&mut self, mut asleep: Vec<usize>) -> Result<(), Failure> {
         let wake = paths::WAKE.walk(self.code)?;
-        let wanted = wake.iter().any(|&address| self.wish.has(paths::WAKE.name, address));
         let all: Vec<_> = (0..self.guest.cpus()).collect();
-        while wanted && !unwoken.is_empty() && !self.over {
-            self.wake_one(&all, &wake, unwoken)?;
+        while wake.iter().any(|&address| self.wish.has(paths::WAKE.name, address))
+            && !asleep.is_empty()
+            && !self.over
+        {
+            self.guest.arm(&wake[..1])?;
+            let cpu = self.guest.run(&all);
+            let cpu = cpu.map_err(|error| error.waiting_for(|| format!("the CPUs {asleep:?} were woken")))?;
+            if asleep.contains(&cpu) {
+                asleep.retain(|&own| own != cpu);
+                self.along(paths::WAKE.name, cpu, &wake)?;
+            } else {
+                self.guest.step(cpu)?;
+            }
         }
         Ok(())
-    }
-
-    /// Lets CPUs run until one is at `start`.
-    fn run_to_one_of(
-        &mut self,
-        going: &[usize],
-        start: u64,
-        unwoken: &mut Vec<usize>,
-    ) -> Result<usize, Failure> {
-        let wake = paths::WAKE.walk(self.code)?;
-        loop {
-            let stops = if unwoken.is_empty() { vec![start] } else { vec![start, wake[0]] };
-            self.guest.arm(&stops)?;
-            let cpu = self.guest.run(going).map_err(|error| {
-                error.waiting_for(|| format!("one of the CPUs {going:?} came to its program's start"))
-            })?;
-            if self.guest.registers(cpu)?.rip() == start {
-                return Ok(cpu);
-            }
-            self.woken(cpu, &wake, unwoken)?;
-            if self.over {
-                return Ok(cpu);
-            }
-        }
-    }
-
-    fn wake_one(&mut self, going: &[usize], wake: &[u64], unwoken: &mut Vec<usize>) -> Result<(), Failure> {
-        self.guest.arm(&wake[..1])?;
-        let cpu = self.guest.run(going);
-        let cpu = cpu.map_err(|error| error.waiting_for(|| format!("the CPUs {unwoken:?} were woken")))?;
-        self.woken(cpu, wake, unwoken)
-    }
-
-    /// A CPU is at the first instruction of its wake-up.
-    fn woken(&mut self, cpu: usize, wake: &[u64], unwoken: &mut Vec<usize>) -> Result<(), Failure> {
-        if !unwoken.contains(&cpu) {
-            return Ok(self.guest.step(cpu)?);
-        }
-        unwoken.retain(|&own| own != cpu);
-        self.along(paths::WAKE.name, cpu, wake)
     }
 
     /// Leads one CPU along a path while all run.

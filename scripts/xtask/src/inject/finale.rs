@@ -41,10 +41,12 @@ fn wished(code: &super::code::Code, wish: &super::trip::Wish) -> Result<bool, In
     Ok(walk.iter().any(|&address| wish.has(paths::DEBUG_RING_0.name, address)))
 }
 
-/// What a machine that ended too early has said, behind why that is noticed.
-pub fn last_words(ended: &Ended, console: &Console) -> String {
-    let judgement = run::judgement(ended, &console.facts);
-    judgement.errors.join("; ")
+/// What the kernel of a machine that ended too early has said, behind why that is noticed.
+pub fn last_words(ended: &Ended, console: &Console) -> Option<String> {
+    if console.facts.panics.is_empty() && console.facts.verdicts.is_empty() {
+        return ended.registers.clone();
+    }
+    Some(run::judgement(ended, &console.facts).errors.join("; "))
 }
 
 /// The run ended in a panic of this CPU, which names the instruction.

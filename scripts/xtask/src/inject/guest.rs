@@ -79,9 +79,11 @@ impl Guest {
             Err(error) => return Err(why_it_did_not_start(error, session)),
         };
         let monitor = monitor::greet(qmp.try_clone().map_err(InjectError::Io)?, qmp)?;
+        let mut rsp = Rsp::new(gdb);
+        rsp.greet()?;
         let nmis = vec![Nmis::default(); cpus];
         Ok(Guest {
-            rsp: Rsp::new(gdb),
+            rsp,
             monitor,
             session,
             console,

@@ -42,7 +42,7 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut failures = Vec::new();
-    for &deed in options.deeds() {
+    'all: for &deed in options.deeds() {
         let errands = plan.errands(deed, options.every)?;
         tally.of(deed).wanted = plan.strikes(&errands)?;
         for (index, errand) in errands.iter().enumerate() {
@@ -50,6 +50,9 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
                 let text = describe(&plan, errand, &failure);
                 eprintln!("FAILED: {text}");
                 failures.push(text);
+                if !options.keep_going {
+                    break 'all;
+                }
             }
             if deed == Deed::MachineCheck && (index + 1) % 50 == 0 {
                 println!("{} of {} machine checks", index + 1, errands.len());
@@ -77,8 +80,10 @@ fn go(plan: &Plan<'_>, errand: &Errand, tally: &mut Tally) -> Result<(), Failure
         Ok(()) => Ok(finale::judge(trip, errand.boot)?),
         Err(mut failure) => {
             // What the kernel said when it ended too early is the better half of the reason.
-            if let Ok((ended, console)) = trip.guest.end() {
-                failure.error = failure.error.with(&finale::last_words(&ended, &console));
+            if let Ok((ended, console)) = trip.guest.end()
+                && let Some(words) = finale::last_words(&ended, &console)
+            {
+                failure.error = InjectError::Wrong(format!("{}: {words}", failure.error));
             }
             Err(failure)
         }
@@ -133,11 +138,4 @@ fn write_json(options: &InjectOptions, code: &Code, tally: &Tally, failures: &[S
         return Ok(());
     }
     std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
-}
-
-impl InjectError {
-    /// With what else is known of the reason.
-    fn with(self, words: &str) -> InjectError {
-        if words.is_empty() { self } else { InjectError::Wrong(format!("{self}: {words}")) }
-    }
 }

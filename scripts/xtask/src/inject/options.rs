@@ -16,7 +16,7 @@ const TIMEOUT: u64 = 300;
 /// Options of `inject`.
 #[derive(Args, Clone, Debug)]
 pub struct InjectOptions {
-    /// The machine's description; at least two CPUs. The BSP and the last CPU are struck.
+    /// The machine's description; at least three CPUs. The BSP and the last CPU are struck.
     #[command(flatten)]
     pub machine: MachineOptions,
 
@@ -39,6 +39,10 @@ pub struct InjectOptions {
     /// Strikes this CPU alone. [default: the BSP and the last one]
     #[arg(long, value_name = "CPU")]
     pub on: Option<usize>,
+
+    /// Goes on with the next boot after one that failed.
+    #[arg(long)]
+    pub keep_going: bool,
 
     /// Lists the paths with their instructions, and does nothing else.
     #[arg(long)]

@@ -48,8 +48,9 @@ impl Plan<'_> {
     /// Builds the kernel and reads it.
     pub fn make(options: &InjectOptions) -> Result<Plan<'_>, Error> {
         let count = serial_ports::cpus(&options.machine.smp) as usize;
-        if count < 2 {
-            return Err(Error::Usage("an injection takes two CPUs at least: the BSP and an AP".to_owned()));
+        if count < 3 {
+            let text = "an injection takes three CPUs at least: the BSP, an AP, and one that wakes both";
+            return Err(Error::Usage(text.to_owned()));
         }
         let cpus = match options.on {
             None => vec![0, count - 1],

@@ -32,6 +32,12 @@ impl Rsp {
         Rsp { stream, received: Vec::new(), selected: None }
     }
 
+    /// Asks for the registers' description, as debuggers do. QEMU 7.2 lets nobody else write a register.
+    pub fn greet(&mut self) -> Result<(), InjectError> {
+        self.send("qXfer:features:read:target.xml:0,ffb")?;
+        self.receive().map(drop)
+    }
+
     /// Lets CPUs go, each on its own or all of them, and waits until the machine has stopped.
     pub fn resume(&mut self, action: &str) -> Result<Stop, InjectError> {
         self.send(&format!("vCont;{action}"))?;

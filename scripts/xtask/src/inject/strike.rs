@@ -8,6 +8,9 @@ use super::registers::{RF, Registers};
 /// Where the TSS has its first IST stack pointer, in bytes (SDM 3A, 8.7); they follow one another.
 const TSS_IST1: u64 = 36;
 
+/// How often a single step is tried.
+const STEPS_MAX: u32 = 16;
+
 /// Addresses that strikes are about.
 pub struct Striker<'a> {
     code: &'a Code,
@@ -138,11 +141,14 @@ impl<'a> Striker<'a> {
         self.come_to(guest, cpu, back).map_err(|error| {
             error.waiting_for(|| format!("CPU {cpu} came back to {} from the handler", self.code.place(back)))
         })?;
-        // What is interrupted may be the very code that the handler goes through too, on its own stack.
-        if guest.registers(cpu)?.rsp() != before.rsp() {
+        // What is interrupted may be the very code that the handler goes through too, on its own stack. A step that
+        // an event of QEMU's own gets in front of executes nothing, so one may not be enough.
+        for _ in 0..STEPS_MAX {
+            if guest.registers(cpu)?.rsp() == before.rsp() {
+                break;
+            }
             guest.step(cpu)?;
-            let now = guest.registers(cpu)?;
-            if (now.rip(), now.rsp()) != (back, before.rsp()) {
+            if guest.registers(cpu)?.rip() != back {
                 self.come_to(guest, cpu, back)?;
             }
         }
