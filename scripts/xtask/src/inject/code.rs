@@ -168,8 +168,33 @@ fn decode(bytes: &[u8], address: u64) -> Result<Vec<Instruction>, InjectError> {
 }
 
 #[cfg(test)]
+impl Code {
+    /// Code that consists of these functions: name, first address, bytes.
+    pub fn of(functions: &[(&str, u64, &[u8])]) -> Code {
+        let decoded = |&(name, address, bytes): &(&str, u64, &[u8])| Function {
+            name: name.to_owned(),
+            instructions: decode(bytes, address).expect("code"),
+        };
+        Code { functions: functions.iter().map(decoded).collect(), labels: HashMap::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        let code = Code::of(&[("halt", 0x1000, &[0xfb, 0xf4, 0xfa, 0xc3])]);
+        assert_eq!(code.place(0x1002).to_string(), "halt+0x2");
+        for text in ["halt+0x2", "halt+2"] {
+            assert_eq!(code.parse(text).expect("a place"), 0x1002);
+        }
+        assert_eq!(code.parse("halt").expect("a place"), 0x1000);
+        for text in ["halt+4", "halt+x", "stop"] {
+            assert!(code.parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn names_are_of_the_road_by_their_module() {

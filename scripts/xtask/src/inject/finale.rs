@@ -2,9 +2,10 @@
 
 use super::boots::Boot;
 use super::error::InjectError;
-use super::guest::{Console, Nmis};
+use super::guest::Nmis;
 use super::paths::{self, KILLS};
 use super::trip::{Deed, Trip};
+use super::wires::Console;
 use crate::run;
 use crate::session::Ended;
 use crate::verify::{Judgement, Outcome};
@@ -102,7 +103,8 @@ fn demand_endings(
         }
         let own = format!("[cpu{}] road: every register came back", cpu.cpu);
         let went = console.lines.iter().any(|line| line.starts_with(&own));
-        if !went && !(boot == Boot::IretFault && is_struck) {
+        let cannot_go = boot == Boot::IretFault && is_struck;
+        if !went && !cannot_go {
             return Err(wrong(format!("the program on CPU {} did not go each way", cpu.cpu)));
         }
     }

@@ -1,35 +1,21 @@
 //! A machine under this tool's hand: started stopped, its CPUs let go one by one, stopped at one breakpoint, struck.
 
 use std::ffi::OsString;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use qapi::qmp;
-use tempfile::TempDir;
 
 use super::error::InjectError;
 use super::registers::{EFLAGS, Registers, TF};
 use super::rsp::{Rsp, Stop};
 use super::strike::parse_task_register;
-use crate::error::Error;
-use crate::facts::{Facts, Line};
+use super::wires::{Console, Wires};
 use crate::monitor::{self, Monitor};
-use crate::qemu::escape_commas;
-use crate::session::{self, Ended};
+use crate::session::Ended;
 
 /// How long a CPU may take to come to a breakpoint. It is a matter of milliseconds; a host may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the console has said.
-#[derive(Default)]
-pub struct Console {
-    /// The records.
-    pub facts: Facts,
-    /// The lines that are none.
-    pub lines: Vec<String>,
-}
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// NMIs of one CPU, as they have to have come.
 #[derive(Clone, Copy, Default)]
@@ -44,54 +30,23 @@ pub struct Nmis {
 pub struct Guest {
     rsp: Rsp,
     monitor: Monitor<UnixStream>,
-    session: JoinHandle<Result<Ended, Error>>,
-    console: Arc<Mutex<Console>>,
+    wires: Wires,
     armed: Vec<u64>,
     /// By QEMU's index, which is the kernel's number too, as all of them come.
     nmis: Vec<Nmis>,
     /// Where each CPU's TSS is, once it was asked for.
     task_states: Vec<Option<u64>>,
-    /// Holds the sockets.
-    _folder: TempDir,
 }
 
 impl Guest {
     /// Starts QEMU with these words and more, with so many CPUs, stopped at its first instruction.
-    pub fn start(
-        mut words: Vec<OsString>,
-        cpus: usize,
-        limit: Option<Duration>,
-    ) -> Result<Guest, InjectError> {
-        let folder = tempfile::tempdir().map_err(InjectError::Io)?;
-        let listen = |name: &str| {
-            let path = folder.path().join(name);
-            Ok((UnixListener::bind(&path)?, format!("unix:{}", escape_commas(&path))))
-        };
-        let (gdb, gdb_name) = listen("gdb").map_err(InjectError::Io)?;
-        let (qmp, qmp_name) = listen("qmp").map_err(InjectError::Io)?;
-        words.extend(["-S", "-gdb", &gdb_name, "-qmp", &qmp_name].map(OsString::from));
-        let console = Arc::new(Mutex::new(Console::default()));
-        let heard = Arc::clone(&console);
-        let session = std::thread::spawn(move || session::run(&words, limit, |line, _| hear(&heard, line)));
-        let connected = accept(&qmp, &session).and_then(|qmp| Ok((qmp, accept(&gdb, &session)?)));
-        let (qmp, gdb) = match connected {
-            Ok(both) => both,
-            Err(error) => return Err(why_it_did_not_start(error, session)),
-        };
+    pub fn start(words: Vec<OsString>, cpus: usize, limit: Option<Duration>) -> Result<Guest, InjectError> {
+        let (wires, qmp, gdb) = Wires::connect(words, limit)?;
         let monitor = monitor::greet(qmp.try_clone().map_err(InjectError::Io)?, qmp)?;
         let mut rsp = Rsp::new(gdb);
         rsp.greet()?;
         let nmis = vec![Nmis::default(); cpus];
-        Ok(Guest {
-            rsp,
-            monitor,
-            session,
-            console,
-            armed: Vec::new(),
-            nmis,
-            task_states: vec![None; cpus],
-            _folder: folder,
-        })
+        Ok(Guest { rsp, monitor, wires, armed: Vec::new(), nmis, task_states: vec![None; cpus] })
     }
 
     /// Leaves breakpoints at these addresses and nowhere else.
@@ -220,7 +175,7 @@ impl Guest {
             Ok(()) | Err(InjectError::Closed) => {}
             Err(error) => return Err(error),
         }
-        let (ended, console) = finish(self.session, &self.console)?;
+        let (ended, console) = self.wires.finish()?;
         Ok((ended, console, self.nmis))
     }
 
@@ -229,58 +184,6 @@ impl Guest {
         // Whoever has ended already does not hear it.
         let _ = self.monitor.execute(&qmp::quit {});
         drop(self.rsp);
-        finish(self.session, &self.console)
-    }
-}
-
-fn hear(console: &Mutex<Console>, line: &[u8]) {
-    let Ok(mut console) = console.lock() else { return };
-    if console.facts.take(line) == Line::Text {
-        console.lines.push(String::from_utf8_lossy(line).into_owned());
-    }
-}
-
-fn finish(
-    session: JoinHandle<Result<Ended, Error>>,
-    console: &Mutex<Console>,
-) -> Result<(Ended, Console), InjectError> {
-    let ended =
-        session.join().map_err(|_| InjectError::Wrong("the tool's own thread panicked".to_owned()))?;
-    let ended = ended.map_err(|error| InjectError::Wrong(error.to_string()))?;
-    let console = console.lock().map(|mut console| std::mem::take(&mut *console)).unwrap_or_default();
-    Ok((ended, console))
-}
-
-/// Waits until QEMU has connected, or has ended.
-fn accept(
-    listener: &UnixListener,
-    session: &JoinHandle<Result<Ended, Error>>,
-) -> Result<UnixStream, InjectError> {
-    listener.set_nonblocking(true).map_err(InjectError::Io)?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).map_err(InjectError::Io)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(InjectError::Io)?;
-                return Ok(stream);
-            }
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
-                return Err(InjectError::Io(error));
-            }
-            Err(_) if session.is_finished() => return Err(InjectError::Ended("it connected".to_owned())),
-            Err(_) if Instant::now() > until => return Err(InjectError::Silent("QEMU connected".to_owned())),
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-fn why_it_did_not_start(error: InjectError, session: JoinHandle<Result<Ended, Error>>) -> InjectError {
-    match session.is_finished().then(|| session.join()) {
-        Some(Ok(Ok(ended))) => {
-            InjectError::Wrong(format!("QEMU would not start: {}", ended.stderr.trim_end()))
-        }
-        Some(Ok(Err(error))) => InjectError::Wrong(error.to_string()),
-        _ => error,
+        self.wires.finish()
     }
 }

@@ -18,6 +18,7 @@ mod rsp;
 mod strike;
 mod tally;
 mod trip;
+mod wires;
 
 use std::process::ExitCode;
 use std::time::Instant;

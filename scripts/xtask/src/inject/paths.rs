@@ -230,3 +230,7 @@ pub fn demand_all(code: &Code) -> Result<(), InjectError> {
     }
     UNREACHABLE.iter().try_for_each(|(name, _)| code.function(name).map(drop))
 }
+
+#[cfg(test)]
+#[path = "paths_tests.rs"]
+mod tests;

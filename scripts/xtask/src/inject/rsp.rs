@@ -40,8 +40,7 @@ impl Rsp {
 
     /// Lets CPUs go, each on its own or all of them, and waits until the machine has stopped.
     pub fn resume(&mut self, action: &str) -> Result<Stop, InjectError> {
-        self.send(&format!("vCont;{action}"))?;
-        let reply = match self.receive() {
+        let reply = match self.send(&format!("vCont;{action}")).and_then(|()| self.receive()) {
             // It may end without a word.
             Err(InjectError::Closed) => return Ok(Stop::Ended),
             reply => text(reply?)?,
@@ -218,11 +217,16 @@ mod tests {
     fn a_stub_at_the_other_end_is_understood() {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         let mut rsp = Rsp::new(ours);
-        theirs.write_all(b"+$T05thread:02;#d9+$OK#9a+$0a0b#25+$E14#aa+$W21#ea").expect("sent");
+        for reply in ["T05thread:02;", "OK", "0a0b", "E14", "W21"] {
+            let packet = format!("+${reply}#{:02x}", checksum(reply.as_bytes()));
+            theirs.write_all(packet.as_bytes()).expect("sent");
+        }
         assert_eq!(rsp.resume("c").expect("a stop"), Stop::Cpu(1));
         assert_eq!(rsp.read(1, 0x10, 2).expect("bytes"), [10, 11]);
         assert!(matches!(rsp.insert(7), Err(InjectError::Protocol { reply, .. }) if reply == "E14"));
         assert_eq!(rsp.resume("c").expect("a stop"), Stop::Ended);
+        theirs.write_all(b"$OK#00").expect("sent");
+        assert!(rsp.insert(7).is_err(), "a wrong checksum");
         drop(theirs);
         assert_eq!(rsp.resume("c").expect("a stop"), Stop::Ended);
     }
