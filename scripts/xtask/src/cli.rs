@@ -96,6 +96,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
 
+    /// How the trace leaves the machine: in memory that the host reads (ram), or over the console at the run's end
+    /// (serial), for machines whose memory the host cannot map.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
+    pub trace_via: TraceVia,
+
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
     pub list: bool,
@@ -120,6 +125,15 @@ pub enum TraceMode {
     Flight,
     /// The host empties the rings; what it is too slow for is counted.
     Stream,
+}
+
+/// How a trace leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceVia {
+    /// In memory that the host maps.
+    Ram,
+    /// Over the console, at the end.
+    Serial,
 }
 
 /// Options of `gdb`.
