@@ -10,6 +10,7 @@ mod panics;
 mod programs;
 mod stress;
 mod tool;
+mod trace;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Case> {
         panics::cases(),
         command_line::cases(),
         stress::cases(),
+        trace::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

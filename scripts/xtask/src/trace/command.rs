@@ -32,6 +32,9 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, crate::error::Error> {
     let (input, flaw) =
         if options.ram { (from_ram(options)?, None) } else { console::trace_file(&options.input)? };
     let reader = Reader::open(&input)?;
+    if input != options.input && options.is_plain() {
+        eprintln!("{} records in {}", reader.found(), input.display());
+    }
     let filter = filter(options, &reader)?;
     let outputs = Outputs::of(options)?;
     let report = convert(&reader, &filter, &outputs)?;
@@ -61,7 +64,6 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
         let ram = GuestRam::new(file, chipset).map_err(Error::io("read", &options.input))?;
         capture::flight(&ram, &path, &[])?
     };
-    eprintln!("{} records in {}", summary.records(), summary.path.display());
     Ok(summary.path)
 }
 

@@ -210,8 +210,7 @@ pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
     if !console.is_there() || to == path {
         return Err(Error::NotATrace(path.to_owned()));
     }
-    let summary = console.write(&to, &[])?;
-    eprintln!("{} records in {}", summary.records(), summary.path.display());
+    console.write(&to, &[])?;
     let flaws = console.flaws();
     Ok((to, (!flaws.is_empty()).then(|| Error::Incomplete { path: path.to_owned(), flaws })))
 }

@@ -11,6 +11,7 @@
 pub mod capture;
 mod clock;
 mod command;
+pub mod compare;
 pub mod console;
 mod ctf;
 pub mod error;
