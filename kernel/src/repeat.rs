@@ -126,7 +126,7 @@ impl Rounds {
 
     /// The copy has ended.
     pub fn end(&self, end: End) {
-        if end.outcome() != Outcome::Exited {
+        if matches!(end, End::Faulted(_) | End::TimeLimit(_)) {
             self.killed.set(self.killed.get() + 1);
         }
         self.end.set(Some(end));
@@ -144,7 +144,7 @@ impl Rounds {
         self.starts.get()
     }
 
-    /// Copies that were killed, or could not be loaded.
+    /// How many of these were killed.
     #[must_use]
     pub fn killed(&self) -> u32 {
         self.killed.get()
