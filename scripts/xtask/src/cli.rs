@@ -160,6 +160,10 @@ pub struct MutantOptions {
     #[arg(long)]
     pub list: bool,
 
+    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    #[arg(long)]
+    pub cost: bool,
+
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,

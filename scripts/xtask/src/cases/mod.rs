@@ -12,6 +12,8 @@ mod repeat;
 mod stress;
 mod tool;
 
+pub use programs::round_trip_figure;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
