@@ -69,7 +69,8 @@ impl Plan {
         });
         let via =
             trace.as_ref().filter(|_| options.trace_via == TraceVia::Serial).map(|_| "trace_via=serial");
-        let own = [serial, trace.as_deref(), via, machine.cmdline.as_deref()]
+        let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
+        let own = [serial, repeat.as_deref(), trace.as_deref(), via, machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()

@@ -8,9 +8,12 @@ mod guards;
 mod machines;
 mod panics;
 mod programs;
+mod repeat;
 mod stress;
 mod tool;
 mod trace;
+
+pub use programs::round_trip_figure;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -63,6 +66,7 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         programs::cases(),
+        repeat::cases(),
         elf::cases(),
         faults::cases(),
         guards::cases(),
