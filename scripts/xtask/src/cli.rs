@@ -170,6 +170,10 @@ pub struct MutantOptions {
     /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
     pub names: Vec<String>,
 
+    /// Lets stress campaigns find those that are there for it, and replays what they found.
+    #[arg(long)]
+    pub stress: bool,
+
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
