@@ -10,7 +10,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{check, physmem, qemu, serial, stop, trace};
+use crate::arch::{check, fail, nmi, physmem, qemu, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -90,12 +90,10 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     START.arrive();
     wake_others_if_open(cpu, &START);
     idle_until(cpu, || START.is_open());
-    if run.options.panic_cpu == Some(cpu.id().0) {
-        panic!("panic_cpu={} on the command line asked for this", cpu.id().0);
+    if run.options.nest_nmi {
+        nmi::nest(cpu);
     }
-    if run.options.overflow_cpu == Some(cpu.id().0) {
-        stop::overflow_stack();
-    }
+    fail::before_program(cpu, &run.options.failures);
     match loaded {
         Ok(mut program) => {
             if let Some(breach) = run.options.breach {

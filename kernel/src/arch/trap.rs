@@ -12,7 +12,7 @@ use x86_64::registers::rflags::RFlags;
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
 use super::stop::{self, Fault};
-use super::{entry, idle, msr, ring3, usercopy};
+use super::{entry, msr, nmi, ring3, usercopy};
 use crate::exception::{self, DEBUG, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
@@ -52,7 +52,6 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
 
 /// NMI, #DB, #MC or #DF, from anywhere, on the vector's own stack, GS base ours for the time being.
 ///
-/// An NMI must not fault, print or wait: it may have struck while this CPU held any lock.
 pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
     // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
     // (invariant: IST-WORD).
@@ -63,12 +62,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
         stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
     }
     match frame.vector {
-        NMI => {
-            stop::park_if_stopping(cpu);
-            let taken = cpu.count_nmi(frame.interrupted.rip);
-            cpu.trace(Kind::Nmi, taken, frame.interrupted.rip);
-            frame.interrupted.rip = idle::resume_after(frame.interrupted.rip);
-        }
+        NMI => nmi::handle(frame, cpu),
         DEBUG => {
             // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };

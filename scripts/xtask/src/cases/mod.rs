@@ -3,6 +3,7 @@
 
 mod command_line;
 mod elf;
+mod failures;
 mod faults;
 mod guards;
 mod machines;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Case> {
         faults::cases(),
         guards::cases(),
         panics::cases(),
+        failures::cases(),
         command_line::cases(),
         stress::cases(),
         tool::cases(),

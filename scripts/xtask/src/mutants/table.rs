@@ -10,7 +10,7 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> 
 
 /// All of them, in the order of the kernel's features: along the road from ring 3 into ring 0 and back, then the
 /// machine around it.
-pub const MUTANTS: [Mutant; 61] = [
+pub const MUTANTS: [Mutant; 65] = [
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
     guard("SFMASK clears TF", "sfmask-tf", Case("fault::tf", &["#DB in ring 0"])),
     guard(
@@ -241,5 +241,25 @@ pub const MUTANTS: [Mutant; 61] = [
             "panic::while-all-write",
             &["another CPU ran on", "is not among what was printed", "the kernel's verdict is missing"],
         ),
+    ),
+    guard(
+        "a panic breaks the console's lock open",
+        "console-kept-locked",
+        Case("panic::in-console-held-smp-8", &["the time was up"]),
+    ),
+    guard(
+        "a panic before GS is set knows its CPU",
+        "teller-by-gs-alone",
+        Case("panic::in-bring-up-of-an-ap", &["a CPU without a number panicked"]),
+    ),
+    guard(
+        "an AP loads its tables first",
+        "tables-late",
+        Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
+    ),
+    guard(
+        "the NMI's handler keeps NMIs masked",
+        "nmi-unmasked",
+        Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
     ),
 ];
