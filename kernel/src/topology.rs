@@ -172,7 +172,7 @@ impl core::error::Error for MadtError {}
 
 /// The least length of an entry: what the `acpi` crate reads of it. It makes a reference of the whole
 /// structure without looking at the length that the entry claims.
-const fn least_len(kind: u8) -> usize {
+pub(crate) const fn least_len(kind: u8) -> usize {
     match kind {
         0x0 => size_of::<madt::LocalApicEntry>(),
         0x1 => size_of::<madt::IoApicEntry>(),

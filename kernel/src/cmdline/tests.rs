@@ -4,6 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::laws;
 
 fn args(line: &str) -> Vec<String> {
     let options = Options::parse(line.as_bytes()).unwrap();
@@ -140,17 +141,21 @@ proptest! {
     }
 
     #[test]
-    fn never_panics(line: Vec<u8>) {
-        let _ = Options::parse(&line).map_err(|e| e.to_string());
+    fn any_bytes_obey_the_laws(line: Vec<u8>) {
+        laws::command_line(&line);
     }
 
     #[test]
-    fn never_panics_near_the_grammar(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
-        match Options::parse(line.as_bytes()) {
-            Ok(options) => for arg in options.program_args() {
-                prop_assert_eq!(arg.bytes().count(), arg.len());
-            },
-            Err(error) => prop_assert!(!error.to_string().is_empty()),
-        }
+    fn what_is_near_the_grammar_obeys_the_laws(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
+        laws::command_line(line.as_bytes());
+    }
+
+    #[test]
+    fn keys_and_values_obey_the_laws(
+        words in prop::collection::vec((0..Key::ALL.len(), "[0-9]{1,5}|[a-z-]{0,8}"), 0..6),
+        rest in "( --( [a-z\"\\\\]{0,3}){0,4})?",
+    ) {
+        let words = words.iter().map(|(key, value)| std::format!("{}={value} ", Key::ALL[*key].name()));
+        laws::command_line((words.collect::<String>() + &rest).as_bytes());
     }
 }

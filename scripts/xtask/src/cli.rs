@@ -35,6 +35,8 @@ pub enum Command {
     Test(TestOptions),
     /// Takes one guard away after the other, and demands that the test which is there for it fails.
     Mutants(MutantOptions),
+    /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
+    Fuzz(FuzzOptions),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
@@ -158,6 +160,22 @@ pub struct MutantOptions {
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,
+}
+
+/// Options of `fuzz`.
+#[derive(Args, Clone, Debug)]
+pub struct FuzzOptions {
+    /// The targets. Default: all.
+    #[arg(value_name = "TARGET", value_parser = crate::fuzz::TARGETS)]
+    pub targets: Vec<String>,
+
+    /// Inputs for each target.
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+
+    /// The seed of libFuzzer's choices: the same seed makes the same inputs.
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seed: u32,
 }
 
 /// What kind of machine, and what the kernel is told.
