@@ -114,6 +114,12 @@ impl ControlState {
         let pat = unsafe { Msr::new(IA32_PAT).read() };
         ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
     }
+
+    /// CR0, CR4, EFER, PAT.
+    #[must_use]
+    pub fn values(&self) -> [u64; 4] {
+        [self.cr0, self.cr4, self.efer, self.pat]
+    }
 }
 
 impl fmt::Display for ControlState {

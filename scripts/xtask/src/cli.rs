@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
 /// Builds, runs, tests and debugs Ringside.
@@ -98,6 +99,15 @@ pub struct RunOptions {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
 
+    /// Gives QEMU's monitor COMMAND when TEXT comes on the console, once; may be given again and again.
+    #[arg(long, value_name = "TEXT=>COMMAND")]
+    pub monitor: Vec<Cue>,
+
+    /// Prints each CPU's task register, tables, stacks, control registers and MSRs, and checks that those which must be
+    /// a CPU's own are, and that all others are the same.
+    #[arg(long)]
+    pub dump_cpus: bool,
+
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
     pub list: bool,
@@ -173,7 +183,7 @@ pub struct FuzzOptions {
     #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
 
-    /// The seed of libFuzzer's choices: the same seed makes the same inputs.
+    /// The seed of libFuzzer's choices.
     #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
     pub seed: u32,
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kernel_abi::record::{
-    self, BootRecord, CallsRecord, CpuRecord, EventRecord, Outcome, Record, RingRecord, VerdictRecord,
+    self, BootRecord, CallsRecord, CpuRecord, EventRecord, Outcome, Record, RingRecord, StateRecord,
+    VerdictRecord,
 };
 
 /// A [`CpuRecord`] that owns its texts.
@@ -61,6 +62,8 @@ pub struct Facts {
     pub cpus: Vec<Cpu>,
     /// One per CPU that is online.
     pub calls: Vec<CallsRecord>,
+    /// One per CPU, if they were asked for.
+    pub states: Vec<StateRecord>,
     /// CPU and message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
@@ -120,6 +123,7 @@ impl Facts {
             Record::Boot(boot) => self.boots.push(boot),
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
+            Record::State(state) => self.states.push(state),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Ring(ring) => self.rings.push(ring),
             Record::Event(event) => {

@@ -18,7 +18,8 @@ pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
 
 /// Inputs that each target gets, if the user does not say. A number and not a time: the same on every host.
 pub const RUNS: u32 = 100_000;
-/// The seed of libFuzzer's choices, if the user does not say.
+/// The seed of libFuzzer's choices, if the user does not say. They depend on where things lie in memory too: what
+/// replays a failure for certain is the input, which is kept.
 pub const SEED: u32 = 1;
 
 /// Coverage, inline and with comparisons, as libFuzzer wants it: `cargo fuzz` sets the same (libFuzzer's manual,
@@ -78,7 +79,7 @@ fn host_triple() -> Result<String, Error> {
 /// breaks a law, and how to see it again.
 fn try_out(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
     let place = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
-    // New inputs go into a folder that is empty at first: the run is the same every time.
+    // New inputs go into a folder that is empty at first: nothing depends on the runs before.
     let corpus = folder().join("corpus").join(target);
     let artifacts = folder().join("artifacts").join(target);
     let _ = std::fs::remove_dir_all(&corpus);

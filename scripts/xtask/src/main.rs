@@ -14,6 +14,7 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod cpu_state;
 mod error;
 mod executable;
 mod facts;
