@@ -111,7 +111,8 @@ pub fn program(file: &[u8]) {
     assert!(headers.is_none_or(|at| pages.contains_key(&(at / PAGE_SIZE * PAGE_SIZE))));
     let mut stack = [0; 512];
     let arguments = ["program", "argument"].map(str::bytes).into_iter();
-    let rsp = initial_stack::write(&mut stack, STACK_TOP, arguments, &image).expect("there is room");
+    let rsp = initial_stack::write(&mut stack, STACK_TOP, arguments, &["KEY=value"], &image)
+        .expect("there is room");
     assert!(rsp.is_multiple_of(16) && (STACK_TOP - 512..STACK_TOP).contains(&rsp));
 }
 

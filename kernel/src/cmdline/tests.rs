@@ -24,6 +24,7 @@ fn an_empty_line_asks_for_the_defaults() {
         assert_eq!((options.lose_ap, options.delay_ap), (None, None));
         assert!((0..9).all(|cpu| options.failures.of(cpu).is_none()));
         assert_eq!(options.failures.place, Place::Start);
+        assert_eq!(options.repeat, Repeat { rounds: 1, deaths_go_on: false, limit_ticks: 0 });
         assert_eq!(options.program_args().count(), 0);
     }
 }
@@ -38,6 +39,10 @@ fn every_key_and_arguments() {
     assert_eq!((options.lose_ap, options.delay_ap), (Some(1), Some(u32::MAX)));
     assert_eq!(options.failures.of(0), Some(Deed::Panic));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
+
+    let options = Options::parse(b"repeat=10000 deaths=go-on limit_ticks=4").unwrap();
+    assert_eq!(options.repeat, Repeat { rounds: 10_000, deaths_go_on: true, limit_ticks: 4 });
+    assert!(!Options::parse(b"deaths=end").unwrap().repeat.deaths_go_on);
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn quotes_and_backslashes() {
 #[test]
 fn errors_name_what_is_wrong_and_what_is_right() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=; \
                    the program's arguments go behind '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -90,6 +95,10 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         "panic_cpu=1 fail_in=Tick",
         "nest_nmi=1",
         "dump_cpus=",
+        "repeat=0",
+        "deaths=",
+        "deaths=go_on",
+        "limit_ticks=4294967296",
     ] {
         assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
     }

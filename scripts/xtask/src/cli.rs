@@ -86,6 +86,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Starts the program so many times on each CPU, a fresh copy each. The first that does not exit with code 0 is the
+    /// last, unless --cmdline has deaths=go-on.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<u32>,
+
     /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
     /// fault, program, idle, boot, user.
     #[arg(long, value_name = "KINDS")]
@@ -166,6 +171,10 @@ pub struct MutantOptions {
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
+
+    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    #[arg(long)]
+    pub cost: bool,
 
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]

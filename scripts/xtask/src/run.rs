@@ -68,7 +68,8 @@ impl Plan {
             TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
         });
         let dump = options.dump_cpus.then_some("dump_cpus=yes");
-        let own = [serial, trace.as_deref(), dump, machine.cmdline.as_deref()]
+        let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
+        let own = [serial, repeat.as_deref(), trace.as_deref(), dump, machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()

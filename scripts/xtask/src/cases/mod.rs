@@ -6,11 +6,15 @@ mod elf;
 mod failures;
 mod faults;
 mod guards;
+mod machine_checks;
 mod machines;
 mod panics;
 mod programs;
+mod repeat;
 mod stress;
 mod tool;
+
+pub use programs::round_trip_figure;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -63,11 +67,13 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         programs::cases(),
+        repeat::cases(),
         elf::cases(),
         faults::cases(),
         guards::cases(),
         panics::cases(),
         failures::cases(),
+        machine_checks::cases(),
         command_line::cases(),
         stress::cases(),
         tool::cases(),

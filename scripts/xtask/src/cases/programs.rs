@@ -95,15 +95,16 @@ fn each_cpu_has_its_file(_: &super::Finished) -> Result<(), String> {
 }
 
 fn round_trip(finished: &super::Finished) -> Result<(), String> {
-    let figure = finished
-        .stdout
-        .lines()
-        .find(|line| line.ends_with("loop included"))
-        .and_then(|line| line.split(", ").nth(1)?.split(' ').next()?.parse::<f64>().ok())
-        .ok_or("the program printed no figure")?;
+    let figure = round_trip_figure(&finished.stdout).ok_or("the program printed no figure")?;
     if figure <= ROUND_TRIP_LIMIT {
         Ok(())
     } else {
         Err(format!("a round trip takes {figure} instructions, the limit is {ROUND_TRIP_LIMIT}"))
     }
+}
+
+/// What the program `roundtrip` has measured, its loop included, in ticks of the TSC: under `--icount` instructions.
+pub fn round_trip_figure(stdout: &str) -> Option<f64> {
+    let line = stdout.lines().find(|line| line.ends_with("loop included"))?;
+    line.split(", ").nth(1)?.split(' ').next()?.parse().ok()
 }

@@ -4,6 +4,7 @@
 //! kernel that takes it away, and a row in [`table`] with the test that is there for it and the reason for which that
 //! test must then fail. The test has to pass without the feature first.
 
+mod cost;
 mod kernels;
 mod markdown;
 mod table;
@@ -67,6 +68,10 @@ impl Proof {
 pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     if options.markdown {
         print!("{}", markdown::table());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.cost {
+        cost::print()?;
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = chosen(&options.names)?;
