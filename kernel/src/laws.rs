@@ -128,7 +128,7 @@ pub fn command_line(line: &[u8]) {
     let arguments: Vec<String> = options.program_args().map(|token| token.to_string()).collect();
     for token in options.program_args() {
         assert_eq!(token.bytes().count(), token.len());
-        assert_eq!(token.is_empty(), token.len() == 0);
+        assert_eq!(token.is_empty(), token.to_string().is_empty());
         let mut buffer = std::vec![0; token.len()];
         assert!(token.copy_to(&mut buffer).is_some_and(|copy| token == *copy));
     }
