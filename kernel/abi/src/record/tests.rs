@@ -16,7 +16,7 @@ const CPU: CpuRecord<'static> = CpuRecord {
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 10] {
+fn records() -> [Record<'static>; 8] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -38,11 +38,6 @@ fn records() -> [Record<'static>; 10] {
             apic_id: 258,
             registers: core::array::from_fn(|n| u64::MAX >> n),
         }),
-        Record::Event(EventRecord {
-            cpu: 1,
-            event: trace::Record { tsc: u64::MAX, a: 1, b: 2, sequence: 3, kind: 4, reserved: 0 },
-        }),
-        Record::Ring(RingRecord { cpu: 1, head: 5, kept: 4 }),
         Record::Verdict(VerdictRecord { verdict: Verdict::ProgramFailed, records: 4, warnings: 1 }),
     ]
 }

@@ -13,6 +13,7 @@ mod programs;
 mod repeat;
 mod stress;
 mod tool;
+mod trace;
 
 pub use programs::round_trip_figure;
 
@@ -76,6 +77,7 @@ pub fn all() -> Vec<Case> {
         machine_checks::cases(),
         command_line::cases(),
         stress::cases(),
+        trace::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

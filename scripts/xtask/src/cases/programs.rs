@@ -43,28 +43,6 @@ pub fn cases() -> Vec<Case> {
             .exits_on(4),
             |case, cpu| case.shows_line(format!("[cpu{cpu}] ringside: "), " NMI, the latest at RIP "),
         ),
-        case(
-            "program::trace-over-serial",
-            "--smp 2 --cmdline 'trace=program,boot trace_via=serial trace_records=64'",
-            "hello",
-        )
-        .exits_on(2)
-        .shows("program_start")
-        .shows("program_end"),
-        case(
-            "program::trace-in-memory",
-            "--smp 4 --trace all --trace-out target/test-logs/flight.rtrace",
-            "selftest",
-        )
-        .exits_on(4)
-        .shows("events in target/test-logs/flight.rtrace, 0 dropped"),
-        case(
-            "program::trace-as-a-stream",
-            "--smp 2 --trace program,boot --trace-mode stream --trace-out target/test-logs/stream.rtrace",
-            "hello",
-        )
-        .exits_on(2)
-        .shows("events in target/test-logs/stream.rtrace, 0 dropped, 0 overwritten"),
         case("program::serial-port-for-each-cpu", "--smp 6 --serial-dir target/test-logs/serial", "hello")
             .exits_on(6)
             .demand(each_cpu_has_its_file),

@@ -5,6 +5,7 @@
 //! test must then fail. The test has to pass without the feature first.
 
 mod cost;
+mod hunts;
 mod kernels;
 mod markdown;
 mod table;
@@ -73,6 +74,9 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     if options.cost {
         cost::print()?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if options.stress {
+        return hunts::run(&options.names);
     }
     let chosen = chosen(&options.names)?;
     if options.list {
