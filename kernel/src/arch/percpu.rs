@@ -493,7 +493,9 @@ impl PerCpuData {
     pub fn report_debugs(&self) {
         let (taken, rip) = self.debugs.get();
         if taken != 0 {
-            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}");
+            let entry = rip == entry::syscall_entry as *const () as u64;
+            let place = if entry { ", the first instruction of a system call's entry" } else { "" };
+            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
         }
     }
 

@@ -193,6 +193,10 @@ pub struct MutantOptions {
     #[arg(long)]
     pub cost: bool,
 
+    /// Prints the tables of docs/security.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub hazards: bool,
+
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,

@@ -12,7 +12,11 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> 
 /// machine around it.
 pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
-    guard("SFMASK clears TF", "sfmask-tf", Case("fault::tf", &["#DB in ring 0"])),
+    guard(
+        "SFMASK clears TF",
+        "sfmask-tf",
+        Case("fault::tf", &["the first instruction of a system call's entry"]),
+    ),
     guard(
         "SFMASK clears DF",
         "sfmask-df",
@@ -200,6 +204,11 @@ pub const MUTANTS: &[Mutant] = &[
         "a program's frames are given back",
         "frame-leaked",
         Case("program::hello-on-every-cpu", &["frames were free"]),
+    ),
+    guard(
+        "a CPU that the firmware lists as disabled is not started",
+        "madt-any-flags",
+        Host("kernel", "topology::tests::which_entries_are_cpus", "disabled"),
     ),
     guard(
         "who comes late stays out",
