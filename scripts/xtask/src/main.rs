@@ -14,9 +14,11 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod cpu_state;
 mod error;
 mod executable;
 mod facts;
+mod fuzz;
 mod gdb;
 mod launch;
 mod monitor;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),

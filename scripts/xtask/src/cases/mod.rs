@@ -3,8 +3,10 @@
 
 mod command_line;
 mod elf;
+mod failures;
 mod faults;
 mod guards;
+mod machine_checks;
 mod machines;
 mod panics;
 mod programs;
@@ -71,6 +73,8 @@ pub fn all() -> Vec<Case> {
         faults::cases(),
         guards::cases(),
         panics::cases(),
+        failures::cases(),
+        machine_checks::cases(),
         command_line::cases(),
         stress::cases(),
         trace::cases(),
