@@ -23,6 +23,7 @@ extern crate std;
 
 pub mod args;
 mod exit;
+pub mod fpu;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod print;
@@ -30,7 +31,7 @@ mod shared;
 pub mod start;
 pub mod sys;
 
-pub use args::args;
+pub use args::{args, environment};
 pub use exit::ExitCode;
 pub use shared::{SharedPage, shared_page};
 
