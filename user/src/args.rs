@@ -15,29 +15,43 @@ pub fn args() -> Args {
     unsafe { Args::from_stack(stack) }
 }
 
-/// The environment's strings, `name=value` each.
-#[must_use]
-pub fn environment() -> Environment {
-    let args = args();
-    if args.next.is_null() {
-        return Environment { next: args.next };
-    }
-    // SAFETY: the initial stack is laid out as crate::start draws it: argv ends with a null word, behind which envp
-    // begins. All of it stays mapped and is not written.
-    Environment { next: unsafe { args.next.add(args.left + 1) } }
-}
-
 /// The auxiliary vector: pairs of an `AT_` type and a value, without the `AT_NULL` that ends it.
 #[must_use]
 pub fn auxiliary_vector() -> AuxiliaryVector {
-    let mut environment = environment();
-    environment.by_ref().for_each(drop);
-    // Behind the null word that ends the environment; null if nobody entered this program.
-    let past = if environment.next.is_null() { 0 } else { 1 };
-    AuxiliaryVector { next: environment.next.wrapping_add(past) }
+    let env = env();
+    if env.next.is_null() {
+        return AuxiliaryVector { next: env.next };
+    }
+    // SAFETY: the initial stack is laid out as crate::start draws it: envp and its null word end before the auxiliary
+    // vector. All of it stays mapped and is not written.
+    AuxiliaryVector { next: unsafe { env.next.add(env.left + 1) } }
 }
 
-/// Iterator over the program's arguments, as the bytes before their NUL.
+/// The strings of the environment, each `NAME=VALUE`.
+#[must_use]
+pub fn env() -> Args {
+    let args = args();
+    if args.next.is_null() {
+        return args;
+    }
+    // SAFETY: argv and its null word end before envp, which is ended by a null word too.
+    unsafe {
+        let first = args.next.add(args.left + 1);
+        let mut left = 0;
+        while first.add(left).read() != 0 {
+            left += 1;
+        }
+        Args { next: first, left }
+    }
+}
+
+/// The value of a variable of the environment.
+#[must_use]
+pub fn environment(name: &str) -> Option<&'static [u8]> {
+    env().find_map(|string| string.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Iterator over the program's arguments or its environment, as the bytes before their NUL.
 #[derive(Clone, Debug)]
 pub struct Args {
     next: *const u64,
@@ -59,7 +73,7 @@ impl Iterator for Args {
 
     fn next(&mut self) -> Option<&'static [u8]> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: by from_stack's contract argc words of argv lie there, of which `left` + 1 have not been read
+        // SAFETY: by from_stack's contract argc words of argv lie there, or those of envp that were counted, of which `left` + 1 have not been read
         // yet, each the address of a NUL-terminated string.
         unsafe {
             let string = self.next.read() as *const c_char;
@@ -74,32 +88,6 @@ impl Iterator for Args {
 }
 
 impl ExactSizeIterator for Args {}
-
-/// Iterator over the environment, as the bytes before each string's NUL.
-#[derive(Clone, Debug)]
-pub struct Environment {
-    next: *const u64,
-}
-
-impl Iterator for Environment {
-    type Item = &'static [u8];
-
-    fn next(&mut self) -> Option<&'static [u8]> {
-        if self.next.is_null() {
-            return None;
-        }
-        // SAFETY: `next` was made by `environment` and does not go past the null word that ends the list; every other
-        // word is the address of a NUL-terminated string.
-        unsafe {
-            let string = self.next.read();
-            if string == 0 {
-                return None;
-            }
-            self.next = self.next.add(1);
-            Some(CStr::from_ptr(string as *const c_char).to_bytes())
-        }
-    }
-}
 
 /// Iterator over the auxiliary vector.
 #[derive(Clone, Debug)]
@@ -160,16 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_ends_with_its_null_word() {
-        let strings = [c"round=0".as_ptr() as u64, c"".as_ptr() as u64, 0, 6, 4096];
-        let environment = Environment { next: strings.as_ptr() };
-        assert!(environment.eq([&b"round=0"[..], b""]));
-    }
-
-    #[test]
     fn a_program_that_nobody_entered_has_no_arguments() {
         assert_eq!(args().count(), 0);
-        assert_eq!(environment().count(), 0);
+        assert_eq!(env().count(), 0);
         assert_eq!(auxiliary_vector().count(), 0);
     }
 

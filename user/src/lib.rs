@@ -31,7 +31,7 @@ mod shared;
 pub mod start;
 pub mod sys;
 
-pub use args::{args, environment};
+pub use args::args;
 pub use exit::ExitCode;
 pub use shared::{SharedPage, shared_page};
 

@@ -97,6 +97,10 @@ pub struct CpuRecord<'a> {
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`; 0 unless `Exited`.
     pub code: i32,
+    /// How often the program was started on this CPU; outcome, code and reason are those of the last copy.
+    pub starts: u32,
+    /// How many of these copies were killed.
+    pub killed: u32,
     /// System calls that entered the kernel.
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
@@ -140,13 +144,15 @@ impl fmt::Display for CpuRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{MARK}cpu cpu={} apic_id={} program=\"{}\" outcome={} code={} syscalls={} ticks={} \
-             tick_millihertz={} reason=\"{}\"",
+            "{MARK}cpu cpu={} apic_id={} program=\"{}\" outcome={} code={} starts={} killed={} syscalls={} \
+             ticks={} tick_millihertz={} reason=\"{}\"",
             self.cpu,
             self.apic_id,
             Clean(self.program),
             self.outcome.name(),
             self.code,
+            self.starts,
+            self.killed,
             self.syscalls,
             self.ticks,
             self.tick_millihertz,
@@ -311,6 +317,8 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
                 Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)?
             },
             code: fields.number("code")?,
+            starts: fields.number("starts")?,
+            killed: fields.number("killed")?,
             syscalls: fields.number("syscalls")?,
             ticks: fields.number("ticks")?,
             tick_millihertz: fields.number("tick_millihertz")?,

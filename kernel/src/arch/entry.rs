@@ -464,6 +464,7 @@ pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &F
 
         // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
         "xor    eax, eax",
+        #[cfg(not(feature = "mutant-start-segments-leaked"))]
         "mov    ds, eax",
         "mov    es, eax",
         "mov    fs, eax",

@@ -83,6 +83,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Starts the program so many times on each CPU, a fresh copy each. The first that does not exit with code 0 is the
+    /// last, unless --cmdline has deaths=go-on.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<u32>,
+
     /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
     /// fault, program, idle, boot, user.
     #[arg(long, value_name = "KINDS")]

@@ -19,6 +19,10 @@ pub struct Cpu {
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`.
     pub code: i32,
+    /// How often the program was started.
+    pub starts: u32,
+    /// How many of these copies were killed.
+    pub killed: u32,
     /// System calls that entered the kernel.
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
@@ -44,6 +48,8 @@ impl From<CpuRecord<'_>> for Cpu {
             program: record.program.to_owned(),
             outcome: record.outcome,
             code: record.code,
+            starts: record.starts,
+            killed: record.killed,
             syscalls: record.syscalls,
             ticks: record.ticks,
             tick_millihertz: record.tick_millihertz,

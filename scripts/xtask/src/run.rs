@@ -67,7 +67,8 @@ impl Plan {
             TraceMode::Flight => format!("trace={kinds}"),
             TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
         });
-        let own = [serial, trace.as_deref(), machine.cmdline.as_deref()]
+        let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
+        let own = [serial, repeat.as_deref(), trace.as_deref(), machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()

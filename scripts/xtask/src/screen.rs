@@ -98,6 +98,9 @@ impl Screen {
         if !table.is_empty() {
             self.say(&format!("\n{}", table.trim_end()));
         }
+        if let Some(starts) = report::starts_line(&facts.cpus) {
+            self.say(&starts);
+        }
         if let Some(boot) = facts.boots.first() {
             let size = build::kernel_sizes().ok().map(|(_, without)| without);
             self.say(report::boot_line(boot, size).trim_end());

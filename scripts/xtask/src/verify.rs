@@ -237,13 +237,14 @@ fn check_traces(facts: &Facts, errors: &mut Vec<String>) {
 
 /// The sentence about a CPU whose program did not exit with code 0, though the CPU was there.
 fn failure(cpu: &Cpu) -> Option<String> {
+    let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {
         record::Outcome::Exited if cpu.code == 0 => None,
         record::Outcome::Exited => {
-            Some(format!("CPU {}: {} exited with code {}", cpu.cpu, cpu.program, cpu.code))
+            Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
-            Some(format!("CPU {}: {} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
+            Some(format!("CPU {}: {}{which} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
         }
         record::Outcome::Missing => None,
     }

@@ -10,7 +10,7 @@ const PANIC0: &str = "@ringside verdict outcome=panic records=0 warnings=0";
 
 fn cpu(number: u32, outcome: &str, code: i32) -> String {
     format!(
-        "@ringside cpu cpu={number} apic_id={number} program=\"hello\" outcome={outcome} code={code} syscalls=1 \
+        "@ringside cpu cpu={number} apic_id={number} program=\"hello\" outcome={outcome} code={code} starts=1 killed=0 syscalls=1 \
          ticks=1 tick_millihertz=0 reason=\"\""
     )
 }

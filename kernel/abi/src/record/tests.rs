@@ -8,6 +8,8 @@ const CPU: CpuRecord<'static> = CpuRecord {
     program: "my program",
     outcome: Outcome::Killed,
     code: -1,
+    starts: 10_000,
+    killed: 9_999,
     syscalls: 12,
     ticks: 34,
     tick_millihertz: 100_003,

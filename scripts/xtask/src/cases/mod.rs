@@ -8,6 +8,7 @@ mod guards;
 mod machines;
 mod panics;
 mod programs;
+mod repeat;
 mod stress;
 mod tool;
 
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         programs::cases(),
+        repeat::cases(),
         elf::cases(),
         faults::cases(),
         guards::cases(),

@@ -21,7 +21,8 @@ mod tally;
 
 use core::fmt;
 
-use user::{ExitCode, args, environment, println, sys};
+use user::args::env;
+use user::{ExitCode, args, println, sys};
 
 use crate::class::Class;
 use crate::console::Console;
@@ -51,7 +52,7 @@ struct Found;
 fn run() -> ExitCode {
     // Before anything else: the registers are still as they were found.
     let found = start::first_difference();
-    let options = match Options::parse(args().skip(1), environment()) {
+    let options = match Options::parse(args().skip(1), env()) {
         Ok(options) => options,
         Err(error) => {
             println!("hostile: {error}\n{USAGE}");

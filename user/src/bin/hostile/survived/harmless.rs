@@ -10,8 +10,11 @@ use crate::table::Group;
 /// Zero flag: the selector is one that ring 3 may ask about.
 const ZF: u64 = 1 << 6;
 
+/// Does an instruction say yes to this selector?
+type Yes = fn(u64) -> bool;
+
 /// The four instructions that ask about a selector, with what they say yes to.
-const ASK: [(&str, MakeCode, fn(u64) -> bool); 4] = [
+const ASK: [(&str, MakeCode, Yes); 4] = [
     ("lar", || code!("lar rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("lsl", || code!("lsl rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("verr", || code!("verr bx"), |selector| is_user_data(selector) || is_user_code(selector)),
@@ -70,8 +73,11 @@ pub const LOADS: Group = Group {
     },
 };
 
+/// What an instruction may change, besides what any may.
+type Changes = fn(Back) -> Back;
+
 /// Others, with what they change.
-const OTHER: [(&str, MakeCode, fn(Back) -> Back); 6] = [
+const OTHER: [(&str, MakeCode, Changes); 6] = [
     ("mov ss", || code!("mov ss, ebx"), |back| back),
     ("prefetch", || code!("prefetcht0 [rbx]"), |back| back),
     ("nop [rbx]", || code!("nop dword ptr [rbx]"), |back| back),
