@@ -101,7 +101,8 @@ pub const STACK_ACCESS: Group = Group {
             let there = if at >> 63 != 0 { error | page_error::THERE } else { error };
             Death { or: (PAGE, there), cr2: at, ..death }
         } else {
-            Death { vector: STACK, error: 0, or: (STACK, 0), ..death }
+            // QEMU takes the access for one to data.
+            Death { vector: STACK, error: 0, or: GP, ..death }
         });
         probe
     },

@@ -17,6 +17,7 @@ use crate::table::Group;
 pub const GROUPS: &[Group] = &[
     privileged::PROTECTED,
     privileged::UNDEFINED_HERE,
+    privileged::LAX,
     privileged::PREVENTED,
     privileged::BY_VENDOR,
     interrupts::BY_NUMBER,

@@ -16,7 +16,7 @@ pub struct Bytes([u8; LEN]);
 
 /// The last two bytes are a `syscall`, whoever fills the rest.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".text.zz_random_code")]
+#[unsafe(link_section = ".code_last")]
 #[used]
 static HOSTILE_RANDOM_CODE: Bytes = {
     let mut bytes = [0; LEN];
