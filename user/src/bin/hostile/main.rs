@@ -18,6 +18,7 @@ mod state;
 mod survived;
 mod table;
 mod tally;
+mod tame;
 
 use core::fmt;
 

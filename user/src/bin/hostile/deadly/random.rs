@@ -6,6 +6,7 @@ use crate::class::Class;
 use crate::maker::{Maker, scratch, scratch_stack};
 use crate::probe::{Code, Expect, FIXED_FLAGS, KEPT_FLAGS, Probe};
 use crate::table::Group;
+use crate::tame::tame;
 
 /// How many bytes.
 const LEN: usize = 32 * 1024;
@@ -14,11 +15,11 @@ const LEN: usize = 32 * 1024;
 #[repr(align(4096))]
 pub struct Bytes([u8; LEN]);
 
-/// The last two bytes are a `syscall`, whoever fills the rest.
+/// The last instruction is a `syscall`, whoever fills the rest.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".code_last")]
 #[used]
-static HOSTILE_RANDOM_CODE: Bytes = {
+static HOSTILE_RANDOM_CODE: Bytes = Bytes({
     let mut bytes = [0; LEN];
     let (mut at, mut state) = (0, 0x9e37_79b9_7f4a_7c15_u64);
     while at < LEN {
@@ -29,9 +30,9 @@ static HOSTILE_RANDOM_CODE: Bytes = {
         bytes[at] = (state >> 32) as u8;
         at += 1;
     }
-    [bytes[LEN - 2], bytes[LEN - 1]] = [0x0f, 0x05];
-    Bytes(bytes)
-};
+    tame(&mut bytes);
+    bytes
+});
 
 /// The first byte's address.
 pub fn start() -> u64 {
