@@ -18,12 +18,14 @@ mod error;
 mod executable;
 mod facts;
 mod gdb;
+mod hostile;
 mod launch;
 mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod screen;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Stress(options) => stress::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),

@@ -5,6 +5,7 @@ mod command_line;
 mod elf;
 mod faults;
 mod guards;
+mod hostile;
 mod machines;
 mod panics;
 mod programs;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Case> {
         panics::cases(),
         command_line::cases(),
         stress::cases(),
+        hostile::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

@@ -39,6 +39,9 @@ user::program!(run);
 /// Something was not as it has to be.
 const UNEXPECTED: ExitCode = ExitCode(3);
 
+/// Starts from one sign of life to the next: the host tool looks whether each CPU gets on, in order.
+const ROUNDS_A_LINE: u64 = 32;
+
 /// What a stream of random numbers is for.
 mod purpose {
     pub const SURVIVED: u64 = 1;
@@ -91,6 +94,9 @@ impl Copy {
     fn live(&mut self) -> Result<ExitCode, Found> {
         self.check_last()?;
         self.check_tally()?;
+        if self.options.round.is_multiple_of(ROUNDS_A_LINE) {
+            println!("hostile: round {}", self.options.round);
+        }
         self.tally.count(Class::Start);
         let probes = self.options.probes;
         let first = self.options.round.wrapping_mul(probes);
@@ -225,7 +231,12 @@ impl Copy {
 
     /// The last words of the last copy: how many probes of each class there were.
     fn tell(&self) {
-        user::print!("hostile: done cpu={} seed={:#x}", self.maker.cpu, self.options.seed);
+        const ROWS: (u64, u64) = (table::rows(survived::GROUPS), table::rows(deadly::GROUPS));
+        let (seed, (survived, deadly)) = (self.options.seed, ROWS);
+        user::print!(
+            "hostile: done cpu={} seed={seed:#x} survived_rows={survived} deadly_rows={deadly}",
+            self.maker.cpu
+        );
         for (class, name) in Class::ALL {
             user::print!(" {name}={}", self.tally.get(class));
         }
