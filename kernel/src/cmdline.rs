@@ -113,7 +113,7 @@ pub struct TraceOptions {
     pub records: u32,
     /// `trace_mode=stream`: a full ring drops what comes; else (`flight`) the oldest are overwritten.
     pub stream: bool,
-    /// `trace_via=serial`: the rings are printed at the end of the run; else (`ram`) the host reads memory.
+    /// `trace_via=serial`: the rings are sent over the console at the end; else (`ram`) the host reads memory.
     pub serial: bool,
 }
 

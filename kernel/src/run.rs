@@ -133,12 +133,6 @@ fn run() -> &'static Run {
     RUN.get().expect("no CPU takes part before there is a run")
 }
 
-/// Are the traces to be printed on the console?
-#[must_use]
-pub fn wants_trace_on_serial() -> bool {
-    RUN.get().is_some_and(|run| run.options.trace.serial)
-}
-
 /// The last one through the gate wakes the CPUs that halted in front of it.
 fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
     if gate.is_open() {
@@ -209,9 +203,7 @@ fn report(run: &Run) -> ! {
             "broken invariant: {before} frames were free before the programs, {free} after"
         ));
     }
-    if run.options.trace.serial {
-        trace::print_all();
-    }
+    trace::send_if_wanted();
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
     let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);

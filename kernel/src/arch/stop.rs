@@ -21,7 +21,6 @@ use crate::cpu::CpuId;
 use crate::exception;
 use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
-use crate::run;
 use crate::text::Text;
 
 /// Nobody has stopped the machine.
@@ -197,9 +196,7 @@ fn tell(message: &str, at: &At<'_>) -> ! {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
-    if run::wants_trace_on_serial() {
-        trace::print_all();
-    }
+    trace::send_if_wanted();
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
 }

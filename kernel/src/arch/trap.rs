@@ -11,7 +11,7 @@ use x86_64::registers::rflags::RFlags;
 
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
-use super::{entry, idle, msr, ring3, stop, usercopy};
+use super::{check, entry, idle, msr, ring3, stop, usercopy};
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
@@ -20,6 +20,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: 
     // SAFETY: the entry passes the frame that it has just pushed and the GS base's own pointer (invariants:
     // GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&*frame, &*cpu) };
+    check::entry(cpu);
     if !interrupt(frame, cpu) {
         cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
         ring3::kill(cpu, Fault::of(frame));
@@ -62,6 +63,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     if base != ptr::from_ref(cpu) as u64 {
         stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
     }
+    check::entry_flags(cpu, " on an IST stack");
     match frame.vector {
         NMI => {
             stop::park_if_stopping(cpu);

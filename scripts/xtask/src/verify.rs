@@ -134,12 +134,14 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             if facts.panics.is_empty() {
                 errors.push("the kernel gave up without saying why".to_owned());
             }
+            warnings.extend(facts.trace.flaws());
             return (Outcome::Panic, errors);
         }
         Verdict::BadCommandLine => Outcome::Usage,
         Verdict::Pass | Verdict::ProgramFailed => {
             check_cpus(facts, &mut errors, warnings);
-            check_traces(facts, &mut errors);
+            // Of a trace that comes over the console, all of it has to.
+            errors.extend(facts.trace.flaws());
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
@@ -216,22 +218,6 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     let told = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
     if told > missing.len() {
         warnings.push(format!("the kernel warned {told} times in all; see its console"));
-    }
-}
-
-/// Of a trace that came over the console, every event that its end counts.
-fn check_traces(facts: &Facts, errors: &mut Vec<String>) {
-    for ring in &facts.rings {
-        let came = facts.events.get(&ring.cpu).copied().unwrap_or(0);
-        if came != ring.kept {
-            errors.push(format!("CPU {} sent {} events of its trace, {came} arrived", ring.cpu, ring.kept));
-        }
-    }
-    for cpu in facts.events.keys() {
-        let ends = facts.rings.iter().filter(|ring| ring.cpu == *cpu).count();
-        if ends != 1 {
-            errors.push(format!("the trace of CPU {cpu} has {ends} ends: it was cut off or mixed up"));
-        }
     }
 }
 

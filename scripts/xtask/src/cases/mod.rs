@@ -12,6 +12,9 @@ mod programs;
 mod repeat;
 mod stress;
 mod tool;
+mod trace;
+
+pub use programs::round_trip_figure;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -72,6 +75,7 @@ pub fn all() -> Vec<Case> {
         command_line::cases(),
         stress::cases(),
         hostile::cases(),
+        trace::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()
