@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hostile::options::HostileOptions;
 use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
@@ -42,6 +43,11 @@ pub enum Command {
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
     Stress(Box<StressOptions>),
+    /// Boots the program `hostile`, which tries on every CPU what ring 3 could hurt the kernel with, and dies of it
+    /// over and over.
+    ///
+    /// Exit status: 0 every probe ended as it has to; 1 one did not; else as that of `run`.
+    Hostile(Box<HostileOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
     /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.

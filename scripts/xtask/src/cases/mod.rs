@@ -6,6 +6,7 @@ mod elf;
 mod failures;
 mod faults;
 mod guards;
+mod hostile;
 mod machine_checks;
 mod machines;
 mod panics;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Case> {
         machine_checks::cases(),
         command_line::cases(),
         stress::cases(),
+        hostile::cases(),
         trace::cases(),
         tool::cases(),
     ];
