@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::hostile::options::HostileOptions;
+use crate::inject::options::InjectOptions;
 use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
@@ -39,6 +40,10 @@ pub enum Command {
     Mutants(MutantOptions),
     /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
     Fuzz(FuzzOptions),
+    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
+    ///
+    /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
+    Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.

@@ -21,6 +21,7 @@ mod facts;
 mod fuzz;
 mod gdb;
 mod hostile;
+mod inject;
 mod launch;
 mod monitor;
 mod mutants;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Inject(options) => inject::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),

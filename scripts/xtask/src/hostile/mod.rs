@@ -108,7 +108,7 @@ fn boot(options: &HostileOptions, seed: Seed, replay: String) -> Result<Run, Err
     let (mut watch, mut facts, mut words) = (Watch::default(), Facts::default(), Words::new(&kernel));
     let (mut verdict, mut last) = (None, Duration::ZERO);
     let limit = Some(options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
-    let ended = session::run(&machine.command_line(Wiring::Session), limit, |line, time| {
+    let ended = session::run(&machine.command_line(Wiring::Session), limit, &[], |line, time| {
         // A full disk costs the log, not the run.
         let _ = file.write_all(line).and_then(|()| file.write_all(b"\n"));
         let seen = facts.take(line);
