@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use user::fpu::Fpu;
+use crate::fpu::Fpu;
 
 /// All registers that a program can load.
 #[repr(C)]
