@@ -1,19 +1,18 @@
 //! Invariants of the road that can be looked at while it is in use. At the end of every run all of them are; a build
-//! with the feature `checking` looks at them on every system call.
+//! with the feature `checking` looks at them on every way in from ring 3.
 
 use core::arch::asm;
 use core::fmt;
 use core::ptr;
 
 use x86_64::VirtAddr;
-use x86_64::instructions::tables::sgdt;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::rflags::{self, RFlags};
-use x86_64::structures::tss::TaskStateSegment;
 
-use super::gdt::IST_RESERVED;
+use super::gdt::{self, IST_RESERVED};
 use super::msr;
 use super::percpu::PerCpuData;
+use super::stop;
 use crate::layout::{self, IstStack};
 use crate::selectors::TSS;
 
@@ -122,19 +121,10 @@ fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
         if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
     };
     let (own_gdt, own_tss) = cpu.tables();
-    let gdt = sgdt().base;
-    same("the GDT's address", own_gdt, gdt.as_u64())?;
-    let task: u16;
-    // SAFETY: copies the selector.
-    unsafe { asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    let gdt::Loaded { gdt, task, tss_address, tss } = gdt::loaded();
+    same("the GDT's address", own_gdt, gdt.base.as_u64())?;
     same("the task register", TSS.0.into(), task.into())?;
-    // SAFETY: the GDT is this CPU's own, with the TSS's two words where the selector says.
-    let [low, high] = unsafe { gdt.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
-    // A descriptor's base lies in three pieces (SDM 3A, 8.2.3).
-    let tss = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
-    same("the TSS's address", own_tss, tss)?;
-    // SAFETY: it is this CPU's own; the CPU never writes it.
-    let tss = unsafe { VirtAddr::new(tss).as_ptr::<TaskStateSegment>().read_unaligned() };
+    same("the TSS's address", own_tss, tss_address)?;
     let (rsp0, ist) = (tss.privilege_stack_table, tss.interrupt_stack_table);
     same("TSS.RSP0", layout::syscall_stack(cpu.area).end, rsp0[0].as_u64())?;
     same("the syscall stack's top", layout::syscall_stack(cpu.area).end, cpu.syscall_stack_top)?;
@@ -166,4 +156,31 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// In a build with the feature `checking`, on a way in from ring 3: ends the run if anything does not hold.
+#[inline(always)]
+pub(super) fn entry(cpu: &PerCpuData) {
+    if cfg!(feature = "checking") {
+        entry_flags(cpu, "");
+        or_end(cpu, all(cpu), "");
+    }
+}
+
+/// The same where only the flags are known: behind a system call, and on a way in that may have struck anywhere.
+#[inline(always)]
+pub(super) fn entry_flags(cpu: &PerCpuData, place: &str) {
+    if cfg!(feature = "checking") {
+        let found = flags();
+        // The report is made of compiled code, which with DF set would overwrite what lies in front of it.
+        // SAFETY: clears the flag that is clear by the rules of compiled code.
+        unsafe { asm!("cld", options(nomem, nostack)) };
+        or_end(cpu, found, place);
+    }
+}
+
+fn or_end(cpu: &PerCpuData, found: Result<(), Broken>, place: &str) {
+    if let Err(broken) = found {
+        stop::end(format_args!("broken invariant on {}{place}: {broken}", cpu.id()));
+    }
 }

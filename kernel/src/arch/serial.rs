@@ -37,6 +37,12 @@ fn write(text: &[u8]) {
     });
 }
 
+/// Runs `f` while the console's lock is held, as if in the middle of a line.
+pub(super) fn with_lock<R>(f: impl FnOnce() -> R) -> R {
+    let _guard = UART.lock();
+    f()
+}
+
 /// From now on the console's lock is no hindrance.
 ///
 /// # Safety
@@ -50,7 +56,7 @@ pub unsafe fn break_open() {
 }
 
 /// The longest line, in bytes, line end included.
-const LINE_MAX: usize = 640;
+pub(super) const LINE_MAX: usize = 640;
 
 /// Formats one line and writes it to the console; what is too long is cut.
 pub fn print(arguments: fmt::Arguments<'_>) {

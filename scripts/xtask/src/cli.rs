@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hostile::options::HostileOptions;
 use crate::inject::options::InjectOptions;
+use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
 /// Builds, runs, tests and debugs Ringside.
@@ -36,6 +38,8 @@ pub enum Command {
     Test(TestOptions),
     /// Takes one guard away after the other, and demands that the test which is there for it fails.
     Mutants(MutantOptions),
+    /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
+    Fuzz(FuzzOptions),
     /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
     ///
     /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
@@ -44,6 +48,11 @@ pub enum Command {
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
     Stress(Box<StressOptions>),
+    /// Boots the program `hostile`, which tries on every CPU what ring 3 could hurt the kernel with, and dies of it
+    /// over and over.
+    ///
+    /// Exit status: 0 every probe ended as it has to; 1 one did not; else as that of `run`.
+    Hostile(Box<HostileOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
     /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.
@@ -88,6 +97,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Starts the program so many times on each CPU, a fresh copy each. The first that does not exit with code 0 is the
+    /// last, unless --cmdline has deaths=go-on.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<u32>,
+
     /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
     /// fault, program, idle, boot, user.
     #[arg(long, value_name = "KINDS")]
@@ -100,6 +114,19 @@ pub struct RunOptions {
     /// Keeps the latest events of each CPU (flight), or all of them, drained during the run (stream).
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
+
+    /// Gives QEMU's monitor COMMAND when TEXT comes on the console, once; may be given again and again.
+    #[arg(long, value_name = "TEXT=>COMMAND")]
+    pub monitor: Vec<Cue>,
+
+    /// Prints each CPU's task register, tables, stacks, control registers and MSRs, and checks that those which must be
+    /// a CPU's own are, and that all others are the same.
+    #[arg(long)]
+    pub dump_cpus: bool,
+    /// How the trace leaves the machine: in memory that the host reads (ram), or over the console at the run's end
+    /// (serial), for machines whose memory the host cannot map.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
+    pub trace_via: TraceVia,
 
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
@@ -125,6 +152,15 @@ pub enum TraceMode {
     Flight,
     /// The host empties the rings; what it is too slow for is counted.
     Stream,
+}
+
+/// How a trace leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceVia {
+    /// In memory that the host maps.
+    Ram,
+    /// Over the console, at the end.
+    Serial,
 }
 
 /// Options of `gdb`.
@@ -156,13 +192,41 @@ pub struct MutantOptions {
     /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
     pub names: Vec<String>,
 
+    /// Lets stress campaigns find those that are there for it, and replays what they found.
+    #[arg(long)]
+    pub stress: bool,
+
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
 
+    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    #[arg(long)]
+    pub cost: bool,
+
+    /// Prints the tables of docs/security.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub hazards: bool,
+
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,
+}
+
+/// Options of `fuzz`.
+#[derive(Args, Clone, Debug)]
+pub struct FuzzOptions {
+    /// The targets. Default: all.
+    #[arg(value_name = "TARGET", value_parser = crate::fuzz::TARGETS)]
+    pub targets: Vec<String>,
+
+    /// Inputs for each target.
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+
+    /// The seed of libFuzzer's choices.
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seed: u32,
 }
 
 /// What kind of machine, and what the kernel is told.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kernel_abi::record::{BootRecord, Outcome};
 use serde_json::{Value, json};
 
+use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 use crate::verify::Judgement;
 
@@ -72,6 +73,18 @@ fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
     ]
 }
 
+/// How many copies there were, if a CPU had more than one.
+pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
+    let total = |count: fn(&Cpu) -> u32| cpus.iter().map(|cpu| u64::from(count(cpu))).sum::<u64>();
+    let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
+    cpus.iter().any(|cpu| cpu.starts > 1).then(|| {
+        format!(
+            "{starts} starts: {} copies exited, {killed} were killed; outcomes are those of the last",
+            starts - killed
+        )
+    })
+}
+
 /// What was found at boot, in two lines.
 pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
@@ -91,7 +104,7 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
 
 /// The run's facts as JSON. `time` is that from QEMU's start to the verdict, or else to QEMU's end.
 pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
-    let cpus: Vec<_> = facts.cpus.iter().map(cpu_json).collect();
+    let cpus: Vec<_> = facts.cpus.iter().map(|cpu| cpu_json(cpu, facts)).collect();
     let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
     json!({
         "outcome": judgement.outcome.name(),
@@ -103,18 +116,24 @@ pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Durat
     })
 }
 
-fn cpu_json(cpu: &Cpu) -> Value {
-    json!({
+fn cpu_json(cpu: &Cpu, facts: &Facts) -> Value {
+    let mut value = json!({
         "cpu": cpu.cpu,
         "apic_id": cpu.apic_id,
         "program": cpu.program,
         "outcome": cpu.outcome.name(),
         "code": cpu.code,
+        "starts": cpu.starts,
+        "killed": cpu.killed,
         "reason": cpu.reason,
         "syscalls": cpu.syscalls,
         "ticks": cpu.ticks,
         "tick_hz": cpu.tick_hz(),
-    })
+    });
+    if let Some(state) = facts.states.iter().find(|state| state.cpu == cpu.cpu) {
+        value["registers"] = cpu_state::json(state);
+    }
+    value
 }
 
 fn boot_json(boot: &BootRecord, time: Duration) -> Value {
@@ -141,9 +160,9 @@ mod tests {
         for line in [
             "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=2450000000 \
              apic_timer_hz=1000000000 memory_kib=130000 per_cpu_kib=160",
-            "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 syscalls=5 ticks=0 \
+            "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 starts=1 killed=0 syscalls=5 ticks=0 \
              tick_millihertz=0 reason=\"divide error\"",
-            "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 syscalls=12 ticks=34 \
+            "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=12 ticks=34 \
              tick_millihertz=100003 reason=\"\"",
             "@ringside verdict outcome=failed records=2 warnings=0",
         ] {
@@ -159,6 +178,15 @@ mod tests {
                         1    10  hello    killed      -         5      0       -  divide error\n";
         assert_eq!(table(&facts().cpus), expected);
         assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn starts_are_told_if_there_was_more_than_one() {
+        let mut cpus = facts().cpus;
+        assert_eq!(starts_line(&cpus), None);
+        (cpus[0].starts, cpus[0].killed) = (7, 5);
+        let expected = "8 starts: 3 copies exited, 5 were killed; outcomes are those of the last";
+        assert_eq!(starts_line(&cpus).as_deref(), Some(expected));
     }
 
     #[test]

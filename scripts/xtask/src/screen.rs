@@ -4,15 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kernel_abi::trace::Kind;
-
 use crate::cli::RunOptions;
 use crate::console::printable;
 use crate::error::Error;
 use crate::facts::{Facts, Line};
 use crate::symbols::Symbols;
 use crate::verify::{Judgement, Outcome};
-use crate::{build, report};
+use crate::{build, cpu_state, report};
 
 /// Where a run is shown. A reader that went away does not end the run.
 pub struct Screen {
@@ -33,19 +31,11 @@ impl Words {
         Words { symbols: None, kernel: kernel.to_owned() }
     }
 
-    /// The lines for a console line. A record that a table will show has none.
+    /// The lines for a console line. A record that a table will show has none, nor has a line of a trace.
     pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
             Line::Text => vec![printable(line)],
             Line::Counted => Vec::new(),
-            Line::Event(record) => {
-                let event = record.event;
-                let kind = Kind::from_number(event.kind).map_or("?", Kind::name);
-                vec![format!(
-                    "[cpu{}] trace {}: tsc={} {kind} a={:#x} b={:#x}",
-                    record.cpu, event.sequence, event.tsc, event.a, event.b
-                )]
-            }
             Line::Panic(cpu, message) => {
                 let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
                 vec![format!("kernel panic on {cpu}: {message}")]
@@ -94,9 +84,15 @@ impl Screen {
         if self.out.is_none() {
             return;
         }
+        if !facts.states.is_empty() {
+            self.say(&format!("\n{}", cpu_state::blocks(&facts.states).trim_end()));
+        }
         let table = report::table(&facts.cpus);
         if !table.is_empty() {
             self.say(&format!("\n{}", table.trim_end()));
+        }
+        if let Some(starts) = report::starts_line(&facts.cpus) {
+            self.say(&starts);
         }
         if let Some(boot) = facts.boots.first() {
             let size = build::kernel_sizes().ok().map(|(_, without)| without);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use kernel_abi::record::{self, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
+use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 
 /// How QEMU ended.
@@ -129,17 +130,21 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
         errors.push(format!("{cpu} panicked: {message}"));
     }
+    errors.extend(cpu_state::conflicts(&facts.states));
     let outcome = match verdict {
         Verdict::Panic => {
             if facts.panics.is_empty() {
                 errors.push("the kernel gave up without saying why".to_owned());
             }
+            warnings.extend(facts.trace.flaws());
             return (Outcome::Panic, errors);
         }
         Verdict::BadCommandLine => Outcome::Usage,
         Verdict::Pass | Verdict::ProgramFailed => {
             check_cpus(facts, &mut errors, warnings);
-            check_traces(facts, &mut errors);
+            // Of a trace that comes over the console, all of it has to.
+            errors.extend(facts.trace.flaws());
+            check_states(facts, &mut errors);
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
@@ -219,31 +224,24 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     }
 }
 
-/// Of a trace that came over the console, every event that its end counts.
-fn check_traces(facts: &Facts, errors: &mut Vec<String>) {
-    for ring in &facts.rings {
-        let came = facts.events.get(&ring.cpu).copied().unwrap_or(0);
-        if came != ring.kept {
-            errors.push(format!("CPU {} sent {} events of its trace, {came} arrived", ring.cpu, ring.kept));
-        }
-    }
-    for cpu in facts.events.keys() {
-        let ends = facts.rings.iter().filter(|ring| ring.cpu == *cpu).count();
-        if ends != 1 {
-            errors.push(format!("the trace of CPU {cpu} has {ends} ends: it was cut off or mixed up"));
-        }
+/// If one CPU told its state, all that are online did.
+fn check_states(facts: &Facts, errors: &mut Vec<String>) {
+    let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
+    if !facts.states.is_empty() && facts.states.len() != online {
+        errors.push(format!("{online} CPUs are online, and {} told their state", facts.states.len()));
     }
 }
 
 /// The sentence about a CPU whose program did not exit with code 0, though the CPU was there.
 fn failure(cpu: &Cpu) -> Option<String> {
+    let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {
         record::Outcome::Exited if cpu.code == 0 => None,
         record::Outcome::Exited => {
-            Some(format!("CPU {}: {} exited with code {}", cpu.cpu, cpu.program, cpu.code))
+            Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
-            Some(format!("CPU {}: {} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
+            Some(format!("CPU {}: {}{which} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
         }
         record::Outcome::Missing => None,
     }

@@ -3,14 +3,21 @@
 
 mod command_line;
 mod elf;
+mod failures;
 mod faults;
 mod guards;
+mod hostile;
 mod inject;
+mod machine_checks;
 mod machines;
 mod panics;
 mod programs;
+mod repeat;
 mod stress;
 mod tool;
+mod trace;
+
+pub use programs::round_trip_figure;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -63,13 +70,18 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         programs::cases(),
+        repeat::cases(),
         elf::cases(),
         faults::cases(),
         guards::cases(),
         panics::cases(),
+        failures::cases(),
+        machine_checks::cases(),
         command_line::cases(),
         inject::cases(),
         stress::cases(),
+        hostile::cases(),
+        trace::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

@@ -11,7 +11,7 @@ use super::registers::{EFLAGS, Registers, TF};
 use super::rsp::{Rsp, Stop};
 use super::strike::parse_task_register;
 use super::wires::{Console, Wires};
-use crate::monitor::{self, Monitor};
+use crate::monitor::{self, Greeted};
 use crate::session::Ended;
 
 /// How long a CPU may take to come to a breakpoint. It is a matter of milliseconds; a host may be busy.
@@ -29,7 +29,7 @@ pub struct Nmis {
 /// The machine.
 pub struct Guest {
     rsp: Rsp,
-    monitor: Monitor<UnixStream>,
+    monitor: Greeted<UnixStream>,
     wires: Wires,
     armed: Vec<u64>,
     /// By QEMU's index, which is the kernel's number too, as all of them come.

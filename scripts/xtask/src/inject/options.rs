@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::trip::Deed;
 use crate::cli::MachineOptions;
+use crate::replay::Words;
 use crate::stress::options::feature;
 
 /// The tick that the idle loop and ring 3 are struck in should not have to be waited for, in hertz.
@@ -109,20 +110,14 @@ impl InjectOptions {
 
     /// The command that strikes on this machine at one place alone.
     pub fn replay(&self, deed: Deed, path: &str, cpu: usize, place: &str) -> String {
-        let mut words: Vec<String> = ["cargo", "xtask", "inject"].map(str::to_owned).into();
-        words.extend(self.machine.words());
-        if let Some(kernel) = &self.kernel {
-            words.extend(["--kernel".to_owned(), kernel.display().to_string()]);
-        }
-        words.extend(self.feature.iter().flat_map(|name| ["--feature".to_owned(), name.clone()]));
-        let own = [
-            ("--kind", Kind::from(deed).name().to_owned()),
-            ("--path", path.to_owned()),
-            ("--on", cpu.to_string()),
-            ("--at", place.to_owned()),
-        ];
-        words.extend(own.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
-        // Only a NUL character cannot be quoted, and no argument of a process has one.
-        shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default()
+        let mut words = Words::of(&self.machine);
+        words.flag("icount", self.machine.icount);
+        words.push("kernel", self.kernel.as_ref().map(|kernel| kernel.display().to_string()));
+        self.feature.iter().for_each(|name| words.push("feature", Some(name.clone())));
+        words.push("kind", Some(Kind::from(deed).name().to_owned()));
+        words.push("path", Some(path.to_owned()));
+        words.push("on", Some(cpu.to_string()));
+        words.push("at", Some(place.to_owned()));
+        words.command("inject")
     }
 }

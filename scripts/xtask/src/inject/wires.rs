@@ -48,7 +48,8 @@ impl Wires {
         words.extend(["-S", "-gdb", &gdb_name, "-qmp", &qmp_name].map(OsString::from));
         let console = Arc::new(Mutex::new(Console::default()));
         let heard = Arc::clone(&console);
-        let session = std::thread::spawn(move || session::run(&words, limit, |line, _| hear(&heard, line)));
+        let session =
+            std::thread::spawn(move || session::run(&words, limit, &[], |line, _| hear(&heard, line)));
         let connected = accept(&qmp, &session).and_then(|qmp| Ok((qmp, accept(&gdb, &session)?)));
         let (qmp, gdb) = match connected {
             Ok(both) => both,

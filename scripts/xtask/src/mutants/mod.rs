@@ -4,6 +4,9 @@
 //! kernel that takes it away, and a row in [`table`] with the test that is there for it and the reason for which that
 //! test must then fail. The test has to pass without the feature first.
 
+mod cost;
+mod hazards;
+mod hunts;
 mod kernels;
 mod markdown;
 mod table;
@@ -65,9 +68,20 @@ impl Proof {
 
 /// Runs those that are named, or all. Fails if one is not noticed, or for another reason than its own.
 pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
+    if options.hazards {
+        print!("{}", hazards::markdown());
+        return Ok(ExitCode::SUCCESS);
+    }
     if options.markdown {
         print!("{}", markdown::table());
         return Ok(ExitCode::SUCCESS);
+    }
+    if options.cost {
+        cost::print()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.stress {
+        return hunts::run(&options.names);
     }
     let chosen = chosen(&options.names)?;
     if options.list {

@@ -10,9 +10,13 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> 
 
 /// All of them, in the order of the kernel's features: along the road from ring 3 into ring 0 and back, then the
 /// machine around it.
-pub const MUTANTS: [Mutant; 61] = [
+pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
-    guard("SFMASK clears TF", "sfmask-tf", Case("fault::tf", &["#DB in ring 0"])),
+    guard(
+        "SFMASK clears TF",
+        "sfmask-tf",
+        Case("fault::tf", &["the first instruction of a system call's entry"]),
+    ),
     guard(
         "SFMASK clears DF",
         "sfmask-df",
@@ -158,16 +162,27 @@ pub const MUTANTS: [Mutant; 61] = [
     guard(
         "the FPU is reset at a program's start",
         "start-fpu-leaked",
-        NotShown("a CPU starts one program a boot, and QEMU's CPUs come with the FPU as `fninit` leaves it"),
+        Case("repeat::ten-thousand-starts", &["x87 or SSE is not as after a reset"]),
     ),
+    guard(
+        "data segments are null at a program's start",
+        "start-segments-leaked",
+        Case("repeat::ten-thousand-starts", &["a data segment is not null"]),
+    ),
+    guard("a program's time limit", "limit-ignored", Case("repeat::time-limit", &["exit status Some(4)"])),
     guard("CR0.WP", "wp-off", Case("guard::write-text", &["exit status Some(1)"])),
     guard("control registers are compared", "ap-without-wp", Case("machine::smp-2", &["but the BSP has"])),
     guard("SMEP", "smep-off", Case("guard::run-user", &["exit status Some(1)"])),
     guard("SMAP", "smap-off", Case("guard::read-user", &["exit status Some(1)"])),
     guard("UMIP", "umip-off", Case("guard::sgdt", &["exited with code 3"])),
+    guard("CR4.MCE", "mce-off", Case("machine-check::in-ring-3-smp-1", &["was reset"])),
     guard("FSGSBASE is off", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
     guard("PCE is off", "pce-on", Case("guard::rdpmc", &["\"#GP\" is not in it"])),
-    guard("NX on ring 3's data", "user-data-executable", Case("fault::stack-execute", &["is not in it"])),
+    guard(
+        "NX on ring 3's data",
+        "user-data-executable",
+        Case("fault::stack-execute", &["a program's mappings are wrong"]),
+    ),
     guard("the kernel's text is read-only", "text-writable", Case("machine::smp-1", &["mappings are wrong"])),
     guard(
         "... through the physical map too",
@@ -183,6 +198,11 @@ pub const MUTANTS: [Mutant; 61] = [
         "a program's frames are given back",
         "frame-leaked",
         Case("program::hello-on-every-cpu", &["frames were free"]),
+    ),
+    guard(
+        "a CPU that the firmware lists as disabled is not started",
+        "madt-any-flags",
+        Host("kernel", "topology::tests::which_entries_are_cpus", "disabled"),
     ),
     guard(
         "who comes late stays out",
@@ -235,5 +255,25 @@ pub const MUTANTS: [Mutant; 61] = [
             "panic::while-all-write",
             &["another CPU ran on", "is not among what was printed", "the kernel's verdict is missing"],
         ),
+    ),
+    guard(
+        "a panic breaks the console's lock open",
+        "console-kept-locked",
+        Case("panic::in-console-held-smp-8", &["the time was up"]),
+    ),
+    guard(
+        "a panic before GS is set knows its CPU",
+        "teller-by-gs-alone",
+        Case("panic::in-bring-up-of-an-ap", &["a CPU without a number panicked"]),
+    ),
+    guard(
+        "an AP loads its tables first",
+        "tables-late",
+        Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
+    ),
+    guard(
+        "the NMI's handler keeps NMIs masked",
+        "nmi-unmasked",
+        Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
     ),
 ];

@@ -7,6 +7,7 @@ use clap::Args;
 use super::error::StressError;
 use super::seeds::{Seed, SeedRange, derived};
 use crate::cli::MachineOptions;
+use crate::replay::Words;
 use crate::tree::root;
 
 /// Calls of the mix on each CPU, unless the user says how a boot ends.
@@ -156,7 +157,7 @@ fn mix(text: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a cargo feature. It names a folder too.
+/// It names a folder too.
 pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
@@ -189,13 +190,10 @@ impl LoadOptions {
 
     /// The command that boots this once more with a seed. It says all that is not the default.
     pub fn replay(&self, seed: Seed) -> String {
-        let words = self.words(seed);
-        let words = ["cargo", "xtask", "stress"].into_iter().chain(words.iter().map(String::as_str));
-        // Only a NUL character cannot be quoted, and no argument of a process has one.
-        shlex::try_join(words).unwrap_or_default()
+        self.words(seed).command("stress")
     }
 
-    fn words(&self, seed: Seed) -> Vec<String> {
+    fn words(&self, seed: Seed) -> Words {
         // Without `..`, so that an option that is added and not thought of here does not compile.
         let LoadOptions {
             machine,
@@ -209,10 +207,8 @@ impl LoadOptions {
             timeout,
             feature,
         } = self;
-        let mut words = machine.words();
-        let mut push = |name: &str, value: Option<String>| {
-            words.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
-        };
+        let mut words = Words::of(machine);
+        let mut push = |name: &str, value: Option<String>| words.push(name, value);
         let number = |value: u64| (value != 0).then(|| value.to_string());
         push("calls", self.calls().map(|calls| calls.to_string()));
         push("seconds", seconds.map(|seconds| seconds.to_string()));
@@ -222,8 +218,8 @@ impl LoadOptions {
         push("timeout", timeout.map(|seconds| seconds.to_string()));
         feature.iter().for_each(|name| push("feature", Some(name.clone())));
         push("seed", Some(seed.to_string()));
-        for (name, given) in [("one-insn", one_insn), ("jitter", jitter)] {
-            words.extend(given.then(|| format!("--{name}")));
+        for (name, given) in [("icount", &machine.icount), ("one-insn", one_insn), ("jitter", jitter)] {
+            words.flag(name, *given);
         }
         words
     }
