@@ -82,7 +82,7 @@ const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "a hostile stack pointer before the switch of stacks",
         "no memory is touched through it; NMI, #DB, #MC and #DF have stacks of their own",
-        &["fault::rsp-*", "guard::nmis-at-every-instruction"],
+        &["fault::rsp-*", "inject::nmi", "inject::machine-check"],
         &["nmi-without-ist", "debug-without-ist"],
         "",
     ),
@@ -175,6 +175,8 @@ const INTERRUPTS: &[Hazard] = &[
         "NMI, #DB or #MC in front of the entry's `swapgs`, or behind the exit's",
         "their common entry asks neither CS nor the base's sign: it saves the GS base, sets it, puts it back",
         &[
+            "inject::nmi",
+            "inject::machine-check",
             "guard::nmis-at-every-instruction",
             "guard::gs-base-under-nmis",
             "program::selftest-under-ipis-and-nmis",
@@ -185,7 +187,7 @@ const INTERRUPTS: &[Hazard] = &[
     row(
         "an NMI inside of the NMI's handler: any `iretq` unmasks them, and the stack is in use",
         "the handler does not fault, so that its own `iretq` is the first",
-        &["guard::nested-nmi-*"],
+        &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-unmasked"],
         "",
     ),
@@ -206,9 +208,9 @@ const INTERRUPTS: &[Hazard] = &[
     row(
         "`iretq` faults on a bad frame",
         "frames for ring 3 are built by one function that checks them; the fault gets the kernel's GS base and kills the program",
-        &[],
+        &["inject::nmi"],
         &["iretq-fault-gs"],
-        "no program can make it fault: the frame is the kernel's, and RIP lies in the user half",
+        "no program can make it fault, so the host breaks the frame",
     ),
     row(
         "end of interrupt missing, doubled, or sent for a spurious one",
@@ -234,7 +236,7 @@ const INTERRUPTS: &[Hazard] = &[
     row(
         "a wake-up that an NMI between `sti` and `hlt` makes the CPU sleep through",
         "the NMI goes on behind the `hlt`",
-        &["kernel: arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it"],
+        &["inject::nmi", "kernel: arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it"],
         &["idle-halts-after-nmi"],
         "",
     ),
