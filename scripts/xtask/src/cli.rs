@@ -40,7 +40,7 @@ pub enum Command {
     Mutants(MutantOptions),
     /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
     Fuzz(FuzzOptions),
-    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
+    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI, #DB or #MC.
     ///
     /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
     Inject(Box<InjectOptions>),

@@ -1,11 +1,7 @@
-//! Strikes at the exact instruction: NMIs at all of the road's, machine checks at some of them, since each of those
-//! takes a boot. `cargo xtask inject` without options does the rest.
+//! Strikes at the exact instruction: NMIs and debug exceptions at all of the road's, machine checks at some of them,
+//! since each of those takes a boot. `cargo xtask inject` without options does the rest.
 
 use super::{Case, Finished, case, expect};
-
-/// Instructions that the road has at the least, less the stubs that nothing can enter. Their number changes with the
-/// road; a tool that found none would have to fail.
-const INSTRUCTIONS: u64 = 200;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -15,16 +11,20 @@ pub fn cases() -> Vec<Case> {
         case
     };
     vec![
-        row("nmi", "--smp 3 --kind nmi").demand(|finished| {
-            let nmis = &finished.json["nmi"];
-            match nmis["instructions"].as_u64() {
-                Some(count) if count >= INSTRUCTIONS => all_stood(finished, "nmi"),
-                count => Err(format!("struck instructions: {count:?}")),
-            }
-        }),
+        row("nmi", "--smp 3 --kind nmi").demand(|finished| at_many_instructions(finished, "nmi", 200)),
+        row("debug", "--smp 3 --kind db").demand(|finished| at_many_instructions(finished, "debug", 150)),
         row("machine-check", "--smp 3 --kind mc --every 25")
             .demand(|finished| all_stood(finished, "machine_check")),
     ]
+}
+
+/// All were stood, at so many instructions at the least: their number changes with the road, and a tool that found few
+/// would have to fail.
+fn at_many_instructions(finished: &Finished, kind: &str, least: u64) -> Result<(), String> {
+    match finished.json[kind]["instructions"].as_u64() {
+        Some(count) if count >= least => all_stood(finished, kind),
+        count => Err(format!("struck instructions: {count:?}")),
+    }
 }
 
 /// As many strikes as there have to be, and some at all.

@@ -212,8 +212,12 @@ impl Trip<'_> {
     }
 }
 
-/// Does this boot serve a machine check at an instruction of a path? One that ends in a machine check anyway does
-/// not: a second one in its handler resets the machine, as a real CPU shuts down.
+/// Does this boot serve to strike like this? A machine check in another one's handler resets the machine, as a real CPU
+/// shuts down; and ring 0 is not stepped in handlers that have a stack of their own.
 pub fn can(boot: Boot, deed: Deed) -> bool {
-    deed == Deed::Nmi || !matches!(boot, Boot::MachineCheck(_))
+    match boot {
+        Boot::MachineCheck(_) => deed == Deed::Nmi,
+        Boot::DoubleFault(_) => deed != Deed::Debug,
+        _ => true,
+    }
 }

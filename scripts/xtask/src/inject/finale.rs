@@ -13,7 +13,7 @@ use crate::verify::{Judgement, Outcome};
 /// Lets the machine run to its end and judges it.
 pub fn judge(trip: Trip<'_>, boot: Boot) -> Result<(), InjectError> {
     let deed = trip.deed;
-    let (code, latest, wish) = (trip.code, trip.latest, trip.wish);
+    let (code, latest, wish, debugs) = (trip.code, trip.latest, trip.wish, trip.debugs);
     let (ended, console, nmis) = trip.guest.release()?;
     let judgement = run::judgement(&ended, &console.facts);
     let message = match (deed, boot) {
@@ -32,14 +32,8 @@ pub fn judge(trip: Trip<'_>, boot: Boot) -> Result<(), InjectError> {
         return demand_panic(&judgement, &console, cpu, address, message);
     }
     demand_endings(&judgement, &console, boot, &wish.cpus)?;
-    let debugs = boot == Boot::Tour && wished(code, wish)?;
-    demand_debugs(&console, if debugs { &wish.cpus } else { &[] })?;
+    demand_debugs(&console, &debugs)?;
     demand_nmis(&console, &nmis)
-}
-
-fn wished(code: &super::code::Code, wish: &super::trip::Wish) -> Result<bool, InjectError> {
-    let walk = paths::DEBUG_RING_0.walk(code)?;
-    Ok(walk.iter().any(|&address| wish.has(paths::DEBUG_RING_0.name, address)))
 }
 
 /// What the kernel of a machine that ended too early has said, behind why that is noticed.
@@ -111,14 +105,20 @@ fn demand_endings(
     if judgement.outcome == Outcome::Failed { Ok(()) } else { Err(wrong(judgement.errors.join("; "))) }
 }
 
-/// The kernel was single-stepped where the host made it so, and nowhere else.
-fn demand_debugs(console: &Console, struck: &[usize]) -> Result<(), InjectError> {
-    let mut told: Vec<_> = console.lines.iter().filter(|line| line.contains("#DB in ring 0")).collect();
-    told.sort();
-    let expected = struck.iter().map(|cpu| format!("[cpu{cpu}] ringside: warning: 1 #DB in ring 0, "));
-    let agree =
-        told.len() == struck.len() && expected.zip(&told).all(|(start, line)| line.starts_with(&start));
-    if agree { Ok(()) } else { Err(wrong(format!("#DB in ring 0: {told:?}"))) }
+/// The kernel has counted every #DB in ring 0, and no other.
+fn demand_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
+    for (cpu, &taken) in debugs.iter().enumerate() {
+        let own = format!("[cpu{cpu}] ringside: warning: ");
+        let counted: u64 = console
+            .lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(&own)?.split_once(" #DB in ring 0")?.0.parse::<u64>().ok())
+            .sum();
+        if counted != taken {
+            return Err(wrong(format!("CPU {cpu} has counted {counted} #DB in ring 0 instead of {taken}")));
+        }
+    }
+    Ok(())
 }
 
 /// The kernel has counted every NMI, and no other.

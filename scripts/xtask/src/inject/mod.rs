@@ -1,5 +1,5 @@
 //! The subcommand `inject`: stops a CPU at one instruction of the road between ring 3 and ring 0 after the other, lets
-//! an NMI or a machine check strike exactly there, and looks at everything that must be as it was.
+//! an NMI, a debug exception or a machine check strike exactly there, and looks at everything that must be as it was.
 //!
 //! [`code`] finds the instructions, [`paths`] the orders in which CPUs come to them, [`boots`] the machines that lead
 //! there; [`trip`] goes through one of them, [`strike`] is the one strike, and [`tally`] counts. `docs/injection.md`
@@ -98,6 +98,7 @@ fn go(plan: &Plan<'_>, errand: &Errand, tally: &mut Tally) -> Result<(), Failure
 fn describe(plan: &Plan<'_>, errand: &Errand, failure: &Failure) -> String {
     let name = match errand.deed {
         Deed::Nmi => "NMI",
+        Deed::Debug => "#DB",
         Deed::MachineCheck => "#MC",
     };
     let Some((path, cpu)) = failure.path else {
@@ -111,7 +112,7 @@ fn describe(plan: &Plan<'_>, errand: &Errand, failure: &Failure) -> String {
 
 fn summary(tally: &Tally, whole: bool, seconds: f64) -> String {
     let mut parts = Vec::new();
-    for (name, strikes) in [("NMIs", &tally.nmis), ("machine checks", &tally.machine_checks)] {
+    for (name, strikes) in tally.kinds() {
         let (stood, wanted) = strikes.counts();
         if wanted > 0 {
             let percent = 100.0 * stood as f64 / wanted as f64;
@@ -130,6 +131,7 @@ fn write_json(options: &InjectOptions, code: &Code, tally: &Tally, failures: &[S
         paths::UNREACHABLE.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect();
     let value = json!({
         "nmi": tally.nmis.json(code),
+        "debug": tally.debugs.json(code),
         "machine_check": tally.machine_checks.json(code),
         "failures": failures,
         "not_reached": unreachable,

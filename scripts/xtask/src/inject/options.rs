@@ -21,7 +21,7 @@ pub struct InjectOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// Strikes with these alone. [default: both]
+    /// Strikes with these alone. [default: all]
     #[arg(long, value_enum, value_name = "KIND")]
     pub kind: Option<Kind>,
 
@@ -75,6 +75,8 @@ pub struct InjectOptions {
 pub enum Kind {
     /// Non-maskable interrupts.
     Nmi,
+    /// Debug exceptions in ring 0.
+    Db,
     /// Machine checks.
     Mc,
 }
@@ -84,6 +86,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::Nmi => "nmi",
+            Kind::Db => "db",
             Kind::Mc => "mc",
         }
     }
@@ -93,6 +96,7 @@ impl From<Deed> for Kind {
     fn from(deed: Deed) -> Kind {
         match deed {
             Deed::Nmi => Kind::Nmi,
+            Deed::Debug => Kind::Db,
             Deed::MachineCheck => Kind::Mc,
         }
     }
@@ -102,8 +106,9 @@ impl InjectOptions {
     /// What is to strike.
     pub fn deeds(&self) -> &'static [Deed] {
         match self.kind {
-            None => &[Deed::Nmi, Deed::MachineCheck],
+            None => &[Deed::Nmi, Deed::Debug, Deed::MachineCheck],
             Some(Kind::Nmi) => &[Deed::Nmi],
+            Some(Kind::Db) => &[Deed::Debug],
             Some(Kind::Mc) => &[Deed::MachineCheck],
         }
     }

@@ -79,7 +79,7 @@ impl Plan<'_> {
         let boots = Boot::all(&self.cpus).into_iter().filter(|&boot| can(boot, deed));
         let wish = Wish { cpus: self.cpus.clone(), path: self.options.path.clone(), at: self.at };
         let all = boots.map(|boot| Errand { boot, deed, wish: wish.clone() });
-        if deed == Deed::Nmi {
+        if deed != Deed::MachineCheck {
             let mut wanted = Vec::new();
             for errand in all {
                 if !self.strikes_of(&errand)?.is_empty() {
@@ -116,7 +116,7 @@ impl Plan<'_> {
         let mut strikes = Vec::new();
         for name in errand.boot.paths() {
             for address in paths::walk_of(name, &self.code)? {
-                if errand.wish.has(name, address) {
+                if errand.wish.has(name, address) && errand.deed.strikes(name, self.code.at(address)?) {
                     let cpus = errand.boot.cpus(&errand.wish.cpus);
                     strikes.extend(cpus.into_iter().map(|cpu| (name, cpu, address)));
                 }

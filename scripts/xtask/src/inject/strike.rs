@@ -3,7 +3,7 @@
 use super::code::Code;
 use super::error::InjectError;
 use super::guest::Guest;
-use super::registers::{RF, Registers};
+use super::registers::{RF, Registers, TF};
 
 /// Where the TSS has its first IST stack pointer, in bytes (SDM 3A, 8.7); they follow one another.
 const TSS_IST1: u64 = 36;
@@ -15,15 +15,17 @@ const STEPS_MAX: u32 = 16;
 pub struct Striker<'a> {
     code: &'a Code,
     nmi: u64,
+    debug: u64,
     machine_check: u64,
     idle_hlt: u64,
     idle_resume: u64,
 }
 
-/// The two interrupts, by the index of their stack in the TSS (`kernel/src/layout.rs`).
+/// The interrupts, by the index of their stack in the TSS (`kernel/src/layout.rs`).
 #[derive(Clone, Copy)]
 enum Ist {
     Nmi = 1,
+    Debug = 2,
     MachineCheck = 3,
 }
 
@@ -33,6 +35,7 @@ impl<'a> Striker<'a> {
         Ok(Striker {
             code,
             nmi: code.function("vector_02")?.start(),
+            debug: code.function("vector_01")?.start(),
             machine_check: code.function("vector_12")?.start(),
             idle_hlt: code.label("ringside_idle_hlt")?,
             idle_resume: code.label("ringside_idle_resume")?,
@@ -82,6 +85,39 @@ impl<'a> Striker<'a> {
         self.judge_entry(guest, cpu, &before, Ist::MachineCheck)
     }
 
+    /// A CPU that stands at a breakpoint executes that instruction and takes a #DB behind it, since the host sets TF. The
+    /// handler clears TF and goes on there, with all other registers as it found them.
+    pub fn debug(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
+        let here = guest.registers(cpu)?.rip();
+        let instruction = self.code.at(here)?;
+        guest.set_trap_flag(cpu)?;
+        self.come_to(guest, cpu, self.debug)?;
+        let found = guest.registers(cpu)?;
+        self.demand_stack(guest, cpu, &found, Ist::Debug)?;
+        let [rip, cs, flags, rsp, ss] = guest.words::<5>(cpu, found.rsp())?;
+        let target = instruction.near_branch_target();
+        // A repeated instruction is left after each round.
+        let next = [instruction.next_ip(), target, here];
+        let next = if instruction.has_rep_prefix() { &next[..] } else { &next[..2] };
+        if !next.contains(&rip) || cs & 3 != 0 || flags & TF == 0 {
+            let rip = self.code.place(rip);
+            return Err(InjectError::Wrong(format!(
+                "the #DB's frame has RIP {rip}, CS {cs:#x}, RFLAGS {flags:#x}"
+            )));
+        }
+        self.come_to(guest, cpu, rip)?;
+        let after = guest.registers(cpu)?;
+        let own = [after.rsp(), after.flags(), after.get("ss"), after.get("cs")];
+        if own != [rsp, flags & !(TF | RF), ss, cs] {
+            return Err(InjectError::Wrong(format!("behind the #DB RSP, RFLAGS, SS and CS are {own:x?}")));
+        }
+        let switched = ["rip", "rsp", "eflags", "cs", "ss"];
+        let mut changed = after.changed_since(&found).filter(|(name, _)| !switched.contains(name));
+        changed
+            .next()
+            .map_or(Ok(()), |(_, change)| Err(InjectError::Wrong(format!("over the handler {change}"))))
+    }
+
     /// Lets this CPU alone run until it is at an instruction.
     pub fn come_to(&self, guest: &mut Guest, cpu: usize, address: u64) -> Result<(), InjectError> {
         self.come_to_and_not(guest, cpu, address, None)
@@ -120,13 +156,7 @@ impl<'a> Striker<'a> {
         ist: Ist,
     ) -> Result<(), InjectError> {
         let now = guest.registers(cpu)?;
-        let top = ist_top(guest, cpu, ist)?;
-        if now.rsp() != top - 40 {
-            return Err(InjectError::Wrong(format!(
-                "the interrupt was taken with rsp {:#x}, the top of CPU {cpu}'s own stack for it is {top:#x}",
-                now.rsp()
-            )));
-        }
+        self.demand_stack(guest, cpu, &now, ist)?;
         let [rip, cs, flags, rsp, ss] = guest.words::<5>(cpu, now.rsp())?;
         let pushed = [rip, cs, flags & !RF, rsp, ss];
         let expected = [before.rip(), before.get("cs"), before.flags(), before.rsp(), before.get("ss")];
@@ -145,6 +175,24 @@ impl<'a> Striker<'a> {
         changed
             .next()
             .map_or(Ok(()), |(_, change)| Err(InjectError::Wrong(format!("at the handler's entry {change}"))))
+    }
+
+    /// It stands on this CPU's stack for an interrupt, with five words on it.
+    fn demand_stack(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        now: &Registers,
+        ist: Ist,
+    ) -> Result<(), InjectError> {
+        let top = ist_top(guest, cpu, ist)?;
+        if now.rsp() != top - 40 {
+            return Err(InjectError::Wrong(format!(
+                "the interrupt was taken with rsp {:#x}, the top of CPU {cpu}'s own stack for it is {top:#x}",
+                now.rsp()
+            )));
+        }
+        Ok(())
     }
 
     /// The handler ends, and everything is as it was. In front of the idle loop's `hlt` it ends behind that.

@@ -54,6 +54,8 @@ pub struct Strikes {
 pub struct Tally {
     /// NMIs.
     pub nmis: Strikes,
+    /// Debug exceptions in ring 0.
+    pub debugs: Strikes,
     /// Machine checks.
     pub machine_checks: Strikes,
 }
@@ -63,6 +65,7 @@ impl Tally {
     pub fn of(&mut self, deed: Deed) -> &mut Strikes {
         match deed {
             Deed::Nmi => &mut self.nmis,
+            Deed::Debug => &mut self.debugs,
             Deed::MachineCheck => &mut self.machine_checks,
         }
     }
@@ -74,19 +77,24 @@ impl Tally {
 
     /// Has every strike been stood that there has to be?
     pub fn is_whole(&self) -> bool {
-        [&self.nmis, &self.machine_checks].into_iter().all(|strikes| strikes.missing().is_empty())
+        self.kinds().into_iter().all(|(_, strikes)| strikes.missing().is_empty())
     }
 
     /// Is nothing to be struck?
     pub fn is_empty(&self) -> bool {
-        self.nmis.wanted.is_empty() && self.machine_checks.wanted.is_empty()
+        self.kinds().into_iter().all(|(_, strikes)| strikes.wanted.is_empty())
+    }
+
+    /// Each kind with its name.
+    pub fn kinds(&self) -> [(&'static str, &Strikes); 3] {
+        [("NMI", &self.nmis), ("#DB", &self.debugs), ("#MC", &self.machine_checks)]
     }
 
     /// A line for each path.
     pub fn table(&self, cpus: &[usize]) -> String {
         let mut text = format!("{:<18}", "PATH");
-        let kinds = [("NMI", &self.nmis), ("#MC", &self.machine_checks)];
-        let kinds: Vec<_> = kinds.into_iter().filter(|(_, strikes)| !strikes.wanted.is_empty()).collect();
+        let kinds: Vec<_> =
+            self.kinds().into_iter().filter(|(_, strikes)| !strikes.wanted.is_empty()).collect();
         for (kind, _) in &kinds {
             cpus.iter().for_each(|cpu| text += &format!("{:>16}", format!("{kind} on CPU {cpu}")));
         }
@@ -101,7 +109,7 @@ impl Tally {
 
     fn paths(&self) -> Vec<&'static str> {
         let mut paths = Vec::new();
-        for (path, ..) in self.nmis.wanted.iter().chain(&self.machine_checks.wanted) {
+        for (path, ..) in self.kinds().into_iter().flat_map(|(_, strikes)| &strikes.wanted) {
             if !paths.contains(path) {
                 paths.push(path);
             }

@@ -1,6 +1,7 @@
 //! One boot, and what is done to its CPUs on their way: each leg leads a CPU along a path and strikes at every
 //! instruction that is wanted.
 
+use iced_x86::{FlowControl, Instruction};
 use kernel_abi::layout::SHARED_PAGE;
 
 use super::code::Code;
@@ -16,8 +17,23 @@ use super::tally::{Failure, Tally};
 pub enum Deed {
     /// NMIs, as many as there are instructions.
     Nmi,
+    /// Debug exceptions, as many as there are instructions that ring 0 can be stepped over.
+    Debug,
     /// One machine check, which ends the run.
     MachineCheck,
+}
+
+impl Deed {
+    /// Does it strike at this instruction of this path? Ring 0 can be stepped over all but those that load other flags
+    /// or go where it is not known. The handlers on IST stacks are left out: a #DB in an NMI's handler would unmask the
+    /// next NMI, and the kernel promises that there is none. So is the idle loop, whose `hlt` would miss its wake-up.
+    pub fn strikes(self, path: &str, instruction: &Instruction) -> bool {
+        let on_ist =
+            [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
+        let apart = on_ist.into_iter().chain([&paths::IDLE]);
+        let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
+        self != Deed::Debug || !leaves && apart.into_iter().all(|own| own.name != path)
+    }
 }
 
 /// Where it strikes.
@@ -54,6 +70,8 @@ pub struct Trip<'a> {
     pub over: bool,
     /// Where a CPU was struck last, for a report.
     pub latest: Option<(&'static str, usize, u64)>,
+    /// How often each CPU was stepped in ring 0.
+    pub debugs: Vec<u64>,
 }
 
 impl<'a> Trip<'a> {
@@ -66,15 +84,15 @@ impl<'a> Trip<'a> {
         tally: &'a mut Tally,
     ) -> Result<Trip<'a>, InjectError> {
         let striker = Striker::new(code)?;
-        Ok(Trip { guest, code, deed, wish, striker, tally, over: false, latest: None })
+        let debugs = vec![0; guest.cpus()];
+        Ok(Trip { guest, code, deed, wish, striker, tally, over: false, latest: None, debugs })
     }
 
     /// Those of a path's instructions, by their places on it, that are to be struck.
     fn wanted(&self, name: &str, walk: &[u64]) -> Vec<usize> {
-        if self.over {
-            return Vec::new();
-        }
-        (0..walk.len()).filter(|&index| self.wish.has(name, walk[index])).collect()
+        let strikes = |address| self.code.at(address).is_ok_and(|one| self.deed.strikes(name, one));
+        let wanted = |&index: &usize| self.wish.has(name, walk[index]) && strikes(walk[index]);
+        if self.over { Vec::new() } else { (0..walk.len()).filter(wanted).collect() }
     }
 
     /// Leads a CPU along a path, from where it comes to it next while `when` is so.
@@ -132,6 +150,10 @@ impl<'a> Trip<'a> {
     fn strike(&mut self, cpu: usize) -> Result<(), InjectError> {
         match self.deed {
             Deed::Nmi => self.striker.nmi(&mut self.guest, cpu),
+            Deed::Debug => {
+                self.debugs[cpu] += 1;
+                self.striker.debug(&mut self.guest, cpu)
+            }
             Deed::MachineCheck => {
                 self.over = true;
                 self.striker.machine_check(&mut self.guest, cpu)
@@ -157,7 +179,7 @@ impl<'a> Trip<'a> {
                 Deed::Nmi => {
                     self.striker.nmi_in_nmi(&mut self.guest, cpu, address, walk.get(index + 1).copied())
                 }
-                Deed::MachineCheck => self.machine_check_in_nmi(cpu, walk[0], address),
+                Deed::Debug | Deed::MachineCheck => self.machine_check_in_nmi(cpu, walk[0], address),
             };
             struck.map_err(|error| Failure::at(error, name, cpu, address))?;
             self.tally.count(self.deed, name, cpu, address);
@@ -192,6 +214,7 @@ impl<'a> Trip<'a> {
         self.reach(path.name, cpu, swapgs, |_, _| Ok(true))?;
         let before = self.guest.registers(cpu)?;
         self.guest.set_trap_flag(cpu)?;
+        self.debugs[cpu] += 1;
         self.reach(path.name, cpu, walk[0], |_, _| Ok(true))?;
         self.along(path.name, cpu, &walk)?;
         if self.over {

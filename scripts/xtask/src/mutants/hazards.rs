@@ -75,7 +75,7 @@ const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "single-stepping or NT over `syscall`; #DB at the entry's first instruction (XSA-204)",
         "SFMASK clears TF and NT, so that no #DB comes there; #DB has a stack of its own, is cleared and returned",
-        &["fault::tf", "guard::step-nested", "guard::flags-debug"],
+        &["fault::tf", "guard::step-nested", "guard::flags-debug", "inject::debug"],
         &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
         "without TF in SFMASK the #DB does come at that instruction, and the run still goes on behind it",
     ),
@@ -176,6 +176,7 @@ const INTERRUPTS: &[Hazard] = &[
         "their common entry asks neither CS nor the base's sign: it saves the GS base, sets it, puts it back",
         &[
             "inject::nmi",
+            "inject::debug",
             "inject::machine-check",
             "guard::nmis-at-every-instruction",
             "guard::gs-base-under-nmis",
