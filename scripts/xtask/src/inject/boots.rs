@@ -170,7 +170,10 @@ impl Trip<'_> {
             let cpu = cpu.map_err(|error| {
                 error.waiting_for(|| format!("the CPUs {going:?} started their programs"))
             })?;
-            going.retain(|&own| own != cpu);
+            // Two that come there at the same time stop the machine twice.
+            if self.guest.registers(cpu)?.rip() == start {
+                going.retain(|&own| own != cpu);
+            }
         }
         Ok(())
     }
@@ -186,6 +189,9 @@ impl Trip<'_> {
             self.guest.arm(&wake[..1])?;
             let cpu = self.guest.run(&all);
             let cpu = cpu.map_err(|error| error.waiting_for(|| format!("the CPUs {asleep:?} were woken")))?;
+            if self.guest.registers(cpu)?.rip() != wake[0] {
+                continue;
+            }
             if asleep.contains(&cpu) {
                 asleep.retain(|&own| own != cpu);
                 self.along(paths::WAKE.name, cpu, &wake)?;

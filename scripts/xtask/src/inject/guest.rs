@@ -7,6 +7,7 @@ use std::time::Duration;
 use qapi::qmp;
 
 use super::error::InjectError;
+use super::nmis::Nmis;
 use super::registers::{EFLAGS, Registers, TF};
 use super::rsp::{Rsp, Stop};
 use super::strike::parse_task_register;
@@ -16,15 +17,6 @@ use crate::session::Ended;
 
 /// How long a CPU may take to come to a breakpoint. It is a matter of milliseconds; a host may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// NMIs of one CPU, as they have to have come.
-#[derive(Clone, Copy, Default)]
-pub struct Nmis {
-    /// One is waiting until the CPU runs, or until it may be taken.
-    pub waiting: bool,
-    /// So many were taken.
-    pub taken: u64,
-}
 
 /// The machine.
 pub struct Guest {
@@ -63,9 +55,13 @@ impl Guest {
 
     /// Lets these CPUs run until one of them is at a breakpoint: that one.
     pub fn run(&mut self, cpus: &[usize]) -> Result<usize, InjectError> {
-        self.note_going(cpus);
         let action: Vec<_> = cpus.iter().map(|cpu| format!("c:{:x}", cpu + 1)).collect();
-        self.go(&action.join(";"))
+        let stopped = self.go(&action.join(";"))?;
+        for &cpu in cpus {
+            // Another one may have stopped the machine before this one executed anything.
+            if cpu == stopped { self.nmis[cpu].has_run() } else { self.nmis[cpu].may_have_run() }
+        }
+        Ok(stopped)
     }
 
     /// Lets one CPU execute one instruction, without taking an interrupt.
@@ -83,20 +79,11 @@ impl Guest {
         }
     }
 
-    /// Those that run take what waits for them.
-    fn note_going(&mut self, cpus: &[usize]) {
-        for &cpu in cpus {
-            let nmis = &mut self.nmis[cpu];
-            nmis.taken += u64::from(std::mem::take(&mut nmis.waiting));
-        }
-    }
-
     /// An NMI for every CPU; each takes it as soon as it runs. It reaches those whose LINT1 is an NMI: all that are
     /// online.
     pub fn inject_nmi(&mut self) -> Result<(), InjectError> {
         self.monitor.execute(&qmp::inject_nmi {})?;
-        // One at most waits.
-        self.nmis.iter_mut().for_each(|nmis| nmis.waiting = true);
+        self.nmis.iter_mut().for_each(Nmis::sent);
         Ok(())
     }
 
@@ -169,7 +156,7 @@ impl Guest {
     /// Lets go of the machine, and waits for its end.
     pub fn release(mut self) -> Result<(Ended, Console, Vec<Nmis>), InjectError> {
         self.arm(&[])?;
-        self.note_going(&(0..self.cpus()).collect::<Vec<_>>());
+        self.nmis.iter_mut().for_each(Nmis::has_run);
         // It may end before it answers.
         match self.rsp.detach() {
             Ok(()) | Err(InjectError::Closed) => {}

@@ -10,6 +10,7 @@ mod code;
 mod error;
 mod finale;
 mod guest;
+mod nmis;
 pub mod options;
 mod paths;
 mod plan;

@@ -10,6 +10,8 @@ const TSS_IST1: u64 = 36;
 
 /// How often a single step is tried.
 const STEPS_MAX: u32 = 16;
+/// How many stops that mean nothing there may be in front of one that does.
+const STOPS_MAX: u32 = 16;
 
 /// Addresses that strikes are about.
 pub struct Striker<'a> {
@@ -134,16 +136,20 @@ impl<'a> Striker<'a> {
         let what = || format!("CPU {cpu} came to {}", self.code.place(address));
         let stops: Vec<_> = [address].into_iter().chain(not).collect();
         guest.arm(&stops)?;
-        let stopped = guest.run(&[cpu]).map_err(|error| error.waiting_for(what))?;
-        let rip = guest.registers(stopped)?.rip();
-        if (stopped, rip) == (cpu, address) {
-            return Ok(());
+        for _ in 0..STOPS_MAX {
+            let stopped = guest.run(&[cpu]).map_err(|error| error.waiting_for(what))?;
+            let rip = guest.registers(stopped)?.rip();
+            match (stopped == cpu, stops.contains(&rip)) {
+                (true, true) if rip == address => return Ok(()),
+                (true, true) => {
+                    let place = self.code.place(rip);
+                    return Err(InjectError::Wrong(format!("before {}, it stopped at {place}", what())));
+                }
+                // QEMU stops once more if two CPUs came to a breakpoint at the same time, when all of them ran.
+                _ => {}
+            }
         }
-        Err(InjectError::Wrong(format!(
-            "before {}, CPU {stopped} stopped at {}",
-            what(),
-            self.code.place(rip)
-        )))
+        Err(InjectError::Wrong(format!("before {}, QEMU stopped again and again", what())))
     }
 
     /// The CPU is at the first instruction of a handler: on the right stack, which holds what was interrupted, with
