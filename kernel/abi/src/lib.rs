@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod counters;
 pub mod errno;
 pub mod record;
 pub mod trace;
