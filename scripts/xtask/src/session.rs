@@ -38,6 +38,17 @@ pub fn run(
     limit: Option<Duration>,
     mut on_line: impl FnMut(&[u8], Duration),
 ) -> Result<Ended, Error> {
+    watch(words, limit, None, |line, time| line.map_or((), |line| on_line(line, time)))
+}
+
+/// The same for who wants to do something else as well while the guest runs: without a line, `on` is called when
+/// none has come for so long.
+pub fn watch(
+    words: &[OsString],
+    limit: Option<Duration>,
+    pause: Option<Duration>,
+    mut on: impl FnMut(Option<&[u8]>, Duration),
+) -> Result<Ended, Error> {
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let started = Instant::now();
@@ -55,16 +66,18 @@ pub fn run(
             Some(limit) => limit.saturating_sub(started.elapsed()),
             None => Duration::from_secs(3600),
         };
-        match lines.recv_timeout(wait) {
+        match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
             // A machine that never stops talking has to be ended as well.
-            Ok(line) if !wait.is_zero() => on_line(&line, started.elapsed()),
-            Err(RecvTimeoutError::Timeout) if limit.is_none() => {}
+            Ok(line) if !wait.is_zero() => on(Some(&line), started.elapsed()),
+            Err(RecvTimeoutError::Timeout) if limit.is_none_or(|limit| started.elapsed() < limit) => {
+                on(None, started.elapsed());
+            }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {
                 registers = Some(monitor::registers(ours));
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
                 // What was on its way when the machine was stopped.
-                lines.try_iter().take(QUEUE).for_each(|line| on_line(&line, started.elapsed()));
+                lines.try_iter().take(QUEUE).for_each(|line| on(Some(&line), started.elapsed()));
                 break;
             }
             Err(RecvTimeoutError::Disconnected) => break,

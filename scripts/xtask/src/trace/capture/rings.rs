@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kernel_abi::trace::{Directory, MAGIC, RingHeader};
+use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 
 use super::guest_ram::GuestRam;
 use crate::trace::error::{Error, Flaw};
@@ -158,6 +158,14 @@ impl Ring {
         }
         let RingHeader { apic_id, tsc_offset, dropped, .. } = header;
         Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, ..Cpu::default() })
+    }
+
+    /// The record that was taken last, if it is finished.
+    pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
+        let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
+        let mut bytes = [0; RECORD];
+        self.read(ram, place, &mut bytes)?;
+        Ok((ahead(&bytes, 0, place) == 0).then(|| layout::record(&bytes)))
     }
 
     /// Tells the kernel that the records before place `next` have been read.
