@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for rustfmt, clippy and gdb, which only the tests need.
+# With --dev it also asks for rustfmt, clippy, gdb and a Chromium, which only the tests need.
 #
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
 # When nothing is missing it only looks, and is done in a fraction of a second.
@@ -55,6 +55,8 @@ ringside_probe() {
         missing+=("${tool#*:}")
     done
     command -v gdb >/dev/null 2>&1 || missing+=(gdb)
+    command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+      command -v google-chrome >/dev/null 2>&1 || command -v google-chrome-stable >/dev/null 2>&1 || missing+=(chromium)
   fi
   if [ ${#missing[@]} -gt 1 ]; then
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | awk '!seen[$0]++')

@@ -7,6 +7,7 @@
 
 mod archive;
 mod broken;
+mod browser;
 mod build;
 mod cargo;
 mod cases;

@@ -8,6 +8,7 @@ mod guards;
 mod machines;
 mod panics;
 mod programs;
+mod report;
 mod stress;
 mod tool;
 
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Case> {
         panics::cases(),
         command_line::cases(),
         stress::cases(),
+        report::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

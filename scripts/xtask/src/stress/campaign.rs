@@ -99,7 +99,12 @@ impl<'a> Running<'a> {
     fn new(options: &'a StressOptions, seeds: &'a [Seed]) -> Running<'a> {
         let boots = seeds.iter().map(|_| None).collect();
         let state = State { next: 0, boots, evidence: BTreeMap::new(), saved: Instant::now(), error: None };
-        Running { options, seeds, progress: Progress::new(), state: Mutex::new(state) }
+        Running {
+            options,
+            seeds,
+            progress: Progress::new(Duration::from_secs(options.campaign.progress)),
+            state: Mutex::new(state),
+        }
     }
 
     fn run(self, setup: &Setup) -> Result<(Campaign, BTreeMap<Seed, Evidence>), Error> {

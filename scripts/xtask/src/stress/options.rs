@@ -123,6 +123,10 @@ pub struct CampaignOptions {
     #[arg(long)]
     pub keep_traces: bool,
 
+    /// Where standard error is no terminal: says so often how far each boot is.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub progress: u64,
+
     /// Shows the whole console, the numbered lines that the program writes included.
     #[arg(long, short)]
     pub verbose: bool,

@@ -13,8 +13,6 @@ use crate::console::printable;
 const EVERY: Duration = Duration::from_millis(100);
 /// When a boot that is the only one says its first plain lines.
 const FIRST_PLAIN: Duration = Duration::from_secs(2);
-/// How often a boot says plain lines.
-const EVERY_PLAIN: Duration = Duration::from_secs(10);
 
 /// What is known of a CPU while it runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +31,8 @@ pub struct View<'a> {
 pub struct Progress {
     bars: MultiProgress,
     live: bool,
+    /// How often a boot says plain lines, if the screen is none.
+    plain: Duration,
 }
 
 /// The part of the screen that belongs to one boot.
@@ -46,9 +46,9 @@ pub struct Part<'a> {
 
 impl Progress {
     /// On standard error.
-    pub fn new() -> Progress {
+    pub fn new(plain: Duration) -> Progress {
         let live = std::io::stderr().is_terminal();
-        Progress { bars: MultiProgress::new(), live }
+        Progress { bars: MultiProgress::new(), live, plain }
     }
 
     /// Prints a line that stays.
@@ -70,8 +70,8 @@ impl Progress {
         }
         let next = match (self.live, count) {
             (true, _) => Duration::ZERO,
-            (false, 1) => FIRST_PLAIN,
-            (false, _) => EVERY_PLAIN,
+            (false, 1) => FIRST_PLAIN.min(self.plain),
+            (false, _) => self.plain,
         };
         Part { progress: self, seed, head, cpus: Vec::new(), next }
     }
@@ -87,7 +87,7 @@ impl Part<'_> {
     pub fn is_due(&mut self, time: Duration) -> bool {
         let due = time >= self.next;
         if due {
-            self.next = time + if self.progress.live { EVERY } else { EVERY_PLAIN };
+            self.next = time + if self.progress.live { EVERY } else { self.progress.plain };
         }
         due
     }
@@ -160,14 +160,15 @@ mod tests {
 
     #[test]
     fn without_a_terminal_the_first_plain_line_waits() {
-        let progress = Progress { bars: MultiProgress::new(), live: false };
-        for (count, first) in [(1, FIRST_PLAIN), (2, EVERY_PLAIN)] {
+        let plain = Duration::from_secs(10);
+        let progress = Progress { bars: MultiProgress::new(), live: false, plain };
+        for (count, first) in [(1, FIRST_PLAIN), (2, plain)] {
             let mut part = progress.begin(Seed(1), 1, count);
             assert!(!part.is_due(Duration::ZERO));
             assert!(!part.is_due(first - EVERY));
             assert!(part.is_due(first));
-            assert!(!part.is_due(first + EVERY_PLAIN - EVERY));
-            assert!(part.is_due(first + EVERY_PLAIN));
+            assert!(!part.is_due(first + plain - EVERY));
+            assert!(part.is_due(first + plain));
         }
     }
 }
