@@ -192,7 +192,7 @@ impl Picture<'_> {
                 "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{top}\" width=\"13\" height=\"13\"/><text class=\"key\" \
                  x=\"{text:.1}\" y=\"{y}\">{label}</text>"
             );
-            x += 34.0 + CHARACTER * 1.1 * label.len() as f64;
+            x += 32.0 + CHARACTER * 1.25 * label.len() as f64;
         }
         let inside = |mark: &&Mark| (self.window.from..=self.window.to).contains(&mark.ns);
         let marks = self.lanes.iter().flat_map(|lane| &lane.marks).filter(inside);
@@ -200,13 +200,13 @@ impl Picture<'_> {
         kinds.sort_unstable();
         kinds.dedup();
         for kind in kinds {
-            let (top, text, shape, name) = (y - 10.0, x + 12.0, shape_of(kind), kind.name());
+            let (top, text, shape, name) = (y - 10.0, x + 10.0, shape_of(kind), kind.name());
             let _ = writeln!(
                 svg,
                 "<path class=\"mark\" transform=\"translate({x:.1} {top})\" d=\"{shape}\"/><text class=\"key\" \
                  x=\"{text:.1}\" y=\"{y}\">{name}</text>"
             );
-            x += 28.0 + CHARACTER * 1.1 * name.len() as f64;
+            x += 30.0 + CHARACTER * 1.15 * name.len() as f64;
         }
     }
 }
