@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for rustfmt, clippy, gdb and a Chromium, which only the tests need.
+# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a Chromium, and the tools that read traces,
+# babeltrace2 and Perfetto's Python package.
 #
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
 # When nothing is missing it only looks, and is done in a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
+ringside_root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+ringside_wheels=(perfetto==0.59.1 protobuf==7.36.2)
+# There once these packages are in the folder.
+ringside_python_stamp=$ringside_root/target/python/$(IFS=+; printf '%s' "${ringside_wheels[*]}")
 
 ringside_say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -57,6 +62,8 @@ ringside_probe() {
     command -v gdb >/dev/null 2>&1 || missing+=(gdb)
     command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
       command -v google-chrome >/dev/null 2>&1 || command -v google-chrome-stable >/dev/null 2>&1 || missing+=(chromium)
+    command -v babeltrace2 >/dev/null 2>&1 || missing+=(babeltrace2)
+    [ -e "$ringside_python_stamp" ] || python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
   fi
   if [ ${#missing[@]} -gt 1 ]; then
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | awk '!seen[$0]++')
@@ -102,6 +109,18 @@ ringside_install() {
   done
 }
 
+# Perfetto's own messages, for the test that reads a trace with them: in target/python, where nothing of the system's or
+# the user's changes. Without them that one test fails, so a machine without a package index can run the others.
+ringside_python() {
+  local folder=$ringside_root/target/python
+  [ ! -e "$ringside_python_stamp" ] || return 0
+  ringside_say "installing in target/python: ${ringside_wheels[*]}"
+  rm -rf "$folder"
+  python3 -m venv "$folder" &&
+    "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check "${ringside_wheels[@]}" &&
+    : >"$ringside_python_stamp" || ringside_say "no Python packages: the test trace::perfetto-reads-the-same will fail"
+}
+
 ringside_setup() {
   local missing
   ringside_dev=no
@@ -138,15 +157,15 @@ ringside_setup() {
       return 5
     fi
   fi
+  [ "$ringside_dev" = no ] || ringside_python
   export RINGSIDE_CARGO
 }
 
 # Builds the host tool if it is out of date and becomes it. The user's folder stays the current one.
 ringside_xtask() {
-  local root quiet=() cargo=("$RINGSIDE_CARGO")
+  local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO")
   # Debian's cargo would take an older rustc that lies before Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
-  root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
   # The first build takes a while and shows it; later ones have nothing to say.
   [ ! -x "$root/target/debug/xtask" ] || quiet=(--quiet)
   "${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \

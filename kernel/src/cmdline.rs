@@ -15,6 +15,7 @@ use kernel_abi::trace::{self, GROUPS};
 pub use self::breach::Breach;
 use self::token::Tokens;
 pub use self::token::{Token, Unescape};
+use crate::repeat::Repeat;
 
 /// The program that runs if the line names none.
 pub const DEFAULT_PROGRAM: &str = "selftest";
@@ -46,6 +47,8 @@ pub struct Options<'a> {
     pub nmi_storm: u32,
     /// `serial=percpu`: each CPU writes to a serial port of its own; else (`shared`) all to the console.
     pub own_uarts: bool,
+    /// `repeat=N` and its kin: how often the program is started.
+    pub repeat: Repeat,
     /// `trace=GROUP,...` and its kin: what the trace records, and where it goes.
     pub trace: TraceOptions,
     args: Tokens<'a>,
@@ -79,6 +82,11 @@ impl<'a> Options<'a> {
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
             nmi_storm: Key::NmiStorm.number(&raw)?.unwrap_or(0),
             own_uarts: Key::Serial.one_of(&raw, ["shared", "percpu"])?,
+            repeat: Repeat {
+                rounds: Key::Repeat.number(&raw)?.unwrap_or(1),
+                deaths_go_on: Key::Deaths.one_of(&raw, ["end", "go-on"])?,
+                limit_ticks: Key::LimitTicks.number(&raw)?.unwrap_or(0),
+            },
             trace: TraceOptions::from(&raw)?,
             args: tokens,
         };
@@ -105,7 +113,7 @@ pub struct TraceOptions {
     pub records: u32,
     /// `trace_mode=stream`: a full ring drops what comes; else (`flight`) the oldest are overwritten.
     pub stream: bool,
-    /// `trace_via=serial`: the rings are printed at the end of the run; else (`ram`) the host reads memory.
+    /// `trace_via=serial`: the rings are sent over the console at the end; else (`ram`) the host reads memory.
     pub serial: bool,
 }
 
@@ -156,6 +164,12 @@ pub enum Key {
     NmiStorm,
     /// See [`Options::own_uarts`].
     Serial,
+    /// See [`Repeat::rounds`].
+    Repeat,
+    /// See [`Repeat::deaths_go_on`].
+    Deaths,
+    /// See [`Repeat::limit_ticks`].
+    LimitTicks,
     /// See [`TraceOptions::kinds`].
     Trace,
     /// See [`TraceOptions::records`].
@@ -168,7 +182,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 14] = [
+    pub const ALL: [Key; 17] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -179,6 +193,9 @@ impl Key {
         Key::IpiStorm,
         Key::NmiStorm,
         Key::Serial,
+        Key::Repeat,
+        Key::Deaths,
+        Key::LimitTicks,
         Key::Trace,
         Key::TraceRecords,
         Key::TraceMode,
@@ -199,6 +216,9 @@ impl Key {
             Key::IpiStorm => "ipi_storm",
             Key::NmiStorm => "nmi_storm",
             Key::Serial => "serial",
+            Key::Repeat => "repeat",
+            Key::Deaths => "deaths",
+            Key::LimitTicks => "limit_ticks",
             Key::Trace => "trace",
             Key::TraceRecords => "trace_records",
             Key::TraceMode => "trace_mode",
@@ -213,6 +233,7 @@ impl Key {
             // The BSP, CPU 0, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
+            Key::Repeat => 1..=1_000_000_000,
             Key::IpiStorm | Key::NmiStorm => 0..=100_000,
             _ => 0..=u32::MAX,
         }
@@ -295,6 +316,9 @@ impl fmt::Display for CmdlineError<'_> {
                 f.write_str("breach= takes one of")?;
                 Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Deaths, token) => {
+                write!(f, "deaths= takes 'end' or 'go-on', not '{token}'")
             }
             CmdlineError::BadValue(Key::TraceMode, token) => {
                 write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")

@@ -1,5 +1,7 @@
-//! The exceptions' names, for reports.
+//! The exceptions' names, and what one says, for reports.
 #![forbid(unsafe_code)]
+
+use core::fmt;
 
 /// Debug exception.
 pub const DEBUG: u64 = 1;
@@ -43,5 +45,30 @@ pub const fn name(vector: u64) -> &'static str {
         30 => "security exception (#SX)",
         9 | 15 | 22..=27 | 31 => "reserved exception",
         _ => "unexpected interrupt",
+    }
+}
+
+/// What an exception says, for a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The vector.
+    pub vector: u64,
+    /// The error code, 0 if it has none.
+    pub error_code: u64,
+    /// The address, for page faults.
+    pub cr2: Option<u64>,
+    /// The instruction.
+    pub rip: u64,
+    /// The interrupted stack pointer.
+    pub rsp: u64,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, error code {:#x}", name(self.vector), self.error_code)?;
+        if let Some(cr2) = self.cr2 {
+            write!(f, ", CR2 {cr2:#x}")?;
+        }
+        write!(f, ", RIP {:#x}, RSP {:#x}", self.rip, self.rsp)
     }
 }

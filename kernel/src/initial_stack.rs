@@ -1,10 +1,11 @@
 //! What a program finds on its stack when it starts (psABI for x86-64, 3.4.1).
 //!
 //! ```text
-//!   top     strings of argv, each with its NUL
+//!   top     strings of argv, then those of the environment, each with its NUL
 //!           unused, less than 16 bytes
 //!           auxv: pairs of (type, value), the last AT_NULL
-//!           0                  end of the environment, which is empty
+//!           0                  end of the environment
+//!           env[0..]           addresses of the strings
 //!           0                  end of argv
 //!           argv[0..argc]      addresses of the strings
 //!   rsp     argc               rsp is a multiple of 16
@@ -51,7 +52,7 @@ impl fmt::Display for ArgumentsTooLong {
 
 impl core::error::Error for ArgumentsTooLong {}
 
-/// Writes argc, argv, an empty environment and auxv to the upper end of `stack`, and returns the initial
+/// Writes argc, argv, the environment and auxv to the upper end of `stack`, and returns the initial
 /// stack pointer, an address in ring 3.
 ///
 /// `stack` is the top of the stack, zeroed; `top` is the address in ring 3 of its end, a multiple of 16.
@@ -59,31 +60,44 @@ impl core::error::Error for ArgumentsTooLong {}
 ///
 /// # Errors
 /// [`ArgumentsTooLong`] if `stack` is too short; what was in it may be overwritten then.
-pub fn write<A>(stack: &mut [u8], top: u64, argv: A, image: &Image<'_>) -> Result<u64, ArgumentsTooLong>
+pub fn write<A>(
+    stack: &mut [u8],
+    top: u64,
+    argv: A,
+    env: &[&str],
+    image: &Image<'_>,
+) -> Result<u64, ArgumentsTooLong>
 where
     A: Iterator<Item: Iterator<Item = u8>> + Clone,
 {
     let auxv = auxv(image);
     let argc = argv.clone().count();
-    let string_bytes = argv.clone().flat_map(with_nul).count();
+    let env_bytes = || env.iter().flat_map(|string| with_nul(string.bytes()));
+    let string_bytes = argv.clone().flat_map(with_nul).count() + env_bytes().count();
     // argc itself, the addresses, the two zeros, and auxv.
-    let words = argc.saturating_add(3 + 2 * auxv.len());
+    let words = argc.saturating_add(3 + env.len() + 2 * auxv.len());
     let needed = words.saturating_mul(8).saturating_add(string_bytes).saturating_add(15) & !15;
     let room = stack.len();
     let start = room.checked_sub(needed).ok_or(ArgumentsTooLong { needed, room })?;
     let strings = room - string_bytes;
 
     let mut next = top - string_bytes as u64;
-    let addresses = argv.clone().map(|arg| {
-        let this = next;
-        next += with_nul(arg).count() as u64;
-        this
+    let lengths = argv.clone().map(|arg| Some(with_nul(arg).count())).chain([None]);
+    let lengths = lengths.chain(env.iter().map(|string| Some(string.len() + 1))).chain([None]);
+    // A `None` is the null word that ends argv or the environment.
+    let addresses = lengths.map(|length| {
+        length.map_or(0, |length| {
+            let this = next;
+            next += length as u64;
+            this
+        })
     });
-    let vector = iter::once(argc as u64).chain(addresses).chain([0, 0]).chain(auxv.into_iter().flatten());
+    let vector = iter::once(argc as u64).chain(addresses).chain(auxv.into_iter().flatten());
     for (slot, word) in stack[start..].chunks_exact_mut(8).zip(vector) {
         slot.copy_from_slice(&word.to_le_bytes());
     }
-    stack[strings..].iter_mut().zip(argv.flat_map(with_nul)).for_each(|(slot, byte)| *slot = byte);
+    let bytes = argv.flat_map(with_nul).chain(env_bytes());
+    stack[strings..].iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
     Ok(top - needed as u64)
 }
 
@@ -120,22 +134,25 @@ mod tests {
         argv.iter().map(|arg| arg.bytes())
     }
 
-    /// Reads a stack as a program's start code does.
+    const ENV: [&str; 2] = ["round=0", ""];
+
+    /// Reads argv and auxv from a stack as a program's start code does, and demands that the environment is [`ENV`].
     fn read(stack: &[u8], rsp: u64) -> (Vec<String>, Vec<[u64; 2]>) {
         let offset = |addr: u64| stack.len() - usize::try_from(TOP - addr).unwrap();
         let mut words =
             stack[offset(rsp)..].chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap()));
         let argc = words.next().unwrap() as usize;
-        let strings = (0..argc).map(|_| {
-            let bytes = &stack[offset(words.next().unwrap())..];
+        let string = |addr: u64| {
+            let bytes = &stack[offset(addr)..];
             let len = bytes.iter().position(|&byte| byte == 0).unwrap();
             String::from_utf8(bytes[..len].to_vec()).unwrap()
-        });
-        let strings = strings.collect();
-        assert_eq!((words.next(), words.next()), (Some(0), Some(0)), "argv and the environment end");
+        };
+        let argv = words.by_ref().take(argc).map(string).collect();
+        assert_eq!(words.next(), Some(0), "argv ends");
+        assert!(words.by_ref().take_while(|&word| word != 0).map(string).eq(ENV), "environment");
         let auxv =
             std::iter::from_fn(|| Some([words.next()?, words.next()?])).take_while(|pair| pair[0] != AT_NULL);
-        (strings, auxv.collect())
+        (argv, auxv.collect())
     }
 
     #[test]
@@ -143,7 +160,7 @@ mod tests {
         let file = crate::program::tests::elf_with(|_, _| {});
         let image = Image::parse(&file).unwrap();
         let mut stack = [0; 4096];
-        let rsp = write(&mut stack, TOP, bytes(&["hello", "", "a b"]), &image).unwrap();
+        let rsp = write(&mut stack, TOP, bytes(&["hello", "", "a b"]), &ENV, &image).unwrap();
         let (argv, auxv) = read(&stack, rsp);
         assert_eq!(argv, ["hello", "", "a b"]);
         let base = image.entry() - 0x1010;
@@ -164,10 +181,10 @@ mod tests {
         let file = crate::program::tests::elf_with(|_, _| {});
         let image = Image::parse(&file).unwrap();
         let argv = ["x", "0123456789"];
-        let needed = write(&mut [], TOP, bytes(&argv), &image).unwrap_err().needed;
+        let needed = write(&mut [], TOP, bytes(&argv), &ENV, &image).unwrap_err().needed;
         let mut stack = std::vec![0; needed];
-        assert_eq!(write(&mut stack, TOP, bytes(&argv), &image), Ok(TOP - needed as u64));
-        let error = write(&mut stack[1..], TOP, bytes(&argv), &image).unwrap_err();
+        assert_eq!(write(&mut stack, TOP, bytes(&argv), &ENV, &image), Ok(TOP - needed as u64));
+        let error = write(&mut stack[1..], TOP, bytes(&argv), &ENV, &image).unwrap_err();
         assert_eq!(error, ArgumentsTooLong { needed, room: needed - 1 });
     }
 
@@ -178,7 +195,7 @@ mod tests {
             let image = Image::parse(&file).unwrap();
             let argv: Vec<_> = argv.iter().map(String::as_str).collect();
             let mut stack = std::vec![0; room];
-            if let Ok(rsp) = write(&mut stack, TOP, bytes(&argv), &image) {
+            if let Ok(rsp) = write(&mut stack, TOP, bytes(&argv), &ENV, &image) {
                 prop_assert!(rsp.is_multiple_of(16));
                 let (read_argv, auxv) = read(&stack, rsp);
                 prop_assert_eq!(read_argv, argv);

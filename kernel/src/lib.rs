@@ -18,6 +18,7 @@ pub mod line;
 pub mod online;
 pub mod program;
 #[cfg(not(loom))]
+pub mod repeat;
 pub mod run;
 pub mod selectors;
 pub mod sync;

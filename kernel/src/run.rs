@@ -15,11 +15,9 @@ use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
 use crate::frames::Frame;
+use crate::repeat::{self, End, Reason};
 use crate::sync::Gate;
 use crate::text::Text;
-
-/// Why a program was killed or not started.
-pub type Reason = Text<200>;
 
 /// How many tick intervals the rate is measured over, once the programs have ended: 200 ms at 100 Hz.
 const TICK_INTERVALS: u64 = 20;
@@ -55,12 +53,12 @@ pub struct Run {
     pub warnings: u32,
 }
 
-/// How a program ended, and what its CPU had counted by then.
+/// How a CPU's last copy ended, and what the CPU had counted by then.
 #[derive(Clone, Copy)]
 pub struct Ended {
-    outcome: Outcome,
-    code: i32,
-    reason: Reason,
+    end: End,
+    starts: u32,
+    killed: u32,
     calls: [u64; TABLE_LEN + 1],
     ticks: u64,
     tick_millihertz: u64,
@@ -84,7 +82,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     let run = run();
     cpu.set_cpus_online(run.online.len() as u32);
     cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
-    let loaded = load(run);
+    let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
     START.arrive();
@@ -96,17 +94,22 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     if run.options.overflow_cpu == Some(cpu.id().0) {
         stop::overflow_stack();
     }
+    if let (Ok(program), Some(breach)) = (&mut loaded, run.options.breach) {
+        program.breach(breach);
+    }
+    enter(cpu, run, loaded)
+}
+
+/// Runs one copy.
+fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError>) -> ! {
     match loaded {
-        Ok(mut program) => {
-            if let Some(breach) = run.options.breach {
-                program.breach(breach);
-            }
+        Ok(program) => {
+            cpu.rounds.begin(&run.options.repeat, cpu.ticks());
             ring3::assign(cpu, program);
             ring3::start(cpu)
         }
         Err(error) => {
-            say!(cpu, "{error}");
-            set_outcome(cpu, Outcome::Killed, 0, Reason::of(format_args!("{error}")));
+            cpu.rounds.end(End::NotStarted(Reason::of(format_args!("{error}"))));
             ended(cpu)
         }
     }
@@ -119,19 +122,15 @@ fn end_if_broken(cpu: &PerCpuData) {
     }
 }
 
-fn load(run: &Run) -> Result<Program, StartError> {
+fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
     let argv = core::iter::once(run.options.program).chain(run.options.program_args());
-    Program::load(run.file, argv.map(|argument| argument.bytes()), run.shared)
+    let env = repeat::environment(&cpu.rounds, &run.options.repeat);
+    let env = env.each_ref().map(Text::as_str);
+    Program::load(run.file, argv.map(|argument| argument.bytes()), &env, run.shared)
 }
 
 fn run() -> &'static Run {
     RUN.get().expect("no CPU takes part before there is a run")
-}
-
-/// Are the traces to be printed on the console?
-#[must_use]
-pub fn wants_trace_on_serial() -> bool {
-    RUN.get().is_some_and(|run| run.options.trace.serial)
 }
 
 /// The last one through the gate wakes the CPUs that halted in front of it.
@@ -141,16 +140,26 @@ fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
     }
 }
 
-/// Notes how this CPU's program ended.
-pub fn set_outcome(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason) {
-    *cpu.outcome.borrow_mut() = Some((outcome, code, reason));
+/// A copy has ended and its memory is given back: starts the next one, if there is one.
+pub fn ended(cpu: &'static PerCpuData) -> ! {
+    end_if_broken(cpu);
+    let run = run();
+    let end = cpu.rounds.latest().expect("a copy's end is noted before its CPU comes here");
+    if run.options.repeat.again(&end, cpu.rounds.starts()) {
+        enter(cpu, run, load(cpu, run))
+    }
+    match end {
+        End::Exited(_) => {}
+        End::NotStarted(reason) => say!(cpu, "{}", reason.as_str()),
+        End::Faulted(_) | End::TimeLimit(_) => say!(cpu, "program killed: {}", end.reason().as_str()),
+    }
+    finish(cpu, end)
 }
 
-/// The program has ended and its memory is given back: waits for the others and for enough ticks, publishes what
-/// this CPU did, and on the BSP tells the whole.
-pub fn ended(cpu: &'static PerCpuData) -> ! {
+/// The CPU's last copy has ended: waits for the others and for enough ticks, publishes what this CPU did, and on the
+/// BSP tells the whole.
+fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     cpu.storm().stop();
-    end_if_broken(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
@@ -165,14 +174,12 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
     cpu.report_nmis();
     cpu.report_debugs();
 
-    let (outcome, code, reason) =
-        cpu.outcome.take().expect("a program's outcome is noted before its CPU comes here");
     let (intervals, ns) = cpu.measured_ticks();
     let tick_millihertz = if intervals < 2 { 0 } else { clock::tick_millihertz(intervals, ns) };
     cpu.published.ended.call_once(|| Ended {
-        outcome,
-        code,
-        reason,
+        end,
+        starts: cpu.rounds.starts(),
+        killed: cpu.rounds.killed(),
         calls: cpu.calls(),
         ticks: cpu.ticks(),
         tick_millihertz,
@@ -196,9 +203,7 @@ fn report(run: &Run) -> ! {
             "broken invariant: {before} frames were free before the programs, {free} after"
         ));
     }
-    if run.options.trace.serial {
-        trace::print_all();
-    }
+    trace::send_if_wanted();
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
     let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);
@@ -206,7 +211,8 @@ fn report(run: &Run) -> ! {
     let mut verdict = Verdict::Pass;
     for cpu in run.online {
         let ended = cpu.published.ended.get().expect("the gate opens when all have published");
-        if (ended.outcome, ended.code) != (Outcome::Exited, 0) {
+        let (outcome, code, reason) = (ended.end.outcome(), ended.end.code(), ended.end.reason());
+        if (outcome, code) != (Outcome::Exited, 0) {
             verdict = Verdict::ProgramFailed;
         }
         serial::print(format_args!(
@@ -215,12 +221,14 @@ fn report(run: &Run) -> ! {
                 cpu: cpu.id().0,
                 apic_id: cpu.apic_id.0,
                 program: program.as_str(),
-                outcome: ended.outcome,
-                code: ended.code,
+                outcome,
+                code,
+                starts: ended.starts,
+                killed: ended.killed,
                 syscalls: ended.calls.iter().sum(),
                 ticks: ended.ticks,
                 tick_millihertz: ended.tick_millihertz,
-                reason: ended.reason.as_str(),
+                reason: reason.as_str(),
             }
         ));
         serial::print(format_args!("{}", CallsRecord { cpu: cpu.id().0, counts: ended.calls }));
@@ -235,6 +243,8 @@ fn report(run: &Run) -> ! {
                 program: program.as_str(),
                 outcome: Outcome::Missing,
                 code: 0,
+                starts: 0,
+                killed: 0,
                 syscalls: 0,
                 ticks: 0,
                 tick_millihertz: 0,

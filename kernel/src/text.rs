@@ -39,6 +39,12 @@ impl<const N: usize> Default for Text<N> {
     }
 }
 
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
 impl<const N: usize> fmt::Write for Text<N> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = text.floor_char_boundary(N - self.len);

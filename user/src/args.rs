@@ -1,4 +1,4 @@
-//! The program's arguments and auxiliary vector, read from the initial stack (drawn in [`crate::start`]).
+//! The program's arguments, environment and auxiliary vector, read from the initial stack (drawn in [`crate::start`]).
 
 use core::ffi::{CStr, c_char};
 
@@ -18,23 +18,40 @@ pub fn args() -> Args {
 /// The auxiliary vector: pairs of an `AT_` type and a value, without the `AT_NULL` that ends it.
 #[must_use]
 pub fn auxiliary_vector() -> AuxiliaryVector {
-    let mut args = args();
-    if args.next.is_null() {
-        return AuxiliaryVector { next: args.next };
+    let env = env();
+    if env.next.is_null() {
+        return AuxiliaryVector { next: env.next };
     }
-    // SAFETY: the initial stack is laid out as crate::start draws it: argv and its null word end before envp,
-    // envp and its null word end before the auxiliary vector. All of it stays mapped and is not written.
-    let first = unsafe {
-        args.next = args.next.add(args.left + 1);
-        while args.next.read() != 0 {
-            args.next = args.next.add(1);
-        }
-        args.next.add(1)
-    };
-    AuxiliaryVector { next: first }
+    // SAFETY: the initial stack is laid out as crate::start draws it: envp and its null word end before the auxiliary
+    // vector. All of it stays mapped and is not written.
+    AuxiliaryVector { next: unsafe { env.next.add(env.left + 1) } }
 }
 
-/// Iterator over the program's arguments, as the bytes before their NUL.
+/// The strings of the environment, each `NAME=VALUE`.
+#[must_use]
+pub fn env() -> Args {
+    let args = args();
+    if args.next.is_null() {
+        return args;
+    }
+    // SAFETY: argv and its null word end before envp, which is ended by a null word too.
+    unsafe {
+        let first = args.next.add(args.left + 1);
+        let mut left = 0;
+        while first.add(left).read() != 0 {
+            left += 1;
+        }
+        Args { next: first, left }
+    }
+}
+
+/// The value of a variable of the environment.
+#[must_use]
+pub fn environment(name: &str) -> Option<&'static [u8]> {
+    env().find_map(|string| string.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Iterator over the program's arguments or its environment, as the bytes before their NUL.
 #[derive(Clone, Debug)]
 pub struct Args {
     next: *const u64,
@@ -56,7 +73,7 @@ impl Iterator for Args {
 
     fn next(&mut self) -> Option<&'static [u8]> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: by from_stack's contract argc words of argv lie there, of which `left` + 1 have not been read
+        // SAFETY: by from_stack's contract argc words of argv lie there, or those of envp that were counted, of which `left` + 1 have not been read
         // yet, each the address of a NUL-terminated string.
         unsafe {
             let string = self.next.read() as *const c_char;
@@ -133,6 +150,7 @@ mod tests {
     #[test]
     fn a_program_that_nobody_entered_has_no_arguments() {
         assert_eq!(args().count(), 0);
+        assert_eq!(env().count(), 0);
         assert_eq!(auxiliary_vector().count(), 0);
     }
 

@@ -12,6 +12,8 @@
 
 use core::mem::{offset_of, size_of};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::syscall::TABLE_LEN;
 
 /// The first bytes of the directory's page.
@@ -21,7 +23,7 @@ pub const MAGIC: [u8; 16] = *b"ringside-counts\x01";
 pub const CLASSES: usize = 64;
 
 /// What a CPU counts. `W` is a word: a `Cell` for the CPU, a number for the host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Counters<W> {
     /// System calls so far, by number; the last counts the numbers beyond the table.
@@ -41,7 +43,7 @@ pub const fn class(deviation: u64) -> usize {
 }
 
 /// Where the counters are. The physical addresses of [`Counters`], a u64 each, follow it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.

@@ -1,5 +1,8 @@
 //! What ring 3, the kernel and the host tool agree on: system-call numbers, error numbers, fixed
-//! addresses, exit codes and the completion records. One definition of every number; no dependencies.
+//! addresses, exit codes, the completion records and the trace. One definition of every number.
+//!
+//! It depends on three small crates, none with `std` or an allocator: `zerocopy`, which proves that the trace's structures
+//! and their bytes are the same thing, and `base64` and `crc` for the lines in which a trace goes over a console.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,6 @@
 use core::fmt;
 
 use crate::syscall::TABLE_LEN;
-use crate::trace;
 use crate::verdict::Verdict;
 
 /// The first characters of every record.
@@ -97,6 +96,10 @@ pub struct CpuRecord<'a> {
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`; 0 unless `Exited`.
     pub code: i32,
+    /// How often the program was started on this CPU; outcome, code and reason are those of the last copy.
+    pub starts: u32,
+    /// How many of these copies were killed.
+    pub killed: u32,
     /// System calls that entered the kernel.
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
@@ -140,13 +143,15 @@ impl fmt::Display for CpuRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{MARK}cpu cpu={} apic_id={} program=\"{}\" outcome={} code={} syscalls={} ticks={} \
-             tick_millihertz={} reason=\"{}\"",
+            "{MARK}cpu cpu={} apic_id={} program=\"{}\" outcome={} code={} starts={} killed={} syscalls={} \
+             ticks={} tick_millihertz={} reason=\"{}\"",
             self.cpu,
             self.apic_id,
             Clean(self.program),
             self.outcome.name(),
             self.code,
+            self.starts,
+            self.killed,
             self.syscalls,
             self.ticks,
             self.tick_millihertz,
@@ -186,39 +191,6 @@ impl fmt::Display for CallsRecord {
     }
 }
 
-/// One event of a trace that goes over the console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventRecord {
-    /// Dense index of the CPU.
-    pub cpu: u32,
-    /// The record as it lies in the ring.
-    pub event: trace::Record,
-}
-
-/// The end of a CPU's ring on the console: without it the list of events was cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingRecord {
-    /// Dense index of the CPU.
-    pub cpu: u32,
-    /// Records written in all.
-    pub head: u64,
-    /// [`EventRecord`]s printed before this line.
-    pub kept: u64,
-}
-
-impl fmt::Display for EventRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trace::Record { tsc, a, b, sequence, kind, .. } = self.event;
-        write!(f, "{MARK}event cpu={} sequence={sequence} kind={kind} tsc={tsc} a={a} b={b}", self.cpu)
-    }
-}
-
-impl fmt::Display for RingRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{MARK}ring cpu={} head={} kept={}", self.cpu, self.head, self.kept)
-    }
-}
-
 /// A record, read back from a console line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -240,10 +212,6 @@ pub enum Record<'a> {
     },
     /// See [`CallsRecord`].
     Calls(CallsRecord),
-    /// See [`EventRecord`].
-    Event(EventRecord),
-    /// See [`RingRecord`].
-    Ring(RingRecord),
     /// See [`VerdictRecord`].
     Verdict(VerdictRecord),
 }
@@ -261,8 +229,6 @@ impl fmt::Display for Record<'_> {
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
             Record::Calls(record) => record.fmt(f),
-            Record::Event(record) => record.fmt(f),
-            Record::Ring(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
         }
     }
@@ -311,6 +277,8 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
                 Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)?
             },
             code: fields.number("code")?,
+            starts: fields.number("starts")?,
+            killed: fields.number("killed")?,
             syscalls: fields.number("syscalls")?,
             ticks: fields.number("ticks")?,
             tick_millihertz: fields.number("tick_millihertz")?,
@@ -327,22 +295,6 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             Record::Frame { ip: u64::from_str_radix(fields.text("ip")?.strip_prefix("0x")?, 16).ok()? }
         }
         "calls" => Record::Calls(CallsRecord { cpu: fields.number("cpu")?, counts: fields.counts()? }),
-        "event" => Record::Event(EventRecord {
-            cpu: fields.number("cpu")?,
-            event: trace::Record {
-                sequence: fields.number("sequence")?,
-                kind: fields.number("kind")?,
-                tsc: fields.number("tsc")?,
-                a: fields.number("a")?,
-                b: fields.number("b")?,
-                reserved: 0,
-            },
-        }),
-        "ring" => Record::Ring(RingRecord {
-            cpu: fields.number("cpu")?,
-            head: fields.number("head")?,
-            kept: fields.number("kept")?,
-        }),
         "verdict" => Record::Verdict(VerdictRecord {
             verdict: Verdict::from_name(fields.text("outcome")?)?,
             records: fields.number("records")?,
@@ -355,10 +307,10 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
 }
 
 /// The rest of a record's fields, read from the front in their fixed order.
-struct Fields<'a>(&'a str);
+pub(crate) struct Fields<'a>(pub(crate) &'a str);
 
 impl<'a> Fields<'a> {
-    fn text(&mut self, key: &str) -> Option<&'a str> {
+    pub(crate) fn text(&mut self, key: &str) -> Option<&'a str> {
         let value = self.0.strip_prefix(key)?.strip_prefix('=')?;
         let (value, rest) = match value.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
@@ -383,7 +335,7 @@ impl<'a> Fields<'a> {
         words.next().is_none().then_some(counts)
     }
 
-    fn number<T: core::str::FromStr>(&mut self, key: &str) -> Option<T> {
+    pub(crate) fn number<T: core::str::FromStr>(&mut self, key: &str) -> Option<T> {
         self.text(key)?.parse().ok()
     }
 }

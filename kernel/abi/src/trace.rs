@@ -13,6 +13,10 @@
 
 use core::mem::{offset_of, size_of};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub mod serial;
+
 /// The first bytes of the directory's page.
 pub const MAGIC: [u8; 16] = *b"ringside-trace\x00\x01";
 
@@ -142,7 +146,7 @@ pub const fn all_groups() -> u32 {
 }
 
 /// One event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Record {
     /// Time-stamp counter of the CPU that writes.
@@ -160,7 +164,7 @@ pub struct Record {
 }
 
 /// The start of a ring. The writer's and the reader's words are on cache lines of their own.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub struct RingHeader {
     /// Records taken so far, by the writer; the next one goes to place `head % capacity`.
@@ -180,7 +184,7 @@ pub struct RingHeader {
 }
 
 /// The page that says where the rings are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.
@@ -209,7 +213,10 @@ const _: () = {
     assert!(size_of::<RingHeader>() == 128, "records start 128 bytes into a ring");
     assert!(offset_of!(RingHeader, tail) == 64, "the reader's word is on a cache line of its own");
     assert!(size_of::<Directory>() <= 4096, "the directory is one page");
-    assert!(size_of::<Directory>() == 16 + 4 + 4 + 4 * 8 + 4 + 4, "no hidden padding");
+    assert!(
+        cfg!(target_endian = "little"),
+        "the host reads these structures as the kernel's memory has them"
+    );
 };
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Invariants of the road that can be looked at while it is in use. At the end of every run all of them are; a build
-//! with the feature `checking` looks at them on every system call.
+//! with the feature `checking` looks at them on every way in from ring 3.
 
 use core::arch::asm;
 use core::fmt;
@@ -14,6 +14,7 @@ use x86_64::structures::tss::TaskStateSegment;
 use super::gdt::IST_RESERVED;
 use super::msr;
 use super::percpu::PerCpuData;
+use super::stop;
 use crate::layout::{self, IstStack};
 use crate::selectors::TSS;
 
@@ -166,4 +167,31 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// In a build with the feature `checking`, on a way in from ring 3: ends the run if anything does not hold.
+#[inline(always)]
+pub(super) fn entry(cpu: &PerCpuData) {
+    if cfg!(feature = "checking") {
+        entry_flags(cpu, "");
+        or_end(cpu, all(cpu), "");
+    }
+}
+
+/// The same where only the flags are known: behind a system call, and on a way in that may have struck anywhere.
+#[inline(always)]
+pub(super) fn entry_flags(cpu: &PerCpuData, place: &str) {
+    if cfg!(feature = "checking") {
+        let found = flags();
+        // The report is made of compiled code, which with DF set would overwrite what lies in front of it.
+        // SAFETY: clears the flag that is clear by the rules of compiled code.
+        unsafe { asm!("cld", options(nomem, nostack)) };
+        or_end(cpu, found, place);
+    }
+}
+
+fn or_end(cpu: &PerCpuData, found: Result<(), Broken>, place: &str) {
+    if let Err(broken) = found {
+        stop::end(format_args!("broken invariant on {}{place}: {broken}", cpu.id()));
+    }
 }

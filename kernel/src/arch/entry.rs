@@ -8,8 +8,8 @@ use core::mem::{offset_of, size_of};
 
 use super::msr::IA32_GS_BASE;
 use super::percpu::PerCpuData;
-use super::trace;
 use super::trap::{paranoid_trap, trap_from_kernel, trap_from_user};
+use super::{check, trace};
 use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::syscall;
@@ -22,16 +22,10 @@ unsafe extern "sysv64" fn syscall_shell(frame: *mut SyscallFrame, cpu: *const Pe
     // SAFETY: the entry passes the frame that it has just pushed, which nobody else knows of, and the GS base's
     // own pointer (invariants: GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
-    #[cfg(feature = "checking")]
-    if let Err(broken) = super::check::all(cpu) {
-        super::stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
-    }
+    check::entry(cpu);
     let cpu = trace::syscall_enter(frame, cpu);
     syscall::dispatch(frame, cpu);
-    #[cfg(feature = "checking")]
-    if let Err(broken) = super::check::flags() {
-        super::stop::end(format_args!("broken invariant on {} after a call: {broken}", cpu.id()));
-    }
+    check::entry_flags(cpu, " after a call");
     trace::syscall_exit(frame);
     let (rip, rflags) = (frame.user.rip, frame.user.rflags);
     // Both ways out load rcx and r11 from these two.
@@ -464,6 +458,7 @@ pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &F
 
         // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
         "xor    eax, eax",
+        #[cfg(not(feature = "mutant-start-segments-leaked"))]
         "mov    ds, eax",
         "mov    es, eax",
         "mov    fs, eax",

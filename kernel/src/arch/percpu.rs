@@ -13,7 +13,6 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use kernel_abi::counters::{CLASSES, Counters, class};
 use kernel_abi::layout::PAGE_SIZE;
-use kernel_abi::record::Outcome;
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
@@ -34,7 +33,8 @@ use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
-use crate::run::{Ended, Reason};
+use crate::repeat::Rounds;
+use crate::run::Ended;
 
 /// The longest line of a program's output that is kept whole, in bytes.
 pub const LINE_MAX: usize = 512;
@@ -83,8 +83,8 @@ pub struct PerCpuData {
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, from its loading to its end.
     pub(super) program: RefCell<Option<Program>>,
-    /// How the program ended.
-    pub outcome: RefCell<Option<(Outcome, i32, Reason)>>,
+    /// How often the program was started, and how its latest copy ended.
+    pub rounds: Rounds,
     /// What this CPU sends to the others at each tick.
     storm: Storm,
     gdt: Gdt,
@@ -176,7 +176,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             line: RefCell::new(LineBuffer::new()),
             tracer: Tracer::off(),
             program: RefCell::new(None),
-            outcome: RefCell::new(None),
+            rounds: Rounds::new(),
             storm: Storm::default(),
             gdt: gdt::gdt_for(&raw const (*place).tss),
             tss: gdt::tss_for(id),

@@ -14,14 +14,15 @@ use super::msr::{IA32_FS_BASE, IA32_KERNEL_GS_BASE};
 use super::paging::{self, MapError};
 use super::percpu::PerCpuData;
 use super::serial;
-use super::stop::Fault;
 use crate::cmdline::Breach;
+use crate::exception::Fault;
 use crate::frame::InterruptFrame;
 use crate::frames::Frame;
 use crate::initial_stack::{self, ArgumentsTooLong};
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE};
 use crate::program::{Image, LoadError};
-use crate::run::{self, Reason};
+use crate::repeat::End;
+use crate::run;
 use crate::selectors::{USER_CODE, USER_DATA};
 
 /// How much of its stack the arguments may take: the program needs the rest, and they are laid out on ours first.
@@ -70,11 +71,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds the address space of a copy: segments, stack with arguments, shared page.
+    /// Builds the address space of a copy: segments, stack with arguments and environment, shared page.
     ///
     /// # Errors
     /// [`StartError`]; no memory is lost by it.
-    pub fn load<A>(file: &[u8], argv: A, shared: Frame) -> Result<Program, StartError>
+    pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
     where
         A: Iterator<Item: Iterator<Item = u8>> + Clone,
     {
@@ -97,7 +98,8 @@ impl Program {
         space.map_shared(SHARED_PAGE, shared)?;
 
         let mut top = [0; ARGUMENTS_MAX];
-        let rsp = initial_stack::write(&mut top, STACK_TOP, argv, &image).map_err(StartError::Arguments)?;
+        let rsp =
+            initial_stack::write(&mut top, STACK_TOP, argv, env, &image).map_err(StartError::Arguments)?;
         let used = (STACK_TOP - rsp) as usize;
         space.write(rsp, &top[ARGUMENTS_MAX - used..]);
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
@@ -180,18 +182,24 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
 
 /// `SYS_EXIT`.
 pub fn exit(cpu: &PerCpuData, code: i32) -> ! {
-    end(cpu, Outcome::Exited, code, Reason::new())
+    end(cpu, End::Exited(code))
 }
 
-/// Ends the program for what it did, and says so.
-pub(super) fn kill(cpu: &PerCpuData, fault: &Fault) -> ! {
-    crate::say!(cpu, "program killed: {fault}");
-    end(cpu, Outcome::Killed, 0, Reason::of(format_args!("{fault}")))
+/// Ends the program for what it did.
+pub(super) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
+    end(cpu, End::Faulted(fault))
 }
 
-fn end(cpu: &PerCpuData, outcome: Outcome, code: i32, reason: Reason) -> ! {
-    cpu.trace(Kind::ProgramEnd, u64::from(outcome != Outcome::Exited), code as u64);
-    run::set_outcome(cpu, outcome, code, reason);
+/// Ends the program if it has had its time. To be asked where a tick may have come, behind its end of interrupt.
+pub(super) fn end_if_over_limit(cpu: &PerCpuData) {
+    if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
+        end(cpu, End::TimeLimit(limit));
+    }
+}
+
+fn end(cpu: &PerCpuData, end: End) -> ! {
+    cpu.trace(Kind::ProgramEnd, u64::from(end.outcome() != Outcome::Exited), end.code() as u64);
+    cpu.rounds.end(end);
     // SAFETY: interrupts are off, and nothing on the stack is needed any more: the program's frames are dead and
     // no borrow of per-CPU data is open across a system call's end. From an IST stack this is the way back; the
     // GS base is ours, and the next program sets the other one.

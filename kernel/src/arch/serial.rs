@@ -50,7 +50,7 @@ pub unsafe fn break_open() {
 }
 
 /// The longest line, in bytes, line end included.
-const LINE_MAX: usize = 640;
+pub(super) const LINE_MAX: usize = 640;
 
 /// Formats one line and writes it to the console; what is too long is cut.
 pub fn print(arguments: fmt::Arguments<'_>) {

@@ -1,6 +1,7 @@
 //! What keeps a CPU that runs ahead of a branch from doing harm. `docs/invariants.md` says what is covered and what
 //! is not.
 
+#[cfg(not(feature = "mutant-syscall-index-unmasked"))]
 use core::arch::asm;
 use core::hint::assert_unchecked;
 

@@ -21,7 +21,6 @@ use crate::cpu::CpuId;
 use crate::exception;
 use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
-use crate::run;
 use crate::text::Text;
 
 /// Nobody has stopped the machine.
@@ -37,31 +36,6 @@ static STOPPED: AtomicU32 = AtomicU32::new(0);
 /// How long the teller waits for the others, in TSC ticks: half a second at the least on any CPU, since a
 /// hypervisor may have put one to sleep. A CPU that does not stop by then is itself broken.
 const PATIENCE: u64 = 1 << 31;
-
-/// What an exception says, for a report.
-#[derive(Clone, Copy, Debug)]
-pub struct Fault {
-    /// The vector's name.
-    pub name: &'static str,
-    /// The error code, 0 if it has none.
-    pub error_code: u64,
-    /// The address, for page faults.
-    pub cr2: Option<u64>,
-    /// The instruction.
-    pub rip: u64,
-    /// The interrupted stack pointer.
-    pub rsp: u64,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, error code {:#x}", self.name, self.error_code)?;
-        if let Some(cr2) = self.cr2 {
-            write!(f, ", CR2 {cr2:#x}")?;
-        }
-        write!(f, ", RIP {:#x}, RSP {:#x}", self.rip, self.rsp)
-    }
-}
 
 /// If another CPU tells the end, this one stops here for good. For the NMI handler, and for loops that wait: a CPU that
 /// panics before it has a local APIC cannot send NMIs.
@@ -222,9 +196,7 @@ fn tell(message: &str, at: &At<'_>) -> ! {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
-    if run::wants_trace_on_serial() {
-        trace::print_all();
-    }
+    trace::send_if_wanted();
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
 }

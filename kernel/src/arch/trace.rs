@@ -1,24 +1,29 @@
 //! This CPU's trace: the writer of the rings that [`kernel_abi::trace`] lays out.
 
+mod send;
+
 use core::arch::asm;
 use core::cell::Cell;
 use core::fmt;
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kernel_abi::layout::PAGE_SIZE;
-use kernel_abi::record::EventRecord;
 use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
 
+pub use self::send::send_if_wanted;
 use super::paging::phys_to_virt;
-use super::percpu::{self, PerCpuData};
-use super::{physmem, serial, timer};
+use super::percpu::PerCpuData;
+use super::{physmem, timer};
 use crate::cmdline::TraceOptions;
 use crate::frame::SyscallFrame;
 
 /// Physical address of the directory; 0 if nothing is traced.
 static DIRECTORY: AtomicU64 = AtomicU64::new(0);
+
+/// At the end the rings are sent over the console.
+static SENT_AT_THE_END: AtomicBool = AtomicBool::new(false);
 
 /// Places that a full ring of a stream keeps free: for the report of a drop, and for NMIs that strike between the
 /// look at the ring and the taking of a place.
@@ -91,6 +96,7 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
         });
         (&raw mut (*directory).magic).write_volatile(MAGIC);
     }
+    SENT_AT_THE_END.store(options.serial, Ordering::Relaxed);
     DIRECTORY.store(start, Ordering::Release);
     Ok(())
 }
@@ -100,6 +106,11 @@ fn directory() -> Option<&'static Directory> {
     let start = DIRECTORY.load(Ordering::Acquire);
     // SAFETY: `init` filled it in before it published the address, and nobody changes it.
     (start != 0).then(|| unsafe { &*phys_to_virt(start).cast::<Directory>() })
+}
+
+/// The ring of a CPU of the list.
+fn ring_at(directory: &Directory, place: u32) -> *mut RingHeader {
+    phys_to_virt(directory.first_ring + u64::from(place) * directory.ring_stride).cast()
 }
 
 impl Tracer {
@@ -119,8 +130,7 @@ impl Tracer {
     /// Gives this CPU, the `place`-th of the list, its ring, if there are any.
     pub fn attach(&self, place: u32, apic_id: u32) {
         let Some(directory) = directory() else { return };
-        let ring = phys_to_virt(directory.first_ring + u64::from(place) * directory.ring_stride)
-            .cast::<RingHeader>();
+        let ring = ring_at(directory, place);
         // SAFETY: the ring of this place, which has no other user.
         unsafe {
             (&raw mut (*ring).cpu).write(place);
@@ -234,31 +244,6 @@ impl Tracer {
             (&raw mut (*record).kind).cast::<u32>().write_volatile(kind as u32);
             (&raw mut (*record).sequence).write_volatile((place as u32).wrapping_add(1));
         }
-    }
-}
-
-/// Prints all rings' records, oldest first, a line each: for machines whose memory nobody can look into. When no
-/// other CPU records any more.
-pub fn print_all() {
-    let Some(directory) = directory() else { return };
-    for place in 0..directory.cpus {
-        let start = directory.first_ring + u64::from(place) * directory.ring_stride;
-        let ring = phys_to_virt(start).cast::<RingHeader>();
-        // SAFETY: a ring of the directory's; its writer has stopped.
-        let head = unsafe { (&raw const (*ring).head).read_volatile() };
-        let kept = head.min(directory.capacity.into());
-        let id = percpu::created().nth(place as usize).map_or(place, |cpu| cpu.id().0);
-        for number in head - kept..head {
-            // SAFETY: as above; the index is below the capacity, a power of two.
-            let record = unsafe {
-                ring.add(1)
-                    .cast::<Record>()
-                    .add((number & u64::from(directory.capacity - 1)) as usize)
-                    .read_volatile()
-            };
-            serial::print(format_args!("{}", EventRecord { cpu: id, event: record }));
-        }
-        serial::print(format_args!("{}", kernel_abi::record::RingRecord { cpu: id, head, kept }));
     }
 }
 

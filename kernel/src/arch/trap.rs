@@ -11,9 +11,8 @@ use x86_64::registers::rflags::RFlags;
 
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
-use super::stop::{self, Fault};
-use super::{entry, idle, msr, ring3, usercopy};
-use crate::exception::{self, DEBUG, NMI, PAGE_FAULT};
+use super::{check, entry, idle, msr, ring3, stop, usercopy};
+use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
 /// From ring 3, on the syscall stack's top, GS base ours.
@@ -21,10 +20,12 @@ pub(super) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: 
     // SAFETY: the entry passes the frame that it has just pushed and the GS base's own pointer (invariants:
     // GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&*frame, &*cpu) };
+    check::entry(cpu);
     if !interrupt(frame, cpu) {
         cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
-        ring3::kill(cpu, &Fault::of(frame));
+        ring3::kill(cpu, Fault::of(frame));
     }
+    ring3::end_if_over_limit(cpu);
 }
 
 /// From ring 0, on the stack that was interrupted, GS base ours if this CPU has got that far.
@@ -45,7 +46,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
         return;
     }
     if frame.interrupted.rip == entry::ringside_iretq_to_user as *const () as u64 {
-        ring3::kill(cpu, &Fault::of(frame));
+        ring3::kill(cpu, Fault::of(frame));
     }
     stop::fatal_trap(frame)
 }
@@ -62,6 +63,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     if base != ptr::from_ref(cpu) as u64 {
         stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
     }
+    check::entry_flags(cpu, " on an IST stack");
     match frame.vector {
         NMI => {
             stop::park_if_stopping(cpu);
@@ -74,7 +76,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
             if frame.interrupted.from_user() {
                 cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
-                ring3::kill(cpu, &Fault::of(frame));
+                ring3::kill(cpu, Fault::of(frame));
             }
             cpu.count_debug(frame.interrupted.rip);
             // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
@@ -129,7 +131,7 @@ impl Fault {
     fn of(frame: &TrapFrame) -> Fault {
         let cr2 = (frame.vector == PAGE_FAULT).then(Cr2::read_raw);
         Fault {
-            name: exception::name(frame.vector),
+            vector: frame.vector,
             error_code: frame.error_code,
             cr2,
             rip: frame.interrupted.rip,

@@ -21,6 +21,7 @@ fn an_empty_line_asks_for_the_defaults() {
         assert_eq!(options.program, *"selftest");
         assert_eq!(options.tick_hz, 100);
         assert_eq!((options.panic_cpu, options.lose_ap, options.delay_ap), (None, None, None));
+        assert_eq!(options.repeat, Repeat { rounds: 1, deaths_go_on: false, limit_ticks: 0 });
         assert_eq!(options.program_args().count(), 0);
     }
 }
@@ -34,6 +35,10 @@ fn every_key_and_arguments() {
     assert_eq!((options.program.len(), options.tick_hz), (9, 10_000));
     assert_eq!((options.panic_cpu, options.lose_ap, options.delay_ap), (Some(0), Some(1), Some(u32::MAX)));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
+
+    let options = Options::parse(b"repeat=10000 deaths=go-on limit_ticks=4").unwrap();
+    assert_eq!(options.repeat, Repeat { rounds: 10_000, deaths_go_on: true, limit_ticks: 4 });
+    assert!(!Options::parse(b"deaths=end").unwrap().repeat.deaths_go_on);
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn quotes_and_backslashes() {
 #[test]
 fn errors_name_what_is_wrong_and_what_is_right() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, trace=, trace_records=, \
+                   overflow_cpu=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=; \
                    the program's arguments go behind '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -82,6 +87,10 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         "trace_via=usb",
         "breach=",
         "breach=read",
+        "repeat=0",
+        "deaths=",
+        "deaths=go_on",
+        "limit_ticks=4294967296",
     ] {
         assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
     }

@@ -83,6 +83,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Starts the program so many times on each CPU, a fresh copy each. The first that does not exit with code 0 is the
+    /// last, unless --cmdline has deaths=go-on.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<u32>,
+
     /// Records what each CPU does: 'all', or words with commas between them: syscall, tick, interrupt, ipi,
     /// fault, program, idle, boot, user.
     #[arg(long, value_name = "KINDS")]
@@ -95,6 +100,11 @@ pub struct RunOptions {
     /// Keeps the latest events of each CPU (flight), or all of them, drained during the run (stream).
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
+
+    /// How the trace leaves the machine: in memory that the host reads (ram), or over the console at the run's end
+    /// (serial), for machines whose memory the host cannot map.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
+    pub trace_via: TraceVia,
 
     /// Lists the embedded programs and does nothing else.
     #[arg(long)]
@@ -120,6 +130,15 @@ pub enum TraceMode {
     Flight,
     /// The host empties the rings; what it is too slow for is counted.
     Stream,
+}
+
+/// How a trace leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceVia {
+    /// In memory that the host maps.
+    Ram,
+    /// Over the console, at the end.
+    Serial,
 }
 
 /// Options of `gdb`.
@@ -151,9 +170,17 @@ pub struct MutantOptions {
     /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
     pub names: Vec<String>,
 
+    /// Lets stress campaigns find those that are there for it, and replays what they found.
+    #[arg(long)]
+    pub stress: bool,
+
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
+
+    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    #[arg(long)]
+    pub cost: bool,
 
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]

@@ -1,18 +1,14 @@
 //! The counters of each CPU, read out of the memory of a guest, running or gone; see [`kernel_abi::counters`].
 
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 
-use kernel_abi::counters::{CLASSES, Counters, Directory, MAGIC};
-use kernel_abi::syscall::TABLE_LEN;
+use kernel_abi::counters::{Counters, Directory, MAGIC};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::trace::capture::GuestRam;
+use crate::trace::capture::{CPUS_MAX, GuestRam};
 
-/// More CPUs than any machine has that QEMU makes.
-const CPUS_MAX: u32 = 8192;
 /// Bytes of one CPU's counters.
 const LENGTH: usize = size_of::<Counters<u64>>();
-/// Bytes of the directory without its addresses.
-const HEAD: usize = size_of::<Directory>();
 
 /// What a CPU counted up to now.
 pub type Snapshot = Counters<u64>;
@@ -45,21 +41,17 @@ impl CounterPages {
 
     /// The directory in a page, if it can be one. Read behind the search for its magic, which is written last.
     fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
-        let mut head = [0; HEAD];
-        ram.read(page, &mut head)?;
-        let half = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let cpus = half(offset_of!(Directory, cpus));
-        let length = 8 * u64::from(cpus);
-        if !(1..=CPUS_MAX).contains(&cpus) || ram.offset(page + HEAD as u64, length).is_none() {
+        let mut directory = Directory::new_zeroed();
+        ram.read(page, directory.as_mut_bytes())?;
+        let Directory { cpus, tick_hz, tsc_hz, .. } = directory;
+        let first = page + size_of::<Directory>() as u64;
+        if !(1..=CPUS_MAX).contains(&cpus) || ram.offset(first, 8 * u64::from(cpus)).is_none() {
             return Ok(None);
         }
-        let mut bytes = vec![0; length as usize];
-        ram.read(page + HEAD as u64, &mut bytes)?;
-        let addresses: Vec<_> = words(&bytes).collect();
+        let mut addresses = vec![0_u64; cpus as usize];
+        ram.read(first, addresses.as_mut_bytes())?;
         let there =
             |address: &u64| address.is_multiple_of(8) && ram.offset(*address, LENGTH as u64).is_some();
-        let tsc_hz = words(&head[offset_of!(Directory, tsc_hz)..]).next().unwrap_or(0);
-        let tick_hz = half(offset_of!(Directory, tick_hz));
         Ok(addresses.iter().all(there).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
     }
 
@@ -71,30 +63,18 @@ impl CounterPages {
         let one = |address: &u64| {
             let mut bytes = [0; LENGTH];
             ram.read(*address, &mut bytes)?;
-            Ok(snapshot(&bytes))
+            Snapshot::read_from_bytes(&bytes).map_err(|_| std::io::ErrorKind::InvalidData.into())
         };
         self.addresses.iter().map(one).collect()
     }
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
-}
-
-/// The structure is nothing but words, in the order of its fields.
-fn snapshot(bytes: &[u8; LENGTH]) -> Snapshot {
-    let array = |at: usize, to: &mut [u64]| {
-        to.iter_mut().zip(words(&bytes[at..])).for_each(|(to, word)| *to = word);
-    };
-    let mut counters = Counters { calls: [0; TABLE_LEN + 1], ticks: 0, deviations: [0; CLASSES] };
-    array(offset_of!(Snapshot, calls), &mut counters.calls);
-    array(offset_of!(Snapshot, ticks), std::slice::from_mut(&mut counters.ticks));
-    array(offset_of!(Snapshot, deviations), &mut counters.deviations);
-    counters
-}
-
 #[cfg(test)]
 pub mod tests {
+    use std::mem::offset_of;
+
+    use kernel_abi::syscall::TABLE_LEN;
+
     use super::*;
     use crate::trace::capture::Chipset;
 

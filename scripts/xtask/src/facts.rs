@@ -1,10 +1,8 @@
 //! What a run's completion records say, collected from the console.
 
-use std::collections::BTreeMap;
+use kernel_abi::record::{self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, VerdictRecord};
 
-use kernel_abi::record::{
-    self, BootRecord, CallsRecord, CpuRecord, EventRecord, Outcome, Record, RingRecord, VerdictRecord,
-};
+use crate::trace::console::Console;
 
 /// A [`CpuRecord`] that owns its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +17,10 @@ pub struct Cpu {
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`.
     pub code: i32,
+    /// How often the program was started.
+    pub starts: u32,
+    /// How many of these copies were killed.
+    pub killed: u32,
     /// System calls that entered the kernel.
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
@@ -44,6 +46,8 @@ impl From<CpuRecord<'_>> for Cpu {
             program: record.program.to_owned(),
             outcome: record.outcome,
             code: record.code,
+            starts: record.starts,
+            killed: record.killed,
             syscalls: record.syscalls,
             ticks: record.ticks,
             tick_millihertz: record.tick_millihertz,
@@ -65,10 +69,8 @@ pub struct Facts {
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
     pub frames: usize,
-    /// Of each CPU whose trace came over the console: its number, and how many events came.
-    pub events: BTreeMap<u32, u64>,
-    /// The ends of those traces.
-    pub rings: Vec<RingRecord>,
+    /// The CPUs' traces, if they came over the console.
+    pub trace: Console,
     /// Verdicts; a sound run has one.
     pub verdicts: Vec<VerdictRecord>,
     /// Records that came after the first verdict, which should have been the last.
@@ -84,12 +86,10 @@ pub struct Facts {
 pub enum Line {
     /// Something to show as it is.
     Text,
-    /// A record that the table will show.
+    /// A record that the table will show, or a line of a trace.
     Counted,
     /// A panic: the CPU and its message.
     Panic(Option<u32>, String),
-    /// An event of a trace.
-    Event(EventRecord),
     /// A frame of its backtrace: its number and address.
     Frame(usize, u64),
 }
@@ -103,6 +103,9 @@ impl Facts {
         }
         if !self.verdicts.is_empty() {
             self.late += 1;
+        }
+        if self.trace.take(line) {
+            return Line::Counted;
         }
         let text = String::from_utf8_lossy(line);
         match record::parse(&text) {
@@ -121,11 +124,6 @@ impl Facts {
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
-            Record::Ring(ring) => self.rings.push(ring),
-            Record::Event(event) => {
-                *self.events.entry(event.cpu).or_default() += 1;
-                return Line::Event(event);
-            }
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));
                 return Line::Panic(cpu, message.to_owned());

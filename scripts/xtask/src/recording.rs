@@ -3,10 +3,23 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::cli::{RunOptions, TraceMode};
+use crate::cli::{RunOptions, TraceMode, TraceVia};
 use crate::error::Error;
 use crate::guest_memory::GuestMemory;
 use crate::trace::capture::{Drain, Summary, flight};
+use crate::trace::console::Console;
+
+/// Writes the trace file of a run whose trace comes over the console.
+///
+/// # Errors
+/// If nothing came, or the file cannot be written.
+pub fn from_console(options: &RunOptions, console: &Console, command: &[OsString]) -> Result<Summary, Error> {
+    console.write(&options.trace_out, &words(command)).map_err(host)
+}
+
+fn words(command: &[OsString]) -> Vec<String> {
+    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
 
 /// A run whose trace is kept.
 pub struct Recording {
@@ -17,13 +30,19 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Makes the file for the guest's memory, and in stream mode starts to drain it. `None`: no trace is wanted.
+    /// Makes the file for the guest's memory, and in stream mode starts to drain it. `None`: no trace is
+    /// wanted, or not by way of memory.
     ///
     /// # Errors
     /// If the memory's size cannot be told, or the files cannot be made.
     pub fn start(options: &RunOptions, command: &[OsString]) -> Result<Option<Recording>, Error> {
-        if options.trace.is_none() {
-            return Ok(None);
+        match (&options.trace, options.trace_via, options.trace_mode) {
+            (None, ..) | (_, TraceVia::Serial, TraceMode::Flight) => return Ok(None),
+            (_, TraceVia::Ram, _) => {}
+            (_, TraceVia::Serial, TraceMode::Stream) => {
+                let text = "--trace-mode stream needs a host that reads the guest's memory: not with --trace-via serial";
+                return Err(Error::Usage(text.to_owned()));
+            }
         }
         let memory = GuestMemory::create(&options.machine)?.ok_or_else(|| {
             Error::Usage(
@@ -32,7 +51,7 @@ impl Recording {
                     .to_owned(),
             )
         })?;
-        let command: Vec<_> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let command = words(command);
         let out = options.trace_out.clone();
         let drain = match options.trace_mode {
             TraceMode::Flight => None,

@@ -72,6 +72,18 @@ fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
     ]
 }
 
+/// How many copies there were, if a CPU had more than one.
+pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
+    let total = |count: fn(&Cpu) -> u32| cpus.iter().map(|cpu| u64::from(count(cpu))).sum::<u64>();
+    let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
+    cpus.iter().any(|cpu| cpu.starts > 1).then(|| {
+        format!(
+            "{starts} starts: {} copies exited, {killed} were killed; outcomes are those of the last",
+            starts - killed
+        )
+    })
+}
+
 /// What was found at boot, in two lines.
 pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
@@ -110,6 +122,8 @@ fn cpu_json(cpu: &Cpu) -> Value {
         "program": cpu.program,
         "outcome": cpu.outcome.name(),
         "code": cpu.code,
+        "starts": cpu.starts,
+        "killed": cpu.killed,
         "reason": cpu.reason,
         "syscalls": cpu.syscalls,
         "ticks": cpu.ticks,
@@ -141,9 +155,9 @@ mod tests {
         for line in [
             "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=2450000000 \
              apic_timer_hz=1000000000 memory_kib=130000 per_cpu_kib=160",
-            "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 syscalls=5 ticks=0 \
+            "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 starts=1 killed=0 syscalls=5 ticks=0 \
              tick_millihertz=0 reason=\"divide error\"",
-            "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 syscalls=12 ticks=34 \
+            "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=12 ticks=34 \
              tick_millihertz=100003 reason=\"\"",
             "@ringside verdict outcome=failed records=2 warnings=0",
         ] {
@@ -159,6 +173,15 @@ mod tests {
                         1    10  hello    killed      -         5      0       -  divide error\n";
         assert_eq!(table(&facts().cpus), expected);
         assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn starts_are_told_if_there_was_more_than_one() {
+        let mut cpus = facts().cpus;
+        assert_eq!(starts_line(&cpus), None);
+        (cpus[0].starts, cpus[0].killed) = (7, 5);
+        let expected = "8 starts: 3 copies exited, 5 were killed; outcomes are those of the last";
+        assert_eq!(starts_line(&cpus).as_deref(), Some(expected));
     }
 
     #[test]

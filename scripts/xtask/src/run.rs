@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cargo::Show;
-use crate::cli::{RunOptions, TraceMode};
+use crate::cli::{RunOptions, TraceMode, TraceVia};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::programs::{self, Program};
@@ -67,7 +67,10 @@ impl Plan {
             TraceMode::Flight => format!("trace={kinds}"),
             TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
         });
-        let own = [serial, trace.as_deref(), machine.cmdline.as_deref()]
+        let via =
+            trace.as_ref().filter(|_| options.trace_via == TraceVia::Serial).map(|_| "trace_via=serial");
+        let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
+        let own = [serial, repeat.as_deref(), trace.as_deref(), via, machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
@@ -134,8 +137,13 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         eprint!("{registers}");
     }
     screen.trouble(&judgement, ended.stderr.trim_end());
-    if let Some(recording) = recording {
-        match recording.finish() {
+    let captured = match recording {
+        Some(recording) => Some(recording.finish()),
+        None if options.trace.is_some() => Some(recording::from_console(options, &facts.trace, &shown)),
+        None => None,
+    };
+    if let Some(captured) = captured {
+        match captured {
             Ok(summary) => screen.say(&recording::describe(&summary)),
             // A run that went wrong before it had rings has worse to tell.
             Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),

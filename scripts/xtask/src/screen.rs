@@ -4,8 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kernel_abi::trace::Kind;
-
 use crate::cli::RunOptions;
 use crate::console::printable;
 use crate::error::Error;
@@ -33,19 +31,11 @@ impl Words {
         Words { symbols: None, kernel: kernel.to_owned() }
     }
 
-    /// The lines for a console line. A record that a table will show has none.
+    /// The lines for a console line. A record that a table will show has none, nor has a line of a trace.
     pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
             Line::Text => vec![printable(line)],
             Line::Counted => Vec::new(),
-            Line::Event(record) => {
-                let event = record.event;
-                let kind = Kind::from_number(event.kind).map_or("?", Kind::name);
-                vec![format!(
-                    "[cpu{}] trace {}: tsc={} {kind} a={:#x} b={:#x}",
-                    record.cpu, event.sequence, event.tsc, event.a, event.b
-                )]
-            }
             Line::Panic(cpu, message) => {
                 let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
                 vec![format!("kernel panic on {cpu}: {message}")]
@@ -97,6 +87,9 @@ impl Screen {
         let table = report::table(&facts.cpus);
         if !table.is_empty() {
             self.say(&format!("\n{}", table.trim_end()));
+        }
+        if let Some(starts) = report::starts_line(&facts.cpus) {
+            self.say(&starts);
         }
         if let Some(boot) = facts.boots.first() {
             let size = build::kernel_sizes().ok().map(|(_, without)| without);

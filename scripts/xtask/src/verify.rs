@@ -134,12 +134,14 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             if facts.panics.is_empty() {
                 errors.push("the kernel gave up without saying why".to_owned());
             }
+            warnings.extend(facts.trace.flaws());
             return (Outcome::Panic, errors);
         }
         Verdict::BadCommandLine => Outcome::Usage,
         Verdict::Pass | Verdict::ProgramFailed => {
             check_cpus(facts, &mut errors, warnings);
-            check_traces(facts, &mut errors);
+            // Of a trace that comes over the console, all of it has to.
+            errors.extend(facts.trace.flaws());
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
@@ -219,31 +221,16 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     }
 }
 
-/// Of a trace that came over the console, every event that its end counts.
-fn check_traces(facts: &Facts, errors: &mut Vec<String>) {
-    for ring in &facts.rings {
-        let came = facts.events.get(&ring.cpu).copied().unwrap_or(0);
-        if came != ring.kept {
-            errors.push(format!("CPU {} sent {} events of its trace, {came} arrived", ring.cpu, ring.kept));
-        }
-    }
-    for cpu in facts.events.keys() {
-        let ends = facts.rings.iter().filter(|ring| ring.cpu == *cpu).count();
-        if ends != 1 {
-            errors.push(format!("the trace of CPU {cpu} has {ends} ends: it was cut off or mixed up"));
-        }
-    }
-}
-
 /// The sentence about a CPU whose program did not exit with code 0, though the CPU was there.
 fn failure(cpu: &Cpu) -> Option<String> {
+    let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {
         record::Outcome::Exited if cpu.code == 0 => None,
         record::Outcome::Exited => {
-            Some(format!("CPU {}: {} exited with code {}", cpu.cpu, cpu.program, cpu.code))
+            Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
-            Some(format!("CPU {}: {} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
+            Some(format!("CPU {}: {}{which} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
         }
         record::Outcome::Missing => None,
     }

@@ -10,7 +10,7 @@ const PANIC0: &str = "@ringside verdict outcome=panic records=0 warnings=0";
 
 fn cpu(number: u32, outcome: &str, code: i32) -> String {
     format!(
-        "@ringside cpu cpu={number} apic_id={number} program=\"hello\" outcome={outcome} code={code} syscalls=1 \
+        "@ringside cpu cpu={number} apic_id={number} program=\"hello\" outcome={outcome} code={code} starts=1 killed=0 syscalls=1 \
          ticks=1 tick_millihertz=0 reason=\"\""
     )
 }
@@ -150,13 +150,12 @@ fn what_the_host_did_is_the_hosts() {
 
 #[test]
 fn a_trace_that_was_cut_off_is_noticed() {
-    let event = "@ringside event cpu=1 sequence=1 kind=15 tsc=1 a=1 b=1";
-    let ring = |kept: u32| format!("@ringside ring cpu=1 head={kept} kept={kept}");
-    let outcome = |trace: &[&str]| {
-        let (cpu0, cpu1) = (good(0), good(1));
-        judged(33, &[&[BOOT2], trace, &[&cpu0, &cpu1, PASS2]].concat()).outcome
-    };
-    assert_eq!(outcome(&[event, event, &ring(2)]), Outcome::Pass);
-    assert_eq!(outcome(&[event, &ring(2)]), Outcome::Panic);
-    assert_eq!(outcome(&[event]), Outcome::Panic);
+    // A line of a trace's that is whole, and not its last one.
+    let line = "@ringside trace line=3 part=records cpu=1 at=24 data= crc=020e5803";
+    let (cpu0, cpu1) = (good(0), good(1));
+    let judgement = judged(33, &[BOOT2, line, &cpu0, &cpu1, PASS2]);
+    assert_eq!(judgement.outcome, Outcome::Panic);
+    assert!(judgement.errors.iter().any(|error| error.contains("cut off")), "{:?}", judgement.errors);
+    let judgement = judged(37, &["@ringside panic cpu=2 message=\"told to\"", line, PANIC0]);
+    assert!(judgement.warnings.iter().any(|warning| warning.contains("cut off")), "{:?}", judgement.warnings);
 }

@@ -17,7 +17,7 @@ const CALLS: &str = "@ringside calls cpu=0 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,
 
 fn cpu(code: i32) -> String {
     format!(
-        "@ringside cpu cpu=0 apic_id=0 program=\"stress\" outcome=exited code={code} syscalls=8 ticks=1 \
+        "@ringside cpu cpu=0 apic_id=0 program=\"stress\" outcome=exited code={code} starts=1 killed=0 syscalls=8 ticks=1 \
          tick_millihertz=0 reason=\"\""
     )
 }

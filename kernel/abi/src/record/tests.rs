@@ -8,13 +8,15 @@ const CPU: CpuRecord<'static> = CpuRecord {
     program: "my program",
     outcome: Outcome::Killed,
     code: -1,
+    starts: 10_000,
+    killed: 9_999,
     syscalls: 12,
     ticks: 34,
     tick_millihertz: 100_003,
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 9] {
+fn records() -> [Record<'static>; 7] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -31,11 +33,6 @@ fn records() -> [Record<'static>; 9] {
         Record::Panic { cpu: None, message: "" },
         Record::Frame { ip: 0xffff_ffff_8000_1234 },
         Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
-        Record::Event(EventRecord {
-            cpu: 1,
-            event: trace::Record { tsc: u64::MAX, a: 1, b: 2, sequence: 3, kind: 4, reserved: 0 },
-        }),
-        Record::Ring(RingRecord { cpu: 1, head: 5, kept: 4 }),
         Record::Verdict(VerdictRecord { verdict: Verdict::ProgramFailed, records: 4, warnings: 1 }),
     ]
 }

@@ -16,6 +16,8 @@ pub fn cases() -> Vec<Case> {
         row("bad-number", "tick_hz=fast").shows("tick_hz"),
         row("tick-0-hz", "tick_hz=0").shows("tick_hz"),
         row("tick-too-fast", "tick_hz=10001").shows("tick_hz"),
+        row("repeat-0-times", "repeat=0").shows("repeat= takes a number from 1 to 1000000000"),
+        row("deaths-of-another-kind", "deaths=ignore").shows("deaths= takes 'end' or 'go-on'"),
         row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
         row("open-quote", "program=\"hello"),
     ]

@@ -8,9 +8,13 @@ mod guards;
 mod machines;
 mod panics;
 mod programs;
+mod repeat;
 mod report;
 mod stress;
 mod tool;
+mod trace;
+
+pub use programs::round_trip_figure;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -63,6 +67,7 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         programs::cases(),
+        repeat::cases(),
         elf::cases(),
         faults::cases(),
         guards::cases(),
@@ -70,6 +75,7 @@ pub fn all() -> Vec<Case> {
         command_line::cases(),
         stress::cases(),
         report::cases(),
+        trace::cases(),
         tool::cases(),
     ];
     groups.into_iter().flatten().collect()

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn every_case_exists() {
         let cases = cases::all();
-        for mutant in &MUTANTS {
+        for mutant in MUTANTS {
             if let Proof::Case(name, _) = mutant.proof {
                 assert!(cases.iter().any(|case| case.name == name), "{name}");
             }

@@ -4,6 +4,8 @@
 //! kernel that takes it away, and a row in [`table`] with the test that is there for it and the reason for which that
 //! test must then fail. The test has to pass without the feature first.
 
+mod cost;
+mod hunts;
 mod kernels;
 mod markdown;
 mod table;
@@ -68,6 +70,13 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     if options.markdown {
         print!("{}", markdown::table());
         return Ok(ExitCode::SUCCESS);
+    }
+    if options.cost {
+        cost::print()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.stress {
+        return hunts::run(&options.names);
     }
     let chosen = chosen(&options.names)?;
     if options.list {

@@ -66,7 +66,7 @@ mod tests {
         for line in [
             format!("@ringside calls cpu=1 counts={counts}"),
             format!(
-                "@ringside cpu cpu=1 apic_id=1 program=\"stress\" outcome=exited code=0 syscalls={syscalls} ticks=0 \
+                "@ringside cpu cpu=1 apic_id=1 program=\"stress\" outcome=exited code=0 starts=1 killed=0 syscalls={syscalls} ticks=0 \
                  tick_millihertz=0 reason=\"\""
             ),
         ] {

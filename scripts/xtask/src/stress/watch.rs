@@ -57,7 +57,7 @@ impl Watch {
                 self.panicked = true;
                 return false;
             }
-            Line::Counted | Line::Event(_) | Line::Frame(..) => return false,
+            Line::Counted | Line::Frame(..) => return false,
         }
         if self.panicked {
             // Registers, the backtrace, and what other CPUs had begun.

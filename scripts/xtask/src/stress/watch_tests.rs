@@ -28,7 +28,7 @@ fn sound() -> Vec<String> {
     for cpu in 0..2 {
         lines.push(format!("@ringside calls cpu={cpu} counts=5,4,0,1,0,0,0,0,0,0,0,0,0,0,0,0,2"));
         lines.push(format!(
-            "@ringside cpu cpu={cpu} apic_id={cpu} program=\"stress\" outcome=exited code=0 syscalls=12 ticks=0 \
+            "@ringside cpu cpu={cpu} apic_id={cpu} program=\"stress\" outcome=exited code=0 starts=1 killed=0 syscalls=12 ticks=0 \
              tick_millihertz=0 reason=\"\""
         ));
     }

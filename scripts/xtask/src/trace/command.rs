@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::capture::{self, Chipset, Drain, GuestRam, Progress};
+use super::console;
 use super::ctf::Ctf;
 use super::error::Error;
 use super::merge::{Filter, Merge};
@@ -22,15 +23,19 @@ use super::text::Text;
 /// CPUs of a made-up trace.
 const SYNTHETIC_CPUS: u32 = 4;
 
-/// The subcommand: converts a trace into whatever is asked for. A file that is cut off is converted as far as it is
+/// The subcommand: converts a trace into whatever is asked for. What is cut off is converted as far as it is
 /// whole, and is an error all the same.
 pub fn run(options: &TraceOptions) -> Result<ExitCode, crate::error::Error> {
     if let Some(records) = options.synthesize {
         super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let input = if options.ram { from_ram(options)? } else { options.input.clone() };
+    let (input, flaw) =
+        if options.ram { (from_ram(options)?, None) } else { console::trace_file(&options.input)? };
     let reader = Reader::open(&input)?;
+    if input != options.input && options.is_plain() {
+        eprintln!("{} records in {}", reader.found(), input.display());
+    }
     let filter = filter(options, &reader)?;
     let outputs = Outputs::of(options)?;
     let report = convert(&reader, &filter, &outputs)?;
@@ -42,6 +47,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, crate::error::Error> {
         eprintln!("{losses}");
     }
     reader.complete()?;
+    flaw.map_or(Ok(()), Err)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,7 +65,6 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
         let ram = GuestRam::new(file, chipset).map_err(Error::io("read", &options.input))?;
         capture::flight(&ram, &path, &[])?
     };
-    eprintln!("{} records in {}", summary.records(), summary.path.display());
     Ok(summary.path)
 }
 

@@ -24,6 +24,15 @@ pub enum Error {
         /// Records that its header promises.
         promised: u64,
     },
+    /// Nothing of a trace came over the console.
+    NoLines,
+    /// A trace came over the console and not all of it. What came has been converted.
+    Incomplete {
+        /// The console's log.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaws: Vec<String>,
+    },
     /// No page of guest memory holds a trace directory.
     NoDirectory,
     /// A page holds a directory's magic, but its fields cannot be true.
@@ -72,7 +81,8 @@ impl fmt::Display for Error {
             Error::Io(doing, error) => write!(f, "{doing}: {error}"),
             Error::NotATrace(path) => write!(
                 f,
-                "{} is no trace file; if it is a guest's memory (memory-backend-file), add --ram",
+                "{} is no trace file, nor a console's log with a trace in it; if it is a guest's memory \
+                 (memory-backend-file), add --ram",
                 path.display()
             ),
             Error::Version(path, version) => write!(
@@ -90,6 +100,13 @@ impl fmt::Display for Error {
                 "{} is cut off: {found} of {promised} records are there, and only those were converted",
                 path.display()
             ),
+            Error::NoLines => f.write_str(
+                "no trace came over the console: is there a trace= on the kernel's command line, and did the run end, \
+                 well or in a panic? A kernel that hangs sends none",
+            ),
+            Error::Incomplete { path, flaws } => {
+                write!(f, "{}: {}; what came was converted", path.display(), flaws.join("; "))
+            }
             Error::NoDirectory => f.write_str(
                 "no trace in the guest's memory: is there a trace= on the kernel's command line, did the kernel \
                  come as far as setting the rings up, and is this the file of a memory-backend-file with share=on?",

@@ -18,11 +18,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use kernel_abi::trace::Kind;
+use kernel_abi::trace::{Kind, Record};
 use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes;
 
 use super::error::Error;
-use super::layout::RECORD;
 
 /// A trace file's first bytes.
 pub const MAGIC: [u8; 16] = *b"ringside-rtrace\x00";
@@ -77,6 +77,9 @@ pub struct Cpu {
     /// Records that were begun and never finished.
     #[serde(default)]
     pub torn: u64,
+    /// Records that were sent over a console and did not arrive.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 impl Header {
@@ -94,6 +97,7 @@ impl Header {
             (sum(|cpu| cpu.dropped), "dropped because a ring was full"),
             (overwritten, "overwritten before they were read"),
             (sum(|cpu| cpu.torn), "never finished"),
+            (sum(|cpu| cpu.lost), "lost on the console"),
         ];
         let lost = counts.into_iter().filter(|(count, _)| *count != 0);
         let lost: Vec<_> = lost.map(|(count, how)| format!("{count} {how}")).collect();
@@ -131,12 +135,11 @@ impl Writer {
         Ok(Writer { path: path.to_owned(), lanes })
     }
 
-    /// Adds a CPU's next records, which are whole. `lane` is the CPU's place in the header.
-    pub fn append(&mut self, lane: usize, records: &[u8]) -> Result<(), Error> {
-        debug_assert!(records.len().is_multiple_of(RECORD), "whole records only");
+    /// Adds a CPU's next records. `lane` is the CPU's place in the header.
+    pub fn append(&mut self, lane: usize, records: &[Record]) -> Result<(), Error> {
         let lane = &mut self.lanes[lane];
-        lane.records += (records.len() / RECORD) as u64;
-        lane.spill.write_all(records).map_err(Error::io("spool records for", &self.path))
+        lane.records += records.len() as u64;
+        lane.spill.write_all(records.as_bytes()).map_err(Error::io("spool records for", &self.path))
     }
 
     /// Writes the file: the header, with the number of records of each CPU put in, and then the records.

@@ -6,7 +6,7 @@ use kernel_abi::trace::{Kind, Record};
 
 use super::error::Error;
 use super::file::{Cpu, Header, Writer};
-use super::layout::{RECORD, record_bytes};
+use super::layout::RECORD;
 use super::reader::Reader;
 
 fn record(n: u64) -> Record {
@@ -20,7 +20,7 @@ fn file(folder: &tempfile::TempDir, first: u64, second: u64) -> std::path::PathB
     for n in 0..first.max(second) {
         for (lane, count) in [first, second].into_iter().enumerate() {
             if n < count {
-                writer.append(lane, &record_bytes(&record(n))).expect("appends");
+                writer.append(lane, &[record(n)]).expect("appends");
             }
         }
     }

@@ -129,7 +129,6 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::trace::file::{Cpu, Header, Writer};
-    use crate::trace::layout::record_bytes;
 
     /// Time, CPU and `a` of what comes out when these time stamps go in; `a` counts per CPU.
     fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
@@ -142,7 +141,7 @@ mod tests {
             for (n, tsc) in stamps.iter().enumerate() {
                 let kind = if n % 2 == 0 { Kind::User } else { Kind::Tick } as u16;
                 let record = Record { tsc: *tsc, a: n as u64, kind, ..Record::default() };
-                writer.append(lane, &record_bytes(&record)).expect("appends");
+                writer.append(lane, &[record]).expect("appends");
             }
         }
         writer.finish(header).expect("finishes");

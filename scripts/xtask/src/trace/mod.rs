@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   guest RAM --(capture)--> x.rtrace --(reader, merge)--> events --> perfetto, ctf, text, stats
+//!   console --(console)----> x.rtrace
 //! ```
 //!
 //! [`capture`] is for whoever runs QEMU, [`file`] for whoever has records from elsewhere, [`run`] is the subcommand.
@@ -10,6 +11,8 @@
 pub mod capture;
 mod clock;
 mod command;
+pub mod compare;
+pub mod console;
 mod ctf;
 pub mod error;
 pub mod file;

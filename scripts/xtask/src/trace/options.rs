@@ -9,7 +9,8 @@ use kernel_abi::trace::{GROUPS, Kind, all_groups};
 /// What to make out of a trace.
 #[derive(Args, Clone, Debug)]
 pub struct TraceOptions {
-    /// A trace file (.rtrace); with --ram, the file of a guest's memory.
+    /// A trace file (.rtrace), or the log of a console over which a trace came, which is first written to IN with
+    /// the extension .rtrace; with --ram, the file of a guest's memory.
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 

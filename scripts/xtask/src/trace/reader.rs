@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kernel_abi::trace::Record;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::Error;
 use super::file::{Header, MAGIC, PREFIX, VERSION};
-use super::layout::{self, RECORD};
+use super::layout::RECORD;
 
-/// Bytes that are read at once, per CPU.
-const CHUNK: u64 = 128 * 1024;
+/// Records that are read at once, per CPU.
+const CHUNK: u64 = 4096;
 
 /// An open trace file.
 pub struct Reader {
@@ -83,7 +84,7 @@ impl Reader {
             path: self.path.clone(),
             file: Arc::clone(&self.file),
             at,
-            left: left * RECORD as u64,
+            left,
             buffer: Vec::new(),
             used: 0,
         }
@@ -107,8 +108,9 @@ pub struct Records {
     path: PathBuf,
     file: Arc<File>,
     at: u64,
+    /// Records that have not been read.
     left: u64,
-    buffer: Vec<u8>,
+    buffer: Vec<Record>,
     used: usize,
 }
 
@@ -118,17 +120,18 @@ impl Records {
         if self.used == self.buffer.len() && !self.fill()? {
             return Ok(None);
         }
-        let Some(bytes) = self.buffer[self.used..].first_chunk() else { return Ok(None) };
-        self.used += RECORD;
-        Ok(Some(layout::record(bytes)))
+        let record = self.buffer[self.used];
+        self.used += 1;
+        Ok(Some(record))
     }
 
     fn fill(&mut self) -> Result<bool, Error> {
-        let length = self.left.min(CHUNK);
+        let count = self.left.min(CHUNK);
         // At most `CHUNK`.
-        self.buffer.resize(length as usize, 0);
-        self.file.read_exact_at(&mut self.buffer, self.at).map_err(Error::io("read", &self.path))?;
-        (self.at, self.left, self.used) = (self.at + length, self.left - length, 0);
-        Ok(length != 0)
+        self.buffer.resize(count as usize, Record::new_zeroed());
+        let bytes = self.buffer.as_mut_slice().as_mut_bytes();
+        self.file.read_exact_at(bytes, self.at).map_err(Error::io("read", &self.path))?;
+        (self.at, self.left, self.used) = (self.at + count * RECORD as u64, self.left - count, 0);
+        Ok(count != 0)
     }
 }

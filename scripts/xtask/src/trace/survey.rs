@@ -46,7 +46,6 @@ pub mod tests {
 
     use super::*;
     use crate::trace::file::{Cpu, Writer};
-    use crate::trace::layout::record_bytes;
 
     /// The survey of a trace file with these events on so many CPUs: nanoseconds, CPU, kind, first number.
     pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
@@ -55,7 +54,7 @@ pub mod tests {
         let mut writer = Writer::create(&path, cpus as usize).expect("a writer");
         for &(tsc, lane, kind, a) in events {
             let record = Record { tsc, a, kind: kind as u16, ..Record::default() };
-            writer.append(lane, &record_bytes(&record)).expect("appends");
+            writer.append(lane, &[record]).expect("appends");
         }
         let cpus = (0..cpus).map(|cpu| Cpu { cpu, apic_id: 10 + cpu, ..Cpu::default() }).collect();
         let kinds = Header::kind_names(u32::MAX);

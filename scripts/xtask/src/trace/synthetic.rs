@@ -9,7 +9,6 @@ use kernel_abi::trace::{Kind, Record, all_groups};
 
 use super::error::Error;
 use super::file::{Cpu, Header, Mode, Writer};
-use super::layout::record_bytes;
 
 /// Frequency of the TSC, in hertz.
 const TSC_HZ: u64 = 2_400_000_000;
@@ -36,14 +35,14 @@ pub fn write(path: &Path, records: u64, cpus: u32) -> Result<Header, Error> {
         header.cpus.push(Cpu { cpu, apic_id: cpu * 2, tsc_offset, ..Cpu::default() });
         let mut machine = Machine::new(cpu, tsc_offset);
         let mut left = records / u64::from(cpus.max(1));
-        let mut bytes = Vec::with_capacity(BATCH * 40);
+        let mut batch = Vec::with_capacity(BATCH);
         while left > 0 {
-            bytes.clear();
-            while left > 0 && bytes.len() < BATCH * 32 {
+            batch.clear();
+            while left > 0 && batch.len() < BATCH {
                 left -= 1;
-                bytes.extend(record_bytes(&machine.next(left == 1)));
+                batch.push(machine.next(left == 1));
             }
-            writer.append(cpu as usize, &bytes)?;
+            writer.append(cpu as usize, &batch)?;
         }
     }
     writer.finish(header)

@@ -1,10 +1,11 @@
 //! A made-up trace through everything at once.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::compare::with_babeltrace2;
 use super::options::TraceOptions;
 use super::{run, synthetic};
 
@@ -83,40 +84,9 @@ fn a_file_cut_off_is_converted_and_is_an_error() {
     assert_eq!(lines(folder.path(), "out").len(), 2899);
 }
 
-/// Another reader finds the same events at the same times. Without babeltrace2 (Debian: `babeltrace2`) there is
-/// nothing to compare with; CI has it.
 #[test]
 fn babeltrace2_reads_the_same_events_and_times() {
-    let folder = folder(20_000);
-    trace(folder.path(), "--ctf @/ctf --text @/text").expect("converts");
-    let babeltrace = Command::new("babeltrace2")
-        .args(["--no-delta", "--clock-seconds", "--names", "none"])
-        .arg(folder.path().join("ctf"))
-        .output();
-    let output = match babeltrace {
-        Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("not compared: there is no babeltrace2");
-            return;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "{complaints}");
-    // `[12.000000345] tick: { cpu_id = 0 }, ...`; ours is `[    12.000000345] cpu0 tick ...`. Events of the same
-    // nanosecond on different CPUs have no order.
-    let mut theirs: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().map(normal).collect();
-    let mut ours: Vec<_> = lines(folder.path(), "text").iter().map(|line| normal(line)).collect();
-    theirs.sort();
-    ours.sort();
-    assert_eq!(ours.len(), theirs.len());
-    assert!(ours == theirs, "first differences: {:?}", ours.iter().zip(&theirs).find(|(a, b)| a != b));
-}
-
-/// An event's time and kind.
-fn normal(line: &str) -> (String, String) {
-    let (time, rest) = line.trim_start_matches('[').split_once(']').expect("a time");
-    let kind = rest.split_whitespace().map(|word| word.trim_end_matches(':'));
-    let kind = kind.into_iter().find(|word| !word.starts_with("cpu")).expect("a kind");
-    (time.trim().to_owned(), kind.to_owned())
+    let folder = folder(20_001);
+    let compared = with_babeltrace2(&folder.path().join("x.rtrace"), folder.path());
+    assert_eq!(compared, Ok(20_001));
 }

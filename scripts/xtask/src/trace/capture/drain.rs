@@ -19,14 +19,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kernel_abi::trace::Kind;
+use kernel_abi::trace::{Kind, Record};
 
 use super::Summary;
 use super::guest_ram::{Chipset, GuestRam};
 use super::rings::{Ring, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
-use crate::trace::layout::{self, RECORD};
 
 /// How long to sleep when no ring had much in it. A ring of 64 Ki records fills in 30 ms at two million a second.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -143,7 +142,7 @@ struct Lane {
     torn: u64,
     overwritten: u64,
     progress: Progress,
-    records: Vec<u8>,
+    records: Vec<Record>,
 }
 
 impl Lane {
@@ -156,7 +155,7 @@ impl Lane {
         &mut self,
         ram: &GuestRam,
         last: bool,
-        append: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+        append: &mut impl FnMut(&[Record]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         loop {
             self.records.clear();
@@ -180,17 +179,17 @@ impl Lane {
     }
 
     fn count(&mut self) {
-        let (progress, records) = (&mut self.progress, &self.records);
-        let count = records.len() / RECORD;
-        progress.records += count as u64;
+        // A plain loop over a plain slice: in a build that is not optimized it is many times as fast as an iterator.
+        let (progress, records) = (&mut self.progress, self.records.as_slice());
+        progress.records += records.len() as u64;
         let mut n = 0;
-        while n < count {
-            let kind = layout::nth_kind(records, n);
+        while n < records.len() {
+            let kind = records[n].kind;
             progress.syscalls += u64::from(kind == Kind::SyscallEnter as u16);
             progress.ticks += u64::from(kind == Kind::Tick as u16);
             n += 1;
         }
-        if let Some(record) = records.last_chunk().map(layout::record) {
+        if let Some(record) = records.last() {
             progress.last = Kind::from_number(record.kind).map(|kind| (kind, record.tsc));
         }
     }

@@ -3,14 +3,15 @@
 use std::io;
 
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::guest_ram::GuestRam;
 use crate::trace::error::{Error, Flaw};
 use crate::trace::file::{Cpu, Header, Mode};
-use crate::trace::layout::{self, DIRECTORY, RECORD, RING_HEADER, TAIL};
+use crate::trace::layout::{RECORD, RING_HEADER, TAIL};
 
 /// More CPUs than any machine has that QEMU makes.
-const CPUS_MAX: u32 = 8192;
+pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
 
 /// A directory that has been checked: all its rings lie in the guest's memory.
@@ -39,9 +40,11 @@ impl Rings {
     /// The directory in a page, or `None` if there is none. Read here and not by whoever found the page: the
     /// magic is written last, so all of the directory is there only after the magic was seen.
     pub fn at(ram: &GuestRam, page: u64) -> Result<Option<Rings>, Error> {
-        let mut bytes = [0; DIRECTORY];
-        ram.read(page, &mut bytes).map_err(failed)?;
-        let Some(directory) = layout::directory(&bytes) else { return Ok(None) };
+        let mut directory = Directory::new_zeroed();
+        ram.read(page, directory.as_mut_bytes()).map_err(failed)?;
+        if directory.magic != MAGIC {
+            return Ok(None);
+        }
         match check(&directory, page, ram) {
             Ok(()) => Ok(Some(Rings { page, directory })),
             Err(flaw) => Err(Error::BadDirectory { page, flaw }),
@@ -144,9 +147,9 @@ impl Ring {
 
     /// The ring's header as it is now.
     pub fn header(&self, ram: &GuestRam) -> Result<RingHeader, Error> {
-        let mut bytes = [0; RING_HEADER];
-        ram.read(self.at, &mut bytes).map_err(failed)?;
-        Ok(layout::ring_header(&bytes))
+        let mut header = RingHeader::new_zeroed();
+        ram.read(self.at, header.as_mut_bytes()).map_err(failed)?;
+        Ok(header)
     }
 
     /// What the header says about the CPU, for the trace file.
@@ -163,9 +166,9 @@ impl Ring {
     /// The record that was taken last, if it is finished.
     pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
         let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
-        let mut bytes = [0; RECORD];
-        self.read(ram, place, &mut bytes)?;
-        Ok((ahead(&bytes, 0, place) == 0).then(|| layout::record(&bytes)))
+        let mut record = [Record::default()];
+        self.read(ram, place, &mut record)?;
+        Ok((ahead(&record, 0, place) == 0).then_some(record[0]))
     }
 
     /// Tells the kernel that the records before place `next` have been read.
@@ -179,7 +182,7 @@ impl Ring {
     /// no order, so a first look finds which records are finished and a second one takes them. Then `head` tells
     /// which of their places were taken again in the meantime. With `last`, the CPU will write no more: a record
     /// that is not finished never will be, is counted as torn, and skipped; else the batch ends in front of it.
-    pub fn take(&self, ram: &GuestRam, from: u64, last: bool, out: &mut Vec<u8>) -> Result<Taken, Error> {
+    pub fn take(&self, ram: &GuestRam, from: u64, last: bool, out: &mut Vec<Record>) -> Result<Taken, Error> {
         let head = self.header(ram)?.head;
         let start = from.max(head.saturating_sub(self.capacity));
         let mut taken = Taken { next: start, overwritten: start.saturating_sub(from), ..Taken::default() };
@@ -187,49 +190,48 @@ impl Ring {
         if places == 0 {
             return Ok(taken);
         }
-        let mut bytes = vec![0; places as usize * RECORD];
-        self.read(ram, start, &mut bytes)?;
+        let mut records = vec![Record::new_zeroed(); places as usize];
+        self.read(ram, start, &mut records)?;
         // Plain loops: in a build that is not optimized they are many times as fast as iterators.
         let mut whole = 0;
-        while whole < places && (last || ahead(&bytes, whole, start) >= 0) {
+        while whole < places && (last || ahead(&records, whole, start) >= 0) {
             whole += 1;
         }
-        bytes.truncate(whole as usize * RECORD);
-        self.read(ram, start, &mut bytes)?;
+        records.truncate(whole as usize);
+        self.read(ram, start, &mut records)?;
         let taken_again = self.header(ram)?.head.saturating_sub(self.capacity);
         taken.overwritten += taken_again.saturating_sub(start).min(whole);
         // Where the records begin that have not been copied to `out` yet.
         let mut kept = taken_again.saturating_sub(start).min(whole);
         let mut n = kept;
         while n < whole {
-            if ahead(&bytes, n, start) != 0 {
+            if ahead(&records, n, start) != 0 {
                 taken.torn += 1;
-                out.extend_from_slice(&bytes[kept as usize * RECORD..n as usize * RECORD]);
+                out.extend_from_slice(&records[kept as usize..n as usize]);
                 kept = n + 1;
             }
             n += 1;
         }
-        out.extend_from_slice(&bytes[kept as usize * RECORD..]);
+        out.extend_from_slice(&records[kept as usize..]);
         (taken.next, taken.places) = (start + whole, whole);
         Ok(taken)
     }
 
     /// Reads places, around the ring's end if need be.
-    fn read(&self, ram: &GuestRam, start: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    fn read(&self, ram: &GuestRam, start: u64, records: &mut [Record]) -> Result<(), Error> {
         let first = start % self.capacity;
-        let until_end = ((self.capacity - first) as usize).saturating_mul(RECORD);
-        let (head, tail) = bytes.split_at_mut(until_end.min(bytes.len()));
-        let records = self.at + RING_HEADER as u64;
-        ram.read(records + first * RECORD as u64, head).map_err(failed)?;
-        ram.read(records, tail).map_err(failed)
+        let (head, tail) = records.split_at_mut(((self.capacity - first) as usize).min(records.len()));
+        let base = self.at + RING_HEADER as u64;
+        ram.read(base + first * RECORD as u64, head.as_mut_bytes()).map_err(failed)?;
+        ram.read(base, tail.as_mut_bytes()).map_err(failed)
     }
 }
 
 /// How far the sequence of the `n`-th record is ahead of that of its place, `start + n`: negative, it is not written
 /// yet; 0, it is this place's; positive, the place has been taken again.
-fn ahead(records: &[u8], n: u64, start: u64) -> i32 {
+pub fn ahead(records: &[Record], n: u64, start: u64) -> i32 {
     // Sequences count from 1 and wrap around.
-    layout::nth_sequence(records, n as usize).wrapping_sub((start + n + 1) as u32).cast_signed()
+    records[n as usize].sequence.wrapping_sub((start + n + 1) as u32).cast_signed()
 }
 
 fn failed(error: io::Error) -> Error {

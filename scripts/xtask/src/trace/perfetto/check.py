@@ -1,8 +1,8 @@
 """Compares a trace for Perfetto with the text of the same trace, by Perfetto's own messages.
 
-    pip install perfetto protobuf
+    ./scripts/setup.sh --dev                                # puts Perfetto's Python package into target/python
     cargo xtask trace x.rtrace --pftrace x.pftrace --text x.txt
-    python3 scripts/xtask/src/trace/perfetto/check.py x.pftrace x.txt
+    target/python/bin/python3 scripts/xtask/src/trace/perfetto/check.py x.pftrace x.txt
 
 Every system call that enters is a slice that begins at that time on the track of its CPU, every one that returns
 inside it ends it; every tick, interrupt, fault and the like is an instant; times and names agree.

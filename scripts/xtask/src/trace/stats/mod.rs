@@ -180,6 +180,7 @@ impl Lane {
             dropped: self.cpu.dropped,
             overwritten: self.cpu.overwritten,
             torn: self.cpu.torn,
+            lost: self.cpu.lost,
             ring3: share(calls, self.times.ring3()),
             // Where idling is not recorded, it looks like ring 0.
             ring0: share(calls && idle, self.times.ring0()),

@@ -32,6 +32,8 @@ pub struct CpuFigures {
     pub overwritten: u64,
     /// Records that were never finished.
     pub torn: u64,
+    /// Records that were sent over a console and did not arrive.
+    pub lost: u64,
     /// Share of time in ring 3; none where the trace cannot tell.
     pub ring3: Option<f64>,
     /// Share of time in ring 0, without idling.
@@ -91,7 +93,7 @@ impl Report {
     }
 
     fn cpu_rows(&self) -> Vec<Vec<String>> {
-        let heading = "CPU APIC EVENTS DROPPED OVERWRITTEN TORN RING3 RING0 IDLE TICKS TICK-MEDIAN-US \
+        let heading = "CPU APIC EVENTS DROPPED OVERWRITTEN TORN LOST RING3 RING0 IDLE TICKS TICK-MEDIAN-US \
                        JITTER-P99-US JITTER-MAX-US";
         let share = |share: Option<f64>| share.map(|share| format!("{:.2}%", share * 100.0));
         let row = |cpu: &CpuFigures| {
@@ -102,6 +104,7 @@ impl Report {
                 cpu.dropped,
                 cpu.overwritten,
                 cpu.torn,
+                cpu.lost,
             ];
             let jitter = [cpu.tick_interval_ns, cpu.tick_jitter_p99_ns, cpu.tick_jitter_max_ns];
             let mut row: Vec<_> = counts.iter().map(u64::to_string).collect();

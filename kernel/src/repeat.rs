@@ -1,0 +1,248 @@
+//! How a copy of a program ends, and whether its CPU starts the program once more.
+//!
+//! ```text
+//!             begin()            end()                 again() says yes
+//!   loaded  ----------> ring 3 ----------> taken down ------------------> loaded: round + 1
+//!                                               |
+//!                                               +---- no: the CPU's outcome is this copy's
+//! ```
+//!
+//! Each round is a copy of its own: fresh memory, fresh registers. What it is told of its predecessor stands in its
+//! environment, see [`environment`].
+#![forbid(unsafe_code)]
+
+use core::cell::Cell;
+use core::fmt;
+
+use kernel_abi::record::Outcome;
+
+use crate::exception::Fault;
+use crate::text::Text;
+
+/// Why a copy was killed or not started.
+pub type Reason = Text<200>;
+
+/// How a copy ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// It called `SYS_EXIT` with this code.
+    Exited(i32),
+    /// It did what it must not.
+    Faulted(Fault),
+    /// It ran for longer than so many ticks.
+    TimeLimit(u32),
+    /// It could not be loaded.
+    NotStarted(Reason),
+}
+
+impl End {
+    /// The word for it in a record.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            End::Exited(_) => Outcome::Exited,
+            End::Faulted(_) | End::TimeLimit(_) | End::NotStarted(_) => Outcome::Killed,
+        }
+    }
+
+    /// The code given to `SYS_EXIT`; 0 if it did not come to that.
+    #[must_use]
+    pub const fn code(&self) -> i32 {
+        match self {
+            End::Exited(code) => *code,
+            _ => 0,
+        }
+    }
+
+    /// Why it was killed or not started; empty if it exited.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            End::Exited(_) => Reason::new(),
+            End::Faulted(fault) => Reason::of(format_args!("{fault}")),
+            End::TimeLimit(ticks) => Reason::of(format_args!("time limit of {ticks} ticks")),
+            End::NotStarted(reason) => *reason,
+        }
+    }
+}
+
+/// How often a CPU starts its program, and what ends that early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// `repeat=N`: starts on each CPU, one after the other.
+    pub rounds: u32,
+    /// `deaths=go-on`: a copy that was killed does not end the repeating.
+    pub deaths_go_on: bool,
+    /// `limit_ticks=N`: a copy that still runs so many ticks after its start is killed; 0, never, is the default.
+    pub limit_ticks: u32,
+}
+
+impl Repeat {
+    /// Is there another round after one that ended so, `starts` of them having begun?
+    ///
+    /// A copy that exits with a code other than 0 is always the last: it has found something.
+    #[must_use]
+    pub fn again(&self, end: &End, starts: u32) -> bool {
+        let may_go_on = match end {
+            End::Exited(code) => *code == 0,
+            End::Faulted(_) | End::TimeLimit(_) => self.deaths_go_on,
+            End::NotStarted(_) => false,
+        };
+        may_go_on && starts < self.rounds
+    }
+}
+
+/// A CPU's rounds so far. Its owner's alone.
+#[derive(Default)]
+pub struct Rounds {
+    starts: Cell<u32>,
+    killed: Cell<u32>,
+    /// How the latest copy ended; `None` before the first has.
+    end: Cell<Option<End>>,
+    /// The tick at which the copy has had its time, and how many it was given.
+    limit: Cell<Option<(u64, u32)>>,
+}
+
+impl Rounds {
+    /// No round yet.
+    #[must_use]
+    pub const fn new() -> Rounds {
+        Rounds { starts: Cell::new(0), killed: Cell::new(0), end: Cell::new(None), limit: Cell::new(None) }
+    }
+
+    /// A copy goes into ring 3, at this tick.
+    pub fn begin(&self, repeat: &Repeat, ticks: u64) {
+        self.starts.set(self.starts.get() + 1);
+        let limit = repeat.limit_ticks;
+        self.limit.set((limit != 0).then(|| (ticks.saturating_add(limit.into()), limit)));
+    }
+
+    /// If the copy has had its time, how many ticks that was.
+    #[must_use]
+    pub fn over_limit(&self, ticks: u64) -> Option<u32> {
+        let over = |&(end, _): &(u64, u32)| ticks >= end && !cfg!(feature = "mutant-limit-ignored");
+        self.limit.get().filter(over).map(|(_, limit)| limit)
+    }
+
+    /// The copy has ended.
+    pub fn end(&self, end: End) {
+        if matches!(end, End::Faulted(_) | End::TimeLimit(_)) {
+            self.killed.set(self.killed.get() + 1);
+        }
+        self.end.set(Some(end));
+    }
+
+    /// How the latest copy ended.
+    #[must_use]
+    pub fn latest(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// Copies that were started.
+    #[must_use]
+    pub fn starts(&self) -> u32 {
+        self.starts.get()
+    }
+
+    /// How many of these were killed.
+    #[must_use]
+    pub fn killed(&self) -> u32 {
+        self.killed.get()
+    }
+}
+
+/// The strings of a copy's environment.
+pub type Environment = [Text<96>; 3];
+
+/// What a copy is told of the rounds: `round=R`, counted from 0, `rounds=N`, and how the copy before it on this CPU
+/// ended: `last=none`, `last=exited:CODE`, `last=killed:VECTOR:ERROR:RIP:CR2` (hexadecimal, with `0x`; CR2 is 0 if it
+/// was no page fault) or `last=limit`.
+#[must_use]
+pub fn environment(rounds: &Rounds, repeat: &Repeat) -> Environment {
+    [
+        Text::of(format_args!("round={}", rounds.starts())),
+        Text::of(format_args!("rounds={}", repeat.rounds)),
+        Text::of(format_args!("last={}", Last(rounds.latest()))),
+    ]
+}
+
+/// The value of `last=`.
+struct Last(Option<End>);
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("none"),
+            Some(End::Exited(code)) => write!(f, "exited:{code}"),
+            Some(End::Faulted(Fault { vector, error_code, rip, cr2, .. })) => {
+                write!(f, "killed:{vector:#x}:{error_code:#x}:{rip:#x}:{:#x}", cr2.unwrap_or(0))
+            }
+            Some(End::TimeLimit(_)) => f.write_str("limit"),
+            Some(End::NotStarted(_)) => f.write_str("not-started"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+    use crate::exception::PAGE_FAULT;
+
+    const FAULT: Fault =
+        Fault { vector: PAGE_FAULT, error_code: 4, cr2: Some(u64::MAX), rip: u64::MAX, rsp: u64::MAX };
+
+    #[test]
+    fn what_ends_the_repeating_and_what_does_not() {
+        let all = [
+            End::Exited(0),
+            End::Exited(7),
+            End::Faulted(FAULT),
+            End::TimeLimit(3),
+            End::NotStarted(Reason::new()),
+        ];
+        let again = |repeat: Repeat, starts| all.map(|end| repeat.again(&end, starts));
+        let strict = Repeat { rounds: 3, deaths_go_on: false, limit_ticks: 0 };
+        let lenient = Repeat { deaths_go_on: true, ..strict };
+        assert_eq!(again(strict, 2), [true, false, false, false, false]);
+        assert_eq!(again(lenient, 2), [true, false, true, true, false]);
+        assert_eq!(again(strict, 3), [false; 5]);
+        assert_eq!(again(lenient, 3), [false; 5]);
+    }
+
+    #[test]
+    fn a_copy_is_told_of_its_predecessor() {
+        let rounds = Rounds::new();
+        let repeat = Repeat { rounds: 9, deaths_go_on: true, limit_ticks: 2 };
+        let told = || environment(&rounds, &repeat).map(|text| text.as_str().to_string());
+        assert_eq!(told(), ["round=0", "rounds=9", "last=none"]);
+        let ends = [
+            (End::Exited(-1), "last=exited:-1"),
+            (End::Faulted(FAULT), "last=killed:0xe:0x4:0xffffffffffffffff:0xffffffffffffffff"),
+            (
+                End::Faulted(Fault { vector: 6, error_code: 0, cr2: None, ..FAULT }),
+                "last=killed:0x6:0x0:0xffffffffffffffff:0x0",
+            ),
+            (End::TimeLimit(2), "last=limit"),
+        ];
+        for (n, (end, last)) in ends.into_iter().enumerate() {
+            rounds.begin(&repeat, 0);
+            rounds.end(end);
+            assert_eq!(told(), [std::format!("round={}", n + 1), "rounds=9".into(), last.into()]);
+        }
+        assert_eq!((rounds.starts(), rounds.killed()), (4, 3));
+    }
+
+    #[test]
+    fn the_limit_counts_from_the_start_of_each_copy() {
+        let rounds = Rounds::new();
+        let repeat = Repeat { rounds: 2, deaths_go_on: true, limit_ticks: 3 };
+        rounds.begin(&repeat, 10);
+        assert_eq!([0, 12, 13, 14].map(|tick| rounds.over_limit(tick)), [None, None, Some(3), Some(3)]);
+        rounds.begin(&repeat, 13);
+        assert_eq!([13, 15, 16].map(|tick| rounds.over_limit(tick)), [None, None, Some(3)]);
+        rounds.begin(&Repeat { limit_ticks: 0, ..repeat }, 16);
+        assert_eq!(rounds.over_limit(u64::MAX), None);
+    }
+}

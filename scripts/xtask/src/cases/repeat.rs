@@ -1,0 +1,35 @@
+//! A program that is started over and over, and ends in every way that there is.
+
+use super::{Case, case};
+
+/// The cases. Each run ends in a broken invariant, status 3, if a frame of memory is not given back.
+pub fn cases() -> Vec<Case> {
+    vec![
+        // Each copy looks for what its predecessor left, and compares how that ended with what it is told of it.
+        (0..4).fold(
+            case("repeat::ten-thousand-starts", "--smp 4 --repeat 2500 --cmdline deaths=go-on", "restart")
+                .exits_on(4)
+                .shows("10000 starts: 2503 copies exited, 7497 were killed"),
+            |case, cpu| case.shows(format!("[cpu{cpu}] restart: 2500 rounds, each as if it were the first")),
+        ),
+        case(
+            "repeat::time-limit",
+            "--smp 2 --repeat 11 --cmdline 'deaths=go-on limit_ticks=10' --timeout 30",
+            "restart --spin",
+        )
+        .exits_on(2)
+        .shows("22 starts: 6 copies exited, 16 were killed"),
+        case("repeat::a-death-is-the-last", "--smp 2 --repeat 5", "fault ud2 1")
+            .status(1)
+            .exits_on(1)
+            .killed_on(1, "#UD")
+            .shows("6 starts: 5 copies exited, 1 were killed"),
+        case(
+            "repeat::a-code-is-the-last-even-where-deaths-are-not",
+            "--smp 1 --repeat 5 --cmdline deaths=go-on",
+            "fault exit-code 0",
+        )
+        .status(1)
+        .complains("CPU 0: fault exited with code 7"),
+    ]
+}

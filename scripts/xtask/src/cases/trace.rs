@@ -1,0 +1,103 @@
+//! The trace of a real run: through memory, over the console, and in the eyes of other tools.
+
+use std::path::PathBuf;
+
+use super::{Case, Finished, case, expect};
+use crate::suite::log_folder;
+use crate::trace::compare::{self, convert};
+
+/// Kinds that nobody writes any more when a trace is sent over the console.
+const SETTLED: &str = "syscall,tick,fault,program,boot,user";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let traced = |name: &str, options: &str, program: &str| {
+        let file = format!("target/test-logs/{name}.rtrace");
+        let said = format!("events in {file}, 0 dropped");
+        case(format!("trace::{name}"), &format!("{options} --trace-out {file}"), program).shows(said)
+    };
+    vec![
+        traced("in-memory", "--smp 4 --trace all", "selftest").exits_on(4),
+        traced("as-a-stream", "--smp 2 --trace program,boot --trace-mode stream", "hello").exits_on(2),
+        traced("over-serial", "--smp 2 --trace program,boot --trace-via serial", "hello")
+            .exits_on(2)
+            .hides("@ringside")
+            .demand(|_| both_programs_are_in("over-serial.rtrace")),
+        // The host reads the memory *and* the console: two ways for one trace.
+        traced(
+            "over-serial-as-in-memory",
+            &format!("--smp 3 --trace {SETTLED} --cmdline 'trace_via=serial trace_records=512'"),
+            "selftest",
+        )
+        .exits_on(3)
+        .demand(the_console_has_what_memory_has),
+        traced(
+            "over-serial-after-a-panic",
+            "--smp 2 --trace all --trace-via serial --cmdline panic_cpu=1",
+            "hello",
+        )
+        .status(3)
+        .complains("CPU 1 panicked: ")
+        .demand(the_panic_is_the_end),
+        traced("babeltrace2-reads-the-same", "--smp 4 --trace all", "selftest").demand(babeltrace2_agrees),
+        traced("perfetto-reads-the-same", "--smp 4 --trace all", "selftest").demand(perfetto_agrees),
+    ]
+}
+
+/// The text of a trace that a case left.
+fn text(name: &str) -> Result<String, String> {
+    let path = scratch(name)?.join("text");
+    convert(&log_folder().join(name), &[("--text", &path)])?;
+    std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A folder for what is made of a trace.
+fn scratch(name: &str) -> Result<PathBuf, String> {
+    let folder = log_folder().join(name).with_extension("made");
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+fn both_programs_are_in(name: &str) -> Result<(), String> {
+    let text = text(name)?;
+    for (cpu, kind) in [(0, "program_start"), (0, "program_end"), (1, "program_start"), (1, "program_end")] {
+        let event = format!("cpu{cpu} {kind} ");
+        expect(text.matches(&event).count(), 1, &event)?;
+    }
+    Ok(())
+}
+
+fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
+    const NAME: &str = "over-serial-as-in-memory";
+    let memory = text(&format!("{NAME}.rtrace"))?;
+    // What the tool finds by itself in the log of a console.
+    let console = text(&format!("trace-{NAME}.console"))?;
+    expect(console == memory, true, "the trace over the console is the one in memory")?;
+    expect(memory.lines().count(), 3 * 512, "events: the rings are full")
+}
+
+/// The run ended before CPU 1's program began; what led there is in the trace.
+fn the_panic_is_the_end(_: &Finished) -> Result<(), String> {
+    let text = text("over-serial-after-a-panic.rtrace")?;
+    for event in ["cpu0 ipi_sent vector=INIT", "cpu1 ap_state apic_id=1 state=online"] {
+        expect(text.contains(event), true, event)?;
+    }
+    expect(text.contains("cpu1 program_start"), false, "CPU 1 started its program")
+}
+
+fn babeltrace2_agrees(_: &Finished) -> Result<(), String> {
+    const NAME: &str = "babeltrace2-reads-the-same.rtrace";
+    compare::with_babeltrace2(&log_folder().join(NAME), &scratch(NAME)?).and_then(enough)
+}
+
+fn perfetto_agrees(_: &Finished) -> Result<(), String> {
+    const NAME: &str = "perfetto-reads-the-same.rtrace";
+    let said = compare::with_perfetto(&log_folder().join(NAME), &scratch(NAME)?)?;
+    let slices = said.split(' ').next().and_then(|word| word.parse().ok());
+    slices.ok_or(format!("it says {said:?}")).and_then(enough)
+}
+
+/// A comparison of nothing would say that all is the same.
+fn enough(compared: usize) -> Result<(), String> {
+    if compared > 1000 { Ok(()) } else { Err(format!("only {compared} events were compared")) }
+}

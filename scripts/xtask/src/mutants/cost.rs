@@ -1,0 +1,52 @@
+//! What the guards on the road of a system call cost: the null call's round trip in instructions, with all of them,
+//! without each, and without any.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::kernels;
+use crate::build;
+use crate::cargo::Show;
+use crate::cases::round_trip_figure;
+use crate::error::Error;
+use crate::report::aligned;
+
+/// The guards that every system call passes. What else guards it costs nothing there: flags are cleared by `syscall`
+/// itself, and the rest was set up at boot.
+const ON_THE_ROAD: [&str; 4] = [
+    "mutant-syscall-number-unchecked",
+    "mutant-syscall-index-unmasked",
+    "mutant-sysret-any-rip",
+    "mutant-sysret-any-flags",
+];
+
+/// Builds and measures them all; prints a table.
+pub fn print() -> Result<(), Error> {
+    let with = round_trip(&build::everything(Show::Slow)?.kernel)?;
+    let mut rows = vec![row("all guards", with, with)];
+    for feature in ON_THE_ROAD {
+        let without = round_trip(&kernels::with(&[feature], Show::Slow)?)?;
+        rows.push(row(&format!("with {feature}"), without, with));
+    }
+    let without = round_trip(&kernels::with(&ON_THE_ROAD, Show::Slow)?)?;
+    rows.push(row("with all four mutants", without, with));
+    print!("{}", aligned(&[("KERNEL", false), ("INSTRUCTIONS", true), ("LESS", true)], rows.into_iter()));
+    Ok(())
+}
+
+fn row(name: &str, instructions: f64, with: f64) -> [String; 3] {
+    [name.to_owned(), format!("{instructions:.0}"), format!("{:.0}", with - instructions)]
+}
+
+/// Instructions of a null system call, the loop that makes it included.
+fn round_trip(kernel: &Path) -> Result<f64, Error> {
+    let tool = std::env::current_exe();
+    let tool = tool.map_err(|error| Error::File("cannot find this tool's own file".to_owned(), error))?;
+    let mut command = Command::new(&tool);
+    command.args(["run", "--as-built", "--kernel"]).arg(kernel);
+    command.args(["--icount", "--smp", "1", "roundtrip", "10000"]);
+    let output = command.output().map_err(|error| Error::file("start", &tool, error))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    round_trip_figure(&stdout)
+        .ok_or_else(|| Error::Host(format!("the round trip was not measured:\n{stdout}")))
+}

@@ -1,0 +1,220 @@
+//! A trace that came over a console, put together again out of its lines ([`kernel_abi::trace::serial`]).
+//!
+//! A line stands by itself, so whatever came whole is used. What did not come is counted: lines by their numbers, records
+//! by their places, and a trace without its last line was cut off.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use kernel_abi::trace::serial::{self, DATA_MAX, Part, Place};
+use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
+use zerocopy::FromBytes;
+
+use super::capture::{CPUS_MAX, Summary, ahead};
+use super::error::Error;
+use super::file::{self, Cpu, Header, Mode, Writer};
+use super::layout::RECORD;
+
+/// A line longer than this comes in pieces, none of which is a line of a trace.
+const LINE_MAX: u64 = 64 * 1024;
+
+/// A trace, as far as it came.
+#[derive(Clone, Debug, Default)]
+pub struct Console {
+    directory: Option<Directory>,
+    rings: BTreeMap<u32, Lane>,
+    /// Lines that came whole.
+    whole: u64,
+    /// The number of the next line.
+    next: u32,
+    /// Lines that began like one of a trace and were damaged.
+    damaged: u64,
+    /// Numbers that were passed over.
+    missing: u64,
+    ended: bool,
+}
+
+/// One CPU's ring, as far as it came.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    header: Option<RingHeader>,
+    /// The place of the first record that is sent.
+    first: u64,
+    /// The place of the next record.
+    next: u64,
+    records: Vec<Record>,
+    lost: u64,
+    torn: u64,
+    overwritten: u64,
+}
+
+impl Console {
+    /// Takes a console line, without its line end. False: it is none of a trace.
+    pub fn take(&mut self, line: &[u8]) -> bool {
+        match serial::parse(line) {
+            None => return false,
+            Some(Ok(received)) if self.put(received.place, received.data()).is_some() => {}
+            Some(_) => self.damaged += 1,
+        }
+        true
+    }
+
+    /// Takes what a line holds; `None` if it cannot be true.
+    fn put(&mut self, place: Place, data: &[u8]) -> Option<()> {
+        if place.cpu >= CPUS_MAX || data.len() > DATA_MAX {
+            return None;
+        }
+        if place.part == Part::Start || place.line.saturating_add(1) < self.next {
+            // Another boot on the same console: the latest one counts.
+            *self = Console::default();
+        }
+        if place.line < self.next {
+            // The same line once more, as some terminals' logs have it.
+            return Some(());
+        }
+        match place.part {
+            Part::Start | Part::End => {
+                let directory = Directory::read_from_bytes(data).ok()?;
+                self.directory = Some(directory).filter(|directory| directory.magic == MAGIC);
+                self.directory?;
+                self.ended = place.part == Part::End;
+            }
+            Part::Ring => {
+                let header = RingHeader::read_from_bytes(data).ok()?;
+                let lane = Lane { header: Some(header), first: place.at, next: place.at, ..Lane::default() };
+                self.rings.insert(place.cpu, lane);
+            }
+            Part::Records => {
+                let (records, []) = data.as_chunks::<RECORD>() else { return None };
+                let lane = self.rings.entry(place.cpu).or_insert_with(|| Lane::behind(place.at));
+                lane.put(place.at, records)?;
+            }
+        }
+        self.whole += 1;
+        self.missing += u64::from(place.line - self.next);
+        self.next = place.line + 1;
+        Some(())
+    }
+
+    /// Did anything come?
+    pub fn is_there(&self) -> bool {
+        self.whole != 0
+    }
+
+    /// What is wrong with it, in whole sentences; nothing if nothing of a trace came.
+    pub fn flaws(&self) -> Vec<String> {
+        let mut flaws = Vec::new();
+        let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+        if self.damaged != 0 {
+            flaws.push(format!("{} of the trace came damaged", lines(self.damaged)));
+        }
+        if self.missing != 0 {
+            flaws.push(format!("{} of the trace did not come, or not whole", lines(self.missing)));
+        }
+        if (self.is_there() || self.damaged != 0) && !self.ended {
+            flaws.push("the trace was cut off: its last line did not come".to_owned());
+        }
+        flaws
+    }
+
+    /// Writes what came to a trace file. `command` is the run's command line, for the file's header.
+    ///
+    /// # Errors
+    /// [`Error::NoLines`] if nothing came; or the file cannot be written.
+    pub fn write(&self, path: &Path, command: &[String]) -> Result<Summary, Error> {
+        if !self.is_there() {
+            return Err(Error::NoLines);
+        }
+        let promised = self.directory.map_or(0, |directory| directory.cpus.min(CPUS_MAX));
+        let there = self.rings.last_key_value().map_or(0, |(cpu, _)| cpu + 1);
+        let blank = Lane::default();
+        let lanes: Vec<_> =
+            (0..promised.max(there)).map(|cpu| (cpu, self.rings.get(&cpu).unwrap_or(&blank))).collect();
+        let mut writer = Writer::create(path, lanes.len())?;
+        for (n, (_, lane)) in lanes.iter().enumerate() {
+            writer.append(n, &lane.records)?;
+        }
+        let cpus = lanes.iter().map(|(cpu, lane)| lane.describe(*cpu)).collect();
+        let header = writer.finish(self.header(command, cpus))?;
+        Ok(Summary { path: path.to_owned(), header })
+    }
+
+    /// Without a directory, times are ticks.
+    fn header(&self, command: &[String], cpus: Vec<Cpu>) -> Header {
+        let mut header = Header { cpus, command: command.to_vec(), ..Header::default() };
+        if let Some(directory) = &self.directory {
+            (header.tsc_hz, header.boot_tsc) = (directory.tsc_hz, directory.boot_tsc);
+            header.kinds = Header::kind_names(directory.kinds);
+            header.mode = if directory.mode == 0 { Mode::Flight } else { Mode::Stream };
+        }
+        header
+    }
+}
+
+impl Lane {
+    /// A ring whose header did not come.
+    fn behind(at: u64) -> Lane {
+        Lane { first: at, next: at, ..Lane::default() }
+    }
+
+    fn put(&mut self, at: u64, records: &[[u8; RECORD]]) -> Option<()> {
+        self.lost += at.checked_sub(self.next)?;
+        for (place, bytes) in (at..).zip(records) {
+            let record = Record::read_from_bytes(bytes).ok()?;
+            match ahead(&[record], 0, place) {
+                0 => self.records.push(record),
+                // The CPU, while its ring was sent.
+                1.. => self.overwritten += 1,
+                _ => self.torn += 1,
+            }
+        }
+        self.next = at + records.len() as u64;
+        Some(())
+    }
+
+    fn describe(&self, cpu: u32) -> Cpu {
+        let header = self.header.unwrap_or_default();
+        Cpu {
+            cpu,
+            apic_id: header.apic_id,
+            tsc_offset: header.tsc_offset,
+            dropped: header.dropped,
+            overwritten: self.first + self.overwritten,
+            torn: self.torn,
+            lost: self.lost + header.head.saturating_sub(self.next),
+            ..Cpu::default()
+        }
+    }
+}
+
+/// The trace file for a file that a user names: the file itself or, made of a console's log, one beside it. What is
+/// wrong with the log comes second.
+///
+/// # Errors
+/// If the file cannot be read, or there is no trace in it.
+pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
+    let failed = || Error::io("read", path);
+    let mut file = BufReader::new(File::open(path).map_err(failed())?);
+    if file.fill_buf().map_err(failed())?.starts_with(&file::MAGIC) {
+        return Ok((path.to_owned(), None));
+    }
+    let to = path.with_extension("rtrace");
+    let mut console = Console::default();
+    let mut line = Vec::new();
+    while file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).map_err(failed())? != 0 {
+        console.take(line.trim_ascii_end());
+        line.clear();
+    }
+    if !console.is_there() || to == path {
+        return Err(Error::NotATrace(path.to_owned()));
+    }
+    console.write(&to, &[])?;
+    let flaws = console.flaws();
+    Ok((to, (!flaws.is_empty()).then(|| Error::Incomplete { path: path.to_owned(), flaws })))
+}
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+//! Ends in a different way in each round of `repeat=N`, and checks that nothing of a round is left in the next: [--spin].
+//!
+//! With `--spin` some rounds never end by themselves, which takes `limit_ticks=`. Exit code 1: a round found something
+//! of its predecessor's, or was told of another end than it had. Exit code 2: the argument makes no sense.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+use core::arch::{asm, naked_asm};
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel_abi::layout::{STACK_SIZE, STACK_TOP};
+use user::start::entry_registers;
+use user::{ExitCode, args, println, sys};
+
+user::program!(run);
+
+/// Ring 3's data segment.
+const USER_DATA: u16 = 0x1b;
+
+/// A word that the program's file has, and one that it has not.
+static DATA: AtomicU64 = AtomicU64::new(INITIAL);
+static BSS: AtomicU64 = AtomicU64::new(0);
+const INITIAL: u64 = 0x0123_4567_89ab_cdef;
+
+/// What each round does in its turn; the kernel counts the rounds of each CPU.
+#[derive(Clone, Copy)]
+enum Deed {
+    Exit,
+    InvalidOpcode,
+    PageFault,
+    GeneralProtection,
+    Spin,
+}
+
+impl Deed {
+    const ALL: [Deed; 5] =
+        [Deed::Exit, Deed::InvalidOpcode, Deed::PageFault, Deed::GeneralProtection, Deed::Spin];
+
+    /// Of a round. CPUs are out of step, so that they do different things at the same time.
+    fn of(round: u64, cpu: u64, spin: bool) -> Deed {
+        let deeds = if spin { &Deed::ALL[..] } else { &Deed::ALL[..4] };
+        deeds[((round + cpu) % deeds.len() as u64) as usize]
+    }
+
+    fn do_it(self) -> ! {
+        match self {
+            Deed::Exit => sys::exit(ExitCode::SUCCESS),
+            Deed::InvalidOpcode => invalid_opcode(),
+            Deed::PageFault => page_fault(),
+            Deed::GeneralProtection => general_protection(),
+            Deed::Spin => spin(),
+        }
+    }
+}
+
+/// What `last=` has to say in the round behind it.
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |instruction: extern "sysv64" fn() -> !| instruction as *const () as u64;
+        match self {
+            Deed::Exit => f.write_str("exited:0"),
+            Deed::InvalidOpcode => write!(f, "killed:0x6:0x0:{:#x}:0x0", at(invalid_opcode)),
+            // A read from ring 3 of a page that is not there.
+            Deed::PageFault => write!(f, "killed:0xe:0x4:{:#x}:0x8", at(page_fault)),
+            Deed::GeneralProtection => write!(f, "killed:0xd:0x0:{:#x}:0x0", at(general_protection)),
+            Deed::Spin => f.write_str("limit"),
+        }
+    }
+}
+
+#[unsafe(naked)]
+extern "sysv64" fn invalid_opcode() -> ! {
+    naked_asm!("ud2")
+}
+
+#[unsafe(naked)]
+extern "sysv64" fn page_fault() -> ! {
+    naked_asm!("mov al, byte ptr ds:[8]")
+}
+
+#[unsafe(naked)]
+extern "sysv64" fn general_protection() -> ! {
+    naked_asm!("hlt")
+}
+
+#[unsafe(naked)]
+extern "sysv64" fn spin() -> ! {
+    naked_asm!("2:", "jmp 2b")
+}
+
+fn run() -> ExitCode {
+    let spin = match args().nth(1) {
+        None => false,
+        Some(b"--spin") => true,
+        Some(_) => {
+            println!("usage: restart [--spin]");
+            return ExitCode::USAGE;
+        }
+    };
+    let number = |name| args::environment(name).and_then(args::number);
+    let (Some(round), Some(rounds)) = (number("round"), number("rounds")) else {
+        println!("restart: FAILED: the environment has no round= and rounds=");
+        return ExitCode::FAILURE;
+    };
+    let cpu = sys::get_cpu();
+    let found = told_the_truth(round, cpu, spin).and_then(|()| fresh());
+    if let Err(what) = found {
+        println!("restart: FAILED: round {round}: {what}");
+        return ExitCode::FAILURE;
+    }
+    if round + 1 == rounds {
+        println!("restart: {rounds} rounds, each as if it were the first");
+        return ExitCode::SUCCESS;
+    }
+    spoil();
+    Deed::of(round, cpu, spin).do_it()
+}
+
+/// What the kernel says of the round before is what that round did.
+fn told_the_truth(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
+    let mut expected = Expected { text: args::environment("last").unwrap_or_default() };
+    let same = match round {
+        0 => write!(expected, "none"),
+        _ => write!(expected, "{}", Deed::of(round - 1, cpu, spin)),
+    };
+    if same.is_err() || !expected.text.is_empty() {
+        return Err("last= is not how the round before ended");
+    }
+    Ok(())
+}
+
+/// Text that what is written must be the same as; the part that has not been compared yet.
+struct Expected {
+    text: &'static [u8],
+}
+
+impl fmt::Write for Expected {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text = self.text.strip_prefix(text.as_bytes()).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
+
+/// Looks at all that [`spoil`] and the round's life have changed.
+fn fresh() -> Result<(), &'static str> {
+    let entry = entry_registers();
+    let general = [
+        &entry.rax, &entry.rbx, &entry.rcx, &entry.rdx, &entry.rsi, &entry.rdi, &entry.rbp, &entry.r8,
+        &entry.r9, &entry.r10, &entry.r11, &entry.r12, &entry.r13, &entry.r14, &entry.r15,
+    ];
+    if general.iter().any(|register| register.load(Ordering::Relaxed) != 0) {
+        return Err("a general register is not 0");
+    }
+    if entry.rflags.load(Ordering::Relaxed) != 0x202 {
+        return Err("rflags is not 0x202");
+    }
+    if segments() != [0; 4] {
+        return Err("a data segment is not null");
+    }
+    if DATA.load(Ordering::Relaxed) != INITIAL || BSS.load(Ordering::Relaxed) != 0 {
+        return Err("a static is not as the file has it");
+    }
+    if stack_bottom().load(Ordering::Relaxed) != 0 {
+        return Err("the stack is not zeroed");
+    }
+    fpu_is_fresh()
+}
+
+fn segments() -> [u16; 4] {
+    let (ds, es, fs, gs);
+    // SAFETY: reads selectors.
+    unsafe {
+        asm!("mov {:x}, ds", "mov {:x}, es", "mov {:x}, fs", "mov {:x}, gs", out(reg) ds, out(reg) es,
+            out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
+    }
+    [ds, es, fs, gs]
+}
+
+/// The lowest word of the stack, which this program does not reach otherwise.
+fn stack_bottom() -> &'static AtomicU64 {
+    let word = core::ptr::with_exposed_provenance::<AtomicU64>((STACK_TOP - STACK_SIZE) as usize);
+    // SAFETY: the kernel maps the whole stack, and no frame of this program comes down here.
+    unsafe { &*word }
+}
+
+/// An FXSAVE image (SDM 1, 10.5.1).
+#[repr(C, align(16))]
+struct FpuImage([u8; 512]);
+
+/// Control words as after a reset, registers empty and zero.
+fn fpu_is_fresh() -> Result<(), &'static str> {
+    let mut image = FpuImage([0; 512]);
+    // SAFETY: writes 512 bytes, aligned to 16.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
+    let control = image.0[..5] == [0x7f, 0x03, 0, 0, 0] && image.0[24..28] == 0x1f80_u32.to_le_bytes();
+    if !control || image.0[32..416].iter().any(|&byte| byte != 0) {
+        return Err("x87 or SSE is not as after a reset");
+    }
+    Ok(())
+}
+
+/// Leaves something everywhere.
+fn spoil() {
+    DATA.store(!INITIAL, Ordering::Relaxed);
+    BSS.store(u64::MAX, Ordering::Relaxed);
+    stack_bottom().store(u64::MAX, Ordering::Relaxed);
+    let mut image = FpuImage([0x5a; 512]);
+    // All exceptions stay masked.
+    image.0[..2].copy_from_slice(&0x027f_u16.to_le_bytes());
+    image.0[24..28].copy_from_slice(&0x3f80_u32.to_le_bytes());
+    // SAFETY: reads 512 bytes, aligned to 16. Compiled code uses neither x87 nor SSE, and takes the data segments'
+    // bases to be 0, as they are.
+    unsafe {
+        asm!(
+            "fxrstor64 [{image}]",
+            "mov ds, {segment:e}",
+            "mov es, {segment:e}",
+            "mov fs, {segment:e}",
+            "mov gs, {segment:e}",
+            image = in(reg) &raw const image,
+            segment = in(reg) u32::from(USER_DATA),
+            options(nostack, preserves_flags),
+        );
+    }
+}
