@@ -23,6 +23,7 @@ extern crate std;
 
 pub mod args;
 mod exit;
+pub mod fpu;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod print;

@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod counters;
+pub mod cpu_state;
 pub mod errno;
 pub mod record;
 pub mod trace;

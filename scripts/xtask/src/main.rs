@@ -16,17 +16,21 @@ mod cli;
 mod cmdline;
 mod console;
 mod counters;
+mod cpu_state;
 mod error;
 mod executable;
 mod facts;
+mod fuzz;
 mod gdb;
 mod guest_memory;
+mod hostile;
 mod launch;
 mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod screen;
@@ -57,7 +61,9 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Stress(options) => stress::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),

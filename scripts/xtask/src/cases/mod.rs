@@ -3,8 +3,11 @@
 
 mod command_line;
 mod elf;
+mod failures;
 mod faults;
 mod guards;
+mod hostile;
+mod machine_checks;
 mod machines;
 mod panics;
 mod programs;
@@ -72,9 +75,12 @@ pub fn all() -> Vec<Case> {
         faults::cases(),
         guards::cases(),
         panics::cases(),
+        failures::cases(),
+        machine_checks::cases(),
         command_line::cases(),
         stress::cases(),
         report::cases(),
+        hostile::cases(),
         trace::cases(),
         tool::cases(),
     ];

@@ -111,7 +111,7 @@ pub fn boot(
     let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
     let mut ports = serial_dir(order.load, seed).map(Ports::create).transpose()?;
     let pause = under.live.is_some().then_some(PAUSE);
-    let ended = session::watch(&words, order.limit, pause, |line, time| {
+    let ended = session::watch(&words, order.limit, &[], pause, |line, time| {
         if let Some(line) = line {
             if let Some(ports) = &mut ports {
                 ports.take(line);
