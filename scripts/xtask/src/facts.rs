@@ -1,6 +1,8 @@
 //! What a run's completion records say, collected from the console.
 
-use kernel_abi::record::{self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, VerdictRecord};
+use kernel_abi::record::{
+    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, VerdictRecord,
+};
 
 use crate::trace::console::Console;
 
@@ -69,6 +71,8 @@ pub struct Facts {
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
     pub frames: usize,
+    /// One per CPU, if recording was switched off and on in turn.
+    pub shares: Vec<SharesRecord>,
     /// The CPUs' traces, if they came over the console.
     pub trace: Console,
     /// Verdicts; a sound run has one.
@@ -123,6 +127,7 @@ impl Facts {
             Record::Boot(boot) => self.boots.push(boot),
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
+            Record::Shares(shares) => self.shares.push(shares),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));

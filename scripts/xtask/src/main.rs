@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod bench;
 mod broken;
 mod build;
 mod cargo;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Mutants(options) => mutants::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Merge(options) => stress::merge(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
