@@ -1,7 +1,7 @@
 //! What a run's completion records say, collected from the console.
 
 use kernel_abi::record::{
-    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, VerdictRecord,
+    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
 };
 
 use crate::trace::console::Console;
@@ -67,6 +67,8 @@ pub struct Facts {
     pub cpus: Vec<Cpu>,
     /// One per CPU that is online.
     pub calls: Vec<CallsRecord>,
+    /// One per CPU, if they were asked for.
+    pub states: Vec<StateRecord>,
     /// CPU and message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
@@ -128,6 +130,7 @@ impl Facts {
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
             Record::Shares(shares) => self.shares.push(shares),
+            Record::State(state) => self.states.push(state),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));

@@ -15,16 +15,21 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod cpu_state;
 mod error;
 mod executable;
 mod facts;
+mod fuzz;
 mod gdb;
+mod hostile;
+mod inject;
 mod launch;
 mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod screen;
@@ -55,7 +60,10 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Inject(options) => inject::run(&options),
         Command::Stress(options) => stress::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Trace(options) => trace::run(&options),
