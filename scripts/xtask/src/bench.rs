@@ -52,7 +52,7 @@ fn boot(options: &BenchOptions) -> Result<(Facts, Summary), Error> {
     let limit = Duration::from_secs(2 * options.seconds + BOOT_SECONDS);
     let mut facts = Facts::default();
     let words = recording.wire(machine.command_line(Wiring::Session));
-    let ended = session::run(&words, Some(limit), |line, _| {
+    let ended = session::run(&words, Some(limit), &[], |line, _| {
         facts.take(line);
     })?;
     let judgement = judgement(&ended, &facts);
