@@ -5,6 +5,7 @@
 //! test must then fail. The test has to pass without the feature first.
 
 mod cost;
+mod hostile;
 mod hunts;
 mod kernels;
 mod markdown;
@@ -77,6 +78,9 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     }
     if options.stress {
         return hunts::run(&options.names);
+    }
+    if options.hostile {
+        return hostile::run(&options.names);
     }
     let chosen = chosen(&options.names)?;
     if options.list {
