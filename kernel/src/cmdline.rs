@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod breach;
+mod failure;
 mod token;
 
 use core::fmt;
@@ -13,6 +14,7 @@ use core::ops::RangeInclusive;
 use kernel_abi::trace::{self, GROUPS};
 
 pub use self::breach::Breach;
+pub use self::failure::{Deed, Failures, Place};
 use self::token::Tokens;
 pub use self::token::{Token, Unescape};
 use crate::repeat::Repeat;
@@ -31,10 +33,12 @@ pub struct Options<'a> {
     pub program: Token<'a>,
     /// `tick_hz=N`: rate of the timer tick in hertz, 1 to 10000.
     pub tick_hz: u32,
-    /// `panic_cpu=K`: CPU K panics on purpose before it starts its program.
-    pub panic_cpu: Option<u32>,
-    /// `overflow_cpu=K`: CPU K runs off its syscall stack before it starts its program.
-    pub overflow_cpu: Option<u32>,
+    /// `panic_cpu=K` and its kin: which CPU fails on purpose, how, and where.
+    pub failures: Failures,
+    /// `nest_nmi=yes`: each CPU sends itself an NMI out of its NMI handler before it starts its program.
+    pub nest_nmi: bool,
+    /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
+    pub dump_cpus: bool,
     /// `breach=KIND`: each CPU does, before it starts its program, what ring 0 must not.
     pub breach: Option<Breach>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
@@ -74,8 +78,9 @@ impl<'a> Options<'a> {
         let options = Options {
             program: raw[Key::Program as usize].unwrap_or(Token::plain(DEFAULT_PROGRAM)),
             tick_hz: Key::TickHz.number(&raw)?.unwrap_or(DEFAULT_TICK_HZ),
-            panic_cpu: Key::PanicCpu.number(&raw)?,
-            overflow_cpu: Key::OverflowCpu.number(&raw)?,
+            failures: Failures::from(&raw)?,
+            nest_nmi: Key::NestNmi.one_of(&raw, ["no", "yes"])?,
+            dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Breach::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
@@ -104,6 +109,9 @@ impl<'a> Options<'a> {
     }
 }
 
+/// The values as they stand in the line, by key.
+type RawValues<'a> = [Option<Token<'a>>; Key::ALL.len()];
+
 /// What is recorded in the CPUs' traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
@@ -118,7 +126,7 @@ pub struct TraceOptions {
 }
 
 impl TraceOptions {
-    fn from<'a>(raw: &[Option<Token<'a>>; Key::ALL.len()]) -> Result<TraceOptions, CmdlineError<'a>> {
+    fn from<'a>(raw: &RawValues<'a>) -> Result<TraceOptions, CmdlineError<'a>> {
         Ok(TraceOptions {
             kinds: raw[Key::Trace as usize].map_or(Ok(0), trace_kinds)?,
             records: Key::TraceRecords.number(raw)?.unwrap_or(DEFAULT_TRACE_RECORDS).next_power_of_two(),
@@ -148,10 +156,18 @@ pub enum Key {
     Program,
     /// See [`Options::tick_hz`].
     TickHz,
-    /// See [`Options::panic_cpu`].
+    /// See [`Failures::panic_cpu`].
     PanicCpu,
-    /// See [`Options::overflow_cpu`].
+    /// See [`Failures::overflow_cpu`].
     OverflowCpu,
+    /// See [`Failures::double_fault_cpu`].
+    DoubleFaultCpu,
+    /// See [`Failures::place`].
+    FailIn,
+    /// See [`Options::nest_nmi`].
+    NestNmi,
+    /// See [`Options::dump_cpus`].
+    DumpCpus,
     /// See [`Options::breach`].
     Breach,
     /// See [`Options::lose_ap`].
@@ -182,11 +198,15 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 17] = [
+    pub const ALL: [Key; 21] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
         Key::OverflowCpu,
+        Key::DoubleFaultCpu,
+        Key::FailIn,
+        Key::NestNmi,
+        Key::DumpCpus,
         Key::Breach,
         Key::LoseAp,
         Key::DelayAp,
@@ -210,6 +230,10 @@ impl Key {
             Key::TickHz => "tick_hz",
             Key::PanicCpu => "panic_cpu",
             Key::OverflowCpu => "overflow_cpu",
+            Key::DoubleFaultCpu => "double_fault_cpu",
+            Key::FailIn => "fail_in",
+            Key::NestNmi => "nest_nmi",
+            Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
@@ -249,11 +273,7 @@ impl Key {
     }
 
     /// Is the value the second word? The first is the default.
-    fn one_of<'a>(
-        self,
-        raw: &[Option<Token<'a>>; Key::ALL.len()],
-        words: [&str; 2],
-    ) -> Result<bool, CmdlineError<'a>> {
+    fn one_of<'a>(self, raw: &RawValues<'a>, words: [&str; 2]) -> Result<bool, CmdlineError<'a>> {
         match raw[self as usize] {
             None => Ok(false),
             Some(value) if value == *words[0] => Ok(false),
@@ -262,7 +282,7 @@ impl Key {
         }
     }
 
-    fn number<'a>(self, raw: &[Option<Token<'a>>; Key::ALL.len()]) -> Result<Option<u32>, CmdlineError<'a>> {
+    fn number<'a>(self, raw: &RawValues<'a>) -> Result<Option<u32>, CmdlineError<'a>> {
         let Some(token) = raw[self as usize] else { return Ok(None) };
         let digits =
             token.chars().try_fold(0_u32, |number, c| number.checked_mul(10)?.checked_add(c.to_digit(10)?));
@@ -282,6 +302,8 @@ pub enum CmdlineError<'a> {
     Duplicate(Key),
     /// The key does not take this value.
     BadValue(Key, Token<'a>),
+    /// It says where a CPU fails, but not which.
+    NobodyFails,
     /// A double quote has no partner.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
@@ -317,6 +339,17 @@ impl fmt::Display for CmdlineError<'_> {
                 Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
+            CmdlineError::BadValue(Key::FailIn, token) => {
+                f.write_str("fail_in= takes one of")?;
+                Place::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
+            CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
+                write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
+            }
+            CmdlineError::NobodyFails => f.write_str(
+                "fail_in= says where, and no panic_cpu=, overflow_cpu= or double_fault_cpu= says who",
+            ),
             CmdlineError::BadValue(Key::Deaths, token) => {
                 write!(f, "deaths= takes 'end' or 'go-on', not '{token}'")
             }

@@ -12,7 +12,7 @@ use kernel::arch::smp::{self, Arrivals, Sabotage};
 use kernel::arch::{
     apic, boot, idt, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
 };
-use kernel::cmdline::Options;
+use kernel::cmdline::{Key, Options, Place};
 use kernel::cpu::{ApicId, CpuId};
 use kernel::run::{self, Run};
 use kernel::say;
@@ -63,10 +63,12 @@ fn kernel_main(info: &'static BootInfo) -> ! {
 
 /// The BSP, on a stack with a guard page.
 extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
+    // SAFETY: this is the BSP, for the first time.
+    unsafe { bsp.load_tables() };
     let info = boot::info();
     pic::mask_all();
     or_end(apic::map_registers());
-    // SAFETY: the PICs are masked, the registers mapped, and this is the BSP, for the first time.
+    // SAFETY: the PICs are masked, the registers mapped, and the tables loaded.
     unsafe { bsp.set_up(Features::detect()) };
 
     // Before anything takes time: whoever made a mistake wants to know.
@@ -80,19 +82,14 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
 
     let (list, unreachable) = cpu_list(bsp, &tables);
-    for (key, place) in [
-        ("panic_cpu", options.panic_cpu),
-        ("overflow_cpu", options.overflow_cpu),
-        ("lose_ap", options.lose_ap),
-        ("delay_ap", options.delay_ap),
-    ] {
-        if let Some(place) = place.filter(|&place| place as usize >= list.len()) {
-            refuse(format_args!("{key}={place}: there are {} CPUs, counted from 0", list.len()));
-        }
-    }
+    refuse_absent_cpus(&options, list.len());
     or_refuse(trace::init(options.trace, list.len() as u32, timebase.tsc.hz(), info.tsc));
     bsp.attach_trace();
-    let sabotage = Sabotage { lose: options.lose_ap, delay: options.delay_ap };
+    let sabotage = Sabotage {
+        lose: options.lose_ap,
+        delay: options.delay_ap,
+        failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
+    };
     // SAFETY: once, before the first program.
     let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage, options.own_uarts) });
     // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
@@ -128,6 +125,20 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
 /// The command line's options, or the end of the run.
 fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
+}
+
+/// Options that name a CPU which is not there end the run: whoever gave one waits for what will not happen.
+fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
+    let failing = options.failures.deeds().map(|(key, cpu, _)| (key, cpu));
+    let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
+    for (key, cpu) in failing.chain(others) {
+        if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
+            refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
+        }
+    }
+    if options.failures.place == Place::ConsoleHeld && cpus < 2 {
+        refuse(format_args!("fail_in=console-held: there is no other CPU that could hold it"));
+    }
 }
 
 /// All CPUs that the firmware lists, the BSP first, and how many of them this APIC mode cannot reach.

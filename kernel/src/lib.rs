@@ -1,6 +1,6 @@
 //! The kernel's library: decisions in pure modules that run and are tested on the host, and `arch`, which touches
 //! the machine. All of it compiles for the host as well; only execution needs the machine.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -13,6 +13,8 @@ pub mod exception;
 pub mod frame;
 pub mod frames;
 pub mod initial_stack;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub mod laws;
 pub mod layout;
 pub mod line;
 pub mod online;

@@ -10,7 +10,7 @@ use spin::Once;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{check, physmem, qemu, serial, stop, trace};
+use crate::arch::{check, dump, fail, nmi, physmem, qemu, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
@@ -78,8 +78,12 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
 /// Every CPU, once it is online: waits for the run, loads its copy, and enters ring 3 with the others.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
-    end_if_broken(cpu);
     let run = run();
+    if run.options.dump_cpus {
+        // First, so that a CPU which is not as it should be is shown as it is.
+        dump::print(cpu);
+    }
+    end_if_broken(cpu);
     cpu.set_cpus_online(run.online.len() as u32);
     cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
     let mut loaded = load(cpu, run);
@@ -88,12 +92,10 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     START.arrive();
     wake_others_if_open(cpu, &START);
     idle_until(cpu, || START.is_open());
-    if run.options.panic_cpu == Some(cpu.id().0) {
-        panic!("panic_cpu={} on the command line asked for this", cpu.id().0);
+    if run.options.nest_nmi {
+        nmi::nest(cpu);
     }
-    if run.options.overflow_cpu == Some(cpu.id().0) {
-        stop::overflow_stack();
-    }
+    fail::before_program(cpu, &run.options.failures);
     if let (Ok(program), Some(breach)) = (&mut loaded, run.options.breach) {
         program.breach(breach);
     }

@@ -9,7 +9,8 @@ use kernel_abi::syscall::{SYS_EXIT, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL, TABLE
 use kernel_abi::trace::Kind;
 
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{ring3, serial, speculation, usercopy};
+use crate::arch::{fail, ring3, serial, speculation, usercopy};
+use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
 
@@ -79,6 +80,7 @@ fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
 
 /// The code is rdi's low half, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
+    fail::at(cpu, Place::Syscall);
     ring3::exit(cpu, frame.rdi as u32 as i32)
 }
 

@@ -108,10 +108,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_is_ring_3s(ptr: u64, len: u64) {
-            let end = u128::from(ptr) + u128::from(len);
-            let good = ptr < USER_END && end <= u128::from(USER_END);
-            prop_assert_eq!(UserSlice::new(ptr, len).is_ok(), good);
+        fn every_byte_is_ring_3s(ptr: u64, len: u64, first: u64) {
+            crate::laws::user_slice(ptr, len, first);
+        }
+
+        /// Pointers and lengths whose sums lie at the borders, which random ones never meet.
+        #[test]
+        fn every_byte_is_ring_3s_at_the_borders(
+            from in prop::sample::select(&[0, USER_END, 1 << 47, u64::MAX - (1 << 47), u64::MAX][..]),
+            to in prop::sample::select(&[0, USER_END, 1 << 47, u64::MAX - (1 << 47), u64::MAX][..]),
+            below in 0..3_u64, above in 0..3_u64, first: u64,
+        ) {
+            let pointer = from.wrapping_sub(below);
+            crate::laws::user_slice(pointer, to.wrapping_sub(pointer).wrapping_add(above), first);
         }
     }
 }

@@ -11,6 +11,7 @@
 
 use core::fmt;
 
+use crate::cpu_state;
 use crate::syscall::TABLE_LEN;
 use crate::verdict::Verdict;
 
@@ -191,6 +192,28 @@ impl fmt::Display for CallsRecord {
     }
 }
 
+/// One CPU's registers, tables and stacks, if the command line asked for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateRecord {
+    /// Dense index of the CPU.
+    pub cpu: u32,
+    /// The hardware's name for it.
+    pub apic_id: u32,
+    /// In the order of [`cpu_state::REGISTERS`].
+    pub registers: [u64; cpu_state::COUNT],
+}
+
+impl fmt::Display for StateRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In quotes, so that a line that was cut off inside of the last one is not taken for whole.
+        write!(f, "{MARK}state cpu={} apic_id={} registers=\"", self.cpu, self.apic_id)?;
+        for (n, value) in self.registers.iter().enumerate() {
+            write!(f, "{}{value:#x}", if n == 0 { "" } else { "," })?;
+        }
+        f.write_str("\"")
+    }
+}
+
 /// A record, read back from a console line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -212,6 +235,8 @@ pub enum Record<'a> {
     },
     /// See [`CallsRecord`].
     Calls(CallsRecord),
+    /// See [`StateRecord`].
+    State(StateRecord),
     /// See [`VerdictRecord`].
     Verdict(VerdictRecord),
 }
@@ -229,6 +254,7 @@ impl fmt::Display for Record<'_> {
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
             Record::Calls(record) => record.fmt(f),
+            Record::State(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
         }
     }
@@ -291,10 +317,16 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             },
             message: fields.text("message")?,
         },
-        "frame" => {
-            Record::Frame { ip: u64::from_str_radix(fields.text("ip")?.strip_prefix("0x")?, 16).ok()? }
-        }
-        "calls" => Record::Calls(CallsRecord { cpu: fields.number("cpu")?, counts: fields.counts()? }),
+        "frame" => Record::Frame { ip: hexadecimal(fields.text("ip")?)? },
+        "calls" => Record::Calls(CallsRecord {
+            cpu: fields.number("cpu")?,
+            counts: fields.list("counts", |word| word.parse().ok())?,
+        }),
+        "state" => Record::State(StateRecord {
+            cpu: fields.number("cpu")?,
+            apic_id: fields.number("apic_id")?,
+            registers: fields.list("registers", hexadecimal)?,
+        }),
         "verdict" => Record::Verdict(VerdictRecord {
             verdict: Verdict::from_name(fields.text("outcome")?)?,
             records: fields.number("records")?,
@@ -304,6 +336,10 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
     };
     // What is left over means that the line is not what it seems to be.
     fields.0.is_empty().then_some(record)
+}
+
+fn hexadecimal(word: &str) -> Option<u64> {
+    u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
 }
 
 /// The rest of a record's fields, read from the front in their fixed order.
@@ -325,14 +361,14 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// A list of numbers with commas between them, as many as there are counters.
-    fn counts(&mut self) -> Option<[u64; TABLE_LEN + 1]> {
-        let mut words = self.text("counts")?.split(',');
-        let mut counts = [0; TABLE_LEN + 1];
-        for count in &mut counts {
-            *count = words.next()?.parse().ok()?;
+    /// A list of numbers with commas between them.
+    fn list<const N: usize>(&mut self, key: &str, read: impl Fn(&str) -> Option<u64>) -> Option<[u64; N]> {
+        let mut words = self.text(key)?.split(',');
+        let mut values = [0; N];
+        for value in &mut values {
+            *value = read(words.next()?)?;
         }
-        words.next().is_none().then_some(counts)
+        words.next().is_none().then_some(values)
     }
 
     pub(crate) fn number<T: core::str::FromStr>(&mut self, key: &str) -> Option<T> {

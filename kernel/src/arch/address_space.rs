@@ -7,7 +7,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use super::paging::{self, MapError, phys_to_virt};
+use super::paging::{self, Audit, MapError, phys_to_virt};
 use super::physmem::{self, TableFrames};
 use crate::frames::Frame;
 
@@ -104,6 +104,12 @@ impl AddressSpace {
         // SAFETY: as above.
         unsafe { tables.map_to(page, frame, flags, &mut self.tables) }?.ignore();
         Ok(())
+    }
+
+    /// Walks its mappings.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        paging::audit_user_half(self.pml4)
     }
 
     /// How many frames it has, page tables included.

@@ -32,12 +32,18 @@ pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 // Register offsets in the xAPIC page (SDM 3A, table 11-1); the x2APIC MSR is 0x800 + offset / 16.
 const ERROR_STATUS: u32 = 0x280;
+const ICR: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
 const LVT_LINT0: u32 = 0x350;
 const LVT_LINT1: u32 = 0x360;
 const LVT_ERROR: u32 = 0x370;
 const LVT_MASKED: u32 = 1 << 16;
 /// Delivery mode NMI in bits 10:8; the vector is ignored.
 const LVT_NMI: u32 = 0b100 << 8;
+
+/// The ICR's delivery mode NMI, and its level "assert", which real hardware wants for all but one mode.
+const ICR_NMI: u32 = 0b100 << 8;
+const ICR_ASSERT: u32 = 1 << 14;
 
 /// This CPU's local APIC.
 pub struct LocalApic {
@@ -277,6 +283,20 @@ impl LocalApic {
         // SAFETY: as in `wake`. A CPU that never came online has its APIC or its interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
         self.wait_until_sent();
+    }
+
+    /// A non-maskable interrupt to this CPU. Through a shared reference: it strikes before this returns, and its handler
+    /// may call this in turn.
+    pub fn send_nmi_to_self(&self) {
+        // By its id: the shorthand for "self" does not go with this delivery mode (SDM 3A, table 11-3).
+        let command = ICR_NMI | ICR_ASSERT;
+        if self.x2apic {
+            // SAFETY: the ICR of this CPU's own APIC, one MSR in this mode; the NMI has a gate with a stack of its own.
+            unsafe { Msr::new(0x800 + (ICR >> 4)).write(u64::from(self.id().0) << 32 | u64::from(command)) };
+        } else {
+            self.write(ICR_HIGH, self.destination(self.id()));
+            self.write(ICR, command);
+        }
     }
 
     /// A non-maskable interrupt to one CPU, which must be online: one that waits for its start-up IPI would

@@ -6,12 +6,10 @@ use core::fmt;
 use core::ptr;
 
 use x86_64::VirtAddr;
-use x86_64::instructions::tables::sgdt;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::rflags::{self, RFlags};
-use x86_64::structures::tss::TaskStateSegment;
 
-use super::gdt::IST_RESERVED;
+use super::gdt::{self, IST_RESERVED};
 use super::msr;
 use super::percpu::PerCpuData;
 use super::stop;
@@ -123,19 +121,10 @@ fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
         if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
     };
     let (own_gdt, own_tss) = cpu.tables();
-    let gdt = sgdt().base;
-    same("the GDT's address", own_gdt, gdt.as_u64())?;
-    let task: u16;
-    // SAFETY: copies the selector.
-    unsafe { asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    let gdt::Loaded { gdt, task, tss_address, tss } = gdt::loaded();
+    same("the GDT's address", own_gdt, gdt.base.as_u64())?;
     same("the task register", TSS.0.into(), task.into())?;
-    // SAFETY: the GDT is this CPU's own, with the TSS's two words where the selector says.
-    let [low, high] = unsafe { gdt.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
-    // A descriptor's base lies in three pieces (SDM 3A, 8.2.3).
-    let tss = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
-    same("the TSS's address", own_tss, tss)?;
-    // SAFETY: it is this CPU's own; the CPU never writes it.
-    let tss = unsafe { VirtAddr::new(tss).as_ptr::<TaskStateSegment>().read_unaligned() };
+    same("the TSS's address", own_tss, tss_address)?;
     let (rsp0, ist) = (tss.privilege_stack_table, tss.interrupt_stack_table);
     same("TSS.RSP0", layout::syscall_stack(cpu.area).end, rsp0[0].as_u64())?;
     same("the syscall stack's top", layout::syscall_stack(cpu.area).end, cpu.syscall_stack_top)?;

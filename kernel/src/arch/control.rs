@@ -58,14 +58,14 @@ impl Features {
     /// exception instead of a shutdown. Clear on purpose: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
     /// is allowed), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE, PGE.
     fn cr4(self) -> Cr4Flags {
-        let mut cr4 =
-            BOOT_CR4 | Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        let mut cr4 = BOOT_CR4 | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
         let smep = self.smep && !cfg!(feature = "mutant-smep-off");
         cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, smep);
         let smap = self.smap && !cfg!(feature = "mutant-smap-off");
         cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, smap);
         let umip = self.umip && !cfg!(feature = "mutant-umip-off");
         cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, umip);
+        cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, !cfg!(feature = "mutant-mce-off"));
         cr4.set(Cr4Flags::FSGSBASE, cfg!(feature = "mutant-fsgsbase-on"));
         cr4.set(Cr4Flags::PERFORMANCE_MONITOR_COUNTER, cfg!(feature = "mutant-pce-on"));
         cr4
@@ -116,6 +116,12 @@ impl ControlState {
         // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
         let pat = unsafe { Msr::new(IA32_PAT).read() };
         ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
+    }
+
+    /// CR0, CR4, EFER, PAT.
+    #[must_use]
+    pub fn values(&self) -> [u64; 4] {
+        [self.cr0, self.cr4, self.efer, self.pat]
     }
 }
 

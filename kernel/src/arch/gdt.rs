@@ -2,8 +2,9 @@
 
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, SS, Segment};
-use x86_64::instructions::tables::load_tss;
+use x86_64::instructions::tables::{load_tss, sgdt};
 use x86_64::registers::segmentation::SegmentSelector;
+use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
@@ -47,6 +48,34 @@ pub unsafe fn gdt_for(tss: *const TaskStateSegment) -> Gdt {
     let selector = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
     assert!(selector == TSS, "the TSS is not where the selectors say");
     gdt
+}
+
+/// The tables that a CPU uses, read as it reads them.
+pub struct Loaded {
+    /// GDTR.
+    pub gdt: DescriptorTablePointer,
+    /// The task register.
+    pub task: u16,
+    /// Where the TSS lies that the task register's descriptor names.
+    pub tss_address: u64,
+    /// That TSS.
+    pub tss: TaskStateSegment,
+}
+
+/// This CPU's, once it has loaded them.
+#[must_use]
+pub fn loaded() -> Loaded {
+    let gdt = sgdt();
+    let task: u16;
+    // SAFETY: copies the selector.
+    unsafe { core::arch::asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: `ltr` found the TSS's two words here, in a table that stays.
+    let [low, high] = unsafe { gdt.base.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
+    // A descriptor's base lies in three pieces (SDM 3A, 8.2.3).
+    let tss_address = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
+    // SAFETY: the TSS stays; the CPU never writes it.
+    let tss = unsafe { VirtAddr::new(tss_address).as_ptr::<TaskStateSegment>().read_unaligned() };
+    Loaded { gdt, task, tss_address, tss }
 }
 
 /// Loads GDT, segments and TSS on this CPU, and no LDT.

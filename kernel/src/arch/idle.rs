@@ -5,7 +5,8 @@ use core::arch::naked_asm;
 use kernel_abi::trace::Kind;
 
 use super::percpu::PerCpuData;
-use super::stop;
+use super::{fail, stop};
+use crate::cmdline::Place;
 
 /// Halts this CPU until the condition holds. It is looked at with interrupts off, and `sti` takes effect only
 /// after the `hlt` behind it has begun (SDM 2B, STI), so that no wake-up falls in between; an NMI that does goes on
@@ -18,6 +19,7 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
         cpu.trace(Kind::IdleOut, 0, 0);
         cpu.report_nmis();
         stop::park_if_stopping(cpu);
+        fail::at(cpu, Place::Idle);
     }
 }
 

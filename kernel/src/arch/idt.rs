@@ -76,7 +76,7 @@ fn build(whole: bool) -> Idt {
 /// Loads the table on this CPU, building it first if this is the first CPU.
 ///
 /// # Safety
-/// This CPU's TSS is loaded and its GS base set: the stubs rely on both.
+/// This CPU's TSS is loaded. Before ring 3 runs, its GS base is set: the stubs rely on both.
 pub unsafe fn load() {
     set(IDT.call_once(|| build(true)));
 }

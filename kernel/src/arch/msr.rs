@@ -19,11 +19,16 @@ pub const IA32_FS_BASE: u32 = 0xc000_0100;
 pub const IA32_GS_BASE: u32 = 0xc000_0101;
 /// IA32_KERNEL_GS_BASE.
 pub const IA32_KERNEL_GS_BASE: u32 = 0xc000_0102;
-const IA32_STAR: u32 = 0xc000_0081;
-const IA32_LSTAR: u32 = 0xc000_0082;
-const IA32_CSTAR: u32 = 0xc000_0083;
-const IA32_FMASK: u32 = 0xc000_0084;
-const IA32_SYSENTER_CS: u32 = 0x174;
+/// IA32_STAR.
+pub const IA32_STAR: u32 = 0xc000_0081;
+/// IA32_LSTAR.
+pub const IA32_LSTAR: u32 = 0xc000_0082;
+/// IA32_CSTAR.
+pub const IA32_CSTAR: u32 = 0xc000_0083;
+/// IA32_FMASK.
+pub const IA32_FMASK: u32 = 0xc000_0084;
+/// IA32_SYSENTER_CS.
+pub const IA32_SYSENTER_CS: u32 = 0x174;
 const IA32_SYSENTER_ESP: u32 = 0x175;
 const IA32_SYSENTER_EIP: u32 = 0x176;
 

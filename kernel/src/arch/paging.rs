@@ -2,6 +2,7 @@
 //! proves W^X.
 
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Mutex;
@@ -211,10 +212,20 @@ impl Audit {
 #[must_use]
 pub fn audit(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
-    let all = PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
-    walk(pml4, 4, 0, all, &mut audit);
+    walk(pml4, 4, 0, 0..512, ALL_RIGHTS, &mut audit);
     audit
 }
+
+/// Walks the mappings of ring 3's half alone, for a program that is about to start.
+#[must_use]
+pub fn audit_user_half(pml4: PhysFrame) -> Audit {
+    let mut audit = Audit::default();
+    walk(pml4, 4, 0, 0..256, ALL_RIGHTS, &mut audit);
+    audit
+}
+
+/// What a walk starts with: each level can only take away.
+const ALL_RIGHTS: PageTableFlags = PageTableFlags::WRITABLE.union(PageTableFlags::USER_ACCESSIBLE);
 
 /// Takes the right to write a page below 2 MiB through the physical map, where it is mapped with 4 KiB. Before other
 /// CPUs run: only this one's TLB is told.
@@ -227,19 +238,26 @@ pub fn protect_physmap_page(phys: u64) {
     updated.expect("the physical map has memory below 2 MiB in small pages").flush();
 }
 
-/// `rights` are the levels' rights so far: a page is writable or ring 3's only if all levels say so, and not
+/// Looks at a table's entries in `range`. `rights` are the levels' rights so far: a page is writable or ring 3's only if all levels say so, and not
 /// executable if one level says so (SDM 3A, 4.6.1).
-fn walk(table: PhysFrame, level: u32, base: u64, rights: PageTableFlags, audit: &mut Audit) {
-    let both = PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
+fn walk(
+    table: PhysFrame,
+    level: u32,
+    base: u64,
+    range: Range<usize>,
+    rights: PageTableFlags,
+    audit: &mut Audit,
+) {
     // SAFETY: the physical map has all tables; nothing is changed, and a table that another CPU changes at the
     // same time is only ever extended.
     let entries = unsafe { &*phys_to_virt(table.start_address().as_u64()).cast::<PageTable>() };
-    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_unused()) {
+    for (index, entry) in range.map(|index| (index, &entries[index])).filter(|(_, entry)| !entry.is_unused())
+    {
         let flags = entry.flags();
-        let rights = (rights & flags & both) | ((rights | flags) & PageTableFlags::NO_EXECUTE);
+        let rights = (rights & flags & ALL_RIGHTS) | ((rights | flags) & PageTableFlags::NO_EXECUTE);
         let address = base | (index as u64) << (12 + 9 * (level - 1));
         if level > 1 && !flags.contains(PageTableFlags::HUGE_PAGE) {
-            walk(PhysFrame::containing_address(entry.addr()), level - 1, address, rights, audit);
+            walk(PhysFrame::containing_address(entry.addr()), level - 1, address, 0..512, rights, audit);
             continue;
         }
         audit.pages += 1;

@@ -21,14 +21,16 @@ use super::apic::{LocalApic, WAKE_VECTOR};
 use super::control::{self, ControlState, Features};
 use super::gdt::{self, Gdt, IST_RESERVED};
 use super::msr;
+use super::nmi::Nesting;
 use super::paging::{self, MapError};
 use super::ring3::Program;
 use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
 use super::uart::Uart;
-use super::{check, entry, idt, physmem, timer};
+use super::{check, entry, fail, idt, physmem, timer};
 use crate::clock::Rate;
+use crate::cmdline::{Deed, Place};
 use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
@@ -87,6 +89,10 @@ pub struct PerCpuData {
     pub rounds: Rounds,
     /// What this CPU sends to the others at each tick.
     storm: Storm,
+    /// What this CPU does wrong on demand, and where.
+    pub(super) failure: Cell<Option<(Place, Deed)>>,
+    /// How far the proof has come that NMIs do not nest.
+    pub(super) nesting: Nesting,
     gdt: Gdt,
     tss: TaskStateSegment,
     magic: u64,
@@ -175,6 +181,8 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             program: RefCell::new(None),
             rounds: Rounds::new(),
             storm: Storm::default(),
+            failure: Cell::new(None),
+            nesting: Nesting::default(),
             gdt: gdt::gdt_for(&raw const (*place).tss),
             tss: gdt::tss_for(id),
             magic: PerCpuData::MAGIC,
@@ -263,6 +271,15 @@ impl PerCpuData {
         &self.storm
     }
 
+    /// The data of the CPU that this stack pointer's stack belongs to, if it is in the per-CPU areas: who asks runs on
+    /// it. For a CPU whose GS base is not set yet.
+    #[must_use]
+    pub(super) fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
+        let area = layout::cpu_of(rsp).filter(|area| area.0 < CREATED.load(Ordering::Acquire))?;
+        // SAFETY: `create` was called for it; the caller is that CPU.
+        Some(unsafe { of(area) })
+    }
+
     /// This CPU's data, if this CPU has come far enough to have any.
     #[must_use]
     pub fn try_current() -> Option<&'static PerCpuData> {
@@ -271,26 +288,33 @@ impl PerCpuData {
         Some(PerCpuData::current())
     }
 
-    /// Makes this block the running CPU's: control registers, GDT, TSS, GS base, the MSRs of the syscall road, IDT,
-    /// local APIC with its timer stopped. The same on the BSP and on the others.
+    /// Loads this CPU's GDT, TSS and IDT: from here on whatever goes wrong ends in a report, a lost stack included.
+    ///
+    /// # Safety
+    /// Once, on the CPU that the block is for, with interrupts off and the kernel's tables loaded.
+    pub unsafe fn load_tables(&'static self) {
+        // SAFETY: the block and its tables are this CPU's alone, and stay. The IST stacks' top words are written, and
+        // traps from ring 0 ask nothing of GS, whose base is 0 now.
+        unsafe {
+            gdt::load(&self.gdt);
+            idt::load();
+        }
+    }
+
+    /// Makes this block the running CPU's: control registers, GS base, the MSRs of the syscall road, local APIC with its
+    /// timer stopped. The same on the BSP and on the others.
     ///
     /// # Panics
     /// If an MSR does not hold its value, the APIC cannot be enabled or has another id than the table said: ring 3
     /// must not run on such a CPU, and the boot fails.
     ///
     /// # Safety
-    /// Once, on the CPU that the block is for, with interrupts off, the kernel's tables loaded, the legacy PICs masked
-    /// and the APIC's registers mapped.
+    /// Once, on the CPU that the block is for, behind [`load_tables`](Self::load_tables), with interrupts off, the legacy
+    /// PICs masked and the APIC's registers mapped.
     pub unsafe fn set_up(&'static self, features: Features) {
-        // SAFETY: the block and its tables are this CPU's alone, and stay. Loading segments clears the GS base,
-        // which `program` sets: between the two nothing uses it.
-        let (control, programmed) = unsafe {
-            let control = control::init(features);
-            gdt::load(&self.gdt);
-            let programmed = msr::program(ptr::from_ref(self) as u64);
-            idt::load();
-            (control, programmed)
-        };
+        // SAFETY: the kernel's tables are loaded; the block is this CPU's alone, and stays.
+        let (control, programmed) =
+            unsafe { (control::init(features), msr::program(ptr::from_ref(self) as u64)) };
         let actual = ControlState::read();
         if actual != control {
             panic!("{} ({}): has {actual}, but was given {control}", self.id(), self.apic_id);
@@ -440,6 +464,7 @@ impl PerCpuData {
         let first = if ticks == 0 { now } else { first };
         self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
         self.ticks.set(self.ticks.get().wrapping_add(1));
+        fail::at(self, Place::Tick);
         self.storm.tick(self, timer::timebase().tick_hz);
         self.report_nmis();
     }
@@ -468,7 +493,9 @@ impl PerCpuData {
     pub fn report_debugs(&self) {
         let (taken, rip) = self.debugs.get();
         if taken != 0 {
-            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}");
+            let entry = rip == entry::syscall_entry as *const () as u64;
+            let place = if entry { ", the first instruction of a system call's entry" } else { "" };
+            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
         }
     }
 

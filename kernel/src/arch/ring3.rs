@@ -13,7 +13,7 @@ use super::entry::{FPU_RESET, enter_ring3, restart_on};
 use super::msr::{IA32_FS_BASE, IA32_KERNEL_GS_BASE};
 use super::paging::{self, MapError};
 use super::percpu::PerCpuData;
-use super::serial;
+use super::{serial, stop};
 use crate::cmdline::Breach;
 use crate::exception::Fault;
 use crate::frame::InterruptFrame;
@@ -102,6 +102,9 @@ impl Program {
             initial_stack::write(&mut top, STACK_TOP, argv, env, &image).map_err(StartError::Arguments)?;
         let used = (STACK_TOP - rsp) as usize;
         space.write(rsp, &top[ARGUMENTS_MAX - used..]);
+        if let Err(audit) = space.audit().check() {
+            stop::end(format_args!("broken invariant: a program's mappings are wrong: {audit:?}"));
+        }
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
     }
 

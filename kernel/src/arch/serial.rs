@@ -37,6 +37,12 @@ fn write(text: &[u8]) {
     });
 }
 
+/// Runs `f` while the console's lock is held, as if in the middle of a line.
+pub(super) fn with_lock<R>(f: impl FnOnce() -> R) -> R {
+    let _guard = UART.lock();
+    f()
+}
+
 /// From now on the console's lock is no hindrance.
 ///
 /// # Safety

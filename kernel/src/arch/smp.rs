@@ -15,8 +15,9 @@ use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
 use super::paging::{self, Audit, MapError, phys_to_virt};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
-use super::{stop, table, timer, tsc_sync, uart};
+use super::{fail, stop, table, timer, tsc_sync, uart};
 use crate::clock::Rate;
+use crate::cmdline::{Failures, Place};
 use crate::cpu::{ApicId, CpuId};
 use crate::online::{self, Closed};
 use crate::{layout, run};
@@ -71,6 +72,8 @@ pub struct Sabotage {
     pub lose: Option<u32>,
     /// This one gets it after the doors are closed.
     pub delay: Option<u32>,
+    /// These fail on their way.
+    pub failures: Option<Failures>,
 }
 
 /// What came of it.
@@ -98,7 +101,7 @@ pub unsafe fn start_others(
     own_uarts: bool,
 ) -> Result<Arrivals, SmpError> {
     let free = physmem::free_count();
-    let slots = offer_slots(bsp, list, own_uarts)?;
+    let slots = offer_slots(bsp, list, own_uarts, sabotage.failures)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
         others => (free - physmem::free_count()) * 4 / others,
@@ -111,11 +114,15 @@ pub unsafe fn start_others(
         timer::wait_ns(tsc_rate, INIT_WAIT_NS);
         let is_called = |place: u32| sabotage.lose != Some(place) && sabotage.delay != Some(place);
         call_silent(bsp, slots, vector, is_called);
+        fail::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
             call_silent(bsp, slots, vector, is_called);
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     }
+    fail::at(bsp, Place::BringUp);
+    // A machine of one CPU has called nobody.
+    fail::at(bsp, Place::BringUp);
     let arrivals = close_doors(bsp, slots, area_kib)?;
     if let Some(vector) = vector {
         call_silent(bsp, slots, vector, |place| sabotage.delay == Some(place));
@@ -124,7 +131,12 @@ pub unsafe fn start_others(
 }
 
 /// Prepares a stack, per-CPU data and a slot for each CPU, and offers the slots.
-fn offer_slots(bsp: &PerCpuData, list: &[ApicId], own_uarts: bool) -> Result<&'static [ApSlot], SmpError> {
+fn offer_slots(
+    bsp: &PerCpuData,
+    list: &[ApicId],
+    own_uarts: bool,
+    failures: Option<Failures>,
+) -> Result<&'static [ApSlot], SmpError> {
     let others = list.get(1..).unwrap_or(&[]);
     let slots = table::alloc(others.len(), |n| {
         let area = CpuId(n as u32 + 1);
@@ -134,6 +146,11 @@ fn offer_slots(bsp: &PerCpuData, list: &[ApicId], own_uarts: bool) -> Result<&'s
     for (n, &apic_id) in others.iter().enumerate() {
         // SAFETY: on the BSP, once for each index; the CPU does not run before its slot is offered.
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
+    }
+    for cpu in percpu::created() {
+        if let Some(failures) = failures {
+            fail::arm(cpu, cpu.area.0, &failures);
+        }
     }
     if own_uarts {
         share_out_uarts(bsp);
@@ -281,6 +298,17 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
     paging::load_kernel_tables();
     // SAFETY: this is the CPU that the data is for, and it comes here once.
+    #[cfg(not(feature = "mutant-tables-late"))]
+    unsafe {
+        cpu.load_tables();
+    }
+    fail::at(cpu, Place::BringUp);
+    #[cfg(feature = "mutant-tables-late")]
+    // SAFETY: as above.
+    unsafe {
+        cpu.load_tables();
+    }
+    // SAFETY: likewise; the BSP has masked the PICs and mapped the APIC's registers.
     unsafe { cpu.set_up(Features::detect()) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());

@@ -1,4 +1,4 @@
-//! What keeps a CPU that runs ahead of a branch from doing harm. `docs/invariants.md` says what is covered and what
+//! What keeps a CPU that runs ahead of a branch from doing harm. `docs/security.md` says what is covered and what
 //! is not.
 
 #[cfg(not(feature = "mutant-syscall-index-unmasked"))]

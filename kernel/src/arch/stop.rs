@@ -14,6 +14,7 @@ use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 
 use super::control::ControlState;
+use super::machine_check::MachineCheck;
 use super::percpu::{self, PerCpuData};
 use super::serial::print;
 use super::{image, qemu, serial, timer, trace};
@@ -145,11 +146,16 @@ pub(super) fn fatal_trap(frame: &TrapFrame) -> ! {
     // may be old, and ring 3 can put any address there.
     let cr2 = Some(Cr2::read_raw()).filter(|cr2| rsp.abs_diff(*cr2) < layout::IST_STACK_SIZE);
     let overflowed = [rsp, rsp.wrapping_sub(8)].into_iter().chain(cr2).find_map(layout::guard_of);
+    let machine_check = (frame.vector == exception::MACHINE_CHECK).then(MachineCheck::read).flatten();
+    let ring = if frame.interrupted.from_user() { 3 } else { 0 };
     let message = match (frame.vector, overflowed) {
         (exception::DOUBLE_FAULT | exception::PAGE_FAULT, Some((cpu, stack))) => {
             Text::<400>::of(format_args!("{name}: the {stack} of {cpu} overflowed"))
         }
-        _ if frame.interrupted.from_user() => Text::of(format_args!("{name} in ring 3")),
+        (exception::MACHINE_CHECK, _) if let Some(cause) = machine_check => {
+            Text::of(format_args!("{name} in ring {ring}: {cause}"))
+        }
+        _ if ring == 3 => Text::of(format_args!("{name} in ring 3")),
         _ => Text::of(format_args!("{name} in ring 0, error code {:#x}", frame.error_code)),
     };
     tell(message.as_str(), &At::Trap(frame))
@@ -157,7 +163,10 @@ pub(super) fn fatal_trap(frame: &TrapFrame) -> ! {
 
 fn tell(message: &str, at: &At<'_>) -> ! {
     interrupts::disable();
-    let cpu = PerCpuData::try_current();
+    // Without a GS base there is still a stack.
+    let by_stack = || PerCpuData::of_stack(CallRegisters::here().rsp);
+    let by_stack = || by_stack().filter(|_| !cfg!(feature = "mutant-teller-by-gs-alone"));
+    let cpu = PerCpuData::try_current().or_else(by_stack);
     become_teller(cpu);
 
     let who = match cpu {
@@ -232,16 +241,15 @@ fn become_teller(cpu: Option<&PerCpuData>) {
         // The teller's NMI finds it here, and counts it.
         Err(_) => park(),
     }
-    let mut alone = percpu::created().filter(|cpu| cpu.is_running()).count() <= 1;
+    let is_other = |other: &&PerCpuData| cpu.is_none_or(|cpu| other.area != cpu.area);
+    let mut alone = !percpu::created().filter(is_other).any(PerCpuData::is_running);
     if let Some(cpu) = cpu {
         // SAFETY: this CPU will not go on with what it was doing, so a borrow that is still open is as good as
         // given back.
         if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
             let mut others = 0;
-            let stops = |other: &&PerCpuData| other.area != cpu.area && other.is_running();
-            for other in
-                percpu::created().filter(|other| stops(other) && !cfg!(feature = "mutant-panic-alone"))
-            {
+            let stops = |other: &&PerCpuData| other.is_running() && !cfg!(feature = "mutant-panic-alone");
+            for other in percpu::created().filter(is_other).filter(stops) {
                 apic.send_nmi(other.apic_id);
                 others += 1;
             }
@@ -252,7 +260,7 @@ fn become_teller(cpu: Option<&PerCpuData>) {
             alone = true;
         }
     }
-    if alone {
+    if alone && !cfg!(feature = "mutant-console-kept-locked") {
         // SAFETY: there are no others, or they are stopped, or broken beyond waiting for.
         unsafe { serial::break_open() };
     }

@@ -11,7 +11,7 @@ use x86_64::registers::rflags::RFlags;
 
 use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
-use super::{check, entry, idle, msr, ring3, stop, usercopy};
+use super::{check, entry, msr, nmi, ring3, stop, usercopy};
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
@@ -53,7 +53,6 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
 
 /// NMI, #DB, #MC or #DF, from anywhere, on the vector's own stack, GS base ours for the time being.
 ///
-/// An NMI must not fault, print or wait: it may have struck while this CPU held any lock.
 pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
     // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
     // (invariant: IST-WORD).
@@ -65,12 +64,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
     }
     check::entry_flags(cpu, " on an IST stack");
     match frame.vector {
-        NMI => {
-            stop::park_if_stopping(cpu);
-            let taken = cpu.count_nmi(frame.interrupted.rip);
-            cpu.trace(Kind::Nmi, taken, frame.interrupted.rip);
-            frame.interrupted.rip = idle::resume_after(frame.interrupted.rip);
-        }
+        NMI => nmi::handle(frame, cpu),
         DEBUG => {
             // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };

@@ -4,6 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::laws;
 
 fn args(line: &str) -> Vec<String> {
     let options = Options::parse(line.as_bytes()).unwrap();
@@ -20,7 +21,9 @@ fn an_empty_line_asks_for_the_defaults() {
         let options = Options::parse(line.as_bytes()).unwrap();
         assert_eq!(options.program, *"selftest");
         assert_eq!(options.tick_hz, 100);
-        assert_eq!((options.panic_cpu, options.lose_ap, options.delay_ap), (None, None, None));
+        assert_eq!((options.lose_ap, options.delay_ap), (None, None));
+        assert!((0..9).all(|cpu| options.failures.of(cpu).is_none()));
+        assert_eq!(options.failures.place, Place::Start);
         assert_eq!(options.repeat, Repeat { rounds: 1, deaths_go_on: false, limit_ticks: 0 });
         assert_eq!(options.program_args().count(), 0);
     }
@@ -33,7 +36,8 @@ fn every_key_and_arguments() {
     let options = Options::parse(line).unwrap();
     assert_eq!(options.program, *"my \"prog\"");
     assert_eq!((options.program.len(), options.tick_hz), (9, 10_000));
-    assert_eq!((options.panic_cpu, options.lose_ap, options.delay_ap), (Some(0), Some(1), Some(u32::MAX)));
+    assert_eq!((options.lose_ap, options.delay_ap), (Some(1), Some(u32::MAX)));
+    assert_eq!(options.failures.of(0), Some(Deed::Panic));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
 
     let options = Options::parse(b"repeat=10000 deaths=go-on limit_ticks=4").unwrap();
@@ -62,7 +66,7 @@ fn quotes_and_backslashes() {
 #[test]
 fn errors_name_what_is_wrong_and_what_is_right() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=; \
                    the program's arguments go behind '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -87,6 +91,10 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         "trace_via=usb",
         "breach=",
         "breach=read",
+        "panic_cpu=1 fail_in=",
+        "panic_cpu=1 fail_in=Tick",
+        "nest_nmi=1",
+        "dump_cpus=",
         "repeat=0",
         "deaths=",
         "deaths=go_on",
@@ -99,6 +107,22 @@ fn errors_name_what_is_wrong_and_what_is_right() {
     assert!(message(b"-- \"a").contains("not closed"));
     assert!(message(b"program=\"a").contains("not closed"));
     assert_eq!(message(b"-- \xff"), "the command line is not UTF-8");
+}
+
+#[test]
+fn who_fails_how_and_where() {
+    let parse = |line: &'static str| Options::parse(line.as_bytes()).map(|options| options.failures);
+    let failures = parse("overflow_cpu=2 double_fault_cpu=5 fail_in=console-held").unwrap();
+    let deeds = [0, 2, 5].map(|cpu| failures.of(cpu));
+    assert_eq!(deeds, [None, Some(Deed::Overflow), Some(Deed::DoubleFault)]);
+    let holders: Vec<_> = (0..6).filter(|&cpu| failures.holds_console(cpu, 6)).collect();
+    assert_eq!(holders, [0, 3], "the next CPU each, round the end");
+    assert!((0..6).all(|cpu| !parse("panic_cpu=2 fail_in=console").unwrap().holds_console(cpu, 6)));
+    for (word, place) in Place::ALL {
+        let line = std::format!("panic_cpu=0 fail_in={word}");
+        assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
+    }
+    assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NobodyFails));
 }
 
 #[test]
@@ -126,17 +150,21 @@ proptest! {
     }
 
     #[test]
-    fn never_panics(line: Vec<u8>) {
-        let _ = Options::parse(&line).map_err(|e| e.to_string());
+    fn any_bytes_obey_the_laws(line: Vec<u8>) {
+        laws::command_line(&line);
     }
 
     #[test]
-    fn never_panics_near_the_grammar(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
-        match Options::parse(line.as_bytes()) {
-            Ok(options) => for arg in options.program_args() {
-                prop_assert_eq!(arg.bytes().count(), arg.len());
-            },
-            Err(error) => prop_assert!(!error.to_string().is_empty()),
-        }
+    fn what_is_near_the_grammar_obeys_the_laws(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
+        laws::command_line(line.as_bytes());
+    }
+
+    #[test]
+    fn keys_and_values_obey_the_laws(
+        words in prop::collection::vec((0..Key::ALL.len(), "[0-9]{1,5}|[a-z-]{0,8}"), 0..6),
+        rest in "( --( [a-z\"\\\\]{0,3}){0,4})?",
+    ) {
+        let words = words.iter().map(|(key, value)| std::format!("{}={value} ", Key::ALL[*key].name()));
+        laws::command_line((words.collect::<String>() + &rest).as_bytes());
     }
 }

@@ -4,6 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::laws;
 
 const BSP: ApicId = ApicId(0);
 
@@ -115,11 +116,23 @@ fn broken_tables() {
 
 proptest! {
     #[test]
-    fn any_bytes_end_the_walk(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0..17_u8], 0..600)) {
-        let read: Vec<_> = entries(&bytes).collect();
-        prop_assert!(read.len() <= bytes.len());
-        let errors = read.iter().filter(|entry| entry.is_err()).count();
-        prop_assert_eq!(errors, usize::from(validate(&bytes).is_err()));
+    fn any_bytes_obey_the_laws(
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0..17_u8], 0..600), bsp in 0..300_u32, x2: bool,
+    ) {
+        laws::topology(&bytes, bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
+    }
+
+    #[test]
+    fn any_entries_obey_the_laws(
+        given in prop::collection::vec((0..20_u8, 0..24_usize, any::<[u8; 24]>()), 0..40), bsp in 0..300_u32, x2: bool,
+    ) {
+        // Lengths that may be, so that the walk gets beyond the first entry.
+        let entry = |(kind, more, body): (u8, usize, [u8; 24])| {
+            let len = (least_len(kind) + more).min(2 + body.len());
+            [&[kind, len as u8], &body[..len - 2]].concat()
+        };
+        let bytes: Vec<u8> = given.into_iter().flat_map(entry).collect();
+        laws::topology(&bytes, bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
     }
 
     #[test]

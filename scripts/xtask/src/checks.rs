@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::cargo::Show;
 use crate::toolchain::host_cargo;
 use crate::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
-use crate::{build, soft_float};
+use crate::{build, fuzz, soft_float};
 
 /// A check: its name, and what it does. An error is a text for the user.
 pub struct Check {
@@ -18,8 +18,8 @@ pub struct Check {
 }
 
 /// Every check, in the order in which they run: what is quick and often wrong comes first.
-pub const CHECKS: [Check; 9] = [
-    Check { name: "check::format", run: |log| cargo(&["fmt", "--all", "--check"], log) },
+pub const CHECKS: [Check; 10] = [
+    Check { name: "check::format", run: formatted },
     Check {
         name: "check::clippy",
         run: |log| {
@@ -28,6 +28,7 @@ pub const CHECKS: [Check; 9] = [
     },
     Check { name: "check::host-tests", run: |log| cargo(&["test", "--workspace", "--locked"], log) },
     Check { name: "check::loom", run: loom },
+    Check { name: "check::fuzz", run: |_| fuzz::check() },
     Check { name: "check::build", run: |_| built().map(drop) },
     Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
     Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
@@ -43,6 +44,12 @@ pub fn built() -> Result<PathBuf, String> {
     let build =
         || build::everything(Show::Trouble).map(|built| built.kernel).map_err(|error| error.to_string());
     BUILT.get_or_init(build).clone()
+}
+
+/// The fuzz targets are a workspace of their own.
+fn formatted(log: &Path) -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"], log)?;
+    cargo(&["fmt", "--check", "--manifest-path", "kernel/fuzz/Cargo.toml"], log)
 }
 
 fn cargo(arguments: &[&str], log: &Path) -> Result<(), String> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::hostile::options::HostileOptions;
+use crate::inject::options::InjectOptions;
+use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
 /// Builds, runs, tests and debugs Ringside.
@@ -36,6 +38,12 @@ pub enum Command {
     Test(TestOptions),
     /// Takes one guard away after the other, and demands that the test which is there for it fails.
     Mutants(MutantOptions),
+    /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
+    Fuzz(FuzzOptions),
+    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
+    ///
+    /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
+    Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
@@ -107,6 +115,14 @@ pub struct RunOptions {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
 
+    /// Gives QEMU's monitor COMMAND when TEXT comes on the console, once; may be given again and again.
+    #[arg(long, value_name = "TEXT=>COMMAND")]
+    pub monitor: Vec<Cue>,
+
+    /// Prints each CPU's task register, tables, stacks, control registers and MSRs, and checks that those which must be
+    /// a CPU's own are, and that all others are the same.
+    #[arg(long)]
+    pub dump_cpus: bool,
     /// How the trace leaves the machine: in memory that the host reads (ram), or over the console at the run's end
     /// (serial), for machines whose memory the host cannot map.
     #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
@@ -192,9 +208,29 @@ pub struct MutantOptions {
     #[arg(long)]
     pub cost: bool,
 
+    /// Prints the tables of docs/security.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub hazards: bool,
+
     /// Prints the table of docs/mutants.md and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,
+}
+
+/// Options of `fuzz`.
+#[derive(Args, Clone, Debug)]
+pub struct FuzzOptions {
+    /// The targets. Default: all.
+    #[arg(value_name = "TARGET", value_parser = crate::fuzz::TARGETS)]
+    pub targets: Vec<String>,
+
+    /// Inputs for each target.
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+
+    /// The seed of libFuzzer's choices.
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seed: u32,
 }
 
 /// What kind of machine, and what the kernel is told.

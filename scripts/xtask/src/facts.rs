@@ -1,6 +1,8 @@
 //! What a run's completion records say, collected from the console.
 
-use kernel_abi::record::{self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, VerdictRecord};
+use kernel_abi::record::{
+    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, StateRecord, VerdictRecord,
+};
 
 use crate::trace::console::Console;
 
@@ -65,6 +67,8 @@ pub struct Facts {
     pub cpus: Vec<Cpu>,
     /// One per CPU that is online.
     pub calls: Vec<CallsRecord>,
+    /// One per CPU, if they were asked for.
+    pub states: Vec<StateRecord>,
     /// CPU and message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
@@ -123,6 +127,7 @@ impl Facts {
             Record::Boot(boot) => self.boots.push(boot),
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
+            Record::State(state) => self.states.push(state),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));

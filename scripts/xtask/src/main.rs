@@ -14,11 +14,14 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod cpu_state;
 mod error;
 mod executable;
 mod facts;
+mod fuzz;
 mod gdb;
 mod hostile;
+mod inject;
 mod launch;
 mod monitor;
 mod mutants;
@@ -56,6 +59,8 @@ fn main() -> ExitCode {
         Command::Gdb(options) => gdb::gdb(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Inject(options) => inject::run(&options),
         Command::Stress(options) => stress::run(&options),
         Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),

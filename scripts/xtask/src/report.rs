@@ -7,6 +7,7 @@ use std::time::Duration;
 use kernel_abi::record::{BootRecord, Outcome};
 use serde_json::{Value, json};
 
+use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 use crate::verify::Judgement;
 
@@ -103,7 +104,7 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
 
 /// The run's facts as JSON. `time` is that from QEMU's start to the verdict, or else to QEMU's end.
 pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
-    let cpus: Vec<_> = facts.cpus.iter().map(cpu_json).collect();
+    let cpus: Vec<_> = facts.cpus.iter().map(|cpu| cpu_json(cpu, facts)).collect();
     let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
     json!({
         "outcome": judgement.outcome.name(),
@@ -115,8 +116,8 @@ pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Durat
     })
 }
 
-fn cpu_json(cpu: &Cpu) -> Value {
-    json!({
+fn cpu_json(cpu: &Cpu, facts: &Facts) -> Value {
+    let mut value = json!({
         "cpu": cpu.cpu,
         "apic_id": cpu.apic_id,
         "program": cpu.program,
@@ -128,7 +129,11 @@ fn cpu_json(cpu: &Cpu) -> Value {
         "syscalls": cpu.syscalls,
         "ticks": cpu.ticks,
         "tick_hz": cpu.tick_hz(),
-    })
+    });
+    if let Some(state) = facts.states.iter().find(|state| state.cpu == cpu.cpu) {
+        value["registers"] = cpu_state::json(state);
+    }
+    value
 }
 
 fn boot_json(boot: &BootRecord, time: Duration) -> Value {

@@ -67,10 +67,11 @@ impl Plan {
             TraceMode::Flight => format!("trace={kinds}"),
             TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
         });
+        let dump = options.dump_cpus.then_some("dump_cpus=yes");
         let via =
             trace.as_ref().filter(|_| options.trace_via == TraceVia::Serial).map(|_| "trace_via=serial");
         let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
-        let own = [serial, repeat.as_deref(), trace.as_deref(), via, machine.cmdline.as_deref()]
+        let own = [serial, repeat.as_deref(), trace.as_deref(), via, dump, machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
@@ -120,7 +121,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         Some(recording) => recording.wire(words),
         None => words,
     };
-    let ended = session::run(&words, limit, |line, time| {
+    let ended = session::run(&words, limit, &options.monitor, |line, time| {
         let seen = facts.take(line);
         screen.console(line, &seen);
         if let Some(file) = &mut first_cpu {
@@ -133,6 +134,10 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     })?;
     let judgement = judgement(&ended, &facts);
     screen.result(&judgement, &facts, verdict_time);
+    eprint!("{}", ended.answers);
+    for cue in &ended.cues_left {
+        eprintln!("{:?} did not come on the console: QEMU was not told {:?}", cue.text, cue.command);
+    }
     if let Some(registers) = &ended.registers {
         eprint!("{registers}");
     }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::facts::{Facts, Line};
 use crate::symbols::Symbols;
 use crate::verify::{Judgement, Outcome};
-use crate::{build, report};
+use crate::{build, cpu_state, report};
 
 /// Where a run is shown. A reader that went away does not end the run.
 pub struct Screen {
@@ -83,6 +83,9 @@ impl Screen {
     pub fn result(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
         if self.out.is_none() {
             return;
+        }
+        if !facts.states.is_empty() {
+            self.say(&format!("\n{}", cpu_state::blocks(&facts.states).trim_end()));
         }
         let table = report::table(&facts.cpus);
         if !table.is_empty() {

@@ -10,8 +10,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::launch;
+use crate::monitor::Monitor;
 use crate::verify::Ending;
-use crate::{launch, monitor};
 
 /// How long QEMU may take to end after its console has closed.
 const LAST_BREATH: Duration = Duration::from_secs(10);
@@ -30,12 +31,39 @@ pub struct Ended {
     pub stderr: String,
     /// State of all CPUs, if the time was up.
     pub registers: Option<String>,
+    /// What the monitor was told and had to say.
+    pub answers: String,
+    /// Those whose text did not come.
+    pub cues_left: Vec<Cue>,
+}
+
+/// A command for QEMU's monitor, given once, when a text comes on the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cue {
+    /// What has to be in a line.
+    pub text: String,
+    /// The command.
+    pub command: String,
+}
+
+impl std::str::FromStr for Cue {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Cue, String> {
+        match given.split_once("=>") {
+            Some((text, command)) if !text.trim().is_empty() && !command.trim().is_empty() => {
+                Ok(Cue { text: text.trim().to_owned(), command: command.trim().to_owned() })
+            }
+            _ => Err("it takes TEXT=>COMMAND".to_owned()),
+        }
+    }
 }
 
 /// Runs QEMU and hands each console line, without its line end, to `on_line`, with the time since the start.
 pub fn run(
     words: &[OsString],
     limit: Option<Duration>,
+    cues: &[Cue],
     mut on_line: impl FnMut(&[u8], Duration),
 ) -> Result<Ended, Error> {
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
@@ -48,6 +76,9 @@ pub fn run(
     drop(command);
     let lines = child.stdout.take().map(read_lines);
     let stderr = child.stderr.take().map(read_end);
+    let mut monitor = Monitor::new(ours);
+    let mut cues = cues.to_vec();
+    let mut answers = String::new();
     let mut registers = None;
     let mut ending = None;
     while let Some(lines) = &lines {
@@ -57,10 +88,16 @@ pub fn run(
         };
         match lines.recv_timeout(wait) {
             // A machine that never stops talking has to be ended as well.
-            Ok(line) if !wait.is_zero() => on_line(&line, started.elapsed()),
+            Ok(line) if !wait.is_zero() => {
+                on_line(&line, started.elapsed());
+                let text = String::from_utf8_lossy(&line);
+                for cue in cues.extract_if(.., |cue| text.contains(&cue.text)) {
+                    answers += &monitor.command(&cue.command);
+                }
+            }
             Err(RecvTimeoutError::Timeout) if limit.is_none() => {}
             Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                registers = Some(monitor::registers(ours));
+                registers = Some(monitor.registers());
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
                 // What was on its way when the machine was stopped.
@@ -75,7 +112,7 @@ pub fn run(
         None => wait(&mut child)?,
     };
     let stderr = stderr.and_then(|text| text.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
-    Ok(Ended { ending, stderr, registers })
+    Ok(Ended { ending, stderr, registers, answers, cues_left: cues })
 }
 
 /// Reads console lines in a thread, so that a wait for them can be bounded.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use kernel_abi::record::{self, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
+use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 
 /// How QEMU ended.
@@ -129,6 +130,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
         errors.push(format!("{cpu} panicked: {message}"));
     }
+    errors.extend(cpu_state::conflicts(&facts.states));
     let outcome = match verdict {
         Verdict::Panic => {
             if facts.panics.is_empty() {
@@ -142,6 +144,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             check_cpus(facts, &mut errors, warnings);
             // Of a trace that comes over the console, all of it has to.
             errors.extend(facts.trace.flaws());
+            check_states(facts, &mut errors);
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
@@ -218,6 +221,14 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     let told = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
     if told > missing.len() {
         warnings.push(format!("the kernel warned {told} times in all; see its console"));
+    }
+}
+
+/// If one CPU told its state, all that are online did.
+fn check_states(facts: &Facts, errors: &mut Vec<String>) {
+    let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
+    if !facts.states.is_empty() && facts.states.len() != online {
+        errors.push(format!("{online} CPUs are online, and {} told their state", facts.states.len()));
     }
 }
 

@@ -1,13 +1,53 @@
-//! Loops for ever in ring 3, without system calls after its first line.
+//! Loops for ever in ring 3, without system calls, on every CPU or on one: [CPU]. With a CPU, the other copies end.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use user::{ExitCode, println, sys};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use user::{ExitCode, args, println, shared_page, sys};
 
 user::program!(run);
 
+/// How many ticks a CPU that spins alone waits before it says so: what the others have left to do is a system call.
+const TICKS: u64 = 3;
+
 fn run() -> ExitCode {
-    println!("spinning on cpu {}", sys::get_cpu());
+    let cpu = sys::get_cpu();
+    let alone = match args().nth(1) {
+        None => None,
+        Some(word) => match args::number(word).filter(|&number| number < sys::cpu_count()) {
+            Some(number) => Some(number),
+            None => {
+                println!("usage: spin [CPU]");
+                return ExitCode::USAGE;
+            }
+        },
+    };
+    let ready = shared_page().word(0);
+    println!("spinning on cpu {cpu}");
+    if alone.is_some_and(|alone| alone != cpu) {
+        ready.fetch_add(1, Ordering::Relaxed);
+        return ExitCode::SUCCESS;
+    }
+    if alone.is_some() {
+        wait_for_the_others(ready);
+        let end = sys::ticks() + TICKS;
+        while sys::ticks() < end {
+            spin_loop();
+        }
+        println!("spin: the others have left");
+    } else if cpu == 0 {
+        wait_for_the_others(ready);
+        println!("spin: all others loop");
+    }
+    ready.fetch_add(1, Ordering::Relaxed);
     loop {
-        core::hint::spin_loop();
+        spin_loop();
+    }
+}
+
+fn wait_for_the_others(ready: &AtomicU64) {
+    while ready.load(Ordering::Relaxed) + 1 < sys::cpu_count() {
+        spin_loop();
     }
 }

@@ -16,7 +16,7 @@ const CPU: CpuRecord<'static> = CpuRecord {
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 7] {
+fn records() -> [Record<'static>; 8] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -33,6 +33,11 @@ fn records() -> [Record<'static>; 7] {
         Record::Panic { cpu: None, message: "" },
         Record::Frame { ip: 0xffff_ffff_8000_1234 },
         Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
+        Record::State(StateRecord {
+            cpu: 1,
+            apic_id: 258,
+            registers: core::array::from_fn(|n| u64::MAX >> n),
+        }),
         Record::Verdict(VerdictRecord { verdict: Verdict::ProgramFailed, records: 4, warnings: 1 }),
     ]
 }
@@ -46,9 +51,13 @@ fn every_record_reads_back_as_written() {
 
 #[test]
 fn a_line_cut_off_anywhere_is_malformed_or_shorter_than_its_mark() {
-    let whole = Record::Cpu(CPU).to_string();
-    for end in MARK.len()..whole.len() {
-        assert_eq!(parse(&whole[..end]), Some(Err(Malformed)), "cut at {end}");
+    let state = StateRecord { cpu: 1, apic_id: 2, registers: [u64::MAX; cpu_state::COUNT] };
+    for whole in [Record::Cpu(CPU).to_string(), state.to_string()] {
+        // What the kernel cuts a line to.
+        assert!(whole.len() < 640);
+        for end in MARK.len()..whole.len() {
+            assert_eq!(parse(&whole[..end]), Some(Err(Malformed)), "cut at {end}");
+        }
     }
     assert_eq!(parse("[cpu0] @ringside verdict outcome=pass records=0 warnings=0"), None);
 }

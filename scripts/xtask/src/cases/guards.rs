@@ -45,8 +45,25 @@ pub fn cases() -> Vec<Case> {
         case("guard::nmis-at-every-instruction", &format!("{nmis} {}", one_at_a_time()), "probe calls")
             .exits_on(2),
         case("guard::checked-at-every-call", "--smp 4", "selftest").checking().exits_on(4),
+        nested_nmi("--smp 1", 1),
+        nested_nmi("--smp 8", 8),
+        nested_nmi("--smp 2 --cpu max,-x2apic", 2),
     ];
     refused.chain(breaches).chain(others).collect()
+}
+
+/// Each CPU sends itself an NMI out of its NMI handler.
+fn nested_nmi(options: &str, cpus: usize) -> Case {
+    let apic = if options.contains("-x2apic") { "-xapic" } else { "" };
+    (0..cpus).fold(
+        case(
+            format!("guard::nested-nmi-smp-{cpus}{apic}"),
+            &format!("{options} --cmdline nest_nmi=yes"),
+            "hello",
+        )
+        .exits_on(cpus),
+        |case, cpu| case.shows(format!("[cpu{cpu}] ringside: an NMI during an NMI was held back")),
+    )
 }
 
 /// QEMU's options for a translation block an instruction: interrupts come between blocks only.

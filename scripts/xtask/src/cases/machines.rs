@@ -1,6 +1,10 @@
 //! The self-test on many kinds of machine.
 
-use super::{Case, case};
+use std::collections::BTreeSet;
+
+use kernel_abi::cpu_state::{REGISTERS, Rule};
+
+use super::{Case, Finished, case};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -38,6 +42,21 @@ pub fn cases() -> Vec<Case> {
         }),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
+        row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),
+        row("dump-cpus-xapic-pc", "--smp 3 --dump-cpus --machine pc --cpu qemu64", 3)
+            .demand(|finished| each_cpu_has_its_own(finished, 3)),
         row("no-page-writable-and-executable", "--smp 4", 4).shows("none writable and executable"),
     ]
+}
+
+/// The registers of all CPUs as the JSON has them: as many values of each as there must be.
+fn each_cpu_has_its_own(finished: &Finished, cpus: usize) -> Result<(), String> {
+    for (name, rule) in REGISTERS {
+        let values: Vec<_> =
+            finished.cpus().iter().filter_map(|cpu| cpu["registers"][name].as_str()).collect();
+        super::expect(values.len(), cpus, name)?;
+        let different = values.iter().collect::<BTreeSet<_>>().len();
+        super::expect(different, if rule == Rule::Own { cpus } else { 1 }, name)?;
+    }
+    finished.has(&finished.stdout, "CPU 2, APIC id 2\n  TR             0x0000000000000028")
 }

@@ -3,9 +3,12 @@
 
 mod command_line;
 mod elf;
+mod failures;
 mod faults;
 mod guards;
 mod hostile;
+mod inject;
+mod machine_checks;
 mod machines;
 mod panics;
 mod programs;
@@ -72,7 +75,10 @@ pub fn all() -> Vec<Case> {
         faults::cases(),
         guards::cases(),
         panics::cases(),
+        failures::cases(),
+        machine_checks::cases(),
         command_line::cases(),
+        inject::cases(),
         stress::cases(),
         hostile::cases(),
         trace::cases(),
@@ -229,8 +235,8 @@ impl Case {
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);
-        // `stress` keeps the console of a boot that failed by itself.
-        if self.subcommand != "stress" {
+        // `stress` keeps the console of a boot that failed by itself, and `inject` says what the kernel said.
+        if !matches!(self.subcommand, "stress" | "inject") {
             command.arg("--log").arg(&console);
         }
         if !self.options.iter().any(|word| word == "--timeout") {

@@ -76,7 +76,7 @@ impl Boot<'_> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
         let words = self.command_line(Wiring::Session);
-        let ended = session::run(&words, limit, |line, time| listener.take(line, time))?;
+        let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
         let Listener { mut watch, facts, verdict, last, .. } = listener;
         let judgement = judgement(&ended, &facts);
         if judgement.outcome == Outcome::Pass {

@@ -27,7 +27,7 @@ const fn prey(mutant: &'static str, reasons: &'static [&'static str]) -> Prey {
 /// Along the road, then the machine around it.
 pub const PREY: &[Prey] = &[
     prey("sfmask-tf", &["#DB in ring 0"]),
-    prey("sfmask-nt", &["unexpected: "]),
+    prey("sfmask-nt", &["in ring 0"]),
     prey("syscall-register-lost", &[": rdi; expected"]),
     prey("syscall-gs-not-restored", &["in ring 0"]),
     prey("syscall-number-unchecked", &["numbers: system call"]),

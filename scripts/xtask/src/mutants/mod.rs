@@ -5,6 +5,7 @@
 //! test must then fail. The test has to pass without the feature first.
 
 mod cost;
+mod hazards;
 mod hostile;
 mod hunts;
 mod kernels;
@@ -68,6 +69,10 @@ impl Proof {
 
 /// Runs those that are named, or all. Fails if one is not noticed, or for another reason than its own.
 pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
+    if options.hazards {
+        print!("{}", hazards::markdown());
+        return Ok(ExitCode::SUCCESS);
+    }
     if options.markdown {
         print!("{}", markdown::table());
         return Ok(ExitCode::SUCCESS);

@@ -12,7 +12,11 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> 
 /// machine around it.
 pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
-    guard("SFMASK clears TF", "sfmask-tf", Case("fault::tf", &["#DB in ring 0"])),
+    guard(
+        "SFMASK clears TF",
+        "sfmask-tf",
+        Case("fault::tf", &["the first instruction of a system call's entry"]),
+    ),
     guard(
         "SFMASK clears DF",
         "sfmask-df",
@@ -92,9 +96,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a fault of `iretq` gets the kernel's GS base",
         "iretq-fault-gs",
-        NotShown(
-            "no program can make this `iretq` fault: its frame is the kernel's, and RIP lies in the user half",
-        ),
+        Case("inject::nmi", &["general protection (#GP) in ring 0"]),
     ),
     guard(
         "the tick touches no vector register",
@@ -114,18 +116,14 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an NMI does not ask CS for whose GS base it found",
         "paranoid-trusts-cs",
-        Case("guard::nmis-at-every-instruction", &["the GS base is"]),
+        Case("inject::nmi", &["the GS base is"]),
     ),
     guard(
         "an NMI puts the GS base back",
         "paranoid-gs-not-restored",
         Case("guard::gs-base-under-nmis", &["was killed: page fault"]),
     ),
-    guard(
-        "NMIs have a stack of their own",
-        "nmi-without-ist",
-        Case("program::selftest-under-ipis-and-nmis", &["panicked", "was reset"]),
-    ),
+    guard("NMIs have a stack of their own", "nmi-without-ist", Case("inject::nmi", &["own stack for it is"])),
     guard(
         "#DB has a stack of its own",
         "debug-without-ist",
@@ -187,6 +185,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard("SMEP", "smep-off", Case("guard::run-user", &["exit status Some(1)"])),
     guard("SMAP", "smap-off", Case("guard::read-user", &["exit status Some(1)"])),
     guard("UMIP", "umip-off", Case("guard::sgdt", &["exited with code 3"])),
+    guard("CR4.MCE", "mce-off", Case("machine-check::in-ring-3-smp-1", &["was reset"])),
     guard("FSGSBASE is off", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
     guard("PCE is off", "pce-on", Case("guard::rdpmc", &["\"#GP\" is not in it"])),
     guard(
@@ -197,9 +196,13 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "ring 3's code and constants are read-only",
         "user-text-writable",
-        Case("fault::text-write", &["exited with code 3", "CPUs that exited with code 0"]),
+        Case("fault::text-write", &["a program's mappings are wrong"]),
     ),
-    guard("NX on ring 3's data", "user-data-executable", Case("fault::stack-execute", &["is not in it"])),
+    guard(
+        "NX on ring 3's data",
+        "user-data-executable",
+        Case("fault::stack-execute", &["a program's mappings are wrong"]),
+    ),
     guard("the kernel's text is read-only", "text-writable", Case("machine::smp-1", &["mappings are wrong"])),
     guard(
         "... through the physical map too",
@@ -215,6 +218,11 @@ pub const MUTANTS: &[Mutant] = &[
         "a program's frames are given back",
         "frame-leaked",
         Case("program::hello-on-every-cpu", &["frames were free"]),
+    ),
+    guard(
+        "a CPU that the firmware lists as disabled is not started",
+        "madt-any-flags",
+        Host("kernel", "topology::tests::which_entries_are_cpus", "disabled"),
     ),
     guard(
         "who comes late stays out",
@@ -267,5 +275,25 @@ pub const MUTANTS: &[Mutant] = &[
             "panic::while-all-write",
             &["another CPU ran on", "is not among what was printed", "the kernel's verdict is missing"],
         ),
+    ),
+    guard(
+        "a panic breaks the console's lock open",
+        "console-kept-locked",
+        Case("panic::in-console-held-smp-8", &["the time was up"]),
+    ),
+    guard(
+        "a panic before GS is set knows its CPU",
+        "teller-by-gs-alone",
+        Case("panic::in-bring-up-of-an-ap", &["a CPU without a number panicked"]),
+    ),
+    guard(
+        "an AP loads its tables first",
+        "tables-late",
+        Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
+    ),
+    guard(
+        "the NMI's handler keeps NMIs masked",
+        "nmi-unmasked",
+        Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
     ),
 ];

@@ -77,7 +77,7 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
     under.keep.line(format!("$ {paste}").as_bytes());
     let words = order.setup.words(order.load, seed, Wiring::Session);
     let mut ports = serial_dir(order.load, seed).map(Ports::create).transpose()?;
-    let ended = session::run(&words, order.limit, |line, time| {
+    let ended = session::run(&words, order.limit, &[], |line, time| {
         if let Some(ports) = &mut ports {
             ports.take(line);
         }

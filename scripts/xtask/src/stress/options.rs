@@ -158,7 +158,7 @@ fn mix(text: &str) -> Result<String, String> {
 }
 
 /// It names a folder too.
-fn feature(text: &str) -> Result<String, String> {
+pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())

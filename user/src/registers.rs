@@ -1,10 +1,11 @@
 //! The register file as ring 3 sees it: loaded with chosen values, sent over a border, and read back.
+#![allow(missing_docs, reason = "the registers are their own names")]
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use user::fpu::Fpu;
+use crate::fpu::Fpu;
 
 /// All registers that a program can load.
 #[repr(C)]
@@ -96,7 +97,7 @@ static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 /// force) and those after it.
 ///
 /// # Safety
-/// As for [`user::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
+/// As for [`crate::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
     // SAFETY: the caller's promise; the crossing itself keeps the convention of `extern "sysv64"`.
     unsafe { over(registers, cross_syscall) }

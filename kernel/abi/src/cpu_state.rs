@@ -1,0 +1,41 @@
+//! The state of a CPU that the road rests on: what must be each CPU's own, and what must be the same on all.
+
+/// How the values of one register on all CPUs must relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// No two CPUs have the same.
+    Own,
+    /// All CPUs have the same.
+    Same,
+}
+
+/// How many registers there are.
+pub const COUNT: usize = 24;
+
+/// The registers, in the order of the record.
+pub const REGISTERS: [(&str, Rule); COUNT] = [
+    ("TR", Rule::Same),
+    ("TSS", Rule::Own),
+    ("LDTR", Rule::Same),
+    ("GDT", Rule::Own),
+    ("GDT limit", Rule::Same),
+    ("IDT", Rule::Same),
+    ("IDT limit", Rule::Same),
+    ("RSP0", Rule::Own),
+    ("IST1", Rule::Own),
+    ("IST2", Rule::Own),
+    ("IST3", Rule::Own),
+    ("IST4", Rule::Own),
+    ("GS base", Rule::Own),
+    ("KERNEL_GS_BASE", Rule::Same),
+    ("CR0", Rule::Same),
+    ("CR3", Rule::Same),
+    ("CR4", Rule::Same),
+    ("EFER", Rule::Same),
+    ("PAT", Rule::Same),
+    ("STAR", Rule::Same),
+    ("LSTAR", Rule::Same),
+    ("CSTAR", Rule::Same),
+    ("FMASK", Rule::Same),
+    ("SYSENTER_CS", Rule::Same),
+];

@@ -1,0 +1,70 @@
+//! Failures on demand, for tests to see that each ends in a report: a panic, a stack that overflows, a double fault, in
+//! whatever the command line names.
+//!
+//! Nothing here is on the way of a system call but `SYS_EXIT`'s: who fails in a call does so in that one.
+
+use core::arch::asm;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::percpu::PerCpuData;
+use super::{nmi, serial, stop};
+use crate::cmdline::{Deed, Failures, Place};
+
+/// A CPU has the console's lock and keeps it.
+static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
+
+/// Tells a CPU, known by this number, what it has to do wrong. By its owner, or by the BSP before the CPU runs.
+pub fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
+    cpu.failure.set(failures.of(number).map(|deed| (failures.place, deed)));
+}
+
+/// Fails if this CPU was told to fail here.
+#[inline]
+pub fn at(cpu: &PerCpuData, here: Place) {
+    if let Some((place, deed)) = cpu.failure.get()
+        && place == here
+    {
+        now(cpu, deed);
+    }
+}
+
+/// What has to be arranged before a program starts: fails there, sees to the NMI, or takes the console's lock.
+pub fn before_program(cpu: &PerCpuData, failures: &Failures) {
+    let number = cpu.id().0;
+    arm(cpu, number, failures);
+    if failures.holds_console(number, cpu.cpus_online()) {
+        serial::with_lock(|| {
+            CONSOLE_HELD.store(true, Ordering::Release);
+            // Until the failing CPU's NMI: it stops this one for good.
+            loop {
+                spin_loop();
+            }
+        });
+    }
+    match cpu.failure.get() {
+        Some((Place::ConsoleHeld, deed)) => {
+            // It ends: the next CPU is past the same gate.
+            while !CONSOLE_HELD.load(Ordering::Acquire) {
+                stop::park_if_stopping(cpu);
+                spin_loop();
+            }
+            now(cpu, deed)
+        }
+        Some((Place::Console, deed)) => serial::with_lock(|| now(cpu, deed)),
+        Some((Place::Nmi, _)) => nmi::to_self(cpu),
+        Some((Place::Idle, _)) | None => {}
+        Some(_) => at(cpu, Place::Start),
+    }
+}
+
+#[cold]
+fn now(cpu: &PerCpuData, deed: Deed) -> ! {
+    match deed {
+        Deed::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
+        Deed::Overflow => stop::overflow_stack(),
+        // SAFETY: the exception finds no stack, nor does the page fault that this is: what follows is a double fault,
+        // whose handler does not come back.
+        Deed::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
+    }
+}

@@ -1,0 +1,169 @@
+//! What must be true of the answers to any input whatever, for the modules that read what the kernel did not write:
+//! firmware's tables, a program's file, the command line, pointers from ring 3. Each law is said in other words than the
+//! code that it binds. The property tests and the fuzz targets in `kernel/fuzz` ask the same ones.
+//!
+//! A law that is broken is a panic.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use kernel_abi::layout::{PAGE_SIZE, STACK_TOP, USER_END, USER_START};
+
+use crate::cmdline::{Options, Token};
+use crate::cpu::ApicId;
+use crate::initial_stack;
+use crate::program::{Image, MEMORY_MAX};
+use crate::topology::{self, ApicMode, MadtCpu};
+use crate::user_slice::UserSlice;
+
+/// A MADT's entries: the walk ends inside of the table, and each CPU that may be started is listed once, in order, behind
+/// the BSP.
+///
+/// # Panics
+/// If not.
+pub fn topology(bytes: &[u8], bsp: u32, mode: ApicMode) {
+    let read: Vec<_> = topology::entries(bytes).collect();
+    let errors = read.iter().filter(|entry| entry.is_err()).count();
+    assert_eq!(errors, usize::from(topology::validate(bytes).is_err()), "validate sees what the walk sees");
+    assert!(errors == 0 || read.last().is_some_and(Result::is_err), "the first error ends the walk");
+    assert!(read.iter().flat_map(|entry| entry.as_ref().err()).all(|error| !error.to_string().is_empty()));
+    let good: Vec<MadtCpu> = read.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(
+        good.iter().copied().map(said).collect::<Vec<_>>(),
+        naive_walk(bytes),
+        "the same CPUs as by hand"
+    );
+
+    let mut list = std::vec![ApicId(u32::MAX); topology::upper_bound(good.iter().copied())];
+    let found = topology::enumerate(good.iter().copied(), ApicId(bsp), mode, &mut list)
+        .expect("the upper bound is one");
+    let mut seen = BTreeSet::from([bsp]);
+    let enabled = |(none, id, flags): &(u32, u32, u32)| id != none && flags & 1 == 1;
+    let said: Vec<_> = good.iter().copied().map(said).filter(enabled).map(|(_, id, _)| id).collect();
+    let reachable = |id: &u32| mode == ApicMode::X2Apic || *id < 0xff;
+    let expected: Vec<_> = [bsp]
+        .into_iter()
+        .chain(said.iter().copied().filter(|id| reachable(id) && seen.insert(*id)))
+        .collect();
+    assert_eq!(list[..found.count].iter().map(|id| id.0).collect::<Vec<_>>(), expected);
+    let unreachable: BTreeSet<_> = said.iter().filter(|id| !reachable(id) && **id != bsp).collect();
+    assert_eq!(found.unreachable, unreachable.len());
+    assert_eq!(found.bsp_listed, said.contains(&bsp));
+}
+
+/// The id that means "none", the id, and the flags.
+fn said(cpu: MadtCpu) -> (u32, u32, u32) {
+    match cpu {
+        MadtCpu::LocalApic { apic_id, flags } => (0xff, apic_id.into(), flags),
+        MadtCpu::X2Apic { apic_id, flags } => (u32::MAX, apic_id, flags),
+    }
+}
+
+/// Types 0 and 9 up to the first entry that cannot be (ACPI 6.5, tables 5.21 and 5.34).
+fn naive_walk(mut bytes: &[u8]) -> Vec<(u32, u32, u32)> {
+    let word = |entry: &[u8], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|n| entry[at + n]));
+    let mut found = Vec::new();
+    while bytes.len() >= 2 && bytes[1] >= 2 && usize::from(bytes[1]) <= bytes.len() {
+        let (entry, rest) = bytes.split_at(bytes[1].into());
+        bytes = rest;
+        match (entry[0], entry.len()) {
+            (0, 8..) => found.push((0xff, entry[3].into(), word(entry, 4))),
+            (9, 16..) => found.push((u32::MAX, word(entry, 4), word(entry, 8))),
+            // Too short for its type.
+            (kind, len) if len < topology::least_len(kind) => break,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A program's file: what is not refused lies in ring 3's half, within its limits, never writable and executable, and
+/// starts in code.
+///
+/// # Panics
+/// If not.
+pub fn program(file: &[u8]) {
+    let image = match Image::parse(file) {
+        Ok(image) => image,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let mut pages = BTreeMap::new();
+    let mut bytes = Vec::new();
+    for segment in image.segments() {
+        assert!(segment.data.len() as u64 <= segment.mem_size && segment.mem_size <= MEMORY_MAX);
+        assert!(!(segment.writable && segment.executable));
+        for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
+            assert!((USER_START..USER_END).contains(&page));
+            let rights = (segment.writable, segment.executable);
+            assert_eq!(*pages.entry(page).or_insert(rights), rights, "a page has one kind of rights");
+        }
+        bytes.push((segment.vaddr, segment.end()));
+    }
+    bytes.sort_unstable();
+    assert!(bytes.windows(2).all(|pair| pair[0].1 <= pair[1].0), "no byte has two segments");
+    assert!(pages[&(image.entry() / PAGE_SIZE * PAGE_SIZE)].1, "the entry is code");
+    assert!(pages.len() as u64 <= image.pages() && image.pages() <= MEMORY_MAX / PAGE_SIZE);
+    let (count, headers) = image.program_headers();
+    assert!(count <= crate::program::HEADERS_MAX.into());
+    assert!(headers.is_none_or(|at| pages.contains_key(&(at / PAGE_SIZE * PAGE_SIZE))));
+    let mut stack = [0; 512];
+    let arguments = ["program", "argument"].map(str::bytes).into_iter();
+    let rsp = initial_stack::write(&mut stack, STACK_TOP, arguments, &["KEY=value"], &image)
+        .expect("there is room");
+    assert!(rsp.is_multiple_of(16) && (STACK_TOP - 512..STACK_TOP).contains(&rsp));
+}
+
+/// A command line: what is read, written down again with quotes, is read as the same.
+///
+/// # Panics
+/// If not.
+pub fn command_line(line: &[u8]) {
+    let options = match Options::parse(line) {
+        Ok(options) => options,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let arguments: Vec<String> = options.program_args().map(|token| token.to_string()).collect();
+    for token in options.program_args() {
+        assert_eq!(token.bytes().count(), token.len());
+        assert_eq!(token.is_empty(), token.to_string().is_empty());
+        let mut buffer = std::vec![0; token.len()];
+        assert!(token.copy_to(&mut buffer).is_some_and(|copy| token == *copy));
+    }
+    assert!((1..=10_000).contains(&options.tick_hz) && !options.program.is_empty());
+    assert!(options.trace.records.is_power_of_two());
+
+    let mut again = quoted_pair("program", &options.program);
+    again += &format!(" tick_hz={} --", options.tick_hz);
+    for argument in &arguments {
+        again += &format!(" \"{}\"", escaped(argument));
+    }
+    let reread = Options::parse(again.as_bytes()).expect("what was read can be written");
+    assert!(reread.program == options.program && reread.tick_hz == options.tick_hz);
+    assert!(reread.program_args().map(|token| token.to_string()).eq(arguments));
+}
+
+fn quoted_pair(key: &str, value: &Token<'_>) -> String {
+    format!("\"{key}={}\"", escaped(&value.to_string()))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// A range from ring 3: it is taken if and only if no byte of it, nor its start, is beyond ring 3's half.
+///
+/// # Panics
+/// If not.
+pub fn user_slice(pointer: u64, length: u64, first: u64) {
+    let end = u128::from(pointer) + u128::from(length);
+    let good = pointer < USER_END && end <= u128::from(USER_END);
+    let slice = UserSlice::new(pointer, length);
+    assert_eq!(slice.is_ok(), good, "{pointer:#x}, {length:#x}");
+    let Ok(slice) = slice else { return };
+    assert_eq!((slice.start(), slice.len(), slice.is_empty()), (pointer, length, length == 0));
+    let head = slice.first(first);
+    assert_eq!((head.start(), head.len()), (pointer, length.min(first)));
+}

@@ -1,0 +1,37 @@
+//! Machine checks, which QEMU's monitor raises: each is a report that names the CPU and what its bank says.
+
+use super::{Case, case};
+
+/// What bank 4 holds (SDM 3B, 16.3.2): a valid, uncorrected, enabled error with an address, the context corrupt; memory
+/// read, level 2, of the data cache.
+const STATUS: &str = "0xb600000000000136";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    // One tick a second, so that ring 3 is where a CPU that spins is found.
+    let spinning = "--tick-hz 1";
+    vec![
+        row("in-ring-3-smp-1", &format!("--smp 1 {spinning}"), 0, "spin: all others loop", "spin", 3),
+        row("in-ring-3-of-cpu-2", &format!("--smp 4 {spinning}"), 2, "spin: all others loop", "spin", 3),
+        row("idle", "--smp 4", 3, "spin: the others have left", "spin 0", 0),
+        row(
+            "xapic",
+            &format!("--smp 2 --machine pc --cpu qemu64 {spinning}"),
+            1,
+            "spin: all others loop",
+            "spin",
+            3,
+        ),
+    ]
+}
+
+fn row(name: &str, options: &str, cpu: u32, cue: &str, program: &str, ring: u32) -> Case {
+    // CPU, bank, status, MCG_STATUS (in progress, RIP valid), address, miscellany.
+    let command = format!("mce {cpu} 4 {STATUS} 0x5 0x123000 0");
+    case(format!("machine-check::{name}"), &format!("{options} --monitor '{cue}=>{command}'"), program)
+        .status(3)
+        .complains(format!(
+            "CPU {cpu} panicked: machine check (#MC) in ring {ring}: bank 4, status {STATUS}, address 0x123000, \
+             MCG_STATUS 0x5"
+        ))
+}

@@ -1,0 +1,143 @@
+//! The subcommand `fuzz`, and the check of the same name: builds the fuzz targets of `kernel/fuzz` with the flags that
+//! libFuzzer needs, and runs each for so many inputs, from the seeds in the tree.
+//!
+//! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This does without that tool, and without the nightly
+//! compiler that it takes for its sanitizers: the targets are safe Rust, whose broken laws are panics.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::cargo::{self, Show};
+use crate::cli::FuzzOptions;
+use crate::error::Error;
+use crate::toolchain::host_cargo;
+use crate::tree::{relative, root};
+
+/// The targets: what the kernel reads and did not write.
+pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
+
+/// Inputs that each target gets, if the user does not say. A number and not a time: the same on every host.
+pub const RUNS: u32 = 100_000;
+/// The seed of libFuzzer's choices, if the user does not say. They depend on where things lie in memory too: what
+/// replays a failure for certain is the input, which is kept.
+pub const SEED: u32 = 1;
+
+/// Coverage, inline and with comparisons, as libFuzzer wants it: `cargo fuzz` sets the same (libFuzzer's manual,
+/// "Fuzzer usage"; rustc's `-C passes`).
+const FLAGS: [&str; 6] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// Runs the targets that are named, or all.
+pub fn run(options: &FuzzOptions) -> Result<ExitCode, Error> {
+    let built = build(Show::Slow)?;
+    let is_wanted =
+        |target: &str| options.targets.is_empty() || options.targets.iter().any(|name| name == target);
+    for target in TARGETS.into_iter().filter(|target| is_wanted(target)) {
+        let said = try_out(&built, target, options.runs, options.seed).map_err(Error::Host)?;
+        println!("{target:12} {said}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All targets, for the suite.
+pub fn check() -> Result<(), String> {
+    let built = build(Show::Trouble).map_err(|error| error.to_string())?;
+    TARGETS.iter().try_for_each(|target| try_out(&built, target, RUNS, SEED).map(drop))
+}
+
+fn folder() -> PathBuf {
+    root().join("target/fuzz")
+}
+
+/// Builds the targets. Returns the folder that they are in.
+fn build(show: Show) -> Result<PathBuf, Error> {
+    let host = host_triple()?;
+    let mut command = host_cargo();
+    command.args(["build", "--release", "--locked", "--manifest-path", "kernel/fuzz/Cargo.toml"]);
+    // With a target of its own the flags are for it alone, not for build scripts, which have no libFuzzer.
+    command.args(["--target", &host, "--target-dir"]).arg(folder());
+    command.env("RUSTFLAGS", FLAGS.join(" "));
+    cargo::build(command, "the fuzz targets", show)?;
+    Ok(folder().join(host).join("release"))
+}
+
+fn host_triple() -> Result<String, Error> {
+    let output = host_cargo().arg("-vV").output();
+    let output = output.map_err(|error| Error::File("cannot start cargo".to_owned(), error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned);
+    host.ok_or_else(|| Error::Host("`cargo -vV` does not say which host this is".to_owned()))
+}
+
+/// Runs one target over its seeds and what comes of them. Returns libFuzzer's last words; the error has the input that
+/// breaks a law, and how to see it again.
+fn try_out(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
+    let place = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    // New inputs go into a folder that is empty at first: nothing depends on the runs before.
+    let corpus = folder().join("corpus").join(target);
+    let artifacts = folder().join("artifacts").join(target);
+    let _ = std::fs::remove_dir_all(&corpus);
+    for folder in [&corpus, &artifacts] {
+        std::fs::create_dir_all(folder).map_err(|error| place(folder, error))?;
+    }
+    let seeds = root().join("kernel/fuzz/seeds").join(target);
+    let mut command = Command::new(built.join(target));
+    command.arg(format!("-runs={runs}")).arg(format!("-seed={seed}")).args(["-max_len=2048", "-reload=0"]);
+    command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus).arg(&seeds);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cannot start the fuzz target {target}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let done = text.lines().find(|line| line.starts_with("Done ") || line.contains("\tDONE "));
+    match done {
+        Some(line) if output.status.success() => Ok(line.trim().to_owned()),
+        _ => Err(failure(target, seed, runs, built, &text)),
+    }
+}
+
+/// The first words of the panic, and what to type.
+fn failure(target: &str, seed: u32, runs: u32, built: &Path, text: &str) -> String {
+    const SHOWN: usize = 30;
+    let input = text.lines().find_map(|line| line.split("Test unit written to ").nth(1)).unwrap_or("");
+    let from = text.lines().position(|line| line.contains("panicked at")).unwrap_or(0);
+    let shown = text.lines().skip(from).take(SHOWN).collect::<Vec<_>>().join("\n");
+    let program = relative(&built.join(target)).display().to_string();
+    format!(
+        "the fuzz target {target} broke a law (seed {seed}, {runs} runs):\n{shown}\n\n\
+         again: {program} {}\n       cargo xtask fuzz {target} --seed {seed} --runs {runs}",
+        relative(Path::new(input)).display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_targets_are_those_of_the_crate_and_each_has_seeds() {
+        let manifest =
+            std::fs::read_to_string(root().join("kernel/fuzz/Cargo.toml")).expect("it can be read");
+        let bins: Vec<_> =
+            manifest.split("[[bin]]").skip(1).filter_map(|text| text.split('"').nth(1)).collect();
+        assert_eq!(bins, TARGETS);
+        for target in TARGETS {
+            let seeds = std::fs::read_dir(root().join("kernel/fuzz/seeds").join(target)).expect("seeds");
+            assert!(seeds.count() >= 5, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_how_to_see_it_again() {
+        let text = "INFO: Seed: 1\nthread panicked at kernel/src/laws.rs:7:\nleft: 1\n\
+                    artifact_prefix='x'; Test unit written to /nowhere/crash-1\n";
+        let said = failure("cmdline", 1, 9, &root().join("target/fuzz/h/release"), text);
+        assert!(said.contains("laws.rs:7:\nleft: 1"), "{said}");
+        assert!(said.contains("again: target/fuzz/h/release/cmdline /nowhere/crash-1\n"), "{said}");
+        assert!(said.contains("cargo xtask fuzz cmdline --seed 1 --runs 9"), "{said}");
+    }
+}

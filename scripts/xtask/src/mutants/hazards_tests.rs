@@ -1,0 +1,73 @@
+//! The table cannot rot: what it names is there, and what is there is named.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+use crate::mutants::table::MUTANTS;
+use crate::tree::root;
+use crate::{cases, checks};
+
+fn rows() -> impl Iterator<Item = &'static Hazard> {
+    HAZARDS.iter().flat_map(|(_, rows)| rows.iter())
+}
+
+/// Is there a test function of this name in a module of this path, or, with `*`, any in that module?
+fn is_host_test(package: &str, path: &str) -> bool {
+    let folder = if package == "kernel" { "kernel/src" } else { "ap_trampoline/src" };
+    let (module, name) = path.rsplit_once("::").expect("a path");
+    // A module's tests stand in its own file, or in one that is named after it.
+    let module =
+        module.trim_start_matches("tests::").trim_end_matches("::tests").trim_end_matches("::loom_tests");
+    let module = module.replace("::", "/");
+    let files = [format!("{module}.rs"), format!("{module}/tests.rs"), format!("tests/{module}.rs")];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(root().join(folder).join(file)).ok());
+    let function = if name == "*" { "#[test]".to_owned() } else { format!("fn {name}(") };
+    texts.into_iter().any(|text| text.contains(&function))
+}
+
+#[test]
+fn every_test_exists() {
+    let names: Vec<_> = cases::all()
+        .into_iter()
+        .map(|case| case.name)
+        .chain(checks::CHECKS.iter().map(|check| check.name.to_owned()))
+        .collect();
+    for row in rows() {
+        for shown in row.shown {
+            let found = match (shown.split_once(": "), shown.strip_suffix('*')) {
+                (Some((package, path)), _) => is_host_test(package, path),
+                (None, Some(start)) => names.iter().any(|name| name.starts_with(start)),
+                (None, None) => names.iter().any(|name| name == shown),
+            };
+            assert!(found, "{}: there is no {shown}", row.hazard);
+        }
+    }
+}
+
+#[test]
+fn every_mutant_exists_and_every_one_belongs_to_a_hazard() {
+    let there: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+    let named: BTreeSet<_> = rows().flat_map(|row| row.mutants.iter().copied()).collect();
+    let missing: Vec<_> = there.difference(&named).collect();
+    assert!(missing.is_empty(), "mutants that belong to no hazard: {missing:?}");
+    let unknown: Vec<_> = named.difference(&there).collect();
+    assert!(unknown.is_empty(), "no such mutants: {unknown:?}");
+}
+
+#[test]
+fn what_is_not_shown_or_has_no_mutant_has_a_reason() {
+    for row in rows() {
+        let complete = !row.shown.is_empty() && !row.mutants.is_empty();
+        assert!(complete || !row.note.is_empty(), "{}", row.hazard);
+    }
+}
+
+#[test]
+fn the_page_has_the_table() {
+    let page = std::fs::read_to_string(root().join(Path::new("docs/security.md"))).expect("it can be read");
+    assert!(
+        page.contains(&markdown()),
+        "docs/security.md is out of date: put in what `cargo xtask mutants --hazards` prints"
+    );
+}
