@@ -223,6 +223,10 @@ pub struct MutantOptions {
     #[arg(long)]
     pub stress: bool,
 
+    /// Lets a run of `hostile` find those that ring 3 can make show.
+    #[arg(long, conflicts_with = "stress")]
+    pub hostile: bool,
+
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
