@@ -19,8 +19,8 @@ pub mod layout;
 pub mod line;
 pub mod online;
 pub mod program;
-#[cfg(not(loom))]
 pub mod repeat;
+#[cfg(not(loom))]
 pub mod run;
 pub mod selectors;
 pub mod sync;
