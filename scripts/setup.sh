@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, and the tools that read traces, babeltrace2
-# and Perfetto's Python package.
+# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, and the tools that read
+# traces, babeltrace2 and Perfetto's Python package.
 #
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
 # When nothing is missing it only looks, and is done in a fraction of a second.
