@@ -23,9 +23,12 @@ extern crate std;
 
 pub mod args;
 mod exit;
+pub mod fpu;
 #[cfg(target_os = "none")]
 mod panic;
+pub mod patterns;
 pub mod print;
+pub mod registers;
 mod shared;
 pub mod start;
 pub mod sys;

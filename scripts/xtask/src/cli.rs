@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hostile::options::HostileOptions;
+use crate::inject::options::InjectOptions;
 use crate::session::Cue;
 use crate::stress::options::{MergeOptions, StressOptions};
 
@@ -38,10 +40,19 @@ pub enum Command {
     Mutants(MutantOptions),
     /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
     Fuzz(FuzzOptions),
+    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI or #MC.
+    ///
+    /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
+    Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
     ///
     /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
     Stress(Box<StressOptions>),
+    /// Boots the program `hostile`, which tries on every CPU what ring 3 could hurt the kernel with, and dies of it
+    /// over and over.
+    ///
+    /// Exit status: 0 every probe ended as it has to; 1 one did not; else as that of `run`.
+    Hostile(Box<HostileOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
     /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.

@@ -20,12 +20,15 @@ mod executable;
 mod facts;
 mod fuzz;
 mod gdb;
+mod hostile;
+mod inject;
 mod launch;
 mod monitor;
 mod mutants;
 mod programs;
 mod qemu;
 mod recording;
+mod replay;
 mod report;
 mod run;
 mod screen;
@@ -57,7 +60,9 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Inject(options) => inject::run(&options),
         Command::Stress(options) => stress::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),

@@ -1,6 +1,6 @@
 //! QEMU's monitor: what were the CPUs doing when the time was up? And commands that the user has for it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const QUESTIONS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let _ = sender.send(greet(&socket).is_ok());
+        let _ = sender.send(greet(&socket, &socket).is_ok());
     });
     receiver.recv_timeout(BOUND).unwrap_or(false)
 }
@@ -55,7 +55,7 @@ impl Monitor {
     /// The thread ends with QEMU at the latest.
     fn in_time(
         &mut self,
-        talk: impl FnOnce(&mut Greeted<'_>) -> Result<String, qapi::ExecuteError> + Send + 'static,
+        talk: impl FnOnce(&mut Greeted<&UnixStream>) -> Result<String, qapi::ExecuteError> + Send + 'static,
     ) -> Result<String, String> {
         let (sender, receiver) = mpsc::channel();
         let socket = self.socket.clone();
@@ -64,7 +64,7 @@ impl Monitor {
             let monitor = if greeted {
                 Ok(Qmp::new(Stream::new(BufReader::new(&*socket), &*socket)))
             } else {
-                greet(&socket)
+                greet(&*socket, &*socket)
             };
             let _ = sender.send(monitor.and_then(|mut monitor| talk(&mut monitor)));
         });
@@ -75,21 +75,23 @@ impl Monitor {
     }
 }
 
-type Greeted<'a> = Qmp<Stream<BufReader<&'a UnixStream>, &'a UnixStream>>;
+/// A monitor that has said its name, over a socket.
+pub type Greeted<S> = Qmp<Stream<BufReader<S>, S>>;
 
-fn greet(socket: &UnixStream) -> Result<Greeted<'_>, qapi::ExecuteError> {
-    let mut reader = BufReader::new(socket);
+/// Begins to speak with the monitor at the other end of `reader` and `writer`, which are one socket.
+pub fn greet<S: Read + Write>(reader: S, writer: S) -> Result<Greeted<S>, qapi::ExecuteError> {
+    let mut reader = BufReader::new(reader);
     if reader.fill_buf()?.is_empty() {
         // `handshake` would panic.
         return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
     }
-    let mut monitor = Qmp::new(Stream::new(reader, socket));
+    let mut monitor = Qmp::new(Stream::new(reader, writer));
     monitor.handshake()?;
     Ok(monitor)
 }
 
 /// A command and its answer, as at a terminal.
-fn ask(monitor: &mut Greeted<'_>, question: &str) -> Result<String, qapi::ExecuteError> {
+fn ask(monitor: &mut Greeted<&UnixStream>, question: &str) -> Result<String, qapi::ExecuteError> {
     let command = qmp::human_monitor_command { command_line: question.to_owned(), cpu_index: None };
     let answer = monitor.execute(&command)?;
     Ok(format!("(qemu) {question}\n{}\n", answer.replace('\r', "").trim_end()))

@@ -6,6 +6,8 @@ mod elf;
 mod failures;
 mod faults;
 mod guards;
+mod hostile;
+mod inject;
 mod machine_checks;
 mod machines;
 mod panics;
@@ -76,7 +78,9 @@ pub fn all() -> Vec<Case> {
         failures::cases(),
         machine_checks::cases(),
         command_line::cases(),
+        inject::cases(),
         stress::cases(),
+        hostile::cases(),
         trace::cases(),
         tool::cases(),
     ];
@@ -231,8 +235,8 @@ impl Case {
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);
-        // `stress` keeps the console of a boot that failed by itself.
-        if self.subcommand != "stress" {
+        // `stress` keeps the console of a boot that failed by itself, and `inject` says what the kernel said.
+        if !matches!(self.subcommand, "stress" | "inject") {
             command.arg("--log").arg(&console);
         }
         if !self.options.iter().any(|word| word == "--timeout") {

@@ -96,9 +96,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a fault of `iretq` gets the kernel's GS base",
         "iretq-fault-gs",
-        NotShown(
-            "no program can make this `iretq` fault: its frame is the kernel's, and RIP lies in the user half",
-        ),
+        Case("inject::nmi", &["general protection (#GP) in ring 0"]),
     ),
     guard(
         "the tick touches no vector register",
@@ -118,18 +116,14 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an NMI does not ask CS for whose GS base it found",
         "paranoid-trusts-cs",
-        Case("guard::nmis-at-every-instruction", &["the GS base is"]),
+        Case("inject::nmi", &["the GS base is"]),
     ),
     guard(
         "an NMI puts the GS base back",
         "paranoid-gs-not-restored",
         Case("guard::gs-base-under-nmis", &["was killed: page fault"]),
     ),
-    guard(
-        "NMIs have a stack of their own",
-        "nmi-without-ist",
-        Case("program::selftest-under-ipis-and-nmis", &["panicked", "was reset"]),
-    ),
+    guard("NMIs have a stack of their own", "nmi-without-ist", Case("inject::nmi", &["own stack for it is"])),
     guard(
         "#DB has a stack of its own",
         "debug-without-ist",

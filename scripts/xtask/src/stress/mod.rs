@@ -14,7 +14,7 @@ mod counts;
 pub mod error;
 mod jitter;
 mod keep;
-mod lines;
+pub mod lines;
 mod machine;
 mod merge;
 pub mod options;
@@ -23,7 +23,7 @@ mod problem;
 mod progress;
 mod result;
 mod said;
-mod seeds;
+pub mod seeds;
 mod table;
 mod watch;
 #[cfg(test)]

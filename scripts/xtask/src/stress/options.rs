@@ -7,6 +7,7 @@ use clap::Args;
 use super::error::StressError;
 use super::seeds::{Seed, SeedRange, derived};
 use crate::cli::MachineOptions;
+use crate::replay::Words;
 use crate::tree::root;
 
 /// Calls of the mix on each CPU, unless the user says how a boot ends.
@@ -157,7 +158,7 @@ fn mix(text: &str) -> Result<String, String> {
 }
 
 /// It names a folder too.
-fn feature(text: &str) -> Result<String, String> {
+pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())
@@ -189,13 +190,10 @@ impl LoadOptions {
 
     /// The command that boots this once more with a seed. It says all that is not the default.
     pub fn replay(&self, seed: Seed) -> String {
-        let words = self.words(seed);
-        let words = ["cargo", "xtask", "stress"].into_iter().chain(words.iter().map(String::as_str));
-        // Only a NUL character cannot be quoted, and no argument of a process has one.
-        shlex::try_join(words).unwrap_or_default()
+        self.words(seed).command("stress")
     }
 
-    fn words(&self, seed: Seed) -> Vec<String> {
+    fn words(&self, seed: Seed) -> Words {
         // Without `..`, so that an option that is added and not thought of here does not compile.
         let LoadOptions {
             machine,
@@ -209,38 +207,9 @@ impl LoadOptions {
             timeout,
             feature,
         } = self;
-        let MachineOptions {
-            smp,
-            cpu,
-            machine,
-            memory,
-            accel,
-            icount,
-            tick_hz,
-            cmdline,
-            serial_dir,
-            qemu,
-            qemu_arg,
-        } = machine;
-        let mut words = Vec::new();
-        let mut push = |name: &str, value: Option<String>| match value {
-            // Behind a blank it would be taken for an option.
-            Some(value) if value.starts_with('-') => words.push(format!("--{name}={value}")),
-            Some(value) => words.extend([format!("--{name}"), value]),
-            None => {}
-        };
-        push("smp", Some(smp.clone()));
-        let unless = |value: &str, default: &str| (value != default).then(|| value.to_owned());
+        let mut words = Words::of(machine);
+        let mut push = |name: &str, value: Option<String>| words.push(name, value);
         let number = |value: u64| (value != 0).then(|| value.to_string());
-        push("cpu", cpu.clone());
-        push("machine", unless(machine, "q35"));
-        push("memory", unless(memory, "128M"));
-        push("accel", unless(accel, "tcg").filter(|_| !icount));
-        push("tick-hz", tick_hz.map(|hz| hz.to_string()));
-        push("cmdline", cmdline.clone());
-        push("serial-dir", serial_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
-        push("qemu", unless(&qemu.to_string_lossy(), "qemu-system-x86_64"));
-        qemu_arg.iter().for_each(|argument| push("qemu-arg", Some(argument.clone())));
         push("calls", self.calls().map(|calls| calls.to_string()));
         push("seconds", seconds.map(|seconds| seconds.to_string()));
         push("mix", mix.clone());
@@ -249,8 +218,8 @@ impl LoadOptions {
         push("timeout", timeout.map(|seconds| seconds.to_string()));
         feature.iter().for_each(|name| push("feature", Some(name.clone())));
         push("seed", Some(seed.to_string()));
-        for (name, given) in [("icount", icount), ("one-insn", one_insn), ("jitter", jitter)] {
-            words.extend(given.then(|| format!("--{name}")));
+        for (name, given) in [("icount", &machine.icount), ("one-insn", one_insn), ("jitter", jitter)] {
+            words.flag(name, *given);
         }
         words
     }

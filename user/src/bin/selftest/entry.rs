@@ -3,9 +3,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use user::registers::Registers;
 use user::start::entry_registers;
 
-use crate::registers::Registers;
 use crate::{Verdict, expect};
 
 /// All general-purpose registers but rsp zero, rflags 0x202, x87 and SSE as after a reset. No code between the

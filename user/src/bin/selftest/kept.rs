@@ -4,64 +4,16 @@ use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{
     SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL,
 };
-use user::sys;
+use user::patterns::{difference, patterns};
+use user::registers::{Registers, over_loop, over_syscall};
+use user::{println, sys};
 
 use crate::numbers::UNKNOWN;
-use crate::registers::{Registers, over_loop, over_syscall};
 use crate::time::Deadline;
-use crate::{Verdict, expect};
-
-/// Carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check, identification: every
-/// flag that ring 3 can set, but for the trap flag, which would single-step the kernel's entry.
-const ALL_FLAGS: u64 = 0x0024_4cd5;
-/// Interrupts on, and the bit that is always set.
-const NO_FLAGS: u64 = 0x202;
+use crate::{Failed, Verdict, expect};
 
 /// How often each call is made with each pattern.
 const ROUNDS: u32 = 16;
-
-/// The two patterns that are sent over the border: each bit of a register is set in one and clear in the other,
-/// and no register has the value of another, nor of the same on another CPU.
-fn patterns(cpu: u64) -> [Registers; 2] {
-    [pattern(cpu, 0), pattern(cpu, u64::MAX)]
-}
-
-fn pattern(cpu: u64, inverted: u64) -> Registers {
-    let mut state = cpu << 8;
-    // Odd multiplier: distinct states give distinct values.
-    let mut next = || {
-        state += 1;
-        state.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ inverted
-    };
-    let mut registers = Registers {
-        rax: next(),
-        rbx: next(),
-        rcx: next(),
-        rdx: next(),
-        rsi: next(),
-        rdi: next(),
-        rbp: next(),
-        r8: next(),
-        r9: next(),
-        r10: next(),
-        r11: next(),
-        r12: next(),
-        r13: next(),
-        r14: next(),
-        r15: next(),
-        ..Registers::ZERO
-    };
-    let fpu = &mut registers.fpu;
-    fpu.xmm = [(); 16].map(|()| [next(), next()]);
-    // Numbers with their leading bit set, as the unit itself would leave them.
-    fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff]);
-    fpu.x87_tags = 0xff;
-    // All exceptions stay masked. Rounding and precision: down and single, or up and double.
-    // MXCSR: towards zero with all sticky bits set, or down with flush to zero.
-    (fpu.x87_control, fpu.mxcsr, registers.rflags) =
-        if inverted == 0 { (0x047f, 0x7fbf, ALL_FLAGS | NO_FLAGS) } else { (0x0a7f, 0xbf80, NO_FLAGS) };
-    registers
-}
 
 /// Makes a system call with these registers and compares all of them. `result` is what rax must be, if it
 /// can be known.
@@ -75,22 +27,10 @@ fn check_call(registers: &Registers, result: Option<u64>) -> Verdict {
 }
 
 fn compare(what: core::fmt::Arguments<'_>, expected: &Registers, got: &Registers) -> Verdict {
-    for ((name, expected), (_, got)) in expected.integers().into_iter().zip(got.integers()) {
-        expect(format_args!("{what}: {name}"), &expected, &got)?;
-    }
-    let (expected, got) = (&expected.fpu, &got.fpu);
-    expect(format_args!("{what}: x87 control word"), &expected.x87_control, &got.x87_control)?;
-    expect(format_args!("{what}: x87 status word"), &expected.x87_status, &got.x87_status)?;
-    expect(format_args!("{what}: x87 tags"), &expected.x87_tags, &got.x87_tags)?;
-    expect(format_args!("{what}: MXCSR"), &expected.mxcsr, &got.mxcsr)?;
-    for (index, (expected, got)) in expected.st.iter().zip(&got.st).enumerate() {
-        let ten_bytes = |[low, high]: [u64; 2]| [low, high & 0xffff];
-        expect(format_args!("{what}: st{index}"), &ten_bytes(*expected), &ten_bytes(*got))?;
-    }
-    for (index, (expected, got)) in expected.xmm.iter().zip(&got.xmm).enumerate() {
-        expect(format_args!("{what}: xmm{index}"), expected, got)?;
-    }
-    Ok(())
+    difference(expected, got).map_or(Ok(()), |difference| {
+        println!("selftest: FAILED: {what}: {difference}");
+        Err(Failed)
+    })
 }
 
 /// Every system call that comes back, given what it wants.
@@ -174,6 +114,8 @@ pub fn over_ticks() -> Verdict {
 /// The host's kernel keeps registers as Ringside must: what the checks rest on can be tried there.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use user::patterns::ALL_FLAGS;
+
     use super::*;
 
     #[test]

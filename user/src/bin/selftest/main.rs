@@ -9,7 +9,6 @@ mod entry;
 mod kept;
 mod numbers;
 mod pointers;
-mod registers;
 mod time;
 
 use core::fmt;

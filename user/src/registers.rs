@@ -1,27 +1,11 @@
 //! The register file as ring 3 sees it: loaded with chosen values, sent over a border, and read back.
+#![allow(missing_docs, reason = "the registers are their own names")]
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-/// x87 and SSE state as `fxsave64` lays it out (AMD APM volume 2, "FXSAVE format"; Intel SDM volume 1, 10.5.1).
-#[repr(C, align(16))]
-#[derive(Clone, Copy)]
-pub struct Fpu {
-    pub x87_control: u16,
-    pub x87_status: u16,
-    /// One bit a register: is it in use?
-    pub x87_tags: u8,
-    reserved: u8,
-    /// Opcode and addresses of the last x87 instruction: not every CPU saves them.
-    last_instruction: [u16; 9],
-    pub mxcsr: u32,
-    mxcsr_mask: u32,
-    /// ST0 to ST7, ten bytes each.
-    pub st: [[u64; 2]; 8],
-    pub xmm: [[u64; 2]; 16],
-    rest: [u64; 12],
-}
+use crate::fpu::Fpu;
 
 /// All registers that a program can load.
 #[repr(C)]
@@ -51,25 +35,10 @@ pub struct Registers {
     pub resume: u64,
 }
 
-const _: () = assert!(size_of::<Fpu>() == 512, "fxsave64 writes 512 bytes");
-const _: () = assert!(offset_of!(Fpu, mxcsr) == 24 && offset_of!(Fpu, st) == 32, "fxsave64's layout");
-const _: () = assert!(offset_of!(Fpu, xmm) == 160, "fxsave64's layout");
-
 impl Registers {
     /// Everything zero, and the x87 and SSE state as a program is started with.
     pub const ZERO: Registers = Registers {
-        fpu: Fpu {
-            x87_control: 0x37f,
-            x87_status: 0,
-            x87_tags: 0,
-            reserved: 0,
-            last_instruction: [0; 9],
-            mxcsr: 0x1f80,
-            mxcsr_mask: 0,
-            st: [[0; 2]; 8],
-            xmm: [[0; 2]; 16],
-            rest: [0; 12],
-        },
+        fpu: Fpu::RESET,
         rax: 0,
         rbx: 0,
         rcx: 0,
@@ -128,7 +97,7 @@ static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 /// force) and those after it.
 ///
 /// # Safety
-/// As for [`user::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
+/// As for [`crate::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
     // SAFETY: the caller's promise; the crossing itself keeps the convention of `extern "sysv64"`.
     unsafe { over(registers, cross_syscall) }

@@ -1,0 +1,35 @@
+//! Short hunts of `hostile`, on the kinds of CPU and machine on which its probes have different outcomes.
+
+use super::{Case, Finished, case, expect};
+
+/// The cases. The seeds are fixed: a case that fails fails again.
+pub fn cases() -> Vec<Case> {
+    let row = |name: &str, cpus, options: &str| {
+        let mut case = case(format!("hostile::{name}"), options, "");
+        case.subcommand = "hostile";
+        case.exits_on(cpus).demand(every_probe_was_made)
+    };
+    vec![
+        row("four-cpus", 4, "--smp 4 --rounds 64 --probes 60 --seed 1"),
+        row("intel", 2, "--smp 2 --cpu max,vendor=GenuineIntel --rounds 48 --seed 2"),
+        // Neither UMIP nor SMEP nor SMAP.
+        row("qemu64", 2, "--smp 2 --cpu qemu64 --rounds 48 --seed 3"),
+        row("pc", 2, "--smp 2 --machine pc --rounds 48 --seed 4"),
+        row("checked-at-every-call", 2, "--smp 2 --rounds 48 --seed 5").checking(),
+    ]
+}
+
+/// Nothing unexpected, and on each CPU the probes of all classes together are as many as were asked for.
+fn every_probe_was_made(finished: &Finished) -> Result<(), String> {
+    expect(finished.json["unexpected"].as_array().map(Vec::len), Some(0), "unexpected outcomes")?;
+    let replay = finished.json["replay"].as_str().ok_or("no replay command")?;
+    let option = |name: &str| replay.split_once(name)?.1.split(' ').next()?.parse::<u64>().ok();
+    let (rounds, probes) = option("--rounds ").zip(option("--probes ")).ok_or("no counts")?;
+    finished.cpus().iter().try_for_each(|cpu| {
+        let classes = cpu["classes"].as_object().ok_or("no classes")?;
+        let sum: u64 = classes.values().filter_map(|count| count.as_u64()).sum();
+        expect(sum, rounds * (probes + 2) - 1, "probes")?;
+        expect(classes.len(), 16, "classes")?;
+        expect(cpu["starts"].as_u64(), Some(rounds), "starts")
+    })
+}

@@ -1,0 +1,216 @@
+//! The road's instructions, as they stand in the kernel's ELF: found by the names of the functions that make it up, and
+//! decoded from each one's first byte to its last.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+
+use super::error::InjectError;
+
+/// Where the road's assembly is. Every function of the first module is part of it, but for [`RUST`].
+const MODULE: &str = "kernel::arch::entry::";
+/// Functions of that module that are compiled Rust, between the road's two halves.
+const RUST: [&str; 1] = ["syscall_shell"];
+/// The road's functions of other modules.
+const OTHERS: [&str; 2] = ["kernel::arch::usercopy::copy_bytes", "kernel::arch::idle::halt"];
+/// Instructions that change what an interrupt finds. They must not be anywhere else.
+const OURS_ALONE: [Mnemonic; 5] =
+    [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
+
+/// One of the functions.
+#[derive(Debug)]
+pub struct Function {
+    /// Its name, without its module.
+    pub name: String,
+    /// All that it has, in order of address.
+    pub instructions: Vec<Instruction>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Code {
+    /// In order of address.
+    pub functions: Vec<Function>,
+    labels: HashMap<String, u64>,
+}
+
+/// An address as a person reads it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The function's name.
+    pub function: String,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{:#x}", self.function, self.offset)
+    }
+}
+
+impl Code {
+    /// Reads a kernel's ELF.
+    pub fn load(kernel: &Path) -> Result<Code, InjectError> {
+        let bytes = std::fs::read(kernel).map_err(InjectError::Io)?;
+        let bad = |error| InjectError::Code(format!("{} is no ELF file: {error}", kernel.display()));
+        let file = object::File::parse(&*bytes).map_err(bad)?;
+        let mut code = Code { functions: Vec::new(), labels: HashMap::new() };
+        for symbol in file.symbols().filter(|symbol| symbol.is_definition()) {
+            let name = addr2line::demangle_auto(symbol.name().map_err(bad)?.into(), None);
+            if symbol.kind() == SymbolKind::Text && is_of_the_road(&name) {
+                let name = name.rsplit("::").next().unwrap_or(&name).to_owned();
+                let text = text(&file, symbol.address(), symbol.size());
+                let text =
+                    text.ok_or_else(|| InjectError::Code(format!("{name} has no bytes in the ELF")))?;
+                code.functions.push(Function { instructions: decode(text, symbol.address())?, name });
+            } else {
+                code.labels.insert(name.into_owned(), symbol.address());
+            }
+        }
+        code.functions.sort_by_key(Function::start);
+        code.demand_nothing_elsewhere(&file)?;
+        Ok(code)
+    }
+
+    /// The function of this name.
+    pub fn function(&self, name: &str) -> Result<&Function, InjectError> {
+        let found = self.functions.iter().find(|function| function.name == name);
+        found.ok_or_else(|| InjectError::Code(format!("the kernel has no function {name}")))
+    }
+
+    /// The address of a label that the assembly exports.
+    pub fn label(&self, name: &str) -> Result<u64, InjectError> {
+        let found = self.labels.get(name).copied();
+        found.ok_or_else(|| InjectError::Code(format!("the kernel has no label {name}")))
+    }
+
+    /// The instruction at an address of the road's.
+    pub fn at(&self, address: u64) -> Result<&Instruction, InjectError> {
+        let all = self.functions.iter().flat_map(|function| &function.instructions);
+        let found = all.into_iter().find(|instruction| instruction.ip() == address);
+        found.ok_or_else(|| InjectError::Code(format!("{address:#x} is no instruction of the road's")))
+    }
+
+    /// What a person calls an address.
+    pub fn place(&self, address: u64) -> Place {
+        let holds = |function: &&Function| function.instructions.iter().any(|one| one.ip() == address);
+        match self.functions.iter().find(holds) {
+            Some(function) => Place { function: function.name.clone(), offset: address - function.start() },
+            None => Place { function: "0".to_owned(), offset: address },
+        }
+    }
+
+    /// A place that a person has written, such as `syscall_entry+0x3`.
+    pub fn parse(&self, text: &str) -> Result<u64, InjectError> {
+        let (name, offset) = text.split_once('+').unwrap_or((text, "0"));
+        let digits = offset.strip_prefix("0x").map_or((offset, 10), |digits| (digits, 16));
+        let offset = u64::from_str_radix(digits.0, digits.1);
+        let address = offset.map_err(|_| InjectError::Code(format!("{text} is no SYMBOL+OFFSET")))?
+            + self.function(name)?.start();
+        self.at(address).map(Instruction::ip).map_err(|_| {
+            InjectError::Code(format!("no instruction starts at {text}; the road's are in docs/injection.md"))
+        })
+    }
+
+    /// That the list of functions above is whole: what changes GS and AC, and what leaves ring 0, is in
+    /// none but those. The boot's own code ends before there is an IDT, and has none of these.
+    fn demand_nothing_elsewhere(&self, file: &object::File<'_>) -> Result<(), InjectError> {
+        let own: Vec<_> = self.functions.iter().map(|function| function.start()..function.end()).collect();
+        for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
+            let Ok(data) = section.data() else { continue };
+            for instruction in Decoder::with_ip(64, data, section.address(), DecoderOptions::NONE).iter() {
+                let ours = own.iter().any(|range| range.contains(&instruction.ip()));
+                if !ours && OURS_ALONE.contains(&instruction.mnemonic()) {
+                    return Err(InjectError::Code(format!(
+                        "{instruction} at {:#x} is part of the road, and no path goes there",
+                        instruction.ip()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Function {
+    /// Its first byte's address.
+    pub fn start(&self) -> u64 {
+        self.instructions.first().map_or(0, Instruction::ip)
+    }
+
+    fn end(&self) -> u64 {
+        self.instructions.last().map_or(0, Instruction::next_ip)
+    }
+}
+
+fn is_of_the_road(name: &str) -> bool {
+    match name.strip_prefix(MODULE) {
+        Some(rest) => !RUST.contains(&rest),
+        None => OTHERS.contains(&name),
+    }
+}
+
+fn text<'a>(file: &object::File<'a>, address: u64, size: u64) -> Option<&'a [u8]> {
+    file.sections().find_map(|section| section.data_range(address, size).ok().flatten())
+}
+
+fn decode(bytes: &[u8], address: u64) -> Result<Vec<Instruction>, InjectError> {
+    let all: Vec<_> = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).iter().collect();
+    match all.iter().find(|one| one.is_invalid() || one.flow_control() == FlowControl::Exception) {
+        Some(one) => Err(InjectError::Code(format!("{:#x} cannot be decoded", one.ip()))),
+        None if all.is_empty() => Err(InjectError::Code(format!("there is no code at {address:#x}"))),
+        None => Ok(all),
+    }
+}
+
+#[cfg(test)]
+impl Code {
+    /// Code that consists of these functions: name, first address, bytes.
+    pub fn of(functions: &[(&str, u64, &[u8])]) -> Code {
+        let decoded = |&(name, address, bytes): &(&str, u64, &[u8])| Function {
+            name: name.to_owned(),
+            instructions: decode(bytes, address).expect("code"),
+        };
+        Code { functions: functions.iter().map(decoded).collect(), labels: HashMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        let code = Code::of(&[("halt", 0x1000, &[0xfb, 0xf4, 0xfa, 0xc3])]);
+        assert_eq!(code.place(0x1002).to_string(), "halt+0x2");
+        for text in ["halt+0x2", "halt+2"] {
+            assert_eq!(code.parse(text).expect("a place"), 0x1002);
+        }
+        assert_eq!(code.parse("halt").expect("a place"), 0x1000);
+        for text in ["halt+4", "halt+x", "stop"] {
+            assert!(code.parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_of_the_road_by_their_module() {
+        assert!(is_of_the_road("kernel::arch::entry::vector_02"));
+        assert!(is_of_the_road("kernel::arch::idle::halt"));
+        assert!(!is_of_the_road("kernel::arch::entry::syscall_shell"));
+        assert!(!is_of_the_road("kernel::arch::idle::idle_until"));
+    }
+
+    #[test]
+    fn every_byte_is_decoded_or_it_is_an_error() {
+        // swapgs; sysretq
+        let code = [0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07];
+        let places: Vec<_> = decode(&code, 0x1000).expect("code").iter().map(Instruction::ip).collect();
+        assert_eq!(places, [0x1000, 0x1003]);
+        assert!(decode(&code[..5], 0x1000).is_err());
+        assert!(decode(&[], 0x1000).is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! The tests of `paths`.
+
+use super::super::boots::Boot;
+use super::*;
+
+/// jz 1f; nop; 1: call 2f; 2: iretq
+const BRANCH: &[u8] = &[0x74, 1, 0x90, 0xe8, 0, 0, 0, 0, 0x48, 0xcf];
+
+fn walked(taken: &'static [bool], dies: bool) -> Result<Vec<u64>, InjectError> {
+    Path { name: "own", entry: "own", taken, dies }.walk(&Code::of(&[("own", 0x1000, BRANCH)]))
+}
+
+#[test]
+fn a_path_goes_where_its_branches_go() {
+    assert_eq!(walked(&[true], false).expect("a way"), [0x1000, 0x1003, 0x1008]);
+    assert_eq!(walked(&[false], false).expect("a way"), [0x1000, 0x1002, 0x1003, 0x1008]);
+    assert_eq!(walked(&[true], true).expect("a way"), [0x1000, 0x1003]);
+    assert!(walked(&[true, true], false).is_err(), "there is one branch");
+}
+
+#[test]
+fn rsp_is_ring_3s_up_to_the_switch_and_from_the_switch_back() {
+    // swapgs; mov rsp, rax; nop; jz 1f; mov rsp, [rsp]; swapgs; sysretq; 1: ret
+    let code = [
+        0x0f, 0x01, 0xf8, 0x48, 0x89, 0xc4, 0x90, 0x74, 10, 0x48, 0x8b, 0x24, 0x24, 0x0f, 0x01, 0xf8, 0x48,
+        0x0f, 0x07, 0xc3,
+    ];
+    let code = Code::of(&[("syscall_entry", 0x1000, &code)]);
+    assert_eq!(with_ring_3s_rsp(&code).expect("windows"), [0x1000, 0x1003, 0x100d, 0x1010]);
+}
+
+#[test]
+fn an_instruction_on_no_path_is_an_error() {
+    let all = Code::of(&[("vector_20", 0x1000, &[0x90, 0xc3])]);
+    assert!(demand_all(&all).is_err(), "most of the paths' functions are not there");
+}
+
+#[test]
+fn each_path_has_a_name_of_its_own_and_a_boot_that_goes_it() {
+    let names: Vec<_> = all().map(|path| path.name).collect();
+    let distinct: BTreeSet<_> = names.iter().copied().collect();
+    assert_eq!(distinct.len(), names.len());
+    assert!(!names.iter().any(|name| is_hostile(name)));
+    let gone: BTreeSet<_> = Boot::all(&[0, 1]).into_iter().flat_map(Boot::paths).collect();
+    assert!(gone.is_superset(&distinct));
+    assert_eq!(gone.len(), distinct.len() + HOSTILE.len() + 1);
+}

@@ -1,0 +1,191 @@
+//! One interrupt at one instruction, and what has to be so before, in the handler's first instruction, and afterwards.
+
+use super::code::Code;
+use super::error::InjectError;
+use super::guest::Guest;
+use super::registers::{RF, Registers};
+
+/// Where the TSS has its first IST stack pointer, in bytes (SDM 3A, 8.7); they follow one another.
+const TSS_IST1: u64 = 36;
+
+/// How often a single step is tried.
+const STEPS_MAX: u32 = 16;
+
+/// Addresses that strikes are about.
+pub struct Striker<'a> {
+    code: &'a Code,
+    nmi: u64,
+    machine_check: u64,
+    idle_hlt: u64,
+    idle_resume: u64,
+}
+
+/// The two interrupts, by the index of their stack in the TSS (`kernel/src/layout.rs`).
+#[derive(Clone, Copy)]
+enum Ist {
+    Nmi = 1,
+    MachineCheck = 3,
+}
+
+impl<'a> Striker<'a> {
+    /// Looks the addresses up.
+    pub fn new(code: &'a Code) -> Result<Striker<'a>, InjectError> {
+        Ok(Striker {
+            code,
+            nmi: code.function("vector_02")?.start(),
+            machine_check: code.function("vector_12")?.start(),
+            idle_hlt: code.label("ringside_idle_hlt")?,
+            idle_resume: code.label("ringside_idle_resume")?,
+        })
+    }
+
+    /// A CPU that stands at a breakpoint takes an NMI there, and is where it was, with all registers as they were.
+    pub fn nmi(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
+        let before = guest.registers(cpu)?;
+        guest.inject_nmi()?;
+        self.come_to(guest, cpu, self.nmi)?;
+        self.judge_entry(guest, cpu, &before, Ist::Nmi)?;
+        self.come_back(guest, cpu, &before)
+    }
+
+    /// The same while it is in an NMI's handler, at the instruction `inside`: the second one has to wait until the
+    /// first one's `iretq`, and to strike where the first one did. `next` is where it goes from `inside`.
+    pub fn nmi_in_nmi(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        inside: u64,
+        next: Option<u64>,
+    ) -> Result<(), InjectError> {
+        let before = guest.registers(cpu)?;
+        guest.inject_nmi()?;
+        self.come_to(guest, cpu, self.nmi)?;
+        self.judge_entry(guest, cpu, &before, Ist::Nmi)?;
+        if inside != self.nmi {
+            self.come_to(guest, cpu, inside)?;
+        }
+        guest.inject_nmi()?;
+        // The breakpoint on the handler's first instruction must be met anew.
+        if let (true, Some(next)) = (inside == self.nmi, next) {
+            self.come_to(guest, cpu, next)?;
+        }
+        self.come_to(guest, cpu, self.nmi)?;
+        self.judge_entry(guest, cpu, &before, Ist::Nmi)?;
+        self.come_back(guest, cpu, &before)
+    }
+
+    /// A CPU that stands at a breakpoint takes a machine check there. There is no way back from it.
+    pub fn machine_check(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
+        let before = guest.registers(cpu)?;
+        guest.inject_machine_check(cpu)?;
+        self.come_to(guest, cpu, self.machine_check)?;
+        self.judge_entry(guest, cpu, &before, Ist::MachineCheck)
+    }
+
+    /// Lets this CPU alone run until it is at an instruction.
+    pub fn come_to(&self, guest: &mut Guest, cpu: usize, address: u64) -> Result<(), InjectError> {
+        let what = || format!("CPU {cpu} came to {}", self.code.place(address));
+        guest.arm(&[address])?;
+        let stopped = guest.run(&[cpu]).map_err(|error| error.waiting_for(what))?;
+        let rip = guest.registers(stopped)?.rip();
+        if (stopped, rip) == (cpu, address) {
+            return Ok(());
+        }
+        Err(InjectError::Wrong(format!(
+            "before {}, CPU {stopped} stopped at {}",
+            what(),
+            self.code.place(rip)
+        )))
+    }
+
+    /// The CPU is at the first instruction of a handler: on the right stack, which holds what was interrupted, with
+    /// all other registers as they were.
+    fn judge_entry(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        before: &Registers,
+        ist: Ist,
+    ) -> Result<(), InjectError> {
+        let now = guest.registers(cpu)?;
+        let top = ist_top(guest, cpu, ist)?;
+        if now.rsp() != top - 40 {
+            return Err(InjectError::Wrong(format!(
+                "the interrupt was taken with rsp {:#x}, the top of CPU {cpu}'s own stack for it is {top:#x}",
+                now.rsp()
+            )));
+        }
+        let [rip, cs, flags, rsp, ss] = guest.words::<5>(cpu, now.rsp())?;
+        let pushed = [rip, cs, flags & !RF, rsp, ss];
+        let expected = [before.rip(), before.get("cs"), before.flags(), before.rsp(), before.get("ss")];
+        for ((name, pushed), expected) in
+            ["RIP", "CS", "RFLAGS", "RSP", "SS"].into_iter().zip(pushed).zip(expected)
+        {
+            if pushed != expected {
+                return Err(InjectError::Wrong(format!(
+                    "the frame has {name} {pushed:#x}, the CPU stood at {} with {expected:#x}",
+                    self.code.place(before.rip())
+                )));
+            }
+        }
+        let switched = ["rip", "rsp", "eflags", "cs", "ss"];
+        let mut changed = now.changed_since(before).filter(|(name, _)| !switched.contains(name));
+        changed
+            .next()
+            .map_or(Ok(()), |(_, change)| Err(InjectError::Wrong(format!("at the handler's entry {change}"))))
+    }
+
+    /// The handler ends, and everything is as it was. In front of the idle loop's `hlt` it ends behind that.
+    fn come_back(&self, guest: &mut Guest, cpu: usize, before: &Registers) -> Result<(), InjectError> {
+        let back = if before.rip() == self.idle_hlt { self.idle_resume } else { before.rip() };
+        self.come_to(guest, cpu, back).map_err(|error| {
+            error.waiting_for(|| format!("CPU {cpu} came back to {} from the handler", self.code.place(back)))
+        })?;
+        // What is interrupted may be the very code that the handler goes through too, on its own stack. A step that
+        // an event of QEMU's own gets in front of executes nothing, so one may not be enough.
+        for _ in 0..STEPS_MAX {
+            if guest.registers(cpu)?.rsp() == before.rsp() {
+                break;
+            }
+            guest.step(cpu)?;
+            if guest.registers(cpu)?.rip() != back {
+                self.come_to(guest, cpu, back)?;
+            }
+        }
+        let after = guest.registers(cpu)?;
+        let mut changed = after.changed_since(before).filter(|(name, _)| *name != "rip");
+        changed
+            .next()
+            .map_or(Ok(()), |(_, change)| Err(InjectError::Wrong(format!("over the handler {change}"))))
+    }
+}
+
+/// The top of a CPU's stack for an interrupt, as its TSS has it.
+pub fn nmi_stack(guest: &mut Guest, cpu: usize) -> Result<u64, InjectError> {
+    ist_top(guest, cpu, Ist::Nmi)
+}
+
+fn ist_top(guest: &mut Guest, cpu: usize, ist: Ist) -> Result<u64, InjectError> {
+    let tss = guest.task_state(cpu)?;
+    let [top] = guest.words::<1>(cpu, tss + TSS_IST1 + 8 * (ist as u64 - 1))?;
+    Ok(top)
+}
+
+/// The base of the task register in what the monitor's `info registers` says.
+pub fn parse_task_register(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("TR ="))?;
+    u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_registers_base_is_read_from_what_qemu_prints() {
+        let text = "LDT=0000 0000000000000000 00000000 00008200 DPL=0 LDT\r\n\
+                    TR =0028 ffffd00000038800 00000067 00008900 DPL=0 TSS64-avl\r\n";
+        assert_eq!(parse_task_register(text), Some(0xffff_d000_0003_8800));
+        assert_eq!(parse_task_register("CPU#0\n"), None);
+    }
+}

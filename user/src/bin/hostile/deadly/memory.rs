@@ -1,0 +1,158 @@
+//! Memory that is not there, that is the kernel's, or that is not for this.
+
+use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
+
+use super::page_error::{EXECUTE, READ, THERE, WRITE};
+use super::{GP, about, dies, pf, random};
+use crate::class::Class;
+use crate::code;
+use crate::console;
+use crate::maker::{KERNEL, Maker, PHYSICAL, scratch};
+use crate::probe::{Code, Death, Expect, MakeCode, PAGE, Probe, address};
+use crate::table::Group;
+
+/// What is done at rbx, and the page fault's error code if nothing is there.
+const ACCESS: [(&str, MakeCode, u64); 5] = [
+    ("read", || code!("mov al, [rbx]"), READ),
+    ("write", || code!("mov [rbx], al"), WRITE),
+    ("exchange", || code!("lock xadd [rbx], al"), WRITE),
+    ("jump", || code!("jmp rbx"), EXECUTE),
+    ("call", || code!("call rbx"), EXECUTE),
+];
+const KINDS: u64 = ACCESS.len() as u64;
+
+/// A probe that does one of these things at an address.
+fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
+    let (name, code, error) = ACCESS[kind as usize];
+    let error = if there { error | THERE } else { error };
+    let mut probe = about(dies(maker, Class::Memory, name, at, code(), pf(error)), at);
+    probe.state.rbx = at;
+    if let Expect::Dies(death) = &mut probe.expect
+        && error & EXECUTE == EXECUTE
+    {
+        // The jump is made, and then there is no instruction.
+        (death.rip, death.or_rip) = (at, at);
+    }
+    probe
+}
+
+/// Addresses of ring 3's half at which nothing is: the last ones are the page below the hole, where the last bytes would
+/// be a `syscall` that returns to an address which is not canonical.
+const NOTHING: [u64; 15] = [
+    0,
+    1,
+    PAGE_SIZE,
+    USER_START - 1,
+    USER_START,
+    PROGRAM_BASE - 1,
+    SHARED_PAGE - 1,
+    SHARED_PAGE + PAGE_SIZE,
+    STACK_TOP - STACK_SIZE - 1,
+    STACK_TOP,
+    USER_END - 1,
+    USER_END,
+    USER_END + PAGE_SIZE / 2,
+    (1 << 47) - 2,
+    (1 << 47) - 1,
+];
+
+/// Nothing there.
+pub const NOT_THERE: Group = Group {
+    rows: NOTHING.len() as u64 * KINDS,
+    make: |maker, row| access(maker, row % KINDS, NOTHING[(row / KINDS) as usize], false),
+};
+
+/// The kernel's addresses: physical memory, a CPU's stacks and their guards, tables, the local APIC, the image, and the
+/// last byte.
+const KERNEL_HALF: [u64; 10] = [
+    PHYSICAL,
+    PHYSICAL + 0x10_0000,
+    0xffff_d000_0000_0000,
+    0xffff_d000_0000_fff8,
+    0xffff_d000_0003_8000,
+    0xffff_d800_0000_0000,
+    0xffff_e000_0000_0000,
+    KERNEL,
+    KERNEL + 0x10_1000,
+    u64::MAX,
+];
+
+/// All of the kernel's half. Whether something is there is the kernel's business.
+pub const KERNELS: Group = Group {
+    rows: KERNEL_HALF.len() as u64 * KINDS,
+    make: |maker, row| {
+        let mut probe = access(maker, row % KINDS, KERNEL_HALF[(row / KINDS) as usize], false);
+        if let Expect::Dies(death) = &mut probe.expect {
+            death.or = (PAGE, death.error | THERE);
+        }
+        probe
+    },
+};
+
+/// Not canonical.
+const HOLE: [u64; 4] = [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0];
+
+/// Reads and writes there.
+pub const NOT_CANONICAL: Group = Group {
+    rows: HOLE.len() as u64 * 3,
+    make: |maker, row| {
+        let (at, (name, code, _)) = (HOLE[(row / 3) as usize], ACCESS[(row % 3) as usize]);
+        let mut probe = dies(maker, Class::Memory, name, at, code(), GP);
+        probe.state.rbx = at;
+        probe
+    },
+};
+
+/// Memory of the program's that is not for this: writes to what is read-only, jumps to what is no code.
+pub const NOT_FOR_THIS: Group = Group {
+    rows: 9,
+    make: |maker, row| {
+        const WRITES: u64 = 1;
+        const JUMPS: u64 = 3;
+        let [constant, writable, bottom, top] = console::sources();
+        let code = address(ACCESS[0].1());
+        let (kind, at) = match row {
+            0 => (WRITES, code),
+            1 => (WRITES, constant),
+            2 => (WRITES, PROGRAM_BASE),
+            3 => (WRITES, random::start()),
+            4 => (JUMPS, writable),
+            5 => (JUMPS, constant),
+            6 => (JUMPS, bottom),
+            7 => (JUMPS, top),
+            _ => (JUMPS, SHARED_PAGE),
+        };
+        access(maker, kind, at, true)
+    },
+};
+
+/// Across a border: a read and a write of which only the second part faults, code that ends where a page ends, and a
+/// `syscall` as the last instruction of the last page of code.
+pub const ACROSS: Group = Group {
+    rows: 4,
+    make: |maker, row| {
+        let end = SHARED_PAGE + PAGE_SIZE;
+        match row {
+            0 => across(maker, "read across the end of a page", code!("mov rax, [rbx]"), READ, end),
+            1 => across(maker, "write across the end of a page", code!("mov [rbx], rax"), WRITE, end),
+            _ => {
+                // What `random` has there: `syscall`. One byte further on is no instruction.
+                let end = random::end();
+                let mut probe =
+                    maker.probe(Class::Memory, "syscall at the end of all code", end, random::CODE_AT_END);
+                probe.state.rip = end - 2;
+                probe.state.rbx = scratch() as u64;
+                // Data lies behind it.
+                let death = Death::new(PAGE, EXECUTE | THERE, end);
+                probe.expect = Expect::Dies(Death { cr2: end, ..death });
+                probe
+            }
+        }
+    },
+};
+
+fn across(maker: &mut Maker, name: &'static str, code: Code, error: u64, end: u64) -> Probe {
+    let mut probe = about(dies(maker, Class::Memory, name, end - 4, code, pf(error)), end);
+    probe.state.rbx = end - 4;
+    probe
+}

@@ -1,0 +1,88 @@
+//! Probes that end the copy: what they try has to kill it, in one way and in no other.
+
+mod far;
+mod faults;
+mod interrupts;
+mod memory;
+mod privileged;
+pub mod random;
+mod segments;
+
+use crate::class::Class;
+use crate::maker::Maker;
+use crate::probe::{Code, Death, Expect, PAGE, PROTECTION, Probe, UNDEFINED, address};
+use crate::table::Group;
+
+/// All of them but the random ones.
+pub const GROUPS: &[Group] = &[
+    privileged::PROTECTED,
+    privileged::UNDEFINED_HERE,
+    privileged::LAX,
+    privileged::PREVENTED,
+    privileged::BY_VENDOR,
+    interrupts::BY_NUMBER,
+    interrupts::OTHERS,
+    far::JUMPS,
+    far::CALLS,
+    far::RETURNS,
+    far::CODE_BY_IRETQ,
+    far::STACK_BY_IRETQ,
+    far::NOT_CANONICAL,
+    segments::MOVES,
+    segments::POPS,
+    memory::NOT_THERE,
+    memory::KERNELS,
+    memory::NOT_CANONICAL,
+    memory::NOT_FOR_THIS,
+    memory::ACROSS,
+    faults::FAULTS,
+    faults::STEPS,
+    faults::STACK_ACCESS,
+    faults::EXITS,
+];
+
+/// A probe whose first instruction raises an exception.
+fn dies(
+    maker: &mut Maker,
+    class: Class,
+    name: &'static str,
+    detail: u64,
+    code: Code,
+    fault: (u64, u64),
+) -> Probe {
+    let mut probe = maker.probe(class, name, detail, code);
+    probe.expect = Expect::Dies(Death::new(fault.0, fault.1, address(code)));
+    probe
+}
+
+/// The error code that names a selector: all of it but RPL (SDM 3A, 6.13).
+fn selector_error(selector: u64) -> u64 {
+    selector & 0xfffc
+}
+
+/// Sets the address that the page fault has to be about.
+fn about(probe: Probe, cr2: u64) -> Probe {
+    match probe.expect {
+        Expect::Dies(death) => Probe { expect: Expect::Dies(Death { cr2, ..death }), ..probe },
+        _ => probe,
+    }
+}
+
+/// Error codes of page faults (SDM 3A, 4.7), each in ring 3: bit 0, the page is there; 1, a write; 2, ring 3; 4, an
+/// instruction.
+mod page_error {
+    pub const READ: u64 = 0b100;
+    pub const WRITE: u64 = 0b110;
+    pub const EXECUTE: u64 = 0b1_0100;
+    pub const THERE: u64 = 0b1;
+}
+
+/// #UD, which has no error code.
+const UD: (u64, u64) = (UNDEFINED, 0);
+/// #GP that names no selector.
+const GP: (u64, u64) = (PROTECTION, 0);
+
+/// #PF with this error code.
+const fn pf(error: u64) -> (u64, u64) {
+    (PAGE, error)
+}

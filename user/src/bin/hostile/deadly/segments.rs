@@ -1,0 +1,81 @@
+//! Segment registers: every selector that ring 3 must not load.
+
+use super::{dies, selector_error};
+use crate::class::Class;
+use crate::code;
+use crate::maker::{SELECTORS, scratch, scratch_stack};
+use crate::probe::{MakeCode, PROTECTION};
+use crate::state::DATA;
+use crate::table::Group;
+
+/// The registers, with whether it is the stack's.
+const MOVE: [(&str, MakeCode, bool); 5] = [
+    ("mov ds", || code!("mov ds, ebx"), false),
+    ("mov es", || code!("mov es, ebx"), false),
+    ("mov fs", || code!("mov fs, ebx"), false),
+    ("mov gs", || code!("mov gs, ebx"), false),
+    ("mov ss", || code!("mov ss, ebx"), true),
+];
+
+/// The two that can be popped in long mode.
+const POP: [(&str, MakeCode, bool); 2] =
+    [("pop fs", || code!("pop fs"), false), ("pop gs", || code!("pop gs"), false)];
+
+/// How many selectors are not to be loaded into any of them.
+const FORBIDDEN: u64 = {
+    let (mut count, mut index) = (0, 0);
+    while index < SELECTORS.len() {
+        if is_forbidden(SELECTORS[index]) {
+            count += 1;
+        }
+        index += 1;
+    }
+    count
+};
+
+/// Neither null nor one of ring 3's own segments.
+const fn is_forbidden(selector: u64) -> bool {
+    !matches!(selector & !3, 0 | 0x18 | 0x20)
+}
+
+fn forbidden(index: u64) -> u64 {
+    let mut selectors = SELECTORS.iter().copied().filter(|selector| is_forbidden(*selector));
+    selectors.nth(index as usize).unwrap_or(0x08)
+}
+
+/// Selectors that all registers but SS take.
+const NOT_FOR_SS: [u64; 6] = [0, 3, 0x18, 0x1a, 0x20, 0x23];
+const _: () = assert!(DATA == 0x1b, "the one that SS takes is not among those that it does not");
+
+/// Every register with every selector that it must not take.
+pub const MOVES: Group = Group {
+    rows: MOVE.len() as u64 * FORBIDDEN + NOT_FOR_SS.len() as u64,
+    make: |maker, row| {
+        let (name, code, selector) = match NOT_FOR_SS.get(row as usize) {
+            Some(selector) => (MOVE[4].0, MOVE[4].1, *selector),
+            None => {
+                let row = row - NOT_FOR_SS.len() as u64;
+                let (name, code, _) = MOVE[(row / FORBIDDEN) as usize];
+                (name, code, forbidden(row % FORBIDDEN))
+            }
+        };
+        let fault = (PROTECTION, selector_error(selector));
+        let mut probe = dies(maker, Class::Segments, name, selector, code(), fault);
+        probe.state.rbx = selector;
+        probe
+    },
+};
+
+/// The same by `pop`.
+pub const POPS: Group = Group {
+    rows: POP.len() as u64 * FORBIDDEN,
+    make: |maker, row| {
+        let (name, code, _) = POP[(row / FORBIDDEN) as usize];
+        let selector = forbidden(row % FORBIDDEN);
+        let fault = (PROTECTION, selector_error(selector));
+        let probe = dies(maker, Class::Segments, name, selector, code(), fault);
+        // SAFETY: the scratch memory means nothing to anybody but the probe that is made.
+        unsafe { (*scratch())[((scratch_stack() - scratch() as u64) / 8) as usize] = selector };
+        probe
+    },
+};

@@ -1,0 +1,245 @@
+//! Tries on every CPU what ring 3 could hurt the kernel with: [--seed X] [--probes N]; see docs/hostile.md.
+//!
+//! A copy looks at what it was started with and at how the copy before it ended, makes the probes that it survives, and
+//! then the one that it does not, unless it is the last. Nothing is left to be judged afterwards: each probe's outcome is
+//! written down before it is tried, and the first that is another is printed and ends the copy with exit code 3.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+mod class;
+mod console;
+mod deadly;
+mod features;
+mod maker;
+mod options;
+mod order;
+mod probe;
+mod start;
+mod state;
+mod survived;
+mod table;
+mod tally;
+mod tame;
+
+use core::fmt;
+
+use user::args::env;
+use user::{ExitCode, args, println, sys};
+
+use crate::class::Class;
+use crate::console::Console;
+use crate::deadly::random;
+use crate::features::Features;
+use crate::maker::Maker;
+use crate::options::{Last, Options, USAGE};
+use crate::probe::{Expect, Probe};
+use crate::tally::{CPUS_MAX, Tally};
+
+user::program!(run);
+
+/// Something was not as it has to be.
+const UNEXPECTED: ExitCode = ExitCode(3);
+
+/// Starts from one sign of life to the next: the host tool looks whether each CPU gets on, in order.
+const ROUNDS_A_LINE: u64 = 32;
+
+/// What a stream of random numbers is for.
+mod purpose {
+    pub const SURVIVED: u64 = 1;
+    pub const DEADLY: u64 = 2;
+    pub const SURVIVED_ORDER: u64 = 3;
+    pub const DEADLY_ORDER: u64 = 4;
+}
+
+/// What was found, and has been said.
+struct Found;
+
+fn run() -> ExitCode {
+    // Before anything else: the registers are still as they were found.
+    let found = start::first_difference();
+    let options = match Options::parse(args().skip(1), env()) {
+        Ok(options) => options,
+        Err(error) => {
+            println!("hostile: {error}\n{USAGE}");
+            return ExitCode::USAGE;
+        }
+    };
+    let (cpu, cpus) = (sys::get_cpu(), sys::cpu_count());
+    if cpus > CPUS_MAX {
+        println!("hostile: there are {cpus} CPUs, and the counters have room for {CPUS_MAX}");
+        return ExitCode::USAGE;
+    }
+    let random = order::stream(options.seed, cpu, 0, options.round);
+    let maker = Maker { cpu, cpus, features: Features::of_this_cpu(), console: Console::new(), random };
+    let mut copy = Copy { options, tally: Tally::of(cpu), maker };
+    if let Some(difference) = found {
+        let what = format_args!("start: {}", difference.register);
+        copy.unexpected(
+            what,
+            format_args!("{:#x}", difference.expected),
+            format_args!("{:#x}", difference.got),
+        );
+        return UNEXPECTED;
+    }
+    copy.live().unwrap_or(UNEXPECTED)
+}
+
+/// A copy of the program.
+struct Copy {
+    options: Options,
+    tally: Tally,
+    maker: Maker,
+}
+
+impl Copy {
+    fn live(&mut self) -> Result<ExitCode, Found> {
+        self.check_last()?;
+        self.check_tally()?;
+        if self.options.round.is_multiple_of(ROUNDS_A_LINE) {
+            println!("hostile: round {}", self.options.round);
+        }
+        self.tally.count(Class::Start);
+        let probes = self.options.probes;
+        let first = self.options.round.wrapping_mul(probes);
+        for number in first..first.wrapping_add(probes) {
+            let probe = self.survived(number);
+            self.survive(&probe)?;
+        }
+        self.maker.console.end_line();
+        if self.options.is_last() {
+            self.tell();
+            return Ok(ExitCode::SUCCESS);
+        }
+        let probe = self.deadly(self.options.round);
+        self.tally.count(probe.class);
+        // SAFETY: what is entered either comes back by `back`, having changed only memory that means nothing, or ends
+        // this copy.
+        let after = unsafe { state::run(&probe.state) };
+        match probe.expect {
+            Expect::Back(back) => match back.difference(&probe.state, &after) {
+                None => Ok(ExitCode::SUCCESS),
+                Some(it) => Err(self.unexpected(
+                    format_args!("{probe}: {}", it.register),
+                    format_args!("{:#x}", it.expected),
+                    format_args!("{:#x}", it.got),
+                )),
+            },
+            Expect::Anyhow | Expect::DiesOrNot(_) => Ok(ExitCode::SUCCESS),
+            expected => Err(self.unexpected(
+                format_args!("{probe}"),
+                format_args!("{expected}"),
+                format_args!("it came back"),
+            )),
+        }
+    }
+
+    /// Makes a probe that has to come back.
+    fn survive(&self, probe: &Probe) -> Result<(), Found> {
+        self.tally.count(probe.class);
+        // SAFETY: none of these probes writes memory, and all of them come back.
+        let after = unsafe { state::run(&probe.state) };
+        let Expect::Back(back) = probe.expect else { return Ok(()) };
+        match back.difference(&probe.state, &after) {
+            None => Ok(()),
+            Some(it) => Err(self.unexpected(
+                format_args!("{probe}: {}", it.register),
+                format_args!("{:#x}", it.expected),
+                format_args!("{:#x}", it.got),
+            )),
+        }
+    }
+
+    /// The probe with this number, counted over all starts.
+    fn survived(&mut self, number: u64) -> Probe {
+        let (seed, cpu) = (self.options.seed, self.maker.cpu);
+        let rows = const { table::rows(survived::GROUPS) };
+        let place = order::place(seed, cpu, purpose::SURVIVED_ORDER, number, rows);
+        self.maker.random = order::stream(seed, cpu, purpose::SURVIVED, number);
+        table::make(survived::GROUPS, &mut self.maker, place)
+    }
+
+    /// What the copy of a round does at its end: every other one executes random bytes.
+    fn deadly(&mut self, round: u64) -> Probe {
+        let (seed, cpu) = (self.options.seed, self.maker.cpu);
+        self.maker.random = order::stream(seed, cpu, purpose::DEADLY, round);
+        if round % 2 == 1 {
+            return (random::PROGRAM.make)(&mut self.maker, 0);
+        }
+        let rows = const { table::rows(deadly::GROUPS) };
+        let place = order::place(seed, cpu, purpose::DEADLY_ORDER, round / 2, rows);
+        table::make(deadly::GROUPS, &mut self.maker, place)
+    }
+
+    /// Did the copy before this one end as it had to?
+    fn check_last(&mut self) -> Result<(), Found> {
+        let last = self.options.last;
+        let Some(before) = self.options.round.checked_sub(1) else {
+            return match last {
+                Last::None => Ok(()),
+                _ => Err(self.unexpected(
+                    format_args!("first start"),
+                    format_args!("{}", Last::None),
+                    format_args!("{last}"),
+                )),
+            };
+        };
+        let probe = self.deadly(before);
+        let expect = match probe.expect {
+            // It came back, and the copy went on to its end.
+            Expect::Back(_) => Expect::Exits(0),
+            expect => expect,
+        };
+        if expect.allows(&last) {
+            return Ok(());
+        }
+        // The round that is told is this copy's: say whose end it was.
+        Err(self.unexpected(
+            format_args!("end of round {before}: {probe}"),
+            format_args!("{expect}"),
+            format_args!("{last}"),
+        ))
+    }
+
+    /// Have the copies before this one made all of their probes?
+    fn check_tally(&self) -> Result<(), Found> {
+        // The start, the probes, and the deadly one.
+        let expected = self.options.round.wrapping_mul(self.options.probes.wrapping_add(2));
+        let got = self.tally.sum();
+        if got == expected {
+            return Ok(());
+        }
+        Err(self.unexpected(
+            format_args!("probes of all copies before"),
+            format_args!("{expected}"),
+            format_args!("{got}"),
+        ))
+    }
+
+    /// Says what was not as it has to be, in one line.
+    fn unexpected(
+        &self,
+        what: fmt::Arguments<'_>,
+        expected: fmt::Arguments<'_>,
+        got: fmt::Arguments<'_>,
+    ) -> Found {
+        self.maker.console.end_line();
+        let (seed, round, cpu) = (self.options.seed, self.options.round, self.maker.cpu);
+        println!(
+            "hostile: UNEXPECTED cpu={cpu} seed={seed:#x} round={round} probe={what}; expected {expected}; got {got}"
+        );
+        Found
+    }
+
+    /// The last words of the last copy: how many probes of each class there were.
+    fn tell(&self) {
+        const ROWS: (u64, u64) = (table::rows(survived::GROUPS), table::rows(deadly::GROUPS));
+        let (seed, (survived, deadly)) = (self.options.seed, ROWS);
+        user::print!(
+            "hostile: done cpu={} seed={seed:#x} survived_rows={survived} deadly_rows={deadly}",
+            self.maker.cpu
+        );
+        for (class, name) in Class::ALL {
+            user::print!(" {name}={}", self.tally.get(class));
+        }
+        println!();
+    }
+}

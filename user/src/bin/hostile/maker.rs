@@ -1,0 +1,155 @@
+//! Makes a probe's state: poison in every register that the probe does not choose.
+
+use core::cell::UnsafeCell;
+
+use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
+use rand_xoshiro::Xoroshiro128PlusPlus;
+use rand_xoshiro::rand_core::Rng;
+use user::fpu::Fpu;
+
+use crate::class::Class;
+use crate::console::Console;
+use crate::features::Features;
+use crate::probe::{Back, Code, Expect, FIXED_FLAGS, Probe, address};
+use crate::state::State;
+
+/// A stack that nobody else uses, for probes that need a good one.
+#[repr(align(4096))]
+struct Scratch(UnsafeCell<[u64; 512]>);
+
+// SAFETY: a program is one thread, and what is written here means nothing to Rust.
+unsafe impl Sync for Scratch {}
+
+static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; 512]));
+
+/// The scratch stack's words.
+pub fn scratch() -> *mut [u64; 512] {
+    SCRATCH.0.get()
+}
+
+/// Where one more push still lies in the scratch stack, and one more pop too.
+pub fn scratch_stack() -> u64 {
+    scratch() as u64 + PAGE_SIZE / 2
+}
+
+/// The lowest address of the kernel's half, where it has all physical memory.
+pub const PHYSICAL: u64 = 0xffff_8000_0000_0000;
+/// Where the kernel's image is.
+pub const KERNEL: u64 = 0xffff_ffff_8000_0000;
+/// The per-CPU areas, one after the other (`kernel/src/layout.rs`): a program may know them, and nothing rests on its
+/// not knowing.
+const PER_CPU: u64 = 0xffff_d000_0000_0000;
+/// Length of a CPU's area.
+const PER_CPU_STRIDE: u64 = 0x4_0000;
+/// Ends of the stacks in an area: system calls, NMI, #DB, #MC, #DF; and the data block's beginning.
+const STACK_ENDS: [u64; 6] = [0x1_0000, 0x1_8000, 0x2_0000, 0x2_8000, 0x3_0000, 0x3_8000];
+
+/// How many stack pointers there are.
+pub const STACK_POINTERS: u64 = 27;
+
+/// Stack pointers that point to no stack of the program's.
+pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
+    const PLAIN: [u64; 15] = [
+        0,
+        1,
+        8,
+        USER_START,
+        SHARED_PAGE,
+        SHARED_PAGE + PAGE_SIZE,
+        // The stack's guard page, and the page above the stack.
+        STACK_TOP - STACK_SIZE,
+        STACK_TOP + PAGE_SIZE,
+        USER_END,
+        (1 << 47) - 8,
+        1 << 47,
+        0xffff_7fff_ffff_fff8,
+        PHYSICAL,
+        PHYSICAL + 0x10_0000,
+        KERNEL + 0x1000,
+    ];
+    let stacks = PLAIN.len() as u64;
+    match index {
+        0..15 => PLAIN[index as usize],
+        // This CPU's stacks in the kernel, then those of its neighbour.
+        _ => {
+            let place = (index - stacks) as usize;
+            let cpu = if place < STACK_ENDS.len() { cpu } else { cpu ^ 1 };
+            PER_CPU + cpu * PER_CPU_STRIDE + STACK_ENDS[place % STACK_ENDS.len()] - 8
+        }
+    }
+}
+
+/// Selectors: null ones, the GDT's with both extremes of RPL, an LDT's, and beyond the table's end.
+pub const SELECTORS: [u64; 24] = [
+    0, 1, 2, 3, 0x08, 0x0b, 0x10, 0x13, 0x18, 0x1b, 0x20, 0x23, 0x28, 0x2b, 0x30, 0x33, 0x38, 0x3b, 0x04,
+    0x07, 0x0c, 0x1f, 0xfff8, 0xffff,
+];
+
+/// What probes are made with.
+pub struct Maker {
+    /// This CPU's number.
+    pub cpu: u64,
+    /// How many CPUs there are.
+    pub cpus: u64,
+    /// What the CPU has.
+    pub features: Features,
+    /// This CPU's console line.
+    pub console: Console,
+    /// Where poison comes from.
+    pub random: Xoroshiro128PlusPlus,
+}
+
+impl Maker {
+    /// A probe that enters `code` with everything poisoned and a good stack.
+    pub fn probe(&mut self, class: Class, name: &'static str, detail: u64, code: Code) -> Probe {
+        let state = State { rip: address(code), rsp: scratch_stack(), ..self.poison() };
+        Probe { class, name, detail, state, expect: Expect::Back(Back::unchanged(state.rflags)) }
+    }
+
+    /// Random registers, none of them small enough to mean something by chance; arithmetic flags at random.
+    fn poison(&mut self) -> State {
+        let mut next = || self.random.next_u64() | 1 << 62;
+        let mut state = State {
+            rax: next(),
+            rbx: next(),
+            rcx: next(),
+            rdx: next(),
+            rsi: next(),
+            rdi: next(),
+            rbp: next(),
+            r8: next(),
+            r9: next(),
+            r10: next(),
+            r11: next(),
+            r12: next(),
+            r13: next(),
+            r14: next(),
+            r15: next(),
+            ..State::ZERO
+        };
+        state.rflags = next() & 0x8d5 | FIXED_FLAGS;
+        self.poison_fpu(&mut state.fpu);
+        state
+    }
+
+    /// Every kind of state: exceptions masked or not, and in one of four an x87 exception that waits to be raised.
+    fn poison_fpu(&mut self, fpu: &mut Fpu) {
+        let choice = self.random.next_u64();
+        let mut next = || self.random.next_u64();
+        fpu.xmm = [(); 16].map(|()| [next(), next()]);
+        // Normal numbers, as the unit itself would leave them.
+        fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff | next() & 0x8000]);
+        fpu.x87_tags = 0xff;
+        // Rounding and exception masks at random; MXCSR's reserved bits stay clear.
+        fpu.mxcsr = (choice >> 32) as u32 & 0xffbf;
+        (fpu.x87_control, fpu.x87_status) = match choice & 3 {
+            0 => WAITING,
+            1 => (0x0f7f, 0x0000),
+            2 => (0x007f, 0x0020),
+            _ => (0x037f, 0x0041),
+        };
+    }
+}
+
+/// x87 control and status word with an invalid operation that is not masked and waits to be raised.
+pub const WAITING: (u16, u16) = (0x0340, 0x8081);

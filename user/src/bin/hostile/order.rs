@@ -1,0 +1,61 @@
+//! The order of the probes: a permutation of the whole table, another one each time the table has been gone through.
+
+use rand_xoshiro::Xoroshiro128PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// A stream of random numbers that belongs to a seed, a CPU and a purpose, and has nothing in common with another.
+pub fn stream(seed: u64, cpu: u64, purpose: u64, number: u64) -> Xoroshiro128PlusPlus {
+    let mixed = [cpu, purpose, number].into_iter().fold(seed, |state, word| {
+        Xoroshiro128PlusPlus::seed_from_u64(state ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next_u64()
+    });
+    Xoroshiro128PlusPlus::seed_from_u64(mixed)
+}
+
+/// The place in a table of `len` rows of the probe with this number, counted over all starts. So many probes in a row as
+/// there are rows take each row once.
+pub fn place(seed: u64, cpu: u64, purpose: u64, number: u64, len: u64) -> u64 {
+    let (turn, step) = (number / len, number % len);
+    let mut random = stream(seed, cpu, purpose, turn);
+    let start = random.next_u64() % len;
+    // A stride without a common divisor with the length meets every row.
+    let mut stride = random.next_u64() % len;
+    while common_divisor(stride, len) != 1 {
+        stride = (stride + 1) % len;
+    }
+    ((u128::from(step) * u128::from(stride) + u128::from(start)) % u128::from(len)) as u64
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn every_turn_takes_each_row_once() {
+        for len in [1, 2, 6, 97, 1000] {
+            for turn in 0..3 {
+                let rows: BTreeSet<_> =
+                    (turn * len..(turn + 1) * len).map(|n| place(7, 1, 0, n, len)).collect();
+                assert!(rows.into_iter().eq(0..len), "{len} rows, turn {turn}");
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_cpus_and_turns_have_orders_of_their_own() {
+        let order = |seed, cpu, turn: u64| -> Vec<_> {
+            (turn * 100..turn * 100 + 100).map(|number| place(seed, cpu, 0, number, 100)).collect()
+        };
+        let orders = [order(1, 0, 0), order(2, 0, 0), order(1, 1, 0), order(1, 0, 1)];
+        for (index, one) in orders.iter().enumerate() {
+            assert!(orders[..index].iter().all(|other| other != one));
+            assert_eq!(*one, [order(1, 0, 0), order(2, 0, 0), order(1, 1, 0), order(1, 0, 1)][index]);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Flags and stack pointers that ring 3 may set and that must come back: over system calls, and while interrupts come.
+
+use kernel_abi::syscall::{SYS_GET_CPU, SYS_NULL, TABLE_LEN};
+use rand_xoshiro::rand_core::Rng;
+
+use super::{call, expect_call};
+use crate::class::Class;
+use crate::code;
+use crate::maker::{STACK_POINTERS, stack_pointer};
+use crate::probe::{Back, Expect, FIXED_FLAGS, Probe, Value};
+use crate::table::Group;
+
+/// The flags that come back: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,
+/// identification.
+const KEPT: [u64; 10] = [1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 10, 1 << 11, 1 << 14, 1 << 18, 1 << 21];
+/// What else ring 3 may ask for, in vain: nothing; IOPL 3; resume; virtual 8086 mode, virtual interrupts. Interrupts
+/// off is asked for by leaving IF out.
+const VAIN: [u64; 4] = [0, 3 << 12, 1 << 16, 1 << 17 | 1 << 19 | 1 << 20];
+/// Interrupts.
+const IF: u64 = 1 << 9;
+
+/// Flags for probes of something else: none, and those that have an effect of their own in ring 0, alone and together.
+pub const FLAGS_BESIDE: [u64; 8] = [
+    FIXED_FLAGS,
+    FIXED_FLAGS | 1 << 10,
+    FIXED_FLAGS | 1 << 14,
+    FIXED_FLAGS | 1 << 18,
+    FIXED_FLAGS | 1 << 21,
+    FIXED_FLAGS | 3 << 12,
+    FIXED_FLAGS & !IF,
+    FIXED_FLAGS | 0x24_7cd5,
+];
+
+/// Calls that come back, a known one, one beyond the table, and nothing.
+const CALLS: [u64; 3] = [SYS_NULL, SYS_GET_CPU, TABLE_LEN as u64];
+
+/// All sets of flags, each with all that is asked for in vain, over a call.
+pub const FLAGS: Group = Group {
+    rows: (1 << KEPT.len()) * VAIN.len() as u64 * 2,
+    make: |maker, row| {
+        let (set, rest) = (row % (1 << KEPT.len()), row >> KEPT.len());
+        let chosen = KEPT.iter().enumerate().filter(|(bit, _)| set >> bit & 1 != 0);
+        let kept = chosen.fold(0, |flags, (_, flag)| flags | flag);
+        let flags = kept | VAIN[(rest / 2) as usize] | if rest % 2 == 0 { FIXED_FLAGS } else { 2 };
+        let number = CALLS[(maker.random.next_u64() % 3) as usize];
+        let mut probe = call(maker, Class::Flags, "flags over system call", number, number, [0; 2]);
+        probe.state.rflags = flags;
+        expect_call(maker, probe)
+    },
+};
+
+/// All stack pointers over a call.
+pub const STACKS: Group = Group {
+    rows: STACK_POINTERS * (FLAGS_BESIDE.len() * CALLS.len()) as u64,
+    make: |maker, row| {
+        let beside = row / STACK_POINTERS;
+        let number = CALLS[beside as usize / FLAGS_BESIDE.len()];
+        let mut probe = call(maker, Class::Stacks, "stack pointer over system call", number, number, [0; 2]);
+        probe.state.rsp = stack_pointer(maker.cpu, row % STACK_POINTERS);
+        probe.state.rflags = FLAGS_BESIDE[beside as usize % FLAGS_BESIDE.len()];
+        expect_call(maker, probe)
+    },
+};
+
+/// The same in a loop without calls. One in four is so long that ticks come.
+pub const TICKS: Group = Group {
+    rows: STACK_POINTERS * FLAGS_BESIDE.len() as u64,
+    make: |maker, row| {
+        let rounds = if row.is_multiple_of(4) { 400_000 } else { 500 };
+        let code = code!("2: jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b", "3:");
+        let mut probe = maker.probe(Class::Ticks, "loop of rounds", rounds, code);
+        probe.state.rcx = rounds;
+        probe.state.rsp = stack_pointer(maker.cpu, row % STACK_POINTERS);
+        probe.state.rflags = FLAGS_BESIDE[(row / STACK_POINTERS) as usize];
+        let kept = Back::unchanged(probe.state.rflags);
+        Probe { expect: Expect::Back(Back { rcx: Value::Is(0), ..kept }), ..probe }
+    },
+};

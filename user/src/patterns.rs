@@ -1,0 +1,103 @@
+//! Values for all registers that tell them apart, and the first register that differs.
+
+use core::fmt;
+
+use crate::registers::Registers;
+
+/// Carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check, identification: every
+/// flag that ring 3 can set, but for the trap flag, which would single-step the kernel's entry.
+pub const ALL_FLAGS: u64 = 0x0024_4cd5;
+/// Interrupts on, and the bit that is always set.
+const NO_FLAGS: u64 = 0x202;
+
+/// The two patterns that are sent over the border: each bit of a register is set in one and clear in the other,
+/// and no register has the value of another, nor of the same on another CPU.
+#[must_use]
+pub fn patterns(cpu: u64) -> [Registers; 2] {
+    [pattern(cpu, 0), pattern(cpu, u64::MAX)]
+}
+
+fn pattern(cpu: u64, inverted: u64) -> Registers {
+    let mut state = cpu << 8;
+    // Odd multiplier: distinct states give distinct values.
+    let mut next = || {
+        state += 1;
+        state.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ inverted
+    };
+    let mut registers = Registers {
+        rax: next(),
+        rbx: next(),
+        rcx: next(),
+        rdx: next(),
+        rsi: next(),
+        rdi: next(),
+        rbp: next(),
+        r8: next(),
+        r9: next(),
+        r10: next(),
+        r11: next(),
+        r12: next(),
+        r13: next(),
+        r14: next(),
+        r15: next(),
+        ..Registers::ZERO
+    };
+    let fpu = &mut registers.fpu;
+    fpu.xmm = [(); 16].map(|()| [next(), next()]);
+    // Numbers with their leading bit set, as the unit itself would leave them.
+    fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff]);
+    fpu.x87_tags = 0xff;
+    // All exceptions stay masked. Rounding and precision: down and single, or up and double.
+    // MXCSR: towards zero with all sticky bits set, or down with flush to zero.
+    (fpu.x87_control, fpu.mxcsr, registers.rflags) =
+        if inverted == 0 { (0x047f, 0x7fbf, ALL_FLAGS | NO_FLAGS) } else { (0x0a7f, 0xbf80, NO_FLAGS) };
+    registers
+}
+
+/// A register that is not as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name, and its number if it is one of several.
+    pub register: (&'static str, Option<usize>),
+    /// What it was, the low half first.
+    pub expected: [u64; 2],
+    /// What it is.
+    pub got: [u64; 2],
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, number) = self.register;
+        f.write_str(name)?;
+        if let Some(number) = number {
+            write!(f, "{number}")?;
+        }
+        let ([expected, high], [got, got_high]) = (self.expected, self.got);
+        if (high, got_high) == (0, 0) {
+            return write!(f, ": expected {expected:#x}, got {got:#x}");
+        }
+        write!(f, ": expected {high:#x}_{expected:016x}, got {got_high:#x}_{got:016x}")
+    }
+}
+
+/// The first register that differs, x87 and SSE included.
+#[must_use]
+pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
+    let word = |name, expected: u64, got: u64| ((name, None), [expected, 0], [got, 0]);
+    let (before, after) = (&expected.fpu, &got.fpu);
+    let integers = expected.integers().into_iter().zip(got.integers());
+    let integers = integers.map(|((name, expected), (_, got))| word(name, expected, got));
+    let control = [
+        word("x87 control word", before.x87_control.into(), after.x87_control.into()),
+        word("x87 status word", before.x87_status.into(), after.x87_status.into()),
+        word("x87 tags", before.x87_tags.into(), after.x87_tags.into()),
+        word("MXCSR", before.mxcsr.into(), after.mxcsr.into()),
+    ];
+    // Ten bytes of sixteen.
+    let st = |[low, high]: [u64; 2]| [low, high & 0xffff];
+    let st = (0..8).map(|index| (("st", Some(index)), st(before.st[index]), st(after.st[index])));
+    let xmm = (0..16).map(|index| (("xmm", Some(index)), before.xmm[index], after.xmm[index]));
+    let mut all = integers.chain(control).chain(st).chain(xmm);
+    let (register, expected, got) = all.find(|(_, expected, got)| expected != got)?;
+    Some(Difference { register, expected, got })
+}
