@@ -11,6 +11,8 @@ pub const INTERRUPTS: &[Hazard] = &[
             "guard::nmis-at-every-instruction",
             "guard::gs-base-under-nmis",
             "program::selftest-under-ipis-and-nmis",
+            "inject::nmi",
+            "inject::machine-check",
         ],
         &["paranoid-trusts-cs", "paranoid-gs-not-restored", "syscall-gs-not-restored"],
         "",
@@ -40,9 +42,9 @@ pub const INTERRUPTS: &[Hazard] = &[
         "`iretq` faults on a bad frame",
         "frames for ring 3 are built by one function that checks them; the fault gets the kernel's GS \
          base and kills the program",
-        &[],
+        &["inject::nmi"],
         &["iretq-fault-gs"],
-        "no program can make it fault: the frame is the kernel's, and RIP lies in the user half",
+        "no program can make it fault; `inject` writes a CS that does not exist into the frame",
     ),
     row(
         "end of interrupt missing, doubled, or sent for a spurious one",
@@ -62,14 +64,14 @@ pub const INTERRUPTS: &[Hazard] = &[
     row(
         "a machine check",
         "CR4.MCE, and a report with CPU, bank, status and address. The kernel does not try to go on",
-        &["machine-check::*"],
+        &["machine-check::*", "inject::machine-check"],
         &["mce-off"],
         "",
     ),
     row(
         "a wake-up that an NMI between `sti` and `hlt` makes the CPU sleep through",
         "the NMI goes on behind the `hlt`",
-        &["kernel: arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it"],
+        &["kernel: arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "inject::nmi"],
         &["idle-halts-after-nmi"],
         "",
     ),
