@@ -252,11 +252,13 @@ pub struct FuzzOptions {
     pub targets: Vec<String>,
 
     /// Inputs for each target.
-    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
 
     /// The seed of libFuzzer's choices.
-    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub seed: u32,
 }
 
