@@ -13,7 +13,7 @@ pub mod exception;
 pub mod frame;
 pub mod frames;
 pub mod initial_stack;
-#[cfg(all(any(test, fuzzing), not(loom)))]
+#[cfg(any(test, fuzzing))]
 pub mod laws;
 pub mod layout;
 pub mod line;

@@ -7,6 +7,7 @@
 
 mod archive;
 mod broken;
+mod browser;
 mod build;
 mod cargo;
 mod cases;
@@ -14,12 +15,14 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod counters;
 mod cpu_state;
 mod error;
 mod executable;
 mod facts;
 mod fuzz;
 mod gdb;
+mod guest_memory;
 mod hostile;
 mod inject;
 mod launch;
