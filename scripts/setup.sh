@@ -60,9 +60,9 @@ ringside_probe() {
         missing+=("${tool#*:}")
     done
     command -v gdb >/dev/null 2>&1 || missing+=(gdb)
-    command -v c++ >/dev/null 2>&1 || missing+=(g++) # libFuzzer is C++
     command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
       command -v google-chrome >/dev/null 2>&1 || command -v google-chrome-stable >/dev/null 2>&1 || missing+=(chromium)
+    command -v c++ >/dev/null 2>&1 || missing+=(g++) # libFuzzer is C++
     command -v babeltrace2 >/dev/null 2>&1 || missing+=(babeltrace2)
     [ -e "$ringside_python_stamp" ] || python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
   fi

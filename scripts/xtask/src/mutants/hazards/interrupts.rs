@@ -20,7 +20,7 @@ pub const INTERRUPTS: &[Hazard] = &[
     row(
         "an NMI inside of the NMI's handler: any `iretq` unmasks them, and the stack is in use",
         "the handler does not fault, so that its own `iretq` is the first",
-        &["guard::nested-nmi-*"],
+        &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-unmasked"],
         "",
     ),

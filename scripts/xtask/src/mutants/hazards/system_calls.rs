@@ -73,9 +73,9 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     ),
     row(
         "ring 3's x87 and SSE state changed or leaked",
-        "the kernel is soft-float; the FPU is reset at a start",
+        "the kernel is soft-float; the FPU is reset at a start; an x87 error is an exception (CR0.NE)",
         &["check::soft-float", "machine::*", "repeat::ten-thousand-starts", "hostile::*", "inject::nmi"],
-        &["tick-uses-xmm", "start-fpu-leaked"],
+        &["tick-uses-xmm", "start-fpu-leaked", "x87-errors-external"],
         "",
     ),
     row(
@@ -136,7 +136,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "machine::no-page-writable-and-executable",
             "hostile::*",
         ],
-        &["physmap-for-ring-3", "user-data-executable"],
+        &["physmap-for-ring-3", "user-data-executable", "user-text-writable"],
         "",
     ),
     row(
@@ -152,6 +152,13 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         &["elf::*", "check::fuzz", "kernel: program::tests::any_headers_never_panic"],
         &[],
         "each `elf::` case is a defect; the checks are one function's and have no switches",
+    ),
+    row(
+        "something of a program's left to the next: memory, the console's line",
+        "pages are zeroed when they are mapped; a begun line is ended with its program",
+        &["repeat::ten-thousand-starts", "hostile::*"],
+        &["page-not-zeroed", "line-kept"],
+        "",
     ),
     row(
         "memory or time that a program keeps beyond its end",
