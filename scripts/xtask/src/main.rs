@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod bench;
 mod broken;
+mod browser;
 mod build;
 mod cargo;
 mod cases;
@@ -14,12 +16,14 @@ mod checks;
 mod cli;
 mod cmdline;
 mod console;
+mod counters;
 mod cpu_state;
 mod error;
 mod executable;
 mod facts;
 mod fuzz;
 mod gdb;
+mod guest_memory;
 mod hostile;
 mod inject;
 mod launch;
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Stress(options) => stress::run(&options),
         Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::trip::Deed;
 use crate::cli::MachineOptions;
 use crate::replay::Words;
-use crate::stress::options::feature;
+use crate::stress::values::feature;
 
 /// The tick that the idle loop and ring 3 are struck in should not have to be waited for, in hertz.
 pub const TICK_HZ: u32 = 1000;
