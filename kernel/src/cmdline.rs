@@ -121,6 +121,8 @@ pub struct TraceOptions {
     pub records: u32,
     /// `trace_mode=stream`: a full ring drops what comes; else (`flight`) the oldest are overwritten.
     pub stream: bool,
+    /// `trace_alternate=MS`: recording is switched off and on in turn, every so many milliseconds; 0 is never.
+    pub alternate_ms: u32,
     /// `trace_via=serial`: the rings are sent over the console at the end; else (`ram`) the host reads memory.
     pub serial: bool,
 }
@@ -131,6 +133,7 @@ impl TraceOptions {
             kinds: raw[Key::Trace as usize].map_or(Ok(0), trace_kinds)?,
             records: Key::TraceRecords.number(raw)?.unwrap_or(DEFAULT_TRACE_RECORDS).next_power_of_two(),
             stream: Key::TraceMode.one_of(raw, ["flight", "stream"])?,
+            alternate_ms: Key::TraceAlternate.number(raw)?.unwrap_or(0),
             serial: Key::TraceVia.one_of(raw, ["ram", "serial"])?,
         })
     }
@@ -194,11 +197,13 @@ pub enum Key {
     TraceMode,
     /// See [`TraceOptions::serial`].
     TraceVia,
+    /// See [`TraceOptions::alternate_ms`].
+    TraceAlternate,
 }
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 21] = [
+    pub const ALL: [Key; 22] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -220,6 +225,7 @@ impl Key {
         Key::TraceRecords,
         Key::TraceMode,
         Key::TraceVia,
+        Key::TraceAlternate,
     ];
 
     /// The word before the `=`.
@@ -247,6 +253,7 @@ impl Key {
             Key::TraceRecords => "trace_records",
             Key::TraceMode => "trace_mode",
             Key::TraceVia => "trace_via",
+            Key::TraceAlternate => "trace_alternate",
         }
     }
 
@@ -257,6 +264,7 @@ impl Key {
             // The BSP, CPU 0, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
+            Key::TraceAlternate => 0..=60_000,
             Key::Repeat => 1..=1_000_000_000,
             Key::IpiStorm | Key::NmiStorm => 0..=100_000,
             _ => 0..=u32::MAX,

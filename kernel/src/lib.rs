@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+pub mod alternation;
 #[macro_use]
 pub mod arch;
 pub mod clock;

@@ -2,11 +2,12 @@
 //! BSP tells what each did.
 #![forbid(unsafe_code)]
 
-use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, VerdictRecord};
+use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesRecord, VerdictRecord};
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
+use crate::alternation::Share;
 use crate::arch::idle::{idle, idle_until};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::ring3::{self, Program, StartError};
@@ -62,6 +63,8 @@ pub struct Ended {
     calls: [u64; TABLE_LEN + 1],
     ticks: u64,
     tick_millihertz: u64,
+    /// With recording off and on, if that was switched.
+    shares: Option<[Share; 2]>,
 }
 
 /// The BSP's last step of the boot: lets all CPUs go on into the run, itself included.
@@ -86,6 +89,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     cpu.set_cpus_online(run.online.len() as u32);
     cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
+    cpu.alternation.set_period(u64::from(run.options.trace.alternate_ms) * 1_000_000);
     let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
@@ -185,6 +189,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         calls: cpu.calls(),
         ticks: cpu.ticks(),
         tick_millihertz,
+        shares: cpu.alternation.shares(),
     });
     PUBLISHED.arrive();
     if cpu.id() != CpuId::BSP {
@@ -234,6 +239,10 @@ fn report(run: &Run) -> ! {
             }
         ));
         serial::print(format_args!("{}", CallsRecord { cpu: cpu.id().0, counts: ended.calls }));
+        if let Some([off, on]) = ended.shares {
+            let (off, on) = ((off.calls, off.ns), (on.calls, on.ns));
+            serial::print(format_args!("{}", SharesRecord { cpu: cpu.id().0, off, on }));
+        }
     }
     let mut records = run.online.len() as u32;
     for apic_id in run.missing {

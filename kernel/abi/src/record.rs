@@ -192,6 +192,28 @@ impl fmt::Display for CallsRecord {
     }
 }
 
+/// What one CPU did while its trace was switched off, and on: `trace_alternate=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharesRecord {
+    /// Dense index of the CPU.
+    pub cpu: u32,
+    /// System calls without recording, and nanoseconds in which they were made.
+    pub off: (u64, u64),
+    /// The same with it.
+    pub on: (u64, u64),
+}
+
+impl fmt::Display for SharesRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SharesRecord { cpu, off, on } = self;
+        write!(
+            f,
+            "{MARK}shares cpu={cpu} off_calls={} off_ns={} on_calls={} on_ns={}",
+            off.0, off.1, on.0, on.1
+        )
+    }
+}
+
 /// One CPU's registers, tables and stacks, if the command line asked for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateRecord {
@@ -235,6 +257,8 @@ pub enum Record<'a> {
     },
     /// See [`CallsRecord`].
     Calls(CallsRecord),
+    /// See [`SharesRecord`].
+    Shares(SharesRecord),
     /// See [`StateRecord`].
     State(StateRecord),
     /// See [`VerdictRecord`].
@@ -254,6 +278,7 @@ impl fmt::Display for Record<'_> {
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
             Record::Calls(record) => record.fmt(f),
+            Record::Shares(record) => record.fmt(f),
             Record::State(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
         }
@@ -326,6 +351,11 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             cpu: fields.number("cpu")?,
             apic_id: fields.number("apic_id")?,
             registers: fields.list("registers", hexadecimal)?,
+        }),
+        "shares" => Record::Shares(SharesRecord {
+            cpu: fields.number("cpu")?,
+            off: (fields.number("off_calls")?, fields.number("off_ns")?),
+            on: (fields.number("on_calls")?, fields.number("on_ns")?),
         }),
         "verdict" => Record::Verdict(VerdictRecord {
             verdict: Verdict::from_name(fields.text("outcome")?)?,

@@ -30,6 +30,7 @@ use super::timer::TscClock;
 use super::trace::Tracer;
 use super::uart::Uart;
 use super::{check, entry, fail, idt, physmem, timer};
+use crate::alternation::{Alternation, Share};
 use crate::clock::Rate;
 use crate::cmdline::{Deed, Place};
 use crate::cpu::{ApicId, CpuId};
@@ -89,6 +90,8 @@ pub struct PerCpuData {
     pub rounds: Rounds,
     /// What this CPU sends to the others at each tick.
     storm: Storm,
+    /// What recording costs, if that is measured.
+    pub alternation: Alternation,
     /// What this CPU does wrong on demand, and where.
     pub(super) failure: Cell<Option<(Place, Deed)>>,
     /// How far the proof has come that NMIs do not nest.
@@ -184,6 +187,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             program: RefCell::new(None),
             rounds: Rounds::new(),
             storm: Storm::default(),
+            alternation: Alternation::off(),
             failure: Cell::new(None),
             nesting: Nesting::default(),
             gdt: gdt::gdt_for(&raw const (*place).tss),
@@ -392,6 +396,17 @@ impl PerCpuData {
     /// Lets this CPU record what `trace=` asks for; for the BSP, whose data is older than the rings.
     pub fn attach_trace(&self) {
         self.tracer.attach(self.area.0, self.apic_id.0);
+    }
+
+    /// A tick in ring 3: recording is switched off and on if it is time for that.
+    pub(super) fn alternate(&self) {
+        if self.alternation.is_off() {
+            return;
+        }
+        let now = Share { calls: self.calls().iter().sum(), ns: self.clock_ns() };
+        if let Some(on) = self.alternation.tick(now) {
+            self.tracer.switch(on);
+        }
     }
 
     /// Wakes one CPU from its halt.

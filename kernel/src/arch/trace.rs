@@ -144,6 +144,12 @@ impl Tracer {
         self.kinds.set(directory.kinds);
     }
 
+    /// Records no more for a while, or does again.
+    pub(super) fn switch(&self, on: bool) {
+        let kinds = directory().map_or(0, |directory| directory.kinds);
+        self.kinds.set(if on { kinds } else { 0 });
+    }
+
     /// Does this CPU record anything?
     #[must_use]
     pub fn is_on(&self) -> bool {

@@ -97,6 +97,9 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
             }
             cpu.tick();
             cpu.trace(Kind::Tick, cpu.ticks(), rip);
+            if frame.interrupted.from_user() {
+                cpu.alternate();
+            }
         }
         // Waking up is all there is to it.
         WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),

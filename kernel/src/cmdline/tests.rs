@@ -67,7 +67,7 @@ fn quotes_and_backslashes() {
 fn errors_name_what_is_wrong_and_what_is_right() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
                    overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
-                   trace_mode=, trace_via=; \
+                   trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go behind '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
     for line in ["hello", "=", "=5", "program_=x", "\"\"", "progra", "TICK_HZ=5"] {
@@ -89,6 +89,7 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         "trace_records=8",
         "trace_mode=",
         "trace_via=usb",
+        "trace_alternate=60001",
         "breach=",
         "breach=read",
         "panic_cpu=1 fail_in=",

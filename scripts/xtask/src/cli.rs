@@ -55,6 +55,8 @@ pub enum Command {
     Hostile(Box<HostileOptions>),
     /// Joins results of `stress --json` from many machines: one table, one exit status.
     Merge(MergeOptions),
+    /// Measures what recording a trace costs the system calls of `stress`, within one run.
+    Bench(Box<BenchOptions>),
     /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.
     Trace(crate::trace::options::TraceOptions),
     /// Becomes COMMAND, which then ends with its parent.
@@ -186,6 +188,31 @@ pub struct TestOptions {
     pub list: bool,
 }
 
+/// Options of `bench`.
+#[derive(Args, Clone, Debug)]
+#[command(mut_arg("smp", |smp| smp.default_value("2")))]
+pub struct BenchOptions {
+    /// The machine's description.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
+    /// Which calls `stress` makes, as its --mix takes it.
+    #[arg(long, default_value = "null=100", value_name = "KIND=WEIGHT,...")]
+    pub mix: String,
+
+    /// How long it makes them, in seconds of the guest's clock.
+    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+
+    /// Records in each CPU's ring.
+    #[arg(long, default_value_t = 65536, value_name = "N")]
+    pub records: u32,
+
+    /// Recording is switched off and on in turn, so many milliseconds each.
+    #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
+    pub period: u32,
+}
+
 /// Options of `mutants`.
 #[derive(Args, Clone, Debug)]
 pub struct MutantOptions {
@@ -225,11 +252,13 @@ pub struct FuzzOptions {
     pub targets: Vec<String>,
 
     /// Inputs for each target.
-    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
 
     /// The seed of libFuzzer's choices.
-    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub seed: u32,
 }
 

@@ -1,7 +1,7 @@
 //! What a run's completion records say, collected from the console.
 
 use kernel_abi::record::{
-    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, StateRecord, VerdictRecord,
+    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
 };
 
 use crate::trace::console::Console;
@@ -73,6 +73,8 @@ pub struct Facts {
     pub panics: Vec<(Option<u32>, String)>,
     /// How many frames the backtrace has.
     pub frames: usize,
+    /// One per CPU, if recording was switched off and on in turn.
+    pub shares: Vec<SharesRecord>,
     /// The CPUs' traces, if they came over the console.
     pub trace: Console,
     /// Verdicts; a sound run has one.
@@ -127,6 +129,7 @@ impl Facts {
             Record::Boot(boot) => self.boots.push(boot),
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
+            Record::Shares(shares) => self.shares.push(shares),
             Record::State(state) => self.states.push(state),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Panic { cpu, message } => {

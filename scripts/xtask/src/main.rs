@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod bench;
 mod broken;
 mod browser;
 mod build;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Stress(options) => stress::run(&options),
         Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };

@@ -16,7 +16,7 @@ const CPU: CpuRecord<'static> = CpuRecord {
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 8] {
+fn records() -> [Record<'static>; 9] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -33,6 +33,7 @@ fn records() -> [Record<'static>; 8] {
         Record::Panic { cpu: None, message: "" },
         Record::Frame { ip: 0xffff_ffff_8000_1234 },
         Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
+        Record::Shares(SharesRecord { cpu: 1, off: (2, 3), on: (4, u64::MAX) }),
         Record::State(StateRecord {
             cpu: 1,
             apic_id: 258,

@@ -108,8 +108,8 @@ impl InjectOptions {
         }
     }
 
-    /// The command that strikes on this machine at one place alone.
-    pub fn replay(&self, deed: Deed, path: &str, cpu: usize, place: &str) -> String {
+    /// The command that strikes on this machine on one path, and at one place alone if there is one.
+    pub fn replay(&self, deed: Deed, path: &str, cpu: usize, place: Option<String>) -> String {
         let mut words = Words::of(&self.machine);
         words.flag("icount", self.machine.icount);
         words.push("kernel", self.kernel.as_ref().map(|kernel| kernel.display().to_string()));
@@ -117,7 +117,7 @@ impl InjectOptions {
         words.push("kind", Some(Kind::from(deed).name().to_owned()));
         words.push("path", Some(path.to_owned()));
         words.push("on", Some(cpu.to_string()));
-        words.push("at", Some(place.to_owned()));
+        words.push("at", place);
         words.command("inject")
     }
 }

@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use kernel_abi::trace::reading::ahead;
 use kernel_abi::trace::serial::{self, DATA_MAX, Part, Place};
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 use zerocopy::FromBytes;
 
-use super::capture::{CPUS_MAX, Summary, ahead};
+use super::capture::{CPUS_MAX, Summary};
 use super::error::Error;
 use super::file::{self, Cpu, Header, Mode, Writer};
 use super::layout::RECORD;
@@ -163,7 +164,7 @@ impl Lane {
         self.lost += at.checked_sub(self.next)?;
         for (place, bytes) in (at..).zip(records) {
             let record = Record::read_from_bytes(bytes).ok()?;
-            match ahead(&[record], 0, place) {
+            match ahead(&record, place) {
                 0 => self.records.push(record),
                 // The CPU, while its ring was sent.
                 1.. => self.overwritten += 1,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
+use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader, reading};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::guest_ram::GuestRam;
@@ -168,7 +168,7 @@ impl Ring {
         let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
         let mut record = [Record::default()];
         self.read(ram, place, &mut record)?;
-        Ok((ahead(&record, 0, place) == 0).then_some(record[0]))
+        Ok((reading::ahead(&record[0], place) == 0).then_some(record[0]))
     }
 
     /// Tells the kernel that the records before place `next` have been read.
@@ -190,30 +190,26 @@ impl Ring {
         if places == 0 {
             return Ok(taken);
         }
-        let mut records = vec![Record::new_zeroed(); places as usize];
+        let mut records = records(places)?;
         self.read(ram, start, &mut records)?;
-        // Plain loops: in a build that is not optimized they are many times as fast as iterators.
-        let mut whole = 0;
-        while whole < places && (last || ahead(&records, whole, start) >= 0) {
-            whole += 1;
+        if !last {
+            records.truncate(reading::written(&records, start));
         }
-        records.truncate(whole as usize);
         self.read(ram, start, &mut records)?;
+        let whole = records.len() as u64;
         let taken_again = self.header(ram)?.head.saturating_sub(self.capacity);
-        taken.overwritten += taken_again.saturating_sub(start).min(whole);
-        // Where the records begin that have not been copied to `out` yet.
-        let mut kept = taken_again.saturating_sub(start).min(whole);
-        let mut n = kept;
-        while n < whole {
-            if ahead(&records, n, start) != 0 {
-                taken.torn += 1;
-                out.extend_from_slice(&records[kept as usize..n as usize]);
-                kept = n + 1;
-            }
-            n += 1;
-        }
-        out.extend_from_slice(&records[kept as usize..]);
+        let gone = taken_again.saturating_sub(start).min(whole);
+        taken.overwritten += gone;
         (taken.next, taken.places) = (start + whole, whole);
+        let mut rest = &records[gone as usize..];
+        loop {
+            let place = start + whole - rest.len() as u64;
+            let (own, others) = rest.split_at(reading::own(rest, place));
+            out.extend_from_slice(own);
+            let [_, behind @ ..] = others else { break };
+            taken.torn += 1;
+            rest = behind;
+        }
         Ok(taken)
     }
 
@@ -227,11 +223,10 @@ impl Ring {
     }
 }
 
-/// How far the sequence of the `n`-th record is ahead of that of its place, `start + n`: negative, it is not written
-/// yet; 0, it is this place's; positive, the place has been taken again.
-pub fn ahead(records: &[Record], n: u64, start: u64) -> i32 {
-    // Sequences count from 1 and wrap around.
-    records[n as usize].sequence.wrapping_sub((start + n + 1) as u32).cast_signed()
+/// Room for so many, as fast as the system gives it.
+fn records(count: u64) -> Result<Vec<Record>, Error> {
+    let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
+    Record::new_vec_zeroed(count as usize).map_err(full)
 }
 
 fn failed(error: io::Error) -> Error {
