@@ -53,7 +53,7 @@ impl Recording {
             )
         })?;
         let failed = |error| Error::File("cannot make a file for the guest's memory".to_owned(), error);
-        let memory = NamedTempFile::new().map_err(failed)?;
+        let memory = memory_file().map_err(failed)?;
         memory.as_file().set_len(size).map_err(failed)?;
         let chipset = Chipset::of(&options.machine.machine);
         let command = words(command);
@@ -91,6 +91,11 @@ impl Recording {
         let ram = GuestRam::new(self.memory.reopen().map_err(failed)?, self.chipset).map_err(failed)?;
         flight(&ram, &self.out, &self.command).map_err(host)
     }
+}
+
+/// A new file for the guest's memory, where no disk is written for it: the guest waits while its pages are.
+fn memory_file() -> std::io::Result<NamedTempFile> {
+    NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new())
 }
 
 fn host(error: crate::trace::error::Error) -> Error {
