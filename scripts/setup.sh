@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, and the tools that read traces, babeltrace2
-# and Perfetto's Python package.
+# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
+# that read traces, babeltrace2 and Perfetto's Python package.
 #
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
 # When nothing is missing it only looks, and is done in a fraction of a second.
@@ -60,6 +60,9 @@ ringside_probe() {
         missing+=("${tool#*:}")
     done
     command -v gdb >/dev/null 2>&1 || missing+=(gdb)
+    command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+      command -v google-chrome >/dev/null 2>&1 || command -v google-chrome-stable >/dev/null 2>&1 || missing+=(chromium)
+    command -v c++ >/dev/null 2>&1 || missing+=(g++) # libFuzzer is C++
     command -v babeltrace2 >/dev/null 2>&1 || missing+=(babeltrace2)
     [ -e "$ringside_python_stamp" ] || python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
   fi

@@ -10,7 +10,7 @@ use kernel::arch::control::Features;
 use kernel::arch::percpu::{self, PerCpuData};
 use kernel::arch::smp::{self, Arrivals, Sabotage};
 use kernel::arch::{
-    apic, boot, idt, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
+    apic, boot, counters, idt, paging, physmem, pic, programs, qemu, serial, smap, stop, table, timer, trace,
 };
 use kernel::cmdline::{Key, Options, Place};
 use kernel::cpu::{ApicId, CpuId};
@@ -108,6 +108,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
         memory_kib: physmem::total() * 4,
         per_cpu_kib: arrivals.area_kib,
     };
+    or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
     let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
     let run = Run {
         options,

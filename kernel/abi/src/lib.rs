@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod counters;
 pub mod cpu_state;
 pub mod errno;
 pub mod record;

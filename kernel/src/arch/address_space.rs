@@ -28,7 +28,7 @@ pub struct Rights {
 impl Rights {
     fn flags(self) -> PageTableFlags {
         let mut flags = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
-        flags.set(PageTableFlags::WRITABLE, self.write);
+        flags.set(PageTableFlags::WRITABLE, self.write || cfg!(feature = "mutant-user-text-writable"));
         let execute = self.execute || cfg!(feature = "mutant-user-data-executable");
         flags.set(PageTableFlags::NO_EXECUTE, !execute);
         flags
@@ -73,7 +73,9 @@ impl AddressSpace {
         if self.frame_at(address).is_some() {
             return Err(MapError::Occupied);
         }
-        let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
+        let mutant = cfg!(feature = "mutant-page-not-zeroed");
+        let frame = if mutant { physmem::alloc() } else { physmem::alloc_zeroed() };
+        let frame = frame.ok_or(MapError::OutOfMemory)?;
         let mapped = self.map_frame(address, frame, rights.flags());
         self.pages += 1;
         if mapped.is_err() {

@@ -84,6 +84,9 @@ pub unsafe fn init(features: Features) -> ControlState {
     if cfg!(feature = "mutant-wp-off") || cfg!(feature = "mutant-ap-without-wp") && is_ap() {
         cr0 -= Cr0Flags::WRITE_PROTECT;
     }
+    if cfg!(feature = "mutant-x87-errors-external") {
+        cr0 -= Cr0Flags::NUMERIC_ERROR;
+    }
     let state =
         ControlState { cr0: cr0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
     // SAFETY: paging, long mode and NX are on already and stay on; the other bits take rights away from ring 3

@@ -11,6 +11,7 @@ pub mod apic;
 pub mod boot;
 pub mod check;
 pub mod control;
+pub mod counters;
 pub mod dump;
 pub mod entry;
 pub mod fail;

@@ -11,6 +11,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+use kernel_abi::counters::{CLASSES, Counters, class};
 use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
@@ -55,9 +56,8 @@ pub struct PerCpuData {
     pub(super) syscall_stack_top: u64,
     /// The writer of this CPU's trace; its first word is looked at on every entry.
     pub(super) tracer: Tracer,
-    ticks: Cell<u64>,
-    /// System calls so far, by number; the last counts the numbers beyond the table.
-    calls: [Cell<u64>; TABLE_LEN + 1],
+    /// What this CPU counts; the host reads along.
+    pub(super) counters: Counters<Cell<u64>>,
     /// This CPU's dense index: its place in the list of CPUs during bring-up, from then on its place among those
     /// that came. Set by the BSP while this CPU waits for the run.
     id: AtomicU32,
@@ -165,8 +165,11 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
             this: place,
             user_rsp: Cell::new(0),
             syscall_stack_top: layout::syscall_stack(of_stack).end,
-            calls: [const { Cell::new(0) }; TABLE_LEN + 1],
-            ticks: Cell::new(0),
+            counters: Counters {
+                calls: [const { Cell::new(0) }; TABLE_LEN + 1],
+                ticks: Cell::new(0),
+                deviations: [const { Cell::new(0) }; CLASSES],
+            },
             id: AtomicU32::new(id.0),
             area: id,
             apic_id,
@@ -421,20 +424,20 @@ impl PerCpuData {
     /// Counts a system call, by its number or, for numbers beyond the table, by the table's length.
     #[inline]
     pub fn count_syscall(&self, number: usize) {
-        let count = &self.calls[number];
+        let count = &self.counters.calls[number];
         count.set(count.get().wrapping_add(1));
     }
 
     /// System calls so far, by number.
     #[must_use]
     pub fn calls(&self) -> [u64; TABLE_LEN + 1] {
-        self.calls.each_ref().map(Cell::get)
+        self.counters.calls.each_ref().map(Cell::get)
     }
 
     /// Timer ticks so far.
     #[must_use]
     pub fn ticks(&self) -> u64 {
-        self.ticks.get()
+        self.counters.ticks.get()
     }
 
     /// CPUs online.
@@ -475,12 +478,19 @@ impl PerCpuData {
     /// The timer interrupt.
     pub(super) fn tick(&self) {
         let now = timer::tsc();
-        let Measured { first, ticks, .. } = self.measured.get();
+        let Measured { first, latest, ticks } = self.measured.get();
+        let timebase = timer::timebase();
         let first = if ticks == 0 { now } else { first };
+        if ticks != 0 {
+            let interval = now.wrapping_sub(latest);
+            let count = &self.counters.deviations[class(interval.abs_diff(timebase.tick_tsc))];
+            count.set(count.get().wrapping_add(1));
+        }
         self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
-        self.ticks.set(self.ticks.get().wrapping_add(1));
+        let count = &self.counters.ticks;
+        count.set(count.get().wrapping_add(1));
         fail::at(self, Place::Tick);
-        self.storm.tick(self, timer::timebase().tick_hz);
+        self.storm.tick(self, timebase.tick_hz);
         self.report_nmis();
     }
 

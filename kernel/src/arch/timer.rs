@@ -85,6 +85,8 @@ pub struct Timebase {
     pub apic_ticks: u32,
     /// Ticks a second.
     pub tick_hz: u32,
+    /// Steps of the TSC from tick to tick.
+    pub tick_tsc: u64,
 }
 
 static TIMEBASE: Once<Timebase> = Once::new();
@@ -122,6 +124,7 @@ pub fn init(
         apic_timer,
         apic_ticks,
         tick_hz,
+        tick_tsc: tsc.per_period(tick_hz),
     }))
 }
 

@@ -223,6 +223,10 @@ pub struct MutantOptions {
     #[arg(long)]
     pub stress: bool,
 
+    /// Lets a run of `hostile` find those that ring 3 can make show.
+    #[arg(long, conflicts_with = "stress")]
+    pub hostile: bool,
+
     /// Lists them, with the test that is to fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
@@ -248,11 +252,13 @@ pub struct FuzzOptions {
     pub targets: Vec<String>,
 
     /// Inputs for each target.
-    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = crate::fuzz::RUNS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
 
     /// The seed of libFuzzer's choices.
-    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SEED", default_value_t = crate::fuzz::SEED)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub seed: u32,
 }
 

@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use tempfile::NamedTempFile;
-
 use crate::cli::{RunOptions, TraceMode, TraceVia};
 use crate::error::Error;
-use crate::trace::capture::{Chipset, Drain, GuestRam, Summary, flight};
+use crate::guest_memory::GuestMemory;
+use crate::trace::capture::{Drain, Summary, flight};
 use crate::trace::console::Console;
 
 /// Writes the trace file of a run whose trace comes over the console.
@@ -24,9 +23,7 @@ fn words(command: &[OsString]) -> Vec<String> {
 
 /// A run whose trace is kept.
 pub struct Recording {
-    memory: NamedTempFile,
-    size: u64,
-    chipset: Chipset,
+    memory: GuestMemory,
     out: PathBuf,
     command: Vec<String>,
     drain: Option<Drain>,
@@ -47,36 +44,27 @@ impl Recording {
                 return Err(Error::Usage(text.to_owned()));
             }
         }
-        let size = bytes(&options.machine.memory).ok_or_else(|| {
+        let memory = GuestMemory::create(&options.machine)?.ok_or_else(|| {
             Error::Usage(
-                "with --trace, --memory has to be a number with K, M, G or nothing behind it".to_owned(),
+                "with --trace, --memory has to be a number with K, M, G or nothing behind it, and --machine without \
+                 memory-backend="
+                    .to_owned(),
             )
         })?;
-        let failed = |error| Error::File("cannot make a file for the guest's memory".to_owned(), error);
-        let memory = memory_file().map_err(failed)?;
-        memory.as_file().set_len(size).map_err(failed)?;
-        let chipset = Chipset::of(&options.machine.machine);
         let command = words(command);
         let out = options.trace_out.clone();
         let drain = match options.trace_mode {
             TraceMode::Flight => None,
-            TraceMode::Stream => {
-                let file = memory.reopen().map_err(failed)?;
-                Some(Drain::start(file, chipset, out.clone(), command.clone()).map_err(host)?)
-            }
+            TraceMode::Stream => Some(
+                Drain::start(memory.file()?, memory.chipset(), out.clone(), command.clone()).map_err(host)?,
+            ),
         };
-        Ok(Some(Recording { memory, size, chipset, out, command, drain }))
+        Ok(Some(Recording { memory, out, command, drain }))
     }
 
     /// QEMU's command line, with the guest's memory in our file.
-    pub fn wire(&self, mut words: Vec<OsString>) -> Vec<OsString> {
-        if let Some(at) = words.iter().position(|word| word == "-machine") {
-            words[at + 1].push(",memory-backend=ram");
-        }
-        let path = crate::qemu::escape_commas(self.memory.path());
-        let object = format!("memory-backend-file,id=ram,size={},mem-path={path},share=on", self.size);
-        words.extend(["-object".into(), object.into()]);
-        words
+    pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
+        self.memory.wire(words)
     }
 
     /// Writes the trace file, after the guest is gone.
@@ -84,18 +72,11 @@ impl Recording {
     /// # Errors
     /// If there are no rings in the guest's memory, or the file cannot be written.
     pub fn finish(self) -> Result<Summary, Error> {
-        if let Some(drain) = self.drain {
-            return drain.stop().map_err(host);
+        match self.drain {
+            Some(drain) => drain.stop().map_err(host),
+            None => flight(&self.memory.ram()?, &self.out, &self.command).map_err(host),
         }
-        let failed = |error| Error::File("cannot read the guest's memory".to_owned(), error);
-        let ram = GuestRam::new(self.memory.reopen().map_err(failed)?, self.chipset).map_err(failed)?;
-        flight(&ram, &self.out, &self.command).map_err(host)
     }
-}
-
-/// A new file for the guest's memory, where no disk is written for it: the guest waits while its pages are.
-fn memory_file() -> std::io::Result<NamedTempFile> {
-    NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new())
 }
 
 fn host(error: crate::trace::error::Error) -> Error {
@@ -111,36 +92,4 @@ pub fn describe(summary: &Summary) -> String {
         summary.records(),
         summary.path.display()
     )
-}
-
-/// A size as QEMU's -m takes it: MiB if there is no unit.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.strip_prefix("size=").unwrap_or(text);
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "M"),
-    };
-    let shift = match unit {
-        "K" | "k" => 10,
-        "M" | "m" => 20,
-        "G" | "g" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_as_qemu_reads_them() {
-        assert_eq!(bytes("128M"), Some(128 << 20));
-        assert_eq!(bytes("128"), Some(128 << 20));
-        assert_eq!(bytes("4G"), Some(4 << 30));
-        assert_eq!(bytes("size=1g"), Some(1 << 30));
-        for bad in ["", "M", "1T", "1G,slots=2", "x"] {
-            assert_eq!(bytes(bad), None, "{bad}");
-        }
-    }
 }

@@ -66,6 +66,18 @@ pub fn run(
     cues: &[Cue],
     mut on_line: impl FnMut(&[u8], Duration),
 ) -> Result<Ended, Error> {
+    watch(words, limit, cues, None, |line, time| line.map_or((), |line| on_line(line, time)))
+}
+
+/// The same for who wants to do something else as well while the guest runs: without a line, `on` is called when
+/// none has come for so long.
+pub fn watch(
+    words: &[OsString],
+    limit: Option<Duration>,
+    cues: &[Cue],
+    pause: Option<Duration>,
+    mut on: impl FnMut(Option<&[u8]>, Duration),
+) -> Result<Ended, Error> {
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let started = Instant::now();
@@ -86,22 +98,24 @@ pub fn run(
             Some(limit) => limit.saturating_sub(started.elapsed()),
             None => Duration::from_secs(3600),
         };
-        match lines.recv_timeout(wait) {
+        match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
             // A machine that never stops talking has to be ended as well.
             Ok(line) if !wait.is_zero() => {
-                on_line(&line, started.elapsed());
+                on(Some(&line), started.elapsed());
                 let text = String::from_utf8_lossy(&line);
                 for cue in cues.extract_if(.., |cue| text.contains(&cue.text)) {
                     answers += &monitor.command(&cue.command);
                 }
             }
-            Err(RecvTimeoutError::Timeout) if limit.is_none() => {}
+            Err(RecvTimeoutError::Timeout) if limit.is_none_or(|limit| started.elapsed() < limit) => {
+                on(None, started.elapsed());
+            }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {
                 registers = Some(monitor.registers());
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
                 // What was on its way when the machine was stopped.
-                lines.try_iter().take(QUEUE).for_each(|line| on_line(&line, started.elapsed()));
+                lines.try_iter().take(QUEUE).for_each(|line| on(Some(&line), started.elapsed()));
                 break;
             }
             Err(RecvTimeoutError::Disconnected) => break,

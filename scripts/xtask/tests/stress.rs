@@ -58,8 +58,17 @@ fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     // A folder for each boot: tests run at the same time, with the same seeds.
     static BOOTS: AtomicU32 = AtomicU32::new(0);
     let logs = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), BOOTS.fetch_add(1, Ordering::Relaxed));
-    let order = ["stress", "--as-built", "--log-dir", &logs, "--calls", "5", "--smp", "1", "--qemu", qemu];
-    xtask(&[&order, arguments].concat())
+    let report = report(&logs);
+    let order = ["stress", "--as-built", "--log-dir", &logs, "--report", &report];
+    let order = [&order[..], &["--calls", "5", "--smp", "1", "--qemu", qemu]].concat();
+    let output = xtask(&[&order, arguments].concat());
+    assert!(Path::new(&report).exists(), "every campaign that comes to its end leaves a report");
+    output
+}
+
+/// Where the boot with these logs leaves its report.
+fn report(logs: &str) -> String {
+    format!("{logs}-report.html")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -73,6 +82,12 @@ fn a_boot_in_which_nothing_is_wrong_is_a_pass() {
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("pass: 1 of 1 boots passed; 8 system calls"), "{stdout}");
     assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
+    let page = stderr.lines().find_map(|line| line.strip_prefix("report: ")).expect("where the report is");
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page)).expect("it");
+    assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
+    // This QEMU has no guest: the page says why it shows no more.
+    assert!(page.contains("There is no trace of this boot: no trace in the guest&#39;s memory"), "{page}");
     assert!(!stderr.contains("w 0 0 "), "the written lines are noise: {stderr}");
     let verbose = stress(&sound(), 33, &["--seed", "1", "--verbose"]);
     assert!(text(&verbose.stderr).contains("[cpu0] w 0 0 "));
@@ -122,7 +137,8 @@ fn a_panic_is_status_3_and_a_silent_guest_status_4() {
     std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
     let qemu = qemu.to_str().expect("text");
     let logs = env!("CARGO_TARGET_TMPDIR");
-    let output = xtask(&["stress", "--as-built", "--log-dir", logs, "--timeout", "1", "--qemu", qemu]);
+    let output =
+        xtask(&["stress", "--as-built", "--no-report", "--log-dir", logs, "--timeout", "1", "--qemu", qemu]);
     assert_eq!(output.status.code(), Some(4));
     drop(folder);
     assert_eq!(
@@ -160,8 +176,9 @@ fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
     let (_qemu_folder, qemu) = fake_qemu(&sound(), 33);
     let results = format!("{}/{{seed}}.json", folder.path().display());
     let logs = env!("CARGO_TARGET_TMPDIR");
-    let order = ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--log-dir", logs, "--json"];
-    let order = [&order[..], &[&results, "--qemu"]].concat();
+    let order =
+        ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--log-dir", logs, "--no-report"];
+    let order = [&order[..], &["--json", &results, "--qemu"]].concat();
     let output =
         xtask(&[["stress", "--print-jobs"].as_slice(), &order, &[qemu.to_str().expect("text")]].concat());
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
@@ -178,7 +195,14 @@ fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
     let file = |seed: u32| folder.path().join(format!("{seed:#x}.json")).display().to_string();
     let (one, two) = (file(1), file(2));
     assert_eq!(xtask(&["merge", &one]).status.code(), Some(0));
-    let merged = xtask(&["merge", &one, &two]);
+    let page = folder.path().join("page.html");
+    let merged = xtask(&["merge", &one, &two, "--report", page.to_str().expect("text")]);
+    let page = std::fs::read_to_string(page).expect("the report");
+    assert!(
+        page.contains("title=\"0x1 pass, 8 calls\"") && page.contains("title=\"0x2 failed, 8 calls: "),
+        "{page}"
+    );
+    assert!(page.contains("it&#39;s a qemu"), "the replay command, escaped");
     assert_eq!(merged.status.code(), Some(1));
     assert!(text(&merged.stdout).contains("failed: 1 of 2 boots passed"), "{}", text(&merged.stdout));
     // A job that was lost, and one whose result is there twice.

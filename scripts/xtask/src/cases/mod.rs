@@ -13,6 +13,7 @@ mod machines;
 mod panics;
 mod programs;
 mod repeat;
+mod report;
 mod stress;
 mod tool;
 mod trace;
@@ -80,6 +81,7 @@ pub fn all() -> Vec<Case> {
         command_line::cases(),
         inject::cases(),
         stress::cases(),
+        report::cases(),
         hostile::cases(),
         trace::cases(),
         tool::cases(),

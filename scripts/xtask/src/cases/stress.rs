@@ -4,11 +4,12 @@ use super::{Case, Finished, case, expect};
 
 /// The cases. The seeds are fixed: a case that fails fails again.
 pub fn cases() -> Vec<Case> {
-    let row = |name: &str, options: &str| {
-        let mut case = case(format!("stress::{name}"), options, "");
+    let case_of = |name: &str, options: &str| {
+        let mut case = case(format!("stress::{name}"), &format!("{options} --no-report"), "");
         case.subcommand = "stress";
-        case.demand(every_call_was_made)
+        case
     };
+    let row = |name: &str, options: &str| case_of(name, options).demand(every_call_was_made);
     vec![
         row("calls-agree-to-the-last", "--smp 4 --calls 2000 --seed 1"),
         row(
@@ -17,9 +18,33 @@ pub fn cases() -> Vec<Case> {
         ),
         row(
             "a-serial-port-for-each-cpu",
-            "--smp 6 --calls 500 --seed 3 --serial-dir target/test-logs/stress",
+            "--smp 6 --calls 500 --seed 3 --serial-dir target/test-logs/stress --trace off",
         ),
+        case_of("progress-of-a-running-guest", "--smp 2 --seconds 3 --seed 4 --progress 1").demand(progress),
     ]
+}
+
+/// While the guest ran, it was told of each CPU how far it was, and that was further and further.
+fn progress(finished: &Finished) -> Result<(), String> {
+    for cpu in ["CPU 0 ", "CPU 1 "] {
+        let rows = finished.stderr.lines().filter_map(|line| line.trim_start().strip_prefix(cpu));
+        // How many calls, how many of late, how many ticks, and what it did last.
+        let words = rows.map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
+        let told = words.filter_map(|words| match words[..] {
+            [calls, "calls", rate, ticks, "ticks", _, ..] => {
+                let rate = rate.strip_suffix("/s")?.parse::<u64>().ok()?;
+                Some((calls.parse::<u64>().ok()?, rate, ticks.parse::<u64>().ok()?))
+            }
+            _ => None,
+        });
+        let told: Vec<_> = told.filter(|(calls, ..)| *calls > 0).collect();
+        let sorted = told.is_sorted_by(|before, after| before.0 <= after.0 && before.2 <= after.2);
+        let grows = sorted && told.first().map(|first| first.0) < told.last().map(|last| last.0);
+        if !grows || told.iter().all(|(_, rate, _)| *rate == 0) {
+            return Err(format!("of {cpu}this was told: {told:?}\n{}", finished.stderr));
+        }
+    }
+    Ok(())
 }
 
 /// Each CPU made as many calls of the mix as it was told to, and its written lines came.

@@ -12,6 +12,8 @@ pub enum Problem {
     Unexpected { cpu: u32, text: String },
     /// A line that neither the kernel nor the program writes.
     Stray { cpu: Option<u32>, line: Vec<u8> },
+    /// Ring 3 made ring 0 go in single steps: the kernel's words.
+    Stepped { cpu: u32, text: String },
     /// A sign of life of another round than the one that has to come.
     Round { cpu: u32, expected: u64, got: u64 },
     /// The others went on without it.
@@ -36,6 +38,7 @@ impl fmt::Display for Problem {
             Problem::Stray { cpu: None, line } => {
                 write!(f, "nobody writes such a line: \"{}\"", printable(line))
             }
+            Problem::Stepped { cpu, text } => write!(f, "CPU {cpu}: {}", printable(text.as_bytes())),
             Problem::Round { cpu, expected, got } => {
                 write!(f, "CPU {cpu}: round {got} came, and it was the turn of round {expected}")
             }

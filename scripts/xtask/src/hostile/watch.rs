@@ -10,6 +10,8 @@ use crate::stress::seeds::Seed;
 const ROUNDS_A_LINE: u64 = 32;
 /// How long a CPU may be silent while another one speaks. A CPU that hangs is silent for ever; a busy host is not.
 const SILENCE: Duration = Duration::from_secs(60);
+/// What the kernel says if a single step that ring 3 asked for went on in ring 0.
+const STEPPED: &[u8] = b"#DB in ring 0";
 /// What the probes write, line ends aside.
 const FILLERS: [u8; 2] = *b"~=";
 
@@ -66,6 +68,10 @@ impl Watch {
         };
         // The kernel's words, and those about all CPUs that it says before there are any programs.
         if text.starts_with(b"ringside: ") {
+            if text.windows(STEPPED.len()).any(|part| part == STEPPED) {
+                let text = String::from_utf8_lossy(text).into_owned();
+                self.problems.push(Problem::Stepped { cpu: number, text });
+            }
             return Said::Word;
         }
         let said = self.of_program(number, text);

@@ -61,6 +61,12 @@ fn a_line_that_nobody_writes_is_a_problem() {
 }
 
 #[test]
+fn a_step_in_ring_0_is_a_problem() {
+    let watch = watched(&[(b"[cpu1] ringside: warning: 3 #DB in ring 0, the latest at RIP 0x1", 0)]);
+    assert!(matches!(watch.problems[..], [Problem::Stepped { cpu: 1, .. }]));
+}
+
+#[test]
 fn rounds_come_in_order_and_last_words_once() {
     let problems = watched(&[(b"[cpu1] hostile: round 0", 0), (b"[cpu1] hostile: round 64", 0)]).problems;
     assert_eq!(problems, [Problem::Round { cpu: 1, expected: 32, got: 64 }]);

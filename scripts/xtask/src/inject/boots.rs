@@ -84,8 +84,14 @@ impl Boot {
             }
             match self {
                 Boot::Tour => tour(trip, cpu)?,
-                Boot::Kill(kind) => kill(trip, cpu, &KILLS[kind].0)?,
-                Boot::IretFault => iret_fault(trip, cpu)?,
+                Boot::Kill(kind) => {
+                    kill(trip, cpu, &KILLS[kind].0)?;
+                    survive(trip, cpu, KILLS[kind].0.name)?;
+                }
+                Boot::IretFault => {
+                    iret_fault(trip, cpu)?;
+                    survive(trip, cpu, paths::IRET_FAULT.name)?;
+                }
                 _ => machine_check(trip, cpu)?,
             }
         }
@@ -134,6 +140,15 @@ fn iret_fault(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
     let rsp = trip.guest.registers(cpu)?.rsp();
     trip.guest.write_word(cpu, rsp + 8, NO_SEGMENT)?;
     trip.leg(cpu, &paths::IRET_FAULT, |_, _| Ok(true))
+}
+
+/// The kernel ends the program, and goes on, while no other CPU runs.
+fn survive(trip: &mut Trip<'_>, cpu: usize, name: &'static str) -> Result<(), Failure> {
+    if trip.over {
+        return Ok(());
+    }
+    let end = trip.code.function(paths::END.entry)?.start();
+    trip.reach(name, cpu, end, |_, _| Ok(true))
 }
 
 fn machine_check(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {

@@ -60,6 +60,9 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
             }
         }
     }
+    if tally.is_empty() {
+        return Err(Error::Usage("no instruction of that path is at that place".to_owned()));
+    }
     println!("{}", tally.table(&plan.cpus));
     let whole = tally.is_whole() && failures.is_empty();
     println!("{}", summary(&tally, whole, started.elapsed().as_secs_f64()));
@@ -97,15 +100,13 @@ fn describe(plan: &Plan<'_>, errand: &Errand, failure: &Failure) -> String {
         Deed::Nmi => "NMI",
         Deed::MachineCheck => "#MC",
     };
-    let Some((path, cpu, address)) = failure.place else {
+    let Some((path, cpu)) = failure.path else {
         return format!("{name}, boot {:?}: {}", errand.boot, failure.error);
     };
-    let place = plan.code.place(address).to_string();
-    format!(
-        "{name} at {place} on CPU {cpu}, path {path}: {}\nagain: {}",
-        failure.error,
-        plan.options.replay(errand.deed, path, cpu, &place)
-    )
+    let place = failure.address.map(|address| plan.code.place(address).to_string());
+    let at = place.as_ref().map_or(String::new(), |place| format!(" at {place}"));
+    let again = plan.options.replay(errand.deed, path, cpu, place);
+    format!("{name}{at} on CPU {cpu}, path {path}: {}\nagain: {again}", failure.error)
 }
 
 fn summary(tally: &Tally, whole: bool, seconds: f64) -> String {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::trip::Deed;
 use crate::cli::MachineOptions;
 use crate::replay::Words;
-use crate::stress::options::feature;
+use crate::stress::values::feature;
 
 /// The tick that the idle loop and ring 3 are struck in should not have to be waited for, in hertz.
 pub const TICK_HZ: u32 = 1000;
@@ -108,8 +108,8 @@ impl InjectOptions {
         }
     }
 
-    /// The command that strikes on this machine at one place alone.
-    pub fn replay(&self, deed: Deed, path: &str, cpu: usize, place: &str) -> String {
+    /// The command that strikes on this machine on one path, and at one place alone if there is one.
+    pub fn replay(&self, deed: Deed, path: &str, cpu: usize, place: Option<String>) -> String {
         let mut words = Words::of(&self.machine);
         words.flag("icount", self.machine.icount);
         words.push("kernel", self.kernel.as_ref().map(|kernel| kernel.display().to_string()));
@@ -117,7 +117,7 @@ impl InjectOptions {
         words.push("kind", Some(Kind::from(deed).name().to_owned()));
         words.push("path", Some(path.to_owned()));
         words.push("on", Some(cpu.to_string()));
-        words.push("at", Some(place.to_owned()));
+        words.push("at", place);
         words.command("inject")
     }
 }

@@ -84,8 +84,20 @@ impl<'a> Striker<'a> {
 
     /// Lets this CPU alone run until it is at an instruction.
     pub fn come_to(&self, guest: &mut Guest, cpu: usize, address: u64) -> Result<(), InjectError> {
+        self.come_to_and_not(guest, cpu, address, None)
+    }
+
+    /// As above, and not to the other instruction before.
+    fn come_to_and_not(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        address: u64,
+        not: Option<u64>,
+    ) -> Result<(), InjectError> {
         let what = || format!("CPU {cpu} came to {}", self.code.place(address));
-        guest.arm(&[address])?;
+        let stops: Vec<_> = [address].into_iter().chain(not).collect();
+        guest.arm(&stops)?;
         let stopped = guest.run(&[cpu]).map_err(|error| error.waiting_for(what))?;
         let rip = guest.registers(stopped)?.rip();
         if (stopped, rip) == (cpu, address) {
@@ -137,8 +149,12 @@ impl<'a> Striker<'a> {
 
     /// The handler ends, and everything is as it was. In front of the idle loop's `hlt` it ends behind that.
     fn come_back(&self, guest: &mut Guest, cpu: usize, before: &Registers) -> Result<(), InjectError> {
-        let back = if before.rip() == self.idle_hlt { self.idle_resume } else { before.rip() };
-        self.come_to(guest, cpu, back).map_err(|error| {
+        let (back, not) = match before.rip() {
+            // A tick would lead it to the same place from the `hlt`, later.
+            rip if rip == self.idle_hlt => (self.idle_resume, Some(rip)),
+            rip => (rip, None),
+        };
+        self.come_to_and_not(guest, cpu, back, not).map_err(|error| {
             error.waiting_for(|| format!("CPU {cpu} came back to {} from the handler", self.code.place(back)))
         })?;
         // What is interrupted may be the very code that the handler goes through too, on its own stack. A step that

@@ -13,20 +13,27 @@ use super::trip::Deed;
 pub struct Failure {
     /// What is wrong.
     pub error: InjectError,
-    /// Path, CPU and address of the strike, if it was one.
-    pub place: Option<(&'static str, usize, u64)>,
+    /// The path and the CPU on it, if it was on one.
+    pub path: Option<(&'static str, usize)>,
+    /// The instruction, if it was a strike.
+    pub address: Option<u64>,
 }
 
 impl Failure {
     /// At one instruction of a path.
     pub fn at(error: InjectError, path: &'static str, cpu: usize, address: u64) -> Failure {
-        Failure { error, place: Some((path, cpu, address)) }
+        Failure { address: Some(address), ..Failure::on(error, path, cpu) }
+    }
+
+    /// On a path, but at no strike.
+    pub fn on(error: InjectError, path: &'static str, cpu: usize) -> Failure {
+        Failure { error, path: Some((path, cpu)), address: None }
     }
 }
 
 impl From<InjectError> for Failure {
     fn from(error: InjectError) -> Failure {
-        Failure { error, place: None }
+        Failure { error, path: None, address: None }
     }
 }
 
@@ -68,6 +75,11 @@ impl Tally {
     /// Has every strike been stood that there has to be?
     pub fn is_whole(&self) -> bool {
         [&self.nmis, &self.machine_checks].into_iter().all(|strikes| strikes.missing().is_empty())
+    }
+
+    /// Is nothing to be struck?
+    pub fn is_empty(&self) -> bool {
+        self.nmis.wanted.is_empty() && self.machine_checks.wanted.is_empty()
     }
 
     /// A line for each path.

@@ -100,7 +100,7 @@ impl<'a> Trip<'a> {
         address: u64,
         when: impl Fn(&mut Guest, &Registers) -> Result<bool, InjectError>,
     ) -> Result<(), Failure> {
-        let place = |error: InjectError| Failure::at(error, name, cpu, address);
+        let place = |error: InjectError| Failure::on(error, name, cpu);
         loop {
             self.striker.come_to(&mut self.guest, cpu, address).map_err(place)?;
             let registers = self.guest.registers(cpu)?;
@@ -208,7 +208,7 @@ impl<'a> Trip<'a> {
             (_, change) => {
                 let change = change.map_or("GS is not swapped".to_owned(), |(_, change)| change);
                 let error = InjectError::Wrong(format!("over a #DB in ring 0 {change}"));
-                Err(Failure::at(error, path.name, cpu, sysretq))
+                Err(Failure::on(error, path.name, cpu))
             }
         }
     }

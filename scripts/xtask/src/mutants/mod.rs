@@ -6,6 +6,7 @@
 
 mod cost;
 mod hazards;
+mod hostile;
 mod hunts;
 mod kernels;
 mod markdown;
@@ -82,6 +83,9 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     }
     if options.stress {
         return hunts::run(&options.names);
+    }
+    if options.hostile {
+        return hostile::run(&options.names);
     }
     let chosen = chosen(&options.names)?;
     if options.list {

@@ -169,6 +169,16 @@ pub const MUTANTS: &[Mutant] = &[
         "start-segments-leaked",
         Case("repeat::ten-thousand-starts", &["a data segment is not null"]),
     ),
+    guard(
+        "a begun line ends with its program",
+        "line-kept",
+        Case("hostile::four-cpus", &["nobody writes such a line"]),
+    ),
+    guard(
+        "a program's pages are zeroed",
+        "page-not-zeroed",
+        Case("hostile::four-cpus", &["start: zeroed memory", "start: initialised memory"]),
+    ),
     guard("a program's time limit", "limit-ignored", Case("repeat::time-limit", &["exit status Some(4)"])),
     guard("CR0.WP", "wp-off", Case("guard::write-text", &["exit status Some(1)"])),
     guard("control registers are compared", "ap-without-wp", Case("machine::smp-2", &["but the BSP has"])),
@@ -178,6 +188,16 @@ pub const MUTANTS: &[Mutant] = &[
     guard("CR4.MCE", "mce-off", Case("machine-check::in-ring-3-smp-1", &["was reset"])),
     guard("FSGSBASE is off", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
     guard("PCE is off", "pce-on", Case("guard::rdpmc", &["\"#GP\" is not in it"])),
+    guard(
+        "x87 errors are exceptions (CR0.NE)",
+        "x87-errors-external",
+        Case("hostile::four-cpus", &["faults: x87 exception"]),
+    ),
+    guard(
+        "ring 3's code and constants are read-only",
+        "user-text-writable",
+        Case("fault::text-write", &["a program's mappings are wrong"]),
+    ),
     guard(
         "NX on ring 3's data",
         "user-data-executable",

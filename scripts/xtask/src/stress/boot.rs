@@ -1,13 +1,17 @@
 //! One boot of a campaign: run, watched, judged.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
 
+use super::conclude::conclude;
+use super::evidence::{Aftermath, Evidence};
 use super::keep::Keep;
-use super::machine::{PROGRAM, Setup, serial_dir};
-use super::options::LoadOptions;
+use super::live::Live;
+use super::machine::{Setup, serial_dir};
+use super::options::{LoadOptions, OFF};
 use super::ports::Ports;
 use super::problem::Problem;
 use super::progress::{Part, View};
@@ -16,11 +20,15 @@ use super::seeds::Seed;
 use super::watch::{Cpu, Watch};
 use crate::error::Error;
 use crate::facts::{Facts, Line};
+use crate::guest_memory::GuestMemory;
 use crate::qemu::{Wiring, shell_quoted};
 use crate::run::judgement;
 use crate::screen::Words;
 use crate::session;
-use crate::verify::{Judgement, Outcome};
+use crate::verify::Outcome;
+
+/// How long the console may be silent before the guest's memory is looked at all the same.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Which lines of the console the user sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +51,20 @@ pub struct Order<'a> {
     pub limit: Option<Duration>,
     /// Where the logs of failed boots are kept.
     pub logs: &'a Path,
+    /// Keep the trace of each boot?
+    pub keep_traces: bool,
+    /// Is there a page that shows how a boot went?
+    pub report: bool,
     /// What is shown of the console.
     pub console: Console,
+}
+
+/// A boot that has ended.
+pub struct Booted {
+    /// What became of it.
+    pub boot: Boot,
+    /// What a page can show of it, if that is wanted.
+    pub evidence: Option<Evidence>,
 }
 
 /// A boot under way.
@@ -57,12 +77,23 @@ struct Under<'a> {
     told: Vec<String>,
     verdict: Option<Duration>,
     last: Duration,
+    /// The look into the guest's memory.
+    live: Option<Live>,
     order: &'a Order<'a>,
 }
 
-/// Boots with a seed. Each problem is told as soon as it is seen.
-pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&str)) -> Result<Boot, Error> {
+/// Boots with a seed. Each problem is told as soon as it is seen. Of a boot that passes there is evidence only if it
+/// is to be `shown`.
+pub fn boot(
+    order: &Order<'_>,
+    seed: Seed,
+    shown: bool,
+    part: &mut Part<'_>,
+    tell: &dyn Fn(&str),
+) -> Result<Booted, Error> {
     let replay = order.load.replay(seed);
+    let memory = GuestMemory::create(&order.load.machine)?;
+    let live = memory.as_ref().map(GuestMemory::ram).transpose()?.map(Live::new);
     let mut under = Under {
         watch: Watch::new(seed),
         facts: Facts::default(),
@@ -71,17 +102,23 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
         told: Vec::new(),
         verdict: None,
         last: Duration::ZERO,
+        live,
         order,
     };
     let paste = shell_quoted(&order.setup.words(order.load, seed, Wiring::Terminal));
     under.keep.line(format!("$ {paste}").as_bytes());
     let words = order.setup.words(order.load, seed, Wiring::Session);
+    let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
     let mut ports = serial_dir(order.load, seed).map(Ports::create).transpose()?;
-    let ended = session::run(&words, order.limit, &[], |line, time| {
-        if let Some(ports) = &mut ports {
-            ports.take(line);
+    let pause = under.live.is_some().then_some(PAUSE);
+    let ended = session::watch(&words, order.limit, &[], pause, |line, time| {
+        if let Some(line) = line {
+            if let Some(ports) = &mut ports {
+                ports.take(line);
+            }
+            under.line(line, time, part, tell);
         }
-        under.line(line, time, part, tell);
+        under.progress(time, part);
     })?;
     if let Some(ports) = ports {
         ports.lines(|line| {
@@ -102,38 +139,29 @@ pub fn boot(order: &Order<'_>, seed: Seed, part: &mut Part<'_>, tell: &dyn Fn(&s
     under.keep.section("what QEMU says", &ended.stderr);
     let cpus = under.cpus();
     let trouble = |problem: &Problem| Trouble { cpu: problem.cpu(), what: problem.to_string() };
-    Ok(Boot {
+    let failed = outcome != Outcome::Pass;
+    let aftermath = Aftermath {
+        memory: memory.as_ref(),
+        recorded: order.load.trace != OFF,
+        keep: &under.keep,
+        facts: &under.facts,
+        qemu: paste,
+        live: under.live.take(),
+        time: under.verdict.unwrap_or(under.last),
+    };
+    let (trace, evidence) = aftermath.take(failed || order.keep_traces, order.report && (failed || shown));
+    let boot = Boot {
         seed,
         replay,
         outcome,
         seconds: under.verdict.unwrap_or(under.last).as_secs_f64(),
         problems: problems.iter().map(trouble).collect(),
         warnings: judgement.warnings,
-        log: under.keep.end(outcome != Outcome::Pass),
+        log: under.keep.end(failed),
+        trace,
         cpus,
-    })
-}
-
-/// The outcome, and all problems in the order of what they say: a panic explains what comes after it, and what the
-/// watch found explains that a program did not exit with code 0.
-fn conclude(judgement: &Judgement, mut found: Vec<Problem>) -> (Outcome, Vec<Problem>) {
-    // A violation's exit code says it a second time.
-    let again = |error: &String| {
-        found.iter().any(|problem| match problem {
-            Problem::Violation { cpu, .. } => *error == format!("CPU {cpu}: {PROGRAM} exited with code 3"),
-            _ => false,
-        })
     };
-    let run: Vec<_> =
-        judgement.errors.iter().filter(|error| !again(error)).cloned().map(Problem::Run).collect();
-    match judgement.outcome {
-        Outcome::Pass if found.is_empty() => (Outcome::Pass, found),
-        Outcome::Pass | Outcome::Failed => {
-            found.extend(run);
-            (Outcome::Failed, found)
-        }
-        outcome => (outcome, run.into_iter().chain(found).collect()),
-    }
+    Ok(Booted { boot, evidence })
 }
 
 impl Under<'_> {
@@ -159,10 +187,30 @@ impl Under<'_> {
             self.verdict.get_or_insert(time);
         }
         self.last = time;
-        if part.is_due(time) {
-            let views = self.watch.cpus.iter();
-            part.show(time, views.map(|(&cpu, Cpu { lines, event, .. })| View { cpu, lines: *lines, event }));
+    }
+
+    /// Looks how far the guest is, and shows it when it is time to.
+    fn progress(&mut self, time: Duration, part: &mut Part<'_>) {
+        if let Some(live) = &mut self.live {
+            live.look(time);
         }
+        if part.is_due(time) {
+            part.show(time, self.views().into_iter());
+        }
+    }
+
+    /// What is known of each CPU that was heard of, on the console or in its memory.
+    fn views(&self) -> Vec<View<'_>> {
+        let now = self.live.as_ref().map(Live::now).unwrap_or_default();
+        let counted = (0..).zip(now.iter()).map(|(cpu, _)| cpu);
+        let cpus: BTreeSet<u32> = self.watch.cpus.keys().copied().chain(counted).collect();
+        let view = |cpu: u32| {
+            let heard = self.watch.cpus.get(&cpu);
+            let said = heard.map_or("", |heard: &Cpu| heard.event.as_str());
+            let lines = heard.map_or(0, |heard| heard.lines);
+            View { cpu, now: now.get(cpu as usize).cloned(), lines, said }
+        };
+        cpus.into_iter().map(view).collect()
     }
 
     /// Watches a line, and tells at once what is wrong with it. True: it is one of the written lines.
@@ -197,36 +245,5 @@ impl Under<'_> {
             .collect();
         cpus.sort_by_key(|cpu| cpu.cpu);
         cpus
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn judged(outcome: Outcome, errors: &[&str]) -> Judgement {
-        let errors = errors.iter().map(|&error| error.to_owned()).collect();
-        Judgement { outcome, errors, warnings: Vec::new() }
-    }
-
-    #[test]
-    fn a_pass_with_a_problem_is_a_failure() {
-        let problem = Problem::NoLast { cpu: 1 };
-        assert_eq!(conclude(&judged(Outcome::Pass, &[]), vec![]), (Outcome::Pass, vec![]));
-        assert_eq!(
-            conclude(&judged(Outcome::Pass, &[]), vec![problem.clone()]),
-            (Outcome::Failed, vec![problem])
-        );
-    }
-
-    #[test]
-    fn the_cause_comes_first() {
-        let violation = Problem::Violation { cpu: 0, text: "rbx".to_owned() };
-        let run = |text: &str| Problem::Run(text.to_owned());
-        let errors = ["CPU 0: stress exited with code 3", "CPU 1: stress exited with code 3"];
-        let (_, failed) = conclude(&judged(Outcome::Failed, &errors), vec![violation.clone()]);
-        assert_eq!(failed, [violation.clone(), run(errors[1])]);
-        let (outcome, panicked) = conclude(&judged(Outcome::Panic, &["panicked"]), vec![violation.clone()]);
-        assert_eq!((outcome, panicked), (Outcome::Panic, vec![run("panicked"), violation]));
     }
 }

@@ -1,11 +1,14 @@
 //! The subcommand `stress`: one boot a seed, several at once if that is wanted, until all are done or one failed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::boot::{Console, Order, boot};
+use super::boot::{Booted, Console, Order, boot};
+use super::evidence::Evidence;
+use super::html::{self, SHOWN_MAX};
 use super::jitter::Jitter;
 use super::machine::{Setup, limit};
 use super::options::StressOptions;
@@ -14,6 +17,7 @@ use super::result::{Boot, Campaign};
 use super::seeds::Seed;
 use super::table;
 use crate::error::Error;
+use crate::tree::relative;
 use crate::verify::Outcome;
 
 /// How often the result is written while the campaign goes on.
@@ -27,7 +31,7 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let setup = Setup::make(&options.load, options.campaign.as_built)?;
-    let campaign = Running::new(options, &seeds).run(&setup)?;
+    let (campaign, evidence) = Running::new(options, &seeds).run(&setup)?;
     let text = table::text(&campaign);
     if options.campaign.json.as_deref() == Some(Path::new("-")) {
         eprint!("{text}");
@@ -40,6 +44,10 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     if let Some(path) = &options.campaign.json {
         campaign.write(path)?;
     }
+    if let Some(path) = options.campaign.report() {
+        html::write(&path, &campaign, &evidence)?;
+        eprintln!("report: {}", relative(&path).display());
+    }
     Ok(campaign.outcome().exit_code())
 }
 
@@ -48,10 +56,17 @@ fn job(options: &StressOptions, seed: Seed) -> String {
     let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
     let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
     let mut words = vec!["--json", &json];
-    let logs = options.campaign.log_dir.as_ref().map(|folder| folder.to_string_lossy());
+    let own = &options.campaign;
+    let logs = own.log_dir.as_ref().map(|folder| folder.to_string_lossy());
     if let Some(folder) = &logs {
         words.extend(["--log-dir", folder]);
     }
+    let report = own.report.as_ref().map(|path| path.to_string_lossy().replace("{seed}", &seed.to_string()));
+    if let Some(path) = &report {
+        words.extend(["--report", path]);
+    }
+    words.extend(own.no_report.then_some("--no-report"));
+    words.extend(own.keep_traces.then_some("--keep-traces"));
     if options.campaign.as_built {
         words.push("--as-built");
     }
@@ -73,6 +88,8 @@ struct State {
     next: usize,
     /// The boots that ended, by the place of their seed.
     boots: Vec<Option<Boot>>,
+    /// What the report shows of them, by the place of their seed.
+    evidence: BTreeMap<usize, Evidence>,
     saved: Instant,
     /// Why the campaign cannot go on.
     error: Option<Error>,
@@ -81,11 +98,16 @@ struct State {
 impl<'a> Running<'a> {
     fn new(options: &'a StressOptions, seeds: &'a [Seed]) -> Running<'a> {
         let boots = seeds.iter().map(|_| None).collect();
-        let state = State { next: 0, boots, saved: Instant::now(), error: None };
-        Running { options, seeds, progress: Progress::new(), state: Mutex::new(state) }
+        let state = State { next: 0, boots, evidence: BTreeMap::new(), saved: Instant::now(), error: None };
+        Running {
+            options,
+            seeds,
+            progress: Progress::new(Duration::from_secs(options.campaign.progress)),
+            state: Mutex::new(state),
+        }
     }
 
-    fn run(self, setup: &Setup) -> Result<Campaign, Error> {
+    fn run(self, setup: &Setup) -> Result<(Campaign, BTreeMap<Seed, Evidence>), Error> {
         let campaign = &self.options.campaign;
         let console = match (campaign.verbose, self.seeds.len()) {
             (true, _) => Console::Whole,
@@ -94,7 +116,15 @@ impl<'a> Running<'a> {
         };
         let load = &self.options.load;
         let logs = campaign.log_dir();
-        let order = Order { load, setup, limit: limit(load, campaign.jobs), logs: &logs, console };
+        let order = Order {
+            load,
+            setup,
+            limit: limit(load, campaign.jobs),
+            logs: &logs,
+            keep_traces: campaign.keep_traces,
+            report: campaign.report().is_some(),
+            console,
+        };
         if let [seed] = self.seeds {
             self.progress.say(&format!("seed {seed}; again: {}", load.replay(*seed)));
         }
@@ -109,7 +139,11 @@ impl<'a> Running<'a> {
         let state = self.state.into_inner().unwrap_or_else(|poison| poison.into_inner());
         match state.error {
             Some(error) => Err(error),
-            None => Ok(result(self.seeds, &state.boots)),
+            None => {
+                let seeds = self.seeds;
+                let evidence = state.evidence.into_iter().map(|(place, one)| (seeds[place], one));
+                Ok((result(seeds, &state.boots), evidence.collect()))
+            }
         }
     }
 
@@ -119,9 +153,9 @@ impl<'a> Running<'a> {
             let many = self.seeds.len() > 1;
             let mut part = self.progress.begin(seed, place + 1, self.seeds.len());
             let tell = |problem: &str| self.progress.say(&format!("seed {seed}: {problem}"));
-            let ended = boot(order, seed, &mut part, &tell);
+            let ended = boot(order, seed, place == 0, &mut part, &tell);
             part.end();
-            if let Ok(boot) = &ended
+            if let Ok(Booted { boot, .. }) = &ended
                 && (many || !boot.passed())
             {
                 self.progress.say(&conclusion(boot));
@@ -138,11 +172,14 @@ impl<'a> Running<'a> {
         Some((place, seed))
     }
 
-    fn put(&self, place: usize, ended: Result<Boot, Error>) {
+    fn put(&self, place: usize, ended: Result<Booted, Error>) {
         let campaign = &self.options.campaign;
         let mut state = self.lock();
         match ended {
-            Ok(boot) => {
+            Ok(Booted { boot, evidence }) => {
+                if let Some(evidence) = evidence.filter(|_| state.evidence.len() < SHOWN_MAX) {
+                    state.evidence.insert(place, evidence);
+                }
                 if !boot.passed() && !campaign.keep_going {
                     state.next = self.seeds.len();
                 }

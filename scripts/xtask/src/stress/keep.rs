@@ -34,6 +34,13 @@ impl Keep {
         Ok(keep)
     }
 
+    /// Where a trace of the boot stays, and where it is written until it is known whether it stays.
+    pub fn trace(&self) -> (PathBuf, PathBuf) {
+        let stays = self.log.with_extension("rtrace");
+        let part = stays.with_extension(format!("rtrace.{}.part", std::process::id()));
+        (stays, part)
+    }
+
     /// A line of the console, or of what is said behind it.
     pub fn line(&mut self, line: &[u8]) {
         // A full disk costs the log, not the boot.

@@ -6,15 +6,21 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::error::StressError;
-use super::options::LoadOptions;
+use super::options::{LoadOptions, OFF};
 use super::seeds::Seed;
 use crate::build;
 use crate::cargo::Show;
 use crate::cli::MachineOptions;
 use crate::cmdline;
 use crate::error::Error;
+use crate::guest_memory::GuestMemory;
 use crate::qemu::{Machine, Wiring};
 use crate::serial_ports;
+
+/// Records in each CPU's ring at most: some 30000 system calls, all of a boot of the default length.
+const RECORDS_MAX: u64 = 64 * 1024;
+/// The part of the guest's memory that its rings may take.
+const RINGS_SHARE: u64 = 16;
 
 /// The program that is run.
 pub const PROGRAM: &str = "stress";
@@ -77,6 +83,7 @@ fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
         keys.extend((rate != 0).then(|| format!("{key}={rate}")));
     }
     keys.extend(load.machine.serial_dir.as_ref().map(|_| "serial=percpu".to_owned()));
+    keys.extend(trace_keys(load));
     keys.extend(load.machine.cmdline.clone());
     let keys = (!keys.is_empty()).then(|| keys.join(" "));
     let mut arguments = Vec::new();
@@ -88,6 +95,30 @@ fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
     push("--mix", load.mix.clone());
     push("--seed", Some(seed.to_string()));
     cmdline::compose(Some(PROGRAM), load.machine.tick_hz, keys.as_deref(), &arguments)
+}
+
+/// What the kernel is told to record. What the user's own command line says of it goes first.
+fn trace_keys(load: &LoadOptions) -> Vec<String> {
+    let own = load.machine.cmdline.as_deref().unwrap_or("");
+    let says = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
+    if load.trace == OFF || says("trace=") {
+        return Vec::new();
+    }
+    let mut keys = vec![format!("trace={}", load.trace)];
+    if !says("trace_records=") {
+        keys.push(format!("trace_records={}", records(load)));
+    }
+    keys
+}
+
+/// How many records each CPU's ring takes, so that all rings together leave the guest its memory.
+fn records(load: &LoadOptions) -> u64 {
+    const RECORD: u64 = size_of::<kernel_abi::trace::Record>() as u64;
+    let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
+    let room = GuestMemory::size_of(&load.machine).unwrap_or(0) / RINGS_SHARE / RECORD / cpus;
+    // A power of two, as the kernel rounds up to one.
+    let below = if room == 0 { 0 } else { 1 << room.ilog2() };
+    below.clamp(64, RECORDS_MAX)
 }
 
 /// How long a boot may take; `None`: as long as it likes.
@@ -151,8 +182,9 @@ mod tests {
 
     #[test]
     fn the_kernel_gets_the_storms_and_the_program_the_load() {
-        let load =
-            load("--tick-hz 1000 --ipi-storm 5 --nmi-storm 6 --cmdline trace=user --calls 7 --mix null=1");
+        let load = load(
+            "--tick-hz 1000 --ipi-storm 5 --nmi-storm 6 --cmdline trace=user --calls 7 --mix null=1 --trace tick",
+        );
         assert_eq!(
             kernel_line(&load, Seed(0xab)),
             "program=stress tick_hz=1000 ipi_storm=5 nmi_storm=6 trace=user -- --calls 7 --mix null=1 --seed 0xab"
@@ -161,8 +193,25 @@ mod tests {
 
     #[test]
     fn without_options_the_program_gets_its_calls_and_seed() {
-        assert_eq!(kernel_line(&load(""), Seed(1)), "program=stress -- --calls 20000 --seed 0x1");
-        assert_eq!(kernel_line(&load("--seconds 5"), Seed(1)), "program=stress -- --seconds 5 --seed 0x1");
+        let line = |text: &str| kernel_line(&load(text), Seed(1));
+        assert_eq!(line("--trace off"), "program=stress -- --calls 20000 --seed 0x1");
+        assert_eq!(line("--seconds 5 --trace off"), "program=stress -- --seconds 5 --seed 0x1");
+    }
+
+    #[test]
+    fn rings_leave_the_guest_its_memory_and_the_user_the_last_word() {
+        for (text, keys) in [
+            ("", "trace=all trace_records=65536"),
+            ("--trace tick,user --smp 16", "trace=tick,user trace_records=16384"),
+            ("--smp 64", "trace=all trace_records=4096"),
+            ("--smp 3 --memory 1G", "trace=all trace_records=65536"),
+            ("--smp 288 --memory 1G", "trace=all trace_records=4096"),
+            ("--cmdline trace_records=64", "trace=all"),
+            ("--cmdline 'tick_hz=5 trace=user'", ""),
+            ("--trace off", ""),
+        ] {
+            assert_eq!(trace_keys(&load(text)).join(" "), keys, "{text}");
+        }
     }
 
     #[test]

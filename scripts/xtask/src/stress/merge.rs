@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::html;
 use super::options::MergeOptions;
 use super::result::{Boot, Campaign, worst};
 use super::seeds::Seed;
@@ -44,6 +45,9 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     }
     if let Some(path) = &options.json {
         merged.campaign.write(path)?;
+    }
+    if let Some(path) = &options.report {
+        html::write(path, &merged.campaign, &BTreeMap::new())?;
     }
     let seeds = &merged.campaign.not_booted;
     if !seeds.is_empty() {

@@ -10,11 +10,15 @@
 
 mod boot;
 mod campaign;
+mod conclude;
 mod counts;
 pub mod error;
+mod evidence;
+mod html;
 mod jitter;
 mod keep;
 pub mod lines;
+mod live;
 mod machine;
 mod merge;
 pub mod options;
@@ -23,8 +27,10 @@ mod problem;
 mod progress;
 mod result;
 mod said;
+mod samples;
 pub mod seeds;
 mod table;
+pub mod values;
 mod watch;
 #[cfg(test)]
 mod watch_tests;

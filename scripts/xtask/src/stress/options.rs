@@ -6,15 +6,14 @@ use clap::Args;
 
 use super::error::StressError;
 use super::seeds::{Seed, SeedRange, derived};
+pub use super::values::OFF;
+use super::values::{ALL, feature, kinds, mix};
 use crate::cli::MachineOptions;
 use crate::replay::Words;
 use crate::tree::root;
 
 /// Calls of the mix on each CPU, unless the user says how a boot ends.
 const DEFAULT_CALLS: u64 = 20_000;
-
-/// What the program can mix, as its `--mix` names it.
-const KINDS: [&str; 7] = ["null", "ticks", "clock", "write", "cpu", "trace", "bad"];
 
 /// Options of `stress`.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +63,10 @@ pub struct LoadOptions {
     #[arg(long)]
     pub jitter: bool,
 
+    /// What each CPU records of what it does: 'all', 'off', or words with commas between them, as in `run --trace`.
+    #[arg(long, default_value = ALL, value_name = "KINDS", value_parser = kinds)]
+    pub trace: String,
+
     /// Ends a boot after this many seconds of the host's; 0: never. [default: what the load can take at most]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -109,6 +112,22 @@ pub struct CampaignOptions {
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 
+    /// Where the report goes. [default: target/stress-report.html in the checkout]
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Makes no report.
+    #[arg(long, conflicts_with = "report")]
+    pub no_report: bool,
+
+    /// Keeps the trace of every boot, and not only of those that failed, where the logs are kept.
+    #[arg(long)]
+    pub keep_traces: bool,
+
+    /// Where standard error is no terminal: says so often how far each boot is.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub progress: u64,
+
     /// Shows the whole console, the numbered lines that the program writes included.
     #[arg(long, short)]
     pub verbose: bool,
@@ -132,42 +151,19 @@ pub struct MergeOptions {
     /// Writes the joint result; '-' is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
 
-/// The program would refuse it too, but only after a boot.
-fn mix(text: &str) -> Result<String, String> {
-    let mut sum = 0_u64;
-    let mut seen = Vec::new();
-    for item in text.split(',') {
-        let (kind, weight) = item.split_once('=').ok_or(format!("{item:?} is not KIND=WEIGHT"))?;
-        if !KINDS.contains(&kind) {
-            return Err(format!("there is no kind {kind:?}, but {}", KINDS.join(", ")));
-        }
-        if seen.contains(&kind) {
-            return Err(format!("{kind} is given twice"));
-        }
-        seen.push(kind);
-        let number = weight.bytes().all(|byte| byte.is_ascii_digit()).then(|| weight.parse::<u32>().ok());
-        sum += u64::from(number.flatten().ok_or(format!("{weight:?} is no weight from 0 to {}", u32::MAX))?);
-    }
-    if (1..=u64::from(u32::MAX)).contains(&sum) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("the weights' sum is {sum}, not from 1 to {}", u32::MAX))
-    }
-}
-
-/// It names a folder too.
-pub fn feature(text: &str) -> Result<String, String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if !text.is_empty() && text.chars().all(is_name) {
-        Ok(text.to_owned())
-    } else {
-        Err("a feature's name has letters, digits, '-' and '_'".to_owned())
-    }
+    /// Writes a report: the grid of seeds, and what is wrong with those that failed.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 }
 
 impl CampaignOptions {
+    /// Where the report goes, if one is wanted.
+    pub fn report(&self) -> Option<PathBuf> {
+        let path = || self.report.clone().unwrap_or_else(|| root().join("target/stress-report.html"));
+        (!self.no_report).then(path)
+    }
+
     /// Where logs are kept.
     pub fn log_dir(&self) -> PathBuf {
         self.log_dir.clone().unwrap_or_else(|| root().join("target/stress-logs"))
@@ -204,6 +200,7 @@ impl LoadOptions {
             nmi_storm,
             one_insn,
             jitter,
+            trace,
             timeout,
             feature,
         } = self;
@@ -215,6 +212,7 @@ impl LoadOptions {
         push("mix", mix.clone());
         push("ipi-storm", number(u64::from(*ipi_storm)));
         push("nmi-storm", number(u64::from(*nmi_storm)));
+        push("trace", Some(trace.clone()).filter(|kinds| kinds != ALL));
         push("timeout", timeout.map(|seconds| seconds.to_string()));
         feature.iter().for_each(|name| push("feature", Some(name.clone())));
         push("seed", Some(seed.to_string()));

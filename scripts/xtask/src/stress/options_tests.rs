@@ -28,6 +28,8 @@ fn the_printed_command_says_the_same_options() {
         "--icount --tick-hz 10000 --ipi-storm 1000 --nmi-storm 999 --jitter",
         "--one-insn --qemu '/a b/it'\\''s qemu' --qemu-arg=-d --qemu-arg 'int,cpu reset'",
         "--serial-dir='-d r' --smp 6",
+        "--trace tick,user --report x.html --keep-traces",
+        "--trace off --no-report",
         "--cmdline '-x \"y z\" $HOME' --feature checking --feature mutant-rbx",
     ] {
         let words = shlex::split(text).expect("a line of the table");
@@ -66,6 +68,9 @@ fn what_makes_no_sense_is_refused_before_anything_is_booted() {
         ["--tick-hz", "10001"],
         ["--ipi-storm", "100001"],
         ["--feature", "../up"],
+        ["--trace", "sycall"],
+        ["--trace", "all,tick"],
+        ["--trace", ""],
         ["--one-insn", "--icount"],
     ] {
         assert!(parse(words).is_err(), "{words:?}");

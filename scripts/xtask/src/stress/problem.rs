@@ -90,7 +90,11 @@ impl fmt::Display for Problem {
                 write!(f, "the kernel printed its counters {records} times instead of once")
             }
             Problem::Count { number, program, kernel, .. } => {
-                write!(f, "{}: the program made {program} calls, the kernel counts {kernel}", name(*number))
+                write!(
+                    f,
+                    "{}: the program made {program} calls, the kernel counts {kernel}",
+                    call_name(*number)
+                )
             }
             Problem::Sum { sum, total, .. } => {
                 write!(f, "the kernel's counters add up to {sum}, its counter of all says {total}")
@@ -101,7 +105,7 @@ impl fmt::Display for Problem {
 }
 
 /// A system call for people.
-fn name(number: usize) -> String {
+pub fn call_name(number: usize) -> String {
     const NAMES: [(u64, &str); 8] = [
         (syscall::SYS_NULL, "SYS_NULL"),
         (syscall::SYS_WRITE_SERIAL, "SYS_WRITE_SERIAL"),

@@ -1,36 +1,38 @@
 //! What a user sees while boots run: on a terminal one line a CPU, kept up to date; else plain lines.
-//!
-//! What is known of a CPU comes as a [`View`]. Today all of it is taken from the console; counters that lie in the
-//! guest's memory would be fields of it.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::live::Now;
 use super::seeds::Seed;
 use crate::console::printable;
 
 /// How often a boot's lines are brought up to date.
 const EVERY: Duration = Duration::from_millis(100);
-/// How often a boot says a plain line.
-const EVERY_PLAIN: Duration = Duration::from_secs(10);
+/// When a boot that is the only one says its first plain lines.
+const FIRST_PLAIN: Duration = Duration::from_secs(2);
 
 /// What is known of a CPU while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct View<'a> {
     /// Dense index.
     pub cpu: u32,
+    /// What was read in the guest's memory; `None`: nothing can be, or nothing is there yet.
+    pub now: Option<Now>,
     /// Written lines that came.
     pub lines: u64,
     /// What it said last that is none.
-    pub event: &'a str,
+    pub said: &'a str,
 }
 
 /// The screen of a campaign.
 pub struct Progress {
     bars: MultiProgress,
     live: bool,
+    /// How often a boot says plain lines, if the screen is none.
+    plain: Duration,
 }
 
 /// The part of the screen that belongs to one boot.
@@ -44,9 +46,9 @@ pub struct Part<'a> {
 
 impl Progress {
     /// On standard error.
-    pub fn new() -> Progress {
+    pub fn new(plain: Duration) -> Progress {
         let live = std::io::stderr().is_terminal();
-        Progress { bars: MultiProgress::new(), live }
+        Progress { bars: MultiProgress::new(), live, plain }
     }
 
     /// Prints a line that stays.
@@ -66,7 +68,12 @@ impl Progress {
         } else if count > 1 {
             self.say(&format!("seed {seed}: begins, {place} of {count}"));
         }
-        Part { progress: self, seed, head, cpus: Vec::new(), next: Duration::ZERO }
+        let next = match (self.live, count) {
+            (true, _) => Duration::ZERO,
+            (false, 1) => FIRST_PLAIN.min(self.plain),
+            (false, _) => self.plain,
+        };
+        Part { progress: self, seed, head, cpus: Vec::new(), next }
     }
 }
 
@@ -76,22 +83,21 @@ impl Part<'_> {
         self.progress.say(text);
     }
 
-    /// Is it time for [`show`](Self::show)? Most console lines change nothing that a user could follow.
+    /// Is it time for [`show`](Self::show)? A user cannot follow every change.
     pub fn is_due(&mut self, time: Duration) -> bool {
         let due = time >= self.next;
         if due {
-            let first = self.next.is_zero();
-            self.next = time + if self.progress.live { EVERY } else { EVERY_PLAIN };
-            return self.progress.live || !first;
+            self.next = time + if self.progress.live { EVERY } else { self.progress.plain };
         }
-        false
+        due
     }
 
     /// Brings the boot's lines up to date.
     pub fn show<'v>(&mut self, time: Duration, views: impl Iterator<Item = View<'v>>) {
         if !self.progress.live {
-            let views: Vec<_> = views.collect();
-            self.progress.say(&plain(self.seed, time, &views));
+            let rows: String = views.map(|view| format!("\n  {}", row(&view))).collect();
+            let rows = if rows.is_empty() { " no CPU has said anything yet" } else { &rows };
+            self.progress.say(&format!("seed {}: {} s:{rows}", self.seed, time.as_secs()));
             return;
         }
         for (place, view) in views.enumerate() {
@@ -117,42 +123,52 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// A CPU's line on a terminal, which is cut to the terminal's width.
+/// A CPU's line, which a terminal cuts to its width.
 fn row(view: &View<'_>) -> String {
-    format!("CPU {:<3} {:>9} lines  {}", view.cpu, view.lines, printable(view.event.as_bytes()))
-}
-
-fn plain(seed: Seed, time: Duration, views: &[View<'_>]) -> String {
-    let lines: Vec<_> = views.iter().map(|view| view.lines.to_string()).collect();
-    let lines = if lines.is_empty() { "none".to_owned() } else { lines.join(" ") };
-    format!("seed {seed}: {} s, lines written by CPU: {lines}", time.as_secs())
+    let View { cpu, now, lines, said } = view;
+    let said = printable(said.as_bytes());
+    match now {
+        // The console is quoted last: it may be long.
+        Some(Now { calls, rate, ticks, event }) => {
+            let event = event.as_deref().unwrap_or(&said);
+            format!("CPU {cpu:<3} {calls:>9} calls {rate:>8.0}/s {ticks:>7} ticks  {event}")
+        }
+        None => format!("CPU {cpu:<3} {lines:>9} lines  {said}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cpus_row_cannot_move_the_cursor() {
-        let view = View { cpu: 3, lines: 12, event: "stress: \x1b[2J" };
-        assert_eq!(row(&view), "CPU 3          12 lines  stress: \\x1b[2J");
+    fn view(now: Option<Now>, said: &str) -> View<'_> {
+        View { cpu: 3, now, lines: 12, said }
     }
 
     #[test]
-    fn a_plain_line_says_how_far_each_cpu_is() {
-        let views = [0, 1].map(|cpu| View { cpu, lines: u64::from(cpu) + 5, event: "" });
-        let time = Duration::from_millis(12_300);
-        assert_eq!(plain(Seed(7), time, &views), "seed 0x7: 12 s, lines written by CPU: 5 6");
-        assert_eq!(plain(Seed(7), time, &[]), "seed 0x7: 12 s, lines written by CPU: none");
+    fn a_cpus_row_says_how_far_it_is_and_cannot_move_the_cursor() {
+        let now =
+            Now { calls: 123_456, rate: 14_000.4, ticks: 880, event: Some("tick ticks=880".to_owned()) };
+        assert_eq!(
+            row(&view(Some(now.clone()), "")),
+            "CPU 3      123456 calls    14000/s     880 ticks  tick ticks=880"
+        );
+        let untraced = Now { event: None, ..now };
+        assert!(row(&view(Some(untraced), "stress: \x1b[2J")).ends_with(" ticks  stress: \\x1b[2J"));
+        assert_eq!(row(&view(None, "stress: \x1b[2J")), "CPU 3          12 lines  stress: \\x1b[2J");
     }
 
     #[test]
     fn without_a_terminal_the_first_plain_line_waits() {
-        let progress = Progress { bars: MultiProgress::new(), live: false };
-        let mut part = progress.begin(Seed(1), 1, 1);
-        assert!(!part.is_due(Duration::ZERO));
-        assert!(!part.is_due(EVERY_PLAIN - EVERY));
-        assert!(part.is_due(EVERY_PLAIN));
-        assert!(!part.is_due(EVERY_PLAIN + EVERY));
+        let plain = Duration::from_secs(10);
+        let progress = Progress { bars: MultiProgress::new(), live: false, plain };
+        for (count, first) in [(1, FIRST_PLAIN), (2, plain)] {
+            let mut part = progress.begin(Seed(1), 1, count);
+            assert!(!part.is_due(Duration::ZERO));
+            assert!(!part.is_due(first - EVERY));
+            assert!(part.is_due(first));
+            assert!(!part.is_due(first + plain - EVERY));
+            assert!(part.is_due(first + plain));
+        }
     }
 }

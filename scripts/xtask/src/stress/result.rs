@@ -44,6 +44,9 @@ pub struct Boot {
     pub warnings: Vec<String>,
     /// Where the log is, if it failed.
     pub log: Option<PathBuf>,
+    /// Where the trace is, if it was kept.
+    #[serde(default)]
+    pub trace: Option<PathBuf>,
     /// What each CPU did.
     pub cpus: Vec<CpuResult>,
 }
@@ -177,6 +180,7 @@ pub mod tests {
             problems: if outcome == Outcome::Pass { vec![] } else { vec![trouble] },
             warnings: Vec::new(),
             log: (outcome != Outcome::Pass).then(|| format!("target/stress-logs/{seed}.log").into()),
+            trace: None,
             cpus: vec![cpu(0), cpu(1)],
         }
     }

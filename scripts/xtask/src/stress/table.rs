@@ -53,7 +53,8 @@ fn rate(calls: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { calls as f64 / seconds } else { 0.0 }
 }
 
-fn totals(campaign: &Campaign) -> String {
+/// The campaign in a line.
+pub fn totals(campaign: &Campaign) -> String {
     let boots = &campaign.boots;
     let calls: u64 = boots.iter().map(Boot::syscalls).sum();
     let seconds: f64 = boots.iter().map(|boot| boot.seconds).sum();

@@ -12,11 +12,12 @@ use super::console;
 use super::ctf::Ctf;
 use super::error::Error;
 use super::merge::{Filter, Merge};
-use super::options::TraceOptions;
+use super::options::{TraceOptions, Window};
 use super::perfetto::Perfetto;
 use super::reader::Reader;
 use super::sink::Sink;
 use super::stats::Stats;
+use super::svg::Svg;
 use super::text::Text;
 
 /// CPUs of a made-up trace.
@@ -108,6 +109,8 @@ struct Outputs {
     stats: bool,
     stats_text: Option<PathBuf>,
     stats_json: Option<PathBuf>,
+    svg: Option<PathBuf>,
+    window: Option<Window>,
 }
 
 impl Outputs {
@@ -131,6 +134,8 @@ impl Outputs {
             stats: options.stats || plain,
             stats_text: inside("stats.txt"),
             stats_json: options.stats_json.clone().or_else(|| inside("stats.json")),
+            svg: options.svg.clone(),
+            window: options.window,
         })
     }
 
@@ -153,6 +158,9 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
         Some(path) => Some(Text::new(create(path)?, path.display().to_string(), header)),
         None => None,
     };
+    if let Some(path) = &outputs.svg {
+        sinks.push(Box::new(Svg::new(create(path)?, path.display().to_string(), header, outputs.window)));
+    }
     let mut stats = if outputs.wants_stats() { Some(Stats::new(header, filter.kinds)?) } else { None };
     if outputs.per_cpu {
         if let Some(text) = &mut text {
@@ -178,7 +186,7 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
 }
 
 /// Hands every event to every sink.
-fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
+pub(super) fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
     while let Some(event) = merge.next()? {
         for sink in sinks.iter_mut() {
             sink.event(&event)?;

@@ -23,13 +23,16 @@ mod merge;
 pub mod options;
 mod perfetto;
 mod reader;
-mod shape;
+pub mod shape;
 mod sink;
-mod spans;
-mod stats;
+pub mod spans;
+pub mod stats;
+pub mod survey;
+mod svg;
 mod synthetic;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod timeline;
 
 pub use self::command::run;

@@ -1,6 +1,7 @@
 //! The options of `xtask trace`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use kernel_abi::trace::{GROUPS, Kind, all_groups};
@@ -56,6 +57,15 @@ pub struct TraceOptions {
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
 
+    /// Draws a timeline, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
+    /// With --svg: from when to when, in milliseconds since the kernel's start.
+    /// [default: the last moment in which all CPUs were at work]
+    #[arg(long, value_name = "FROM..TO", requires = "svg")]
+    pub window: Option<Window>,
+
     /// Takes only this CPU; may be given again and again.
     #[arg(long, value_name = "K")]
     pub cpu: Vec<u32>,
@@ -70,6 +80,33 @@ pub struct TraceOptions {
     pub synthesize: Option<u64>,
 }
 
+/// A stretch of time, in nanoseconds since the kernel's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its begin.
+    pub from: u64,
+    /// Its end, which is later.
+    pub to: u64,
+}
+
+impl FromStr for Window {
+    type Err = String;
+
+    /// `FROM..TO`, in milliseconds with fractions.
+    fn from_str(text: &str) -> Result<Window, String> {
+        let error = || format!("{text:?} is not FROM..TO, in milliseconds, such as 150.2..150.9");
+        let (from, to) = text.split_once("..").ok_or_else(error)?;
+        let ns = |text: &str| {
+            let ms: f64 = text.parse().ok()?;
+            (0.0..1e12).contains(&ms).then_some((ms * 1e6).round() as u64)
+        };
+        match (ns(from), ns(to)) {
+            (Some(from), Some(to)) if from < to => Ok(Window { from, to }),
+            _ => Err(error()),
+        }
+    }
+}
+
 impl TraceOptions {
     /// Whether no output is asked for by name.
     pub fn is_plain(&self) -> bool {
@@ -78,6 +115,7 @@ impl TraceOptions {
             && self.ctf.is_none()
             && self.text.is_none()
             && self.stats_json.is_none()
+            && self.svg.is_none()
             && !self.stats
     }
 
@@ -102,6 +140,14 @@ fn kind(word: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_is_in_milliseconds() {
+        assert_eq!("150.25..151".parse(), Ok(Window { from: 150_250_000, to: 151_000_000 }));
+        for bad in ["1", "2..1", "1..1", "-1..2", "a..b", "1..NaN", "0..inf", ""] {
+            assert!(bad.parse::<Window>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn kinds_and_groups_have_masks() {

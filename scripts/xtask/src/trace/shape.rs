@@ -5,7 +5,7 @@ use std::fmt;
 use ap_trampoline::slot_state;
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall;
-use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind};
+use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind, Record};
 
 /// How a number reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,26 @@ const SLOTS: [(u32, &str); 5] = [
     (slot_state::ONLINE, "online"),
     (slot_state::CLOSED, "closed"),
 ];
+
+/// An event in words: what it is, and its numbers with their names.
+pub struct Described<'a>(pub &'a Record);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Described(record) = *self;
+        let kind = Kind::from_number(record.kind);
+        match kind {
+            Some(kind) => f.write_str(kind.name())?,
+            None => write!(f, "kind_{}", record.kind)?,
+        }
+        for (field, value) in kind.map_or(UNKNOWN, shape).into_iter().zip([record.a, record.b]) {
+            if let Some(field) = field {
+                write!(f, " {}={}", field.name, Shown(field.style, value))?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A number, to be shown in its style.
 pub struct Shown(pub Style, pub u64);

@@ -58,7 +58,11 @@ impl Spans {
                 self.cut(|_| true, &mut step);
                 self.open(Span::Program, ns, &mut step);
             }
-            Kind::ProgramEnd => self.close(Span::Program, &mut step),
+            Kind::ProgramEnd => {
+                // SYS_EXIT does not return, even if the program's start is not in the trace.
+                self.cut(|span| !is_program(span), &mut step);
+                self.close(Span::Program, &mut step);
+            }
             Kind::IdleIn => {
                 self.cut(|span| *span == Span::Idle, &mut step);
                 self.open(Span::Idle, ns, &mut step);
@@ -67,6 +71,11 @@ impl Spans {
             Kind::Dropped => self.cut(|span| !is_program(span), &mut step),
             _ => {}
         }
+    }
+
+    /// The CPU's events are over: tells what is still open, the innermost first.
+    pub fn end(&mut self, mut step: impl FnMut(Step)) {
+        self.cut(|_| true, &mut step);
     }
 
     fn open(&mut self, span: Span, ns: u64, step: &mut impl FnMut(Step)) {
@@ -142,6 +151,7 @@ mod tests {
     fn what_was_lost_cuts_spans_and_ends_nothing() {
         use Kind::*;
         assert_eq!(steps(&[(SyscallExit, 1), (IdleOut, 0), (ProgramEnd, 0)]), "", "ends without beginnings");
+        assert_eq!(steps(&[(SyscallEnter, 3), (ProgramEnd, 0)]), "+3 ~3");
         assert_eq!(steps(&[(SyscallEnter, 1), (Dropped, 9), (SyscallExit, 1)]), "+1 ~1");
         assert_eq!(steps(&[(SyscallEnter, 1), (SyscallEnter, 2), (SyscallExit, 2)]), "+1 ~1 +2 -2");
         assert_eq!(steps(&[(SyscallEnter, 1), (SyscallExit, 2)]), "+1", "another call's end");

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::error::Error;
 use super::file::Header;
 use super::merge::Event;
-use super::shape::{Shown, UNKNOWN, shape};
+use super::shape::Described;
 use super::sink::Sink;
 
 /// Writes lines.
@@ -32,18 +32,8 @@ impl<W: Write> Text<W> {
         let Event { ns, record, .. } = event;
         let line = &mut self.line;
         line.clear();
-        write!(line, "[{:6}.{:09}] {} ", ns / GIGA, ns % GIGA, self.cpus[event.lane])?;
-        match event.kind {
-            Some(kind) => line.extend(kind.name().as_bytes()),
-            None => write!(line, "kind_{}", record.kind)?,
-        }
-        let fields = event.kind.map_or(UNKNOWN, shape);
-        for (field, value) in fields.into_iter().zip([record.a, record.b]) {
-            if let Some(field) = field {
-                write!(line, " {}={}", field.name, Shown(field.style, value))?;
-            }
-        }
-        line.push(b'\n');
+        let cpu = &self.cpus[event.lane];
+        writeln!(line, "[{:6}.{:09}] {cpu} {}", ns / GIGA, ns % GIGA, Described(record))?;
         self.to.write_all(line)
     }
 }

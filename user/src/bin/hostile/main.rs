@@ -104,8 +104,8 @@ impl Copy {
             let probe = self.survived(number);
             self.survive(&probe)?;
         }
-        self.maker.console.end_line();
         if self.options.is_last() {
+            self.maker.console.end_line();
             self.tell();
             return Ok(ExitCode::SUCCESS);
         }

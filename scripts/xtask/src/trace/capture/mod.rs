@@ -18,7 +18,7 @@ mod tests;
 pub use drain::{Drain, Progress};
 pub use flight::flight;
 pub use guest_ram::{Chipset, GuestRam};
-pub use rings::CPUS_MAX;
+pub use rings::{CPUS_MAX, Ring, Rings};
 
 use std::path::PathBuf;
 

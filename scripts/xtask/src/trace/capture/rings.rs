@@ -163,6 +163,14 @@ impl Ring {
         Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, ..Cpu::default() })
     }
 
+    /// The record that was taken last, if it is finished.
+    pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
+        let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
+        let mut record = [Record::default()];
+        self.read(ram, place, &mut record)?;
+        Ok((reading::ahead(&record[0], place) == 0).then_some(record[0]))
+    }
+
     /// Tells the kernel that the records before place `next` have been read.
     pub fn publish_tail(&self, ram: &GuestRam, next: u64) -> Result<(), Error> {
         ram.write_u64(self.at + TAIL, next).map_err(failed)

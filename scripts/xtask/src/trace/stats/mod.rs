@@ -1,5 +1,6 @@
 //! Figures out of a trace: how long system calls take, where time goes, how even the ticks are.
 
+pub mod distribution;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -11,8 +12,9 @@ use hdrhistogram::Histogram;
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::Kind;
 
-pub use self::report::Report;
-use self::report::{CallFigures, CpuFigures, Quantiles};
+pub use self::distribution::Distribution;
+pub use self::report::{CallFigures, Report};
+use self::report::{CpuFigures, Quantiles};
 use self::times::Times;
 use super::error::Error;
 use super::file::{Cpu, Header};

@@ -8,18 +8,17 @@ use crate::probe::{MakeCode, PROTECTION};
 use crate::state::DATA;
 use crate::table::Group;
 
-/// The registers, with whether it is the stack's.
-const MOVE: [(&str, MakeCode, bool); 5] = [
-    ("mov ds", || code!("mov ds, ebx"), false),
-    ("mov es", || code!("mov es, ebx"), false),
-    ("mov fs", || code!("mov fs, ebx"), false),
-    ("mov gs", || code!("mov gs, ebx"), false),
-    ("mov ss", || code!("mov ss, ebx"), true),
+/// The registers; the last one is the stack's.
+const MOVE: [(&str, MakeCode); 5] = [
+    ("mov ds", || code!("mov ds, ebx")),
+    ("mov es", || code!("mov es, ebx")),
+    ("mov fs", || code!("mov fs, ebx")),
+    ("mov gs", || code!("mov gs, ebx")),
+    ("mov ss", || code!("mov ss, ebx")),
 ];
 
 /// The two that can be popped in long mode.
-const POP: [(&str, MakeCode, bool); 2] =
-    [("pop fs", || code!("pop fs"), false), ("pop gs", || code!("pop gs"), false)];
+const POP: [(&str, MakeCode); 2] = [("pop fs", || code!("pop fs")), ("pop gs", || code!("pop gs"))];
 
 /// How many selectors are not to be loaded into any of them.
 const FORBIDDEN: u64 = {
@@ -55,7 +54,7 @@ pub const MOVES: Group = Group {
             Some(selector) => (MOVE[4].0, MOVE[4].1, *selector),
             None => {
                 let row = row - NOT_FOR_SS.len() as u64;
-                let (name, code, _) = MOVE[(row / FORBIDDEN) as usize];
+                let (name, code) = MOVE[(row / FORBIDDEN) as usize];
                 (name, code, forbidden(row % FORBIDDEN))
             }
         };
@@ -70,7 +69,7 @@ pub const MOVES: Group = Group {
 pub const POPS: Group = Group {
     rows: POP.len() as u64 * FORBIDDEN,
     make: |maker, row| {
-        let (name, code, _) = POP[(row / FORBIDDEN) as usize];
+        let (name, code) = POP[(row / FORBIDDEN) as usize];
         let selector = forbidden(row % FORBIDDEN);
         let fault = (PROTECTION, selector_error(selector));
         let probe = dies(maker, Class::Segments, name, selector, code(), fault);

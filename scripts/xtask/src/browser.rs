@@ -1,0 +1,93 @@
+//! A page in a browser that nobody sees: what becomes of it, and what the browser has to say about it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::launch;
+
+/// What the browser is called: Debian's name, and others'.
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// How long the browser may take. It takes two seconds.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// Options that make it quiet, self-contained, and able to run as root.
+const OPTIONS: [&str; 12] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    // Milliseconds of the page's own time.
+    "--virtual-time-budget=5000",
+    "--window-size=1280,2000",
+    "--dump-dom",
+];
+
+/// A page after its scripts have run.
+pub struct Page {
+    /// The document as HTML.
+    pub dom: String,
+    /// What the page's scripts and the browser's rules complained of, a line each.
+    pub complaints: Vec<String>,
+}
+
+/// Opens a file. `base` is the path of the logs, to which extensions are added.
+///
+/// # Errors
+/// If there is no browser, or it does not end in time or well.
+pub fn open(page: &Path, base: &Path) -> Result<Page, String> {
+    let name = NAMES.into_iter().find(|name| is_there(name)).ok_or("no chromium in PATH")?;
+    let profile = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut words: Vec<OsString> = vec![name.into()];
+    words.extend(OPTIONS.map(OsString::from));
+    words.push(concat("--user-data-dir=", profile.path()));
+    words.push(concat("file://", page));
+    let (dom, log) = (base.with_added_extension("dom"), base.with_added_extension("browser"));
+    let create = |path: &Path| {
+        std::fs::File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    };
+    let mut command = launch::command(&words);
+    command.stdin(Stdio::null()).stdout(create(&dom)?).stderr(create(&log)?);
+    let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+    wait(child).map_err(|error| format!("{name} {error}; what it said is in {}", log.display()))?;
+    let read = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let (dom, said) = (read(&dom), read(&log));
+    let dom = dom.map_err(|error| error.to_string())?;
+    let said = said.map_err(|error| error.to_string())?;
+    let complaints = said.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
+    Ok(Page { dom, complaints })
+}
+
+fn concat(option: &str, path: &Path) -> OsString {
+    let mut word = OsString::from(option);
+    word.push(path);
+    word
+}
+
+fn is_there(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+fn wait(mut child: Child) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(format!("ended with {status}")),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("did not end within {} s", PATIENCE.as_secs()));
+            }
+            Err(error) => return Err(format!("cannot be waited for: {error}")),
+        }
+    }
+}

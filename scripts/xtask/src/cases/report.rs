@@ -1,0 +1,119 @@
+//! The report of real boots, in a browser: it is drawn, nothing complains, and its numbers are those of the result.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Case, Finished, case, expect};
+use crate::browser::{self, Page};
+use crate::suite::log_folder;
+
+/// The reports that the cases leave, in the folder of the logs.
+const PASSED: &str = "report-passed.html";
+const FAILED: &str = "report-failed.html";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let row = |name: &str, options: &str, file: &str| {
+        let mut case =
+            case(format!("report::{name}"), &format!("{options} --report target/test-logs/{file}"), "");
+        case.subcommand = "stress";
+        case
+    };
+    vec![
+        row("numbers-in-a-browser", "--smp 2 --calls 3000 --seed 5 --tick-hz 1000", PASSED).demand(numbers),
+        row("failures-in-a-browser", "--smp 2 --seeds 7..9 --keep-going --cmdline panic_cpu=1", FAILED)
+            .status(3)
+            .demand(failures),
+    ]
+}
+
+/// Opens a report. Its pictures are drawn, and nothing complains.
+fn open(file: &str) -> Result<(Page, usize), String> {
+    let path: PathBuf = log_folder().join(file);
+    let page = browser::open(&path, &path)?;
+    expect(page.complaints.join("\n"), String::new(), "complaints of the browser")?;
+    let drawn = attribute(&page.dom, "data-charts=\"").and_then(|text| text.parse().ok()).unwrap_or(0);
+    expect(page.dom.matches("<canvas").count(), drawn, "canvases of pictures that were drawn")?;
+    Ok((page, drawn))
+}
+
+fn numbers(finished: &Finished) -> Result<(), String> {
+    let (Page { dom, .. }, drawn) = open(PASSED)?;
+    expect(drawn, 4, "pictures that were drawn")?;
+    let boot = &finished.json["boots"][0];
+    let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
+    expect(cpus.len(), 2, "CPUs")?;
+    for cpu in cpus {
+        let (_, row) = dom
+            .split_once(&format!("<tr data-cpu=\"{}\">", cpu["cpu"]))
+            .ok_or(format!("no row of {}", cpu["cpu"]))?;
+        for field in ["syscalls", "calls", "lines", "ticks"] {
+            let shown = attribute(row, &format!("data-field=\"{field}\">")).map(str::to_owned);
+            expect(shown, Some(cpu[field].to_string()), field)?;
+        }
+    }
+    // What was read in the memory that the guest left is what the kernel printed.
+    let counted: Vec<_> = cpus.iter().map(|cpu| cpu["syscalls"].to_string()).collect();
+    let read = attribute(&dom, "data-last-look=\"\">").map(str::to_owned);
+    expect(read, Some(counted.join(" ")), "calls that were read in the guest's memory")?;
+    pictures(&dom, cpus)
+}
+
+/// The numbers behind the pictures.
+fn pictures(dom: &str, cpus: &[Value]) -> Result<(), String> {
+    let (_, rest) = dom.split_once("id=\"data\">").ok_or("no data")?;
+    let json = rest.split("</script>").next().unwrap_or("");
+    let data: Value = serde_json::from_str(json).map_err(|error| format!("the data is no JSON: {error}"))?;
+    let data = &data[0];
+    // While the guest ran, not only in the end: a rate is what lies between two looks.
+    let looks = data["rate"]["x"].as_array().map_or(0, Vec::len);
+    if looks < 2 {
+        return Err(format!("{looks} looks into the running guest"));
+    }
+    let sum =
+        |values: &Value| values.as_array().map_or(0, |all| all.iter().filter_map(Value::as_u64).sum::<u64>());
+    for (n, cpu) in cpus.iter().enumerate() {
+        // All calls of so short a boot are in its trace; SYS_EXIT alone has no end.
+        let timed = sum(&data["latency"][0]["y"][n]);
+        expect(Some(timed + 1), cpu["syscalls"].as_u64(), "calls in the histogram of times, and SYS_EXIT")?;
+        if sum(&data["jitter"]["y"][n]) == 0 {
+            return Err("no time between two ticks was counted".to_owned());
+        }
+        let slices = data["timeline"]["lanes"][n]["slices"].as_array().map_or(0, Vec::len);
+        if (slices as u64) < timed {
+            return Err(format!("{slices} bars of {timed} calls"));
+        }
+    }
+    Ok(())
+}
+
+fn failures(finished: &Finished) -> Result<(), String> {
+    // Those of the first boot, the other being folded. It may have panicked before there were two looks at its counters.
+    let (Page { dom, .. }, drawn) = open(FAILED)?;
+    if drawn == 0 {
+        return Err("no picture was drawn".to_owned());
+    }
+    let boots = finished.json["boots"].as_array().ok_or("no boots")?;
+    expect(boots.len(), 2, "boots")?;
+    for boot in boots {
+        let (seed, replay) = (text(&boot["seed"])?, text(&boot["replay"])?);
+        finished.has(&dom, &format!("<li class=\"panic\" title=\"{seed} panic, "))?;
+        finished.has(&dom, &format!("<code>{replay}</code>"))?;
+        finished.has(&dom, &format!("id=\"boot-{seed}\""))?;
+        let trace = text(&boot["trace"])?;
+        if !Path::new(trace).is_file() {
+            return Err(format!("the trace {trace} is not there"));
+        }
+    }
+    finished.has(&dom, "CPU 1 panicked")
+}
+
+fn text(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or(format!("{value} is no text"))
+}
+
+/// What stands behind this text, up to the next `"` or `<`.
+fn attribute<'a>(html: &'a str, before: &str) -> Option<&'a str> {
+    html.split_once(before)?.1.split(['"', '<']).next()
+}

@@ -1,0 +1,86 @@
+//! Hazards of bring-up, of several CPUs, and of time.
+
+use super::{Hazard, row};
+
+/// The rows.
+pub const BRING_UP: &[Hazard] = &[
+    row(
+        "a CPU that is lost, late, or comes twice",
+        "a bounded wait, doors that close, one claim a slot; who comes late parks",
+        &[
+            "ap::lost",
+            "ap::late",
+            "kernel: online::loom_tests::loom_bsp_and_two_aps",
+            "kernel: online::loom_tests::loom_late_ap_finds_a_closed_door",
+        ],
+        &["late-ap-let-in", "offer-relaxed", "arrive-relaxed"],
+        "",
+    ),
+    row(
+        "two CPUs on one stack",
+        "a slot is claimed by a locked compare-exchange",
+        &[
+            "kernel: online::loom_tests::loom_two_aps_contend_for_one_slot",
+            "ap_trampoline: tests::code::claim_is_a_locked_exchange_from_offered_to_claimed",
+        ],
+        &["claim-without-exchange", "claim-without-lock"],
+        "",
+    ),
+    row(
+        "a CPU runs ahead of the others at the run's start or end",
+        "gates with release and acquire",
+        &["kernel: sync::loom_tests::loom_nobody_leaves_before_all_have_come"],
+        &["gate-arrive-relaxed", "gate-open-relaxed"],
+        "",
+    ),
+    row(
+        "a MADT with disabled, doubled, sparse, wide, broken or endless entries",
+        "a pure parser; its table is validated before anything else reads it",
+        &[
+            "kernel: topology::tests::which_entries_are_cpus",
+            "kernel: topology::tests::broken_tables",
+            "check::fuzz",
+            "machine::smp-2-of-8",
+            "machine::sparse-apic-ids",
+        ],
+        &["madt-any-flags"],
+        "",
+    ),
+    row(
+        "control registers that differ between CPUs",
+        "one function sets them whole on all; they are compared before ring 3 runs",
+        &["machine::smp-2", "machine::dump-cpus-*", "guard::write-text"],
+        &["ap-without-wp", "wp-off"],
+        "",
+    ),
+    row(
+        "xAPIC taken for x2APIC or the other way round",
+        "the mode is read before a register is touched; APIC's global enable is never cleared",
+        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max"],
+        &[],
+        "the wrong way has no switch: it would not boot",
+    ),
+    row(
+        "the timer's frequency assumed; ticks lost on a busy host",
+        "measured against the ACPI timer or the PIT and repeated; where time matters the clock counts, \
+         not ticks",
+        &["machine::tick-1000-hz", "machine::icount", "kernel: clock::tests::*"],
+        &[],
+        "TCG's timer has one fixed frequency, so that a wrong constant would show only elsewhere; the \
+         arithmetic is tested on the host",
+    ),
+    row(
+        "CPUs that wait for each other with interrupts off",
+        "no lock is held across a wait; waits look for a CPU that panics. There is no TLB shootdown",
+        &["stress::calls-agree-under-storms", "panic::in-bring-up-*"],
+        &[],
+        "a rule of the whole code, with no one place to take away",
+    ),
+    row(
+        "a page that is writable and executable, the trampoline's included",
+        "walks over the kernel's, the bring-up's and the programs' tables",
+        &["machine::no-page-writable-and-executable", "guard::write-text", "guard::write-alias"],
+        &["text-writable", "text-alias-writable"],
+        "",
+    ),
+];

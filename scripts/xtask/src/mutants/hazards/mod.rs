@@ -1,0 +1,67 @@
+//! The hazards of the road between ring 3 and ring 0, each with its guard, the tests that show the guard at work, and the
+//! mutants that lack it: the table of `docs/security.md`.
+
+mod bring_up;
+mod interrupts;
+mod system_calls;
+
+/// A row.
+pub struct Hazard {
+    /// What goes wrong.
+    pub hazard: &'static str,
+    /// What stands against it.
+    pub guard: &'static str,
+    /// Cases and checks of the suite, with `*` at the end for all that begin so; and tests on the host, as
+    /// `crate: module::tests::name`.
+    pub shown: &'static [&'static str],
+    /// Mutants by name.
+    pub mutants: &'static [&'static str],
+    /// What is to be said besides: why something is not shown, or what shows it elsewhere.
+    pub note: &'static str,
+}
+
+/// A part of the table: its heading, and its rows.
+pub type Part = (&'static str, &'static [Hazard]);
+
+/// All of it, in the order of the road.
+pub const HAZARDS: [Part; 3] = [
+    ("System calls", system_calls::SYSTEM_CALLS),
+    ("Interrupts, NMI and IST", interrupts::INTERRUPTS),
+    ("Bring-up and time", bring_up::BRING_UP),
+];
+
+const fn row(
+    hazard: &'static str,
+    guard: &'static str,
+    shown: &'static [&'static str],
+    mutants: &'static [&'static str],
+    note: &'static str,
+) -> Hazard {
+    Hazard { hazard, guard, shown, mutants, note }
+}
+
+/// The table as the page has it, with a heading for each part.
+pub fn markdown() -> String {
+    let part = |(heading, rows): &Part| {
+        let rows: String = rows.iter().map(line).collect();
+        format!("### {heading}\n\n| hazard | guard | shown by | mutants |\n|-|-|-|-|\n{rows}")
+    };
+    HAZARDS.iter().map(part).collect::<Vec<_>>().join("\n")
+}
+
+fn line(row: &Hazard) -> String {
+    let code = |words: &[&str]| {
+        let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+        if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
+    };
+    let note = if row.note.is_empty() { String::new() } else { format!(". {}", capitalized(row.note)) };
+    format!("| {} | {} | {}{note} | {} |\n", row.hazard, row.guard, code(row.shown), code(row.mutants))
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Hazards of system calls.
+
+use super::{Hazard, row};
+
+/// The rows.
+pub const SYSTEM_CALLS: &[Hazard] = &[
+    row(
+        "`sysretq` to an RIP that is not canonical: #GP in ring 0 on ring 3's stack (CVE-2012-0217)",
+        "`may_sysret` asks RIP and flags; the last page below the hole cannot be mapped",
+        &[
+            "kernel: sysret::tests::an_rip_that_is_not_ring_3s_does_not",
+            "kernel: sysret::tests::agrees_with_the_conditions_one_by_one",
+            "kernel: program::tests::segments_that_lie_in_the_wrong_place",
+            "elf::in-kernel-half",
+            "elf::wrapping",
+        ],
+        &["sysret-any-rip", "sysret-any-flags"],
+        "on the host: two guards in a row, of which no program gets past the first; and only Intel's \
+         semantics, in QEMU from 10.0.13 on, would fault",
+    ),
+    row(
+        "ring 3's flags in force in ring 0: IF, TF, DF, AC, NT, IOPL",
+        "SFMASK; `cld` and `clac` on the ways in by IDT; FLAGS are looked at on every entry in the \
+         `checking` build",
+        &[
+            "guard::flags-exit",
+            "guard::flags-fault",
+            "guard::flags-debug",
+            "guard::step-nested",
+            "guard::checked-at-every-call",
+            "kernel: arch::msr::tests::syscall_clears_each_of_the_flags",
+            "hostile::*",
+        ],
+        &[
+            "sfmask-if",
+            "sfmask-df",
+            "sfmask-ac",
+            "trap-without-cld",
+            "trap-without-clac",
+            "paranoid-without-cld",
+            "paranoid-without-clac",
+        ],
+        "",
+    ),
+    row(
+        "single-stepping or NT over `syscall`; #DB at the entry's first instruction (XSA-204)",
+        "SFMASK clears TF and NT, so that no #DB comes there; #DB has a stack of its own, is cleared and \
+         returned",
+        &["fault::tf", "guard::step-nested", "guard::flags-debug", "hostile::*"],
+        &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
+        "without TF in SFMASK the #DB does come at that instruction, and the run still goes on behind it",
+    ),
+    row(
+        "a hostile stack pointer before the switch of stacks",
+        "no memory is touched through it; NMI, #DB, #MC and #DF have stacks of their own",
+        &["fault::rsp-*", "guard::nmis-at-every-instruction", "hostile::*", "inject::nmi"],
+        &["nmi-without-ist", "debug-without-ist"],
+        "",
+    ),
+    row(
+        "a system call's number beyond the table",
+        "one unsigned comparison, and a mask behind it",
+        &["machine::smp-1", "stress::calls-agree-to-the-last", "hostile::*"],
+        &["syscall-number-unchecked", "syscall-index-unmasked"],
+        "the mask works on what a CPU does ahead of the branch: no emulator shows it",
+    ),
+    row(
+        "registers lost or leaked over calls, ticks and starts",
+        "all come back but rax, rcx, r11; all are zero at a start",
+        &["machine::*", "stress::calls-agree-*", "hostile::*", "inject::nmi"],
+        &["syscall-register-lost", "trap-register-lost", "start-register-leaked", "start-segments-leaked"],
+        "",
+    ),
+    row(
+        "ring 3's x87 and SSE state changed or leaked",
+        "the kernel is soft-float; the FPU is reset at a start; an x87 error is an exception (CR0.NE)",
+        &["check::soft-float", "machine::*", "repeat::ten-thousand-starts", "hostile::*", "inject::nmi"],
+        &["tick-uses-xmm", "start-fpu-leaked", "x87-errors-external"],
+        "",
+    ),
+    row(
+        "STAR without RPL 3: SS with RPL 0 on AMD",
+        "an assertion at compile time; every MSR of the road is read back on every CPU",
+        &["kernel: arch::msr::tests::a_value_that_does_not_hold_is_named", "machine::dump-cpus-*"],
+        &["star-rpl", "msr-not-compared"],
+        "",
+    ),
+    row(
+        "other doors: `int n`, `sysenter`, a 32-bit `syscall`, the LDT",
+        "gates closed to ring 3 but #BP and #OF; SYSENTER_CS and CSTAR are 0; no 32-bit code segment; no LDT",
+        &[
+            "fault::sysenter",
+            "guard::sysenter-of-intel",
+            "fault::int80",
+            "fault::int-timer",
+            "guard::ldt",
+            "hostile::*",
+        ],
+        &["sysenter-open", "gate-open", "ldt-as-at-reset"],
+        "",
+    ),
+    row(
+        "pointers from ring 3: null, the kernel's, not canonical, wrapping, unmapped in the middle",
+        "a range check in one place; one copy that recovers from its fault; then only the copy is used",
+        &["machine::*", "kernel: user_slice::tests::ranges_at_the_borders", "check::fuzz", "hostile::*"],
+        &["user-range-unchecked", "copy-without-fixup"],
+        "",
+    ),
+    row(
+        "AC left set behind a copy: ring 3's memory open to ring 0",
+        "`clac` on every way out of the copy, the fault's included; SMAP",
+        &[
+            "guard::checked-at-every-call",
+            "guard::read-user",
+            "guard::run-user",
+            "hostile::checked-at-every-call",
+        ],
+        &["copy-leaves-ac", "smap-off", "smep-off"],
+        "",
+    ),
+    row(
+        "privileged instructions in ring 3",
+        "IOPL 0, no I/O permission map, UMIP, PCE and FSGSBASE off. TSD is off by choice: `rdtsc` is open",
+        &["fault::*", "guard::s*", "guard::rdpmc", "guard::wrgsbase", "hostile::*"],
+        &["io-map-open", "umip-off", "pce-on", "fsgsbase-on"],
+        "",
+    ),
+    row(
+        "ring 3 reaches the kernel's half, or writes what it runs",
+        "no page of that half is ring 3's; a walk over the kernel's mappings at boot and over each \
+         program's before its start",
+        &[
+            "fault::kernel-*",
+            "fault::text-write",
+            "fault::stack-execute",
+            "machine::no-page-writable-and-executable",
+            "hostile::*",
+        ],
+        &["physmap-for-ring-3", "user-data-executable", "user-text-writable"],
+        "",
+    ),
+    row(
+        "any bytes whatever, executed as code in ring 3",
+        "all of the above",
+        &["hostile::*"],
+        &[],
+        "seeded, thousands of rounds in `cargo xtask hostile`; what would break shows in the rows above",
+    ),
+    row(
+        "a broken or hostile program file",
+        "everything that the loader relies on is checked once, in a pure function",
+        &["elf::*", "check::fuzz", "kernel: program::tests::any_headers_never_panic"],
+        &[],
+        "each `elf::` case is a defect; the checks are one function's and have no switches",
+    ),
+    row(
+        "something of a program's left to the next: memory, the console's line",
+        "pages are zeroed when they are mapped; a begun line is ended with its program",
+        &["repeat::ten-thousand-starts", "hostile::*"],
+        &["page-not-zeroed", "line-kept"],
+        "",
+    ),
+    row(
+        "memory or time that a program keeps beyond its end",
+        "every frame is counted back; `limit_ticks` ends a copy",
+        &["repeat::ten-thousand-starts", "repeat::time-limit", "program::hello-on-every-cpu"],
+        &["frame-leaked", "limit-ignored"],
+        "",
+    ),
+];
