@@ -17,8 +17,8 @@ use spin::Mutex;
 use super::percpu::PerCpuData;
 use super::timer::{self, timebase};
 
-/// One CPU at a time asks.
-static ASKING: Mutex<()> = Mutex::new(());
+/// One CPU at a time asks. How long all of them took so far, in TSC ticks.
+static ASKING: Mutex<u64> = Mutex::new(0);
 /// Number of the latest question, counted from 1.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 /// Number of the latest question that has an answer.
@@ -30,6 +30,9 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 const EXCHANGES: u32 = 8;
 /// How long it waits for an answer, in nanoseconds: a BSP that has stopped waiting for this CPU gives none.
 const PATIENCE_NS: u64 = 100_000_000;
+/// How long all CPUs together may ask, in nanoseconds. On a host with far fewer cores each exchange takes as long as its
+/// scheduler lets the two wait, and the BSP waits for all CPUs but for a few seconds.
+const BUDGET_NS: u64 = 1_000_000_000;
 
 /// The BSP, while it waits for the others: answers if somebody has asked.
 pub(super) fn answer() {
@@ -42,17 +45,22 @@ pub(super) fn answer() {
 
 /// Another CPU, before it says that it is there: asks, and notes in its trace what it found.
 pub(super) fn ask(cpu: &PerCpuData) {
-    let patience = timebase().tsc.in_ns(PATIENCE_NS);
-    let _turn = ASKING.lock();
+    let tsc = timebase().tsc;
+    let (patience, budget) = (tsc.in_ns(PATIENCE_NS), tsc.in_ns(BUDGET_NS));
+    let mut spent = ASKING.lock();
+    let (start, before) = (timer::tsc(), *spent);
     let mut best: Option<(u64, i64)> = None;
     for _ in 0..EXCHANGES {
-        let Some((round_trip, offset)) = exchange(patience) else { break };
+        let Some((round_trip, offset)) = exchange(patience.min(budget.saturating_sub(*spent))) else { break };
         if best.is_none_or(|(shortest, _)| round_trip < shortest) {
             best = Some((round_trip, offset));
         }
+        *spent = before + timer::tsc().wrapping_sub(start);
     }
+    *spent = before + timer::tsc().wrapping_sub(start);
+    drop(spent);
     let Some((round_trip, offset)) = best else {
-        say!(cpu, "warning: the BSP did not answer; the trace takes this CPU's TSC for the BSP's");
+        say!(cpu, "warning: the BSP did not answer in time; the trace takes this CPU's TSC for the BSP's");
         return;
     };
     let error = round_trip / 2;

@@ -25,10 +25,7 @@ impl GuestMemory {
     /// # Errors
     /// If the host has no such files.
     pub fn create(options: &MachineOptions) -> Result<Option<GuestMemory>, Error> {
-        let Some(size) = bytes(&options.memory).filter(|_| !options.machine.contains("memory-backend"))
-        else {
-            return Ok(None);
-        };
+        let Some(size) = GuestMemory::size_of(options) else { return Ok(None) };
         let failed = |error: std::io::Error| {
             Error::File("cannot make a file for the guest's memory".to_owned(), error)
         };
@@ -74,9 +71,9 @@ impl GuestMemory {
         GuestRam::new(self.file()?, self.chipset).map_err(failed)
     }
 
-    /// How much it is, in bytes.
+    /// How many bytes such a machine has, if its memory can be such a file.
     pub fn size_of(options: &MachineOptions) -> Option<u64> {
-        bytes(&options.memory)
+        bytes(&options.memory).filter(|_| !options.machine.contains("memory-backend"))
     }
 }
 

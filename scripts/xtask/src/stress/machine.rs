@@ -101,21 +101,23 @@ fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
 fn trace_keys(load: &LoadOptions) -> Vec<String> {
     let own = load.machine.cmdline.as_deref().unwrap_or("");
     let says = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
+    // What nobody can read need not be recorded.
+    let Some(memory) = GuestMemory::size_of(&load.machine) else { return Vec::new() };
     if load.trace == OFF || says("trace=") {
         return Vec::new();
     }
     let mut keys = vec![format!("trace={}", load.trace)];
     if !says("trace_records=") {
-        keys.push(format!("trace_records={}", records(load)));
+        keys.push(format!("trace_records={}", records(load, memory)));
     }
     keys
 }
 
 /// How many records each CPU's ring takes, so that all rings together leave the guest its memory.
-fn records(load: &LoadOptions) -> u64 {
+fn records(load: &LoadOptions, memory: u64) -> u64 {
     const RECORD: u64 = size_of::<kernel_abi::trace::Record>() as u64;
     let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
-    let room = GuestMemory::size_of(&load.machine).unwrap_or(0) / RINGS_SHARE / RECORD / cpus;
+    let room = memory / RINGS_SHARE / RECORD / cpus;
     // A power of two, as the kernel rounds up to one.
     let below = if room == 0 { 0 } else { 1 << room.ilog2() };
     below.clamp(64, RECORDS_MAX)
@@ -209,6 +211,7 @@ mod tests {
             ("--cmdline trace_records=64", "trace=all"),
             ("--cmdline 'tick_hz=5 trace=user'", ""),
             ("--trace off", ""),
+            ("--memory 1G,slots=2", ""),
         ] {
             assert_eq!(trace_keys(&load(text)).join(" "), keys, "{text}");
         }

@@ -26,9 +26,11 @@ impl Samples {
         self.every
     }
 
-    /// Adds a point, the newest. It takes the place of the one before if that is too near to its own predecessor.
+    /// Adds a point, the newest. It takes the place of the one before if that is too near to its own predecessor. A time
+    /// before that one's counts as the same: the last look is made at the time of the verdict, and QEMU ended later.
     pub fn push(&mut self, time: Duration, calls: Vec<u64>) {
-        let same_time = self.points.last().is_some_and(|(last, _)| *last >= time);
+        let time = self.points.last().map_or(time, |(last, _)| time.max(*last));
+        let same_time = self.points.last().is_some_and(|(last, _)| *last == time);
         let too_near =
             matches!(&self.points[..], [.., (before, _), (last, _)] if *last - *before < self.every);
         if same_time || too_near {
@@ -93,6 +95,8 @@ mod tests {
         assert_eq!(samples.rates(ms(501)), [250.0, 10.0 / 0.6]);
         samples.push(ms(700), vec![250, 20]);
         assert_eq!(samples.speeds()[1], (0.7, vec![400.0, 20.0]), "the newer of one time");
+        samples.push(ms(150), vec![300, 20]);
+        assert_eq!(samples.speeds()[1], (0.7, vec![500.0, 20.0]), "of an earlier time, too");
     }
 
     #[test]

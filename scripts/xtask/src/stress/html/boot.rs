@@ -34,6 +34,11 @@ pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
         let items = boot.problems.iter().map(|problem| format!("<li>{}</li>\n", escaped(&problem.what)));
         html += &format!("<h3>Problems</h3>\n<ul class=\"problems\">\n{}</ul>\n", items.collect::<String>());
     }
+    if !boot.warnings.is_empty() {
+        let items = boot.warnings.iter().map(|text| format!("<li>{}</li>\n", escaped(text)));
+        let list = format!("<ul>\n{}</ul>\n", items.collect::<String>());
+        html += &folded(&format!("Warnings: {}", boot.warnings.len()), &list);
+    }
     html += &format!("<h3>CPUs</h3>\n{}", cpus(boot, evidence));
     html += &folded("System calls by number, as the kernel counts them", &counts(&boot.cpus));
     match &evidence.trace {
@@ -84,7 +89,6 @@ fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
     for (name, path) in [("Log", &boot.log), ("Trace file", &boot.trace)] {
         facts.extend(path.as_ref().map(|path| (Code(name), path.display().to_string())));
     }
-    facts.extend(boot.warnings.iter().map(|text| (Text("Warning"), text.clone())));
     facts.push((Code("QEMU"), evidence.qemu.clone()));
     facts
 }
@@ -209,6 +213,9 @@ fn latency(trace: &Survey) -> String {
 }
 
 fn rate(evidence: &Evidence) -> String {
+    if evidence.clock.is_none() {
+        return "<p class=\"note\">The CPUs\u{2019} counters were not found in the guest\u{2019}s memory.</p>\n".to_owned();
+    }
     let speeds = evidence.samples.speeds();
     let names: Vec<_> = (0..evidence.samples.last().len()).map(|cpu| format!("CPU {cpu}")).collect();
     let columns: Vec<_> =

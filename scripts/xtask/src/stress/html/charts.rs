@@ -106,7 +106,8 @@ fn timeline(timeline: &Timeline) -> Value {
         })
     };
     let names: Vec<_> = (0..IDLE).map(|number| syscall_name(number).unwrap_or(NO_SYSCALL)).collect();
-    let mut lanes: Vec<_> = timeline.lanes.iter().collect();
+    // A CPU that never came has nothing to show.
+    let mut lanes: Vec<_> = timeline.lanes.iter().filter(|lane| lane.range.is_some()).collect();
     lanes.sort_by_key(|lane| lane.cpu.cpu);
     json!({
         "origin": origin, "end": end - origin, "window": [from.saturating_sub(origin), to.saturating_sub(origin)],
