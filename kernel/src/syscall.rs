@@ -3,6 +3,8 @@
 //! Compiles unchanged for the ELF and the PE target: nothing here has a calling convention of its own.
 #![forbid(unsafe_code)]
 
+use core::hint::cold_path;
+
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS};
 use kernel_abi::syscall::{SYS_EXIT, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN, WRITE_SERIAL_MAX};
@@ -42,6 +44,8 @@ pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
         cpu.count_syscall(number);
         DISPATCH[number](frame, cpu)
     } else {
+        // Out of the way of the others.
+        cold_path();
         cpu.count_syscall(TABLE_LEN);
         Errno::NoSys.to_rax()
     };

@@ -238,8 +238,8 @@ pub fn protect_physmap_page(phys: u64) {
     updated.expect("the physical map has memory below 2 MiB in small pages").flush();
 }
 
-/// Looks at a table's entries in `range`. `rights` are the levels' rights so far: a page is writable or ring 3's only if all levels say so, and not
-/// executable if one level says so (SDM 3A, 4.6.1).
+/// Looks at a table's entries in `range`. `rights` are the levels' rights so far: a page is writable or ring 3's only
+/// if all levels say so, and not executable if one level says so (SDM 3A, 4.6.1).
 fn walk(
     table: PhysFrame,
     level: u32,

@@ -120,7 +120,6 @@ pub unsafe fn start_others(
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     }
-    fail::at(bsp, Place::BringUp);
     // A machine of one CPU has called nobody.
     fail::at(bsp, Place::BringUp);
     let arrivals = close_doors(bsp, slots, area_kib)?;

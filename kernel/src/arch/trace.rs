@@ -292,15 +292,13 @@ pub(super) fn syscall_exit(frame: &SyscallFrame) {
     }
 }
 
-#[cold]
-#[inline(never)]
+#[inline(always)]
 fn record_enter(frame: &SyscallFrame, cpu: &PerCpuData) {
     cpu.tracer.number.set(frame.rax);
     cpu.tracer.record(Kind::SyscallEnter, frame.rax, frame.rdi);
 }
 
-#[cold]
-#[inline(never)]
+#[inline(always)]
 fn record_exit(frame: &SyscallFrame) {
     let cpu = PerCpuData::current();
     cpu.tracer.record(Kind::SyscallExit, cpu.tracer.number.get(), frame.rax);

@@ -52,7 +52,6 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
 }
 
 /// NMI, #DB, #MC or #DF, from anywhere, on the vector's own stack, GS base ours for the time being.
-///
 pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
     // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
     // (invariant: IST-WORD).

@@ -47,7 +47,7 @@ pub struct HostileOptions {
     pub timeout: Option<u64>,
 
     /// Builds the kernel with this cargo feature, apart from the usual build; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = crate::stress::values::feature)]
     pub feature: Vec<String>,
 
     /// Writes what came of it as JSON; '-' is standard output.

@@ -45,8 +45,6 @@ pub const PREY: &[Prey] = &[
     prey("line-kept", &["nobody writes such a line"]),
     prey("page-not-zeroed", &["start: zeroed memory", "start: initialised memory"]),
     prey("x87-errors-external", &["faults: x87 exception"]),
-    prey("user-text-writable", &["memory: write"]),
-    prey("user-data-executable", &["unexpected: "]),
     prey("frame-leaked", &["frames were free"]),
 ];
 

@@ -5,6 +5,7 @@
 //! written down before it is tried, and the first that is another is printed and ends the copy with exit code 3.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+mod back;
 mod class;
 mod console;
 mod deadly;

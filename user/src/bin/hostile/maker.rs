@@ -7,10 +7,11 @@ use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 use user::fpu::Fpu;
 
+use crate::back::{Back, FIXED_FLAGS};
 use crate::class::Class;
 use crate::console::Console;
 use crate::features::Features;
-use crate::probe::{Back, Code, Expect, FIXED_FLAGS, Probe, address};
+use crate::probe::{Code, Expect, Probe, address};
 use crate::state::State;
 
 /// A stack that nobody else uses, for probes that need a good one.

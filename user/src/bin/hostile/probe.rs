@@ -2,16 +2,10 @@
 
 use core::fmt;
 
+use crate::back::Back;
 use crate::class::Class;
 use crate::options::Last;
 use crate::state::{State, back};
-
-/// Flags that come back as they were set.
-pub const KEPT_FLAGS: u64 = 0x0024_4cd5;
-/// Interrupts on, and the bit that is always set: whatever a program asks for.
-pub const FIXED_FLAGS: u64 = 0x202;
-/// Resume: whether `syscall` saves it depends on the CPU.
-const RF: u64 = 0x1_0000;
 
 /// Code that a probe enters. It ends with a jump to [`back`], or does not come back.
 pub type Code = unsafe extern "sysv64" fn();
@@ -55,49 +49,6 @@ pub enum Expect {
     Anyhow,
 }
 
-/// What a register has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// As it was.
-    Kept,
-    /// This.
-    Is(u64),
-    /// Not below this.
-    AtLeast(u64),
-    /// Whatever.
-    Any,
-}
-
-/// The registers that a probe may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the registers are their own names")]
-pub struct Back {
-    pub rax: Value,
-    pub rbx: Value,
-    pub rcx: Value,
-    pub rdx: Value,
-    pub r11: Value,
-    /// The flags.
-    pub rflags: u64,
-}
-
-impl Back {
-    /// Behind code that changes nothing.
-    pub const fn unchanged(rflags: u64) -> Back {
-        use Value::Kept;
-        let rflags = rflags & KEPT_FLAGS | FIXED_FLAGS;
-        Back { rax: Kept, rbx: Kept, rcx: Kept, rdx: Kept, r11: Kept, rflags }
-    }
-
-    /// Behind a system call at `code` that was made with these flags.
-    pub fn call(code: Code, rflags: u64, rax: Value) -> Back {
-        let kept = Back::unchanged(rflags);
-        // `syscall` has two bytes.
-        let resume = code as *const () as u64 + 2;
-        Back { rax, rcx: Value::Is(resume), r11: Value::Is(kept.rflags), ..kept }
-    }
-}
-
 /// How a copy is killed (SDM 3A, chapter 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
@@ -107,6 +58,8 @@ pub struct Death {
     pub error: u64,
     /// Another exception and error code, if CPUs differ.
     pub or: (u64, u64),
+    /// Bits of the error code that may be either way.
+    pub either: u64,
     /// Where.
     pub rip: u64,
     /// Another place, if CPUs differ.
@@ -118,7 +71,7 @@ pub struct Death {
 impl Death {
     /// By this exception at this address.
     pub const fn new(vector: u64, error: u64, rip: u64) -> Death {
-        Death { vector, error, or: (vector, error), rip, or_rip: rip, cr2: 0 }
+        Death { vector, error, or: (vector, error), either: 0, rip, or_rip: rip, cr2: 0 }
     }
 }
 
@@ -151,7 +104,9 @@ impl Expect {
     pub fn allows(&self, last: &Last) -> bool {
         match (*self, *last) {
             (Expect::Dies(death) | Expect::DiesOrNot(death), Last::Killed { vector, error, rip, cr2 }) => {
-                [(death.vector, death.error), death.or].contains(&(vector, error))
+                [(death.vector, death.error), death.or]
+                    .iter()
+                    .any(|it| it.0 == vector && (it.1 ^ error) & !death.either == 0)
                     && [death.rip, death.or_rip].contains(&rip)
                     && cr2 == death.cr2
             }
@@ -169,10 +124,13 @@ impl fmt::Display for Expect {
         match self {
             Expect::Back(_) => f.write_str("back"),
             Expect::Dies(death) | Expect::DiesOrNot(death) => {
-                let Death { vector, error, or, rip, or_rip, cr2 } = death;
+                let Death { vector, error, or, either, rip, or_rip, cr2 } = death;
                 write!(f, "vector {vector:#x} error {error:#x}")?;
                 if (*vector, *error) != *or {
                     write!(f, " (or vector {:#x} error {:#x})", or.0, or.1)?;
+                }
+                if *either != 0 {
+                    write!(f, " (bits {either:#x} of it either way)")?;
                 }
                 write!(f, " rip {rip:#x}")?;
                 if rip != or_rip {
@@ -184,67 +142,6 @@ impl fmt::Display for Expect {
             Expect::Anyhow => f.write_str("an exception of its own, exit code 0, or the time limit"),
         }
     }
-}
-
-/// A register that is not as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The register's name.
-    pub register: &'static str,
-    /// What it should hold.
-    pub expected: u64,
-    /// What it holds.
-    pub got: u64,
-}
-
-impl Back {
-    /// The first register that is not as it has to be.
-    pub fn difference(&self, before: &State, after: &State) -> Option<Difference> {
-        let values = |name| match name {
-            "rax" => self.rax,
-            "rbx" => self.rbx,
-            "rcx" => self.rcx,
-            "rdx" => self.rdx,
-            "r11" => self.r11,
-            _ => Value::Kept,
-        };
-        let integers =
-            before.integers().into_iter().zip(after.integers()).map(|((register, before), (_, got))| {
-                let value = values(register);
-                let got = if register == "r11" && value != Value::Kept { got & !RF } else { got };
-                let expected = match value {
-                    Value::Kept => before,
-                    Value::Is(value) => value,
-                    Value::AtLeast(value) => value.max(got),
-                    Value::Any => got,
-                };
-                Difference { register, expected, got }
-            });
-        let flags = Difference { register: "rflags", expected: self.rflags, got: after.rflags };
-        integers.chain([flags]).chain(fpu(before, after)).find(|it| it.expected != it.got)
-    }
-}
-
-/// x87 and SSE, word for word.
-fn fpu<'a>(before: &'a State, after: &'a State) -> impl Iterator<Item = Difference> + 'a {
-    let (before, after) = (&before.fpu, &after.fpu);
-    let pair = |register, expected, got| Difference { register, expected, got };
-    let control = [
-        pair("x87 control word", before.x87_control.into(), after.x87_control.into()),
-        pair("x87 status word", before.x87_status.into(), after.x87_status.into()),
-        pair("x87 tags", before.x87_tags.into(), after.x87_tags.into()),
-        pair("MXCSR", before.mxcsr.into(), after.mxcsr.into()),
-    ];
-    let words = |state: &'a [[u64; 2]]| state.as_flattened().iter().copied();
-    let xmm = words(&before.xmm)
-        .zip(words(&after.xmm))
-        .map(move |(before, after)| pair("an xmm register", before, after));
-    // An x87 register has ten bytes.
-    let st = words(&before.st).zip(words(&after.st)).enumerate().map(move |(place, (before, after))| {
-        let mask = if place % 2 == 0 { u64::MAX } else { 0xffff };
-        pair("an x87 register", before & mask, after & mask)
-    });
-    control.into_iter().chain(xmm).chain(st)
 }
 
 /// Where code begins.
@@ -268,4 +165,27 @@ macro_rules! code {
         }
         code as $crate::probe::Code
     }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_what_was_written_down_and_no_other() {
+        let death = Death { or: (STACK, 0), either: 1, or_rip: 9, cr2: 5, ..Death::new(PAGE, 6, 8) };
+        let allows =
+            |vector, error, rip, cr2| Expect::Dies(death).allows(&Last::Killed { vector, error, rip, cr2 });
+        assert!(allows(PAGE, 6, 8, 5) && allows(PAGE, 7, 9, 5) && allows(STACK, 0, 8, 5));
+        for (vector, error, rip, cr2) in
+            [(PAGE, 4, 8, 5), (PAGE, 6, 7, 5), (PAGE, 6, 8, 4), (PROTECTION, 6, 8, 5), (STACK, 2, 8, 5)]
+        {
+            assert!(!allows(vector, error, rip, cr2), "{vector} {error} {rip} {cr2}");
+        }
+        assert!(!Expect::Dies(death).allows(&Last::Limit) && !Expect::Exits(0).allows(&Last::Exited(1)));
+        assert!(Expect::Anyhow.allows(&Last::Limit) && !Expect::Anyhow.allows(&Last::Exited(1)));
+        let double_fault = Last::Killed { vector: 8, error: 0, rip: 0, cr2: 0 };
+        assert!(!Expect::Anyhow.allows(&double_fault));
+        assert!(Expect::DiesOrNot(death).allows(&Last::Exited(0)));
+    }
 }

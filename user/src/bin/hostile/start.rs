@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use user::fpu::Fpu;
 use user::start::entry_registers;
 
-use crate::probe::{self, Difference};
+use crate::back::{Back, Difference};
 use crate::state::State;
 
 /// Memory that each copy finds as its file has it, and that each copy changes.
@@ -92,7 +92,7 @@ fn fpu() -> Option<Difference> {
     // SAFETY: writes 512 bytes, which is what `Fpu` has, 16-byte aligned as it is.
     unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut state.fpu, options(nostack, preserves_flags)) };
     let start = State { fpu: Fpu::RESET, ..State::ZERO };
-    probe::Back::unchanged(start.rflags).difference(&start, &state)
+    Back::unchanged(start.rflags).difference(&start, &state)
 }
 
 /// Looks at memory, and changes it for whoever comes next.

@@ -93,6 +93,13 @@ impl Guest {
         self.put_header(cpu);
     }
 
+    /// Waits until the reader has made room for so many records.
+    fn wait_for_room(&self, cpu: usize, count: u64) {
+        while self.heads[cpu] + count - self.header(cpu).tail > u64::from(self.directory.capacity) {
+            std::thread::yield_now();
+        }
+    }
+
     fn ram(&self) -> GuestRam {
         GuestRam::new(self.file.try_clone().expect("another handle"), Chipset::Q35).expect("memory")
     }
@@ -290,13 +297,12 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> (Summary, std::time::Durat
     let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
     while guest.heads[0] < records {
         for cpu in 0..2 {
-            while guest.heads[cpu] + chunk - guest.header(cpu).tail > u64::from(capacity) {
-                std::thread::yield_now();
-            }
+            guest.wait_for_room(cpu, chunk);
             guest.write(cpu, chunk);
         }
     }
     // Never finished, and one behind it: only the last look passes over it.
+    guest.wait_for_room(1, 2);
     guest.take(1);
     guest.write(1, 1);
     let summary = drain.stop().expect("drains");

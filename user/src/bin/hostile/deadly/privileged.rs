@@ -1,10 +1,11 @@
 //! Instructions that are the kernel's.
 
 use super::{GP, UD, dies};
+use crate::back::{Back, Value};
 use crate::class::Class;
 use crate::code;
 use crate::maker::{Maker, scratch};
-use crate::probe::{Back, Death, Expect, MakeCode, Probe, Value};
+use crate::probe::{Death, Expect, MakeCode, Probe};
 use crate::table::Group;
 
 /// Overflow, on which `into` is conditional.

@@ -2,9 +2,10 @@
 
 use rand_xoshiro::rand_core::Rng;
 
+use crate::back::{FIXED_FLAGS, KEPT_FLAGS};
 use crate::class::Class;
 use crate::maker::{Maker, scratch, scratch_stack};
-use crate::probe::{Code, Expect, FIXED_FLAGS, KEPT_FLAGS, Probe};
+use crate::probe::{Code, Expect, Probe};
 use crate::table::Group;
 use crate::tame::tame;
 

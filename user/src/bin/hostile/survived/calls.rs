@@ -4,10 +4,11 @@ use kernel_abi::syscall::{SYS_GET_CPU, SYS_NULL, TABLE_LEN};
 use rand_xoshiro::rand_core::Rng;
 
 use super::{call, expect_call};
+use crate::back::{Back, FIXED_FLAGS, Value};
 use crate::class::Class;
 use crate::code;
 use crate::maker::{STACK_POINTERS, stack_pointer};
-use crate::probe::{Back, Expect, FIXED_FLAGS, Probe, Value};
+use crate::probe::{Expect, Probe};
 use crate::table::Group;
 
 /// The flags that come back: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,

@@ -1,9 +1,10 @@
 //! Instructions about the kernel's tables and memory that ring 3 may execute: they tell it nothing of the kernel.
 
+use crate::back::{Back, Value};
 use crate::class::Class;
 use crate::code;
 use crate::maker::{KERNEL, Maker, PHYSICAL, SELECTORS as ALL};
-use crate::probe::{Back, Expect, MakeCode, Probe, Value};
+use crate::probe::{Expect, MakeCode, Probe};
 use crate::state::DATA;
 use crate::table::Group;
 

@@ -12,10 +12,11 @@ use kernel_abi::syscall::{
 };
 use user::sys;
 
+use crate::back::{Back, Value};
 use crate::class::Class;
 use crate::code;
 use crate::maker::Maker;
-use crate::probe::{Back, Code, Expect, Probe, Value};
+use crate::probe::{Code, Expect, Probe};
 use crate::table::Group;
 
 /// All of them.
