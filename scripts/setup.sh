@@ -88,6 +88,8 @@ ringside_enable_backports() {
     >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: taking the stock QEMU"; rm -f "$list"; }
 }
 
+ringside_apt() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+
 ringside_install() {
   local packages=("$@") package codename
   # shellcheck disable=SC1091 # a file of the system's
@@ -102,10 +104,10 @@ ringside_install() {
   for package in "${packages[@]}"; do
     ringside_say "  $package ..."
     case $package in
-      qemu-system-x86) # from backports if they are there
-        apt-get install -y -qq --no-install-recommends -t "$codename-backports" "$package" >/dev/null 2>&1 ||
-          apt-get install -y -qq --no-install-recommends "$package" >/dev/null || return 1 ;;
-      *) apt-get install -y -qq --no-install-recommends "$package" >/dev/null || return 1 ;;
+      qemu-system-x86) ringside_apt -t "$codename-backports" "$package" 2>/dev/null || ringside_apt "$package" || return 1 ;;
+      # A library that came with QEMU out of backports may be too new for a stock package: backports have one that fits.
+      *) ringside_apt "$package" 2>/dev/null || ringside_apt -t "$codename-backports" "$package" 2>/dev/null ||
+        ringside_apt "$package" || return 1 ;;
     esac
   done
 }
