@@ -22,9 +22,9 @@ pub fn cases() -> Vec<Case> {
         ),
         case_of("progress-of-a-running-guest", "--smp 2 --seconds 3 --seed 4 --progress 1").demand(progress),
         // On few host cores each exchange of clocks with the BSP, which only a trace asks for, takes its time.
-        case_of("many-cpus-come-though-they-are-traced", "--smp 24 --memory 256M --calls 50 --seed 5")
+        case_of("many-cpus-come-though-they-are-traced", "--smp 48 --memory 512M --calls 50 --seed 5")
             .demand(|finished| {
-                expect(finished.json["boots"][0]["cpus"].as_array().map(Vec::len), Some(24), "CPUs")
+                expect(finished.json["boots"][0]["cpus"].as_array().map(Vec::len), Some(48), "CPUs")
             }),
     ]
 }
