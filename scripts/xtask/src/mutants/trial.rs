@@ -16,7 +16,7 @@ use crate::toolchain::host_cargo;
 use crate::tree::relative;
 
 /// Seconds that a QEMU case may take. A mutant may hang, and many cases end in less than one.
-const CASE_LIMIT: u32 = 45;
+const CASE_LIMIT: u32 = 90;
 /// The same for a test on the host, its build included.
 const HOST_LIMIT: Duration = Duration::from_secs(600);
 
