@@ -60,12 +60,20 @@ impl Alternation {
                 if let Some((was_on, then)) = since {
                     let share = &self.shares[usize::from(was_on)];
                     let Share { calls, ns } = share.get();
-                    share.set(Share { calls: calls + (now.calls - then.calls), ns: ns + (now.ns - then.ns) });
+                    share.set(Share {
+                        calls: calls + (now.calls - then.calls),
+                        ns: ns + now.ns.saturating_sub(then.ns),
+                    });
                 }
                 self.since.set(Some((on, now)));
                 Some(on)
             }
         }
+    }
+
+    /// A program starts: what went on since the last tick in ring 3 is not calls.
+    pub fn forget(&self) {
+        self.since.set(None);
     }
 
     /// With recording off, and on; `None` if nothing was switched.
@@ -95,6 +103,17 @@ mod tests {
         let [off, on] = alternation.shares().unwrap();
         assert_eq!((off.ns, on.ns), (200, 170));
         assert!(off.calls.abs_diff(400) <= 20 && on.calls.abs_diff(170) <= 20, "{off:?} {on:?}");
+    }
+
+    #[test]
+    fn the_time_between_two_programs_does_not_count() {
+        let alternation = Alternation::off();
+        alternation.set_period(100);
+        assert_eq!(alternation.tick(Share { calls: 1, ns: 110 }), Some(true));
+        alternation.forget();
+        assert_eq!(alternation.tick(Share { calls: 5, ns: 210 }), Some(false));
+        assert_eq!(alternation.tick(Share { calls: 9, ns: 310 }), Some(true));
+        assert_eq!(alternation.shares(), Some([Share { calls: 4, ns: 100 }, Share::default()]));
     }
 
     #[test]

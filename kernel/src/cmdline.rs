@@ -312,6 +312,8 @@ pub enum CmdlineError<'a> {
     BadValue(Key, Token<'a>),
     /// It says where a CPU fails, but not which.
     NobodyFails,
+    /// `fail_in=console-held` and more than one CPU that fails.
+    ManyFail,
     /// A double quote has no partner.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
@@ -355,6 +357,7 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
                 write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
             }
+            CmdlineError::ManyFail => f.write_str("fail_in=console-held goes with one failing CPU"),
             CmdlineError::NobodyFails => f.write_str(
                 "fail_in= says where, and no panic_cpu=, overflow_cpu= or double_fault_cpu= says who",
             ),

@@ -94,6 +94,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let arrivals = or_end(unsafe { smp::start_others(bsp, list, timebase.tsc, sabotage, options.own_uarts) });
     // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
     bsp.start_clock();
+    refuse_failures_of_absent_cpus(&options, arrivals.online.len());
     compare_control_registers(&arrivals);
     let warnings = tell_missing(bsp, &arrivals, unreachable, info);
     audit_mappings(bsp);
@@ -137,7 +138,17 @@ fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
             refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
         }
     }
-    if options.failures.place == Place::ConsoleHeld && cpus < 2 {
+}
+
+/// From here on a CPU's number is its place among those that came. One that is to fail has to be among them, and to have
+/// another beside it if that one is to hold the console's lock.
+fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
+    for (key, cpu, _) in options.failures.deeds() {
+        if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
+            refuse(format_args!("{}={cpu}: {online} CPUs came online, counted from 0", key.name()));
+        }
+    }
+    if options.failures.place == Place::ConsoleHeld && online < 2 {
         refuse(format_args!("fail_in=console-held: there is no other CPU that could hold it"));
     }
 }

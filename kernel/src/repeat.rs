@@ -114,7 +114,8 @@ impl Rounds {
     pub fn begin(&self, repeat: &Repeat, ticks: u64) {
         self.starts.set(self.starts.get() + 1);
         let limit = repeat.limit_ticks;
-        self.limit.set((limit != 0).then(|| (ticks.saturating_add(limit.into()), limit)));
+        // One more: a tick that came due while the copy was loaded, with interrupts off, is taken at its first instruction.
+        self.limit.set((limit != 0).then(|| (ticks.saturating_add(u64::from(limit) + 1), limit)));
     }
 
     /// If the copy has had its time, how many ticks that was.
@@ -239,9 +240,9 @@ mod tests {
         let rounds = Rounds::new();
         let repeat = Repeat { rounds: 2, deaths_go_on: true, limit_ticks: 3 };
         rounds.begin(&repeat, 10);
-        assert_eq!([0, 12, 13, 14].map(|tick| rounds.over_limit(tick)), [None, None, Some(3), Some(3)]);
+        assert_eq!([0, 13, 14, 15].map(|tick| rounds.over_limit(tick)), [None, None, Some(3), Some(3)]);
         rounds.begin(&repeat, 13);
-        assert_eq!([13, 15, 16].map(|tick| rounds.over_limit(tick)), [None, None, Some(3)]);
+        assert_eq!([13, 16, 17].map(|tick| rounds.over_limit(tick)), [None, None, Some(3)]);
         rounds.begin(&Repeat { limit_ticks: 0, ..repeat }, 16);
         assert_eq!(rounds.over_limit(u64::MAX), None);
     }

@@ -111,6 +111,7 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     match loaded {
         Ok(program) => {
             cpu.rounds.begin(&run.options.repeat, cpu.ticks());
+            cpu.alternation.forget();
             ring3::assign(cpu, program);
             ring3::start(cpu)
         }
@@ -191,6 +192,10 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         tick_millihertz,
         shares: cpu.alternation.shares(),
     });
+    if run().options.trace.serial && cpu.id() != CpuId::BSP {
+        // The BSP sends this CPU's ring once it has arrived.
+        cpu.stop_trace();
+    }
     PUBLISHED.arrive();
     if cpu.id() != CpuId::BSP {
         let bsp = run().online[CpuId::BSP.index()].apic_id;

@@ -453,6 +453,10 @@ pub(super) unsafe extern "sysv64" fn restart_on(
 pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
     naked_asm!(
         "mov    rsp, rdi",
+        // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
+        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
+        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
+        "fninit",
         #[cfg(not(feature = "mutant-start-fpu-leaked"))]
         "fxrstor64 [rsi]",
 

@@ -83,8 +83,8 @@ pub fn loaded() -> Loaded {
 /// # Safety
 /// Both belong to this CPU alone, and stay.
 pub unsafe fn load(gdt: &Gdt) {
-    // SAFETY: the table has the words that `selectors` names. FS and GS are left null: loading them clears
-    // their bases, and GS's is set afterwards, by MSR.
+    // SAFETY: the table has the words that `selectors` names. FS is left null, which clears its base. GS is not touched:
+    // it has been null since the boot code or INIT, and its base is set afterwards, by MSR.
     unsafe {
         gdt.load_unsafe();
         CS::set_reg(KERNEL_CODE);

@@ -398,6 +398,11 @@ impl PerCpuData {
         self.tracer.attach(self.area.0, self.apic_id.0);
     }
 
+    /// Records nothing from here on.
+    pub fn stop_trace(&self) {
+        self.tracer.switch(false);
+    }
+
     /// A tick in ring 3: recording is switched off and on if it is time for that.
     pub(super) fn alternate(&self) {
         if self.alternation.is_off() {

@@ -119,9 +119,10 @@ pub unsafe fn start_others(
             call_silent(bsp, slots, vector, is_called);
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
+    } else {
+        // A machine of one CPU has called nobody.
+        fail::at(bsp, Place::BringUp);
     }
-    // A machine of one CPU has called nobody.
-    fail::at(bsp, Place::BringUp);
     let arrivals = close_doors(bsp, slots, area_kib)?;
     if let Some(vector) = vector {
         call_silent(bsp, slots, vector, |place| sabotage.delay == Some(place));
@@ -146,10 +147,8 @@ fn offer_slots(
         // SAFETY: on the BSP, once for each index; the CPU does not run before its slot is offered.
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
     }
-    for cpu in percpu::created() {
-        if let Some(failures) = failures {
-            fail::arm(cpu, cpu.area.0, &failures);
-        }
+    if let Some(failures) = failures {
+        percpu::created().for_each(|cpu| fail::arm(cpu, cpu.area.0, &failures));
     }
     if own_uarts {
         share_out_uarts(bsp);

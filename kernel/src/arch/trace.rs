@@ -206,16 +206,34 @@ impl Tracer {
         let capacity = u64::from(self.mask.get()) + 1;
         if self.waiting() >= capacity - SLACK {
             self.limit.set(0);
-            self.dropped.set(self.dropped.get() + 1);
-            // SAFETY: this CPU's ring; only this CPU writes the word.
+            // SAFETY: this CPU's two words, which no other CPU writes. One instruction each, so that an NMI, which may drop
+            // a record too, comes before it or after it.
             unsafe {
-                let dropped = &raw mut (*self.ring.get()).dropped;
-                dropped.write_volatile(dropped.read() + 1);
+                asm!(
+                    "inc qword ptr [{untold}]",
+                    "inc qword ptr [{ring} + {dropped}]",
+                    untold = in(reg) self.dropped.as_ptr(),
+                    ring = in(reg) self.ring.get(),
+                    dropped = const offset_of!(RingHeader, dropped),
+                    options(nostack),
+                );
             }
             return;
         }
         self.limit.set(capacity - SLACK);
-        self.put(Kind::Dropped, self.dropped.take(), 0);
+        let mut untold = 0_u64;
+        // SAFETY: as above. What an NMI has told in the meantime is not told again.
+        unsafe {
+            asm!(
+                "xchg [{word}], {untold}",
+                word = in(reg) self.dropped.as_ptr(),
+                untold = inout(reg) untold,
+                options(nostack, preserves_flags),
+            );
+        }
+        if untold != 0 {
+            self.put(Kind::Dropped, untold, 0);
+        }
         self.put(kind, a, b);
     }
 

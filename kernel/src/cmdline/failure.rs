@@ -77,11 +77,11 @@ impl Failures {
             place: raw[Key::FailIn as usize].map_or(Ok(Place::Start), Place::named)?,
         };
         // A test that asks for a failure and gets none would pass.
-        let nobody = failures.deeds().all(|(_, cpu, _)| cpu.is_none());
-        if nobody && raw[Key::FailIn as usize].is_some() {
-            Err(CmdlineError::NobodyFails)
-        } else {
-            Ok(failures)
+        match failures.deeds().filter(|(_, cpu, _)| cpu.is_some()).count() {
+            0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NobodyFails),
+            // Each might hold the lock that the other waits for.
+            2.. if failures.place == Place::ConsoleHeld => Err(CmdlineError::ManyFail),
+            _ => Ok(failures),
         }
     }
 
@@ -104,7 +104,7 @@ impl Failures {
     /// Does this CPU, of so many, hold the console's lock for the one that fails beside it? That is the next one.
     #[must_use]
     pub fn holds_console(&self, cpu: u32, cpus: u32) -> bool {
-        let next = |named: u32| (named + 1) % cpus.max(1) == cpu;
+        let next = |named: u32| named.checked_add(1).filter(|&next| next < cpus).unwrap_or(0) == cpu;
         self.place == Place::ConsoleHeld && self.deeds().any(|(_, named, _)| named.is_some_and(next))
     }
 }

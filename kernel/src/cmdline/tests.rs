@@ -113,17 +113,23 @@ fn errors_name_what_is_wrong_and_what_is_right() {
 #[test]
 fn who_fails_how_and_where() {
     let parse = |line: &'static str| Options::parse(line.as_bytes()).map(|options| options.failures);
-    let failures = parse("overflow_cpu=2 double_fault_cpu=5 fail_in=console-held").unwrap();
+    let failures = parse("overflow_cpu=2 double_fault_cpu=5 fail_in=tick").unwrap();
     let deeds = [0, 2, 5].map(|cpu| failures.of(cpu));
     assert_eq!(deeds, [None, Some(Deed::Overflow), Some(Deed::DoubleFault)]);
-    let holders: Vec<_> = (0..6).filter(|&cpu| failures.holds_console(cpu, 6)).collect();
-    assert_eq!(holders, [0, 3], "the next CPU each, round the end");
+    let holders = |line| {
+        let failures = parse(line).unwrap();
+        (0..6).filter(|&cpu| failures.holds_console(cpu, 6)).collect::<Vec<_>>()
+    };
+    assert_eq!(holders("overflow_cpu=2 fail_in=console-held"), [3], "the next CPU");
+    assert_eq!(holders("double_fault_cpu=5 fail_in=console-held"), [0], "round the end");
     assert!((0..6).all(|cpu| !parse("panic_cpu=2 fail_in=console").unwrap().holds_console(cpu, 6)));
     for (word, place) in Place::ALL {
         let line = std::format!("panic_cpu=0 fail_in={word}");
         assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
     }
     assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NobodyFails));
+    assert_eq!(parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"), Err(CmdlineError::ManyFail));
+    assert!(parse("fail_in=tick panic_cpu=0 overflow_cpu=1").is_ok());
 }
 
 #[test]

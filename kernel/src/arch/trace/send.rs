@@ -11,7 +11,7 @@ use crate::arch::serial;
 
 const _: () = assert!(LINE_MAX < serial::LINE_MAX, "a line of the trace is not cut by the console");
 
-/// Sends all rings, oldest records first, if the command line asks for it. When no other CPU records any more.
+/// Sends all rings, oldest records first, if the command line asks for it.
 pub fn send_if_wanted() {
     if !SENT_AT_THE_END.load(Ordering::Relaxed) {
         return;
@@ -33,8 +33,9 @@ struct Sender {
 impl Sender {
     fn ring(&mut self, directory: &Directory, cpu: u32) {
         let ring = ring_at(directory, cpu);
-        // SAFETY: a ring of the directory's, whose writer has stopped. What an NMI still adds is not looked at: `head`
-        // is read once.
+        // SAFETY: a ring of the directory's, mapped for good. At the end of a run its writer has stopped; after a panic it
+        // may not have, and an NMI may strike: `head` is read once, and the reader knows a record that changed
+        // meanwhile by its sequence.
         let header = unsafe { ring.read_volatile() };
         let capacity = u64::from(directory.capacity);
         let first = header.head.saturating_sub(capacity);
