@@ -1,0 +1,170 @@
+//! The areas of the CPUs: how one is made, and how the data in it is found.
+
+use core::cell::{Cell, RefCell};
+use core::ptr;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use kernel_abi::counters::{CLASSES, Counters};
+use kernel_abi::layout::PAGE_SIZE;
+use kernel_abi::syscall::TABLE_LEN;
+use spin::Once;
+
+use super::{Measured, PerCpuData, Published};
+use crate::alternation::Alternation;
+use crate::arch::gdt::{self, IST_RESERVED};
+use crate::arch::nmi::Nesting;
+use crate::arch::paging::{self, MapError};
+use crate::arch::storm::Storm;
+use crate::arch::timer::TscClock;
+use crate::arch::trace::Tracer;
+use crate::arch::{check, entry, physmem};
+use crate::clock::Rate;
+use crate::cpu::{ApicId, CpuId};
+use crate::layout::{self, IstStack};
+use crate::line::LineBuffer;
+use crate::repeat::Rounds;
+
+/// The CPUs that are online, by dense index; the BSP sets it when bring-up is over.
+static ONLINE: Once<&'static [&'static PerCpuData]> = Once::new();
+
+/// How many areas there are.
+static CREATED: AtomicU32 = AtomicU32::new(0);
+
+/// How many bytes of frames a CPU's area takes, page tables aside.
+pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
+    + 4 * layout::IST_STACK_SIZE
+    + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
+
+/// Maps a CPU's area and fills in its data: stacks, GDT, TSS, the IST stacks' top words.
+///
+/// # Errors
+/// [`MapError`].
+///
+/// # Safety
+/// On the BSP, once for each index, before the CPU runs.
+pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
+    map(id)?;
+    let place = ptr::with_exposed_provenance_mut::<PerCpuData>(layout::data_block(id).start as usize);
+    // SAFETY: the block is mapped, aligned to a page, and nobody knows of it yet. The GDT refers to the TSS in its final
+    // place.
+    unsafe { place.write(fresh(place, id, apic_id)) };
+    for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
+        let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
+        // SAFETY: the top of a stack that was just mapped; the CPU pushes below it.
+        unsafe { word.write(place) };
+    }
+    // SAFETY: `place` is filled in, and its CPU does not run yet.
+    let cpu = unsafe { &*place };
+    cpu.tracer.attach(id.0, apic_id.0);
+    for at in check::canaries(cpu) {
+        // SAFETY: the lowest word of a stack that was just mapped.
+        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(check::canary(at)) };
+    }
+    CREATED.store(id.0 + 1, Ordering::Release);
+    Ok(())
+}
+
+/// Maps the stacks and the data block, which are zero.
+fn map(id: CpuId) -> Result<(), MapError> {
+    let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
+    let data = layout::data_block(id);
+    let block = data.start..data.start + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
+    let mut syscall_stack = layout::syscall_stack(id);
+    if cfg!(feature = "mutant-stack-without-guard") {
+        syscall_stack.start = layout::area(id).start;
+    }
+    for range in stacks.into_iter().chain([syscall_stack, block]) {
+        for page in range.step_by(PAGE_SIZE as usize) {
+            let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
+            // SAFETY: a fresh frame, in this CPU's own area.
+            unsafe { paging::map_kernel_page(page, frame.start(), paging::KERNEL_DATA) }?;
+        }
+    }
+    Ok(())
+}
+
+/// The data of a CPU that has done nothing, to be put to `place` and to stay there.
+///
+/// # Safety
+/// It does: its GDT refers to its TSS.
+#[inline(always)] // where it is to stay, not on the stack and then there
+unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuData {
+    let of_stack = if cfg!(feature = "mutant-syscall-stack-shared") { CpuId::BSP } else { id };
+    // SAFETY: the caller keeps the TSS in place.
+    let gdt = unsafe { gdt::gdt_for(&raw const (*place).tss) };
+    PerCpuData {
+        this: place,
+        user_rsp: Cell::new(0),
+        syscall_stack_top: layout::syscall_stack(of_stack).end,
+        counters: Counters {
+            calls: [const { Cell::new(0) }; TABLE_LEN + 1],
+            ticks: Cell::new(0),
+            deviations: [const { Cell::new(0) }; CLASSES],
+        },
+        id: AtomicU32::new(id.0),
+        area: id,
+        apic_id,
+        cpus_online: Cell::new(1),
+        clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
+        measured: Cell::new(Measured { first: 0, latest: 0, ticks: 0 }),
+        nmis: AtomicU64::new(0),
+        nmi_rip: AtomicU64::new(0),
+        nmis_reported: Cell::new(0),
+        debugs: Cell::new((0, 0)),
+        apic: RefCell::new(None),
+        uart: RefCell::new(None),
+        line: RefCell::new(LineBuffer::new()),
+        tracer: Tracer::off(),
+        program: RefCell::new(None),
+        rounds: Rounds::new(),
+        storm: Storm::default(),
+        alternation: Alternation::off(),
+        failure: Cell::new(None),
+        nesting: Nesting::default(),
+        gdt,
+        tss: gdt::tss_for(id),
+        magic: PerCpuData::MAGIC,
+        published: CachePadded::new(Published::default()),
+    }
+}
+
+/// The data of a CPU that [`create`] was called for.
+///
+/// # Safety
+/// It was; and the caller, unless it is that CPU, uses only `published`, `number` and what never changes.
+#[must_use]
+pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
+    // SAFETY: the caller's promise; the block is never unmapped or moved.
+    unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
+}
+
+/// Leaves this CPU's stack for the top of its own and goes on there.
+///
+/// # Safety
+/// [`create`] was called for the index; this is that CPU, with interrupts off; nothing on the present stack is
+/// needed any more.
+pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cpu = of(id);
+        entry::restart_on(cpu.syscall_stack_top, cpu, next)
+    }
+}
+
+/// The data of every CPU in the list, by area.
+pub fn created() -> impl Iterator<Item = &'static PerCpuData> {
+    // SAFETY: `create` was called for these, in this order; callers in other CPUs use what `of` allows.
+    (0..CREATED.load(Ordering::Acquire)).map(|area| unsafe { of(CpuId(area)) })
+}
+
+/// The CPUs that are online, by dense index; none before bring-up is over.
+#[must_use]
+pub fn online() -> &'static [&'static PerCpuData] {
+    ONLINE.get().copied().unwrap_or(&[])
+}
+
+/// Sets which CPUs are online.
+pub fn set_online(cpus: &'static [&'static PerCpuData]) {
+    ONLINE.call_once(|| cpus);
+}

@@ -1,0 +1,100 @@
+//! What is wrong with a command line, in words that say what is right.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use kernel_abi::trace::GROUPS;
+
+use super::{Breach, Key, Place, Token};
+
+/// What is wrong with a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CmdlineError<'a> {
+    /// The token is no `key=value` with a known key.
+    UnknownKey(Token<'a>),
+    /// The key stands there twice.
+    Duplicate(Key),
+    /// The key does not take this value.
+    BadValue(Key, Token<'a>),
+    /// It says where a CPU fails, but not which.
+    NobodyFails,
+    /// `fail_in=console-held` and more than one CPU that fails.
+    ManyFail,
+    /// A double quote has no partner.
+    UnterminatedQuote,
+    /// The line ends with a backslash, which escapes nothing.
+    TrailingBackslash,
+    /// The line is not UTF-8.
+    NotUtf8,
+}
+
+impl fmt::Display for CmdlineError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CmdlineError::UnknownKey(token) => {
+                write!(f, "unknown option '{token}'; known are")?;
+                for (n, key) in Key::ALL.into_iter().enumerate() {
+                    write!(f, "{} {}=", if n == 0 { "" } else { "," }, key.name())?;
+                }
+                f.write_str("; the program's arguments go behind '--'")
+            }
+            CmdlineError::Duplicate(key) => write!(f, "option {}= is given twice", key.name()),
+            CmdlineError::BadValue(Key::Program, _) => {
+                f.write_str("program= takes a program's name, not nothing")
+            }
+            CmdlineError::BadValue(Key::Trace, token) => {
+                write!(f, "trace= takes 'all' or words from")?;
+                GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, " with commas between them, not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Serial, token) => {
+                write!(f, "serial= takes 'shared' or 'percpu', not '{token}'")
+            }
+            CmdlineError::BadValue(Key::Breach, token) => {
+                f.write_str("breach= takes one of")?;
+                Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
+            CmdlineError::BadValue(Key::FailIn, token) => {
+                f.write_str("fail_in= takes one of")?;
+                Place::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
+            CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
+                write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
+            }
+            CmdlineError::ManyFail => f.write_str("fail_in=console-held goes with one failing CPU"),
+            CmdlineError::NobodyFails => f.write_str(
+                "fail_in= says where, and no panic_cpu=, overflow_cpu= or double_fault_cpu= says who",
+            ),
+            CmdlineError::BadValue(Key::Deaths, token) => {
+                write!(f, "deaths= takes 'end' or 'go-on', not '{token}'")
+            }
+            CmdlineError::BadValue(Key::TraceMode, token) => {
+                write!(f, "trace_mode= takes 'flight' or 'stream', not '{token}'")
+            }
+            CmdlineError::BadValue(Key::TraceVia, token) => {
+                write!(f, "trace_via= takes 'ram' or 'serial', not '{token}'")
+            }
+            CmdlineError::BadValue(key, token) => {
+                let range = key.range();
+                write!(
+                    f,
+                    "{}= takes a number from {} to {}, not '{token}'",
+                    key.name(),
+                    range.start(),
+                    range.end()
+                )
+            }
+            CmdlineError::UnterminatedQuote => {
+                f.write_str("a double quote is not closed; \\\" is a literal one")
+            }
+            CmdlineError::TrailingBackslash => {
+                f.write_str("the line ends with a backslash that escapes nothing; \\\\ is a literal one")
+            }
+            CmdlineError::NotUtf8 => f.write_str("the command line is not UTF-8"),
+        }
+    }
+}
+
+impl core::error::Error for CmdlineError<'_> {}
