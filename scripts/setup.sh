@@ -4,7 +4,8 @@
 # With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
 # that read traces, babeltrace2 and Perfetto's Python package.
 #
-# Root on Debian: installs what is missing, without questions. Anyone else: is told what to run.
+# Root on Debian: installs what is missing, without questions. Anyone else: is told what to run; only the Python packages
+# are installed for anyone, in target/python.
 # When nothing is missing it only looks, and is done in a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
@@ -120,7 +121,8 @@ ringside_python() {
   ringside_say "installing in target/python: ${ringside_wheels[*]}"
   rm -rf "$folder"
   python3 -m venv "$folder" &&
-    "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check "${ringside_wheels[@]}" &&
+    timeout 120 "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
+      "${ringside_wheels[@]}" &&
     : >"$ringside_python_stamp" || ringside_say "no Python packages: the test trace::perfetto-reads-the-same will fail"
 }
 

@@ -54,6 +54,32 @@ pub struct EntryRegisters {
     pub rflags: AtomicU64,
 }
 
+impl EntryRegisters {
+    /// Each with its name, its value, and what a program is promised to find in it.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, u64, u64); 16] {
+        [
+            ("rax", &self.rax, 0),
+            ("rbx", &self.rbx, 0),
+            ("rcx", &self.rcx, 0),
+            ("rdx", &self.rdx, 0),
+            ("rsi", &self.rsi, 0),
+            ("rdi", &self.rdi, 0),
+            ("rbp", &self.rbp, 0),
+            ("r8", &self.r8, 0),
+            ("r9", &self.r9, 0),
+            ("r10", &self.r10, 0),
+            ("r11", &self.r11, 0),
+            ("r12", &self.r12, 0),
+            ("r13", &self.r13, 0),
+            ("r14", &self.r14, 0),
+            ("r15", &self.r15, 0),
+            ("rflags", &self.rflags, 0x202),
+        ]
+        .map(|(name, register, promised)| (name, register.load(Ordering::Relaxed), promised))
+    }
+}
+
 /// Written once, by `_start`, before there is any Rust. Not zero before, so that a register that nobody recorded
 /// does not look right.
 static ENTRY_REGISTERS: EntryRegisters = {

@@ -2,11 +2,33 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use kernel_abi::verdict::DEBUG_EXIT_PORT;
 
 use crate::cli::MachineOptions;
+use crate::error::Error;
 use crate::serial_ports;
+
+/// Major and minor version of a QEMU.
+///
+/// # Errors
+/// If it cannot be started, or does not say.
+pub fn version(qemu: &Path) -> Result<(u32, u32), Error> {
+    let unknown = |said: &str| {
+        Error::Host(format!("`{} --version` does not tell QEMU's version: {said}", qemu.display()))
+    };
+    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| unknown(&error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&text).ok_or_else(|| unknown(text.lines().next().unwrap_or("")))
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.split_once("version ")?.1;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
 
 /// Where QEMU's console and monitor are connected.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +128,13 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn a_version_is_read_from_what_qemu_says() {
+        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 7.2.17\nCopyright"), Some((7, 2)));
+        assert_eq!(parse_version("QEMU"), None);
+    }
     use crate::cli::{Cli, Command};
 
     fn words(arguments: &[&str], wiring: Wiring<'_>) -> Vec<String> {

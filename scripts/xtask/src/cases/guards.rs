@@ -1,8 +1,6 @@
 //! Guards of which no other case needs the working: each of these fails in a kernel that was built without one, see
 //! `docs/mutants.md`.
 
-use std::process::Command;
-
 use super::{Case, case};
 
 /// What `probe` tries, and why it is killed.
@@ -69,12 +67,9 @@ fn nested_nmi(options: &str, cpus: usize) -> Case {
 /// QEMU's options for a translation block an instruction: interrupts come between blocks only.
 fn one_at_a_time() -> &'static str {
     let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
-    let version =
-        Command::new(qemu).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
-    let version = String::from_utf8_lossy(&version);
-    let major = version.split("version ").nth(1).and_then(|text| text.split('.').next()?.parse::<u32>().ok());
-    match major {
-        Some(..9) => "--qemu-arg=-singlestep",
+    // Without a version there is no QEMU, and the case says so.
+    match crate::qemu::version(qemu.as_ref()) {
+        Ok((major, _)) if major < 9 => "--qemu-arg=-singlestep",
         _ => "--accel tcg,one-insn-per-tb=on",
     }
 }

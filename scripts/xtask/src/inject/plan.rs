@@ -16,7 +16,7 @@ use super::trip::{Deed, Wish};
 use crate::cargo::Show;
 use crate::error::Error;
 use crate::qemu::{Machine, Wiring};
-use crate::{build, cmdline, serial_ports};
+use crate::{build, cmdline, qemu, serial_ports};
 
 /// The program that goes each way.
 const PROGRAM: &str = "road";
@@ -57,6 +57,7 @@ impl Plan<'_> {
             Some(cpu) if cpu < count => vec![cpu],
             Some(cpu) => return Err(Error::Usage(format!("there is no CPU {cpu}: they are counted from 0"))),
         };
+        qemu::version(&options.machine.qemu)?;
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
             None if options.as_built => build::featured_kernel_path(&options.feature),

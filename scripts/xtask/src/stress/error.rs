@@ -10,8 +10,6 @@ use crate::error::Error;
 pub enum StressError {
     /// `--one-insn` was given with an accelerator that is not TCG.
     NotTcg(String),
-    /// QEMU does not say which version it is; its first line of output, or why it could not be started.
-    UnknownQemu(PathBuf, String),
     /// A range of seeds has more than this many.
     TooManySeeds(u64),
     /// A file that should hold results does not: the reader's words.
@@ -26,11 +24,6 @@ impl fmt::Display for StressError {
             StressError::NotTcg(accel) => {
                 write!(f, "--one-insn is an option of QEMU's TCG; leave it out, or leave out --accel {accel}")
             }
-            StressError::UnknownQemu(path, said) => write!(
-                f,
-                "--one-insn depends on QEMU's version, which `{} --version` does not tell: {said}",
-                path.display()
-            ),
             StressError::TooManySeeds(most) => {
                 write!(f, "a campaign takes at most {most} seeds; part the range into several")
             }
@@ -49,9 +42,6 @@ impl fmt::Display for StressError {
 
 impl From<StressError> for Error {
     fn from(error: StressError) -> Error {
-        match error {
-            StressError::UnknownQemu(..) => Error::Host(error.to_string()),
-            _ => Error::Usage(error.to_string()),
-        }
+        Error::Usage(error.to_string())
     }
 }

@@ -1,8 +1,7 @@
 //! The machine and the kernel of a campaign's boots.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::StressError;
@@ -14,7 +13,7 @@ use crate::cli::MachineOptions;
 use crate::cmdline;
 use crate::error::Error;
 use crate::guest_memory::GuestMemory;
-use crate::qemu::{Machine, Wiring};
+use crate::qemu::{self, Machine, Wiring};
 use crate::serial_ports;
 
 /// Records in each CPU's ring at most: some 30000 system calls, all of a boot of the default length.
@@ -45,7 +44,7 @@ impl Setup {
         let mut machine = load.machine.clone();
         if load.one_insn {
             demand_tcg(&machine.accel)?;
-            let version = version(&machine.qemu)?;
+            let version = qemu::version(&machine.qemu)?;
             one_insn(&mut machine, version);
         }
         let kernel = if as_built {
@@ -152,21 +151,6 @@ fn demand_tcg(accel: &str) -> Result<(), StressError> {
     }
 }
 
-/// Major and minor version of a QEMU.
-fn version(qemu: &Path) -> Result<(u32, u32), StressError> {
-    let unknown = |said: String| StressError::UnknownQemu(qemu.to_owned(), said);
-    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| unknown(error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse_version(&text).ok_or_else(|| unknown(text.lines().next().unwrap_or("").to_owned()))
-}
-
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let version = text.split_once("version ")?.1;
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -215,13 +199,6 @@ mod tests {
         ] {
             assert_eq!(trace_keys(&load(text)).join(" "), keys, "{text}");
         }
-    }
-
-    #[test]
-    fn a_version_is_read_from_what_qemu_says() {
-        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some((10, 0)));
-        assert_eq!(parse_version("QEMU emulator version 7.2.17\nCopyright"), Some((7, 2)));
-        assert_eq!(parse_version("QEMU"), None);
     }
 
     #[test]

@@ -29,26 +29,7 @@ pub fn first_difference() -> Option<Difference> {
 }
 
 fn registers() -> [Difference; 16] {
-    let entry = entry_registers();
-    [
-        ("rax", &entry.rax, 0),
-        ("rbx", &entry.rbx, 0),
-        ("rcx", &entry.rcx, 0),
-        ("rdx", &entry.rdx, 0),
-        ("rsi", &entry.rsi, 0),
-        ("rdi", &entry.rdi, 0),
-        ("rbp", &entry.rbp, 0),
-        ("r8", &entry.r8, 0),
-        ("r9", &entry.r9, 0),
-        ("r10", &entry.r10, 0),
-        ("r11", &entry.r11, 0),
-        ("r12", &entry.r12, 0),
-        ("r13", &entry.r13, 0),
-        ("r14", &entry.r14, 0),
-        ("r15", &entry.r15, 0),
-        ("rflags", &entry.rflags, 0x202),
-    ]
-    .map(|(register, got, expected)| Difference { register, expected, got: got.load(Ordering::Relaxed) })
+    entry_registers().all().map(|(register, got, expected)| Difference { register, expected, got })
 }
 
 /// Selectors, and the bases behind FS and GS: 0, so that an address behind them is the address.

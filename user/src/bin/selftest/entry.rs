@@ -1,7 +1,6 @@
 //! What the kernel left in the registers when it entered the program: nothing of its own, nothing of anybody's.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use user::registers::Registers;
 use user::start::entry_registers;
@@ -11,27 +10,8 @@ use crate::{Verdict, expect};
 /// All general-purpose registers but rsp zero, rflags 0x202, x87 and SSE as after a reset. No code between the
 /// entry and this check uses x87 or SSE: programs are compiled without.
 pub fn registers_are_zero() -> Verdict {
-    let entry = entry_registers();
-    let integers: [(&str, &AtomicU64, u64); 16] = [
-        ("rax", &entry.rax, 0),
-        ("rbx", &entry.rbx, 0),
-        ("rcx", &entry.rcx, 0),
-        ("rdx", &entry.rdx, 0),
-        ("rsi", &entry.rsi, 0),
-        ("rdi", &entry.rdi, 0),
-        ("rbp", &entry.rbp, 0),
-        ("r8", &entry.r8, 0),
-        ("r9", &entry.r9, 0),
-        ("r10", &entry.r10, 0),
-        ("r11", &entry.r11, 0),
-        ("r12", &entry.r12, 0),
-        ("r13", &entry.r13, 0),
-        ("r14", &entry.r14, 0),
-        ("r15", &entry.r15, 0),
-        ("rflags", &entry.rflags, 0x202),
-    ];
-    for (name, got, expected) in integers {
-        expect(format_args!("at the entry: {name}"), &expected, &got.load(Ordering::Relaxed))?;
+    for (name, got, expected) in entry_registers().all() {
+        expect(format_args!("at the entry: {name}"), &expected, &got)?;
     }
 
     let expected = Registers::ZERO.fpu;
