@@ -455,7 +455,7 @@ pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &F
         "mov    rsp, rdi",
         // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
         // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
-        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
+        #[cfg(not(any(feature = "mutant-start-fpu-leaked", feature = "mutant-start-x87-addresses-leaked")))]
         "fninit",
         #[cfg(not(feature = "mutant-start-fpu-leaked"))]
         "fxrstor64 [rsi]",

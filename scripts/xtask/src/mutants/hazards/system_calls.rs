@@ -75,7 +75,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "ring 3's x87 and SSE state changed or leaked",
         "the kernel is soft-float; the FPU is reset at a start; an x87 error is an exception (CR0.NE)",
         &["check::soft-float", "machine::*", "repeat::ten-thousand-starts", "hostile::*", "inject::nmi"],
-        &["tick-uses-xmm", "start-fpu-leaked", "x87-errors-external"],
+        &["tick-uses-xmm", "start-fpu-leaked", "start-x87-addresses-leaked", "x87-errors-external"],
         "",
     ),
     row(
