@@ -15,6 +15,7 @@ use core::mem::{offset_of, size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub mod packing;
 pub mod reading;
 pub mod serial;
 

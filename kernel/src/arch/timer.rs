@@ -5,7 +5,6 @@
 //! A busy host stops a virtual CPU between any two instructions, while the clocks run on. So a counter and its
 //! reference are read as a pair, with the TSC read before and after, and of several tries the fastest counts.
 
-use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
 use core::hint::spin_loop;
 
@@ -29,16 +28,6 @@ const ATTEMPTS: usize = 20;
 pub fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has it, and CR4.TSD does not bind ring 0.
     unsafe { _rdtsc() }
-}
-
-/// The same as its low and its high half, as RDTSC gives them.
-#[inline(always)]
-#[must_use]
-pub fn tsc_halves() -> (u32, u32) {
-    let (low, high);
-    // SAFETY: as above.
-    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
-    (low, high)
 }
 
 /// Waits by the TSC.

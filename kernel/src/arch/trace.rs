@@ -1,6 +1,8 @@
 //! This CPU's trace: the writer of the rings that [`kernel_abi::trace`] lays out.
 
 mod send;
+#[cfg(test)]
+mod tests;
 
 use core::arch::asm;
 use core::cell::Cell;
@@ -37,8 +39,8 @@ pub struct Tracer {
     /// Records in the ring, less 1.
     mask: Cell<u32>,
     ring: Cell<*mut RingHeader>,
-    /// A record is written at once if fewer than this many are waiting for the host: always, unless it is a stream;
-    /// never, while a drop has to be told first.
+    /// A record is written at once if the ring's head is below: always, unless it is a stream, where it is how far the
+    /// host had made room at the last look; never, while a drop has to be told first.
     limit: Cell<u64>,
     /// The number of the system call that is being handled, for the event on its way out.
     number: Cell<u64>,
@@ -136,12 +138,15 @@ impl Tracer {
             (&raw mut (*ring).cpu).write(place);
             (&raw mut (*ring).apic_id).write(apic_id);
         }
-        self.ring.set(ring);
-        self.mask.set(directory.capacity - 1);
-        if directory.mode == 1 {
-            self.limit.set(u64::from(directory.capacity) - SLACK);
-        }
+        self.use_ring(ring, directory.capacity, directory.mode == 1);
         self.kinds.set(directory.kinds);
+    }
+
+    fn use_ring(&self, ring: *mut RingHeader, capacity: u32, stream: bool) {
+        self.ring.set(ring);
+        self.mask.set(capacity - 1);
+        // A stream's first record looks how much room there is.
+        self.limit.set(if stream { 0 } else { u64::MAX });
     }
 
     /// Records no more for a while, or does again.
@@ -182,30 +187,33 @@ impl Tracer {
     /// Records an event.
     #[inline(always)]
     fn record(&self, kind: Kind, a: u64, b: u64) {
-        if self.waiting() >= self.limit.get() {
+        if self.is_near_full() {
             self.record_or_drop(kind, a, b);
         } else {
             self.put(kind, a, b);
         }
     }
 
-    /// Records that the host has not drained yet; without a host, all.
+    /// Has this ring no room that is known of?
     #[inline(always)]
-    fn waiting(&self) -> u64 {
-        let ring = self.ring.get();
-        // SAFETY: this CPU's ring; volatile, since the host writes `tail` and an NMI may move `head`.
-        unsafe {
-            (&raw const (*ring).head).read_volatile().wrapping_sub((&raw const (*ring).tail).read_volatile())
-        }
+    fn is_near_full(&self) -> bool {
+        self.head() >= self.limit.get()
     }
 
-    /// The ring of a stream is full, or was when the last record came.
+    #[inline(always)]
+    fn head(&self) -> u64 {
+        // SAFETY: this CPU's ring; volatile, since an NMI may move the word.
+        unsafe { (&raw const (*self.ring.get()).head).read_volatile() }
+    }
+
+    /// The known room is used up, or the last record was dropped: looks how far the host has come.
     #[cold]
     #[inline(never)]
     fn record_or_drop(&self, kind: Kind, a: u64, b: u64) {
-        let capacity = u64::from(self.mask.get()) + 1;
-        if self.waiting() >= capacity - SLACK {
-            self.limit.set(0);
+        // SAFETY: this CPU's ring; volatile, since the host writes the word.
+        let tail = unsafe { (&raw const (*self.ring.get()).tail).read_volatile() };
+        let room = tail.saturating_add(u64::from(self.mask.get()) + 1 - SLACK);
+        if self.head() >= room {
             // SAFETY: this CPU's two words, which no other CPU writes. One instruction each, so that an NMI, which may drop
             // a record too, comes before it or after it.
             unsafe {
@@ -218,9 +226,11 @@ impl Tracer {
                     options(nostack),
                 );
             }
+            // An NMI since the look may have found room and set a limit: the next record tells of this drop all the same.
+            self.limit.set(0);
             return;
         }
-        self.limit.set(capacity - SLACK);
+        self.limit.set(room);
         let mut untold = 0_u64;
         // SAFETY: as above. What an NMI has told in the meantime is not told again.
         unsafe {
@@ -257,16 +267,12 @@ impl Tracer {
         // SAFETY: the place is this event's alone. The stores are volatile, so that they stay in this order, which is
         // also the order in which the host sees them: `sequence` says that the others are there.
         unsafe {
-            // As the CPU gives it: putting the halves together first would cost an instruction more.
-            let tsc = (&raw mut (*record).tsc).cast::<u32>();
-            let (low, high) = timer::tsc_halves();
-            tsc.write_volatile(low);
-            tsc.add(1).write_volatile(high);
+            (&raw mut (*record).tsc).write_volatile(timer::tsc());
             (&raw mut (*record).a).write_volatile(a);
             (&raw mut (*record).b).write_volatile(b);
-            // Both half words behind `sequence`.
-            (&raw mut (*record).kind).cast::<u32>().write_volatile(kind as u32);
-            (&raw mut (*record).sequence).write_volatile((place as u32).wrapping_add(1));
+            // `sequence`, `kind` and `reserved` at once: under an emulator it is memory accesses that cost.
+            let last = u64::from((place as u32).wrapping_add(1)) | (kind as u64) << 32;
+            (&raw mut (*record).sequence).cast::<u64>().write_volatile(last);
         }
     }
 }
@@ -291,13 +297,17 @@ macro_rules! enabled {
     };
 }
 
-/// On the way in, before the call's number is overwritten. Gives `cpu` back, from the GS base if it recorded anything,
+/// On the way in, before the call's number is overwritten. Gives `cpu` back, from the GS base where a function was called,
 /// so that the road need not keep it in a register of its own.
 #[inline(always)]
 pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'a PerCpuData {
     if enabled!(Kind::SyscallEnter) {
-        record_enter(frame, cpu);
-        return PerCpuData::current();
+        cpu.tracer.number.set(frame.rax);
+        if cpu.tracer.is_near_full() {
+            cpu.tracer.record_or_drop(Kind::SyscallEnter, frame.rax, frame.rdi);
+            return PerCpuData::current();
+        }
+        cpu.tracer.put(Kind::SyscallEnter, frame.rax, frame.rdi);
     }
     cpu
 }
@@ -306,20 +316,9 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
 #[inline(always)]
 pub(super) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
-        record_exit(frame);
+        let tracer = &PerCpuData::current().tracer;
+        tracer.record(Kind::SyscallExit, tracer.number.get(), frame.rax);
     }
-}
-
-#[inline(always)]
-fn record_enter(frame: &SyscallFrame, cpu: &PerCpuData) {
-    cpu.tracer.number.set(frame.rax);
-    cpu.tracer.record(Kind::SyscallEnter, frame.rax, frame.rdi);
-}
-
-#[inline(always)]
-fn record_exit(frame: &SyscallFrame) {
-    let cpu = PerCpuData::current();
-    cpu.tracer.record(Kind::SyscallExit, cpu.tracer.number.get(), frame.rax);
 }
 
 impl PerCpuData {

@@ -12,12 +12,13 @@
 //!
 //! How many records each CPU has is known only at the end. Until then they wait in one nameless temporary file
 //! per CPU beside the trace file, so memory does not grow with the trace, and nothing is left behind if the tool
-//! is killed.
+//! is killed. They wait packed ([`kernel_abi::trace::packing`]): what writes to a disk takes its time from the guest.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use kernel_abi::trace::packing::{LONGEST, Packing};
 use kernel_abi::trace::{Kind, Record};
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
@@ -30,6 +31,8 @@ pub const MAGIC: [u8; 16] = *b"ringside-rtrace\x00";
 pub const VERSION: u32 = 1;
 /// Bytes in front of the header.
 pub const PREFIX: usize = MAGIC.len() + 4 + 4;
+/// Records that are packed or unpacked at once.
+const BATCH: usize = 1024;
 
 /// How the rings were kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,10 +117,12 @@ impl Header {
 pub struct Writer {
     path: PathBuf,
     lanes: Vec<Lane>,
+    packed: Vec<u8>,
 }
 
 struct Lane {
     records: u64,
+    packing: Packing,
     spill: BufWriter<File>,
 }
 
@@ -129,17 +134,25 @@ impl Writer {
             _ => Path::new("."),
         };
         let spill = || tempfile::tempfile_in(folder).map_err(Error::io("make a temporary file in", folder));
-        let lanes = (0..cpus)
-            .map(|_| Ok(Lane { records: 0, spill: BufWriter::with_capacity(64 * 1024, spill()?) }))
-            .collect::<Result<_, Error>>()?;
-        Ok(Writer { path: path.to_owned(), lanes })
+        let lane = || {
+            let spill = BufWriter::with_capacity(64 * 1024, spill()?);
+            Ok(Lane { records: 0, packing: Packing::default(), spill })
+        };
+        let lanes = (0..cpus).map(|_| lane()).collect::<Result<_, Error>>()?;
+        Ok(Writer { path: path.to_owned(), lanes, packed: vec![0; BATCH * LONGEST] })
     }
 
     /// Adds a CPU's next records. `lane` is the CPU's place in the header.
     pub fn append(&mut self, lane: usize, records: &[Record]) -> Result<(), Error> {
         let lane = &mut self.lanes[lane];
         lane.records += records.len() as u64;
-        lane.spill.write_all(records.as_bytes()).map_err(Error::io("spool records for", &self.path))
+        for batch in records.chunks(BATCH) {
+            let length = lane.packing.pack(batch, &mut self.packed);
+            lane.spill
+                .write_all(&self.packed[..length])
+                .map_err(Error::io("spool records for", &self.path))?;
+        }
+        Ok(())
     }
 
     /// Writes the file: the header, with the number of records of each CPU put in, and then the records.
@@ -162,11 +175,37 @@ impl Writer {
         front.extend(length.to_le_bytes());
         front.extend(text);
         file.write_all(&front)?;
+        let mut packed = self.packed;
         for lane in self.lanes {
             let mut spill = lane.spill.into_inner().map_err(io::IntoInnerError::into_error)?;
             spill.rewind()?;
-            io::copy(&mut spill, &mut file)?;
+            unpack(&mut spill, lane.records, &mut packed, &mut file)?;
         }
         Ok(())
     }
+}
+
+/// Reads so many packed records and writes them as they are.
+fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io::Result<()> {
+    let (mut packing, mut batch) = (Packing::default(), vec![Record::default(); BATCH]);
+    let (mut left, mut filled) = (records, 0);
+    while left != 0 {
+        let read = from.read(&mut packed[filled..])?;
+        filled += read;
+        let mut used = 0;
+        loop {
+            let (bytes, count) = packing.unpack(&packed[used..filled], &mut batch);
+            to.write_all(batch[..count].as_bytes())?;
+            (used, left) = (used + bytes, left - count as u64);
+            if count < BATCH {
+                break;
+            }
+        }
+        if read == 0 && used == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        packed.copy_within(used..filled, 0);
+        filled -= used;
+    }
+    Ok(())
 }

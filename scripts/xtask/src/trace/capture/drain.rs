@@ -23,12 +23,14 @@ use kernel_abi::trace::{Kind, Record, reading};
 
 use super::Summary;
 use super::guest_ram::{Chipset, GuestRam};
-use super::rings::{Ring, Rings};
+use super::rings::{Buffer, Ring, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 
 /// How long to sleep when no ring had much in it. A ring of 64 Ki records fills in 30 ms at two million a second.
 const PAUSE: Duration = Duration::from_millis(1);
+/// So many records of one CPU are much: no pause before the next look.
+const MUCH: u64 = 8 * 1024;
 /// How long to wait at least between two searches for the directory, and how many times as long as a search took.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
 
@@ -95,12 +97,13 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
     let mut lanes: Vec<_> = rings.rings().map(Lane::new).collect();
     let mut writer = Writer::create(&path, lanes.len())?;
     *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Progress::default(); lanes.len()];
+    let mut buffer = Buffer::new()?;
     loop {
         // Asked for before the look: what the guest wrote before it stopped is seen by this last look.
         let last = shared.stop.load(Ordering::Acquire);
         let mut much = false;
         for (n, lane) in lanes.iter_mut().enumerate() {
-            much |= lane.drain(ram, last, &mut |records| writer.append(n, records))?;
+            much |= lane.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
         }
         let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.iter_mut().zip(&lanes).for_each(|(to, lane)| *to = lane.progress);
@@ -142,12 +145,11 @@ struct Lane {
     torn: u64,
     overwritten: u64,
     progress: Progress,
-    records: Vec<Record>,
 }
 
 impl Lane {
     fn new(ring: Ring) -> Lane {
-        Lane { ring, next: 0, torn: 0, overwritten: 0, progress: Progress::default(), records: Vec::new() }
+        Lane { ring, next: 0, torn: 0, overwritten: 0, progress: Progress::default() }
     }
 
     /// Takes what is in the ring, and says whether that was so much that there will soon be more.
@@ -155,36 +157,39 @@ impl Lane {
         &mut self,
         ram: &GuestRam,
         last: bool,
+        buffer: &mut Buffer,
         append: &mut impl FnMut(&[Record]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        let first = self.next;
+        // A CPU that writes as fast as we read must not keep us from the others: what came before the first look is enough.
+        let mut end = None;
         loop {
-            self.records.clear();
-            let taken = self.ring.take(ram, self.next, last, &mut self.records)?;
+            let progress = &mut self.progress;
+            let taken = self.ring.take(ram, self.next, last, buffer, &mut |records| {
+                progress.count(records);
+                append(records)
+            })?;
             self.torn += taken.torn;
             self.overwritten += taken.overwritten;
-            if taken.next != self.next {
+            let stuck = taken.next == self.next;
+            if !stuck {
                 self.next = taken.next;
                 self.ring.publish_tail(ram, self.next)?;
             }
-            self.count();
-            append(&self.records)?;
-            if taken.places < Ring::BATCH {
-                return Ok(taken.places > Ring::BATCH / 4);
-            }
-            // A CPU that writes as fast as we read must not keep us from the others.
-            if !last {
-                return Ok(true);
+            if stuck || self.next >= *end.get_or_insert(taken.head) {
+                return Ok(self.next - first > MUCH);
             }
         }
     }
+}
 
-    fn count(&mut self) {
-        let (progress, records) = (&mut self.progress, self.records.as_slice());
-        progress.records += records.len() as u64;
-        progress.syscalls += reading::count(records, Kind::SyscallEnter);
-        progress.ticks += reading::count(records, Kind::Tick);
+impl Progress {
+    fn count(&mut self, records: &[Record]) {
+        self.records += records.len() as u64;
+        self.syscalls += reading::count(records, Kind::SyscallEnter);
+        self.ticks += reading::count(records, Kind::Tick);
         if let Some(record) = records.last() {
-            progress.last = Kind::from_number(record.kind).map(|kind| (kind, record.tsc));
+            self.last = Kind::from_number(record.kind).map(|kind| (kind, record.tsc));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Summary;
 use super::guest_ram::GuestRam;
-use super::rings::Rings;
+use super::rings::{Buffer, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 
@@ -19,15 +19,14 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
         cpus.push(ring.describe(ram)?);
     }
     let mut writer = Writer::create(path, cpus.len())?;
-    let mut records = Vec::new();
+    let mut buffer = Buffer::new()?;
     for (lane, ring) in rings.rings().enumerate() {
         // What comes after this look is not waited for: a running guest would never let us end.
         let head = ring.header(ram)?.head;
         let mut next = 0;
         while next < head {
-            records.clear();
-            let taken = ring.take(ram, next, true, &mut records)?;
-            writer.append(lane, &records)?;
+            let mut append = |records: &[_]| writer.append(lane, records);
+            let taken = ring.take(ram, next, true, &mut buffer, &mut append)?;
             cpus[lane].torn += taken.torn;
             cpus[lane].overwritten += taken.overwritten;
             next = taken.next.max(next + 1);

@@ -13,6 +13,9 @@ use crate::trace::layout::{RECORD, RING_HEADER, TAIL};
 /// More CPUs than any machine has that QEMU makes.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
+/// A record with so many behind it has been finished: a CPU is in the middle of one, and of those that NMIs and machine
+/// checks make, one inside the other.
+const LATEST: u64 = 64;
 
 /// A directory that has been checked: all its rings lie in the guest's memory.
 #[derive(Clone, Debug)]
@@ -133,18 +136,33 @@ pub struct Ring {
 pub struct Taken {
     /// The place to go on at.
     pub next: u64,
-    /// Places that were looked at.
-    pub places: u64,
+    /// The ring's head at the look.
+    pub head: u64,
     /// Records that were begun and never finished.
     pub torn: u64,
     /// Records that were overwritten before they were read.
     pub overwritten: u64,
 }
 
-impl Ring {
-    /// Places that are looked at in one go.
-    pub const BATCH: u64 = 32 * 1024;
+/// Where the records of one look are copied to.
+#[derive(Debug)]
+pub struct Buffer(Box<[Record]>);
 
+impl Buffer {
+    /// So many stay in a core's own cache while they are looked at, copied and written.
+    const PLACES: usize = 2048;
+
+    /// Room for one look.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn new() -> Result<Buffer, Error> {
+        let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
+        Ok(Buffer(Record::new_vec_zeroed(Buffer::PLACES).map_err(full)?.into_boxed_slice()))
+    }
+}
+
+impl Ring {
     /// The ring's header as it is now.
     pub fn header(&self, ram: &GuestRam) -> Result<RingHeader, Error> {
         let mut header = RingHeader::new_zeroed();
@@ -176,39 +194,49 @@ impl Ring {
         ram.write_u64(self.at + TAIL, next).map_err(failed)
     }
 
-    /// Appends to `out` the whole records of at most [`Ring::BATCH`] places from `from` on.
+    /// Gives to `each` the whole records of as many places from `from` on as there are and as the buffer takes.
     ///
     /// Works while the CPU writes. A record's sequence is its last word to be written, but a copy of memory has
-    /// no order, so a first look finds which records are finished and a second one takes them. Then `head` tells
-    /// which of their places were taken again in the meantime. With `last`, the CPU will write no more: a record
-    /// that is not finished never will be, is counted as torn, and skipped; else the batch ends in front of it.
-    pub fn take(&self, ram: &GuestRam, from: u64, last: bool, out: &mut Vec<Record>) -> Result<Taken, Error> {
+    /// no order, so of the latest places a first look finds which records are finished, and only then they are
+    /// copied. Last `head` tells which of the places were taken again in the meantime. With `last`, the CPU will
+    /// write no more: a record that is not finished never will be, is counted as torn, and skipped; else the batch
+    /// ends in front of it.
+    pub fn take(
+        &self,
+        ram: &GuestRam,
+        from: u64,
+        last: bool,
+        buffer: &mut Buffer,
+        each: &mut impl FnMut(&[Record]) -> Result<(), Error>,
+    ) -> Result<Taken, Error> {
         let head = self.header(ram)?.head;
         let start = from.max(head.saturating_sub(self.capacity));
-        let mut taken = Taken { next: start, overwritten: start.saturating_sub(from), ..Taken::default() };
-        let places = head.saturating_sub(start).min(Ring::BATCH);
-        if places == 0 {
-            return Ok(taken);
-        }
-        let mut records = records(places)?;
-        self.read(ram, start, &mut records)?;
+        let mut taken = Taken { next: start, head, torn: 0, overwritten: start.saturating_sub(from) };
+        let mut places = head.saturating_sub(start).min(Buffer::PLACES as u64);
         if !last {
-            records.truncate(reading::written(&records, start));
+            let old = head.saturating_sub(LATEST).clamp(start, start + places) - start;
+            let latest = &mut buffer.0[old as usize..places as usize];
+            self.read(ram, start + old, latest)?;
+            places = old + reading::written(latest, start + old) as u64;
         }
-        self.read(ram, start, &mut records)?;
-        let whole = records.len() as u64;
+        let records = &mut buffer.0[..places as usize];
+        self.read(ram, start, records)?;
         let taken_again = self.header(ram)?.head.saturating_sub(self.capacity);
-        let gone = taken_again.saturating_sub(start).min(whole);
+        let gone = taken_again.saturating_sub(start).min(places);
         taken.overwritten += gone;
-        (taken.next, taken.places) = (start + whole, whole);
-        let mut rest = &records[gone as usize..];
+        taken.next += gone;
         loop {
-            let place = start + whole - rest.len() as u64;
-            let (own, others) = rest.split_at(reading::own(rest, place));
-            out.extend_from_slice(own);
-            let [_, behind @ ..] = others else { break };
+            let rest = &records[(taken.next - start) as usize..];
+            let own = reading::own(rest, taken.next);
+            each(&rest[..own])?;
+            taken.next += own as u64;
+            match rest.get(own) {
+                None => break,
+                Some(record) if !last && reading::ahead(record, taken.next) < 0 => break,
+                Some(_) => {}
+            }
             taken.torn += 1;
-            rest = behind;
+            taken.next += 1;
         }
         Ok(taken)
     }
@@ -221,12 +249,6 @@ impl Ring {
         ram.read(base + first * RECORD as u64, head.as_mut_bytes()).map_err(failed)?;
         ram.read(base, tail.as_mut_bytes()).map_err(failed)
     }
-}
-
-/// Room for so many, as fast as the system gives it.
-fn records(count: u64) -> Result<Vec<Record>, Error> {
-    let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
-    Record::new_vec_zeroed(count as usize).map_err(full)
 }
 
 fn failed(error: io::Error) -> Error {

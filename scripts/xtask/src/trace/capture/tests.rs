@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::rings::{Ring, Rings};
+use super::rings::{Buffer, Ring, Rings, Taken};
 use super::*;
 use crate::trace::error::{Error, Flaw};
 use crate::trace::layout::{RECORD, RING_HEADER};
@@ -109,6 +109,17 @@ impl Guest {
     }
 }
 
+/// A look into a ring of a guest that may be running, and what it gave.
+fn look(ram: &GuestRam, ring: &Ring, from: u64) -> (Taken, Vec<Record>) {
+    let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
+    let mut each = |some: &[Record]| {
+        records.extend_from_slice(some);
+        Ok(())
+    };
+    let taken = ring.take(ram, from, false, &mut buffer, &mut each).expect("looks");
+    (taken, records)
+}
+
 /// The records' `a`, CPU by CPU.
 fn places(path: &std::path::Path) -> Vec<Vec<u64>> {
     let reader = Reader::open(path).expect("opens");
@@ -163,25 +174,27 @@ fn torn_records_are_left_out_and_counted() {
 #[test]
 fn a_look_into_a_running_ring_ends_in_front_of_an_unfinished_record() {
     let mut guest = Guest::new(1, 64, 1);
-    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
+    let (ring, ram) = (guest.only_ring(), guest.ram());
     guest.write(0, 3);
     let unfinished = guest.take(0);
     // An NMI in between.
     guest.write(0, 1);
-    assert_eq!(ring.take(&ram, 0, false, &mut out).expect("looks").next, 3);
-    assert_eq!(ring.take(&ram, 3, false, &mut out).expect("looks").next, 3);
+    let look_from = |from| {
+        let (taken, records) = look(&ram, &ring, from);
+        (taken.next, records.len())
+    };
+    assert_eq!(look_from(0), (3, 3));
+    assert_eq!(look_from(3), (3, 0));
     guest.fill(0, unfinished);
-    assert_eq!(ring.take(&ram, 3, false, &mut out).expect("looks").next, 5);
-    assert_eq!(out.len(), 5);
+    assert_eq!(look_from(3), (5, 2));
 }
 
 #[test]
 fn what_went_round_between_two_looks_counts_as_overwritten() {
     let mut guest = Guest::new(1, 64, 0);
-    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
     guest.write(0, 200);
-    let taken = ring.take(&ram, 10, false, &mut out).expect("looks");
-    assert_eq!((taken.next, taken.overwritten, taken.places, out.len()), (200, 126, 64, 64));
+    let (taken, records) = look(&guest.ram(), &guest.only_ring(), 10);
+    assert_eq!((taken.next, taken.overwritten, records.len()), (200, 126, 64));
 }
 
 #[test]
@@ -208,8 +221,7 @@ fn a_look_into_a_ring_that_goes_round_meanwhile_gives_whole_records_only() {
         let (mut next, mut seen, mut overwritten) = (0, 0, 0);
         // Until enough has been seen of both.
         while seen < 20_000 || overwritten < 1000 {
-            let mut out = Vec::new();
-            let taken = ring.take(&ram, next, false, &mut out).expect("looks");
+            let (taken, out) = look(&ram, &ring, next);
             assert_eq!(out.len() as u64 + taken.overwritten, taken.next - next);
             assert_eq!(taken.torn, 0, "the look ended in front of what was not finished");
             for record in &out {
@@ -227,9 +239,8 @@ fn sequences_wrap_around() {
     let mut guest = Guest::new(1, 64, 0);
     guest.heads[0] = u64::from(u32::MAX) - 10;
     guest.write(0, 64);
-    let (ring, ram, mut out) = (guest.only_ring(), guest.ram(), Vec::new());
-    let taken = ring.take(&ram, 0, false, &mut out).expect("looks");
-    assert_eq!((taken.places, taken.torn, out.len()), (64, 0, 64));
+    let (taken, records) = look(&guest.ram(), &guest.only_ring(), 0);
+    assert_eq!((taken.next, taken.torn, records.len()), (guest.heads[0], 0, 64));
 }
 
 #[test]

@@ -1,0 +1,177 @@
+//! Records in a quarter of their bytes, for a host that has to put away millions a second while the guest wants its cores.
+//!
+//! ```text
+//!   control   u16: kind in bits 0-3; how many bytes follow of tsc, a and b in bits 4-7, 8-11, 12-15
+//!   tsc       less the record's before, without its leading zero bytes; so the others
+//!   a
+//!   b
+//! ```
+//!
+//! All little-endian. The sequence is 1 more than the record's before. What does not fit that is a control of 0 and the record
+//! as it is.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::Record;
+
+/// Bytes that a packed record has at most.
+pub const LONGEST: usize = CONTROL + size_of::<Record>();
+const CONTROL: usize = 2;
+
+/// The record before, on both sides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Packing {
+    tsc: u64,
+    sequence: u32,
+}
+
+impl Packing {
+    /// Packs records, and says how many bytes they have become.
+    ///
+    /// # Panics
+    /// If `out` has not [`LONGEST`] bytes for each.
+    #[inline(never)]
+    pub fn pack(&mut self, records: &[Record], out: &mut [u8]) -> usize {
+        let mut at = 0;
+        for record in records {
+            let delta = record.tsc.wrapping_sub(self.tsc);
+            let next = self.sequence.wrapping_add(1);
+            *self = Packing { tsc: record.tsc, sequence: record.sequence };
+            let out = &mut out[at..at + LONGEST];
+            if record.sequence != next || record.kind == 0 || record.kind > 15 || record.reserved != 0 {
+                out[..CONTROL].fill(0);
+                out[CONTROL..].copy_from_slice(record.as_bytes());
+                at += LONGEST;
+                continue;
+            }
+            let (mut control, mut length) = (record.kind, CONTROL);
+            for (n, field) in [delta, record.a, record.b].into_iter().enumerate() {
+                // All eight bytes, in one store; the next field comes over those that are zero.
+                out[length..length + 8].copy_from_slice(&field.to_le_bytes());
+                let bytes = 8 - field.leading_zeros() as usize / 8;
+                control |= (bytes as u16) << (4 + 4 * n);
+                length += bytes;
+            }
+            out[..CONTROL].copy_from_slice(&control.to_le_bytes());
+            at += length;
+        }
+        at
+    }
+
+    /// Unpacks as many records as there are whole ones in `bytes` and as `out` takes; says how many bytes they had, and how
+    /// many records they are.
+    #[inline(never)]
+    pub fn unpack(&mut self, bytes: &[u8], out: &mut [Record]) -> (usize, usize) {
+        let mut at = 0;
+        for (n, record) in out.iter_mut().enumerate() {
+            let Some((packed, length)) = self.unpack_one(&bytes[at..]) else { return (at, n) };
+            (*record, at) = (packed, at + length);
+        }
+        (at, out.len())
+    }
+
+    fn unpack_one(&mut self, bytes: &[u8]) -> Option<(Record, usize)> {
+        let (control, rest) = bytes.split_first_chunk::<CONTROL>()?;
+        let control = u16::from_le_bytes(*control);
+        let (record, length) = if control == 0 {
+            (Record::read_from_prefix(rest).ok()?.0, LONGEST)
+        } else {
+            let (mut fields, mut length) = ([0; 3], 0);
+            for (n, field) in fields.iter_mut().enumerate() {
+                let bytes = usize::from(control >> (4 + 4 * n) & 15);
+                let mut word = [0; 8];
+                word.get_mut(..bytes)?.copy_from_slice(rest.get(length..length + bytes)?);
+                *field = u64::from_le_bytes(word);
+                length += bytes;
+            }
+            let [delta, a, b] = fields;
+            let (tsc, sequence) = (self.tsc.wrapping_add(delta), self.sequence.wrapping_add(1));
+            (Record { tsc, a, b, sequence, kind: control & 15, reserved: 0 }, CONTROL + length)
+        };
+        *self = Packing { tsc: record.tsc, sequence: record.sequence };
+        Some((record, length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+    use std::{slice, vec};
+
+    use super::*;
+
+    fn record(tsc: u64, a: u64, b: u64, sequence: u32, kind: u16) -> Record {
+        Record { tsc, a, b, sequence, kind, reserved: 0 }
+    }
+
+    /// What a packed record has of bytes, when it comes back as it was.
+    fn there_and_back(records: &[Record]) -> Vec<usize> {
+        let (mut there, mut back) = (Packing::default(), Packing::default());
+        let mut lengths = Vec::new();
+        for one in records {
+            let mut bytes = [0xff; LONGEST];
+            let length = there.pack(slice::from_ref(one), &mut bytes);
+            let mut out = [Record::default()];
+            // Not before the last byte is there, and no more than it has.
+            assert_eq!(back.unpack(&bytes[..length - 1], &mut out), (0, 0), "{one:?}");
+            assert_eq!(back.unpack(&bytes, &mut out), (length, 1), "{one:?}");
+            assert_eq!(out[0], *one);
+            lengths.push(length);
+        }
+        lengths
+    }
+
+    #[test]
+    fn records_come_back_whatever_is_in_them() {
+        let usual = [
+            record(1000, 0, u64::MAX, 1, 1),
+            record(1000, 0, 0, 2, 2),
+            record(1300, 255, 256, 3, 15),
+            // Earlier than the one before it, as an NMI's may be.
+            record(1200, 0, 0, 4, 7),
+        ];
+        assert_eq!(there_and_back(&usual), [2 + 2 + 8, 2, 2 + 2 + 1 + 2, 2 + 8]);
+        let odd = [
+            record(5, 1, 2, 9, 3),
+            record(6, 1, 2, 9, 3),
+            record(7, 1, 2, 10, 0),
+            record(8, 1, 2, 11, 16),
+            Record { reserved: 1, ..record(9, 1, 2, 12, 3) },
+            record(u64::MAX, 1, 2, u32::MAX, 3),
+            record(0, 0, 0, 0, 3),
+        ];
+        assert_eq!(there_and_back(&odd), [34, 34, 34, 34, 34, 34, 3]);
+    }
+
+    #[test]
+    fn many_come_back_in_pieces() {
+        let records: Vec<_> =
+            (0..1000u32).map(|n| record(u64::from(n) * 700, n.into(), 1, n + 1, 2)).collect();
+        let mut bytes = vec![0; records.len() * LONGEST];
+        let length = Packing::default().pack(&records, &mut bytes);
+        assert!(length < records.len() * 8, "{length}");
+        let (mut packing, mut back, mut at, mut end) = (Packing::default(), Vec::new(), 0, 0);
+        while at < length {
+            // Some end in the middle of a record.
+            end = (end + 100).min(length);
+            let mut out = [Record::default(); 7];
+            let (used, count) = packing.unpack(&bytes[at..end], &mut out);
+            back.extend_from_slice(&out[..count]);
+            at += used;
+        }
+        assert!(back == records);
+    }
+
+    #[test]
+    fn no_bytes_bring_it_down() {
+        // Every control word, with all lengths of what is behind it.
+        for control in 0..=u16::MAX {
+            let mut bytes = [0xa5; LONGEST];
+            bytes[..2].copy_from_slice(&control.to_le_bytes());
+            for length in [0, 1, 2, 3, 10, 26, LONGEST] {
+                let (used, count) = Packing::default().unpack(&bytes[..length], &mut [Record::default()]);
+                assert!(used <= length && (count == 0) == (used == 0));
+            }
+        }
+    }
+}

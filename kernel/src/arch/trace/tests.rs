@@ -1,0 +1,130 @@
+//! A ring that is full, with a host that comes now and then.
+
+use std::boxed::Box;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CAPACITY: usize = 16;
+
+#[repr(C)]
+struct Ring {
+    header: RingHeader,
+    records: [Record; CAPACITY],
+}
+
+/// A CPU's tracer, its ring, and a host that takes records out of it.
+struct Traced {
+    tracer: Tracer,
+    ring: *mut Ring,
+    taken: u64,
+}
+
+impl Traced {
+    fn new(stream: bool) -> Traced {
+        let ring = Box::new(Ring { header: RingHeader::default(), records: [Record::default(); CAPACITY] });
+        let (tracer, ring) = (Tracer::off(), Box::into_raw(ring));
+        tracer.use_ring(ring.cast(), CAPACITY as u32, stream);
+        tracer.kinds.set(Kind::User.bit());
+        Traced { tracer, ring, taken: 0 }
+    }
+
+    fn event(&self, n: u64) {
+        self.tracer.event(Kind::User, n, !n);
+    }
+
+    fn ring(&self) -> &Ring {
+        // SAFETY: it is from a box that is freed last, and nobody holds a reference while the tracer writes.
+        unsafe { &*self.ring }
+    }
+
+    /// Takes at most so many records out, as the host does.
+    fn take(&mut self, most: u64) -> Vec<(u16, u64, u64)> {
+        let end = self.ring().header.head.min(self.taken + most);
+        let records = (self.taken..end).map(|place| {
+            let record = &self.ring().records[place as usize % CAPACITY];
+            assert_eq!((u64::from(record.sequence), record.reserved), (place + 1, 0));
+            (record.kind, record.a, record.b)
+        });
+        let records = records.collect();
+        self.taken = end;
+        // SAFETY: as in `ring`.
+        unsafe { (*self.ring).header.tail = end };
+        records
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it so.
+        drop(unsafe { Box::from_raw(self.ring) });
+    }
+}
+
+const USER: u16 = Kind::User as u16;
+const DROPPED: u16 = Kind::Dropped as u16;
+
+#[test]
+fn a_flight_recorder_overwrites_the_oldest() {
+    let mut traced = Traced::new(false);
+    (0..100).for_each(|n| traced.event(n));
+    traced.taken = 100 - CAPACITY as u64;
+    let latest: Vec<_> = (84..100).map(|n| (USER, n, !n)).collect();
+    assert_eq!((traced.take(100), traced.ring().header.dropped), (latest, 0));
+}
+
+#[test]
+fn a_stream_that_nobody_reads_keeps_the_first_and_counts_the_rest() {
+    let mut traced = Traced::new(true);
+    (0..100).for_each(|n| traced.event(n));
+    let room = CAPACITY as u64 - SLACK;
+    assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (room, 100 - room));
+    let first: Vec<_> = (0..room).map(|n| (USER, n, !n)).collect();
+    assert_eq!(traced.take(100), first);
+    // There is room again: first what is missing, once.
+    traced.event(100);
+    traced.event(101);
+    assert_eq!(traced.take(100), [(DROPPED, 100 - room, 0), (USER, 100, !100), (USER, 101, !101)]);
+    assert_eq!(traced.ring().header.dropped, 100 - room);
+}
+
+#[test]
+fn a_host_that_claims_to_have_read_what_is_not_there_is_no_ones_harm() {
+    let traced = Traced::new(true);
+    // SAFETY: as in `ring`.
+    unsafe { (*traced.ring).header.tail = u64::MAX };
+    (0..100).for_each(|n| traced.event(n));
+    assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (100, 0));
+}
+
+proptest! {
+    #[test]
+    fn what_is_missing_is_told_where_it_is_missing(steps in prop::collection::vec((0..40_u64, 0..40_u64), 1..40)) {
+        let mut traced = Traced::new(true);
+        let (mut n, mut got, mut missing) = (0, 0, 0);
+        for (events, taken) in steps {
+            (n..n + events).for_each(|n| traced.event(n));
+            n += events;
+            for (kind, a, b) in traced.take(taken) {
+                if kind == DROPPED {
+                    missing += a;
+                    got += a;
+                } else {
+                    prop_assert_eq!((kind, a, b), (USER, got, !got));
+                    got += 1;
+                }
+            }
+        }
+        let (head, dropped) = (traced.ring().header.head, traced.ring().header.dropped);
+        for (kind, a, _) in traced.take(head) {
+            let is_drop = kind == DROPPED;
+            missing += if is_drop { a } else { 0 };
+            got += if is_drop { a } else { 1 };
+        }
+        // What was dropped last is told with the next record.
+        prop_assert_eq!(missing + traced.tracer.dropped.get(), dropped);
+        prop_assert_eq!(got + traced.tracer.dropped.get(), n);
+    }
+}
