@@ -4,6 +4,8 @@
 //! The kernel switches recording off and on in turn (`trace_alternate=`) and counts on each CPU the calls of both kinds of
 //! time, so that whatever slows the host down slows both.
 
+mod line;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,13 +28,21 @@ const BOOT_SECONDS: u64 = 60;
 
 /// Measures, and prints a table.
 pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    let before = line::transfer_ns();
     let (facts, summary) = boot(options)?;
+    let after = line::transfer_ns();
     let rows = facts.shares.iter().map(|shares| row(&shares.cpu.to_string(), shares));
     let all = (facts.shares.len() > 1).then(|| row("all", &sum(&facts.shares)));
     let columns = [("CPU", true), ("OFF-CALLS/S", true), ("ON-CALLS/S", true), ("ON/OFF", true)];
     print!("{}", aligned(&columns, rows.chain(all)));
     println!("{} records in each ring", options.records.next_power_of_two());
     println!("{}", describe(&summary));
+    println!("drain: {:.0} ns of the host's processor time a record", drain_ns(&summary));
+    if let (Some(before), Some(after)) = (before, after) {
+        println!(
+            "host: a cache line from one CPU to another {before:.0} ns before the run, {after:.0} ns after it"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,6 +102,10 @@ fn sum(shares: &[SharesRecord]) -> SharesRecord {
 fn row(name: &str, shares: &SharesRecord) -> [String; 4] {
     let (off, on) = (rate(shares.off), rate(shares.on));
     [name.to_owned(), format!("{off:.0}"), format!("{on:.0}"), format!("{:.1}%", on / off * 100.0)]
+}
+
+fn drain_ns(summary: &Summary) -> f64 {
+    summary.drained.as_nanos() as f64 / summary.records().max(1) as f64
 }
 
 /// Calls a second.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kernel_abi::trace::reading::ahead;
 use kernel_abi::trace::serial::{self, DATA_MAX, Part, Place};
@@ -139,7 +140,7 @@ impl Console {
         }
         let cpus = lanes.iter().map(|(cpu, lane)| lane.describe(*cpu)).collect();
         let header = writer.finish(self.header(command, cpus))?;
-        Ok(Summary { path: path.to_owned(), header })
+        Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })
     }
 
     /// Without a directory, times are ticks.

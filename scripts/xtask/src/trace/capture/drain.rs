@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kernel_abi::trace::{Kind, Record, reading};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Summary;
 use super::guest_ram::{Chipset, GuestRam};
@@ -115,6 +116,7 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
             std::thread::sleep(PAUSE);
         }
     }
+    let drained = clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default();
     let mut cpus = Vec::new();
     for lane in &lanes {
         let mut cpu = lane.ring.describe(ram)?;
@@ -122,7 +124,7 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
         cpus.push(cpu);
     }
     let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
-    Ok(Summary { path, header })
+    Ok(Summary { path, header, drained })
 }
 
 /// Looks for the directory until it is there. After the guest's end there is one more look.

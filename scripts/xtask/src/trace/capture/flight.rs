@@ -1,6 +1,7 @@
 //! The flight recorder: what survived in the rings when the guest has stopped.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::Summary;
 use super::guest_ram::GuestRam;
@@ -33,5 +34,5 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
         }
     }
     let header = writer.finish(rings.header(command, cpus))?;
-    Ok(Summary { path: path.to_owned(), header })
+    Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })
 }

@@ -21,6 +21,7 @@ pub use guest_ram::{Chipset, GuestRam};
 pub use rings::{CPUS_MAX, Ring, Rings};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::file::Header;
 
@@ -31,6 +32,8 @@ pub struct Summary {
     pub path: PathBuf,
     /// What it says about its records: per CPU how many there are, were dropped, overwritten, torn.
     pub header: Header,
+    /// The processor time that it took to empty the rings while the guest ran.
+    pub drained: Duration,
 }
 
 impl Summary {
