@@ -190,7 +190,7 @@ impl Tracer {
         if self.is_near_full() {
             self.record_or_drop(kind, a, b);
         } else {
-            self.put(kind, a, b);
+            self.put(kind, a, b, timer::tsc);
         }
     }
 
@@ -242,13 +242,14 @@ impl Tracer {
             );
         }
         if untold != 0 {
-            self.put(Kind::Dropped, untold, 0);
+            self.put(Kind::Dropped, untold, 0, timer::tsc);
         }
-        self.put(kind, a, b);
+        self.put(kind, a, b, timer::tsc);
     }
 
+    /// Takes a place and fills it. `tsc` is asked as late as can be.
     #[inline(always)]
-    fn put(&self, kind: Kind, a: u64, b: u64) {
+    fn put(&self, kind: Kind, a: u64, b: u64, tsc: impl FnOnce() -> u64) {
         let ring = self.ring.get();
         let mut place = 1_u64;
         // SAFETY: this CPU's ring, whose head only this CPU writes. One instruction, so that an NMI comes before it or
@@ -267,9 +268,9 @@ impl Tracer {
         // SAFETY: the place is this event's alone. The stores are volatile, so that they stay in this order, which is
         // also the order in which the host sees them: `sequence` says that the others are there.
         unsafe {
-            (&raw mut (*record).tsc).write_volatile(timer::tsc());
             (&raw mut (*record).a).write_volatile(a);
             (&raw mut (*record).b).write_volatile(b);
+            (&raw mut (*record).tsc).write_volatile(tsc());
             // `sequence`, `kind` and `reserved` at once: under an emulator it is memory accesses that cost.
             let last = u64::from((place as u32).wrapping_add(1)) | (kind as u64) << 32;
             (&raw mut (*record).sequence).cast::<u64>().write_volatile(last);
@@ -307,7 +308,7 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
             cpu.tracer.record_or_drop(Kind::SyscallEnter, frame.rax, frame.rdi);
             return PerCpuData::current();
         }
-        cpu.tracer.put(Kind::SyscallEnter, frame.rax, frame.rdi);
+        cpu.tracer.put(Kind::SyscallEnter, frame.rax, frame.rdi, timer::tsc);
     }
     cpu
 }
@@ -316,8 +317,14 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
 #[inline(always)]
 pub(super) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
+        // First of all, as the way in asks last of all: what recording takes is not in a call's time.
+        let now = timer::tsc();
         let tracer = &PerCpuData::current().tracer;
-        tracer.record(Kind::SyscallExit, tracer.number.get(), frame.rax);
+        if tracer.is_near_full() {
+            tracer.record_or_drop(Kind::SyscallExit, tracer.number.get(), frame.rax);
+        } else {
+            tracer.put(Kind::SyscallExit, tracer.number.get(), frame.rax, || now);
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use super::error::Error;
 use super::reader::{Reader, Records};
 
 /// How far out of order a CPU's records may be. An NMI between a record's place and its time stamp takes a later
-/// place with an earlier time; NMIs do not nest, so one place would do.
+/// place with an earlier time, one between time stamp and place the other way about; NMIs do not nest, so one place
+/// would do.
 const WINDOW: usize = 8;
 
 /// What happened.
