@@ -1,5 +1,7 @@
 //! This CPU's trace: the writer of the rings that [`kernel_abi::trace`] lays out.
 
+#[cfg(test)]
+mod nmi_tests;
 mod send;
 #[cfg(test)]
 mod tests;

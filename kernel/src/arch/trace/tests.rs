@@ -7,52 +7,53 @@ use proptest::prelude::*;
 
 use super::*;
 
-const CAPACITY: usize = 16;
+pub(super) const CAPACITY: usize = 16;
 
 #[repr(C)]
-struct Ring {
-    header: RingHeader,
+pub(super) struct Ring {
+    pub header: RingHeader,
     records: [Record; CAPACITY],
 }
 
 /// A CPU's tracer, its ring, and a host that takes records out of it.
-struct Traced {
-    tracer: Tracer,
-    ring: *mut Ring,
-    taken: u64,
+pub(super) struct Traced {
+    pub tracer: Tracer,
+    pub ring: *mut Ring,
+    pub taken: Cell<u64>,
 }
 
 impl Traced {
-    fn new(stream: bool) -> Traced {
+    pub fn new(stream: bool) -> Traced {
         let ring = Box::new(Ring { header: RingHeader::default(), records: [Record::default(); CAPACITY] });
         let (tracer, ring) = (Tracer::off(), Box::into_raw(ring));
         tracer.use_ring(ring.cast(), CAPACITY as u32, stream);
         tracer.kinds.set(Kind::User.bit());
-        Traced { tracer, ring, taken: 0 }
+        Traced { tracer, ring, taken: Cell::new(0) }
     }
 
-    fn event(&self, n: u64) {
+    pub fn event(&self, n: u64) {
         self.tracer.event(Kind::User, n, !n);
     }
 
-    fn ring(&self) -> &Ring {
+    pub fn ring(&self) -> &Ring {
         // SAFETY: it is from a box that is freed last, and nobody holds a reference while the tracer writes.
         unsafe { &*self.ring }
     }
 
-    /// Takes at most so many records out, as the host does.
-    fn take(&mut self, most: u64) -> Vec<(u16, u64, u64)> {
-        let end = self.ring().header.head.min(self.taken + most);
-        let records = (self.taken..end).map(|place| {
-            let record = &self.ring().records[place as usize % CAPACITY];
-            assert_eq!((u64::from(record.sequence), record.reserved), (place + 1, 0));
-            (record.kind, record.a, record.b)
-        });
-        let records = records.collect();
-        self.taken = end;
-        // SAFETY: as in `ring`.
-        unsafe { (*self.ring).header.tail = end };
-        records
+    /// Takes at most so many records out, as the host does: as far as they are finished.
+    pub fn take(&self, most: u64) -> Vec<(u16, u64, u64)> {
+        let start = self.taken.get();
+        let end = self.ring().header.head.min(start.saturating_add(most));
+        let finished = |place: &u64| u64::from(self.record(*place).sequence) == place + 1;
+        let records: Vec<_> = (start..end).take_while(finished).map(|place| self.record(place)).collect();
+        self.taken.set(start + records.len() as u64);
+        // SAFETY: as in `ring`; volatile, since it may be done in the middle of an event.
+        unsafe { (&raw mut (*self.ring).header.tail).write_volatile(self.taken.get()) };
+        records.into_iter().map(|record| (record.kind, record.a, record.b)).collect()
+    }
+
+    fn record(&self, place: u64) -> Record {
+        self.ring().records[place as usize % CAPACITY]
     }
 }
 
@@ -68,16 +69,16 @@ const DROPPED: u16 = Kind::Dropped as u16;
 
 #[test]
 fn a_flight_recorder_overwrites_the_oldest() {
-    let mut traced = Traced::new(false);
+    let traced = Traced::new(false);
     (0..100).for_each(|n| traced.event(n));
-    traced.taken = 100 - CAPACITY as u64;
+    traced.taken.set(100 - CAPACITY as u64);
     let latest: Vec<_> = (84..100).map(|n| (USER, n, !n)).collect();
     assert_eq!((traced.take(100), traced.ring().header.dropped), (latest, 0));
 }
 
 #[test]
 fn a_stream_that_nobody_reads_keeps_the_first_and_counts_the_rest() {
-    let mut traced = Traced::new(true);
+    let traced = Traced::new(true);
     (0..100).for_each(|n| traced.event(n));
     let room = CAPACITY as u64 - SLACK;
     assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (room, 100 - room));
@@ -102,7 +103,7 @@ fn a_host_that_claims_to_have_read_what_is_not_there_is_no_ones_harm() {
 proptest! {
     #[test]
     fn what_is_missing_is_told_where_it_is_missing(steps in prop::collection::vec((0..40_u64, 0..40_u64), 1..40)) {
-        let mut traced = Traced::new(true);
+        let traced = Traced::new(true);
         let (mut n, mut got, mut missing) = (0, 0, 0);
         for (events, taken) in steps {
             (n..n + events).for_each(|n| traced.event(n));
