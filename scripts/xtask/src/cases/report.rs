@@ -24,9 +24,13 @@ pub fn cases() -> Vec<Case> {
         // By time, so that no CPU has the numbers of another; slow calls, so that the trace has all of them.
         row("numbers-in-a-browser", "--smp 2 --seconds 1 --mix write=100 --seed 5 --tick-hz 1000", PASSED)
             .demand(numbers),
-        row("failures-in-a-browser", "--smp 2 --seeds 7..9 --keep-going --cmdline panic_cpu=1", FAILED)
-            .status(3)
-            .demand(failures),
+        row(
+            "failures-in-a-browser",
+            "--smp 2 --calls 300 --seeds 7..9 --keep-going --cmdline 'panic_cpu=1 fail_in=syscall'",
+            FAILED,
+        )
+        .status(3)
+        .demand(failures),
     ]
 }
 
@@ -103,6 +107,15 @@ fn failures(finished: &Finished) -> Result<(), String> {
         finished.has(&dom, &format!("<li class=\"panic\" title=\"{seed} panic, "))?;
         finished.has(&dom, &format!("<code>{replay}</code>"))?;
         finished.has(&dom, &format!("id=\"boot-{seed}\""))?;
+        // No CPU came to its report: these are out of the guest's memory.
+        let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
+        expect(cpus.len(), 2, "CPUs that had counted")?;
+        for (cpu, n) in (0..).zip(cpus) {
+            let calls = n["syscalls"].as_u64().filter(|calls| cpu == 0 || *calls > 300);
+            let calls = calls.ok_or(format!("CPU {cpu} had counted {}", n["syscalls"]))?;
+            let row = format!("<tr data-cpu=\"{cpu}\"><th scope=\"row\" class=\"n\">{cpu}</th>");
+            finished.has(&dom, &format!("{row}<td class=\"n\" data-field=\"syscalls\">{calls}</td>"))?;
+        }
         let trace = text(&boot["trace"])?;
         if !Path::new(trace).is_file() {
             return Err(format!("the trace {trace} is not there"));

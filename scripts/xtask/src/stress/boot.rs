@@ -137,9 +137,14 @@ pub fn boot(
     under.keep.section("problems", &problems.iter().map(|p| format!("{p}\n")).collect::<String>());
     under.keep.section("registers", ended.registers.as_deref().unwrap_or(""));
     under.keep.section("what QEMU says", &ended.stderr);
+    let failed = outcome != Outcome::Pass;
+    let show = order.report && (failed || shown);
+    let time = under.verdict.unwrap_or(under.last);
+    if let Some(live) = under.live.as_mut().filter(|_| failed || show) {
+        live.last_look(time);
+    }
     let cpus = under.cpus();
     let trouble = |problem: &Problem| Trouble { cpu: problem.cpu(), what: problem.to_string() };
-    let failed = outcome != Outcome::Pass;
     let aftermath = Aftermath {
         memory: memory.as_ref(),
         recorded: order.load.trace != OFF,
@@ -147,14 +152,13 @@ pub fn boot(
         facts: &under.facts,
         qemu: paste,
         live: under.live.take(),
-        time: under.verdict.unwrap_or(under.last),
     };
-    let (trace, evidence) = aftermath.take(failed || order.keep_traces, order.report && (failed || shown));
+    let (trace, evidence) = aftermath.take(failed || order.keep_traces, show);
     let boot = Boot {
         seed,
         replay,
         outcome,
-        seconds: under.verdict.unwrap_or(under.last).as_secs_f64(),
+        seconds: time.as_secs_f64(),
         problems: problems.iter().map(trouble).collect(),
         warnings: judgement.warnings,
         log: under.keep.end(failed),
@@ -227,23 +231,26 @@ impl Under<'_> {
         self.order.load.nmi_storm != 0 && line.windows(NMI.len()).any(|part| part == NMI)
     }
 
+    /// What each CPU did: as the kernel reported it in the end, or else as its counters in the guest's memory have it.
     fn cpus(&self) -> Vec<CpuResult> {
         let there = self.facts.cpus.iter().filter(|cpu| cpu.outcome != CpuOutcome::Missing);
-        let mut cpus: Vec<_> = there
-            .map(|cpu| {
-                let state = self.watch.cpus.get(&cpu.cpu);
-                let counts = self.facts.calls.iter().find(|calls| calls.cpu == cpu.cpu);
-                CpuResult {
-                    cpu: cpu.cpu,
-                    syscalls: cpu.syscalls,
-                    counts: counts.map_or(Vec::new(), |calls| calls.counts.to_vec()),
-                    calls: state.and_then(|state| Some(state.last.as_ref()?.calls)),
-                    lines: state.map_or(0, |state| state.lines),
-                    ticks: cpu.ticks,
-                }
-            })
-            .collect();
-        cpus.sort_by_key(|cpu| cpu.cpu);
-        cpus
+        let reported = there.map(|cpu| {
+            let counts = self.facts.calls.iter().find(|calls| calls.cpu == cpu.cpu);
+            let counts = counts.map_or(Vec::new(), |calls| calls.counts.to_vec());
+            (cpu.cpu, cpu.syscalls, counts, cpu.ticks)
+        });
+        let mut cpus: Vec<_> = reported.collect();
+        for (cpu, counted) in (0..).zip(self.live.iter().flat_map(Live::counters)) {
+            if cpus.iter().all(|(reported, ..)| *reported != cpu) {
+                cpus.push((cpu, counted.calls.iter().sum(), counted.calls.to_vec(), counted.ticks));
+            }
+        }
+        cpus.sort_by_key(|(cpu, ..)| *cpu);
+        let result = |(cpu, syscalls, counts, ticks)| {
+            let state = self.watch.cpus.get(&cpu);
+            let calls = state.and_then(|state| Some(state.last.as_ref()?.calls));
+            CpuResult { cpu, syscalls, counts, calls, lines: state.map_or(0, |state| state.lines), ticks }
+        };
+        cpus.into_iter().map(result).collect()
     }
 }

@@ -1,7 +1,6 @@
 //! What a page can show of a boot beyond its result: where its time went.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kernel_abi::record::BootRecord;
 
@@ -45,10 +44,8 @@ pub struct Aftermath<'a> {
     pub facts: &'a Facts,
     /// QEMU's command line.
     pub qemu: String,
-    /// The look into the guest's memory.
+    /// The look into the guest's memory, the last one taken.
     pub live: Option<Live>,
-    /// How long the boot took.
-    pub time: Duration,
 }
 
 impl Aftermath<'_> {
@@ -66,11 +63,7 @@ impl Aftermath<'_> {
             let _ = std::fs::remove_file(&part);
         }
         let kept = kept.then(|| relative(&stays).to_owned());
-        let live = self.live.map(|mut live| {
-            live.last_look(self.time);
-            live.finish()
-        });
-        let (samples, counters, clock) = live.unwrap_or_default();
+        let (samples, counters, clock) = self.live.map(Live::finish).unwrap_or_default();
         let boot = self.facts.boots.first().copied();
         let evidence = |trace| Evidence { boot, qemu: self.qemu, samples, counters, clock, trace };
         (kept, trace.map(evidence))

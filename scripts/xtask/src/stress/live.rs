@@ -75,6 +75,11 @@ impl Live {
         self.sample(time);
     }
 
+    /// What each CPU had counted at the last look, by dense index.
+    pub fn counters(&self) -> &[Snapshot] {
+        &self.last
+    }
+
     /// What each CPU has done so far, by dense index; nothing before the counters are found.
     pub fn now(&self) -> Vec<Now> {
         let events = self.events();

@@ -96,7 +96,8 @@ fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
 /// A row for each CPU. The cells that the result has as well are marked with its names.
 fn cpus(boot: &Boot, evidence: &Evidence) -> String {
     let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>What \
-                    each CPU did; shares of time are those of the trace, idling behind the program\u{2019}s end included</caption><thead><tr>"
+                    each CPU did; shares of time are those of the trace, idling behind the program\u{2019}s end included; of a CPU that did not come to \
+                    its report, what it had counted in the guest\u{2019}s memory</caption><thead><tr>"
         .to_owned();
     for name in
         ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
