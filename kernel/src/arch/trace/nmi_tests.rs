@@ -110,7 +110,7 @@ fn everything_is_accounted_for(before: Before, nmis: u64, host_comes: bool, at: 
 }
 
 #[test]
-fn an_nmi_at_any_instruction_loses_nothing_that_is_not_told() {
+fn an_nmi_at_any_instruction_loses_nothing_untold() {
     for before in [Before::Empty, Before::Full, Before::Dropping, Before::RoomAgain] {
         // Some, and more than the ring takes.
         for (nmis, host_comes) in [(2, false), (2, true), (20, false), (20, true)] {

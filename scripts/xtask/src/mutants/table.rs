@@ -302,4 +302,14 @@ pub const MUTANTS: &[Mutant] = &[
         "nmi-unmasked",
         Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
     ),
+    guard(
+        "an event takes its place in the trace in one instruction",
+        "trace-place-in-two-steps",
+        Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
+    ),
+    guard(
+        "a drop in the trace is told by the next event",
+        "trace-drop-untold",
+        Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
+    ),
 ];

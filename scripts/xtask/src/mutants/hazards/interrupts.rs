@@ -26,6 +26,13 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
+        "an NMI in the middle of an event of the trace: a record lost, a place given twice, a drop never told",
+        "a place is taken, a drop counted and told in one instruction each",
+        &["kernel: arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "trace::*"],
+        &["trace-place-in-two-steps", "trace-drop-untold"],
+        "on the host, whose single-stepping stands for the NMI",
+    ),
+    row(
         "TSS, GDT, IST or stack shared by two CPUs",
         "an area for each CPU; the CPU's own registers are followed to it before a program and behind it",
         &["machine::dump-cpus-*", "panic::double-fault-on-two-cpus-at-once", "program::hello-on-every-cpu"],
