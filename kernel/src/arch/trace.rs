@@ -30,7 +30,8 @@ static DIRECTORY: AtomicU64 = AtomicU64::new(0);
 static SENT_AT_THE_END: AtomicBool = AtomicBool::new(false);
 
 /// Places that a full ring of a stream keeps free: for the report of a drop, and for NMIs that strike between the
-/// look at the ring and the taking of a place.
+/// look at the ring and the taking of a place. Three would do: one for the event, and two for an NMI that has a drop to
+/// tell. Nothing that strikes an NMI's handler records anything.
 const SLACK: u64 = 4;
 
 /// What a CPU needs to write its ring.
@@ -329,7 +330,7 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
 #[inline(always)]
 pub(super) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
-        // First of all, as the way in asks last of all: what recording takes is not in a call's time.
+        // At first, as the way in asks at last: what recording takes is not in a call's time.
         let now = timer::tsc();
         let tracer = &PerCpuData::current().tracer;
         if tracer.is_near_full() {

@@ -83,6 +83,12 @@ fn host(error: crate::trace::error::Error) -> Error {
     Error::Host(format!("trace: {error}"))
 }
 
+/// What is wrong with a ring of which not everything is in the file.
+pub fn damage(summary: &Summary) -> Option<Error> {
+    let (cpu, why) = summary.header.damage()?;
+    Some(host(crate::trace::error::Error::Ring(cpu, why.to_owned())))
+}
+
 /// What a trace file has, in a sentence.
 pub fn describe(summary: &Summary) -> String {
     let dropped: u64 = summary.header.cpus.iter().map(|cpu| cpu.dropped).sum();

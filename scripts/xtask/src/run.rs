@@ -148,8 +148,12 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         None => None,
     };
     if let Some(captured) = captured {
+        let captured = captured.and_then(|summary| {
+            screen.say(&recording::describe(&summary));
+            recording::damage(&summary).map_or(Ok(()), Err)
+        });
         match captured {
-            Ok(summary) => screen.say(&recording::describe(&summary)),
+            Ok(()) => {}
             // A run that went wrong before it had rings has worse to tell.
             Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
             Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! Records in a quarter of their bytes, for a host that has to put away millions a second while the guest wants its cores.
+//! Records in mostly 4 to 15 of their 32 bytes, for a host that has to put away millions a second while the guest wants its cores.
 //!
 //! ```text
 //!   control   u16: kind in bits 0-3; how many bytes follow of tsc, a and b in bits 4-7, 8-11, 12-15

@@ -11,11 +11,16 @@ pub fn ahead(record: &Record, place: u64) -> i32 {
     record.sequence.wrapping_sub((place as u32).wrapping_add(1)).cast_signed()
 }
 
+/// Records with their places, of which the first is this one. A place may be anything: it comes from the guest.
+fn placed(records: &[Record], place: u64) -> impl Iterator<Item = (&Record, u64)> {
+    records.iter().zip(0..).map(move |(record, n)| (record, place.wrapping_add(n)))
+}
+
 /// How many records are written at the front of these, of which the first has this place.
 #[inline(never)]
 #[must_use]
 pub fn written(records: &[Record], place: u64) -> usize {
-    let unwritten = (place..).zip(records).position(|(place, record)| ahead(record, place) < 0);
+    let unwritten = placed(records, place).position(|(record, place)| ahead(record, place) < 0);
     unwritten.unwrap_or(records.len())
 }
 
@@ -23,7 +28,7 @@ pub fn written(records: &[Record], place: u64) -> usize {
 #[inline(never)]
 #[must_use]
 pub fn own(records: &[Record], place: u64) -> usize {
-    let other = (place..).zip(records).position(|(place, record)| ahead(record, place) != 0);
+    let other = placed(records, place).position(|(record, place)| ahead(record, place) != 0);
     other.unwrap_or(records.len())
 }
 
@@ -56,6 +61,9 @@ mod tests {
         assert_eq!((written(&records, 3), own(&records, 3)), (4, 2));
         assert_eq!((written(&records[..2], 3), own(&records[..2], 3)), (2, 2));
         assert_eq!((written(&records, 4), own(&[], 3)), (0, 0));
+        // A head that is nonsense: sequences behind the last place begin at 0 again.
+        let last = [0, 1].map(|sequence| record(sequence, Kind::Tick));
+        assert_eq!((written(&last, u64::MAX), own(&last, u64::MAX)), (2, 2));
     }
 
     #[test]

@@ -94,6 +94,7 @@ fn everything_is_accounted_for(before: Before, nmis: u64, host_comes: bool, at: 
         (1000..1000 + nmis).for_each(|n| traced.event(n));
     };
     let was_struck = struck(at, &|| traced.event(2000), &mut nmi);
+    let waiting = traced.ring().header.head - traced.taken.get();
     look();
     traced.event(3000);
     look();
@@ -106,6 +107,7 @@ fn everything_is_accounted_for(before: Before, nmis: u64, host_comes: bool, at: 
     );
     assert_eq!((whole + told, told), (events, traced.ring().header.dropped), "{case}");
     assert_eq!(traced.taken.get(), traced.ring().header.head, "unfinished: {case}");
+    assert!(waiting <= CAPACITY as u64, "{} places are in use: {case}", waiting);
     was_struck
 }
 

@@ -6,13 +6,18 @@
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How long each measurement takes; the shortest time of all counts, since other processes only make it longer.
-const STRETCH: Duration = Duration::from_millis(4);
-const STRETCHES: u32 = 5;
+/// How long to measure, and how long at most where other processes keep the two from running at once.
+const MEASURED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Questions and answers that are timed together. Few, so that in few of these times one of the two was not running; of
+/// all of them the median counts.
+const ROUNDS: u32 = 64;
+/// So many such times have to be there.
+const ENOUGH: usize = 256;
 /// Says that there will be no more.
 const END: u64 = u64::MAX;
 
@@ -20,27 +25,25 @@ const END: u64 = u64::MAX;
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-/// Nanoseconds from one CPU to another, of two that this process may run on; `None` if it may not choose two.
+/// Nanoseconds from one CPU to another, of two that this process may run on; `None` if it may not choose two, or they are
+/// too busy.
 pub fn transfer_ns() -> Option<f64> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
     let (here, there) = (cpus.next()?, cpus.next()?);
     let word = Word(AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let answering = scope.spawn(|| {
+        let answering = Builder::new().spawn_scoped(scope, || {
             let pinned = pin(there);
             // Even if it is not: the other one waits.
             answer(&word.0);
             pinned
         });
-        let asking = scope.spawn(|| {
-            let pinned = pin(here);
-            let shortest = (0..STRETCHES).map(|_| ask(&word.0)).fold(f64::MAX, f64::min);
-            word.0.store(END, Ordering::Release);
-            pinned.then_some(shortest)
-        });
-        let shortest = asking.join().ok().flatten();
-        shortest.filter(|_| answering.join().is_ok_and(|pinned| pinned))
+        let answering = answering.ok()?;
+        let asking = Builder::new().spawn_scoped(scope, || if pin(here) { ask(&word.0) } else { None });
+        let median = asking.ok().and_then(|asking| asking.join().ok().flatten());
+        word.0.store(END, Ordering::Release);
+        median.filter(|_| answering.join().is_ok_and(|pinned| pinned))
     })
 }
 
@@ -62,17 +65,23 @@ fn answer(word: &AtomicU64) {
 }
 
 /// Makes it odd and waits for the answer, again and again; nanoseconds of one way.
-fn ask(word: &AtomicU64) -> f64 {
-    let (started, mut rounds) = (Instant::now(), 0);
-    while started.elapsed() < STRETCH {
-        for _ in 0..64 {
+fn ask(word: &AtomicU64) -> Option<f64> {
+    let (started, mut times) = (Instant::now(), Vec::new());
+    loop {
+        let elapsed = started.elapsed();
+        if elapsed > MEASURED.1 || (elapsed > MEASURED.0 && times.len() >= ENOUGH) {
+            break;
+        }
+        let before = Instant::now();
+        for _ in 0..ROUNDS {
             let n = word.load(Ordering::Acquire) + 1;
             word.store(n, Ordering::Release);
             while word.load(Ordering::Acquire) == n {
                 spin_loop();
             }
-            rounds += 1;
         }
+        times.push(before.elapsed().as_nanos());
     }
-    started.elapsed().as_nanos() as f64 / f64::from(2 * rounds)
+    times.sort_unstable();
+    (times.len() >= ENOUGH).then(|| times[times.len() / 2] as f64 / f64::from(2 * ROUNDS))
 }

@@ -47,6 +47,9 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, crate::error::Error> {
         eprintln!("{losses}");
     }
     reader.complete()?;
+    if let Some((cpu, why)) = reader.header().damage() {
+        return Err(Error::Ring(cpu, why.to_owned()).into());
+    }
     flaw.map_or(Ok(()), Err)?;
     Ok(ExitCode::SUCCESS)
 }

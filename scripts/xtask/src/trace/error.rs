@@ -42,7 +42,7 @@ pub enum Error {
         /// What is wrong with it.
         flaw: Flaw,
     },
-    /// The rings moved, or somebody wrote over their headers: what does not fit.
+    /// Somebody wrote over a ring's header: what does not fit.
     Ring(u32, String),
     /// The thread that drains the rings panicked; it has said why.
     DrainDied,

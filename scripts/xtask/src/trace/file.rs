@@ -83,6 +83,9 @@ pub struct Cpu {
     /// Records that were sent over a console and did not arrive.
     #[serde(default)]
     pub lost: u64,
+    /// Why the ring cannot be the CPU's, or not any more: somebody wrote over its header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 impl Header {
@@ -105,6 +108,11 @@ impl Header {
         let lost = counts.into_iter().filter(|(count, _)| *count != 0);
         let lost: Vec<_> = lost.map(|(count, how)| format!("{count} {how}")).collect();
         (!lost.is_empty()).then(|| format!("records are missing from the trace: {}", lost.join(", ")))
+    }
+
+    /// The first CPU whose ring is damaged, and why it is thought so.
+    pub fn damage(&self) -> Option<(u32, &str)> {
+        self.cpus.iter().find_map(|cpu| Some((cpu.cpu, cpu.damaged.as_deref()?)))
     }
 
     /// The names of the kinds in a mask.
@@ -190,7 +198,10 @@ fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io
     let (mut packing, mut batch) = (Packing::default(), vec![Record::default(); BATCH]);
     let (mut left, mut filled) = (records, 0);
     while left != 0 {
-        let read = from.read(&mut packed[filled..])?;
+        let read = match from.read(&mut packed[filled..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         filled += read;
         let mut used = 0;
         loop {

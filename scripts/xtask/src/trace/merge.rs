@@ -11,8 +11,8 @@ use super::error::Error;
 use super::reader::{Reader, Records};
 
 /// How far out of order a CPU's records may be. An NMI between a record's place and its time stamp takes a later
-/// place with an earlier time, one between time stamp and place the other way about; NMIs do not nest, so one place
-/// would do.
+/// place with an earlier time, one between time stamp and place the other way about; NMIs do not nest, and seldom
+/// follow each other so closely that one place would not do.
 const WINDOW: usize = 8;
 
 /// What happened.

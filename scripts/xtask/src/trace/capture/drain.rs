@@ -23,6 +23,7 @@ use kernel_abi::trace::{Kind, Record, reading};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Summary;
+use super::flight::WENT_BACK;
 use super::guest_ram::{Chipset, GuestRam};
 use super::rings::{Buffer, Ring, Rings};
 use crate::trace::error::Error;
@@ -95,6 +96,7 @@ impl Drain {
 
 fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Result<Summary, Error> {
     let rings = search(ram, shared)?;
+    let searched = processor_time();
     let mut lanes: Vec<_> = rings.rings().map(Lane::new).collect();
     let mut writer = Writer::create(&path, lanes.len())?;
     *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Progress::default(); lanes.len()];
@@ -116,15 +118,23 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
             std::thread::sleep(PAUSE);
         }
     }
-    let drained = clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default();
+    let drained = processor_time().saturating_sub(searched);
     let mut cpus = Vec::new();
     for lane in &lanes {
         let mut cpu = lane.ring.describe(ram)?;
         (cpu.torn, cpu.overwritten) = (lane.torn, lane.overwritten);
+        if lane.went_back {
+            cpu.damaged = Some(WENT_BACK.to_owned());
+        }
         cpus.push(cpu);
     }
     let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
     Ok(Summary { path, header, drained })
+}
+
+/// What this thread has taken so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Looks for the directory until it is there. After the guest's end there is one more look.
@@ -146,12 +156,13 @@ struct Lane {
     next: u64,
     torn: u64,
     overwritten: u64,
+    went_back: bool,
     progress: Progress,
 }
 
 impl Lane {
     fn new(ring: Ring) -> Lane {
-        Lane { ring, next: 0, torn: 0, overwritten: 0, progress: Progress::default() }
+        Lane { ring, next: 0, torn: 0, overwritten: 0, went_back: false, progress: Progress::default() }
     }
 
     /// Takes what is in the ring, and says whether that was so much that there will soon be more.
@@ -173,6 +184,7 @@ impl Lane {
             })?;
             self.torn += taken.torn;
             self.overwritten += taken.overwritten;
+            self.went_back |= taken.went_back;
             let stuck = taken.next == self.next;
             if !stuck {
                 self.next = taken.next;

@@ -9,6 +9,9 @@ use super::rings::{Buffer, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 
+/// What is wrong with a ring whose CPU has taken less places than it had before.
+pub const WENT_BACK: &str = "its head went back";
+
 /// Writes the records that are in the rings to a trace file, in order, CPU by CPU.
 ///
 /// To be called when the guest is stopped or gone. While it runs, the records that a CPU overwrites meanwhile are
@@ -30,6 +33,10 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
             let taken = ring.take(ram, next, true, &mut buffer, &mut append)?;
             cpus[lane].torn += taken.torn;
             cpus[lane].overwritten += taken.overwritten;
+            if taken.went_back {
+                cpus[lane].damaged = Some(WENT_BACK.to_owned());
+                break;
+            }
             next = taken.next.max(next + 1);
         }
     }

@@ -32,7 +32,7 @@ pub struct Summary {
     pub path: PathBuf,
     /// What it says about its records: per CPU how many there are, were dropped, overwritten, torn.
     pub header: Header,
-    /// The processor time that it took to empty the rings while the guest ran.
+    /// The processor time that it took to empty the rings from when they were found, the looks in vain included.
     pub drained: Duration,
 }
 

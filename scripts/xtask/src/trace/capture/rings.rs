@@ -13,8 +13,8 @@ use crate::trace::layout::{RECORD, RING_HEADER, TAIL};
 /// More CPUs than any machine has that QEMU makes.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
-/// A record with so many behind it has been finished: a CPU is in the middle of one, and of those that NMIs and machine
-/// checks make, one inside the other.
+/// A record with so many behind it has been finished: a CPU is in the middle of one, and perhaps of those that an NMI's
+/// handler makes.
 const LATEST: u64 = 64;
 
 /// A directory that has been checked: all its rings lie in the guest's memory.
@@ -142,6 +142,8 @@ pub struct Taken {
     pub torn: u64,
     /// Records that were overwritten before they were read.
     pub overwritten: u64,
+    /// The head is less than it was: it is the CPU's no more, and nothing was taken.
+    pub went_back: bool,
 }
 
 /// Where the records of one look are copied to.
@@ -172,13 +174,10 @@ impl Ring {
 
     /// What the header says about the CPU, for the trace file.
     pub fn describe(&self, ram: &GuestRam) -> Result<Cpu, Error> {
-        let header = self.header(ram)?;
+        let RingHeader { head, cpu, apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
         // A CPU that never came may have left its header blank.
-        if header.head != 0 && header.cpu != self.cpu {
-            return Err(Error::Ring(self.cpu, format!("it says that it is CPU {}'s", header.cpu)));
-        }
-        let RingHeader { apic_id, tsc_offset, dropped, .. } = header;
-        Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, ..Cpu::default() })
+        let other = (head != 0 && cpu != self.cpu).then(|| format!("it says that it is CPU {cpu}'s"));
+        Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, damaged: other, ..Cpu::default() })
     }
 
     /// The record that was taken last, if it is finished.
@@ -211,8 +210,12 @@ impl Ring {
     ) -> Result<Taken, Error> {
         let head = self.header(ram)?.head;
         let start = from.max(head.saturating_sub(self.capacity));
-        let mut taken = Taken { next: start, head, torn: 0, overwritten: start.saturating_sub(from) };
-        let mut places = head.saturating_sub(start).min(Buffer::PLACES as u64);
+        let mut taken = Taken { next: start, head, overwritten: start - from, ..Taken::default() };
+        if head <= start {
+            taken.went_back = head < from;
+            return Ok(taken);
+        }
+        let mut places = (head - start).min(Buffer::PLACES as u64);
         if !last {
             let old = head.saturating_sub(LATEST).clamp(start, start + places) - start;
             let latest = &mut buffer.0[old as usize..places as usize];
