@@ -24,24 +24,7 @@ fn pattern(cpu: u64, inverted: u64) -> Registers {
         state += 1;
         state.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ inverted
     };
-    let mut registers = Registers {
-        rax: next(),
-        rbx: next(),
-        rcx: next(),
-        rdx: next(),
-        rsi: next(),
-        rdi: next(),
-        rbp: next(),
-        r8: next(),
-        r9: next(),
-        r10: next(),
-        r11: next(),
-        r12: next(),
-        r13: next(),
-        r14: next(),
-        r15: next(),
-        ..Registers::ZERO
-    };
+    let mut registers = Registers::filled(&mut next);
     let fpu = &mut registers.fpu;
     fpu.xmm = [(); 16].map(|()| [next(), next()]);
     // Numbers with their leading bit set, as the unit itself would leave them.
@@ -87,6 +70,7 @@ pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
     let (before, after) = (&expected.fpu, &got.fpu);
     let integers = expected.integers().into_iter().zip(got.integers());
     let integers = integers.map(|((name, expected), (_, got))| word(name, expected, got));
+    let flags = [word("rflags", expected.rflags, got.rflags)];
     let control = [
         word("x87 control word", before.x87_control.into(), after.x87_control.into()),
         word("x87 status word", before.x87_status.into(), after.x87_status.into()),
@@ -97,7 +81,7 @@ pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
     let st = |[low, high]: [u64; 2]| [low, high & 0xffff];
     let st = (0..8).map(|index| (("st", Some(index)), st(before.st[index]), st(after.st[index])));
     let xmm = (0..16).map(|index| (("xmm", Some(index)), before.xmm[index], after.xmm[index]));
-    let mut all = integers.chain(control).chain(st).chain(xmm);
+    let mut all = integers.chain(flags).chain(control).chain(st).chain(xmm);
     let (register, expected, got) = all.find(|(_, expected, got)| expected != got)?;
     Some(Difference { register, expected, got })
 }

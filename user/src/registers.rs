@@ -7,7 +7,12 @@ use core::mem::offset_of;
 
 use crate::fpu::Fpu;
 
-/// All registers that a program can load.
+/// Ring 3's code and data segment (`docs/syscall-abi.md`).
+pub const CODE: u64 = 0x23;
+/// See [`CODE`].
+pub const DATA: u64 = 0x1b;
+
+/// All registers that a program can load. The last five are the frame that `iretq` takes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Registers {
@@ -27,16 +32,24 @@ pub struct Registers {
     pub r13: u64,
     pub r14: u64,
     pub r15: u64,
-    /// Out of the crossing: not loaded, but noted before it.
-    pub rsp: u64,
-    /// As asked for; after the crossing as they were in force, with the bits that ring 3 cannot choose.
+    pub rip: u64,
+    pub cs: u64,
     pub rflags: u64,
-    /// Out of the crossing: address of the instruction behind it.
-    pub resume: u64,
+    pub rsp: u64,
+    pub ss: u64,
 }
 
+/// The general registers but rsp, in the order of [`Registers`].
+const NAMES: [&str; 15] =
+    ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+const _: () = {
+    let words = offset_of!(Registers, rip) - offset_of!(Registers, rax);
+    assert!(words == 8 * NAMES.len(), "the assembly counts on them lying one after the other");
+};
+
 impl Registers {
-    /// Everything zero, and the x87 and SSE state as a program is started with.
+    /// Everything zero, and the x87 and SSE state as a program is started with; nowhere to go.
     pub const ZERO: Registers = Registers {
         fpu: Fpu::RESET,
         rax: 0,
@@ -54,33 +67,95 @@ impl Registers {
         r13: 0,
         r14: 0,
         r15: 0,
-        rsp: 0,
+        rip: 0,
+        cs: CODE,
         rflags: 0x202,
-        resume: 0,
+        rsp: 0,
+        ss: DATA,
     };
 
-    /// The integer registers with their names, rip's successor left out.
-    pub fn integers(&self) -> [(&'static str, u64); 17] {
-        [
-            ("rax", self.rax),
-            ("rbx", self.rbx),
-            ("rcx", self.rcx),
-            ("rdx", self.rdx),
-            ("rsi", self.rsi),
-            ("rdi", self.rdi),
-            ("rbp", self.rbp),
-            ("r8", self.r8),
-            ("r9", self.r9),
-            ("r10", self.r10),
-            ("r11", self.r11),
-            ("r12", self.r12),
-            ("r13", self.r13),
-            ("r14", self.r14),
-            ("r15", self.r15),
-            ("rsp", self.rsp),
-            ("rflags", self.rflags),
-        ]
+    /// All general registers but rsp with the next value each, the rest as in [`Registers::ZERO`].
+    pub fn filled(mut next: impl FnMut() -> u64) -> Registers {
+        Registers {
+            rax: next(),
+            rbx: next(),
+            rcx: next(),
+            rdx: next(),
+            rsi: next(),
+            rdi: next(),
+            rbp: next(),
+            r8: next(),
+            r9: next(),
+            r10: next(),
+            r11: next(),
+            r12: next(),
+            r13: next(),
+            r14: next(),
+            r15: next(),
+            ..Registers::ZERO
+        }
     }
+
+    /// The general registers with their names, rsp last.
+    #[must_use]
+    pub fn integers(&self) -> [(&'static str, u64); 16] {
+        let Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *self;
+        let values = [rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15];
+        let mut all = [("rsp", self.rsp); 16];
+        for (to, from) in all.iter_mut().zip(NAMES.into_iter().zip(values)) {
+            *to = from;
+        }
+        all
+    }
+}
+
+/// The instructions that load all general registers but rsp from a [`Registers`] with the symbol `before`, in which `rax`
+/// is the first of them; no flag changes.
+#[macro_export]
+macro_rules! load_integers {
+    () => {
+        concat!(
+            "mov rax, [rip + {before} + {rax} + 0]\n",
+            "mov rbx, [rip + {before} + {rax} + 8]\n",
+            "mov rcx, [rip + {before} + {rax} + 16]\n",
+            "mov rdx, [rip + {before} + {rax} + 24]\n",
+            "mov rsi, [rip + {before} + {rax} + 32]\n",
+            "mov rdi, [rip + {before} + {rax} + 40]\n",
+            "mov rbp, [rip + {before} + {rax} + 48]\n",
+            "mov r8, [rip + {before} + {rax} + 56]\n",
+            "mov r9, [rip + {before} + {rax} + 64]\n",
+            "mov r10, [rip + {before} + {rax} + 72]\n",
+            "mov r11, [rip + {before} + {rax} + 80]\n",
+            "mov r12, [rip + {before} + {rax} + 88]\n",
+            "mov r13, [rip + {before} + {rax} + 96]\n",
+            "mov r14, [rip + {before} + {rax} + 104]\n",
+            "mov r15, [rip + {before} + {rax} + 112]\n",
+        )
+    };
+}
+
+/// The instructions that store them to one with the symbol `after`.
+#[macro_export]
+macro_rules! store_integers {
+    () => {
+        concat!(
+            "mov [rip + {after} + {rax} + 0], rax\n",
+            "mov [rip + {after} + {rax} + 8], rbx\n",
+            "mov [rip + {after} + {rax} + 16], rcx\n",
+            "mov [rip + {after} + {rax} + 24], rdx\n",
+            "mov [rip + {after} + {rax} + 32], rsi\n",
+            "mov [rip + {after} + {rax} + 40], rdi\n",
+            "mov [rip + {after} + {rax} + 48], rbp\n",
+            "mov [rip + {after} + {rax} + 56], r8\n",
+            "mov [rip + {after} + {rax} + 64], r9\n",
+            "mov [rip + {after} + {rax} + 72], r10\n",
+            "mov [rip + {after} + {rax} + 80], r11\n",
+            "mov [rip + {after} + {rax} + 88], r12\n",
+            "mov [rip + {after} + {rax} + 96], r13\n",
+            "mov [rip + {after} + {rax} + 104], r14\n",
+            "mov [rip + {after} + {rax} + 112], r15\n",
+        )
+    };
 }
 
 /// A register file at an address that the assembly knows: while all registers hold chosen values, none is left
@@ -93,8 +168,8 @@ unsafe impl Sync for Block {}
 static BEFORE: Block = Block(UnsafeCell::new(Registers::ZERO));
 static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 
-/// Executes `syscall` with these registers. Returns those before it (rsp, rflags and resume as they were in
-/// force) and those after it.
+/// Executes `syscall` with these registers. Returns those before it (rsp and rflags as they were in force, rip that of the
+/// instruction behind) and those after it.
 ///
 /// # Safety
 /// As for [`crate::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
@@ -154,7 +229,7 @@ macro_rules! crossing {
                 // Note where this will be.
                 "mov [rip + {before} + {rsp}], rsp",
                 "lea rax, [rip + 3f]",
-                "mov [rip + {before} + {resume}], rax",
+                "mov [rip + {before} + {rip}], rax",
 
                 // Load everything; the flags first, since no `mov` changes them.
                 "fxrstor64 [rip + {before} + {fpu}]",
@@ -162,41 +237,13 @@ macro_rules! crossing {
                 "popfq",
                 "pushfq",
                 "pop qword ptr [rip + {before} + {rflags}]",
-                "mov rax, [rip + {before} + {rax}]",
-                "mov rbx, [rip + {before} + {rbx}]",
-                "mov rcx, [rip + {before} + {rcx}]",
-                "mov rdx, [rip + {before} + {rdx}]",
-                "mov rsi, [rip + {before} + {rsi}]",
-                "mov rdi, [rip + {before} + {rdi}]",
-                "mov rbp, [rip + {before} + {rbp}]",
-                "mov r8, [rip + {before} + {r8}]",
-                "mov r9, [rip + {before} + {r9}]",
-                "mov r10, [rip + {before} + {r10}]",
-                "mov r11, [rip + {before} + {r11}]",
-                "mov r12, [rip + {before} + {r12}]",
-                "mov r13, [rip + {before} + {r13}]",
-                "mov r14, [rip + {before} + {r14}]",
-                "mov r15, [rip + {before} + {r15}]",
+                load_integers!(),
 
                 $($instruction,)+
                 "3:",
 
                 // Store everything. rsp is put right before the stack is used again.
-                "mov [rip + {after} + {rax}], rax",
-                "mov [rip + {after} + {rbx}], rbx",
-                "mov [rip + {after} + {rcx}], rcx",
-                "mov [rip + {after} + {rdx}], rdx",
-                "mov [rip + {after} + {rsi}], rsi",
-                "mov [rip + {after} + {rdi}], rdi",
-                "mov [rip + {after} + {rbp}], rbp",
-                "mov [rip + {after} + {r8}], r8",
-                "mov [rip + {after} + {r9}], r9",
-                "mov [rip + {after} + {r10}], r10",
-                "mov [rip + {after} + {r11}], r11",
-                "mov [rip + {after} + {r12}], r12",
-                "mov [rip + {after} + {r13}], r13",
-                "mov [rip + {after} + {r14}], r14",
-                "mov [rip + {after} + {r15}], r15",
+                store_integers!(),
                 "mov [rip + {after} + {rsp}], rsp",
                 "mov rsp, [rip + {before} + {rsp}]",
                 "pushfq",
@@ -220,23 +267,9 @@ macro_rules! crossing {
                 after = sym AFTER,
                 fpu = const offset_of!(Registers, fpu),
                 rax = const offset_of!(Registers, rax),
-                rbx = const offset_of!(Registers, rbx),
-                rcx = const offset_of!(Registers, rcx),
-                rdx = const offset_of!(Registers, rdx),
-                rsi = const offset_of!(Registers, rsi),
-                rdi = const offset_of!(Registers, rdi),
-                rbp = const offset_of!(Registers, rbp),
-                r8 = const offset_of!(Registers, r8),
-                r9 = const offset_of!(Registers, r9),
-                r10 = const offset_of!(Registers, r10),
-                r11 = const offset_of!(Registers, r11),
-                r12 = const offset_of!(Registers, r12),
-                r13 = const offset_of!(Registers, r13),
-                r14 = const offset_of!(Registers, r14),
-                r15 = const offset_of!(Registers, r15),
                 rsp = const offset_of!(Registers, rsp),
                 rflags = const offset_of!(Registers, rflags),
-                resume = const offset_of!(Registers, resume),
+                rip = const offset_of!(Registers, rip),
             )
         }
     };

@@ -135,7 +135,7 @@ fn each_way() -> Result<(), Wrong> {
 fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wrong> {
     // SAFETY: the calls made from here read memory at most; the patterns have TF clear and masked exceptions.
     let (before, after) = unsafe { over_syscall(registers) };
-    let expected = Registers { rax: result, rcx: before.resume, r11: before.rflags, ..before };
+    let expected = Registers { rax: result, rcx: before.rip, r11: before.rflags, ..before };
     difference(&expected, &after).map_or(Ok(()), |difference| Err(Wrong::Register(what, difference)))
 }
 

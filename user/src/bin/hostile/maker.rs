@@ -110,24 +110,7 @@ impl Maker {
     /// Random registers, none of them small enough to mean something by chance; arithmetic flags at random.
     fn poison(&mut self) -> State {
         let mut next = || self.random.next_u64() | 1 << 62;
-        let mut state = State {
-            rax: next(),
-            rbx: next(),
-            rcx: next(),
-            rdx: next(),
-            rsi: next(),
-            rdi: next(),
-            rbp: next(),
-            r8: next(),
-            r9: next(),
-            r10: next(),
-            r11: next(),
-            r12: next(),
-            r13: next(),
-            r14: next(),
-            r15: next(),
-            ..State::ZERO
-        };
+        let mut state = State::filled(&mut next);
         state.rflags = next() & 0x8d5 | FIXED_FLAGS;
         self.poison_fpu(&mut state.fpu);
         state

@@ -4,89 +4,8 @@ use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use user::fpu::Fpu;
-
-/// Ring 3's code and data segment (`docs/syscall-abi.md`).
-pub const CODE: u64 = 0x23;
-/// See [`CODE`].
-pub const DATA: u64 = 0x1b;
-
-/// All registers that a program can load. The last five are the frame that `iretq` takes.
-#[repr(C)]
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the registers are their own names")]
-pub struct State {
-    pub fpu: Fpu,
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
-
-impl State {
-    /// Nothing in any register, and nowhere to go.
-    pub const ZERO: State = State {
-        fpu: Fpu::RESET,
-        rax: 0,
-        rbx: 0,
-        rcx: 0,
-        rdx: 0,
-        rsi: 0,
-        rdi: 0,
-        rbp: 0,
-        r8: 0,
-        r9: 0,
-        r10: 0,
-        r11: 0,
-        r12: 0,
-        r13: 0,
-        r14: 0,
-        r15: 0,
-        rip: 0,
-        cs: CODE,
-        rflags: 0x202,
-        rsp: 0,
-        ss: DATA,
-    };
-
-    /// The general registers and rsp, with their names.
-    pub fn integers(&self) -> [(&'static str, u64); 16] {
-        [
-            ("rax", self.rax),
-            ("rbx", self.rbx),
-            ("rcx", self.rcx),
-            ("rdx", self.rdx),
-            ("rsi", self.rsi),
-            ("rdi", self.rdi),
-            ("rbp", self.rbp),
-            ("r8", self.r8),
-            ("r9", self.r9),
-            ("r10", self.r10),
-            ("r11", self.r11),
-            ("r12", self.r12),
-            ("r13", self.r13),
-            ("r14", self.r14),
-            ("r15", self.r15),
-            ("rsp", self.rsp),
-        ]
-    }
-}
+pub use user::registers::{CODE, DATA, Registers as State};
+use user::{load_integers, store_integers};
 
 /// A state at an address that the assembly knows: no register is left to point anywhere.
 struct Block(UnsafeCell<State>);
@@ -147,21 +66,7 @@ unsafe extern "sysv64" fn enter() {
         "mov [rip + {own}], rsp",
 
         "fxrstor64 [rip + {before} + {fpu}]",
-        "mov rax, [rip + {before} + {rax}]",
-        "mov rbx, [rip + {before} + {rbx}]",
-        "mov rcx, [rip + {before} + {rcx}]",
-        "mov rdx, [rip + {before} + {rdx}]",
-        "mov rsi, [rip + {before} + {rsi}]",
-        "mov rdi, [rip + {before} + {rdi}]",
-        "mov rbp, [rip + {before} + {rbp}]",
-        "mov r8, [rip + {before} + {r8}]",
-        "mov r9, [rip + {before} + {r9}]",
-        "mov r10, [rip + {before} + {r10}]",
-        "mov r11, [rip + {before} + {r11}]",
-        "mov r12, [rip + {before} + {r12}]",
-        "mov r13, [rip + {before} + {r13}]",
-        "mov r14, [rip + {before} + {r14}]",
-        "mov r15, [rip + {before} + {r15}]",
+        load_integers!(),
         "lea rsp, [rip + {before} + {rip}]",
         "jmp {go}",
         own = sym OWN_STACK,
@@ -169,20 +74,6 @@ unsafe extern "sysv64" fn enter() {
         go = sym go,
         fpu = const offset_of!(State, fpu),
         rax = const offset_of!(State, rax),
-        rbx = const offset_of!(State, rbx),
-        rcx = const offset_of!(State, rcx),
-        rdx = const offset_of!(State, rdx),
-        rsi = const offset_of!(State, rsi),
-        rdi = const offset_of!(State, rdi),
-        rbp = const offset_of!(State, rbp),
-        r8 = const offset_of!(State, r8),
-        r9 = const offset_of!(State, r9),
-        r10 = const offset_of!(State, r10),
-        r11 = const offset_of!(State, r11),
-        r12 = const offset_of!(State, r12),
-        r13 = const offset_of!(State, r13),
-        r14 = const offset_of!(State, r14),
-        r15 = const offset_of!(State, r15),
         rip = const offset_of!(State, rip),
     )
 }
@@ -202,21 +93,7 @@ pub unsafe extern "sysv64" fn go() {
 pub unsafe extern "sysv64" fn back() {
     naked_asm!(
         // rsp is put right before the stack is used again.
-        "mov [rip + {after} + {rax}], rax",
-        "mov [rip + {after} + {rbx}], rbx",
-        "mov [rip + {after} + {rcx}], rcx",
-        "mov [rip + {after} + {rdx}], rdx",
-        "mov [rip + {after} + {rsi}], rsi",
-        "mov [rip + {after} + {rdi}], rdi",
-        "mov [rip + {after} + {rbp}], rbp",
-        "mov [rip + {after} + {r8}], r8",
-        "mov [rip + {after} + {r9}], r9",
-        "mov [rip + {after} + {r10}], r10",
-        "mov [rip + {after} + {r11}], r11",
-        "mov [rip + {after} + {r12}], r12",
-        "mov [rip + {after} + {r13}], r13",
-        "mov [rip + {after} + {r14}], r14",
-        "mov [rip + {after} + {r15}], r15",
+        store_integers!(),
         "mov [rip + {after} + {rsp}], rsp",
         "mov rsp, [rip + {own}]",
         "pushfq",
@@ -239,20 +116,6 @@ pub unsafe extern "sysv64" fn back() {
         after = sym AFTER,
         fpu = const offset_of!(State, fpu),
         rax = const offset_of!(State, rax),
-        rbx = const offset_of!(State, rbx),
-        rcx = const offset_of!(State, rcx),
-        rdx = const offset_of!(State, rdx),
-        rsi = const offset_of!(State, rsi),
-        rdi = const offset_of!(State, rdi),
-        rbp = const offset_of!(State, rbp),
-        r8 = const offset_of!(State, r8),
-        r9 = const offset_of!(State, r9),
-        r10 = const offset_of!(State, r10),
-        r11 = const offset_of!(State, r11),
-        r12 = const offset_of!(State, r12),
-        r13 = const offset_of!(State, r13),
-        r14 = const offset_of!(State, r14),
-        r15 = const offset_of!(State, r15),
         rflags = const offset_of!(State, rflags),
         rsp = const offset_of!(State, rsp),
     )

@@ -22,7 +22,7 @@ fn check_call(registers: &Registers, result: Option<u64>) -> Verdict {
     // SAFETY: the calls made from here read memory at most; the patterns have TF clear and masked exceptions.
     let (before, after) = unsafe { over_syscall(registers) };
     let expected =
-        Registers { rax: result.unwrap_or(after.rax), rcx: before.resume, r11: before.rflags, ..before };
+        Registers { rax: result.unwrap_or(after.rax), rcx: before.rip, r11: before.rflags, ..before };
     compare(format_args!("system call {number:#x}"), &expected, &after)
 }
 
