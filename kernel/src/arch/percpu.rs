@@ -5,6 +5,8 @@
 //! cache lines of its own. The syscall path writes nothing that another CPU writes.
 
 mod area;
+mod seldom;
+mod time;
 
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
@@ -13,16 +15,18 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use kernel_abi::counters::{Counters, class};
+use kernel_abi::counters::Counters;
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
 pub use self::area::{AREA_BYTES, create, created, enter, of, online, set_online};
+use self::time::Measured;
 use super::apic::{LocalApic, WAKE_VECTOR};
 use super::control::{self, ControlState, Features};
 use super::gdt::{self, Gdt};
+use super::idt;
 use super::msr;
 use super::nmi::Nesting;
 use super::ring3::Program;
@@ -30,7 +34,6 @@ use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
 use super::uart::Uart;
-use super::{entry, fail, idt, timer};
 use crate::alternation::{Alternation, Share};
 use crate::cmdline::{Deed, Place};
 use crate::cpu::{ApicId, CpuId};
@@ -98,14 +101,6 @@ pub struct PerCpuData {
     magic: u64,
     /// What the BSP reads in the end.
     pub published: CachePadded<Published>,
-}
-
-/// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
-#[derive(Clone, Copy, Default)]
-struct Measured {
-    first: u64,
-    latest: u64,
-    ticks: u64,
 }
 
 /// Set once each by the owner, read by the BSP.
@@ -231,13 +226,6 @@ impl PerCpuData {
         self.id.store(id.0, Ordering::Relaxed);
     }
 
-    /// Takes over the measured clock and starts the tick.
-    pub fn start_clock(&self) {
-        let timebase = timer::timebase();
-        self.clock.set(timebase.clock);
-        self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
-    }
-
     /// Uses this CPU's local APIC; does nothing before it is enabled.
     pub fn with_apic<R>(&self, f: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
         self.apic.borrow_mut().as_mut().map(f)
@@ -322,85 +310,6 @@ impl PerCpuData {
     /// Takes over how many CPUs are online.
     pub fn set_cpus_online(&self, cpus: u32) {
         self.cpus_online.set(cpus);
-    }
-
-    /// Nanoseconds since boot.
-    #[must_use]
-    pub fn clock_ns(&self) -> u64 {
-        self.tsc_to_ns(timer::tsc())
-    }
-
-    /// A reading of the TSC as nanoseconds since boot.
-    #[must_use]
-    pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
-        self.clock.get().ns(tsc)
-    }
-
-    /// From here on the tick's rate is measured.
-    pub fn measure_ticks(&self) {
-        self.measured.set(Measured::default());
-    }
-
-    /// How many tick intervals have been measured, and how many nanoseconds they took by the TSC's clock.
-    #[must_use]
-    pub fn measured_ticks(&self) -> (u64, u64) {
-        let Measured { first, latest, ticks } = self.measured.get();
-        (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
-    }
-
-    /// The timer interrupt.
-    pub(super) fn tick(&self) {
-        let now = timer::tsc();
-        let Measured { first, latest, ticks } = self.measured.get();
-        let timebase = timer::timebase();
-        let first = if ticks == 0 { now } else { first };
-        if ticks != 0 {
-            let interval = now.wrapping_sub(latest);
-            let count = &self.counters.deviations[class(interval.abs_diff(timebase.tick_tsc))];
-            count.set(count.get().wrapping_add(1));
-        }
-        self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
-        let count = &self.counters.ticks;
-        count.set(count.get().wrapping_add(1));
-        fail::at(self, Place::Tick);
-        self.storm.tick(self, timebase.tick_hz);
-        self.report_nmis();
-    }
-
-    /// Counts an NMI, in its handler. Returns how many there have been.
-    pub(super) fn count_nmi(&self, rip: u64) -> u64 {
-        self.nmi_rip.store(rip, Ordering::Relaxed);
-        self.nmis.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Says what NMIs there were; their handler must not print.
-    pub fn report_nmis(&self) {
-        let taken = self.nmis.load(Ordering::Relaxed);
-        if taken != self.nmis_reported.get() && !self.storm.explains_nmis() {
-            let rip = self.nmi_rip.load(Ordering::Relaxed);
-            say!(self, "{} NMI, the latest at RIP {rip:#x}", taken - self.nmis_reported.replace(taken));
-        }
-    }
-
-    /// Counts a debug exception from ring 0, in its handler.
-    pub(super) fn count_debug(&self, rip: u64) {
-        self.debugs.set((self.debugs.get().0 + 1, rip));
-    }
-
-    /// Says whether ring 0 was single-stepped, which the flags that `syscall` clears should make impossible.
-    pub fn report_debugs(&self) {
-        let (taken, rip) = self.debugs.get();
-        if taken != 0 {
-            let entry = rip == entry::syscall_entry as *const () as u64;
-            let place = if entry { ", the first instruction of a system call's entry" } else { "" };
-            say!(self, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
-        }
-    }
-
-    /// The local APIC's error interrupt.
-    pub(super) fn apic_error(&self) {
-        let errors = self.with_apic(LocalApic::take_errors).unwrap_or(0);
-        say!(self, "local APIC error, status {errors:#04x}");
     }
 
     /// Ends the interrupt in service.

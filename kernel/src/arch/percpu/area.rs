@@ -107,7 +107,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         apic_id,
         cpus_online: Cell::new(1),
         clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
-        measured: Cell::new(Measured { first: 0, latest: 0, ticks: 0 }),
+        measured: Cell::new(Measured::NONE),
         nmis: AtomicU64::new(0),
         nmi_rip: AtomicU64::new(0),
         nmis_reported: Cell::new(0),

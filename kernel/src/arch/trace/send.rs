@@ -6,7 +6,7 @@ use kernel_abi::trace::serial::{LINE_MAX, Line, Part, Place, RECORDS_MAX};
 use kernel_abi::trace::{Directory, Record, RingHeader};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{SENT_AT_THE_END, directory, ring_at};
+use super::rings::{SENT_AT_THE_END, directory, ring_at};
 use crate::arch::serial;
 
 const _: () = assert!(LINE_MAX < serial::LINE_MAX, "a line of the trace is not cut by the console");

@@ -1,140 +1,16 @@
 //! Synthetic guests: rings in a file, written as the kernel writes them, and captured.
 
-use std::fs::File;
+mod guest;
+mod stream;
+
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 
-use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
-use zerocopy::{FromZeros, IntoBytes};
+use kernel_abi::trace::{Directory, MAGIC};
 
-use super::rings::{Buffer, Ring, Rings, Taken};
+use self::guest::{FIRST, Guest, MEMORY, PAGE, look, places, scratch};
+use super::rings::Rings;
 use super::*;
 use crate::trace::error::{Error, Flaw};
-use crate::trace::layout::{RECORD, RING_HEADER};
-use crate::trace::reader::Reader;
-
-const MEMORY: u64 = 64 << 20;
-const PAGE: u64 = 0x20_3000;
-const FIRST: u64 = 0x40_0000;
-
-/// A guest, written to through its memory's file.
-pub struct Guest {
-    pub file: File,
-    pub directory: Directory,
-    heads: Vec<u64>,
-}
-
-impl Guest {
-    /// A guest with so many CPUs, each with a ring of so many records.
-    pub fn new(cpus: u32, capacity: u32, mode: u32) -> Guest {
-        let file = tempfile::tempfile().expect("a file");
-        file.set_len(MEMORY).expect("a size");
-        let ring_stride = (RING_HEADER as u64 + u64::from(capacity) * RECORD as u64).next_multiple_of(4096);
-        let directory = Directory {
-            magic: MAGIC,
-            cpus,
-            capacity,
-            first_ring: FIRST,
-            ring_stride,
-            tsc_hz: 1_000_000_000,
-            boot_tsc: 500,
-            kinds: Kind::User.bit() | Kind::Dropped.bit(),
-            mode,
-        };
-        let guest = Guest { file, directory, heads: vec![0; cpus as usize] };
-        guest.put_directory();
-        (0..cpus).for_each(|cpu| guest.put_header(cpu as usize));
-        guest
-    }
-
-    fn put_directory(&self) {
-        self.file.write_all_at(self.directory.as_bytes(), PAGE).expect("writes");
-    }
-
-    fn ring(&self, cpu: usize) -> u64 {
-        FIRST + cpu as u64 * self.directory.ring_stride
-    }
-
-    fn header(&self, cpu: usize) -> RingHeader {
-        let mut header = RingHeader::new_zeroed();
-        self.file.read_exact_at(header.as_mut_bytes(), self.ring(cpu)).expect("reads");
-        header
-    }
-
-    /// What only the CPU writes; the tail stays.
-    fn put_header(&self, cpu: usize) {
-        let mut header = self.header(cpu);
-        header.head = self.heads[cpu];
-        (header.cpu, header.apic_id, header.tsc_offset) = (cpu as u32, 10 + cpu as u32, -(cpu as i64));
-        self.file.write_all_at(&header.as_bytes()[..64], self.ring(cpu)).expect("writes");
-    }
-
-    /// Writes the record of a place, whose `a` is the place's number.
-    fn fill(&self, cpu: usize, place: u64) {
-        let sequence = (place + 1) as u32;
-        let record =
-            Record { tsc: 1000 + place, a: place, b: 0, sequence, kind: Kind::User as u16, reserved: 0 };
-        let at = (RING_HEADER + (place % u64::from(self.directory.capacity)) as usize * RECORD) as u64;
-        self.file.write_all_at(record.as_bytes(), self.ring(cpu) + at).expect("writes");
-    }
-
-    /// Takes the next place without filling it.
-    fn take(&mut self, cpu: usize) -> u64 {
-        self.heads[cpu] += 1;
-        self.put_header(cpu);
-        self.heads[cpu] - 1
-    }
-
-    /// Writes the next records.
-    pub fn write(&mut self, cpu: usize, count: u64) {
-        let first = self.heads[cpu];
-        (first..first + count).for_each(|place| self.fill(cpu, place));
-        self.heads[cpu] += count;
-        self.put_header(cpu);
-    }
-
-    /// Waits until the reader has made room for so many records.
-    fn wait_for_room(&self, cpu: usize, count: u64) {
-        while self.heads[cpu] + count - self.header(cpu).tail > u64::from(self.directory.capacity) {
-            std::thread::yield_now();
-        }
-    }
-
-    fn ram(&self) -> GuestRam {
-        GuestRam::new(self.file.try_clone().expect("another handle"), Chipset::Q35).expect("memory")
-    }
-
-    fn only_ring(&self) -> Ring {
-        Rings::find(&self.ram()).expect("found").rings().next().expect("a ring")
-    }
-}
-
-/// A look into a ring of a guest that may be running, and what it gave.
-fn look(ram: &GuestRam, ring: &Ring, from: u64) -> (Taken, Vec<Record>) {
-    let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
-    let mut each = |some: &[Record]| {
-        records.extend_from_slice(some);
-        Ok(())
-    };
-    let taken = ring.take(ram, from, false, &mut buffer, &mut each).expect("looks");
-    (taken, records)
-}
-
-/// The records' `a`, CPU by CPU.
-fn places(path: &std::path::Path) -> Vec<Vec<u64>> {
-    let reader = Reader::open(path).expect("opens");
-    let lane = |lane| {
-        let mut records = reader.records(lane);
-        std::iter::from_fn(move || records.next().expect("reads")).map(|record| record.a).collect()
-    };
-    (0..reader.header().cpus.len()).map(lane).collect()
-}
-
-fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("x.rtrace");
-    (folder, path)
-}
 
 #[test]
 fn a_flight_recorder_that_went_round_holds_the_last_records_in_order() {
@@ -209,32 +85,6 @@ fn an_unfinished_record_far_behind_the_head_ends_a_look_too() {
     assert_eq!(look_from(0), (near, 0, 251));
     guest.fill(0, near);
     assert_eq!(look_from(far), (262, 0, 162));
-}
-
-#[test]
-fn a_head_that_is_nonsense_costs_no_other_cpu_a_record() {
-    for nonsense in [1 << 63, u64::MAX, 5] {
-        let mut guest = Guest::new(2, 64, 1);
-        let (_folder, path) = scratch();
-        let file = guest.file.try_clone().expect("another handle");
-        let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
-        (0..2).for_each(|cpu| guest.write(cpu, 30));
-        while (0..2).any(|cpu| guest.header(cpu).tail != 30) {
-            std::thread::yield_now();
-        }
-        guest.file.write_all_at(&u64::to_le_bytes(nonsense), guest.ring(0)).expect("writes");
-        guest.write(1, 20);
-        while nonsense > 30 && guest.header(0).tail == 30 {
-            std::thread::yield_now();
-        }
-        if nonsense > 30 {
-            guest.write(0, 1);
-        }
-        let summary = drain.stop().expect("drains");
-        assert_eq!(places(&path)[1], (0..50).collect::<Vec<_>>());
-        assert_eq!(places(&path)[0][..30], (0..30).collect::<Vec<_>>());
-        assert_eq!(summary.header.damage(), Some((0, "its head went back")), "{nonsense:#x}");
-    }
 }
 
 #[test]
@@ -347,53 +197,4 @@ fn a_ring_that_says_that_it_is_another_cpus_is_damaged_and_costs_no_other_a_reco
     let summary = flight(&guest.ram(), &path, &[]).expect("captures");
     assert_eq!(summary.header.damage(), Some((1, "it says that it is CPU 7's")));
     assert_eq!(places(&path), [vec![0, 1], vec![0]]);
-}
-
-/// A guest in stream mode that waits for room, as no kernel would: what it wrote must arrive, all of it.
-fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
-    let mut guest = Guest::new(2, capacity, 1);
-    let (_folder, path) = scratch();
-    let file = guest.file.try_clone().expect("another handle");
-    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
-    while guest.heads[0] < records {
-        for cpu in 0..2 {
-            guest.wait_for_room(cpu, chunk);
-            guest.write(cpu, chunk);
-        }
-    }
-    // Never finished, and one behind it: only the last look passes over it.
-    guest.wait_for_room(1, 2);
-    guest.take(1);
-    guest.write(1, 1);
-    let summary = drain.stop().expect("drains");
-    let expected: Vec<u64> = (0..guest.heads[1]).filter(|place| *place != guest.heads[1] - 2).collect();
-    let places = places(&path);
-    assert!(places[0] == (0..guest.heads[0]).collect::<Vec<_>>(), "CPU 0 is not complete, or not in order");
-    assert!(places[1] == expected, "CPU 1 is not complete, or not in order");
-    summary
-}
-
-#[test]
-fn a_stream_arrives_whole_and_in_order_and_makes_room_for_more() {
-    let summary = stream(2000, 64, 8);
-    assert_eq!(summary.records(), 2 * 2000 + 1);
-    let [first, second] = &summary.header.cpus[..] else { panic!("two CPUs") };
-    assert_eq!((first.torn, second.torn, first.overwritten), (0, 1, 0));
-    assert_eq!(summary.header.mode, crate::trace::file::Mode::Stream);
-}
-
-#[test]
-fn a_stream_of_many_looks_arrives_whole() {
-    // More than one copy takes, around the end of the ring again and again, and mostly more than one look finds.
-    assert_eq!(stream(300_000, 16384, 5000).records(), 2 * 300_000 + 1);
-}
-
-#[test]
-fn a_guest_that_never_came_to_its_trace_ends_the_search() {
-    let file = tempfile::tempfile().expect("a file");
-    file.set_len(MEMORY).expect("a size");
-    let (_folder, path) = scratch();
-    let drain = Drain::start(file, Chipset::Q35, path, Vec::new()).expect("starts");
-    assert_eq!(drain.progress(), []);
-    assert!(matches!(drain.stop(), Err(Error::NoDirectory)));
 }

@@ -1,0 +1,72 @@
+//! This CPU's clock, and its timer's ticks.
+
+use kernel_abi::counters::class;
+
+use super::PerCpuData;
+use crate::arch::{fail, timer};
+use crate::cmdline::Place;
+
+/// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
+#[derive(Clone, Copy)]
+pub(super) struct Measured {
+    first: u64,
+    latest: u64,
+    ticks: u64,
+}
+
+impl Measured {
+    /// Nothing yet.
+    pub const NONE: Measured = Measured { first: 0, latest: 0, ticks: 0 };
+}
+
+impl PerCpuData {
+    /// Takes over the measured clock and starts the tick.
+    pub fn start_clock(&self) {
+        let timebase = timer::timebase();
+        self.clock.set(timebase.clock);
+        self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
+    }
+
+    /// Nanoseconds since boot.
+    #[must_use]
+    pub fn clock_ns(&self) -> u64 {
+        self.tsc_to_ns(timer::tsc())
+    }
+
+    /// A reading of the TSC as nanoseconds since boot.
+    #[must_use]
+    pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
+        self.clock.get().ns(tsc)
+    }
+
+    /// From here on the tick's rate is measured.
+    pub fn measure_ticks(&self) {
+        self.measured.set(Measured::NONE);
+    }
+
+    /// How many tick intervals have been measured, and how many nanoseconds they took by the TSC's clock.
+    #[must_use]
+    pub fn measured_ticks(&self) -> (u64, u64) {
+        let Measured { first, latest, ticks } = self.measured.get();
+        (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
+    }
+
+    /// The timer interrupt.
+    pub(in crate::arch) fn tick(&self) {
+        let now = timer::tsc();
+        let Measured { first, latest, ticks } = self.measured.get();
+        let timebase = timer::timebase();
+        let first = if ticks == 0 { now } else { first };
+        if ticks != 0 {
+            let interval = now.wrapping_sub(latest);
+            let count = &self.counters.deviations[class(interval.abs_diff(timebase.tick_tsc))];
+            count.set(count.get().wrapping_add(1));
+        }
+        self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
+        let count = &self.counters.ticks;
+        count.set(count.get().wrapping_add(1));
+        fail::at(self, Place::Tick);
+        self.storm.tick(self, timebase.tick_hz);
+        self.report_nmis();
+    }
+}
