@@ -201,8 +201,12 @@ pub struct BenchOptions {
     pub mix: String,
 
     /// How long it makes them, in seconds of the guest's clock.
-    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 2, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+
+    /// How many times: one boot each.
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
 
     /// Records in each CPU's ring.
     #[arg(long, default_value_t = 65536, value_name = "N")]
