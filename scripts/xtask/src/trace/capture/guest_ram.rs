@@ -77,6 +77,13 @@ impl GuestRam {
     /// Reads memory.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
         let offset = self.offset(address, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        #[cfg(test)]
+        if let Some(write) = midway::of(buffer.len()) {
+            let (first, rest) = buffer.split_at_mut(midway::PLACE);
+            self.file.read_exact_at(first, offset)?;
+            write();
+            return self.file.read_exact_at(rest, offset + midway::PLACE as u64);
+        }
         self.file.read_exact_at(buffer, offset)
     }
 
@@ -114,6 +121,32 @@ impl GuestRam {
             // A file system that does not know.
             Err(_) => Some(at),
         }
+    }
+}
+
+/// A guest that writes in the middle of a copy of one record, which no clock can be made to bring about.
+#[cfg(test)]
+pub mod midway {
+    use std::cell::RefCell;
+
+    use crate::trace::layout::RECORD;
+
+    /// Between a record's first two words and its last two.
+    pub const PLACE: usize = 16;
+
+    type Writer = Box<dyn FnOnce()>;
+
+    std::thread_local! {
+        static WRITER: RefCell<Option<Writer>> = const { RefCell::new(None) };
+    }
+
+    /// In the middle of this thread's next copy of one record.
+    pub fn set(writer: impl FnOnce() + 'static) {
+        WRITER.set(Some(Box::new(writer)));
+    }
+
+    pub fn of(length: usize) -> Option<Writer> {
+        if length == RECORD { WRITER.take() } else { None }
     }
 }
 

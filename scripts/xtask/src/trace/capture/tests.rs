@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use kernel_abi::trace::{Directory, MAGIC};
 
 use self::guest::{FIRST, Guest, MEMORY, PAGE, look, places, scratch};
+use super::guest_ram::midway;
 use super::rings::Rings;
 use super::*;
 use crate::trace::error::{Error, Flaw};
@@ -85,6 +86,18 @@ fn an_unfinished_record_far_behind_the_head_ends_a_look_too() {
     assert_eq!(look_from(0), (near, 0, 251));
     guest.fill(0, near);
     assert_eq!(look_from(far), (262, 0, 162));
+}
+
+#[test]
+fn a_record_that_is_finished_while_it_is_copied_is_copied_again() {
+    let mut guest = Guest::new(1, 64, 1);
+    let (ring, ram) = (guest.only_ring(), guest.ram());
+    let place = guest.take(0);
+    midway::set(move || guest.fill(0, place));
+    // The copy in which its last word is there has its first words from before.
+    let (taken, records) = look(&ram, &ring, 0);
+    assert_eq!((taken.next, records.len()), (1, 1));
+    assert_eq!((records[0].tsc, records[0].a), (1000, 0));
 }
 
 #[test]
