@@ -92,7 +92,8 @@ mod tests {
         std::fs::write(&path, &own).expect("a copy");
         let file = object::File::parse(&*own).expect("an ELF file");
         use object::{Object, ObjectSymbol};
-        let symbol = file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("5short")));
+        let symbol =
+            file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("7symbols5short")));
         let address = symbol.expect("the function above").address();
         let text = Symbols::load(&path).describe(7, address + 1).join("\n");
         assert!(text.starts_with("   7: 0x") && text.contains("symbols::short"), "{text}");
