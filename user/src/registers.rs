@@ -43,9 +43,17 @@ pub struct Registers {
 const NAMES: [&str; 15] =
     ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
+// `load_integers` and `store_integers` count words from rax on.
 const _: () = {
-    let words = offset_of!(Registers, rip) - offset_of!(Registers, rax);
-    assert!(words == 8 * NAMES.len(), "the assembly counts on them lying one after the other");
+    macro_rules! offsets {
+        ($($name:ident)+) => { [$(offset_of!(Registers, $name)),+] };
+    }
+    let offsets = offsets!(rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15);
+    let mut n = 0;
+    while n < NAMES.len() {
+        assert!(offsets[n] == offsets[0] + 8 * n, "the assembly counts on this order");
+        n += 1;
+    }
 };
 
 impl Registers {

@@ -16,7 +16,7 @@ use crate::cli::{BenchOptions, Cli, Command, RunOptions};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::qemu::{Wiring, shell_quoted};
-use crate::recording::Recording;
+use crate::recording::{Recording, damage};
 use crate::run::{Plan, judgement};
 use crate::session;
 use crate::trace::capture::Summary;
@@ -78,7 +78,7 @@ fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2
     Measured {
         off: sum(|shares| shares.off),
         on: sum(|shares| shares.on),
-        dropped: summary.header.cpus.iter().map(|cpu| cpu.dropped).sum(),
+        dropped: summary.header.total(|cpu| cpu.dropped),
         drain_ns: summary.drained.as_nanos() as f64 / summary.records().max(1) as f64,
         line_ns,
     }
@@ -134,7 +134,8 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     if judgement.outcome != Outcome::Pass {
         return Err(Error::Host(format!("the run failed: {}", judgement.errors.join("; "))));
     }
-    Ok((facts, recording.finish()?))
+    let summary = recording.finish()?;
+    damage(&summary).map_or(Ok((facts, summary)), Err)
 }
 
 /// As `run` would read them.

@@ -91,8 +91,8 @@ pub fn damage(summary: &Summary) -> Option<Error> {
 
 /// What a trace file has, in a sentence.
 pub fn describe(summary: &Summary) -> String {
-    let dropped: u64 = summary.header.cpus.iter().map(|cpu| cpu.dropped).sum();
-    let overwritten: u64 = summary.header.cpus.iter().map(|cpu| cpu.overwritten).sum();
+    let dropped: u64 = summary.header.total(|cpu| cpu.dropped);
+    let overwritten: u64 = summary.header.total(|cpu| cpu.overwritten);
     format!(
         "trace: {} events in {}, {dropped} dropped, {overwritten} overwritten; see `cargo xtask trace --help`",
         summary.records(),

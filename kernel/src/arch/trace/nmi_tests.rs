@@ -34,7 +34,18 @@ extern "C" fn on_trap(_signal: libc::c_int) {
     }
 }
 
-/// Runs `road`, and `nmi` behind its instruction number `at`, from 1. False: it has not so many.
+/// Ends the stepping, also of a road that panics.
+struct Stepping;
+
+impl Drop for Stepping {
+    fn drop(&mut self) {
+        // SAFETY: TF alone is cleared.
+        unsafe { asm!("pushfq", "and dword ptr [rsp], ~0x100", "popfq") };
+        STRIKE.set(ptr::null());
+    }
+}
+
+/// Runs `road`, and `nmi`, which must not panic, behind its instruction number `at`, from 1. False: it has not so many.
 fn struck(at: u64, road: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
     /// The handler is the whole process's; each thread has its own strike.
     static HANDLER: Once = Once::new();
@@ -49,12 +60,11 @@ fn struck(at: u64, road: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
     });
     let strike = Strike { steps: Cell::new(0), at, nmi: RefCell::new(Some(nmi)) };
     STRIKE.set((&raw const strike).cast());
-    // SAFETY: TF alone is set, and cleared again; every trap goes to the handler.
+    let stepping = Stepping;
+    // SAFETY: TF alone is set, and cleared again by `Stepping`; every trap goes to the handler.
     unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq") };
     road();
-    // SAFETY: as above.
-    unsafe { asm!("pushfq", "and dword ptr [rsp], ~0x100", "popfq") };
-    STRIKE.set(ptr::null());
+    drop(stepping);
     assert!(strike.steps.get() > 10, "nothing is stepped here");
     strike.nmi.into_inner().is_none()
 }

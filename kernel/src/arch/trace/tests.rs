@@ -74,6 +74,7 @@ fn a_flight_recorder_overwrites_the_oldest() {
     traced.taken.set(100 - CAPACITY as u64);
     let latest: Vec<_> = (84..100).map(|n| (USER, n, !n)).collect();
     assert_eq!((traced.take(100), traced.ring().header.dropped), (latest, 0));
+    assert!(traced.ring().records.iter().all(|record| record.reserved == 0));
 }
 
 #[test]

@@ -153,14 +153,15 @@ pub fn boot(
         qemu: paste,
         live: under.live.take(),
     };
-    let (trace, evidence) = aftermath.take(failed || order.keep_traces, show);
+    let mut warnings = judgement.warnings;
+    let (trace, evidence) = aftermath.take(failed || order.keep_traces, show, &mut warnings);
     let boot = Boot {
         seed,
         replay,
         outcome,
         seconds: time.as_secs_f64(),
         problems: problems.iter().map(trouble).collect(),
-        warnings: judgement.warnings,
+        warnings,
         log: under.keep.end(failed),
         trace,
         cpus,

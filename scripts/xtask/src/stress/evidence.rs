@@ -10,6 +10,7 @@ use super::samples::Samples;
 use crate::counters::{CounterPages, Snapshot};
 use crate::facts::Facts;
 use crate::guest_memory::GuestMemory;
+use crate::recording::damage;
 use crate::trace::capture::flight;
 use crate::trace::error::Error;
 use crate::trace::file::Header;
@@ -50,12 +51,19 @@ pub struct Aftermath<'a> {
 
 impl Aftermath<'_> {
     /// Where the trace is, if it is to be kept, and what a page can show, if one is to.
-    pub fn take(self, keep: bool, show: bool) -> (Option<PathBuf>, Option<Evidence>) {
+    ///
+    /// A ring that is damaged is told in `warnings`.
+    pub fn take(
+        self,
+        keep: bool,
+        show: bool,
+        warnings: &mut Vec<String>,
+    ) -> (Option<PathBuf>, Option<Evidence>) {
         if !keep && !show {
             return (None, None);
         }
         let (stays, part) = self.keep.trace();
-        let captured = self.capture(&part);
+        let captured = self.capture(&part, warnings);
         let trace = show.then(|| captured.and_then(|()| self.survey(&part)));
         let kept = keep && std::fs::rename(&part, &stays).is_ok();
         if !kept {
@@ -70,12 +78,15 @@ impl Aftermath<'_> {
     }
 
     /// Takes what the guest's rings hold. The error says why there is no trace.
-    fn capture(&self, part: &Path) -> Result<(), String> {
+    fn capture(&self, part: &Path, warnings: &mut Vec<String>) -> Result<(), String> {
         let memory =
             self.memory.ok_or("the machine's options do not let the host read the guest's memory")?;
         let ram = memory.ram().map_err(|error| error.to_string())?;
         match flight(&ram, part, std::slice::from_ref(&self.qemu)) {
-            Ok(_) => Ok(()),
+            Ok(summary) => {
+                warnings.extend(damage(&summary).map(|error| error.to_string()));
+                Ok(())
+            }
             Err(Error::NoDirectory) if !self.recorded => Err("nothing was recorded: --trace off".to_owned()),
             Err(error) => Err(error.to_string()),
         }

@@ -94,16 +94,20 @@ impl Header {
         self.kinds.iter().any(|name| name == kind.name())
     }
 
+    /// A count over all CPUs. They come from the guest, and may be anything.
+    pub fn total(&self, of: fn(&Cpu) -> u64) -> u64 {
+        self.cpus.iter().map(of).fold(0, u64::saturating_add)
+    }
+
     /// What is missing, in a sentence for the user; `None`: nothing is. A flight recorder is meant to forget, so what
     /// it overwrote is missing only from a stream.
     pub fn losses(&self) -> Option<String> {
-        let sum = |of: fn(&Cpu) -> u64| self.cpus.iter().map(of).sum::<u64>();
-        let overwritten = if self.mode == Mode::Stream { sum(|cpu| cpu.overwritten) } else { 0 };
+        let overwritten = if self.mode == Mode::Stream { self.total(|cpu| cpu.overwritten) } else { 0 };
         let counts = [
-            (sum(|cpu| cpu.dropped), "dropped because a ring was full"),
+            (self.total(|cpu| cpu.dropped), "dropped because a ring was full"),
             (overwritten, "overwritten before they were read"),
-            (sum(|cpu| cpu.torn), "never finished"),
-            (sum(|cpu| cpu.lost), "lost on the console"),
+            (self.total(|cpu| cpu.torn), "never finished"),
+            (self.total(|cpu| cpu.lost), "lost on the console"),
         ];
         let lost = counts.into_iter().filter(|(count, _)| *count != 0);
         let lost: Vec<_> = lost.map(|(count, how)| format!("{count} {how}")).collect();

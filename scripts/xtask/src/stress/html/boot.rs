@@ -79,7 +79,7 @@ fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
         ));
     }
     if let Ok(trace) = &evidence.trace {
-        let overwritten: u64 = trace.header.cpus.iter().map(|cpu| cpu.overwritten).sum();
+        let overwritten = trace.header.total(|cpu| cpu.overwritten);
         let text = format!(
             "the latest {} events of all CPUs, over {:.3} s; {overwritten} older ones were overwritten",
             trace.report.events, trace.report.seconds

@@ -23,9 +23,8 @@ use kernel_abi::trace::{Kind, Record, reading};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Summary;
-use super::flight::WENT_BACK;
 use super::guest_ram::{Chipset, GuestRam};
-use super::rings::{Buffer, Ring, Rings};
+use super::rings::{Buffer, Found, Ring, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
 
@@ -121,12 +120,7 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
     let drained = processor_time().saturating_sub(searched);
     let mut cpus = Vec::new();
     for lane in &lanes {
-        let mut cpu = lane.ring.describe(ram)?;
-        (cpu.torn, cpu.overwritten) = (lane.torn, lane.overwritten);
-        if lane.went_back {
-            cpu.damaged = Some(WENT_BACK.to_owned());
-        }
-        cpus.push(cpu);
+        cpus.push(lane.ring.describe(ram, lane.found)?);
     }
     let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
     Ok(Summary { path, header, drained })
@@ -154,15 +148,13 @@ fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
 struct Lane {
     ring: Ring,
     next: u64,
-    torn: u64,
-    overwritten: u64,
-    went_back: bool,
+    found: Found,
     progress: Progress,
 }
 
 impl Lane {
     fn new(ring: Ring) -> Lane {
-        Lane { ring, next: 0, torn: 0, overwritten: 0, went_back: false, progress: Progress::default() }
+        Lane { ring, next: 0, found: Found::default(), progress: Progress::default() }
     }
 
     /// Takes what is in the ring, and says whether that was so much that there will soon be more.
@@ -182,9 +174,7 @@ impl Lane {
                 progress.count(records);
                 append(records)
             })?;
-            self.torn += taken.torn;
-            self.overwritten += taken.overwritten;
-            self.went_back |= taken.went_back;
+            self.found.add(&taken);
             let stuck = taken.next == self.next;
             if !stuck {
                 self.next = taken.next;

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use super::Summary;
 use super::guest_ram::GuestRam;
-use super::rings::{Buffer, Rings};
+use super::rings::{Buffer, Found, Rings};
 use crate::trace::error::Error;
 use crate::trace::file::Writer;
-
-/// What is wrong with a ring whose CPU has taken less places than it had before.
-pub const WENT_BACK: &str = "its head went back";
 
 /// Writes the records that are in the rings to a trace file, in order, CPU by CPU.
 ///
@@ -18,27 +15,23 @@ pub const WENT_BACK: &str = "its head went back";
 /// left out, and its unfinished record counts as torn. `command` is the run's command line, for the file's header.
 pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary, Error> {
     let rings = Rings::find(ram)?;
-    let mut cpus = Vec::new();
-    for ring in rings.rings() {
-        cpus.push(ring.describe(ram)?);
-    }
-    let mut writer = Writer::create(path, cpus.len())?;
-    let mut buffer = Buffer::new()?;
-    for (lane, ring) in rings.rings().enumerate() {
+    let rings_of_cpus: Vec<_> = rings.rings().collect();
+    let mut writer = Writer::create(path, rings_of_cpus.len())?;
+    let (mut buffer, mut cpus) = (Buffer::new()?, Vec::new());
+    for (lane, ring) in rings_of_cpus.iter().enumerate() {
         // What comes after this look is not waited for: a running guest would never let us end.
         let head = ring.header(ram)?.head;
-        let mut next = 0;
+        let (mut next, mut found) = (0, Found::default());
         while next < head {
             let mut append = |records: &[_]| writer.append(lane, records);
             let taken = ring.take(ram, next, true, &mut buffer, &mut append)?;
-            cpus[lane].torn += taken.torn;
-            cpus[lane].overwritten += taken.overwritten;
+            found.add(&taken);
             if taken.went_back {
-                cpus[lane].damaged = Some(WENT_BACK.to_owned());
                 break;
             }
             next = taken.next.max(next + 1);
         }
+        cpus.push(ring.describe(ram, found)?);
     }
     let header = writer.finish(rings.header(command, cpus))?;
     Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })

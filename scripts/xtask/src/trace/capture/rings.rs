@@ -13,6 +13,8 @@ use crate::trace::layout::{RECORD, RING_HEADER, TAIL};
 /// More CPUs than any machine has that QEMU makes.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
+/// A CPU leaves less records than that unfinished when it stops: one, and those of an NMI's handler.
+const UNFINISHED: u64 = 8;
 /// A record with so many behind it has been finished: a CPU is in the middle of one, and perhaps of those that an NMI's
 /// handler makes.
 const LATEST: u64 = 64;
@@ -71,9 +73,10 @@ impl Rings {
 
     /// The rings, in the order of the CPU list.
     pub fn rings(&self) -> impl Iterator<Item = Ring> + use<> {
-        let Directory { cpus, capacity, first_ring, ring_stride, .. } = self.directory;
+        let Directory { cpus, capacity, first_ring, ring_stride, mode, .. } = self.directory;
         (0..cpus).map(move |cpu| Ring {
             cpu,
+            stream: mode == 1,
             // Neither overflows: `check` has computed them.
             at: first_ring + u64::from(cpu) * ring_stride,
             capacity: u64::from(capacity),
@@ -127,6 +130,7 @@ fn check(directory: &Directory, page: u64, ram: &GuestRam) -> Result<(), Flaw> {
 pub struct Ring {
     /// Place of the CPU in the CPU list.
     pub cpu: u32,
+    stream: bool,
     at: u64,
     capacity: u64,
 }
@@ -144,6 +148,23 @@ pub struct Taken {
     pub overwritten: u64,
     /// The head is less than it was: it is the CPU's no more, and nothing was taken.
     pub went_back: bool,
+}
+
+/// What came of all looks into a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    torn: u64,
+    overwritten: u64,
+    went_back: bool,
+}
+
+impl Found {
+    /// Another look.
+    pub fn add(&mut self, taken: &Taken) {
+        self.torn = self.torn.saturating_add(taken.torn);
+        self.overwritten = self.overwritten.saturating_add(taken.overwritten);
+        self.went_back |= taken.went_back;
+    }
 }
 
 /// Where the records of one look are copied to.
@@ -172,12 +193,31 @@ impl Ring {
         Ok(header)
     }
 
-    /// What the header says about the CPU, for the trace file.
-    pub fn describe(&self, ram: &GuestRam) -> Result<Cpu, Error> {
-        let RingHeader { head, cpu, apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
+    /// What the header says about the CPU, for the trace file, when all looks are done.
+    pub fn describe(&self, ram: &GuestRam, found: Found) -> Result<Cpu, Error> {
+        let Found { torn, overwritten, .. } = found;
+        let RingHeader { apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
+        let damaged = self.damage(ram, found)?;
+        Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, torn, overwritten, damaged, ..Cpu::default() })
+    }
+
+    /// Why the header cannot be the CPU's, if it cannot.
+    fn damage(&self, ram: &GuestRam, found: Found) -> Result<Option<String>, Error> {
+        let RingHeader { head, cpu, .. } = self.header(ram)?;
         // A CPU that never came may have left its header blank.
-        let other = (head != 0 && cpu != self.cpu).then(|| format!("it says that it is CPU {cpu}'s"));
-        Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, damaged: other, ..Cpu::default() })
+        if head != 0 && cpu != self.cpu {
+            return Ok(Some(format!("it says that it is CPU {cpu}'s")));
+        }
+        // The kernel overwrites nothing in a stream that the host has not read.
+        if found.torn > UNFINISHED || (self.stream && found.overwritten != 0) {
+            return Ok(Some("its head is not where its records end".to_owned()));
+        }
+        let mut behind = [Record::default()];
+        self.read(ram, head, &mut behind)?;
+        let written = behind[0].sequence != 0 && reading::ahead(&behind[0], head) == 0;
+        // The CPU takes a place before it writes there: if it runs on, its head has moved.
+        let went_back = found.went_back || (written && self.header(ram)?.head == head);
+        Ok(went_back.then(|| "its head went back".to_owned()))
     }
 
     /// The record that was taken last, if it is finished.

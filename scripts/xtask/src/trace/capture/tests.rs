@@ -201,6 +201,29 @@ fn memory_without_a_trace_says_what_to_look_at() {
 }
 
 #[test]
+fn heads_that_are_nonsense_after_a_run_cost_no_other_cpu_a_record() {
+    for (nonsense, why) in [
+        (1 << 63, "its head is not where its records end"),
+        (u64::MAX, "its head is not where its records end"),
+        (5, "its head went back"),
+        (0, "its head went back"),
+    ] {
+        let mut guest = Guest::new(3, 64, 0);
+        (0..3).for_each(|cpu| guest.write(cpu, 30));
+        // Two of them: counts that are nonsense have no sum.
+        (0..2).for_each(|cpu| {
+            guest.file.write_all_at(&u64::to_le_bytes(nonsense), guest.ring(cpu)).expect("writes");
+            guest.file.write_all_at(&[0xff; 8], guest.ring(cpu) + 8).expect("writes");
+        });
+        let (_folder, path) = scratch();
+        let summary = flight(&guest.ram(), &path, &[]).expect("captures");
+        assert_eq!(summary.header.damage(), Some((0, why)), "{nonsense:#x}");
+        assert!(summary.header.losses().is_some_and(|losses| losses.contains("dropped")));
+        assert_eq!(places(&path)[2], (0..30).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_ring_that_says_that_it_is_another_cpus_is_damaged_and_costs_no_other_a_record() {
     let mut guest = Guest::new(2, 64, 0);
     guest.write(0, 2);

@@ -72,12 +72,10 @@ fn a_head_that_is_nonsense_costs_no_other_cpu_a_record() {
         while nonsense > 30 && guest.header(0).tail == 30 {
             std::thread::yield_now();
         }
-        if nonsense > 30 {
-            guest.write(0, 1);
-        }
         let summary = drain.stop().expect("drains");
         assert_eq!(places(&path)[1], (0..50).collect::<Vec<_>>());
         assert_eq!(places(&path)[0][..30], (0..30).collect::<Vec<_>>());
-        assert_eq!(summary.header.damage(), Some((0, "its head went back")), "{nonsense:#x}");
+        let why = if nonsense < 30 { "its head went back" } else { "its head is not where its records end" };
+        assert_eq!(summary.header.damage(), Some((0, why)), "{nonsense:#x}");
     }
 }
