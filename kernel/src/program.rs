@@ -3,12 +3,14 @@
 //! A program is a static ELF64 with fixed addresses (System V gABI, chapters 4 and 5; psABI for x86-64).
 #![forbid(unsafe_code)]
 
-use core::fmt;
+mod error;
 
 use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 use object::elf;
 use object::pod;
 use object::{LittleEndian, elf::FileHeader64, elf::ProgramHeader64};
+
+pub use self::error::{LoadError, Place};
 
 const LE: LittleEndian = LittleEndian;
 
@@ -16,120 +18,6 @@ const LE: LittleEndian = LittleEndian;
 pub const MEMORY_MAX: u64 = 16 * 1024 * 1024;
 /// The most program headers that a file may have, so that checking each against each stays short.
 pub const HEADERS_MAX: u16 = 64;
-
-/// Where a program header asks for memory, for messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Index of the program header, as `readelf -l` lists them from 0.
-    pub header: usize,
-    /// First address.
-    pub vaddr: u64,
-    /// Bytes in memory.
-    pub mem_size: u64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "segment {} ({:#x}, {:#x} bytes)", self.header, self.vaddr, self.mem_size)
-    }
-}
-
-/// Why a file cannot be loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadError {
-    /// It does not start with ELF's magic number.
-    NotElf,
-    /// It ends before something that its headers promise.
-    Truncated {
-        /// Length of the file in bytes.
-        len: usize,
-    },
-    /// It is not of the 64-bit class.
-    NotElf64,
-    /// It is big-endian.
-    NotLittleEndian,
-    /// It is for another machine; the value is ELF's `e_machine`.
-    WrongMachine(u16),
-    /// Its headers are of a version or size other than the only one there is.
-    UnknownVersion,
-    /// It is an object file, a core dump or such; the value is ELF's `e_type`.
-    NotExecutable(u16),
-    /// It needs a dynamic linker, or would have to be relocated.
-    Dynamic,
-    /// It has more than [`HEADERS_MAX`] program headers.
-    TooManyHeaders(u16),
-    /// It has no loadable segment, so nothing to run.
-    NoSegment,
-    /// A segment has more bytes in the file than in memory.
-    FileSizeExceedsMemory(Place),
-    /// A segment is not wholly in ring 3's half.
-    OutsideUserSpace(Place),
-    /// A segment reaches into the stack, the guard below it, or the shared page.
-    Reserved(Place),
-    /// A segment is both writable and executable.
-    WritableAndExecutable(Place),
-    /// Two segments share bytes, or a page while their rights differ.
-    Overlap(Place, Place),
-    /// The segments take more than [`MEMORY_MAX`].
-    TooMuchMemory,
-    /// The entry point is not in an executable segment.
-    EntryOutside(u64),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::NotElf => f.write_str("not an ELF file"),
-            LoadError::Truncated { len } => {
-                write!(f, "the ELF file is cut off: it has {len} bytes, and its headers promise more")
-            }
-            LoadError::NotElf64 => f.write_str("a 32-bit ELF file: compile it for x86-64 (-m64)"),
-            LoadError::NotLittleEndian => f.write_str("a big-endian ELF file: compile it for x86-64"),
-            LoadError::WrongMachine(machine) => {
-                write!(f, "an ELF file for another machine (e_machine {machine}): compile it for x86-64")
-            }
-            LoadError::UnknownVersion => {
-                f.write_str("an ELF file whose headers have an unknown version or size")
-            }
-            LoadError::NotExecutable(kind) => {
-                write!(f, "an ELF file that is no program (e_type {kind}): link it with -static -no-pie")
-            }
-            LoadError::Dynamic => {
-                f.write_str("dynamically linked or position independent: link with -static -no-pie")
-            }
-            LoadError::TooManyHeaders(count) => {
-                write!(f, "the ELF file has {count} program headers; {HEADERS_MAX} are the most")
-            }
-            LoadError::NoSegment => f.write_str("the ELF file has no loadable segment"),
-            LoadError::FileSizeExceedsMemory(place) => {
-                write!(f, "{place} has more bytes in the file than in memory")
-            }
-            LoadError::OutsideUserSpace(place) => {
-                write!(f, "{place} is not wholly in user space, {USER_START:#x} to {USER_END:#x}")
-            }
-            LoadError::Reserved(place) => {
-                write!(
-                    f,
-                    "{place} reaches into the stack below {STACK_TOP:#x} or the page at {SHARED_PAGE:#x}"
-                )
-            }
-            LoadError::WritableAndExecutable(place) => {
-                write!(f, "{place} is writable and executable: link with -z separate-code, without -N")
-            }
-            LoadError::Overlap(one, other) => {
-                write!(f, "{one} and {other} overlap, or share a page and differ in rights")
-            }
-            LoadError::TooMuchMemory => {
-                write!(f, "the segments take more than {} MiB", MEMORY_MAX / 1024 / 1024)
-            }
-            LoadError::EntryOutside(entry) => {
-                write!(f, "the entry point {entry:#x} is not in an executable segment")
-            }
-        }
-    }
-}
-
-impl core::error::Error for LoadError {}
 
 /// Memory that the program asks for. Two segments may share a page if their rights are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The register file as ring 3 sees it: loaded with chosen values, sent over a border, and read back.
 #![allow(missing_docs, reason = "the registers are their own names")]
 
-use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
@@ -42,19 +41,6 @@ pub struct Registers {
 /// The general registers but rsp, in the order of [`Registers`].
 const NAMES: [&str; 15] =
     ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
-
-// `load_integers` and `store_integers` count words from rax on.
-const _: () = {
-    macro_rules! offsets {
-        ($($name:ident)+) => { [$(offset_of!(Registers, $name)),+] };
-    }
-    let offsets = offsets!(rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15);
-    let mut n = 0;
-    while n < NAMES.len() {
-        assert!(offsets[n] == offsets[0] + 8 * n, "the assembly counts on this order");
-        n += 1;
-    }
-};
 
 impl Registers {
     /// Everything zero, and the x87 and SSE state as a program is started with; nowhere to go.
@@ -117,27 +103,52 @@ impl Registers {
     }
 }
 
-/// The instructions that load all general registers but rsp from a [`Registers`] with the symbol `before`, in which `rax`
-/// is the first of them; no flag changes.
+/// `naked_asm!` with the offsets of all general registers but rsp in [`Registers`], by their names.
+#[macro_export]
+macro_rules! registers_asm {
+    ($($arguments:tt)*) => {
+        ::core::arch::naked_asm!(
+            $($arguments)*
+            rax = const ::core::mem::offset_of!($crate::registers::Registers, rax),
+            rbx = const ::core::mem::offset_of!($crate::registers::Registers, rbx),
+            rcx = const ::core::mem::offset_of!($crate::registers::Registers, rcx),
+            rdx = const ::core::mem::offset_of!($crate::registers::Registers, rdx),
+            rsi = const ::core::mem::offset_of!($crate::registers::Registers, rsi),
+            rdi = const ::core::mem::offset_of!($crate::registers::Registers, rdi),
+            rbp = const ::core::mem::offset_of!($crate::registers::Registers, rbp),
+            r8 = const ::core::mem::offset_of!($crate::registers::Registers, r8),
+            r9 = const ::core::mem::offset_of!($crate::registers::Registers, r9),
+            r10 = const ::core::mem::offset_of!($crate::registers::Registers, r10),
+            r11 = const ::core::mem::offset_of!($crate::registers::Registers, r11),
+            r12 = const ::core::mem::offset_of!($crate::registers::Registers, r12),
+            r13 = const ::core::mem::offset_of!($crate::registers::Registers, r13),
+            r14 = const ::core::mem::offset_of!($crate::registers::Registers, r14),
+            r15 = const ::core::mem::offset_of!($crate::registers::Registers, r15),
+        )
+    };
+}
+
+/// The instructions of [`registers_asm!`] that load these registers from a [`Registers`] with the symbol `before`; no
+/// flag changes.
 #[macro_export]
 macro_rules! load_integers {
     () => {
         concat!(
-            "mov rax, [rip + {before} + {rax} + 0]\n",
-            "mov rbx, [rip + {before} + {rax} + 8]\n",
-            "mov rcx, [rip + {before} + {rax} + 16]\n",
-            "mov rdx, [rip + {before} + {rax} + 24]\n",
-            "mov rsi, [rip + {before} + {rax} + 32]\n",
-            "mov rdi, [rip + {before} + {rax} + 40]\n",
-            "mov rbp, [rip + {before} + {rax} + 48]\n",
-            "mov r8, [rip + {before} + {rax} + 56]\n",
-            "mov r9, [rip + {before} + {rax} + 64]\n",
-            "mov r10, [rip + {before} + {rax} + 72]\n",
-            "mov r11, [rip + {before} + {rax} + 80]\n",
-            "mov r12, [rip + {before} + {rax} + 88]\n",
-            "mov r13, [rip + {before} + {rax} + 96]\n",
-            "mov r14, [rip + {before} + {rax} + 104]\n",
-            "mov r15, [rip + {before} + {rax} + 112]\n",
+            "mov rax, [rip + {before} + {rax}]\n",
+            "mov rbx, [rip + {before} + {rbx}]\n",
+            "mov rcx, [rip + {before} + {rcx}]\n",
+            "mov rdx, [rip + {before} + {rdx}]\n",
+            "mov rsi, [rip + {before} + {rsi}]\n",
+            "mov rdi, [rip + {before} + {rdi}]\n",
+            "mov rbp, [rip + {before} + {rbp}]\n",
+            "mov r8, [rip + {before} + {r8}]\n",
+            "mov r9, [rip + {before} + {r9}]\n",
+            "mov r10, [rip + {before} + {r10}]\n",
+            "mov r11, [rip + {before} + {r11}]\n",
+            "mov r12, [rip + {before} + {r12}]\n",
+            "mov r13, [rip + {before} + {r13}]\n",
+            "mov r14, [rip + {before} + {r14}]\n",
+            "mov r15, [rip + {before} + {r15}]\n",
         )
     };
 }
@@ -147,21 +158,21 @@ macro_rules! load_integers {
 macro_rules! store_integers {
     () => {
         concat!(
-            "mov [rip + {after} + {rax} + 0], rax\n",
-            "mov [rip + {after} + {rax} + 8], rbx\n",
-            "mov [rip + {after} + {rax} + 16], rcx\n",
-            "mov [rip + {after} + {rax} + 24], rdx\n",
-            "mov [rip + {after} + {rax} + 32], rsi\n",
-            "mov [rip + {after} + {rax} + 40], rdi\n",
-            "mov [rip + {after} + {rax} + 48], rbp\n",
-            "mov [rip + {after} + {rax} + 56], r8\n",
-            "mov [rip + {after} + {rax} + 64], r9\n",
-            "mov [rip + {after} + {rax} + 72], r10\n",
-            "mov [rip + {after} + {rax} + 80], r11\n",
-            "mov [rip + {after} + {rax} + 88], r12\n",
-            "mov [rip + {after} + {rax} + 96], r13\n",
-            "mov [rip + {after} + {rax} + 104], r14\n",
-            "mov [rip + {after} + {rax} + 112], r15\n",
+            "mov [rip + {after} + {rax}], rax\n",
+            "mov [rip + {after} + {rbx}], rbx\n",
+            "mov [rip + {after} + {rcx}], rcx\n",
+            "mov [rip + {after} + {rdx}], rdx\n",
+            "mov [rip + {after} + {rsi}], rsi\n",
+            "mov [rip + {after} + {rdi}], rdi\n",
+            "mov [rip + {after} + {rbp}], rbp\n",
+            "mov [rip + {after} + {r8}], r8\n",
+            "mov [rip + {after} + {r9}], r9\n",
+            "mov [rip + {after} + {r10}], r10\n",
+            "mov [rip + {after} + {r11}], r11\n",
+            "mov [rip + {after} + {r12}], r12\n",
+            "mov [rip + {after} + {r13}], r13\n",
+            "mov [rip + {after} + {r14}], r14\n",
+            "mov [rip + {after} + {r15}], r15\n",
         )
     };
 }
@@ -221,7 +232,7 @@ macro_rules! crossing {
     ($name:ident: $($instruction:literal),+) => {
         #[unsafe(naked)]
         unsafe extern "sysv64" fn $name() {
-            naked_asm!(
+            registers_asm!(
                 // Keep what is the caller's.
                 "push rbp",
                 "push rbx",
@@ -274,7 +285,6 @@ macro_rules! crossing {
                 before = sym BEFORE,
                 after = sym AFTER,
                 fpu = const offset_of!(Registers, fpu),
-                rax = const offset_of!(Registers, rax),
                 rsp = const offset_of!(Registers, rsp),
                 rflags = const offset_of!(Registers, rflags),
                 rip = const offset_of!(Registers, rip),

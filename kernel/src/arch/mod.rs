@@ -1,6 +1,6 @@
 //! Everything that needs `unsafe`: the entry code, the CPU's tables and registers, memory and devices.
 //! What can be decided without touching the machine is decided in the modules outside of this folder.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the one place that may touch the machine")]
 
 #[macro_use]
 pub mod serial;

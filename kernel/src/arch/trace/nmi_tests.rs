@@ -23,7 +23,7 @@ std::thread_local! {
     static STRIKE: Cell<*const Strike<'static>> = const { Cell::new(ptr::null()) };
 }
 
-extern "C" fn on_trap(_signal: libc::c_int) {
+extern "sysv64" fn on_trap(_signal: libc::c_int) {
     // SAFETY: `struck` set it, on this thread, and clears it before the strike is gone.
     let Some(strike) = (unsafe { STRIKE.get().as_ref() }) else { return };
     strike.steps.set(strike.steps.get() + 1);

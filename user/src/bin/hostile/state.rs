@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 pub use user::registers::{CODE, DATA, Registers as State};
-use user::{load_integers, store_integers};
+use user::{load_integers, registers_asm, store_integers};
 
 /// A state at an address that the assembly knows: no register is left to point anywhere.
 struct Block(UnsafeCell<State>);
@@ -52,7 +52,7 @@ pub unsafe fn run(state: &State) -> State {
 /// ```
 #[unsafe(naked)]
 unsafe extern "sysv64" fn enter() {
-    naked_asm!(
+    registers_asm!(
         "push rbp",
         "push rbx",
         "push r12",
@@ -73,7 +73,6 @@ unsafe extern "sysv64" fn enter() {
         before = sym BEFORE,
         go = sym go,
         fpu = const offset_of!(State, fpu),
-        rax = const offset_of!(State, rax),
         rip = const offset_of!(State, rip),
     )
 }
@@ -91,7 +90,7 @@ pub unsafe extern "sysv64" fn go() {
 /// Given: any state. Only code that [`enter`] has entered may come here, and only once each time.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn back() {
-    naked_asm!(
+    registers_asm!(
         // rsp is put right before the stack is used again.
         store_integers!(),
         "mov [rip + {after} + {rsp}], rsp",
@@ -115,7 +114,6 @@ pub unsafe extern "sysv64" fn back() {
         own = sym OWN_STACK,
         after = sym AFTER,
         fpu = const offset_of!(State, fpu),
-        rax = const offset_of!(State, rax),
         rflags = const offset_of!(State, rflags),
         rsp = const offset_of!(State, rsp),
     )

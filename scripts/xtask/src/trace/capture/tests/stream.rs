@@ -79,3 +79,17 @@ fn a_head_that_is_nonsense_costs_no_other_cpu_a_record() {
         assert_eq!(summary.header.damage(), Some((0, why)), "{nonsense:#x}");
     }
 }
+
+#[test]
+fn a_stream_that_was_overwritten_is_damaged_however_whole_its_records_are() {
+    let mut guest = Guest::new(1, 64, 1);
+    let (_folder, path) = scratch();
+    let file = guest.file.try_clone().expect("another handle");
+    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
+    guest.heads[0] = 1000;
+    guest.write(0, 64);
+    let summary = drain.stop().expect("drains");
+    assert_eq!((summary.header.cpus[0].overwritten, summary.header.cpus[0].torn), (1000, 0));
+    assert_eq!(summary.header.damage(), Some((0, "its head is not where its records end")));
+    assert_eq!(places(&path), [(1000..1064).collect::<Vec<_>>()]);
+}
