@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Builds everything and runs it under QEMU. `run.sh --help` lists the options.
 set -euo pipefail
-scripts=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-. "$scripts/setup.sh"
-ringside_setup || exit 5
+# shellcheck source=setup.sh
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh" || exit 5
+case ${1:-} in
+  # What follows a program's name is the program's, so only the first word can be one of these.
+  --list | -h | --help) ringside_setup --look || exit 5 ;;
+  *) ringside_setup || exit 5 ;;
+esac
 ringside_xtask run "$@"

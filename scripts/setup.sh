@@ -2,14 +2,18 @@
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
 # With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
-# that read traces, babeltrace2 and Perfetto's Python package.
+# that read traces, babeltrace2 and Perfetto's Python package. With --look it installs nothing: what only lists or
+# explains needs no more than a compiler for the host tool.
 #
+# Every failure here is the host's: status 5. Status 1 means that a program failed.
 # Root on Debian: installs what is missing, without questions. Anyone else: is told what to run; only the Python packages
 # are installed for anyone, in target/python.
 # When nothing is missing it only looks, and is done in a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
-ringside_root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# Without CDPATH, with which `cd` prints the folder and may choose another one. A script that was called through a
+# symbolic link is found where it is.
+ringside_root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd) || exit 5
 ringside_wheels=(perfetto==0.59.1 protobuf==7.36.2)
 # There once these packages are in the folder.
 ringside_python_stamp=$ringside_root/target/python/$(IFS=+; printf '%s' "${ringside_wheels[*]}")
@@ -54,7 +58,8 @@ ringside_probe() {
     missing+=(rustc-web cargo-web)
   fi
   command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
-  command -v "${RINGSIDE_QEMU:-qemu-system-x86_64}" >/dev/null 2>&1 || missing+=(qemu-system-x86)
+  # A QEMU that RINGSIDE_QEMU names is the user's choice; no package can put it there.
+  [ -n "${RINGSIDE_QEMU:-}" ] || command -v qemu-system-x86_64 >/dev/null 2>&1 || missing+=(qemu-system-x86)
   if [ "$ringside_dev" = yes ]; then
     for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
       [ -x "$host/bin/cargo-${tool%:*}" ] || "${RINGSIDE_CARGO:-false}" "${tool%:*}" --version >/dev/null 2>&1 ||
@@ -131,6 +136,19 @@ ringside_setup() {
   ringside_dev=no
   [ "${1:-}" = --dev ] && ringside_dev=yes
   ringside_probe
+  if [ "${1:-}" = --look ]; then
+    if [ -z "$RINGSIDE_CARGO" ] || ! command -v cc >/dev/null 2>&1; then
+      ringside_say "missing (Debian's names): ${missing[*]}"
+      ringside_say "run ./scripts/setup.sh first: this needs the host tool, and nothing to build it with is here"
+      return 5
+    fi
+    export RINGSIDE_CARGO
+    return 0
+  fi
+  if [ -n "${RINGSIDE_QEMU:-}" ] && ! command -v "$RINGSIDE_QEMU" >/dev/null 2>&1; then
+    ringside_say "RINGSIDE_QEMU=$RINGSIDE_QEMU is not a program that can be run: correct the variable, or unset it"
+    return 5
+  fi
   if [ ${#missing[@]} -gt 0 ] && [ "$ringside_bare" = no ] && command -v rustup >/dev/null 2>&1; then
     ringside_say "trying: rustup target add x86_64-unknown-none x86_64-unknown-uefi"
     if timeout 300 rustup target add x86_64-unknown-none x86_64-unknown-uefi >/dev/null 2>&1; then
@@ -168,18 +186,36 @@ ringside_setup() {
 
 # Builds the host tool if it is out of date and becomes it. The user's folder stays the current one.
 ringside_xtask() {
-  local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO")
+  local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool
   # Debian's cargo would take an older rustc that lies before Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
   # The first build takes a while and shows it; later ones have nothing to say.
-  [ ! -x "$root/target/debug/xtask" ] || quiet=(--quiet)
-  "${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
-    --package xtask || exit 5
-  exec "$root/target/debug/xtask" "$@"
+  [ ! -d "$root/target/debug/deps" ] || quiet=(--quiet)
+  # Only cargo knows where the program is: a configuration of the user's may choose a target, which has a folder of its
+  # own. cargo says it in JSON, on standard output; progress and errors go to standard error as usual.
+  tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
+    --package xtask --message-format json-render-diagnostics) || {
+    ringside_say "the host tool could not be built; see cargo's message above"
+    exit 5
+  }
+  tool=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$tool" | tail -n 1)
+  [ -x "$tool" ] || { ringside_say "cargo built no host tool"; exit 5; }
+  exec "$tool" "$@"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
-  ringside_setup "$@"
+  case ${1:-} in
+    '' | --dev | --look) ;;
+    -h | --help)
+      echo "usage: setup.sh [--dev]    finds or installs what Ringside needs; with --dev also what its tests need"
+      exit 0
+      ;;
+    *)
+      ringside_say "unknown option $1: there is --dev"
+      exit 2
+      ;;
+  esac
+  ringside_setup "$@" || exit 5
   ringside_say "ready: $("$RINGSIDE_CARGO" --version), $(${RINGSIDE_QEMU:-qemu-system-x86_64} --version | head -n 1)"
 fi

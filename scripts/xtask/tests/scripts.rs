@@ -1,0 +1,197 @@
+//! `run.sh`, `test.sh` and `setup.sh` in odd surroundings, with small scripts in place of cargo, QEMU and apt-get.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The status of a failure that is the host's.
+const HOST: Option<i32> = Some(5);
+
+/// A cargo that "builds" the tool at a place which only its JSON tells.
+const CARGO: &str = r#"case $* in
+*--version*) echo "cargo 1.99.0" ;;
+build*) printf '%s\n' '{"reason":"compiler-artifact","executable":null}' \
+  '{"reason":"compiler-artifact","executable":"@elsewhere/the tool"}' '{"reason":"build-finished","success":true}' ;;
+esac"#;
+
+/// A checkout's scripts, and the only programs that they find besides the system's own.
+struct Checkout {
+    folder: tempfile::TempDir,
+}
+
+impl Checkout {
+    fn new() -> Checkout {
+        let checkout = Checkout { folder: tempfile::tempdir().expect("a folder") };
+        let scripts = checkout.path("tree/scripts");
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for folder in ["tree/scripts", "bin", "elsewhere"] {
+            fs::create_dir_all(checkout.path(folder)).expect("a folder");
+        }
+        for name in ["run.sh", "test.sh", "setup.sh"] {
+            fs::copy(ours.join(name), scripts.join(name)).expect("a script");
+        }
+        for target in ["x86_64-unknown-none", "x86_64-unknown-uefi"] {
+            fs::create_dir_all(checkout.path(&format!("sysroot/lib/rustlib/{target}/lib")))
+                .expect("a target");
+        }
+        let sysroot = checkout.path("sysroot");
+        let rustc =
+            format!("case $* in *sysroot*) echo '{}' ;; *) echo 'rustc 1.99.0' ;; esac", sysroot.display());
+        let elsewhere = checkout.path("elsewhere");
+        checkout.program("bin/cargo", &CARGO.replace("@elsewhere", &elsewhere.display().to_string()));
+        checkout.program("bin/rustc", &rustc);
+        checkout.program("bin/qemu-system-x86_64", "exit 0");
+        checkout
+            .program("bin/apt-get", &format!("echo installed >>'{}'", checkout.path("installed").display()));
+        checkout.program("elsewhere/the tool", "printf 'tool:%s\\n' \"$*\"; exit 42");
+        checkout
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        fs::write(self.path(name), format!("#!/bin/sh\n{script}\n")).expect("a program");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    /// A command in the folder above the tree.
+    fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("PATH", format!("{}:{system}", self.path("bin").display()));
+        command.env_remove("RINGSIDE_QEMU").env_remove("CDPATH").env_remove("RINGSIDE_CARGO");
+        command
+    }
+
+    /// Did a script start to install something?
+    fn installed(&self) -> bool {
+        self.path("installed").exists()
+    }
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().expect("the script starts")
+}
+
+#[track_caller]
+fn reaches_the_tool(output: &Output, words: &str) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout, format!("tool:{words}\n"), "{stderr}");
+    assert_eq!(output.status.code(), Some(42), "the tool's own status: {stderr}");
+}
+
+#[test]
+fn the_tool_is_where_cargo_says_it_is() {
+    let checkout = Checkout::new();
+    let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["--smp", "2", "a b"]));
+    reaches_the_tool(&run, "run --smp 2 a b");
+}
+
+#[test]
+fn cdpath_does_not_mislead_the_scripts() {
+    let checkout = Checkout::new();
+    fs::create_dir_all(checkout.path("other/scripts")).expect("a folder of the same name");
+    for path in [".", "other", "tree"] {
+        let mut command = checkout.command("scripts/run.sh", &["hello"]);
+        command
+            .current_dir(checkout.path("tree"))
+            .env("CDPATH", format!("{path}:{}", checkout.path("other").display()));
+        reaches_the_tool(&output(&mut command), "run hello");
+    }
+}
+
+#[test]
+fn scripts_work_through_symbolic_links() {
+    let checkout = Checkout::new();
+    symlink("tree/scripts/run.sh", checkout.path("rs")).expect("a link");
+    symlink("rs", checkout.path("link to a link")).expect("a link");
+    symlink("tree", checkout.path("linked tree")).expect("a link");
+    for name in ["rs", "link to a link", "linked tree/scripts/run.sh"] {
+        reaches_the_tool(&output(&mut checkout.command(checkout.path(name), &["hello"])), "run hello");
+    }
+}
+
+#[test]
+fn a_failed_build_of_the_tool_is_the_hosts_fault() {
+    let checkout = Checkout::new();
+    let failing = ["case $* in *--version*) echo 'cargo 1.99.0' ;; *) exit 101 ;; esac", CARGO];
+    for cargo in failing {
+        checkout.program("bin/cargo", cargo); // the second names a tool that is not there
+        let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["hello"]));
+        assert_eq!(run.status.code(), HOST);
+        assert!(String::from_utf8_lossy(&run.stderr).contains("host tool"), "it says what failed");
+    }
+}
+
+#[test]
+fn a_checkout_without_its_setup_is_the_hosts_fault() {
+    let checkout = Checkout::new();
+    fs::remove_file(checkout.path("tree/scripts/setup.sh")).expect("removed");
+    for name in ["run.sh", "test.sh"] {
+        let run = output(&mut checkout.command(checkout.path("tree/scripts").join(name), &["hello"]));
+        assert_eq!(run.status.code(), HOST, "{name}");
+    }
+}
+
+#[test]
+fn a_qemu_that_is_not_there_is_named_with_its_variable_and_nothing_is_installed() {
+    let checkout = Checkout::new();
+    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("removed");
+    for script in ["tree/scripts/run.sh", "tree/scripts/test.sh", "tree/scripts/setup.sh"] {
+        let mut command = checkout.command(checkout.path(script), &[]);
+        let run = output(command.env("RINGSIDE_QEMU", "/nonexistent"));
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), HOST, "{stderr}");
+        assert!(stderr.contains("RINGSIDE_QEMU=/nonexistent"), "{stderr}");
+    }
+    assert!(!checkout.installed());
+}
+
+#[test]
+fn listing_and_help_install_nothing() {
+    let checkout = Checkout::new();
+    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("removed");
+    fs::remove_dir_all(checkout.path("sysroot")).expect("removed");
+    let calls = [
+        ("test.sh", "--list", "test --list"),
+        ("test.sh", "--help", "test --help"),
+        ("run.sh", "--list", "run --list"),
+    ];
+    for (script, option, words) in calls {
+        let run = output(&mut checkout.command(checkout.path("tree/scripts").join(script), &[option]));
+        reaches_the_tool(&run, words);
+    }
+    assert!(!checkout.installed());
+}
+
+#[test]
+fn a_program_may_have_an_argument_called_list() {
+    let checkout = Checkout::new();
+    let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["args", "--list"]));
+    reaches_the_tool(&run, "run args --list");
+}
+
+#[test]
+fn a_checkout_with_converted_line_ends_runs() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let attributes = ["scripts/run.sh", "scripts/setup.sh", ".ci/run", "kernel/src/lib.rs"];
+    let mut command = Command::new("git");
+    command
+        .arg("-C")
+        .arg(&tree)
+        .args(["-c", "core.autocrlf=true", "check-attr", "eol", "--"])
+        .args(attributes);
+    let checked = output(&mut command);
+    let stdout = String::from_utf8_lossy(&checked.stdout);
+    assert_eq!(
+        stdout.lines().filter(|line| line.ends_with(": eol: lf")).count(),
+        attributes.len(),
+        "{stdout}"
+    );
+}
