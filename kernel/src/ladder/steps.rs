@@ -1,0 +1,189 @@
+//! What the steps of the init ladder are made of, in the order in which it takes them.
+
+use kernel::arch::acpi::Tables;
+use kernel::arch::boot::BootInfo;
+use kernel::arch::percpu::PerCpuData;
+use kernel::arch::smp::{Arrivals, Sabotage};
+use kernel::arch::timer::{self, Timebase};
+use kernel::arch::{paging, physmem, qemu, serial, stop, table};
+use kernel::cmdline::{Key, Options, Place};
+use kernel::cpu::{ApicId, CpuId};
+use kernel::run::Run;
+use kernel::say;
+use kernel::topology::{self, ApicMode};
+use kernel_abi::record::{BootRecord, VerdictRecord};
+use kernel_abi::verdict::Verdict;
+
+/// The command line's options, or the end of the run.
+pub fn options(info: &'static BootInfo) -> Options<'static> {
+    or_refuse(Options::parse(info.command_line()))
+}
+
+/// The rates of the TSC and the APIC timer, measured against the power-management timer.
+pub fn measure_clocks(
+    bsp: &PerCpuData,
+    tables: &Tables,
+    info: &BootInfo,
+    options: &Options<'_>,
+) -> &'static Timebase {
+    let pm_timer = or_end(tables.pm_timer());
+    let timebase = bsp.with_apic(|apic| or_end(timer::init(info.tsc, pm_timer, apic, options.tick_hz)));
+    or_end(timebase.ok_or("the BSP has no local APIC"))
+}
+
+/// The CPUs that the firmware lists.
+pub struct Cpus {
+    /// Their ids, the BSP first.
+    pub list: &'static [ApicId],
+    /// How many more there are, which this APIC mode cannot reach.
+    pub unreachable: usize,
+}
+
+/// Lists the CPUs in the firmware's table, the BSP first.
+pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
+    let madt = or_end(tables.madt());
+    let list = or_end(table::alloc(topology::upper_bound(madt.cpus()), |_| ApicId::default()));
+    let mode = if has_x2apic(bsp) { ApicMode::X2Apic } else { ApicMode::XApic };
+    let found = or_end(topology::enumerate(madt.cpus(), bsp.apic_id, mode, list));
+    if !found.bsp_listed {
+        say!(bsp, "warning: the firmware's table does not list the BSP, {}", bsp.apic_id);
+    }
+    Cpus { list: &list[..found.count], unreachable: found.unreachable }
+}
+
+/// Is this CPU's local APIC in x2APIC mode?
+fn has_x2apic(cpu: &PerCpuData) -> bool {
+    cpu.with_apic(|apic| apic.is_x2apic()).unwrap_or(false)
+}
+
+/// Options that name a CPU which is not there end the run: what they ask for would not happen.
+pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
+    let failing = options.failures.deeds().map(|(key, cpu, _)| (key, cpu));
+    let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
+    for (key, cpu) in failing.chain(others) {
+        if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
+            refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
+        }
+    }
+}
+
+/// The faults that the command line asks for during bring-up.
+pub fn sabotage(options: &Options<'_>) -> Sabotage {
+    Sabotage {
+        lose: options.lose_ap,
+        delay: options.delay_ap,
+        failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
+    }
+}
+
+/// From here on a CPU's index is its place among those that came. A CPU that is to fail has to be among them, and
+/// there has to be a second one if that one is to hold the console's lock.
+pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
+    for (key, cpu, _) in options.failures.deeds() {
+        if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
+            refuse(format_args!("{}={cpu}: {online} CPUs came online, counted from 0", key.name()));
+        }
+    }
+    if options.failures.place == Place::ConsoleHeld && online < 2 {
+        refuse(format_args!("fail_in=console-held: there is no other CPU that could hold it"));
+    }
+}
+
+/// Control registers must not differ from CPU to CPU: a program would see on which one it runs.
+pub fn compare_control_registers(arrivals: &Arrivals) {
+    let of = |cpu: &PerCpuData| *or_end(cpu.published.control.get().ok_or("a CPU is online and not set up"));
+    let expected = of(arrivals.online[CpuId::BSP.index()]);
+    for cpu in arrivals.online {
+        let actual = of(cpu);
+        if actual != expected {
+            stop::end(format_args!("{} has {actual}, but the BSP has {expected}", cpu.id()));
+        }
+    }
+}
+
+/// Warns of CPUs that did not come and of what the boot left out. Returns the number of warnings.
+pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
+    for apic_id in arrivals.missing {
+        say!(bsp, "warning: the CPU with {apic_id} did not come online; going on without it");
+    }
+    if unreachable > 0 {
+        say!(
+            bsp,
+            "warning: {unreachable} CPUs have APIC ids that xAPIC mode cannot reach; going on without them"
+        );
+    }
+    if info.truncated {
+        say!(bsp, "warning: the memory map or the command line is longer than there is room for");
+    }
+    arrivals.missing.len() as u32 + u32::from(unreachable > 0) + u32::from(info.truncated)
+}
+
+/// Walks all mappings: the proof of W^X.
+pub fn audit_mappings(bsp: &PerCpuData) {
+    match paging::audit(paging::kernel_pml4()).check() {
+        Ok(audit) => say!(
+            bsp,
+            "{} mappings, none writable and executable, none for ring 3 in the kernel's half",
+            audit.pages
+        ),
+        Err(audit) => stop::end(format_args!("the kernel's mappings are wrong: {audit:?}")),
+    }
+}
+
+/// What the boot found.
+pub fn boot_record(
+    bsp: &PerCpuData,
+    options: &Options<'_>,
+    list: &[ApicId],
+    arrivals: &Arrivals,
+    timebase: &Timebase,
+) -> BootRecord {
+    BootRecord {
+        cpus_found: list.len() as u32,
+        cpus_online: arrivals.online.len() as u32,
+        x2apic: has_x2apic(bsp),
+        tick_hz: options.tick_hz,
+        tsc_hz: timebase.tsc.hz(),
+        apic_timer_hz: timebase.apic_timer.hz(),
+        memory_kib: physmem::total() * 4,
+        per_cpu_kib: arrivals.area_kib,
+    }
+}
+
+/// Allocates the page that all copies share, and puts together what the run needs.
+pub fn prepare_run(
+    options: Options<'static>,
+    file: &'static [u8],
+    arrivals: &Arrivals,
+    boot: BootRecord,
+    warnings: u32,
+) -> Run {
+    let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
+    Run {
+        options,
+        file,
+        shared,
+        free_frames: physmem::free_count(),
+        missing: arrivals.missing,
+        online: arrivals.online,
+        boot,
+        warnings,
+    }
+}
+
+/// The value, or the end of the run as a failed boot.
+pub fn or_end<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| stop::end(format_args!("{error}")))
+}
+
+/// The value, or the end of the run because the command line asks for what there is not.
+pub fn or_refuse<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| refuse(format_args!("{error}")))
+}
+
+fn refuse(error: core::fmt::Arguments<'_>) -> ! {
+    serial::print(format_args!("[cpu0] ringside: command line: {error}"));
+    let verdict = Verdict::BadCommandLine;
+    serial::print(format_args!("{}", VerdictRecord { verdict, records: 0, warnings: 0 }));
+    qemu::exit(verdict)
+}
