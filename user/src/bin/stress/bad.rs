@@ -1,4 +1,4 @@
-//! Calls that have to fail, or to do nothing.
+//! Calls that have to fail, or to have no effect.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
@@ -6,24 +6,24 @@ use kernel_abi::syscall::{SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN};
 
 use crate::model::{Asked, Call};
 
-/// Where ring 3 must not point, each from its first address to its last.
+/// Address ranges that ring 3 must not pass to a call; first and last address.
 const NOWHERE: [(u64, u64); 7] = [
     // The lowest pages, for null pointers with an offset.
     (0, USER_START - 1),
-    // Below the program and behind the shared page nothing is mapped.
+    // Below the program and above the shared page nothing is mapped.
     (USER_START, PROGRAM_BASE - PAGE_SIZE - 1),
     (SHARED_PAGE + PAGE_SIZE, STACK_TOP - STACK_SIZE - 1),
-    // The last page below the hole, the hole, and the kernel's half: all memory, then the kernel's image.
+    // The last page below the hole, the hole, and the kernel's half: the physical map, then the kernel's image.
     (USER_END, (1 << 47) - 1),
     (1 << 47, 0xffff_7fff_ffff_ffff),
     (0xffff_8000_0000_0000, 0xffff_ffff_7fff_ffff),
     (0xffff_ffff_8000_0000, u64::MAX),
 ];
 
-/// A bad call out of two random numbers; `readable` is an address in the user half that can be read.
+/// Returns a bad call made of two random numbers; `readable` is a readable address in the user half.
 pub fn bad_call(random: u64, more: u64, readable: u64) -> Call {
     let choice = random & 0xff;
-    // The choice's bits are not used again.
+    // The bits that made the choice are not used again.
     let random = random >> 8;
     match choice {
         0..=95 => no_such_call(random, more),
@@ -33,12 +33,12 @@ pub fn bad_call(random: u64, more: u64, readable: u64) -> Call {
     }
 }
 
-/// Numbers without a call: the free entries of the table, small ones beyond it, any with one high bit or with many.
+/// Unassigned numbers: the free entries of the table, small ones beyond it, any with one high bit or with many.
 fn no_such_call(random: u64, more: u64) -> Call {
     let bit = 1 << (4 + (random >> 8) % 60);
     let number = match random % 4 {
         0 => SYS_TRACE + 1 + (random >> 8) % (TABLE_LEN as u64 - 1 - SYS_TRACE),
-        // A sloppy comparison, of 32 bits or of signed numbers, takes these for entries of the table.
+        // A wrong comparison, of 32 bits or of signed numbers, would take these for entries of the table.
         1 => bit | (more % TABLE_LEN as u64),
         2 => bit | more,
         _ => TABLE_LEN as u64 + (random >> 8) % 256,
@@ -46,12 +46,12 @@ fn no_such_call(random: u64, more: u64) -> Call {
     Call { number, first: more, second: random, asked: Asked::Exactly(Errno::NoSys.to_rax()) }
 }
 
-/// No bytes, from anywhere: nothing is read, and nothing refused.
+/// No bytes, at any address: nothing is read, so nothing is rejected.
 fn empty(address: u64) -> Call {
     Call { number: SYS_WRITE_SERIAL, first: address, second: 0, asked: Asked::Exactly(0) }
 }
 
-/// Begins where it may, and goes on beyond the user half, or over the top of the address space.
+/// Starts at a readable address and extends beyond the user half, or wraps around the address space.
 fn too_long(random: u64, more: u64, readable: u64) -> Call {
     let least = USER_END - readable + 1;
     let length =
@@ -64,11 +64,11 @@ fn too_long(random: u64, more: u64, readable: u64) -> Call {
     }
 }
 
-/// Begins where nothing may be read. The length is any but 0, small ones more often than not.
+/// Starts at an address that may not be read. The length is any but 0, small ones more often than not.
 fn nowhere(random: u64, more: u64) -> Call {
     let (start, last) = NOWHERE[(random % NOWHERE.len() as u64) as usize];
     let span = last - start + 1;
-    // The borders are where mistakes are.
+    // Bugs are most likely at the borders.
     let address = match (random >> 8) % 4 {
         0 => start,
         1 => last,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fails_for_a_reason_that_can_be_seen() {
+    fn each_bad_call_has_an_evident_reason_to_fail() {
         for call in calls() {
             let end = u128::from(call.first) + u128::from(call.second);
             let mapped = (PROGRAM_BASE - PAGE_SIZE..SHARED_PAGE + PAGE_SIZE).contains(&call.first)
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sort_comes() {
+    fn every_class_of_bad_call_occurs() {
         let some = |test: &dyn Fn(&Call) -> bool| assert!(calls().any(|call| test(&call)));
         for number in 8..=16 {
             some(&|call| call.number == number);

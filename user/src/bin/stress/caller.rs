@@ -1,4 +1,4 @@
-//! The way of every system call: counted, with all registers watched, its result judged.
+//! Makes the system calls: counts each one, checks all registers and the result.
 
 use kernel_abi::syscall::{SYS_GET_CPU, SYS_WRITE_SERIAL, TABLE_LEN};
 use rand_xoshiro::Xoroshiro128PlusPlus;
@@ -9,18 +9,18 @@ use crate::patterns::{self, Patterns, Window};
 use crate::violation::{Violation, What};
 use crate::{stub, vectors};
 
-/// Calls by number; the last counts the numbers beyond the table.
+/// Calls by number; the last entry counts the numbers beyond the table.
 pub type Counts = [u64; TABLE_LEN + 1];
 
-/// Calls from one look at the vector registers to the next.
+/// Calls per comparison of the vector registers.
 const VECTORS_EVERY: u64 = 16;
 
-/// Why the load ends early.
+/// Why the load ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Something differs; [`Caller::violation`] says what.
+    /// A register or a result differs; see [`Caller::violation`].
     Violation,
-    /// The other copies did not come.
+    /// The other copies did not arrive.
     Alone,
 }
 
@@ -29,15 +29,15 @@ pub struct Caller {
     patterns: Patterns,
     model: Model,
     counts: Counts,
-    /// All of the counts.
+    /// Sum of the counts.
     calls: u64,
-    /// The random number that has chosen what the vector registers hold.
+    /// The random number that selected the contents of the vector registers.
     vectors: u64,
     violation: Option<Violation>,
 }
 
 impl Caller {
-    /// `SYS_GET_CPU` was called once before, to know this CPU's stream of random numbers.
+    /// Starts with one call counted: the `SYS_GET_CPU` that selected this CPU's random stream.
     pub fn new(random: &mut Xoroshiro128PlusPlus) -> Caller {
         let mut counts = [0; TABLE_LEN + 1];
         counts[SYS_GET_CPU as usize] = 1;
@@ -47,29 +47,29 @@ impl Caller {
         Caller { patterns, model: Model::default(), counts, calls: 1, vectors, violation: None }
     }
 
-    /// Calls so far, by number.
+    /// Returns the number of calls so far, by number.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// What differed first.
+    /// Returns the first violation.
     pub fn violation(&self) -> Option<Violation> {
         self.violation
     }
 
-    /// The registers that go with a random number, for arguments that mean nothing.
+    /// Returns the register contents that a random number selects, for calls without arguments.
     #[inline]
     pub fn window(&self, random: u64) -> &Window {
         self.patterns.window(random)
     }
 
-    /// Makes a call, not `SYS_EXIT`. `random` chooses registers and flags.
+    /// Makes a call other than `SYS_EXIT`. `random` selects registers and flags.
     ///
     /// # Errors
-    /// [`Stop::Violation`] if a register or the result is not as it has to be.
+    /// [`Stop::Violation`] if a register or the result is not as expected.
     #[inline(always)]
     pub fn call(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
-        let (rax, good) = self.watched(random, call.number, call.first, call.second);
+        let (rax, good) = self.call_checked(random, call.number, call.first, call.second);
         if !good {
             return Err(Stop::Violation);
         }
@@ -79,13 +79,17 @@ impl Caller {
         }
     }
 
-    /// Writes bytes, as many as are accepted; whether all registers were kept does not matter any more, nor whether
-    /// some bytes are not accepted.
+    /// Writes bytes for the final report. Register differences and partial acceptance no longer count as
+    /// violations.
     #[cold]
     pub fn write_at_last(&mut self, random: &mut Xoroshiro128PlusPlus, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (rax, _) =
-                self.watched(random.next_u64(), SYS_WRITE_SERIAL, bytes.as_ptr() as u64, bytes.len() as u64);
+            let (rax, _) = self.call_checked(
+                random.next_u64(),
+                SYS_WRITE_SERIAL,
+                bytes.as_ptr() as u64,
+                bytes.len() as u64,
+            );
             match usize::try_from(rax).ok().and_then(|accepted| bytes.get(accepted..)) {
                 Some(rest) if rest.len() < bytes.len() => bytes = rest,
                 _ => return,
@@ -93,23 +97,23 @@ impl Caller {
         }
     }
 
-    /// Looks at the vector registers for the last time; `number` is that of the last call.
+    /// Compares the vector registers for the last time; `number` is the number of the last call.
     ///
     /// # Errors
-    /// [`Stop::Violation`] if they are not as they have to be.
+    /// [`Stop::Violation`] if one differs.
     pub fn finish(&mut self, number: u64) -> Result<(), Stop> {
         if self.vectors_kept(self.vectors, number) { Ok(()) } else { Err(Stop::Violation) }
     }
 
-    /// Returns rax, and whether every register that was looked at is as it has to be.
+    /// Makes a call. Returns rax, and whether every register that was compared is as expected.
     #[inline(always)]
-    fn watched(&mut self, random: u64, number: u64, first: u64, second: u64) -> (u64, bool) {
+    fn call_checked(&mut self, random: u64, number: u64, first: u64, second: u64) -> (u64, bool) {
         self.calls = self.calls.wrapping_add(1);
         let count = &mut self.counts[number.min(TABLE_LEN as u64) as usize];
         *count = count.wrapping_add(1);
         let window = self.patterns.window(random);
-        // SAFETY: no call writes memory, and SYS_EXIT, the one that does not come back, is not made through here;
-        // `flags` gives no flag but the arithmetic ones and DF.
+        // SAFETY: no call writes memory, and SYS_EXIT, which does not return, is not made through here; `flags`
+        // varies only the arithmetic flags and DF.
         let (rax, difference) = unsafe { stub::call(number, first, second, patterns::flags(random), window) };
         if let Some(difference) = difference {
             self.report(number, What::Register(difference));
@@ -118,7 +122,7 @@ impl Caller {
         (rax, !self.calls.is_multiple_of(VECTORS_EVERY) || self.vectors_kept(random, number))
     }
 
-    /// Compares the vector registers, and fills them anew.
+    /// Compares the vector registers and loads new contents.
     #[inline(never)]
     fn vectors_kept(&mut self, random: u64, number: u64) -> bool {
         let last = core::mem::replace(&mut self.vectors, random);
@@ -130,7 +134,7 @@ impl Caller {
         difference.is_none()
     }
 
-    /// Only the first violation is kept: the others may be its consequences.
+    /// Records the first violation only: later ones may be its consequences.
     #[cold]
     fn report(&mut self, number: u64, what: What) -> Stop {
         let violation = Violation { call: self.calls, number, what };
@@ -140,6 +144,6 @@ impl Caller {
 }
 
 fn fill_vectors(patterns: &Patterns, random: u64) {
-    // SAFETY: MXCSR has all exceptions masked, and nothing in this program computes with floats.
+    // SAFETY: MXCSR has all exceptions masked, and no code of this program computes with floats.
     unsafe { vectors::load(patterns.vectors(random), &patterns::mxcsr(random)) };
 }

@@ -1,5 +1,5 @@
-//! The lines that `write` writes: numbered, and each a function of the seed, the CPU and its number, so that the
-//! host can make them again and compare.
+//! The lines that kind `write` writes. Each is a function of the seed, the CPU and its number, so that the host
+//! can compute and compare them.
 //!
 //! Line `n` (from 0) on CPU `k` is, `k` and `n` in decimal:
 //!
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! With `h = splitmix64(seed ^ (k << 32) ^ n)` the payload is `1 + h % 100` characters long: the 16 lower-case
-//! hexadecimal digits of `h`, leading zeros included, again and again, cut off there. `splitmix64(x)` is the first
-//! number that the generator of that name gives from the state `x`: with `z = x + 0x9e3779b97f4a7c15`,
+//! hexadecimal digits of `h`, leading zeros included, repeated and truncated. `splitmix64(x)` is the first number
+//! of the generator of that name from the state `x`: with `z = x + 0x9e3779b97f4a7c15`,
 //! `z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9`, `z = (z ^ (z >> 27)) * 0x94d049bb133111eb` it is `z ^ (z >> 31)`, all
 //! modulo 2^64.
 
@@ -20,23 +20,23 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// The longest payload.
 const PAYLOAD_MAX: u64 = 100;
-/// `w `, two numbers of 20 digits with a blank each, the payload, the line end.
+/// `w `, two numbers of 20 digits with a space each, the payload, the line end.
 const LINE_MAX: usize = 2 + 21 + 21 + PAYLOAD_MAX as usize + 1;
-/// Lines that are made at a time: together they may be longer than one call accepts.
+/// Lines generated at a time: together they may be longer than one call accepts.
 const BATCH: usize = 3;
 
-/// The first number of splitmix64 from the state `x`.
+/// Returns the first number of splitmix64 from the state `x`.
 pub fn splitmix64(x: u64) -> u64 {
     SplitMix64::seed_from_u64(x).next_u64()
 }
 
-/// This CPU's lines, and how far they are written.
+/// This CPU's lines, and how much of them is written.
 pub struct Lines {
     seed: u64,
     cpu: u64,
     /// Number of the first line that is not in `text`.
     next: u64,
-    /// Lines whose line end was written.
+    /// Number of lines that are written including the line end.
     done: u64,
     text: [u8; BATCH * LINE_MAX],
     written: usize,
@@ -44,17 +44,17 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Nothing is written yet.
+    /// Starts at line 0.
     pub fn new(seed: u64, cpu: u64) -> Lines {
         Lines { seed, cpu, next: 0, done: 0, text: [0; BATCH * LINE_MAX], written: 0, len: 0 }
     }
 
-    /// Lines that are written whole.
+    /// Returns the number of complete lines written.
     pub fn done(&self) -> u64 {
         self.done
     }
 
-    /// What is written next: mostly some bytes, at times all that there is. Never empty.
+    /// Returns the bytes to write next: usually a few, sometimes all that are generated. Never empty.
     pub fn piece(&mut self, random: u64) -> &[u8] {
         if self.written == self.len {
             self.refill();
@@ -64,7 +64,7 @@ impl Lines {
         if random.is_multiple_of(16) { rest } else { &rest[..few.min(rest.len())] }
     }
 
-    /// What the line that is begun still needs; empty if none is begun.
+    /// Returns the unwritten rest of a partially written line; empty at a line boundary.
     pub fn rest_of_line(&self) -> &[u8] {
         let (before, rest) = self.text[..self.len].split_at(self.written);
         match (before.last(), rest.iter().position(|&byte| byte == b'\n')) {
@@ -73,7 +73,7 @@ impl Lines {
         }
     }
 
-    /// So many bytes of it were accepted, not more than there are.
+    /// Records that the call accepted `count` bytes, at most as many as are left.
     pub fn accepted(&mut self, count: usize) {
         let bytes = &self.text[self.written..self.written + count];
         self.done += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
@@ -85,7 +85,7 @@ impl Lines {
         for _ in 0..BATCH {
             let line = Line { seed: self.seed, cpu: self.cpu, number: self.next };
             let mut out = Tail { text: &mut self.text, len: &mut self.len };
-            // There is room for BATCH lines of the greatest length.
+            // `text` has room for BATCH lines of the maximum length.
             let _ = writeln!(out, "{line}");
             self.next += 1;
         }
@@ -111,7 +111,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Writes behind the first `len` bytes of a text.
+/// Appends to the first `len` bytes of a text.
 struct Tail<'a> {
     text: &'a mut [u8],
     len: &'a mut usize,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_as_the_text_above_defines_them() {
+    fn lines_follow_the_definition() {
         let by_hand = |x: u64| {
             let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Known values for the host's side.
+    /// Known values, which the host tool's implementation is tested against too.
     #[test]
     fn known_lines() {
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_longest_lines_fit() {
-        // The numbers up to 3 have payloads of any length; what counts is that nothing is lost.
+        // Payload lengths vary with the number; the test is that no line is lost.
         let mut lines = Lines::new(5, u64::MAX);
         lines.next = u64::MAX - 10;
         lines.refill();
@@ -181,7 +181,7 @@ mod tests {
         for n in 0..2000_u64 {
             let piece = lines.piece(splitmix64(n));
             assert!(!piece.is_empty());
-            // Now and then not all of it is accepted.
+            // Sometimes only a part is accepted.
             let accepted = if n % 7 == 0 { piece.len().div_ceil(2) } else { piece.len() };
             text.extend_from_slice(&piece[..accepted]);
             lines.accepted(accepted);
@@ -199,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_begun_before_the_first() {
+    fn generated_lines_are_not_partially_written() {
         let mut lines = Lines::new(9, 2);
         assert!(lines.rest_of_line().is_empty());
         lines.piece(1);
-        assert!(lines.rest_of_line().is_empty(), "made, and none of it written");
+        assert!(lines.rest_of_line().is_empty(), "generated, but not written");
     }
 }

@@ -1,4 +1,4 @@
-//! The load of one CPU, from the meeting of the copies to the last line.
+//! The load on one CPU: from the rendezvous of the copies to the last line.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -21,10 +21,10 @@ use crate::report;
 /// The shared page's word in which the copies count themselves.
 const ARRIVED: usize = 0;
 /// How long a copy waits for the others, in nanoseconds.
-const MEETING_NS: u64 = 30_000_000_000;
-/// Looks at the shared page from one look at the clock to the next.
+const RENDEZVOUS_NS: u64 = 30_000_000_000;
+/// Reads of the shared page per read of the clock.
 const LOOKS: u32 = 100_000;
-/// Calls from one look at the clock to the next, if the end is a matter of time.
+/// Calls per read of the clock, if there is a time limit.
 const CLOCK_EVERY: u64 = 256;
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -43,9 +43,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// `cpu` came from `SYS_GET_CPU`, called once.
+    /// Prepares the load. `cpu` is the result of the one `SYS_GET_CPU` made so far.
     pub fn new(options: &Options, cpu: u64) -> Load {
-        // Neighbouring CPUs and neighbouring seeds have nothing in common.
+        // Streams of neighbouring CPUs and neighbouring seeds are unrelated.
         let mut random = Xoroshiro128PlusPlus::seed_from_u64(splitmix64(options.seed) ^ cpu);
         let caller = Caller::new(&mut random);
         Load {
@@ -59,23 +59,23 @@ impl Load {
         }
     }
 
-    /// Waits for the other copies, mixes, and ends the line that is begun.
+    /// Waits for the other copies, makes the calls of the mix, and completes the partially written line.
     ///
     /// # Errors
-    /// [`Stop`]
+    /// [`Stop`].
     pub fn run(&mut self, options: &Options) -> Result<(), Stop> {
-        self.meet()?;
+        self.rendezvous()?;
         self.mix(options)?;
         self.end_line()?;
         self.caller.finish(self.last)
     }
 
-    /// Was there a violation, be it at the very last call?
+    /// Returns whether there was a violation, including one at the very last call.
     pub fn found_violation(&self) -> bool {
         self.caller.violation().is_some()
     }
 
-    /// Prints the violation, if there is one, and the last line, with all calls that are still to come.
+    /// Prints the violation, if there is one, and the last line, which includes the calls that print it.
     pub fn report(&mut self, seed: u64) {
         let (cpu, violation) = (self.cpu, self.caller.violation());
         let random = &mut self.random;
@@ -87,7 +87,7 @@ impl Load {
             report::Last { seed, calls: self.calls, lines: self.lines.done(), counts: self.caller.counts() };
         last.with_itself().print(|bytes| self.caller.write_at_last(random, bytes));
         if let (None, Some(violation)) = (violation, self.caller.violation()) {
-            // At the very last call: its counts are out already.
+            // It happened at the very last call: the last line is already printed.
             report::violation(cpu, false, &violation, |bytes| self.caller.write_at_last(random, bytes));
         }
     }
@@ -98,9 +98,9 @@ impl Load {
         self.call_inline(random, call)
     }
 
-    /// Makes a call. What the model knows to be accepted of the lines is written.
+    /// Makes a call, and marks the accepted bytes of the lines as written.
     ///
-    /// Inline, so that the mix keeps a call's parts in registers: a fifth of its instructions.
+    /// Inline, so that the mix keeps a call's parts in registers: that saves a fifth of its instructions.
     #[inline(always)]
     fn call_inline(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
         self.last = call.number;
@@ -111,7 +111,7 @@ impl Load {
         Ok(rax)
     }
 
-    /// A call whose arguments mean nothing: they are random.
+    /// Returns a call without arguments: the argument registers hold random values.
     #[inline]
     fn plain(&self, random: u64, number: u64, asked: Asked) -> Call {
         let window = self.caller.window(random);
@@ -123,15 +123,15 @@ impl Load {
         self.call(random, &self.plain(random, SYS_CLOCK_NS, Asked::Clock))
     }
 
-    /// Every copy counts itself in the shared page and waits until all are counted, so that all are under way
+    /// Counts this copy in the shared page and waits until all copies are counted, so that all of them run
     /// at once.
-    fn meet(&mut self) -> Result<(), Stop> {
+    fn rendezvous(&mut self) -> Result<(), Stop> {
         let random = self.random.next_u64();
         let cpu_count = self.plain(random, SYS_CPU_COUNT, Asked::AtLeast(self.cpu + 1));
         self.cpus = self.call(random, &cpu_count)?;
         let arrived = shared_page().word(ARRIVED);
         arrived.fetch_add(1, Ordering::AcqRel);
-        let deadline = self.clock()?.saturating_add(MEETING_NS);
+        let deadline = self.clock()?.saturating_add(RENDEZVOUS_NS);
         loop {
             for _ in 0..LOOKS {
                 if arrived.load(Ordering::Acquire) >= self.cpus {
@@ -159,7 +159,7 @@ impl Load {
                 break;
             }
             let random = self.random.next_u64();
-            // The upper half chooses the kind; the lower, which chooses registers and flags, knows nothing of it.
+            // The upper half selects the kind, the lower half registers and flags, independently.
             let kind = options.mix.pick((random >> 32) as u32);
             self.calls = self.calls.wrapping_add(1);
             let call = self.next(kind, random);
@@ -168,7 +168,7 @@ impl Load {
         Ok(())
     }
 
-    /// The next call of a kind.
+    /// Returns the next call of a kind.
     #[inline(always)]
     fn next(&mut self, kind: Kind, random: u64) -> Call {
         match kind {
@@ -204,7 +204,7 @@ impl Load {
     }
 }
 
-/// Writes a piece of this CPU's lines.
+/// Returns the call that writes a piece of this CPU's lines.
 fn write_call(piece: &[u8]) -> Call {
     Call {
         number: SYS_WRITE_SERIAL,

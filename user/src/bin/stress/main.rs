@@ -1,23 +1,23 @@
 //! Makes a seeded random mix of system calls on every CPU and checks each: --mix, --calls, --seconds, --seed.
 //!
 //! ```text
-//! --mix null=40,ticks=20,clock=10,write=10,cpu=10,trace=5,bad=5   weights, whole numbers; what is left out is 0
-//! --calls N      calls of the mix on each CPU; 20000 unless told otherwise
-//! --seconds S    ends the mix after so long by SYS_CLOCK_NS; with --calls too, whichever comes first
-//! --seed X       decimal or 0x hexadecimal; 1 unless told otherwise. Each CPU makes a stream of its own of it
+//! --mix null=40,ticks=20,clock=10,write=10,cpu=10,trace=5,bad=5   weights, whole numbers; a missing kind is 0
+//! --calls N      calls of the mix on each CPU; default 20000
+//! --seconds S    ends the mix after S seconds of SYS_CLOCK_NS; with --calls too, at whichever limit comes first
+//! --seed X       decimal or 0x hexadecimal; default 1. Each CPU derives its own random stream from it
 //! ```
 //!
-//! The copies wait for each other before they begin. Every system call goes through `stub`, which watches all
-//! registers; `model` knows what may come back. What a copy prints:
+//! The copies wait for each other before they begin. Every system call goes through `stub`, which checks all
+//! registers; `model` decides which results are possible. A copy prints:
 //!
 //! - The lines of `lines`, numbered from 0, each a function of seed, CPU and number. They are what `write` writes.
-//! - On the first difference `stress: VIOLATION cpu=K call=I number=N: expected .. got ..`: the Ith `syscall`
-//!   instruction of this copy, counted from 1, and rax at it. The mix ends there, in the middle of a line perhaps.
-//! - Last `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: calls of the mix, whole lines written, and
-//!   every `syscall` instruction that the copy executes, by number, those for this very line and for `SYS_EXIT`
-//!   included; OTHER are the numbers from 16. So they are the kernel's counts for this CPU, to the last call.
+//! - At the first difference `stress: VIOLATION cpu=K call=I number=N: expected .. got ..`: the Ith `syscall`
+//!   instruction of this copy, counted from 1, and rax at it. The mix ends there, possibly in the middle of a line.
+//! - Last `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: calls of the mix, complete lines written, and
+//!   every `syscall` instruction that the copy executes, by number, including those that print this line and the
+//!   final `SYS_EXIT`; OTHER counts the numbers from 16. They equal the kernel's counts for this CPU exactly.
 //!
-//! Exit codes: 0 all went well; 1 the other copies did not come; 2 the arguments make no sense; 3 a violation.
+//! Exit codes: 0 success; 1 the other copies did not arrive; 2 invalid arguments; 3 a violation.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod bad;
@@ -41,7 +41,7 @@ use crate::options::{Options, USAGE};
 
 user::program!(run);
 
-/// Something came out otherwise than the model or the ABI allows.
+/// Exit code if a result or a register differs from what the model or the ABI allows.
 const VIOLATION: ExitCode = ExitCode(3);
 
 fn run() -> ExitCode {

@@ -1,10 +1,10 @@
-//! Which kinds of calls there are, and how often each comes.
+//! The kinds of calls and their weights.
 
 use core::fmt;
 
 use user::args;
 
-/// A kind of call that the mix has.
+/// A kind of call in the mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `SYS_NULL`.
@@ -19,12 +19,12 @@ pub enum Kind {
     Cpu,
     /// `SYS_TRACE`.
     Trace,
-    /// A call that has to fail, or to do nothing.
+    /// A call that has to fail, or to have no effect.
     Bad,
 }
 
 impl Kind {
-    /// Every kind, the usual ones first, since they are looked for in this order.
+    /// Every kind; the frequent ones first, since `pick` searches in this order.
     const ALL: [(Kind, &'static str); 7] = [
         (Kind::Null, "null"),
         (Kind::Ticks, "ticks"),
@@ -36,10 +36,10 @@ impl Kind {
     ];
 }
 
-/// How often each kind comes.
+/// The weights of the kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mix {
-    /// The weights in the order of [`Kind::ALL`], each with all those before it added.
+    /// The weights in the order of [`Kind::ALL`], as running sums.
     sums: [u32; Kind::ALL.len()],
 }
 
@@ -48,9 +48,9 @@ pub struct Mix {
 pub enum MixError<'a> {
     /// Not `KIND=WEIGHT`.
     Malformed(&'a [u8]),
-    /// There is no such kind.
+    /// Unknown kind.
     UnknownKind(&'a [u8]),
-    /// The kind comes a second time.
+    /// The kind is given a second time.
     Twice(&'static str),
     /// All weights are 0, or their sum does not fit 32 bits.
     BadSum,
@@ -68,7 +68,7 @@ impl fmt::Display for MixError<'_> {
 }
 
 impl Mix {
-    /// What is mixed unless told otherwise.
+    /// The default mix.
     pub const DEFAULT: Mix = match Mix::from_weights([40, 20, 10, 10, 10, 5, 5]) {
         Some(mix) => mix,
         None => panic!("the default weights have a sum"),
@@ -87,10 +87,10 @@ impl Mix {
         if sums[n - 1] == 0 { None } else { Some(Mix { sums }) }
     }
 
-    /// Reads `null=40,write=10`. A kind that is not named does not come.
+    /// Parses `null=40,write=10`. A kind that is not named has weight 0.
     ///
     /// # Errors
-    /// [`MixError`], for the first item that makes no sense.
+    /// [`MixError`], for the first invalid item.
     pub fn parse(text: &[u8]) -> Result<Mix, MixError<'_>> {
         let mut weights = [None; Kind::ALL.len()];
         for item in text.split(|&byte| byte == b',') {
@@ -108,11 +108,11 @@ impl Mix {
         Mix::from_weights(weights.map(Option::unwrap_or_default)).ok_or(MixError::BadSum)
     }
 
-    /// The kind that a random number stands for.
+    /// Returns the kind that a random number selects.
     #[inline]
     pub fn pick(&self, random: u32) -> Kind {
         let [rest @ .., total] = &self.sums;
-        // Below the total, and every value as likely as any other but for one in 2^32.
+        // Below the total; every value is equally likely, but for a deviation of at most one in 2^32.
         let place = ((u64::from(random) * u64::from(*total)) >> 32) as u32;
         let index = rest.iter().position(|&sum| place < sum).unwrap_or(rest.len());
         Kind::ALL[index].0
@@ -123,7 +123,7 @@ impl Mix {
 mod tests {
     use super::*;
 
-    /// How often each kind comes for random numbers that are spread evenly.
+    /// Returns how often each kind comes for evenly spread random numbers.
     fn spread(mix: &Mix, numbers: u32) -> [u32; Kind::ALL.len()] {
         let mut counts = [0; Kind::ALL.len()];
         for n in 0..numbers {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_come_as_often_as_they_weigh() {
+    fn kinds_come_in_proportion_to_their_weights() {
         assert_eq!(spread(&Mix::DEFAULT, 100), [40, 20, 10, 10, 10, 5, 5]);
         let mix = Mix::parse(b"bad=3,write=1,ticks=0").unwrap();
         assert_eq!(spread(&mix, 4000), [0, 0, 0, 1000, 0, 0, 3000]);
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_in_words() {
+    fn the_documented_default_is_the_default() {
         let text = b"null=40,write=10,ticks=20,clock=10,cpu=10,trace=5,bad=5";
         assert_eq!(Mix::parse(text), Ok(Mix::DEFAULT));
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn invalid_mixes_are_named() {
         for (text, error) in [
             (&b""[..], MixError::Malformed(b"")),
             (b"null", MixError::Malformed(b"null")),

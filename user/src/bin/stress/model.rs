@@ -4,7 +4,7 @@ use core::fmt;
 
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 
-/// A system call with two arguments, and what it may return. It writes none of this program's memory.
+/// A system call with two arguments, and its possible results. It writes none of this program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     /// rax.
@@ -13,26 +13,26 @@ pub struct Call {
     pub first: u64,
     /// rsi.
     pub second: u64,
-    /// What rax may be afterwards.
+    /// The possible values of rax afterwards.
     pub asked: Asked,
 }
 
-/// What is known beforehand of a call's result.
+/// What is known of a call's result before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It is this.
+    /// This value.
     Exactly(u64),
-    /// It is a number, this one or a greater one.
+    /// This value or a greater one, and no error.
     AtLeast(u64),
-    /// This CPU's ticks: never fewer than before.
+    /// This CPU's ticks: they never decrease.
     Ticks,
-    /// The clock: never less than before.
+    /// The clock: it never goes back.
     Clock,
-    /// How much of so many bytes, which are readable, is accepted: some, and not more than a call accepts.
+    /// The number of bytes accepted of this many readable ones: at least 1, at most what one call accepts.
     Written(usize),
 }
 
-/// What would have been right, for the message.
+/// The correct results, for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This value.
@@ -53,7 +53,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What the calls so far have shown.
+/// What the previous results imply for the next ones.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     ticks: u64,
@@ -61,10 +61,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// May this have been the result? Remembers what later results are measured by.
+    /// Checks a result, and remembers it for the comparison with later ones.
     ///
     /// # Errors
-    /// What would have been right.
+    /// The correct results, if this is none of them.
     #[inline]
     pub fn check(&mut self, asked: Asked, rax: u64) -> Result<(), Expected> {
         let (right, expected) = match asked {
@@ -90,7 +90,7 @@ fn grown(last: &mut u64, now: u64) -> (bool, Expected) {
     (right, expected)
 }
 
-/// A negative value is an error's, and no count or time that anybody lives to see.
+/// A negative value is an error; a count or a time never gets that large.
 #[inline]
 fn at_least(least: u64, rax: u64) -> bool {
     rax >= least && rax.cast_signed() >= 0
@@ -101,21 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exact_values() {
+    fn exact_values_match_exactly() {
         let mut model = Model::default();
         assert_eq!(model.check(Asked::Exactly(7), 7), Ok(()));
         assert_eq!(model.check(Asked::Exactly(7), 8), Err(Expected::Exactly(7)));
     }
 
     #[test]
-    fn numbers_from_some_number_on_and_no_errors() {
+    fn at_least_rejects_smaller_values_and_errors() {
         for (rax, right) in [(7, true), (8, true), (6, false), (u64::MAX, false)] {
             assert_eq!(Model::default().check(Asked::AtLeast(7), rax).is_ok(), right, "{rax}");
         }
     }
 
     #[test]
-    fn ticks_and_clock_never_go_back_and_know_nothing_of_each_other() {
+    fn ticks_and_clock_never_go_back_and_are_independent() {
         let mut model = Model::default();
         for ticks in [0, 3, 3, 4] {
             assert_eq!(model.check(Asked::Ticks, ticks), Ok(()));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_accepted_and_not_too_much() {
+    fn accepted_bytes_are_bounded() {
         let mut model = Model::default();
         for (offered, rax, right) in
             [(5, 1, true), (5, 5, true), (5, 0, false), (5, 6, false), (300, 256, true), (300, 257, false)]

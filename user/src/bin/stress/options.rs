@@ -1,4 +1,4 @@
-//! What the arguments ask for.
+//! The command-line arguments.
 
 use core::fmt;
 
@@ -6,41 +6,41 @@ use user::args;
 
 use crate::mix::{Mix, MixError};
 
-/// What the arguments may be.
+/// The usage message.
 pub const USAGE: &str = "usage: stress [--mix KIND=WEIGHT,...] [--calls N] [--seconds S] [--seed X]
   KIND null, ticks, clock, write, cpu, trace or bad; WEIGHT a whole number, their sum from 1 to 4294967295
   N from 1, on each CPU; S from 1 to 1000000000; X decimal or 0x hexadecimal, 64 bits";
 
-/// Calls of the mix on each CPU unless the arguments say when to end.
+/// Calls of the mix on each CPU if the arguments give no limit.
 const DEFAULT_CALLS: u64 = 20_000;
-/// So that it fits 64 bits in nanoseconds, with the clock added.
+/// Small enough that the deadline in nanoseconds fits 64 bits.
 const SECONDS_MAX: u64 = 1_000_000_000;
 
-/// An order that makes sense.
+/// Parsed arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How often which call.
+    /// Weights of the kinds of calls.
     pub mix: Mix,
-    /// The end by number of calls, on each CPU.
+    /// Limit of calls on each CPU.
     pub calls: Option<u64>,
-    /// The end by time. One of the two ends is always given.
+    /// Limit of time. At least one of the two limits is set.
     pub seconds: Option<u64>,
-    /// What all randomness comes from.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
 /// What is wrong with the arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OptionsError<'a> {
-    /// There is no such option.
+    /// Unknown option.
     Unknown(&'a [u8]),
-    /// The option comes a second time.
+    /// The option is given a second time.
     Twice(&'a [u8]),
-    /// It is the last argument and wants a value.
+    /// The option is the last argument but needs a value.
     NoValue(&'a [u8]),
-    /// The option, and a value that it does not take.
+    /// The option, and an invalid value for it.
     BadValue(&'a [u8], &'a [u8]),
-    /// The value of `--mix` makes no sense.
+    /// The value of `--mix` is invalid.
     Mix(MixError<'a>),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for OptionsError<'_> {
         match self {
             OptionsError::Unknown(option) => write!(f, "there is no option '{}'", option.escape_ascii()),
             OptionsError::Twice(option) => write!(f, "{} is given twice", option.escape_ascii()),
-            OptionsError::NoValue(option) => write!(f, "{} wants a value", option.escape_ascii()),
+            OptionsError::NoValue(option) => write!(f, "{} needs a value", option.escape_ascii()),
             OptionsError::BadValue(option, value) => {
                 write!(f, "{} does not take '{}'", option.escape_ascii(), value.escape_ascii())
             }
@@ -59,10 +59,10 @@ impl fmt::Display for OptionsError<'_> {
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
+    /// Parses the arguments that follow the program's name.
     ///
     /// # Errors
-    /// [`OptionsError`], for the first that makes no sense.
+    /// [`OptionsError`], for the first invalid argument.
     pub fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<Options, OptionsError<'a>> {
         let (mut mix, mut calls, mut seconds, mut seed) = (None, None, None, None);
         while let Some(option) = arguments.next() {
@@ -85,7 +85,7 @@ impl Options {
     }
 }
 
-/// Reads an option's value into its place. True if there was one already.
+/// Parses an option's value into `place`. Returns whether `place` already had a value.
 fn read<'a>(
     place: &mut Option<u64>,
     option: &'a [u8],
@@ -102,7 +102,7 @@ fn within(text: &[u8], max: u64) -> Option<u64> {
 
 fn seed_number(text: &[u8]) -> Option<u64> {
     let Some(digits) = text.strip_prefix(b"0x") else { return args::number(text) };
-    // `from_str_radix` would also take a sign.
+    // `from_str_radix` would also accept a sign.
     if !digits.first()?.is_ascii_hexdigit() {
         return None;
     }
@@ -118,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn without_arguments_the_defaults() {
+    fn no_arguments_give_the_defaults() {
         let expected = Options { mix: Mix::DEFAULT, calls: Some(20_000), seconds: None, seed: 1 };
         assert_eq!(parse(&[]), Ok(expected));
     }
 
     #[test]
-    fn every_option_is_read() {
+    fn every_option_is_parsed() {
         let options = parse(&["--seed", "0xfFff", "--seconds", "5", "--mix", "null=1"]).unwrap();
         assert_eq!((options.seed, options.seconds, options.calls), (0xffff, Some(5), None));
         assert_ne!(options.mix, Mix::DEFAULT);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn invalid_arguments_are_named() {
         use OptionsError::{BadValue, NoValue, Twice, Unknown};
         for (arguments, error) in [
             (&["hello"][..], Unknown(b"hello")),

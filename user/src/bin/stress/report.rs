@@ -1,4 +1,4 @@
-//! What a copy says at its end.
+//! The final lines that a copy prints.
 
 use core::fmt::{self, Write};
 
@@ -11,11 +11,11 @@ use crate::violation::Violation;
 /// The last line of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Last {
-    /// What all randomness came from.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// Calls of the mix.
     pub calls: u64,
-    /// Whole lines written.
+    /// Complete lines written.
     pub lines: u64,
     /// Every system call of the copy.
     pub counts: Counts,
@@ -33,8 +33,8 @@ impl fmt::Display for Last {
 }
 
 impl Last {
-    /// The same, with the calls counted that print it and that end the program. One call prints it, unless it is
-    /// longer than one call accepts.
+    /// Returns the same with the calls included that print this line and end the program. One call prints it, unless
+    /// it is longer than one call accepts.
     pub fn with_itself(mut self) -> Last {
         self.counts[SYS_EXIT as usize] += 1;
         let before = self.counts[SYS_WRITE_SERIAL as usize];
@@ -50,13 +50,13 @@ impl Last {
         }
     }
 
-    /// Prints it, in as few pieces as there can be.
+    /// Prints it in as few pieces as possible.
     pub fn print(&self, sink: impl FnMut(&[u8])) {
         print(format_args!("{self}\n"), sink);
     }
 }
 
-/// Prints a violation; before it a line end, if a line is begun.
+/// Prints a violation, after a line end if a line is only partially written (`begun`).
 pub fn violation(cpu: u64, begun: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
     let end = if begun { "\n" } else { "" };
     print(format_args!("{end}stress: VIOLATION cpu={cpu} {violation}\n"), sink);
@@ -93,16 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn one_call_prints_any_line_that_a_run_can_come_to() {
-        // 10^10 calls of each number that has a call, and of those that have none.
+    fn one_call_prints_any_realistic_line() {
+        // 10^10 calls of each number in use, 10^8 of the others.
         let counts = core::array::from_fn(|n| if (9..16).contains(&n) { 99_999_999 } else { 9_999_999_999 });
         let last = Last { seed: u64::MAX, calls: 99_999_999_999, lines: 9_999_999_999, counts };
         assert_eq!(pieces(&last.with_itself()).len(), 1);
     }
 
     #[test]
-    fn a_line_that_is_too_long_counts_each_of_its_calls() {
-        // With 18 more bytes it grows over the border by its own count.
+    fn a_line_of_several_calls_counts_each_of_them() {
+        // From 18 more bytes on, its own count makes it exceed one call's limit.
         for digits in 10..=18 {
             let counts = [10_u64.pow(digits) - 1; size_of::<Counts>() / 8];
             let last = Last { seed: u64::MAX, calls: 1, lines: 1, counts }.with_itself();

@@ -1,7 +1,7 @@
-//! A `syscall` with all registers filled, and compared afterwards.
+//! Executes `syscall` with all registers filled and compares them afterwards.
 //!
-//! Every call of the load goes through here, so this is short: registers are compared where they are, and stored only
-//! when one differs.
+//! Every call of the load goes through here, so the code is short: it compares registers in place and stores them
+//! only if one differs.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use crate::patterns::Window;
 use crate::violation::Difference;
 
-/// What the stub needs while no register is left to point anywhere, and what it leaves on a difference.
+/// What `cross` needs while no register is free to hold an address, and what it leaves if a register differs.
 #[repr(C)]
 struct Block {
     /// The stack pointer at the call.
@@ -21,38 +21,38 @@ struct Block {
     second: u64,
     /// The flags at the call.
     rflags: u64,
-    /// What the other registers held: a `Window`.
+    /// Contents of the other registers: address of a `Window`.
     window: u64,
-    /// Where the call has to return to; written on a difference.
+    /// The expected return address; written only if a register differs.
     resume: u64,
-    /// What came back in rsp.
+    /// rsp after the call.
     got_rsp: u64,
-    /// The flags that came back.
+    /// The flags after the call.
     got_rflags: u64,
-    /// What came back in rcx and r11; on a difference also every other register, xored with what it was.
+    /// rcx and r11 after the call; if a register differs also every other one, xored with its expected value.
     got: Window,
 }
 
 struct Shared(UnsafeCell<Block>);
 
-// SAFETY: a program is one thread; only `cross` and `call` touch the block, and neither is entered twice.
+// SAFETY: a program has one thread; only `cross` and `call` access the block, and neither is reentered.
 unsafe impl Sync for Shared {}
 
-// SAFETY: a Block is made of words alone, for which 0 is a value.
+// SAFETY: a Block consists of integers, for which all-zero is a valid value.
 static BLOCK: Shared = Shared(UnsafeCell::new(unsafe { core::mem::zeroed() }));
 
 /// What `cross` returns, in rax and rdx.
 #[repr(C)]
 struct Crossed {
     rax: u64,
-    /// 0: every register is as it has to be.
+    /// 0 if every register has its expected value.
     differs: u64,
 }
 
-/// Makes a system call with all registers filled. Returns rax, and the first register that is not as it should be.
+/// Makes a system call with all registers filled. Returns rax, and the first register that differs.
 ///
 /// # Safety
-/// As for [`user::sys::syscall`]. `rflags` is what is in force after it was loaded, with TF and AC clear.
+/// As for [`user::sys::syscall`]. `rflags` takes effect before the call; TF and AC are clear in it.
 #[inline]
 pub unsafe fn call(
     number: u64,
@@ -61,7 +61,7 @@ pub unsafe fn call(
     rflags: u64,
     window: &Window,
 ) -> (u64, Option<Difference>) {
-    // SAFETY: the caller's promise; the window is readable.
+    // SAFETY: the caller upholds the contract of `syscall`; `window` is a valid reference.
     let crossed = unsafe { cross(number, first, second, rflags, window) };
     if crossed.differs == 0 {
         return (crossed.rax, None);
@@ -71,8 +71,8 @@ pub unsafe fn call(
 
 #[cold]
 fn first_difference() -> Option<Difference> {
-    // SAFETY: `cross` has returned, so nobody else uses the block; `window` is the reference that `call` has given
-    // to it and still borrows.
+    // SAFETY: `cross` has returned, so nothing else accesses the block; `window` is the reference that `call` passed
+    // and still borrows.
     let (block, window) = unsafe {
         let block = &*BLOCK.0.get();
         (block, &*core::ptr::with_exposed_provenance::<Window>(block.window as usize))
@@ -106,13 +106,13 @@ fn first_difference() -> Option<Difference> {
 
 /// Fills the registers, executes `syscall`, compares.
 ///
-/// Given: a call by the System V convention: number, two arguments, flags, window. Leaves: what that convention
-/// asks for; rdx is not 0 if a register differs, and then `BLOCK` has them all. The stack, from the top:
+/// Given: a System V call with number, two arguments, flags, window. Leaves: what that convention requires; rdx is
+/// not 0 if a register differs, and then `BLOCK` has all of them. The stack, from the top:
 ///
 /// ```text
 ///            return address
-///     rsp -> rbp rbx r12 r13 r14 r15   the caller's, to be kept
-///            rflags                    on the way in and out, between two instructions
+///     rsp -> rbp rbx r12 r13 r14 r15   the caller's, preserved
+///            rflags                    before and after the call, between two instructions
 /// ```
 #[unsafe(naked)]
 unsafe extern "sysv64" fn cross(
@@ -123,7 +123,7 @@ unsafe extern "sysv64" fn cross(
     window: *const Window,
 ) -> Crossed {
     naked_asm!(
-        // Keep what is the caller's.
+        // Save the callee-saved registers.
         "push rbp",
         "push rbx",
         "push r12",
@@ -131,14 +131,14 @@ unsafe extern "sysv64" fn cross(
         "push r14",
         "push r15",
 
-        // Note what to compare with.
+        // Store what to compare with.
         "mov [rip + {block} + {rsp}], rsp",
         "mov [rip + {block} + {first}], rsi",
         "mov [rip + {block} + {second}], rdx",
         "mov [rip + {block} + {rflags}], rcx",
         "mov [rip + {block} + {window}], r8",
 
-        // Load everything; the flags first, since no `mov` changes them, and last what points to the window.
+        // Load everything: the flags first, since no `mov` changes them, and r8 last, since it points to the window.
         "push rcx",
         "popfq",
         "mov rax, rdi",
@@ -160,7 +160,7 @@ unsafe extern "sysv64" fn cross(
         "syscall",
         "3:",
 
-        // rsp is put right before the stack is used again.
+        // Restore rsp before the stack is used again.
         "mov [rip + {block} + {got_rsp}], rsp",
         "mov rsp, [rip + {block} + {rsp}]",
         "pushfq",
@@ -168,7 +168,7 @@ unsafe extern "sysv64" fn cross(
         "mov [rip + {block} + {got} + {rcx}], rcx",
         "mov [rip + {block} + {got} + {r11}], r11",
 
-        // What has to be as it was becomes 0.
+        // A register that is unchanged becomes 0.
         "mov rcx, [rip + {block} + {window}]",
         "xor rbx, [rcx + {rbx}]",
         "xor rbp, [rcx + {rbp}]",
@@ -183,7 +183,7 @@ unsafe extern "sysv64" fn cross(
         "xor rdi, [rip + {block} + {first}]",
         "xor rsi, [rip + {block} + {second}]",
 
-        // Gather every difference in r11: first rcx, rflags, r11 and rsp, which have values of their own.
+        // OR all differences into r11: first rcx, rflags, r11 and rsp, which have expected values of their own.
         "lea r11, [rip + 3b]",
         "xor r11, [rip + {block} + {got} + {rcx}]",
         "pop rcx",
@@ -220,7 +220,7 @@ unsafe extern "sysv64" fn cross(
         "pop rbp",
         "ret",
 
-        // Something differs: keep what, for whoever tells.
+        // A register differs: store all of them for the report.
         "5:",
         "mov [rip + {block} + {got} + {rbx}], rbx",
         "mov [rip + {block} + {got} + {rbp}], rbp",
@@ -264,12 +264,12 @@ unsafe extern "sysv64" fn cross(
     )
 }
 
-/// The host's kernel has the same convention, and keeps what Ringside has to keep.
+/// Linux on the host has the same convention and preserves the same registers as Ringside.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    /// A number that no kernel has: Linux says `-ENOSYS` to it as well.
+    /// A number that neither kernel implements: Linux returns `-ENOSYS` too.
     const NO_SUCH_CALL: u64 = 1 << 20;
 
     fn window() -> Window {
@@ -292,17 +292,17 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_keeps_everything_shows_no_difference() {
+    fn preserved_registers_show_no_difference() {
         for rflags in [0x202, 0xed7] {
-            // SAFETY: there is no such call; the flags are arithmetic ones and DF.
+            // SAFETY: the number is not implemented; the flags are arithmetic ones and DF.
             let (rax, difference) = unsafe { call(NO_SUCH_CALL, !0, 1, rflags, &window()) };
             assert_eq!((rax.cast_signed(), difference), (-38, None));
         }
     }
 
     #[test]
-    fn a_register_that_differs_is_named() {
-        // SAFETY: as above. Bit 1 cannot be cleared, so that it looks as if it had come with the call.
+    fn a_changed_register_is_named() {
+        // SAFETY: as in the test above. Bit 1 of rflags reads as set whatever is loaded, so r11 differs after the call.
         let (_, difference) = unsafe { call(NO_SUCH_CALL, 0, 0, 0x200, &window()) };
         assert_eq!(difference, Some(Difference { register: "r11", expected: 0x200, got: 0x202 }));
     }

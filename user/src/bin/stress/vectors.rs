@@ -1,12 +1,12 @@
-//! xmm0 to xmm15 and MXCSR. Programs of this tree are compiled without SSE, so whatever is loaded here stays until
-//! it is compared: what lies in between is system calls and interrupts alone.
+//! xmm0 to xmm15 and MXCSR. Programs of this tree are compiled without SSE, so only system calls and interrupts
+//! could change these registers between a load and the next comparison.
 
 use core::arch::naked_asm;
 
 use crate::patterns::Vectors;
 use crate::violation::Difference;
 
-/// MXCSR as a program starts with it.
+/// MXCSR at a program's start.
 #[cfg(test)]
 const MXCSR_RESET: u32 = 0x1f80;
 
@@ -15,8 +15,8 @@ const XMM: [&str; 16] = [
     "xmm12", "xmm13", "xmm14", "xmm15",
 ];
 
-/// Compares all of them with what [`load`] was given, and leaves the xmm registers without any meaning. Returns the
-/// first that differs; of an xmm register the half that does.
+/// Compares all of them with what [`load`] was given, and returns the first that differs; for an xmm register the
+/// half that differs. The xmm registers are clobbered.
 #[inline]
 pub fn first_difference(vectors: &Vectors, mxcsr: u32) -> Option<Difference> {
     let (mut changed, mut got) = (Vectors([[0; 2]; 16]), 0);
@@ -35,10 +35,10 @@ fn name(vectors: &Vectors, changed: &Vectors, mxcsr: u32, got: u32) -> Differenc
     }
 }
 
-/// Loads all of them. Given: a call by the System V convention. Leaves: MXCSR changed, unlike that convention.
+/// Loads all of them. Given: a System V call. Leaves: MXCSR changed, which that convention does not permit.
 ///
 /// # Safety
-/// MXCSR has its exceptions masked, and code that computes with floats does not run before it is put back.
+/// MXCSR has its exceptions masked, and no floating-point code runs before MXCSR is restored.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn load(vectors: &Vectors, mxcsr: &u32) {
     naked_asm!(
@@ -64,14 +64,14 @@ pub unsafe extern "sysv64" fn load(vectors: &Vectors, mxcsr: &u32) {
     )
 }
 
-/// Compares the xmm registers with `vectors`. Given: a call by the System V convention. Leaves: what it asks for; in
-/// `changed` the bits that differ, in `mxcsr` what MXCSR is; rax is 0 if no bit of the xmm registers differs.
+/// Compares the xmm registers with `vectors`. Given: a System V call. Leaves: the differing bits in `changed`, the
+/// current MXCSR in `mxcsr`; rax is 0 if all xmm registers are equal to `vectors`.
 #[unsafe(naked)]
 extern "sysv64" fn compare(vectors: &Vectors, changed: &mut Vectors, mxcsr: &mut u32) -> u64 {
     naked_asm!(
         "stmxcsr [rdx]",
 
-        // What is as it was becomes 0.
+        // A register that is unchanged becomes 0.
         "pxor xmm0, [rdi + {size} * 0]",
         "pxor xmm1, [rdi + {size} * 1]",
         "pxor xmm2, [rdi + {size} * 2]",
@@ -105,7 +105,7 @@ extern "sysv64" fn compare(vectors: &Vectors, changed: &mut Vectors, mxcsr: &mut
         "movaps [rsi + {size} * 14], xmm14",
         "movaps [rsi + {size} * 15], xmm15",
 
-        // Gather every difference in xmm0, and both of its halves in rax.
+        // OR all differences into xmm0, and its two halves into rax.
         "por xmm0, xmm1",
         "por xmm0, xmm2",
         "por xmm0, xmm3",
@@ -137,11 +137,11 @@ mod tests {
         Vectors(core::array::from_fn(|n| [n as u64 * 2 + 1, n as u64 * 2 + 2]))
     }
 
-    /// The registers are filled with one set of values and compared with another. The host's Rust uses SSE itself,
-    /// so nothing may come in between.
+    /// Loads the registers with one set of values and compares them with another. The host's Rust uses SSE itself,
+    /// so no other code may run in between.
     fn compared(loaded: &Vectors, loaded_mxcsr: u32, expected: &Vectors, mxcsr: u32) -> Option<Difference> {
         let (mut changed, mut got) = (Vectors([[0; 2]; 16]), 0);
-        // SAFETY: exceptions are masked, and MXCSR is put back before anything is computed.
+        // SAFETY: exceptions are masked, and MXCSR is restored before any floating-point code runs.
         let differs = unsafe {
             load(loaded, &loaded_mxcsr);
             let differs = compare(expected, &mut changed, &mut got);

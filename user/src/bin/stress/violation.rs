@@ -1,24 +1,24 @@
-//! What was not as it has to be.
+//! Violations: a result or a register that differs from what it has to be.
 
 use core::fmt;
 
 use crate::model::Expected;
 
-/// A register that is not as it should be.
+/// A register that does not hold the expected value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The register's name.
     pub register: &'static str,
-    /// What it should hold.
+    /// The expected value.
     pub expected: u64,
-    /// What it holds.
+    /// The actual value.
     pub got: u64,
 }
 
-/// The first thing that was not as it has to be.
+/// The first difference that was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Violation {
-    /// The call's place among this copy's system calls, counted from 1.
+    /// The call's index among this copy's system calls, counted from 1.
     pub call: u64,
     /// rax at the call.
     pub number: u64,
@@ -31,14 +31,14 @@ pub struct Violation {
 pub enum What {
     /// The call's result.
     Result {
-        /// What would have been right.
+        /// The correct results.
         expected: Expected,
-        /// What came in rax.
+        /// The value in rax.
         got: u64,
     },
     /// A register after the call.
     Register(Difference),
-    /// A vector register or MXCSR, since they were compared last, so many calls ago.
+    /// A vector register or MXCSR; changed by one of this many calls, those since the last comparison.
     Vector(Difference, u64),
 }
 
