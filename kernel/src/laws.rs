@@ -16,68 +16,58 @@ use crate::cmdline::{Options, Token};
 use crate::cpu::ApicId;
 use crate::initial_stack;
 use crate::program::{Image, MEMORY_MAX};
-use crate::topology::{self, ApicMode, MadtCpu};
+use crate::topology::{self, ApicMode, MADT_HEADER_LEN, Madt};
 use crate::user_slice::UserSlice;
 
-/// A MADT's entries: the walk ends inside of the table, and each CPU that may be started is listed once, in order, behind
-/// the BSP.
+/// A MADT: a table that is believed gives each CPU that may be started once, in order, after the BSP; one whose entries do
+/// not lie inside it is refused.
 ///
 /// # Panics
 /// If not.
-pub fn topology(bytes: &[u8], bsp: u32, mode: ApicMode) {
-    let read: Vec<_> = topology::entries(bytes).collect();
-    let errors = read.iter().filter(|entry| entry.is_err()).count();
-    assert_eq!(errors, usize::from(topology::validate(bytes).is_err()), "validate sees what the walk sees");
-    assert!(errors == 0 || read.last().is_some_and(Result::is_err), "the first error ends the walk");
-    assert!(read.iter().flat_map(|entry| entry.as_ref().err()).all(|error| !error.to_string().is_empty()));
-    let good: Vec<MadtCpu> = read.into_iter().filter_map(Result::ok).collect();
-    assert_eq!(
-        good.iter().copied().map(said).collect::<Vec<_>>(),
-        naive_walk(bytes),
-        "the same CPUs as by hand"
-    );
+pub fn topology(table: &[u8], bsp: u32, mode: ApicMode) {
+    let by_hand = table.get(MADT_HEADER_LEN..).and_then(naive_walk);
+    let madt = match Madt::parse(table) {
+        Ok(madt) => madt,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return assert_eq!(by_hand, None, "refused, and nothing is wrong with it: {error}");
+        }
+    };
+    let listed = by_hand.expect("what is believed can be walked by hand");
 
-    let mut list = std::vec![ApicId(u32::MAX); topology::upper_bound(good.iter().copied())];
-    let found = topology::enumerate(good.iter().copied(), ApicId(bsp), mode, &mut list)
-        .expect("the upper bound is one");
+    let mut list = std::vec![ApicId(u32::MAX); madt.upper_bound()];
+    let found = topology::enumerate(&madt, ApicId(bsp), mode, &mut list).expect("the upper bound is one");
     let mut seen = BTreeSet::from([bsp]);
-    let enabled = |(none, id, flags): &(u32, u32, u32)| id != none && flags & 1 == 1;
-    let said: Vec<_> = good.iter().copied().map(said).filter(enabled).map(|(_, id, _)| id).collect();
     let reachable = |id: &u32| mode == ApicMode::X2Apic || *id < 0xff;
     let expected: Vec<_> = [bsp]
         .into_iter()
-        .chain(said.iter().copied().filter(|id| reachable(id) && seen.insert(*id)))
+        .chain(listed.iter().copied().filter(|id| reachable(id) && seen.insert(*id)))
         .collect();
     assert_eq!(list[..found.count].iter().map(|id| id.0).collect::<Vec<_>>(), expected);
-    let unreachable: BTreeSet<_> = said.iter().filter(|id| !reachable(id) && **id != bsp).collect();
+    let unreachable: BTreeSet<_> = listed.iter().filter(|id| !reachable(id) && **id != bsp).collect();
     assert_eq!(found.unreachable, unreachable.len());
-    assert_eq!(found.bsp_listed, said.contains(&bsp));
+    assert_eq!(found.bsp_listed, listed.contains(&bsp));
 }
 
-/// The id that means "none", the id, and the flags.
-fn said(cpu: MadtCpu) -> (u32, u32, u32) {
-    match cpu {
-        MadtCpu::LocalApic { apic_id, flags } => (0xff, apic_id.into(), flags),
-        MadtCpu::X2Apic { apic_id, flags } => (u32::MAX, apic_id, flags),
-    }
-}
-
-/// Types 0 and 9 up to the first entry that cannot be (ACPI 6.5, tables 5.21 and 5.34).
-fn naive_walk(mut bytes: &[u8]) -> Vec<(u32, u32, u32)> {
+/// The ids of all enabled entries of types 0 and 9, or nothing if an entry cannot be (ACPI 6.5, tables 5.21 and 5.34).
+fn naive_walk(mut bytes: &[u8]) -> Option<Vec<u32>> {
     let word = |entry: &[u8], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|n| entry[at + n]));
     let mut found = Vec::new();
-    while bytes.len() >= 2 && bytes[1] >= 2 && usize::from(bytes[1]) <= bytes.len() {
-        let (entry, rest) = bytes.split_at(bytes[1].into());
+    while !bytes.is_empty() {
+        let len = usize::from(*bytes.get(1)?);
+        let (entry, rest) = bytes.split_at_checked(len)?;
         bytes = rest;
-        match (entry[0], entry.len()) {
-            (0, 8..) => found.push((0xff, entry[3].into(), word(entry, 4))),
-            (9, 16..) => found.push((u32::MAX, word(entry, 4), word(entry, 8))),
-            // Too short for its type.
-            (kind, len) if len < topology::least_len(kind) => break,
-            _ => {}
+        let (none, id, flags) = match (entry.first()?, len) {
+            (0, 8..) => (0xff, entry[3].into(), word(entry, 4)),
+            (9, 16..) => (u32::MAX, word(entry, 4), word(entry, 8)),
+            (0 | 9, _) | (_, ..2) => return None,
+            _ => continue,
+        };
+        if id != none && flags & 1 == 1 {
+            found.push(id);
         }
     }
-    found
+    Some(found)
 }
 
 /// A program's file: what is not refused lies in ring 3's half, within its limits, never writable and executable, and

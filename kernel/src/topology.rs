@@ -1,17 +1,26 @@
 //! Which CPUs does this machine have? MADT entries become an ordered list of APIC ids.
 //!
-//! The table is firmware's, and not to be trusted: [`validate`] its bytes before anything else reads them.
+//! The table is firmware's, and not to be trusted: [`Madt::parse`] checks its bytes, and [`enumerate`] takes CPUs from
+//! nothing else. The `acpi` crate says where an entry's fields lie; its iterator is not used, for it believes every
+//! length: it reads an entry of length 0 for ever, and one that is too short or too long as if it were complete.
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::mem::offset_of;
 
-use acpi::madt;
+use acpi::madt::{self, EntryHeader, LocalApicEntry, LocalX2ApicEntry};
 
 use crate::cpu::ApicId;
 
 /// Length of what stands before the first entry: the ACPI header, the APIC's address, flags (ACPI 6.5,
-/// table 5.19). The functions here take the bytes behind it.
-pub const MADT_HEADER_LEN: usize = 44;
+/// table 5.19).
+pub const MADT_HEADER_LEN: usize = size_of::<madt::Madt>();
+const _: () = assert!(MADT_HEADER_LEN == 44, "the acpi crate's Madt is not ACPI's");
+
+/// Processor local APIC: an entry's type (ACPI 6.5, table 5.21).
+const TYPE_LOCAL_APIC: u8 = 0;
+/// Processor local x2APIC: an entry's type (ACPI 6.5, table 5.34).
+const TYPE_LOCAL_X2APIC: u8 = 9;
 
 /// Bit 0 of an entry's flags, "enabled". Bit 1, "online capable", alone means a socket into which a CPU may
 /// be put later (ACPI 6.5, table 5.22).
@@ -21,7 +30,7 @@ const XAPIC_ID_MAX: u32 = 0xfe;
 
 /// An entry of the MADT that names a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MadtCpu {
+enum MadtCpu {
     /// Type 0, processor local APIC.
     LocalApic {
         /// The id; 0xff is none.
@@ -86,31 +95,23 @@ impl fmt::Display for ListTooShort {
 
 impl core::error::Error for ListTooShort {}
 
-/// How many elements a list for [`enumerate`] needs at most: the BSP, and each enabled entry.
-pub fn upper_bound(entries: impl IntoIterator<Item = MadtCpu>) -> usize {
-    1 + entries.into_iter().filter_map(MadtCpu::enabled_id).count()
-}
-
 /// Writes the APIC ids of all CPUs to the front of `list`: index 0 is the BSP, whose id the hardware told,
 /// and the others follow in the order of the table, each once however often and by whichever type the table
 /// names it.
 ///
 /// # Errors
-/// [`ListTooShort`] if the list is; [`upper_bound`] elements suffice.
-pub fn enumerate<E>(
-    entries: E,
+/// [`ListTooShort`] if the list is; [`Madt::upper_bound`] elements suffice.
+pub fn enumerate(
+    madt: &Madt<'_>,
     bsp: ApicId,
     mode: ApicMode,
     list: &mut [ApicId],
-) -> Result<Topology, ListTooShort>
-where
-    E: Iterator<Item = MadtCpu> + Clone,
-{
+) -> Result<Topology, ListTooShort> {
     let too_short = ListTooShort { len: list.len() };
     *list.first_mut().ok_or(too_short)? = bsp;
     let mut found = Topology { count: 1, unreachable: 0, bsp_listed: false };
 
-    let ids = entries.filter_map(MadtCpu::enabled_id);
+    let ids = madt.enabled_ids();
     for (n, id) in ids.clone().enumerate() {
         if id == bsp {
             found.bsp_listed = true;
@@ -129,6 +130,11 @@ where
 /// What is wrong with a MADT. Offsets count from the first entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MadtError {
+    /// The table ends before its first entry could start.
+    NoHeader {
+        /// The table's length.
+        len: usize,
+    },
     /// A byte is left over behind the last entry, too little for type and length.
     Truncated {
         /// Where it is.
@@ -158,6 +164,7 @@ impl fmt::Display for MadtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the firmware's list of CPUs (ACPI MADT) is broken: ")?;
         match self {
+            MadtError::NoHeader { len } => write!(f, "it is only {len} bytes long"),
             MadtError::Truncated { offset } => write!(f, "it breaks off inside the entry at offset {offset}"),
             MadtError::EntryTooShort { offset, kind, len } => {
                 write!(f, "the entry at offset {offset}, type {kind}, is only {len} bytes long")
@@ -171,48 +178,48 @@ impl fmt::Display for MadtError {
 
 impl core::error::Error for MadtError {}
 
-/// The least length of an entry: what the `acpi` crate reads of it. It makes a reference of the whole
-/// structure without looking at the length that the entry claims.
+/// The least length of an entry: its header, and for a CPU what is read of it. Entries of other types are skipped.
 pub(crate) const fn least_len(kind: u8) -> usize {
     match kind {
-        0x0 => size_of::<madt::LocalApicEntry>(),
-        0x1 => size_of::<madt::IoApicEntry>(),
-        0x2 => size_of::<madt::InterruptSourceOverrideEntry>(),
-        0x3 => size_of::<madt::NmiSourceEntry>(),
-        0x4 => size_of::<madt::LocalApicNmiEntry>(),
-        0x5 => size_of::<madt::LocalApicAddressOverrideEntry>(),
-        0x6 => size_of::<madt::IoSapicEntry>(),
-        0x7 => size_of::<madt::LocalSapicEntry>(),
-        0x8 => size_of::<madt::PlatformInterruptSourceEntry>(),
-        0x9 => size_of::<madt::LocalX2ApicEntry>(),
-        0xa => size_of::<madt::X2ApicNmiEntry>(),
-        0xb => size_of::<madt::GiccEntry>(),
-        0xc => size_of::<madt::GicdEntry>(),
-        0xd => size_of::<madt::GicMsiFrameEntry>(),
-        0xe => size_of::<madt::GicRedistributorEntry>(),
-        0xf => size_of::<madt::GicInterruptTranslationServiceEntry>(),
-        0x10 => size_of::<madt::MultiprocessorWakeupEntry>(),
-        _ => size_of::<madt::EntryHeader>(),
+        TYPE_LOCAL_APIC => size_of::<LocalApicEntry>(),
+        TYPE_LOCAL_X2APIC => size_of::<LocalX2ApicEntry>(),
+        _ => size_of::<EntryHeader>(),
     }
 }
 
-/// The CPUs in a MADT's entries, `bytes` being what follows [`MADT_HEADER_LEN`]. Ends behind the first error.
-#[must_use]
-pub const fn entries(bytes: &[u8]) -> Entries<'_> {
-    Entries { bytes, offset: 0 }
+/// A MADT whose entries are known to lie inside it, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Madt<'a> {
+    entries: &'a [u8],
 }
 
-/// Reads all entries once: if this is `Ok`, a walk over them ends and stays inside of the table.
-///
-/// # Errors
-/// The first [`MadtError`].
-pub fn validate(bytes: &[u8]) -> Result<(), MadtError> {
-    entries(bytes).try_for_each(|entry| entry.map(|_| ()))
+impl<'a> Madt<'a> {
+    /// Checks all entries of a table, whose bytes these are, the header included.
+    ///
+    /// # Errors
+    /// The first [`MadtError`].
+    pub fn parse(table: &'a [u8]) -> Result<Madt<'a>, MadtError> {
+        let entries = table.get(MADT_HEADER_LEN..).ok_or(MadtError::NoHeader { len: table.len() })?;
+        Entries { bytes: entries, offset: 0 }.try_for_each(|entry| entry.map(|_| ()))?;
+        Ok(Madt { entries })
+    }
+
+    /// How many elements a list for [`enumerate`] needs at most: the BSP, and each enabled entry.
+    #[must_use]
+    pub fn upper_bound(&self) -> usize {
+        1 + self.enabled_ids().count()
+    }
+
+    /// The ids of the CPUs that may be started, in the order of the table.
+    fn enabled_ids(&self) -> impl Iterator<Item = ApicId> + Clone + use<'a> {
+        // There is no error: `parse` has seen every entry.
+        Entries { bytes: self.entries, offset: 0 }.filter_map(Result::ok).filter_map(MadtCpu::enabled_id)
+    }
 }
 
-/// See [`entries`].
+/// The CPUs in a MADT's entries. Ends after the first error.
 #[derive(Clone, Debug)]
-pub struct Entries<'a> {
+struct Entries<'a> {
     bytes: &'a [u8],
     offset: usize,
 }
@@ -240,13 +247,15 @@ impl Iterator for Entries<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         while self.offset < self.bytes.len() {
             match self.step() {
-                // Offsets: ACPI 6.5, tables 5.21 and 5.34.
-                Ok((0, &[_, _, _, apic_id, a, b, c, d, ..])) => {
-                    return Some(Ok(MadtCpu::LocalApic { apic_id, flags: u32::from_le_bytes([a, b, c, d]) }));
+                Ok((TYPE_LOCAL_APIC, entry)) => {
+                    let apic_id = entry[offset_of!(LocalApicEntry, apic_id)];
+                    let flags = word(entry, offset_of!(LocalApicEntry, flags));
+                    return Some(Ok(MadtCpu::LocalApic { apic_id, flags }));
                 }
-                Ok((9, &[_, _, _, _, i, j, k, l, a, b, c, d, ..])) => {
-                    let apic_id = u32::from_le_bytes([i, j, k, l]);
-                    return Some(Ok(MadtCpu::X2Apic { apic_id, flags: u32::from_le_bytes([a, b, c, d]) }));
+                Ok((TYPE_LOCAL_X2APIC, entry)) => {
+                    let apic_id = word(entry, offset_of!(LocalX2ApicEntry, x2apic_id));
+                    let flags = word(entry, offset_of!(LocalX2ApicEntry, flags));
+                    return Some(Ok(MadtCpu::X2Apic { apic_id, flags }));
                 }
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),
@@ -254,6 +263,11 @@ impl Iterator for Entries<'_> {
         }
         None
     }
+}
+
+/// The little-endian word at this offset of an entry, which is at least [`least_len`] bytes long.
+fn word(entry: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
 }
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
 //! The firmware's tables, through the `acpi` crate: the CPUs (MADT) and the power-management timer (FADT).
 
 use core::fmt;
-use core::pin::Pin;
 use core::ptr::NonNull;
 
 use acpi::address::AddressSpace;
 use acpi::fadt::Fadt;
-use acpi::madt::{Madt, MadtEntry, MadtEntryIter};
+use acpi::madt::Madt;
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
 use kernel_abi::layout::PAGE_SIZE;
 
 use super::paging::{self, MapError, phys_to_virt};
 use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
-use crate::topology::{self, MADT_HEADER_LEN, MadtCpu, MadtError};
+use crate::topology::{self, MadtError};
 
 /// The longest table that is believed, in bytes. DSDTs are some hundred KiB; the others far smaller.
 const TABLE_MAX: usize = 16 << 20;
@@ -100,18 +99,18 @@ impl Tables {
         Ok(Tables(unsafe { AcpiTables::from_rsdp(PhysMap, rsdp as usize) }?))
     }
 
-    /// Finds the MADT and checks that the crate's iterator, which trusts every length, will come to an end.
+    /// Finds the MADT and checks its entries.
     ///
     /// # Errors
     /// [`FirmwareError`].
-    pub fn madt(&self) -> Result<CheckedMadt, FirmwareError> {
+    pub fn madt(&self) -> Result<topology::Madt<'static>, FirmwareError> {
         let madt = self.0.find_table::<Madt>()?;
-        // SAFETY: the crate has mapped the table in the length that its header names.
-        let bytes = unsafe {
+        // SAFETY: the crate has mapped the table in the length that its header names. It stays mapped (see
+        // `unmap_physical_region`), and nothing writes it.
+        let table = unsafe {
             core::slice::from_raw_parts(madt.virtual_start().as_ptr().cast::<u8>(), madt.region_length())
         };
-        topology::validate(bytes.get(MADT_HEADER_LEN..).unwrap_or(&[0])).map_err(FirmwareError::Madt)?;
-        Ok(CheckedMadt(madt))
+        topology::Madt::parse(table).map_err(FirmwareError::Madt)
     }
 
     /// The power-management timer.
@@ -124,54 +123,6 @@ impl Tables {
         match u16::try_from(block.address) {
             Ok(port) if block.address_space == AddressSpace::SystemIo && port != 0 => Ok(PmTimer { port }),
             _ => Err(FirmwareError::NoPmTimer),
-        }
-    }
-}
-
-/// A MADT whose entries are known to lie inside it.
-pub struct CheckedMadt(PhysicalMapping<PhysMap, Madt>);
-
-impl CheckedMadt {
-    /// The processor entries, types 0 and 9, in the table's order.
-    #[must_use]
-    pub fn cpus(&self) -> MadtCpus<'_> {
-        MadtCpus { madt: self.0.get(), entries: self.0.get().entries(), consumed: 0 }
-    }
-}
-
-/// Iterates over a MADT's processor entries. The crate's iterator cannot be cloned; this one can.
-pub struct MadtCpus<'a> {
-    madt: Pin<&'a Madt>,
-    entries: MadtEntryIter<'a>,
-    consumed: usize,
-}
-
-impl Clone for MadtCpus<'_> {
-    fn clone(&self) -> Self {
-        let mut entries = self.madt.entries();
-        for _ in 0..self.consumed {
-            entries.next();
-        }
-        MadtCpus { madt: self.madt, entries, consumed: self.consumed }
-    }
-}
-
-impl Iterator for MadtCpus<'_> {
-    type Item = MadtCpu;
-
-    fn next(&mut self) -> Option<MadtCpu> {
-        loop {
-            let entry = self.entries.next()?;
-            self.consumed += 1;
-            match entry {
-                MadtEntry::LocalApic(entry) => {
-                    return Some(MadtCpu::LocalApic { apic_id: entry.apic_id, flags: entry.flags });
-                }
-                MadtEntry::LocalX2Apic(entry) => {
-                    return Some(MadtCpu::X2Apic { apic_id: entry.x2apic_id, flags: entry.flags });
-                }
-                _ => {}
-            }
         }
     }
 }

@@ -42,9 +42,9 @@ pub struct Cpus {
 /// Lists the CPUs in the firmware's table, the BSP first.
 pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
     let madt = or_end(tables.madt());
-    let list = or_end(table::alloc(topology::upper_bound(madt.cpus()), |_| ApicId::default()));
+    let list = or_end(table::alloc(madt.upper_bound(), |_| ApicId::default()));
     let mode = if has_x2apic(bsp) { ApicMode::X2Apic } else { ApicMode::XApic };
-    let found = or_end(topology::enumerate(madt.cpus(), bsp.apic_id, mode, list));
+    let found = or_end(topology::enumerate(&madt, bsp.apic_id, mode, list));
     if !found.bsp_listed {
         say!(bsp, "warning: the firmware's table does not list the BSP, {}", bsp.apic_id);
     }

@@ -8,6 +8,10 @@ use crate::laws;
 
 const BSP: ApicId = ApicId(0);
 
+const TYPE_0: [u8; 8] = [0, 8, 7, 3, 1, 0, 0, 0];
+const TYPE_9: [u8; 16] = [9, 16, 0, 0, 4, 1, 0, 0, 1, 0, 0, 0, 9, 9, 9, 9];
+const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 fn apic(apic_id: u8) -> MadtCpu {
     MadtCpu::LocalApic { apic_id, flags: 1 }
 }
@@ -16,10 +20,26 @@ fn x2apic(apic_id: u32) -> MadtCpu {
     MadtCpu::X2Apic { apic_id, flags: 1 }
 }
 
-fn cpus(entries: &[MadtCpu], bsp: u32, mode: ApicMode) -> (Vec<u32>, Topology) {
-    let entries = entries.iter().copied();
-    let mut list = std::vec![ApicId(u32::MAX); upper_bound(entries.clone())];
-    let found = enumerate(entries, ApicId(bsp), mode, &mut list).unwrap();
+/// A table with these bytes for entries.
+fn table_of(entries: &[u8]) -> Vec<u8> {
+    [&[0; MADT_HEADER_LEN], entries].concat()
+}
+
+/// A table with these entries (ACPI 6.5, tables 5.21 and 5.34).
+fn table(cpus: &[MadtCpu]) -> Vec<u8> {
+    let bytes = |cpu: &MadtCpu| match *cpu {
+        MadtCpu::LocalApic { apic_id, flags } => [&[0, 8, 0, apic_id][..], &flags.to_le_bytes()].concat(),
+        MadtCpu::X2Apic { apic_id, flags } => {
+            [&[9, 16, 0, 0][..], &apic_id.to_le_bytes(), &flags.to_le_bytes(), &[0; 4]].concat()
+        }
+    };
+    table_of(&cpus.iter().flat_map(bytes).collect::<Vec<_>>())
+}
+
+fn cpus(table: &[u8], bsp: u32, mode: ApicMode) -> (Vec<u32>, Topology) {
+    let madt = Madt::parse(table).unwrap();
+    let mut list = std::vec![ApicId(u32::MAX); madt.upper_bound()];
+    let found = enumerate(&madt, ApicId(bsp), mode, &mut list).unwrap();
     (list[..found.count].iter().map(|id| id.0).collect(), found)
 }
 
@@ -30,7 +50,7 @@ fn which_entries_are_cpus() {
     let online_capable = MadtCpu::LocalApic { apic_id: 1, flags: 2 };
     let both_flags = MadtCpu::X2Apic { apic_id: 1, flags: 3 };
     type Case<'a> = (&'a str, &'a [MadtCpu], u32, ApicMode, &'a [u32]);
-    let table: &[Case<'_>] = &[
+    let cases: &[Case<'_>] = &[
         ("plain", &[apic(0), apic(1), apic(2)], 0, XApic, &[0, 1, 2]),
         ("disabled", &[apic(0), disabled, apic(2)], 0, XApic, &[0, 2]),
         ("online capable only", &[apic(0), online_capable], 0, X2Apic, &[0]),
@@ -47,8 +67,8 @@ fn which_entries_are_cpus() {
         ("wide BSP", &[apic(0), x2apic(300)], 300, X2Apic, &[300, 0]),
         ("nothing", &[], 7, XApic, &[7]),
     ];
-    for (name, entries, bsp, mode, expected) in table {
-        let (list, found) = cpus(entries, *bsp, *mode);
+    for (name, entries, bsp, mode, expected) in cases {
+        let (list, found) = cpus(&table(entries), *bsp, *mode);
         assert_eq!(list, *expected, "{name}");
         assert_eq!(found.unreachable, 0, "{name}");
         assert_eq!(found.bsp_listed, !entries.is_empty(), "{name}");
@@ -58,7 +78,7 @@ fn which_entries_are_cpus() {
 #[test]
 fn xapic_mode_leaves_out_what_it_cannot_address() {
     let entries = [apic(0), apic(254), x2apic(255), x2apic(256), x2apic(256), x2apic(1)];
-    let (list, found) = cpus(&entries, 0, ApicMode::XApic);
+    let (list, found) = cpus(&table(&entries), 0, ApicMode::XApic);
     assert_eq!(list, [0, 254, 1]);
     assert_eq!(found.unreachable, 2);
 }
@@ -66,7 +86,7 @@ fn xapic_mode_leaves_out_what_it_cannot_address() {
 #[test]
 fn a_bsp_that_is_not_listed_is_cpu_0_and_told() {
     for bsp_entry in [apic(3), MadtCpu::LocalApic { apic_id: 9, flags: 0 }] {
-        let (list, found) = cpus(&[apic(1), bsp_entry], 9, ApicMode::XApic);
+        let (list, found) = cpus(&table(&[apic(1), bsp_entry]), 9, ApicMode::XApic);
         assert_eq!(list[..2], [9, 1]);
         assert!(!found.bsp_listed);
     }
@@ -74,43 +94,71 @@ fn a_bsp_that_is_not_listed_is_cpu_0_and_told() {
 
 #[test]
 fn a_list_too_short_is_an_error() {
-    let entries = [apic(0), apic(1)].into_iter();
+    let table = table(&[apic(0), apic(1)]);
+    let madt = Madt::parse(&table).unwrap();
     for len in 0..2 {
         let mut list = [BSP; 2];
-        let result = enumerate(entries.clone(), BSP, ApicMode::XApic, &mut list[..len]);
+        let result = enumerate(&madt, BSP, ApicMode::XApic, &mut list[..len]);
         assert_eq!(result, Err(ListTooShort { len }));
     }
 }
 
-const TYPE_0: [u8; 8] = [0, 8, 7, 3, 1, 0, 0, 0];
-const TYPE_9: [u8; 16] = [9, 16, 0, 0, 4, 1, 0, 0, 1, 0, 0, 0, 9, 9, 9, 9];
-const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+#[test]
+fn bytes_become_cpus() {
+    let table = table_of(&[&IO_APIC[..], &TYPE_0, &[0x80, 2], &TYPE_9].concat());
+    assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 0x104]);
+    assert_eq!(cpus(&table_of(&[]), 3, ApicMode::X2Apic).0, [3]);
+}
+
+/// The `acpi` crate makes a reference of the type's complete structure, whatever length the entry claims. Nothing here
+/// reads those entries, so that their length is all that counts.
+#[test]
+fn entries_of_other_types_are_skipped_by_their_length() {
+    for kind in (1..=u8::MAX).filter(|&kind| kind != 9) {
+        for len in [2, 4, 255] {
+            let mut entry = std::vec![0; len];
+            entry[..2].copy_from_slice(&[kind, len as u8]);
+            let table = table_of(&[&TYPE_0[..], &entry, &TYPE_9].concat());
+            assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 0x104], "type {kind}, {len} bytes");
+        }
+    }
+}
 
 #[test]
-fn bytes_become_entries() {
-    let bytes = [&IO_APIC[..], &TYPE_0, &[0x80, 2], &TYPE_9].concat();
-    let read: Vec<_> = entries(&bytes).collect();
-    assert_eq!(read, [Ok(apic(3)), Ok(x2apic(0x104))]);
-    assert_eq!(validate(&bytes), Ok(()));
-    assert_eq!(validate(&[]), Ok(()));
+fn an_entry_may_be_longer_than_its_type() {
+    let longer = [0, 10, 7, 5, 1, 0, 0, 0, 0xee, 0xee];
+    let table = table_of(&[&TYPE_0[..], &longer, &TYPE_9].concat());
+    assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 5, 0x104]);
 }
 
 #[test]
 fn broken_tables() {
-    let table: &[(&[u8], MadtError)] = &[
+    let cases: &[(&[u8], MadtError)] = &[
         (&[0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 0 }),
+        (&[9, 0], MadtError::EntryTooShort { offset: 12, kind: 9, len: 0 }),
         (&[0x11, 0], MadtError::EntryTooShort { offset: 12, kind: 0x11, len: 0 }),
         (&[0x90, 1], MadtError::EntryTooShort { offset: 12, kind: 0x90, len: 1 }),
         (&[0, 7, 0, 0, 1, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 7 }),
+        (&[9, 15, 0, 0, 1, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 9, len: 15 }),
         (&TYPE_9[..15], MadtError::EntryTooLong { offset: 12, kind: 9, len: 16 }),
         (&[0x7f, 255], MadtError::EntryTooLong { offset: 12, kind: 0x7f, len: 255 }),
         (&[0], MadtError::Truncated { offset: 12 }),
     ];
-    for (bytes, expected) in table {
-        let bytes = [&IO_APIC[..], bytes].concat();
-        assert_eq!(validate(&bytes), Err(*expected));
-        assert_eq!(entries(&bytes).count(), 1, "the error is the last item");
+    for (bytes, expected) in cases {
+        let table = table_of(&[&IO_APIC[..], bytes].concat());
+        assert_eq!(Madt::parse(&table).err(), Some(*expected));
         assert!(expected.to_string().contains("offset 12"));
+        let mut entries = Entries { bytes: &table[MADT_HEADER_LEN..], offset: 0 };
+        assert_eq!(entries.by_ref().count(), 1, "the error is the last item");
+    }
+}
+
+#[test]
+fn a_table_shorter_than_its_header_is_refused() {
+    for len in [0, 36, MADT_HEADER_LEN - 1] {
+        let error = Madt::parse(&[0; MADT_HEADER_LEN][..len]).err();
+        assert_eq!(error, Some(MadtError::NoHeader { len }));
+        assert!(error.is_some_and(|error| error.to_string().contains(&format!("only {len} bytes"))));
     }
 }
 
@@ -119,7 +167,7 @@ proptest! {
     fn any_bytes_obey_the_laws(
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0..17_u8], 0..600), bsp in 0..300_u32, x2: bool,
     ) {
-        laws::topology(&bytes, bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
+        laws::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
     }
 
     #[test]
@@ -132,7 +180,7 @@ proptest! {
             [&[kind, len as u8], &body[..len - 2]].concat()
         };
         let bytes: Vec<u8> = given.into_iter().flat_map(entry).collect();
-        laws::topology(&bytes, bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
+        laws::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
     }
 
     #[test]
@@ -146,7 +194,7 @@ proptest! {
             MadtCpu::LocalApic { apic_id: apic_id as u8, flags }
         }).collect();
         let mode = if x2 { ApicMode::X2Apic } else { ApicMode::XApic };
-        let (list, _) = cpus(&given, bsp, mode);
+        let (list, _) = cpus(&table(&given), bsp, mode);
         prop_assert_eq!(list[0], bsp);
         let distinct: std::collections::BTreeSet<_> = list.iter().collect();
         prop_assert_eq!(distinct.len(), list.len());
