@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::cargo::Show;
 use crate::toolchain::host_cargo;
 use crate::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
-use crate::{build, fuzz, soft_float};
+use crate::{build, fuzz, layers, soft_float};
 
 /// A check: its name, and what it does. An error is a text for the user.
 pub struct Check {
@@ -18,8 +18,9 @@ pub struct Check {
 }
 
 /// Every check, in the order in which they run: what is quick and often wrong comes first.
-pub const CHECKS: [Check; 10] = [
+pub const CHECKS: [Check; 11] = [
     Check { name: "check::format", run: formatted },
+    Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
         name: "check::clippy",
         run: |log| {

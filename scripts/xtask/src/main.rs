@@ -27,6 +27,7 @@ mod guest_memory;
 mod hostile;
 mod inject;
 mod launch;
+mod layers;
 mod monitor;
 mod mutants;
 mod programs;

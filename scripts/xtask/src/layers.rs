@@ -1,0 +1,122 @@
+//! The check `check::layers`: imports go down, and no more than two files import each other in a circle.
+//!
+//! The order of the kernel's layers is the order of declarations. `kernel/src/lib.rs` declares the pure modules, then
+//! `arch`, then what is above it; `kernel/src/arch/mod.rs` declares its layers, the lowest first. (A blank line between
+//! two declarations keeps rustfmt from sorting them.) A file imports from its own layer and from lower ones. Pure modules
+//! import each other as they like.
+//!
+//! The pure modules are held to it now; the rest of the kernel as soon as every layer is a folder ([`is_layered`]), and
+//! the host tool as soon as it consists of its crates ([`is_split`]).
+
+mod graph;
+mod source;
+mod tokens;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use self::graph::{Graph, Import};
+
+/// The pure modules' layer.
+const PURE: usize = 0;
+
+/// Looks at the checkout. The error names each import that may not be.
+pub fn check(root: &Path) -> Result<(), String> {
+    let mut found = Vec::new();
+    for file in crate_roots(root)? {
+        let graph = read(root, &file)?;
+        let is_kernel = file.starts_with("kernel");
+        if is_kernel {
+            found.extend(upward(&graph)?);
+        }
+        let is_held_to_it = if is_kernel { is_layered(&graph) } else { is_split(root) };
+        if is_held_to_it {
+            found.extend(graph.cycles().iter().map(|cycle| circle(&graph, cycle)));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+/// The root files of the kernel's library and of each crate of the host tool, relative to the checkout.
+fn crate_roots(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let place = |error: std::io::Error| format!("cannot read {}: {error}", root.join("scripts").display());
+    let mut folders = vec![PathBuf::from("kernel")];
+    for entry in std::fs::read_dir(root.join("scripts")).map_err(place)? {
+        folders.push(Path::new("scripts").join(entry.map_err(place)?.file_name()));
+    }
+    folders.sort();
+    let roots: Vec<_> = folders
+        .iter()
+        .flat_map(|folder| ["src/lib.rs", "src/main.rs"].map(|file| folder.join(file)))
+        .filter(|file| root.join(file).is_file())
+        .collect();
+    let is_there = |folder: &str| roots.iter().any(|file| file.starts_with(folder));
+    if is_there("kernel") && is_there("scripts") { Ok(roots) } else { Err("no source was found".to_owned()) }
+}
+
+fn read(root: &Path, file: &Path) -> Result<Graph, String> {
+    Graph::read(file, &|path| std::fs::read_to_string(root.join(path)).ok())
+}
+
+/// Is each layer below `arch` a folder, with files of its own? A crate without `arch` has no layers to lack.
+fn is_layered(graph: &Graph) -> bool {
+    let has_files = |layer: &str| {
+        graph
+            .files
+            .iter()
+            .any(|file| matches!(&file.module[..], [arch, of, _, ..] if arch == "arch" && of == layer))
+    };
+    graph.file_of(&["arch"]).is_none_or(|arch| graph.declared(arch).all(has_files))
+}
+
+/// Does the host tool consist of the crates that its parts become?
+fn is_split(root: &Path) -> bool {
+    ["machine", "trace", "campaign", "inject"].iter().all(|name| root.join("scripts").join(name).is_dir())
+}
+
+/// The imports of the kernel that go up. A crate without `arch` has no layers.
+fn upward(graph: &Graph) -> Result<Vec<String>, String> {
+    let Some(arch) = graph.file_of(&["arch"]) else { return Ok(Vec::new()) };
+    let layers: Vec<&str> = graph.declared(arch).collect();
+    let last_pure = graph.declared(0).position(|name| name == "arch").ok_or("lib.rs declares no `arch`")?;
+    let pure: Vec<&str> = graph.declared(0).take(last_pure).collect();
+    let above = layers.len() + 1;
+    let layer = |file: usize| match &graph.files[file].module[..] {
+        [top, layer, ..] if top == "arch" => {
+            1 + layers.iter().position(|name| name == layer).unwrap_or(layers.len())
+        }
+        [top, ..] if pure.contains(&top.as_str()) => PURE,
+        // `arch/mod.rs` and `lib.rs` themselves, and what lib.rs declares after `arch`.
+        _ => above,
+    };
+    let name = |layer: usize| match layer {
+        PURE => "the pure modules (declared before `arch` in lib.rs)".to_owned(),
+        layer if layer == above => "what is above arch's layers (declared after `arch` in lib.rs)".to_owned(),
+        layer => format!("layer `{}`", layers[layer - 1]),
+    };
+    let is_layered = is_layered(graph);
+    let goes_up = |import: &&Import| {
+        layer(import.from) < layer(import.to) && (is_layered || layer(import.from) == PURE)
+    };
+    let said = |import: &Import| {
+        let (from, to) = (name(layer(import.from)), name(layer(import.to)));
+        format!("{}: an upward import, from {from} to {to}", place(graph, import))
+    };
+    Ok(graph.imports.iter().filter(goes_up).map(said).collect())
+}
+
+fn circle(graph: &Graph, cycle: &[&Import]) -> String {
+    let mut text = format!("an import cycle of {} files (at most two may import each other):", cycle.len());
+    for import in cycle {
+        let _ = write!(text, "\n  {}", place(graph, import));
+    }
+    text
+}
+
+fn place(graph: &Graph, import: &Import) -> String {
+    let (from, to) = (graph.files[import.from].path.display(), graph.files[import.to].path.display());
+    format!("{from}:{} imports `{}` ({to})", import.line, import.text)
+}
+
+#[cfg(test)]
+mod tests;

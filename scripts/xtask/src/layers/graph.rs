@@ -1,0 +1,194 @@
+//! The files of one crate, and which imports which.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use super::source::{self, Source};
+
+/// The files of a crate. The first is its root.
+pub struct Graph {
+    /// The files.
+    pub files: Vec<File>,
+    /// At most one for each pair of files, the first in the text; sorted.
+    pub imports: Vec<Import>,
+}
+
+/// A file that is a module.
+pub struct File {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its module path below the root.
+    pub module: Vec<String>,
+    source: Source,
+}
+
+/// One file imports another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Import {
+    /// Who imports: an index of [`Graph::files`].
+    pub from: usize,
+    /// What is imported.
+    pub to: usize,
+    /// The line in the importing file.
+    pub line: usize,
+    /// The path or the macro, as it is written.
+    pub text: String,
+}
+
+impl Graph {
+    /// Reads a crate from its root file. `read` returns a file's text, or nothing if there is no such file.
+    ///
+    /// # Errors
+    /// A declared module has no file.
+    pub fn read(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Graph, String> {
+        let mut files = Vec::new();
+        let mut next = VecDeque::from([(root.to_owned(), Vec::new())]);
+        while let Some((path, module)) = next.pop_front() {
+            let text = read(&path).ok_or_else(|| format!("{}: cannot read this file", path.display()))?;
+            let source = source::read(&text);
+            let folder = children_folder(&path, module.is_empty());
+            for declared in &source.modules {
+                let name = &declared.name;
+                let candidates = match &declared.file {
+                    Some(file) => vec![path.with_file_name(file)],
+                    None => vec![folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")],
+                };
+                let file = candidates.into_iter().find(|file| read(file).is_some());
+                let file = file.ok_or_else(|| format!("{}: no file for `mod {name};`", path.display()))?;
+                next.push_back((file, [&module[..], std::slice::from_ref(name)].concat()));
+            }
+            files.push(File { path, module, source });
+        }
+        let imports = imports(&files);
+        Ok(Graph { files, imports })
+    }
+
+    /// The modules that a file declares, in its order.
+    pub fn declared(&self, file: usize) -> impl Iterator<Item = &str> {
+        self.files[file].source.modules.iter().map(|declared| declared.name.as_str())
+    }
+
+    /// The file of a module.
+    pub fn file_of(&self, module: &[&str]) -> Option<usize> {
+        self.files.iter().position(|file| file.module == module)
+    }
+
+    /// The shortest chain of imports, of three files or more, that comes back to where it starts; none twice. Two chains
+    /// may share files, but not an import.
+    pub fn cycles(&self) -> Vec<Vec<&Import>> {
+        let mut rest: Vec<&Import> = self.imports.iter().collect();
+        let mut found = Vec::new();
+        while let Some(cycle) = shortest_cycle(&rest) {
+            rest.retain(|import| !cycle.contains(import));
+            found.push(cycle);
+        }
+        found
+    }
+}
+
+/// Where the files of a file's modules lie.
+fn children_folder(path: &Path, is_root: bool) -> PathBuf {
+    if is_root || path.ends_with("mod.rs") {
+        path.parent().unwrap_or(Path::new("")).to_owned()
+    } else {
+        path.with_extension("")
+    }
+}
+
+/// The shortest cycle of three files or more. Two files that import each other are none, and no part of a shorter way.
+fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
+    let mut out: BTreeMap<usize, Vec<&'a Import>> = BTreeMap::new();
+    for &import in imports {
+        out.entry(import.from).or_default().push(import);
+    }
+    imports
+        .iter()
+        .filter_map(|&first| {
+            let mut cycle = vec![first];
+            cycle.extend(way_back(&out, first)?);
+            Some(cycle)
+        })
+        .min_by_key(Vec::len)
+}
+
+/// The shortest chain from an import's target to its source, the direct import excepted.
+fn way_back<'a>(out: &BTreeMap<usize, Vec<&'a Import>>, first: &Import) -> Option<Vec<&'a Import>> {
+    let mut came_by: BTreeMap<usize, &'a Import> = BTreeMap::new();
+    let mut queue = VecDeque::from([first.to]);
+    while let Some(file) = queue.pop_front() {
+        for &import in out.get(&file).into_iter().flatten() {
+            let is_direct = import.from == first.to && import.to == first.from;
+            if is_direct || import.to == first.to || came_by.contains_key(&import.to) {
+                continue;
+            }
+            came_by.insert(import.to, import);
+            queue.push_back(import.to);
+        }
+    }
+    let mut way = vec![*came_by.get(&first.from)?];
+    while way.last().is_some_and(|import| import.from != first.to) {
+        way.push(came_by[&way.last()?.from]);
+    }
+    way.reverse();
+    Some(way)
+}
+
+fn imports(files: &[File]) -> Vec<Import> {
+    let by_module: BTreeMap<&[String], usize> =
+        files.iter().enumerate().map(|(n, file)| (&file.module[..], n)).collect();
+    let macros: BTreeMap<&str, usize> = files
+        .iter()
+        .enumerate()
+        .flat_map(|(n, file)| file.source.macros.iter().map(move |name| (name.as_str(), n)))
+        .collect();
+    let mut found: BTreeMap<(usize, usize), Import> = BTreeMap::new();
+    for (from, file) in files.iter().enumerate() {
+        let by_path = file.source.paths.iter().filter_map(|path| {
+            let to = match path.segments.last().and_then(|name| macros.get(name.as_str())) {
+                Some(&to) => to,
+                None => by_module[resolve(&by_module, &file.module, path)?],
+            };
+            Some(Import { from, to, line: path.line, text: path.segments.join("::") })
+        });
+        let by_macro = file.source.invoked.iter().filter_map(|(line, name)| {
+            Some(Import { from, to: *macros.get(name.as_str())?, line: *line, text: format!("{name}!") })
+        });
+        for import in by_path.chain(by_macro).filter(|import| import.to != from) {
+            found.entry((import.from, import.to)).or_insert(import);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// The module of the deepest file that a path leads to; nothing if it leads to another crate or to a local name.
+fn resolve<'a>(
+    files: &BTreeMap<&'a [String], usize>,
+    module: &[String],
+    path: &source::Path,
+) -> Option<&'a [String]> {
+    let mut base = [module, &path.inside].concat();
+    let mut segments = &path.segments[..];
+    match segments.first()?.as_str() {
+        "crate" => {
+            base.clear();
+            segments = &segments[1..];
+        }
+        "self" | "super" => {
+            while let [first, rest @ ..] = segments {
+                match first.as_str() {
+                    "self" => {}
+                    "super" => base.truncate(base.len().checked_sub(1)?),
+                    _ => break,
+                }
+                segments = rest;
+            }
+        }
+        child => {
+            base.push(child.to_owned());
+            files.get(&base[..])?;
+            segments = &segments[1..];
+        }
+    }
+    base.extend(segments.iter().cloned());
+    (0..=base.len()).rev().find_map(|len| files.get_key_value(&base[..len]).map(|(module, _)| *module))
+}

@@ -1,0 +1,206 @@
+use std::collections::BTreeMap;
+
+use super::source::read as source;
+use super::*;
+
+/// A crate's graph, out of files and their texts; the first is the root.
+fn graph(files: &[(&str, &str)]) -> Graph {
+    let texts: BTreeMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
+    let read = |path: &Path| texts.get(path).map(|&text| text.to_owned());
+    Graph::read(Path::new(files[0].0), &read).expect("every module has a file")
+}
+
+fn edges(graph: &Graph) -> Vec<(String, String)> {
+    let name = |file: usize| graph.files[file].module.join("::");
+    graph.imports.iter().map(|import| (name(import.from), name(import.to))).collect()
+}
+
+fn paths(text: &str) -> Vec<String> {
+    source(text).paths.iter().map(|path| path.segments.join("::")).collect()
+}
+
+#[test]
+fn groups_globs_and_renames_of_use_are_read() {
+    let table: &[(&str, &[&str])] = &[
+        ("use crate::a;", &["crate::a"]),
+        ("pub use crate::a::B;", &["crate::a::B"]),
+        (
+            "pub(crate) use super::{self, a, b::{C, d::*}};",
+            &["super", "super::a", "super::b::C", "super::b::d"],
+        ),
+        ("use crate::{a, b::c};", &["crate::a", "crate::b::c"]),
+        (
+            "use crate::a::{\n    B as _,\n    C as D,\n};\nuse self::e;",
+            &["crate::a::B", "crate::a::C", "self::e"],
+        ),
+        (
+            "fn f() -> crate::a::B { super::super::g::<crate::h::I>() }",
+            &["crate::a::B", "super::super::g", "crate::h::I"],
+        ),
+        ("#[arg(value_parser = crate::a::parse)] x: u8,", &["crate::a::parse"]),
+        ("pub(in crate::a) struct B; fn f() -> impl Sized + use<'_> { c.d::<E>() }", &[]),
+    ];
+    for (text, expected) in table {
+        assert_eq!(paths(text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn comments_strings_and_tests_are_no_imports() {
+    let table = [
+        "// use crate::a;",
+        "/// [`crate::a`]\n//! crate::a",
+        "/* use crate::a; /* nested */ use crate::a; */",
+        r#"const A: &str = "use crate::a; \" crate::a";"#,
+        "const A: &str = r#\"\" use crate::a;\"#; const B: &[u8] = b\"crate::a\";",
+        "#[cfg(test)]\nmod tests { use crate::a; fn f() { crate::a::g() } }",
+        "#[cfg(test)]\nuse crate::a;",
+        "#[cfg(all(test, unix))]\nfn f(a: [u8; 2]) { crate::a::g() }",
+    ];
+    for text in table {
+        assert_eq!(paths(text), [""; 0], "{text}");
+        // What follows is seen.
+        assert_eq!(paths(&format!("{text}\nuse crate::b;")), ["crate::b"], "{text}");
+    }
+    assert_eq!(paths("fn f<'a>(c: &'a str) { ['\"', '\\'', 'c']; crate::a::B }"), ["crate::a::B"]);
+}
+
+#[test]
+fn paths_lead_to_the_deepest_file() {
+    let graph = graph(&[
+        ("src/lib.rs", "mod a; mod b; #[macro_use] mod c; pub struct Root;"),
+        ("src/a.rs", "mod deep; use crate::b::inner::Item; fn f() { deep::g(); c!(); std::b::x(); }"),
+        (
+            "src/a/deep.rs",
+            "use super::Item; mod inline { use super::super::super::b; } fn f() { crate::Root }",
+        ),
+        ("src/b/mod.rs", "#[path = \"other.rs\"]\nmod inner;"),
+        ("src/b/other.rs", "use crate::c;"),
+        ("src/c.rs", "macro_rules! c { () => { $crate::b::f() } }"),
+    ]);
+    let expected = [
+        ("a", "a::deep"),
+        ("a", "b::inner"),
+        ("a", "c"),
+        ("a::deep", ""),
+        ("a::deep", "a"),
+        ("a::deep", "b"),
+        ("b::inner", "c"),
+        ("c", "b"),
+    ];
+    let mut found = edges(&graph);
+    found.sort();
+    assert_eq!(found, expected.map(|(from, to)| (from.to_owned(), to.to_owned())));
+}
+
+#[test]
+fn a_cycle_of_three_files_is_found_and_one_of_two_is_not() {
+    let root = ("lib.rs", "mod a;\nmod b;\nmod c;");
+    let two =
+        graph(&[root, ("a.rs", "use crate::b;"), ("b.rs", "use crate::{a, c};"), ("c.rs", "use crate::b;")]);
+    assert!(two.cycles().is_empty());
+    let three = graph(&[
+        root,
+        ("a.rs", "use crate::b;"),
+        ("b.rs", "\nuse crate::{a, c};"),
+        ("c.rs", "fn f() { crate::a::g() }"),
+    ]);
+    let cycles = three.cycles();
+    assert_eq!(cycles.len(), 1);
+    let said = circle(&three, &cycles[0]);
+    assert!(said.starts_with("an import cycle of 3 files"), "{said}");
+    for line in [
+        "a.rs:1 imports `crate::b` (b.rs)",
+        "b.rs:2 imports `crate::c` (c.rs)",
+        "c.rs:1 imports `crate::a::g` (a.rs)",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+/// The kernel's library, with one import in one file.
+fn kernel(file: &str, import: &str) -> Vec<String> {
+    let mut files = vec![
+        ("lib.rs", "mod pure; mod other;\npub mod arch;\nmod run;".to_owned()),
+        ("pure.rs", String::new()),
+        ("other.rs", String::new()),
+        ("arch/mod.rs", "mod low;\n\nmod high;".to_owned()),
+        ("arch/low/mod.rs", "mod a; mod b;".to_owned()),
+        ("arch/low/a.rs", String::new()),
+        ("arch/low/b.rs", String::new()),
+        ("arch/high.rs", "mod c;".to_owned()),
+        ("arch/high/c.rs", String::new()),
+        ("run.rs", String::new()),
+    ];
+    let changed = files.iter_mut().find(|(path, _)| *path == file).expect("the file is one of these");
+    changed.1.push_str(&format!("\n{import}"));
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    upward(&graph(&files)).expect("there are layers")
+}
+
+#[test]
+fn an_upward_import_is_found_and_one_downward_is_not() {
+    let upward: &[(&str, &str, &str)] = &[
+        ("arch/low/a.rs", "use crate::arch::high;", "from layer `low` to layer `high`"),
+        ("arch/low/a.rs", "use crate::run;", "from layer `low` to what is above"),
+        ("arch/high.rs", "fn f() { crate::run::g() }", "from layer `high` to what is above"),
+        ("arch/low/mod.rs", "use super::Item;", "from layer `low` to what is above"),
+        (
+            "pure.rs",
+            "use crate::arch::low;",
+            "from the pure modules (declared before `arch` in lib.rs) to layer `low`",
+        ),
+        (
+            "other.rs",
+            "pub use crate::run::Run;",
+            "from the pure modules (declared before `arch` in lib.rs) to what is above",
+        ),
+    ];
+    for (file, import, expected) in upward {
+        let found = kernel(file, import);
+        assert_eq!(found.len(), 1, "{file}: {import}");
+        assert!(found[0].contains(expected), "{}", found[0]);
+        assert!(found[0].starts_with(file), "{}", found[0]);
+    }
+    let downward = [
+        ("arch/low/a.rs", "use super::b; use crate::pure;"),
+        ("arch/high.rs", "use super::low; use crate::arch::low::a::B;"),
+        ("run.rs", "use crate::arch::high; use crate::pure;"),
+        ("pure.rs", "use crate::other;"),
+        ("arch/mod.rs", "pub use self::low::Item;"),
+    ];
+    for (file, import) in downward {
+        assert_eq!(kernel(file, import), [""; 0], "{file}: {import}");
+    }
+}
+
+#[test]
+fn files_directly_below_arch_are_no_layers_and_pure_modules_are_pure_all_the_same() {
+    let files = [
+        ("lib.rs", "mod pure; mod arch;"),
+        ("pure.rs", "use crate::arch::low;"),
+        ("arch/mod.rs", "mod low; mod high;"),
+        ("arch/low.rs", "use super::high;"),
+        ("arch/high.rs", ""),
+    ];
+    let graph = graph(&files);
+    assert!(!is_layered(&graph));
+    let found = upward(&graph).expect("there is arch");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("pure.rs:1 imports `crate::arch::low`"), "{}", found[0]);
+}
+
+#[test]
+fn the_checkout_has_crates_to_look_at() {
+    let roots = crate_roots(crate::tree::root()).expect("the folders can be read");
+    for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
+        assert!(roots.contains(&PathBuf::from(file)), "{file}");
+    }
+}
+
+#[test]
+fn a_module_without_a_file_is_an_error() {
+    let read = |path: &Path| (path == Path::new("lib.rs")).then(|| "mod lost;".to_owned());
+    let error = Graph::read(Path::new("lib.rs"), &read).err();
+    assert_eq!(error.as_deref(), Some("lib.rs: no file for `mod lost;`"));
+}

@@ -1,0 +1,166 @@
+//! Rust source text as words and marks, each with its line: enough to find paths in it. Comments are left out; strings
+//! stay apart from words.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// A piece of source text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// An identifier, a keyword or a number.
+    Word(String),
+    /// The content of a string literal.
+    Text(String),
+    /// One character of punctuation. `::` is two of them.
+    Mark(char),
+}
+
+/// All tokens of a file, with the lines they start in, counted from 1.
+pub fn tokens(text: &str) -> Vec<(usize, Token)> {
+    let mut reader = Reader { rest: text.chars().peekable(), line: 1 };
+    let mut found = Vec::new();
+    loop {
+        let line = reader.line;
+        match reader.token() {
+            Some(Some(token)) => found.push((line, token)),
+            Some(None) => {}
+            None => return found,
+        }
+    }
+}
+
+struct Reader<'a> {
+    rest: Peekable<Chars<'a>>,
+    line: usize,
+}
+
+impl Reader<'_> {
+    fn bump(&mut self) -> Option<char> {
+        let c = self.rest.next()?;
+        self.line += usize::from(c == '\n');
+        Some(c)
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.rest.peek().copied()
+    }
+
+    /// The next token; `Some(None)` is a comment, a space, a character or a lifetime, `None` the end.
+    fn token(&mut self) -> Option<Option<Token>> {
+        let first = self.bump()?;
+        Some(match (first, self.peek()) {
+            ('/', Some('/')) => {
+                while self.peek().is_some_and(|c| c != '\n') {
+                    self.bump();
+                }
+                None
+            }
+            ('/', Some('*')) => {
+                self.block_comment();
+                None
+            }
+            ('"', _) => Some(Token::Text(self.string())),
+            ('\'', _) => {
+                self.character_or_lifetime();
+                None
+            }
+            (c, _) if c.is_alphanumeric() || c == '_' => Some(self.word(c)),
+            (c, _) if c.is_whitespace() => None,
+            (c, _) => Some(Token::Mark(c)),
+        })
+    }
+
+    /// After the slash. Block comments nest.
+    fn block_comment(&mut self) {
+        let (mut depth, mut previous) = (0, '/');
+        while let Some(c) = self.bump() {
+            match (previous, c) {
+                ('/', '*') => depth += 1,
+                ('*', '/') => depth -= 1,
+                _ => {
+                    previous = c;
+                    continue;
+                }
+            }
+            if depth == 0 {
+                return;
+            }
+            // A character belongs to one pair only.
+            previous = ' ';
+        }
+    }
+
+    /// After the opening quote.
+    fn string(&mut self) -> String {
+        let mut content = String::new();
+        while let Some(c) = self.bump() {
+            match c {
+                '"' => break,
+                '\\' => {
+                    self.bump();
+                }
+                c => content.push(c),
+            }
+        }
+        content
+    }
+
+    /// A word, or the literal that it is the prefix of: `b"..."`, `r#"..."#`. `r#word` is that word.
+    fn word(&mut self, first: char) -> Token {
+        let mut word = String::from(first);
+        while let Some(c) = self.peek().filter(|&c| c.is_alphanumeric() || c == '_') {
+            word.push(c);
+            self.bump();
+        }
+        let raw = matches!(word.as_str(), "r" | "br" | "cr");
+        match self.peek() {
+            Some('"') if raw => self.raw_string(),
+            Some('#') if raw => self.raw_string(),
+            Some('"') if matches!(word.as_str(), "b" | "c") => {
+                self.bump();
+                Token::Text(self.string())
+            }
+            _ => Token::Word(word),
+        }
+    }
+
+    /// After the prefix: hashes, a quote, whatever there is up to a quote and as many hashes.
+    fn raw_string(&mut self) -> Token {
+        let mut hashes = 0;
+        while self.peek() == Some('#') {
+            self.bump();
+            hashes += 1;
+        }
+        if self.peek() != Some('"') {
+            return self.bump().map_or(Token::Mark('#'), |c| self.word(c));
+        }
+        self.bump();
+        let (mut content, end) = (String::new(), format!("\"{}", "#".repeat(hashes)));
+        while let Some(c) = self.bump() {
+            content.push(c);
+            if content.ends_with(&end) {
+                content.truncate(content.len() - end.len());
+                break;
+            }
+        }
+        Token::Text(content)
+    }
+
+    /// After the quote: `'a'`, `'\''` and `'\u{1f}'` have an end, `'a` has none.
+    fn character_or_lifetime(&mut self) {
+        if self.peek() == Some('\\') {
+            self.bump();
+            self.bump();
+            while self.bump().is_some_and(|c| c != '\'') {}
+            return;
+        }
+        let first = self.bump();
+        if self.peek() == Some('\'') {
+            self.bump();
+        } else if first.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            while self.peek().is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                self.bump();
+            }
+        }
+    }
+}
