@@ -6,8 +6,7 @@
 use core::hint::cold_path;
 
 use kernel_abi::errno::Errno;
-use kernel_abi::syscall::{SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS};
-use kernel_abi::syscall::{SYS_EXIT, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL, TABLE_LEN, WRITE_SERIAL_MAX};
+use kernel_abi::syscall::{Call, TABLE_LEN, WRITE_SERIAL_MAX};
 use kernel_abi::trace::Kind;
 
 use crate::arch::percpu::PerCpuData;
@@ -21,16 +20,27 @@ type Handler = fn(&SyscallFrame, &PerCpuData) -> u64;
 
 const TABLE: [Handler; TABLE_LEN] = {
     let mut table: [Handler; TABLE_LEN] = [no_such_call; TABLE_LEN];
-    table[SYS_NULL as usize] = null;
-    table[SYS_WRITE_SERIAL as usize] = write_serial;
-    table[SYS_GET_TICKS as usize] = get_ticks;
-    table[SYS_EXIT as usize] = exit;
-    table[SYS_GET_CPU as usize] = get_cpu;
-    table[SYS_CPU_COUNT as usize] = cpu_count;
-    table[SYS_CLOCK_NS as usize] = clock_ns;
-    table[SYS_TRACE as usize] = trace;
+    let mut n = 0;
+    while n < Call::ALL.len() {
+        table[Call::ALL[n] as usize] = handler(Call::ALL[n]);
+        n += 1;
+    }
     table
 };
+
+/// The handler of each call in the ABI's table. It is asked while the kernel is compiled; [`dispatch`] uses the numbers.
+const fn handler(call: Call) -> Handler {
+    match call {
+        Call::Null => null,
+        Call::WriteSerial => write_serial,
+        Call::GetTicks => get_ticks,
+        Call::Exit => exit,
+        Call::GetCpu => get_cpu,
+        Call::CpuCount => cpu_count,
+        Call::ClockNs => clock_ns,
+        Call::Trace => trace,
+    }
+}
 
 /// The table itself, so that the index goes into one address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;

@@ -13,40 +13,9 @@ pub mod counters;
 pub mod cpu_state;
 pub mod errno;
 pub mod record;
+pub mod syscall;
 pub mod trace;
 pub mod verdict;
-
-/// System-call numbers: rax at `syscall`. The table has [`syscall::TABLE_LEN`] entries; a number without
-/// an entry, in the table or beyond, returns `-ENOSYS`.
-///
-/// Arguments are in rdi, rsi, rdx, r10, r8, r9; the result is in rax; rcx and r11 are lost, every other
-/// register comes back as it was.
-pub mod syscall {
-    /// Entries of the dispatch table, a power of two so that the index can be masked.
-    pub const TABLE_LEN: usize = 16;
-
-    /// Does nothing and returns 0: the shortest road into ring 0 and back.
-    pub const SYS_NULL: u64 = 0;
-    /// `(buf, len)`: writes bytes to this CPU's console line. Returns how many were accepted, which may be
-    /// fewer than offered: at most [`WRITE_SERIAL_MAX`], and no more than one line's end. `-EFAULT` if the range is not
-    /// in the user half or its first byte cannot be read; 0 for a length of 0, whatever the pointer.
-    pub const SYS_WRITE_SERIAL: u64 = 1;
-    /// Ticks of this CPU since it came online.
-    pub const SYS_GET_TICKS: u64 = 2;
-    /// `(code)`: ends the program on this CPU. Never returns.
-    pub const SYS_EXIT: u64 = 3;
-    /// The dense index of this CPU; 0 is the BSP.
-    pub const SYS_GET_CPU: u64 = 4;
-    /// How many CPUs are online.
-    pub const SYS_CPU_COUNT: u64 = 5;
-    /// Nanoseconds since boot, monotonic.
-    pub const SYS_CLOCK_NS: u64 = 6;
-    /// `(id, value)`: puts a user event into this CPU's trace. Returns 0.
-    pub const SYS_TRACE: u64 = 7;
-
-    /// The most bytes that one `SYS_WRITE_SERIAL` accepts.
-    pub const WRITE_SERIAL_MAX: usize = 256;
-}
 
 /// Where things lie in a ring-3 address space.
 pub mod layout {

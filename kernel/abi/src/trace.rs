@@ -15,49 +15,15 @@ use core::mem::{offset_of, size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use self::kind::{Field, GROUPS, Group, Kind, Style, all_groups};
+
+mod kind;
 pub mod packing;
 pub mod reading;
 pub mod serial;
 
 /// The first bytes of the directory's page.
 pub const MAGIC: [u8; 16] = *b"ringside-trace\x00\x01";
-
-/// What a record tells. The number is the record's `kind` and the bit in the mask of enabled kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u16)]
-pub enum Kind {
-    /// A system call came in. a: number, b: first argument.
-    SyscallEnter = 1,
-    /// It leaves. a: number, b: result.
-    SyscallExit = 2,
-    /// Timer tick. a: ticks so far, b: interrupted RIP.
-    Tick = 3,
-    /// Another interrupt. a: vector, b: interrupted RIP.
-    Interrupt = 4,
-    /// This CPU sent an interprocessor interrupt. a: vector (or [`IPI_INIT`] and its kin), b: APIC id, or
-    /// [`IPI_TO_OTHERS`].
-    IpiSent = 5,
-    /// It received one. a: vector, b: interrupted RIP.
-    IpiReceived = 6,
-    /// Non-maskable interrupt. a: NMIs so far, b: interrupted RIP.
-    Nmi = 7,
-    /// Exception in ring 3. a: vector, b: RIP.
-    Fault = 8,
-    /// A program starts. a: entry address, b: stack pointer.
-    ProgramStart = 9,
-    /// It has ended. a: 0 exited, 1 killed; b: exit code.
-    ProgramEnd = 10,
-    /// The CPU halts until an interrupt comes.
-    IdleIn = 11,
-    /// It goes on.
-    IdleOut = 12,
-    /// Bring-up. a: APIC id, b: the slot's state as in `ap_trampoline::slot_state`.
-    ApState = 13,
-    /// In a stream: so many records before this one were dropped. a: how many.
-    Dropped = 14,
-    /// `SYS_TRACE`. a: id, b: value.
-    User = 15,
-}
 
 /// [`Kind::IpiSent`]'s vector for an INIT.
 pub const IPI_INIT: u64 = 0x100;
@@ -67,85 +33,6 @@ pub const IPI_STARTUP: u64 = 0x200;
 pub const IPI_NMI: u64 = 0x300;
 /// [`Kind::IpiSent`]'s destination: all but the sender.
 pub const IPI_TO_OTHERS: u64 = u64::MAX;
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 15] = [
-        Kind::SyscallEnter,
-        Kind::SyscallExit,
-        Kind::Tick,
-        Kind::Interrupt,
-        Kind::IpiSent,
-        Kind::IpiReceived,
-        Kind::Nmi,
-        Kind::Fault,
-        Kind::ProgramStart,
-        Kind::ProgramEnd,
-        Kind::IdleIn,
-        Kind::IdleOut,
-        Kind::ApState,
-        Kind::Dropped,
-        Kind::User,
-    ];
-
-    /// The kind's bit in a mask.
-    #[must_use]
-    pub const fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    /// The kind with this number.
-    #[must_use]
-    pub fn from_number(number: u16) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| *kind as u16 == number)
-    }
-
-    /// Its name in text output.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::SyscallEnter => "syscall_enter",
-            Kind::SyscallExit => "syscall_exit",
-            Kind::Tick => "tick",
-            Kind::Interrupt => "interrupt",
-            Kind::IpiSent => "ipi_sent",
-            Kind::IpiReceived => "ipi_received",
-            Kind::Nmi => "nmi",
-            Kind::Fault => "fault",
-            Kind::ProgramStart => "program_start",
-            Kind::ProgramEnd => "program_end",
-            Kind::IdleIn => "idle_in",
-            Kind::IdleOut => "idle_out",
-            Kind::ApState => "ap_state",
-            Kind::Dropped => "dropped",
-            Kind::User => "user",
-        }
-    }
-}
-
-/// The words of `trace=` on the command line, with the kinds that each switches on.
-pub const GROUPS: [(&str, u32); 9] = [
-    ("syscall", Kind::SyscallEnter.bit() | Kind::SyscallExit.bit()),
-    ("tick", Kind::Tick.bit()),
-    ("interrupt", Kind::Interrupt.bit() | Kind::Nmi.bit()),
-    ("ipi", Kind::IpiSent.bit() | Kind::IpiReceived.bit()),
-    ("fault", Kind::Fault.bit()),
-    ("program", Kind::ProgramStart.bit() | Kind::ProgramEnd.bit()),
-    ("idle", Kind::IdleIn.bit() | Kind::IdleOut.bit()),
-    ("boot", Kind::ApState.bit()),
-    ("user", Kind::User.bit()),
-];
-
-/// `trace=all`: every group.
-#[must_use]
-pub const fn all_groups() -> u32 {
-    let (mut mask, mut n) = (0, 0);
-    while n < GROUPS.len() {
-        mask |= GROUPS[n].1;
-        n += 1;
-    }
-    mask
-}
 
 /// One event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -220,23 +107,3 @@ const _: () = {
         "the host reads these structures as the kernel's memory has them"
     );
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_has_its_number_name_and_at_most_one_group() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_number(kind as u16), Some(kind));
-            let groups = GROUPS.iter().filter(|(_, mask)| mask & kind.bit() != 0).count();
-            // Drops are recorded whenever there is a stream; nobody asks for them.
-            assert_eq!(groups, usize::from(kind != Kind::Dropped), "{}", kind.name());
-        }
-        assert_eq!(Kind::from_number(0), None);
-        assert_eq!(
-            all_groups() | Kind::Dropped.bit(),
-            Kind::ALL.iter().fold(0, |mask, kind| mask | kind.bit())
-        );
-    }
-}

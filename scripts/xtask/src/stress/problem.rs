@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kernel_abi::syscall;
+use kernel_abi::syscall::{Call, TABLE_LEN};
 
 use super::seeds::Seed;
 use crate::console::printable;
@@ -106,19 +106,9 @@ impl fmt::Display for Problem {
 
 /// A system call for people.
 pub fn call_name(number: usize) -> String {
-    const NAMES: [(u64, &str); 8] = [
-        (syscall::SYS_NULL, "SYS_NULL"),
-        (syscall::SYS_WRITE_SERIAL, "SYS_WRITE_SERIAL"),
-        (syscall::SYS_GET_TICKS, "SYS_GET_TICKS"),
-        (syscall::SYS_EXIT, "SYS_EXIT"),
-        (syscall::SYS_GET_CPU, "SYS_GET_CPU"),
-        (syscall::SYS_CPU_COUNT, "SYS_CPU_COUNT"),
-        (syscall::SYS_CLOCK_NS, "SYS_CLOCK_NS"),
-        (syscall::SYS_TRACE, "SYS_TRACE"),
-    ];
-    match NAMES.iter().find(|(known, _)| *known == number as u64) {
-        Some((_, name)) => format!("{name} ({number})"),
-        None if number >= syscall::TABLE_LEN => format!("numbers from {} up", syscall::TABLE_LEN),
+    match Call::from_number(number as u64) {
+        Some(call) => format!("{} ({number})", call.name()),
+        None if number >= TABLE_LEN => format!("numbers from {} up", TABLE_LEN),
         None => format!("number {number}"),
     }
 }
@@ -135,7 +125,7 @@ mod tests {
                 "CPU 2: SYS_NULL (0): the program made 10 calls, the kernel counts 9",
             ),
             (
-                Problem::Count { cpu: 0, number: 16, program: 1, kernel: 2 },
+                Problem::Count { cpu: 0, number: TABLE_LEN, program: 1, kernel: 2 },
                 "CPU 0: numbers from 16 up: the program made 1 calls, the kernel counts 2",
             ),
             (

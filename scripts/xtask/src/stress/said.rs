@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_last_line_is_read_whole_or_not_at_all() {
-        let counts = std::array::from_fn(|n| if n == 16 { 99 } else { n as u64 });
+        let counts = std::array::from_fn(|n| if n == TABLE_LEN { 99 } else { n as u64 });
         assert_eq!(read(LAST.as_bytes()), Said::Last(Last { seed: Seed(0xab), calls: 5, lines: 2, counts }));
         for garbled in [
             &LAST[..LAST.len() - 3],

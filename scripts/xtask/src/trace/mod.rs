@@ -21,6 +21,7 @@ mod file_tests;
 mod layout;
 mod merge;
 pub mod options;
+pub mod palette;
 mod perfetto;
 mod reader;
 pub mod shape;

@@ -1,89 +1,25 @@
-//! What each kind's two numbers are called and how they read: one table for all outputs.
+//! How a record's two numbers read, for all outputs. What they are is in the table of kinds, `kernel_abi::trace::Kind`.
 
 use std::fmt;
 
 use ap_trampoline::slot_state;
 use kernel_abi::errno::Errno;
-use kernel_abi::syscall;
+use kernel_abi::syscall::Call;
+use kernel_abi::trace::{Field, Style};
 use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind, Record};
-
-/// How a number reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// A count, an id or a code.
-    Decimal,
-    /// A number that may be negative.
-    Signed,
-    /// An address or a word that may be anything.
-    Hex,
-    /// A system call's number.
-    Syscall,
-    /// A system call's result: negative is an error number.
-    Result,
-    /// An exception's vector.
-    Exception,
-    /// What [`Kind::IpiSent`] calls a vector.
-    Ipi,
-    /// An APIC id, or all but the sender.
-    Destination,
-    /// How a program ended.
-    Ending,
-    /// A slot's state during bring-up.
-    Slot,
-}
-
-/// One of a record's two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// What it is called.
-    pub name: &'static str,
-    /// How it reads.
-    pub style: Style,
-}
 
 /// What `a` and `b` of a record are, where they are anything.
 pub type Shape = [Option<Field>; 2];
 
-const fn field(name: &'static str, style: Style) -> Option<Field> {
-    Some(Field { name, style })
-}
-
 /// A kind that this tool does not know.
-pub const UNKNOWN: Shape = [field("a", Style::Hex), field("b", Style::Hex)];
-
-/// What a kind's numbers are.
-pub const fn shape(kind: Kind) -> Shape {
-    use Style::*;
-    match kind {
-        Kind::SyscallEnter => [field("number", Syscall), field("arg", Hex)],
-        Kind::SyscallExit => [field("number", Syscall), field("result", Result)],
-        Kind::Tick => [field("ticks", Decimal), field("rip", Hex)],
-        Kind::Interrupt | Kind::IpiReceived => [field("vector", Hex), field("rip", Hex)],
-        Kind::IpiSent => [field("vector", Ipi), field("to", Destination)],
-        Kind::Nmi => [field("nmis", Decimal), field("rip", Hex)],
-        Kind::Fault => [field("vector", Exception), field("rip", Hex)],
-        Kind::ProgramStart => [field("entry", Hex), field("stack", Hex)],
-        Kind::ProgramEnd => [field("how", Ending), field("code", Signed)],
-        Kind::IdleIn | Kind::IdleOut => [None, None],
-        Kind::ApState => [field("apic_id", Decimal), field("state", Slot)],
-        Kind::Dropped => [field("records", Decimal), None],
-        Kind::User => [field("id", Decimal), field("value", Decimal)],
-    }
-}
+pub const UNKNOWN: Shape = [
+    Some(Field { name: "a", style: Style::Hex, meaning: "" }),
+    Some(Field { name: "b", style: Style::Hex, meaning: "" }),
+];
 
 /// A system call's name; `None` for a number that has none.
-pub const fn syscall_name(number: u64) -> Option<&'static str> {
-    Some(match number {
-        syscall::SYS_NULL => "SYS_NULL",
-        syscall::SYS_WRITE_SERIAL => "SYS_WRITE_SERIAL",
-        syscall::SYS_GET_TICKS => "SYS_GET_TICKS",
-        syscall::SYS_EXIT => "SYS_EXIT",
-        syscall::SYS_GET_CPU => "SYS_GET_CPU",
-        syscall::SYS_CPU_COUNT => "SYS_CPU_COUNT",
-        syscall::SYS_CLOCK_NS => "SYS_CLOCK_NS",
-        syscall::SYS_TRACE => "SYS_TRACE",
-        _ => return None,
-    })
+pub fn syscall_name(number: u64) -> Option<&'static str> {
+    Call::from_number(number).map(Call::name)
 }
 
 /// What a call of a number without a system call is called.
@@ -115,7 +51,7 @@ impl fmt::Display for Described<'_> {
             Some(kind) => f.write_str(kind.name())?,
             None => write!(f, "kind_{}", record.kind)?,
         }
-        for (field, value) in kind.map_or(UNKNOWN, shape).into_iter().zip([record.a, record.b]) {
+        for (field, value) in kind.map_or(UNKNOWN, Kind::fields).into_iter().zip([record.a, record.b]) {
             if let Some(field) = field {
                 write!(f, " {}={}", field.name, Shown(field.style, value))?;
             }
@@ -171,15 +107,18 @@ impl fmt::Display for Shown {
 
 #[cfg(test)]
 mod tests {
+    use kernel_abi::syscall::{FREE, TABLE_LEN};
+
     use super::*;
 
     #[test]
     fn every_system_call_of_the_abi_has_its_name() {
-        // The table's used entries are its first ones; the design names eight.
-        let named = (0..syscall::TABLE_LEN as u64).filter(|n| syscall_name(*n).is_some()).count();
-        assert_eq!(named, 8);
-        assert_eq!(syscall_name(syscall::SYS_TRACE), Some("SYS_TRACE"));
-        assert_eq!(syscall_name(u64::MAX), None);
+        for call in Call::ALL {
+            assert_eq!(syscall_name(call.number()), Some(call.name()));
+        }
+        for number in [FREE.start, TABLE_LEN as u64, u64::MAX] {
+            assert_eq!(syscall_name(number), None);
+        }
     }
 
     #[test]

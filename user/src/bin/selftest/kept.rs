@@ -1,9 +1,7 @@
 //! What must be as it was: every register over every way into the kernel and back.
 
 use kernel_abi::errno::Errno;
-use kernel_abi::syscall::{
-    SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL,
-};
+use kernel_abi::syscall::{Call, Returns, SYS_TRACE, SYS_WRITE_SERIAL};
 use user::patterns::{difference, patterns};
 use user::registers::{Registers, over_loop, over_syscall};
 use user::{println, sys};
@@ -33,24 +31,26 @@ fn compare(what: core::fmt::Arguments<'_>, expected: &Registers, got: &Registers
     })
 }
 
-/// Every system call that comes back, given what it wants.
+/// Every system call that comes back.
 pub fn over_system_calls() -> Verdict {
-    let known = [
-        (SYS_NULL, Some(0)),
-        (SYS_GET_TICKS, None),
-        (SYS_GET_CPU, Some(sys::get_cpu())),
-        (SYS_CPU_COUNT, Some(sys::cpu_count())),
-        (SYS_CLOCK_NS, None),
-    ];
     for _ in 0..ROUNDS {
         for registers in patterns(sys::get_cpu()) {
-            for (number, result) in known {
-                check_call(&Registers { rax: number, ..registers }, result)?;
+            for call in Call::ALL {
+                let result = match call.returns() {
+                    // Once a pattern, below: the kernel prints every event at the end of the run.
+                    Returns::Value(_) if call == Call::Trace => continue,
+                    Returns::Value(of) => Some(of(registers.rdi, registers.rsi)),
+                    Returns::ThisCpu => Some(sys::get_cpu()),
+                    Returns::CpuCount => Some(sys::cpu_count()),
+                    Returns::Ticks | Returns::Clock => None,
+                    // With a range of memory, below.
+                    Returns::Accepted | Returns::Never => continue,
+                };
+                check_call(&Registers { rax: call.number(), ..registers }, result)?;
             }
         }
     }
 
-    // Once a pattern: the kernel prints every event at the end of the run.
     for registers in patterns(sys::get_cpu()) {
         check_call(&Registers { rax: SYS_TRACE, ..registers }, Some(0))?;
     }

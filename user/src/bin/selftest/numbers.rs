@@ -1,22 +1,27 @@
 //! System-call numbers: those that do nothing and those that there are not.
 
 use kernel_abi::errno::Errno;
-use kernel_abi::syscall::TABLE_LEN;
+use kernel_abi::syscall::{FREE, TABLE_LEN};
 use user::sys;
 
 use crate::{Verdict, expect};
 
 /// Numbers without a system call: the table's free entries, the first beyond it, and those that a sloppy
 /// bounds check (signed, or of 32 bits, or of the low byte) takes for entries.
-pub const UNKNOWN: [u64; 20] = [
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
+pub const UNKNOWN: [u64; FREE_LEN + BEYOND.len()] = {
+    let mut numbers = [0; FREE_LEN + BEYOND.len()];
+    let mut n = 0;
+    while n < numbers.len() {
+        numbers[n] = if n < FREE_LEN { FREE.start + n as u64 } else { BEYOND[n - FREE_LEN] };
+        n += 1;
+    }
+    numbers
+};
+
+const FREE_LEN: usize = (FREE.end - FREE.start) as usize;
+
+/// Those of [`UNKNOWN`] that are not in the table.
+const BEYOND: [u64; 12] = [
     TABLE_LEN as u64,
     TABLE_LEN as u64 + 1,
     255,

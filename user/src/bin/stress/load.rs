@@ -213,3 +213,33 @@ fn write_call(piece: &[u8]) -> Call {
         asked: Asked::Written(piece.len()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kernel_abi::syscall::{Call as SystemCall, Returns};
+
+    use super::*;
+    use crate::mix::Mix;
+    use crate::patterns::Vectors;
+    use crate::vectors;
+
+    #[test]
+    fn the_mix_makes_every_call_that_comes_back() {
+        let options = Options { mix: Mix::DEFAULT, calls: Some(1), seconds: None, seed: 1 };
+        let mut load = Load::new(&options, 0);
+        // SAFETY: exceptions are masked. This puts MXCSR back, which the load's beginning has changed.
+        unsafe { vectors::load(&Vectors([[0; 2]; 16]), &vectors::MXCSR_RESET) };
+        let made: BTreeSet<_> = (0..100_000)
+            .map(|n| {
+                let random = splitmix64(n);
+                load.next(options.mix.pick((random >> 32) as u32), random).number
+            })
+            .collect();
+        for call in SystemCall::ALL {
+            let comes_back = !matches!(call.returns(), Returns::Never);
+            assert_eq!(made.contains(&call.number()), comes_back, "{} in Load::next", call.name());
+        }
+    }
+}

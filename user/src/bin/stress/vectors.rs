@@ -8,7 +8,7 @@ use crate::violation::Difference;
 
 /// MXCSR at a program's start.
 #[cfg(test)]
-const MXCSR_RESET: u32 = 0x1f80;
+pub const MXCSR_RESET: u32 = 0x1f80;
 
 const XMM: [&str; 16] = [
     "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",

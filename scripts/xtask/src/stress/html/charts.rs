@@ -1,9 +1,10 @@
 //! The numbers behind the pictures, as `page.js` takes them.
 
+use kernel_abi::syscall::{Call, FREE};
 use serde_json::{Value, json};
 
 use crate::stress::evidence::Evidence;
-use crate::trace::shape::{Described, NO_SYSCALL, syscall_name};
+use crate::trace::shape::{Described, NO_SYSCALL};
 use crate::trace::spans::Span;
 use crate::trace::stats::distribution::{Distribution, floor};
 use crate::trace::timeline::{Lane, Timeline};
@@ -105,13 +106,12 @@ fn timeline(timeline: &Timeline) -> Value {
             "slices": slices.collect::<Vec<_>>(), "marks": marks.collect::<Vec<_>>(),
         })
     };
-    let names: Vec<_> = (0..IDLE).map(|number| syscall_name(number).unwrap_or(NO_SYSCALL)).collect();
     // A CPU that never came has nothing to show.
     let mut lanes: Vec<_> = timeline.lanes.iter().filter(|lane| lane.range.is_some()).collect();
     lanes.sort_by_key(|lane| lane.cpu.cpu);
     json!({
         "origin": origin, "end": end - origin, "window": [from.saturating_sub(origin), to.saturating_sub(origin)],
-        "names": names.into_iter().chain(["idle"]).collect::<Vec<_>>(),
+        "names": Call::ALL.map(Call::name).into_iter().chain([NO_SYSCALL, "idle"]).collect::<Vec<_>>(),
         "lanes": lanes.into_iter().map(lane).collect::<Vec<_>>(),
     })
 }
@@ -119,11 +119,7 @@ fn timeline(timeline: &Timeline) -> Value {
 /// The number of a slice's colour and name: that of its system call, then one for all numbers without one, then idling.
 fn colour(span: Span) -> u64 {
     match span {
-        Span::Syscall(number) if number < IDLE - 1 => number,
-        Span::Syscall(_) => IDLE - 1,
-        Span::Program | Span::Idle => IDLE,
+        Span::Syscall(number) => number.min(FREE.start),
+        Span::Program | Span::Idle => FREE.start + 1,
     }
 }
-
-/// The colour behind those of the system calls.
-const IDLE: u64 = 9;

@@ -25,6 +25,7 @@ use super::evidence::Evidence;
 use super::result::Campaign;
 use super::seeds::Seed;
 use crate::error::Error;
+use crate::trace::palette;
 
 /// Boots that are shown in full at most; more would make a page that nobody waits for.
 pub const SHOWN_MAX: usize = 8;
@@ -64,8 +65,9 @@ fn page(campaign: &Campaign, evidence: &BTreeMap<Seed, Evidence>) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <title>{}</title>\n<style>\n{UPLOT_STYLE}\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
-        escaped(&title)
+         <title>{}</title>\n<style>\n{UPLOT_STYLE}\n{STYLE}{}</style>\n</head>\n<body>\n<main>\n",
+        escaped(&title),
+        palette::variables()
     );
     page += &campaign::section(campaign);
     for (n, (boot, evidence)) in shown.iter().enumerate() {

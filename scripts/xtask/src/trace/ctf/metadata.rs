@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use kernel_abi::trace::Kind;
+use kernel_abi::syscall::Call;
+use kernel_abi::trace::{Kind, Style};
 
 use crate::trace::file::Header;
-use crate::trace::shape::{Shape, Style, UNKNOWN, shape, syscall_name};
+use crate::trace::shape::{Shape, UNKNOWN};
 
 /// The number that each packet begins with.
 pub const MAGIC: u32 = 0xc1fc_1fc1;
@@ -27,7 +28,7 @@ pub fn metadata(header: &Header) -> String {
     text += STREAM;
     text += &event(UNKNOWN_ID, "unknown", UNKNOWN, true);
     for kind in Kind::ALL {
-        text += &event(kind as u16, kind.name(), shape(kind), false);
+        text += &event(kind as u16, kind.name(), kind.fields(), false);
     }
     text
 }
@@ -103,9 +104,7 @@ fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
 
 /// The system calls' names as an enumeration's labels.
 fn syscalls() -> String {
-    let names = (0..).map_while(syscall_name).enumerate();
-    let labels: Vec<_> = names.map(|(number, name)| format!("{name} = {number}")).collect();
-    labels.join(", ")
+    Call::ALL.map(|call| format!("{} = {}", call.name(), call.number())).join(", ")
 }
 
 /// A text inside a TSDL string.

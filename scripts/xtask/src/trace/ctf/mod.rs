@@ -12,7 +12,7 @@ use kernel_abi::trace::Kind;
 use super::error::Error;
 use super::file::Header;
 use super::merge::Event;
-use super::shape::{UNKNOWN, shape};
+use super::shape::UNKNOWN;
 use super::sink::Sink;
 
 /// Bytes that fill a packet.
@@ -96,7 +96,7 @@ impl Stream {
         if event.kind.is_none() {
             packet.extend(event.record.kind.to_le_bytes());
         }
-        let fields = event.kind.map_or(UNKNOWN, shape);
+        let fields = event.kind.map_or(UNKNOWN, Kind::fields);
         for (field, value) in fields.into_iter().zip([event.record.a, event.record.b]) {
             if field.is_some() {
                 packet.extend(value.to_le_bytes());

@@ -19,11 +19,11 @@ use self::rate::Rate;
 use super::error::Error;
 use super::file::{Cpu, Header};
 use super::merge::Event;
-use super::shape::{Shape, Shown, Style, UNKNOWN, shape};
+use super::shape::{Shape, Shown, UNKNOWN};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step};
 use kernel_abi::errno::Errno;
-use kernel_abi::trace::Kind;
+use kernel_abi::trace::{Kind, Style};
 
 /// The track that holds all others.
 const ROOT: u64 = 1;
@@ -154,12 +154,12 @@ impl<W: Write> Perfetto<W> {
 
     /// The event's numbers as arguments.
     fn collect(&mut self, event: &Event) {
-        self.arguments_of(event, event.kind.map_or(UNKNOWN, shape));
+        self.arguments_of(event, event.kind.map_or(UNKNOWN, Kind::fields));
     }
 
     /// The arguments that a slice gets only at its end.
     fn collect_end(&mut self, event: &Event, span: Span) {
-        let [a, b] = event.kind.map_or(UNKNOWN, shape);
+        let [a, b] = event.kind.map_or(UNKNOWN, Kind::fields);
         if !matches!(span, Span::Syscall(_)) {
             return self.arguments_of(event, [a, b]);
         }

@@ -1,9 +1,10 @@
 //! Names that occur in every trace, each written once and then stood for by a number.
 
+use kernel_abi::syscall::Call;
 use kernel_abi::trace::Kind;
 
 use super::proto::{InternedData, InternedName};
-use crate::trace::shape::{NO_SYSCALL, UNKNOWN, shape, syscall_name};
+use crate::trace::shape::{NO_SYSCALL, UNKNOWN};
 use crate::trace::spans::Span;
 
 /// What an argument is called that says that a slice's own end is missing.
@@ -27,13 +28,13 @@ pub struct Names {
 /// Kinds count from 1; 0 stands for those that this tool does not know.
 const KINDS: usize = Kind::ALL.len() + 1;
 
-/// How many system calls have names: the table begins with them.
-const SYSCALLS: u64 = 8;
+/// The names begin with those of the system calls, in the order of their numbers.
+const SYSCALLS: u64 = Call::ALL.len() as u64;
 
 impl Names {
     /// All names of events and arguments.
     pub fn new() -> Names {
-        let mut events: Vec<_> = (0..SYSCALLS).filter_map(syscall_name).collect();
+        let mut events: Vec<_> = Call::ALL.into_iter().map(Call::name).collect();
         events.extend([NO_SYSCALL, "program", "idle", "unknown"]);
         let mut kinds = [events.len() as u64; KINDS];
         for kind in Kind::ALL {
@@ -49,7 +50,7 @@ impl Names {
             }
         };
         let mut fields = [[0; 2]; KINDS];
-        let shapes = std::iter::once(UNKNOWN).chain(Kind::ALL.map(shape));
+        let shapes = std::iter::once(UNKNOWN).chain(Kind::ALL.map(Kind::fields));
         for (numbers, shape) in fields.iter_mut().zip(shapes) {
             *numbers = shape.map(|field| field.map_or(0, |field| argument(field.name)));
         }
@@ -102,9 +103,10 @@ mod tests {
     fn numbers_stand_for_the_right_names() {
         let names = Names::new();
         let event = |iid: u64| names.events[iid as usize - 1];
-        assert_eq!(event(names.span(Span::Syscall(0))), "SYS_NULL");
-        assert_eq!(event(names.span(Span::Syscall(7))), "SYS_TRACE");
-        assert_eq!(event(names.span(Span::Syscall(8))), NO_SYSCALL);
+        for call in Call::ALL {
+            assert_eq!(event(names.span(Span::Syscall(call.number()))), call.name());
+        }
+        assert_eq!(event(names.span(Span::Syscall(SYSCALLS))), NO_SYSCALL);
         assert_eq!(event(names.span(Span::Syscall(u64::MAX))), NO_SYSCALL);
         assert_eq!(event(names.span(Span::Program)), "program");
         assert_eq!(event(names.span(Span::Idle)), "idle");

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::file::Header;
 use super::merge::Event;
 use super::options::Window;
+use super::palette;
 use super::shape::Described;
 use super::sink::Sink;
 use super::timeline::{Lane, Mark, Slice, Timeline};
@@ -31,7 +32,7 @@ const BAR: f64 = 26.0;
 /// Roughly what a character of a label takes.
 const CHARACTER: f64 = 6.6;
 
-/// Colours after Okabe and Ito, which people who see few colours can tell apart; the bars have labels besides.
+/// All but the colours of the calls.
 const STYLE: &str = include_str!("style.css");
 
 /// Collects events, and draws them when all have come.
@@ -80,10 +81,11 @@ impl Picture<'_> {
         let height = bottom + 76.0;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-             aria-labelledby=\"title\">\n<style>{STYLE}</style>\n<title id=\"title\">{title}</title>\n\
+             aria-labelledby=\"title\">\n<style>{STYLE}{calls}</style>\n<title id=\"title\">{title}</title>\n\
              <rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
              <text class=\"head\" x=\"{RIGHT}\" y=\"24\">{title}</text>\n",
-            title = self.title()
+            title = self.title(),
+            calls = palette::classes()
         );
         self.axis(&mut svg, bottom);
         for (n, lane) in self.lanes.iter().enumerate() {

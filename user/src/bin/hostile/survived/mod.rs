@@ -7,9 +7,7 @@ mod numbers;
 mod pointers;
 
 use kernel_abi::errno::Errno;
-use kernel_abi::syscall::{
-    SYS_CLOCK_NS, SYS_CPU_COUNT, SYS_GET_CPU, SYS_GET_TICKS, SYS_NULL, SYS_TRACE, SYS_WRITE_SERIAL,
-};
+use kernel_abi::syscall::{Call, Returns};
 use user::sys;
 
 use crate::back::{Back, Value};
@@ -54,17 +52,18 @@ fn call(
     probe
 }
 
-/// Writes down what has to come of a call. Not for `SYS_EXIT`.
+/// Writes down what has to come of a call that returns.
 fn expect_call(maker: &Maker, mut probe: Probe) -> Probe {
     let state = &probe.state;
-    let rax = match state.rax {
-        SYS_NULL | SYS_TRACE => Value::Is(0),
-        SYS_WRITE_SERIAL => Value::Is(maker.console.write(state.rdi, state.rsi)),
-        SYS_GET_TICKS => Value::AtLeast(sys::ticks()),
-        SYS_GET_CPU => Value::Is(maker.cpu),
-        SYS_CPU_COUNT => Value::Is(maker.cpus),
-        SYS_CLOCK_NS => Value::AtLeast(sys::clock_ns()),
-        _ => Value::Is(Errno::NoSys.to_rax()),
+    let rax = match Call::from_number(state.rax).map(Call::returns) {
+        Some(Returns::Value(of)) => Value::Is(of(state.rdi, state.rsi)),
+        Some(Returns::Accepted) => Value::Is(maker.console.write(state.rdi, state.rsi)),
+        Some(Returns::Ticks) => Value::AtLeast(sys::ticks()),
+        Some(Returns::ThisCpu) => Value::Is(maker.cpu),
+        Some(Returns::CpuCount) => Value::Is(maker.cpus),
+        Some(Returns::Clock) => Value::AtLeast(sys::clock_ns()),
+        Some(Returns::Never) => panic!("a call that does not return is among the deadly probes"),
+        None => Value::Is(Errno::NoSys.to_rax()),
     };
     probe.expect = Expect::Back(Back::call(syscall(), state.rflags, rax));
     probe

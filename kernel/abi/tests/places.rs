@@ -1,0 +1,140 @@
+//! What must follow the tables of calls and of kinds but is not compiled from them: documentation, and the places where
+//! calls are wrapped and events are recorded. Each failure names the place.
+//!
+//! `RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi` writes the documentation's tables.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kernel_abi::syscall::{Call, FREE, TABLE_LEN};
+use kernel_abi::trace::{GROUPS, Kind};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The table of `docs/syscall-abi.md`.
+fn calls() -> String {
+    let mut text = String::from("| number | name | arguments | result |\n|-|-|-|-|\n");
+    for call in Call::ALL {
+        let arguments = match call.arguments() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        // Writing to a `String` cannot fail; likewise below.
+        let _ = writeln!(text, "| {} | `{}` | {arguments} | {} |", call.number(), call.name(), call.result());
+    }
+    let free = match (FREE.end - FREE.start, FREE.end.saturating_sub(1)) {
+        (0, _) => String::new(),
+        (1, last) => format!("| {last} | free | | `-ENOSYS` |\n"),
+        (_, last) => format!("| {} to {last} | free | | `-ENOSYS` |\n", FREE.start),
+    };
+    text + &free + &format!("| {TABLE_LEN} and above | | | `-ENOSYS` |\n")
+}
+
+/// The table of `docs/tracing.md`.
+fn kinds() -> String {
+    let mut text = String::from("| kind | name | word in `trace=` | a | b |\n|-|-|-|-|-|\n");
+    for kind in Kind::ALL {
+        let group =
+            kind.group().map_or("always, in a stream".to_owned(), |group| format!("`{}`", group.word()));
+        let _ = write!(text, "| {} | `{}` | {group} |", kind as u16, kind.name());
+        for field in kind.fields() {
+            let _ = match field {
+                Some(field) => write!(text, " {} |", field.meaning),
+                None => write!(text, " |"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Compares a page's table, from its header on, with what it has to be; or writes it.
+fn compare(path: &str, table: &str) {
+    let page = read(path);
+    let header = table.lines().next().expect("a header");
+    let begin = page.find(header).unwrap_or_else(|| panic!("{path} has no table with the header {header}"));
+    let rows = page[begin..].split_inclusive('\n').take_while(|line| line.starts_with('|'));
+    let end = begin + rows.map(str::len).sum::<usize>();
+    if &page[begin..end] == table {
+        return;
+    }
+    let hint = "RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi";
+    assert!(
+        std::env::var_os("RINGSIDE_WRITE_DOCS").is_some(),
+        "the table of {path} is not that of kernel_abi, which is as follows ({hint} writes it):\n{table}"
+    );
+    fs::write(root().join(path), [&page[..begin], table, &page[end..]].concat()).expect("it can be written");
+}
+
+#[test]
+fn the_documented_calls_are_those_of_the_table() {
+    compare("docs/syscall-abi.md", &calls());
+}
+
+#[test]
+fn the_documented_kinds_are_those_of_the_table() {
+    compare("docs/tracing.md", &kinds());
+}
+
+/// The row of the kernel's key `trace` lists the words.
+#[test]
+fn the_documented_words_of_trace_are_the_groups() {
+    let pages: Vec<_> = ["README.md", "docs/running.md"]
+        .into_iter()
+        .filter_map(|path| Some((path, fs::read_to_string(root().join(path)).ok()?)))
+        .collect();
+    let row = pages.iter().find_map(|(path, page)| {
+        page.lines().find(|line| line.starts_with("| `trace` |")).map(|row| (path, row))
+    });
+    let (path, row) = row.expect("README.md or docs/running.md has a row of the kernel's key `trace`");
+    let words = GROUPS.map(|(word, _)| format!("`{word}`")).join(", ");
+    assert!(row.contains(&words), "{path}: the row of `trace` has to have the words {words}: {row}");
+}
+
+#[test]
+fn every_call_has_a_wrapper() {
+    let wrappers = read("user/src/sys.rs");
+    // As the first argument of a call: the constant's import does not count.
+    for call in Call::ALL {
+        let uses = [format!("call({}, ", call.name()), format!("syscall({}, ", call.name())];
+        assert!(
+            uses.iter().any(|text| wrappers.contains(text)),
+            "user/src/sys.rs has no wrapper that makes {}",
+            call.name()
+        );
+    }
+}
+
+/// The Rust files below a folder that are no tests.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if entry.is_dir() {
+            sources(&entry, files);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            files.push(entry);
+        }
+    }
+}
+
+#[test]
+fn every_kind_is_recorded_somewhere_in_the_kernel() {
+    let mut files = Vec::new();
+    sources(&root().join("kernel/src"), &mut files);
+    assert!(!files.is_empty(), "kernel/src has sources");
+    let text: String = files.iter().map(|path| fs::read_to_string(path).expect("a source")).collect();
+    for kind in Kind::ALL {
+        // As the first of an event's arguments. Being asked for or matched on is not being recorded.
+        assert!(
+            text.contains(&format!("(Kind::{kind:?}, ")),
+            "nothing in kernel/src records Kind::{kind:?}: cpu.trace(Kind::{kind:?}, a, b)"
+        );
+    }
+}
