@@ -1,31 +1,31 @@
-//! What has to be true of all registers when a probe comes back.
+//! The registers that are expected when a probe returns.
 
 use crate::probe::Code;
 use crate::state::State;
 
-/// Flags that come back as they were set.
+/// Flags that are preserved.
 pub const KEPT_FLAGS: u64 = 0x0024_4cd5;
-/// Interrupts on, and the bit that is always set: whatever a program asks for.
+/// IF, and bit 1, which is always set: whatever a program loads.
 pub const FIXED_FLAGS: u64 = 0x202;
-/// Resume: whether `syscall` saves it depends on the CPU.
+/// RF: whether `syscall` saves it depends on the CPU.
 const RF: u64 = 0x1_0000;
 
-/// What a register has to be.
+/// The expected value of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// As it was.
+    /// The value before the probe.
     Kept,
-    /// This.
+    /// This value.
     Is(u64),
-    /// Not below this.
+    /// This value or a greater one.
     AtLeast(u64),
-    /// Whatever.
+    /// Any value.
     Any,
 }
 
-/// The registers that a probe may change.
+/// The expected values of the registers that a probe may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the registers are their own names")]
+#[allow(missing_docs, reason = "the fields are named after the registers")]
 pub struct Back {
     pub rax: Value,
     pub rbx: Value,
@@ -37,35 +37,35 @@ pub struct Back {
 }
 
 impl Back {
-    /// Behind code that changes nothing.
+    /// After code that changes nothing.
     pub const fn unchanged(rflags: u64) -> Back {
         use Value::Kept;
         let rflags = rflags & KEPT_FLAGS | FIXED_FLAGS;
         Back { rax: Kept, rbx: Kept, rcx: Kept, rdx: Kept, r11: Kept, rflags }
     }
 
-    /// Behind a system call at `code` that was made with these flags.
+    /// After a system call at `code` that was made with these flags.
     pub fn call(code: Code, rflags: u64, rax: Value) -> Back {
         let kept = Back::unchanged(rflags);
-        // `syscall` has two bytes.
+        // `syscall` is two bytes long.
         let resume = code as *const () as u64 + 2;
         Back { rax, rcx: Value::Is(resume), r11: Value::Is(kept.rflags), ..kept }
     }
 }
 
-/// A register that is not as it should be.
+/// A register that does not hold the expected value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The register's name.
     pub register: &'static str,
-    /// What it should hold.
+    /// The expected value.
     pub expected: u64,
-    /// What it holds.
+    /// The actual value.
     pub got: u64,
 }
 
 impl Back {
-    /// The first register that is not as it has to be.
+    /// Returns the first register that does not hold the expected value.
     pub fn difference(&self, before: &State, after: &State) -> Option<Difference> {
         let values = |name| match name {
             "rax" => self.rax,
@@ -92,7 +92,7 @@ impl Back {
     }
 }
 
-/// x87 and SSE, word for word.
+/// Compares x87 and SSE state word by word.
 fn fpu<'a>(before: &'a State, after: &'a State) -> impl Iterator<Item = Difference> + 'a {
     let (before, after) = (&before.fpu, &after.fpu);
     let pair = |register, expected, got| Difference { register, expected, got };
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_register_that_differs_is_named() {
+    fn a_changed_register_is_named() {
         let before = State { rbx: 7, ..State::ZERO };
         let back = Back::unchanged(before.rflags);
         assert_eq!(back.difference(&before, &before), None);
@@ -130,7 +130,7 @@ mod tests {
         after.fpu.xmm[15][1] = 1;
         assert_eq!(named(after), Some("an xmm register"));
         let mut after = before;
-        // Behind the ten bytes of an x87 register.
+        // Beyond the ten bytes of an x87 register.
         after.fpu.st[3][1] = 1 << 16;
         assert_eq!(named(after), None);
         assert_eq!(Back { rbx: Value::Any, ..back }.difference(&before, &State { rbx: 8, ..before }), None);

@@ -1,45 +1,45 @@
 //! The classes of probes.
 
-/// What a probe is about. The discriminant is the class's place among the counters in the shared page.
+/// The class of a probe. The discriminant is the class's index among the counters in the shared page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Class {
-    /// What a copy finds at its start.
+    /// The state of a copy at its start.
     Start,
     /// System-call numbers.
     Numbers,
     /// Ranges of memory given to a call.
     Pointers,
-    /// The same in the page that all CPUs rewrite meanwhile.
+    /// The same in the page that all CPUs rewrite concurrently.
     Shared,
-    /// Flags over a call.
+    /// Flags across a call.
     Flags,
-    /// Stack pointers over a call.
+    /// Stack pointers across a call.
     Stacks,
-    /// Flags and stack pointers while ticks come.
+    /// Flags and stack pointers while ticks arrive.
     Ticks,
     /// Instructions that ring 3 may execute.
     Harmless,
-    /// Instructions that it may not.
+    /// Instructions that ring 3 may not execute.
     Privileged,
-    /// `int n` and its kin.
+    /// `int n`, `int3` and `int1`.
     Interrupts,
     /// Far jumps, calls and returns, `iretq`.
     Far,
     /// Loads of segment registers.
     Segments,
-    /// Memory that is not there, or not for this.
+    /// Memory that is unmapped, or that does not permit the access.
     Memory,
-    /// Exceptions with stack pointers and flags that no handler should meet.
+    /// Exceptions with invalid stack pointers and unusual flags.
     Faults,
-    /// The same when the program ends by itself.
+    /// The same with `SYS_EXIT`.
     Exits,
     /// Random bytes as code.
     Random,
 }
 
 impl Class {
-    /// How many there are.
+    /// The number of classes.
     pub const COUNT: usize = 16;
 
     /// Every class with its name, in the order of the discriminants.
@@ -62,7 +62,7 @@ impl Class {
         (Class::Random, "random"),
     ];
 
-    /// The word for it.
+    /// Returns the class's name.
     pub fn name(self) -> &'static str {
         Class::ALL[self as usize].1
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_at_its_place() {
+    fn discriminants_are_indices() {
         assert!(Class::ALL.iter().enumerate().all(|(place, (class, _))| *class as usize == place));
     }
 }

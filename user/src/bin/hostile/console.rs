@@ -1,4 +1,4 @@
-//! What the kernel takes of a write: a model of this CPU's console line, and the memory that is written from.
+//! How much of a write the kernel accepts: a model of this CPU's console line, and the memory that is written from.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -8,19 +8,19 @@ use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 use user::{shared_page, sys};
 
-/// The longest line that the kernel keeps whole, in bytes (`docs/syscall-abi.md`, "The console").
+/// The longest line that the kernel prints unbroken, in bytes (`docs/syscall-abi.md`, "The console").
 const LINE_MAX: usize = 512;
-/// What all written memory is filled with; the host tool knows a line of it by that.
+/// The byte that fills all written memory; the host tool recognises such lines by it.
 const FILLER: u8 = b'~';
-/// Words at the shared page's end that all copies rewrite, with a filler each of its own.
+/// Words at the shared page's end that all copies rewrite, each with one of its fillers.
 pub const SHARED_WORDS: usize = 32;
 /// The fillers of those words.
 const SHARED_FILLERS: [u64; 2] = [u64::from_ne_bytes([b'~'; 8]), u64::from_ne_bytes([b'='; 8])];
 
-/// Bytes at the stack's top that hold arguments, which were read, and become filler.
+/// Bytes at the stack's top that hold the parsed arguments, and are then overwritten with filler.
 const TOP: u64 = 128;
 
-/// Two pages of lines, so that a page's end lies in them. Long and short lines: how far a call comes depends on them.
+/// Two pages of lines, so that a page boundary is inside. Their lengths vary, since they decide how much is accepted.
 #[repr(align(4096))]
 struct Lines([u8; 2 * PAGE_SIZE as usize]);
 
@@ -40,30 +40,30 @@ static CONSTANT: Lines = LINES;
 /// Readable and writable.
 struct Writable(core::cell::UnsafeCell<Lines>);
 
-// SAFETY: nobody writes it; it is not constant only for the pages it comes to lie in.
+// SAFETY: nothing writes it; it is not constant only so that the linker places it in writable pages.
 unsafe impl Sync for Writable {}
 
 static WRITABLE: Writable = Writable(core::cell::UnsafeCell::new(LINES));
 
-/// The beginnings of the memory that may be written to the console: read-only, writable, the stack's lowest and highest
-/// bytes.
+/// Returns the start addresses of the memory that may be written to the console: read-only, writable, the stack's
+/// lowest and highest bytes.
 pub fn sources() -> [u64; 4] {
     [(&raw const CONSTANT.0) as u64, WRITABLE.0.get() as u64, STACK_TOP - STACK_SIZE, STACK_TOP - TOP]
 }
 
-/// This CPU's console line, as the kernel has to keep it.
+/// Model of this CPU's console line in the kernel.
 pub struct Console {
-    /// Bytes of a line that was begun.
+    /// Bytes of the incomplete line.
     fill: Cell<usize>,
 }
 
 impl Console {
-    /// Of a copy that has written nothing. Fills what can be written: to be called when the arguments have been read.
+    /// Starts with an empty line, and fills the memory to be written: call it after the arguments have been parsed.
     pub fn new() -> Console {
         let fill = |start: u64, len: usize| {
             let start = core::ptr::with_exposed_provenance_mut::<u8>(start as usize);
-            // SAFETY: both places are this program's stack: the arguments, which were read, and its far end, which
-            // its calls never come near.
+            // SAFETY: both ranges are in this program's stack: the arguments, already parsed, and its far end, which
+            // no call of this program reaches.
             unsafe { start.write_bytes(FILLER, len) };
         };
         fill(STACK_TOP - STACK_SIZE, 2 * WRITE_SERIAL_MAX);
@@ -72,7 +72,7 @@ impl Console {
         Console { fill: Cell::new(0) }
     }
 
-    /// What a write has to come to: rax. The line is taken to be written.
+    /// Returns the expected rax of a write, and updates the model as if it had been made.
     pub fn write(&self, address: u64, len: u64) -> u64 {
         if len == 0 {
             return 0;
@@ -86,14 +86,14 @@ impl Console {
         }
         let bytes = core::ptr::with_exposed_provenance::<u8>(address as usize);
         let (taken, fill) = taken(self.fill.get(), readable, |place| {
-            // SAFETY: so many bytes are readable there, all of them filler and line ends.
+            // SAFETY: `readable` bytes are mapped there, all of them filler and line ends.
             unsafe { bytes.add(place).read_volatile() }
         });
         self.fill.set(fill);
         taken as u64
     }
 
-    /// Ends a line that was begun, so that the next word stands in its first column.
+    /// Ends an incomplete line, so that the next message starts in the first column.
     pub fn end_line(&self) {
         if self.fill.replace(0) != 0 {
             sys::write_all(b"\n");
@@ -101,8 +101,8 @@ impl Console {
     }
 }
 
-/// Gives each of the shared words one of their fillers. No line ends: a write from there takes all that it is offered,
-/// whatever another CPU does meanwhile.
+/// Writes one of its fillers to each of the shared words. They contain no line end, so a write from there is accepted
+/// completely, whatever another CPU writes concurrently.
 pub fn rewrite_shared(random: u64) {
     let page = shared_page();
     for word in 0..SHARED_WORDS {
@@ -111,7 +111,7 @@ pub fn rewrite_shared(random: u64) {
     }
 }
 
-/// How many bytes from here on can be read, of the memory that can be written to the console; 0 elsewhere.
+/// Returns how many bytes from this address on are readable, within the memory that may be written; 0 elsewhere.
 fn readable(address: u64) -> u64 {
     let [constant, writable, bottom, _] = sources();
     let lines = size_of::<Lines>() as u64;
@@ -125,8 +125,8 @@ fn readable(address: u64) -> u64 {
     regions.iter().find(|(start, end)| (*start..*end).contains(&address)).map_or(0, |(_, end)| end - address)
 }
 
-/// How many of `len` bytes go into a line that has `fill`, and what it has then: as many as there are before the byte
-/// that would complete a second line.
+/// Returns how many of `len` bytes are accepted into a line of `fill` bytes, and its new length: all bytes before the
+/// one that would complete a second line.
 fn taken(mut fill: usize, len: usize, byte: impl Fn(usize) -> u8) -> (usize, usize) {
     let mut sent = false;
     for place in 0..len {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_stops_in_front_of_a_second_line() {
+    fn a_write_stops_before_completing_a_second_line() {
         let of = |fill, text: &[u8]| taken(fill, text.len(), |place| text[place]);
         assert_eq!(of(0, b"~~~"), (3, 3));
         assert_eq!(of(5, b"~\n~~"), (4, 2));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_written_memory_has_lines_of_all_lengths_that_matter() {
+    fn a_maximal_write_can_contain_two_line_ends() {
         let lines = LINES.0;
         assert!(lines.iter().all(|byte| [FILLER, b'\n'].contains(byte)));
         let two = |window: &[u8]| window.iter().filter(|byte| **byte == b'\n').count() >= 2;

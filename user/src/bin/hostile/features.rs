@@ -1,18 +1,18 @@
-//! What this CPU has, as far as the outcome of a probe depends on it.
+//! The CPU features on which the outcome of a probe depends.
 
 use core::arch::x86_64::__cpuid_count;
 
-/// The answers of CPUID.
+/// Features as CPUID reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// User-mode instruction prevention: `sgdt` and its kin raise #GP.
+    /// User-mode instruction prevention: `sgdt`, `sidt`, `sldt`, `str` and `smsw` raise #GP.
     pub umip: bool,
     /// The vendor is Intel: `sysenter` exists in long mode.
     pub intel: bool,
 }
 
 impl Features {
-    /// This CPU's.
+    /// Reads this CPU's features.
     pub fn of_this_cpu() -> Features {
         let leaf = |leaf| __cpuid_count(leaf, 0);
         let vendor = leaf(0);

@@ -1,8 +1,9 @@
-//! Tries on every CPU what ring 3 could hurt the kernel with: [--seed X] [--probes N]; see docs/hostile.md.
+//! Attempts on every CPU everything with which ring 3 could harm the kernel: [--seed X] [--probes N]; see
+//! docs/hostile.md.
 //!
-//! A copy looks at what it was started with and at how the copy before it ended, makes the probes that it survives, and
-//! then the one that it does not, unless it is the last. Nothing is left to be judged afterwards: each probe's outcome is
-//! written down before it is tried, and the first that is another is printed and ends the copy with exit code 3.
+//! A copy checks its initial state and how the previous copy ended, makes the probes that return, and then a deadly
+//! one, unless it is the last copy. Each probe's outcome is predicted before the probe is made; the first deviation is
+//! printed and ends the copy with exit code 3.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod back;
@@ -37,13 +38,13 @@ use crate::tally::{CPUS_MAX, Tally};
 
 user::program!(run);
 
-/// Something was not as it has to be.
+/// Exit code after an unexpected outcome.
 const UNEXPECTED: ExitCode = ExitCode(3);
 
-/// Starts from one sign of life to the next: the host tool looks whether each CPU gets on, in order.
+/// Rounds per progress line: the host tool checks that each CPU advances.
 const ROUNDS_A_LINE: u64 = 32;
 
-/// What a stream of random numbers is for.
+/// Purposes of random streams, so that they are independent.
 mod purpose {
     pub const SURVIVED: u64 = 1;
     pub const DEADLY: u64 = 2;
@@ -51,11 +52,11 @@ mod purpose {
     pub const DEADLY_ORDER: u64 = 4;
 }
 
-/// What was found, and has been said.
+/// An unexpected outcome was found and printed.
 struct Found;
 
 fn run() -> ExitCode {
-    // Before anything else: the registers are still as they were found.
+    // First of all: later code changes the registers that are checked.
     let found = start::first_difference();
     let options = match Options::parse(args().skip(1), env()) {
         Ok(options) => options,
@@ -81,7 +82,7 @@ fn run() -> ExitCode {
         );
         return UNEXPECTED;
     }
-    copy.live().unwrap_or(UNEXPECTED)
+    copy.run().unwrap_or(UNEXPECTED)
 }
 
 /// A copy of the program.
@@ -92,7 +93,7 @@ struct Copy {
 }
 
 impl Copy {
-    fn live(&mut self) -> Result<ExitCode, Found> {
+    fn run(&mut self) -> Result<ExitCode, Found> {
         self.check_last()?;
         self.check_tally()?;
         if self.options.round.is_multiple_of(ROUNDS_A_LINE) {
@@ -107,12 +108,12 @@ impl Copy {
         }
         if self.options.is_last() {
             self.maker.console.end_line();
-            self.tell();
+            self.report();
             return Ok(ExitCode::SUCCESS);
         }
         let probe = self.deadly(self.options.round);
         self.tally.count(probe.class);
-        // SAFETY: what is entered either comes back by `back`, having changed only memory that means nothing, or ends
+        // SAFETY: the code either returns by `back`, having changed only memory that holds no Rust values, or ends
         // this copy.
         let after = unsafe { state::run(&probe.state) };
         match probe.expect {
@@ -133,10 +134,10 @@ impl Copy {
         }
     }
 
-    /// Makes a probe that has to come back.
+    /// Makes a probe that has to return.
     fn survive(&self, probe: &Probe) -> Result<(), Found> {
         self.tally.count(probe.class);
-        // SAFETY: none of these probes writes memory, and all of them come back.
+        // SAFETY: none of these probes writes memory, and all of them return.
         let after = unsafe { state::run(&probe.state) };
         let Expect::Back(back) = probe.expect else { return Ok(()) };
         match back.difference(&probe.state, &after) {
@@ -149,7 +150,7 @@ impl Copy {
         }
     }
 
-    /// The probe with this number, counted over all starts.
+    /// Returns the probe with this number, counted over all starts.
     fn survived(&mut self, number: u64) -> Probe {
         let (seed, cpu) = (self.options.seed, self.maker.cpu);
         let rows = const { table::rows(survived::GROUPS) };
@@ -158,7 +159,7 @@ impl Copy {
         table::make(survived::GROUPS, &mut self.maker, place)
     }
 
-    /// What the copy of a round does at its end: every other one executes random bytes.
+    /// Returns the probe that ends the copy of a round: every other one executes random bytes.
     fn deadly(&mut self, round: u64) -> Probe {
         let (seed, cpu) = (self.options.seed, self.maker.cpu);
         self.maker.random = order::stream(seed, cpu, purpose::DEADLY, round);
@@ -170,7 +171,7 @@ impl Copy {
         table::make(deadly::GROUPS, &mut self.maker, place)
     }
 
-    /// Did the copy before this one end as it had to?
+    /// Checks how the previous copy ended.
     fn check_last(&mut self) -> Result<(), Found> {
         let last = self.options.last;
         let Some(before) = self.options.round.checked_sub(1) else {
@@ -185,14 +186,14 @@ impl Copy {
         };
         let probe = self.deadly(before);
         let expect = match probe.expect {
-            // It came back, and the copy went on to its end.
+            // The probe returned, and the copy ran to its end.
             Expect::Back(_) => Expect::Exits(0),
             expect => expect,
         };
         if expect.allows(&last) {
             return Ok(());
         }
-        // The round that is told is this copy's: say whose end it was.
+        // The round in the message is this copy's, so name the previous one.
         Err(self.unexpected(
             format_args!("end of round {before}: {probe}"),
             format_args!("{expect}"),
@@ -200,7 +201,7 @@ impl Copy {
         ))
     }
 
-    /// Have the copies before this one made all of their probes?
+    /// Checks that the previous copies made all of their probes.
     fn check_tally(&self) -> Result<(), Found> {
         // The start, the probes, and the deadly one.
         let expected = self.options.round.wrapping_mul(self.options.probes.wrapping_add(2));
@@ -215,7 +216,7 @@ impl Copy {
         ))
     }
 
-    /// Says what was not as it has to be, in one line.
+    /// Prints an unexpected outcome in one line.
     fn unexpected(
         &self,
         what: fmt::Arguments<'_>,
@@ -230,8 +231,8 @@ impl Copy {
         Found
     }
 
-    /// The last words of the last copy: how many probes of each class there were.
-    fn tell(&self) {
+    /// Prints the last copy's final line: the number of probes of each class.
+    fn report(&self) {
         const ROWS: (u64, u64) = (table::rows(survived::GROUPS), table::rows(deadly::GROUPS));
         let (seed, (survived, deadly)) = (self.options.seed, ROWS);
         user::print!(

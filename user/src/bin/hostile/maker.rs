@@ -1,4 +1,4 @@
-//! Makes a probe's state: poison in every register that the probe does not choose.
+//! Makes a probe's state: random values in every register that the probe does not set.
 
 use core::cell::UnsafeCell;
 
@@ -14,11 +14,11 @@ use crate::features::Features;
 use crate::probe::{Code, Expect, Probe, address};
 use crate::state::State;
 
-/// A stack that nobody else uses, for probes that need a good one.
+/// A stack that no other code uses, for probes that need a valid one.
 #[repr(align(4096))]
 struct Scratch(UnsafeCell<[u64; 512]>);
 
-// SAFETY: a program is one thread, and what is written here means nothing to Rust.
+// SAFETY: a program has one thread, and these words hold no Rust values.
 unsafe impl Sync for Scratch {}
 
 static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; 512]));
@@ -28,27 +28,27 @@ pub fn scratch() -> *mut [u64; 512] {
     SCRATCH.0.get()
 }
 
-/// Where one more push still lies in the scratch stack, and one more pop too.
+/// Returns an address in the middle of the scratch stack: pushes and pops stay inside.
 pub fn scratch_stack() -> u64 {
     scratch() as u64 + PAGE_SIZE / 2
 }
 
-/// The lowest address of the kernel's half, where it has all physical memory.
+/// The lowest address of the kernel's half: the physical map.
 pub const PHYSICAL: u64 = 0xffff_8000_0000_0000;
-/// Where the kernel's image is.
+/// Start of the kernel's image.
 pub const KERNEL: u64 = 0xffff_ffff_8000_0000;
-/// The per-CPU areas, one after the other (`kernel/src/layout.rs`): a program may know them, and nothing rests on its
-/// not knowing.
+/// The per-CPU areas, one after the other (`kernel/src/layout.rs`): a program may know these addresses; no protection
+/// depends on their secrecy.
 const PER_CPU: u64 = 0xffff_d000_0000_0000;
 /// Length of a CPU's area.
 const PER_CPU_STRIDE: u64 = 0x4_0000;
 /// Ends of the stacks in an area: system calls, NMI, #DB, #MC, #DF; and the data block's beginning.
 const STACK_ENDS: [u64; 6] = [0x1_0000, 0x1_8000, 0x2_0000, 0x2_8000, 0x3_0000, 0x3_8000];
 
-/// How many stack pointers there are.
+/// The number of stack pointers that [`stack_pointer`] has.
 pub const STACK_POINTERS: u64 = 27;
 
-/// Stack pointers that point to no stack of the program's.
+/// Returns a stack pointer that is not in any stack of the program.
 pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
     const PLAIN: [u64; 15] = [
         0,
@@ -80,34 +80,34 @@ pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
     }
 }
 
-/// Selectors: null ones, the GDT's with both extremes of RPL, an LDT's, and beyond the table's end.
+/// Selectors: null ones, the GDT's with both extremes of RPL, an LDT's, and ones beyond the table's end.
 pub const SELECTORS: [u64; 24] = [
     0, 1, 2, 3, 0x08, 0x0b, 0x10, 0x13, 0x18, 0x1b, 0x20, 0x23, 0x28, 0x2b, 0x30, 0x33, 0x38, 0x3b, 0x04,
     0x07, 0x0c, 0x1f, 0xfff8, 0xffff,
 ];
 
-/// What probes are made with.
+/// Makes probes.
 pub struct Maker {
-    /// This CPU's number.
+    /// This CPU's index.
     pub cpu: u64,
-    /// How many CPUs there are.
+    /// The number of CPUs.
     pub cpus: u64,
-    /// What the CPU has.
+    /// This CPU's features.
     pub features: Features,
     /// This CPU's console line.
     pub console: Console,
-    /// Where poison comes from.
+    /// Source of random register values.
     pub random: Xoroshiro128PlusPlus,
 }
 
 impl Maker {
-    /// A probe that enters `code` with everything poisoned and a good stack.
+    /// Returns a probe that enters `code` with random registers and a valid stack.
     pub fn probe(&mut self, class: Class, name: &'static str, detail: u64, code: Code) -> Probe {
         let state = State { rip: address(code), rsp: scratch_stack(), ..self.poison() };
         Probe { class, name, detail, state, expect: Expect::Back(Back::unchanged(state.rflags)) }
     }
 
-    /// Random registers, none of them small enough to mean something by chance; arithmetic flags at random.
+    /// Random registers, none of them so small that it could be a valid argument; random arithmetic flags.
     fn poison(&mut self) -> State {
         let mut next = || self.random.next_u64() | 1 << 62;
         let mut state = State::filled(&mut next);
@@ -116,18 +116,18 @@ impl Maker {
         state
     }
 
-    /// Every kind of state: exceptions masked or not, and in one of four an x87 exception that waits to be raised.
+    /// Varied states: exceptions masked or not, and with a probability of 1/4 a pending x87 exception.
     fn poison_fpu(&mut self, fpu: &mut Fpu) {
         let choice = self.random.next_u64();
         let mut next = || self.random.next_u64();
         fpu.xmm = [(); 16].map(|()| [next(), next()]);
-        // Normal numbers, as the unit itself would leave them.
+        // Normal numbers, as the FPU itself would leave them.
         fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff | next() & 0x8000]);
         fpu.x87_tags = 0xff;
-        // Rounding and exception masks at random; MXCSR's reserved bits stay clear.
+        // Random rounding and exception masks; MXCSR's reserved bits stay clear.
         fpu.mxcsr = (choice >> 32) as u32 & 0xffbf;
         (fpu.x87_control, fpu.x87_status) = match choice & 3 {
-            0 => WAITING,
+            0 => PENDING,
             1 => (0x0f7f, 0x0000),
             2 => (0x007f, 0x0020),
             _ => (0x037f, 0x0041),
@@ -135,5 +135,5 @@ impl Maker {
     }
 }
 
-/// x87 control and status word with an invalid operation that is not masked and waits to be raised.
-pub const WAITING: (u16, u16) = (0x0340, 0x8081);
+/// x87 control and status word with a pending, unmasked invalid-operation exception.
+pub const PENDING: (u16, u16) = (0x0340, 0x8081);

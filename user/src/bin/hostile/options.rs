@@ -1,36 +1,36 @@
-//! What the arguments and the environment say: the seed, how many probes, which start this is, and how the copy before
-//! it ended.
+//! The arguments and the environment: the seed, the number of probes, which start this is, and how the previous copy
+//! ended.
 
 use core::fmt;
 
 use user::args;
 
-/// What the arguments may be.
+/// The usage message.
 pub const USAGE: &str = "usage: hostile [--seed X] [--probes N]
   X decimal or 0x hexadecimal, 64 bits; N from 1, probes that a copy survives before the one that kills it";
 
-/// Probes in one start, unless the arguments say how many.
+/// Default number of probes in one start.
 const DEFAULT_PROBES: u64 = 1000;
 
-/// An order that makes sense.
+/// Parsed arguments and environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What all choices come from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Probes that a copy survives, in each start.
+    /// Probes that return, in each start.
     pub probes: u64,
     /// Which start this is, from 0.
     pub round: u64,
-    /// How many starts there are. In the last one the copy does nothing deadly.
+    /// The number of starts. In the last one the copy makes no deadly probe.
     pub rounds: u64,
-    /// How the copy before this one ended.
+    /// How the previous copy ended.
     pub last: Last,
 }
 
-/// How a copy ended, as the kernel tells the next one.
+/// How a copy ended, as the kernel reports it to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
-    /// There was none.
+    /// There was no copy before.
     None,
     /// By `SYS_EXIT`.
     Exited(i64),
@@ -40,12 +40,12 @@ pub enum Last {
         vector: u64,
         /// Its error code; 0 if it has none.
         error: u64,
-        /// Where.
+        /// Address of the instruction.
         rip: u64,
-        /// The address that a page fault was about.
+        /// The address that caused a page fault.
         cr2: u64,
     },
-    /// It ran too long.
+    /// It exceeded its time limit.
     Limit,
 }
 
@@ -62,30 +62,30 @@ impl fmt::Display for Last {
     }
 }
 
-/// What is wrong with them.
+/// What is wrong with the arguments or the environment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OptionsError<'a> {
-    /// There is no such option, or it comes twice, or it lacks its value.
+    /// The option is unknown, given twice, or its value is missing or invalid.
     Argument(&'a [u8]),
-    /// The kernel says something that a copy does not understand.
+    /// A string from the kernel that this program cannot parse.
     Environment(&'a [u8]),
 }
 
 impl fmt::Display for OptionsError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, text) = match self {
-            OptionsError::Argument(text) => ("the argument", text),
-            OptionsError::Environment(text) => ("the environment's", text),
+            OptionsError::Argument(text) => ("argument", text),
+            OptionsError::Environment(text) => ("environment string", text),
         };
-        write!(f, "{what} '{}' makes no sense", text.escape_ascii())
+        write!(f, "invalid {what} '{}'", text.escape_ascii())
     }
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name, and the environment.
+    /// Parses the arguments that follow the program's name, and the environment.
     ///
     /// # Errors
-    /// [`OptionsError`], for the first that makes no sense.
+    /// [`OptionsError`], for the first invalid one.
     pub fn parse<'a>(
         mut arguments: impl Iterator<Item = &'a [u8]>,
         environment: impl Iterator<Item = &'a [u8]>,
@@ -120,7 +120,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Takes a string of the environment. `None`: it makes no sense.
+    /// Parses a string of the environment. Returns `None` if it is invalid.
     fn take(&mut self, string: &[u8]) -> Option<()> {
         if let Some(text) = string.strip_prefix(b"round=") {
             self.round = number(text)?;
@@ -132,7 +132,7 @@ impl Options {
         Some(())
     }
 
-    /// Is this the last start?
+    /// Returns whether this is the last start.
     pub fn is_last(&self) -> bool {
         self.round.saturating_add(1) >= self.rounds
     }
@@ -160,10 +160,10 @@ fn last(text: &[u8]) -> Option<Last> {
     words.next().is_none().then_some(last)
 }
 
-/// A number, decimal or with `0x`.
+/// Parses a number, decimal or with `0x`.
 fn number(text: &[u8]) -> Option<u64> {
     let Some(digits) = text.strip_prefix(b"0x") else { return args::number(text) };
-    // `from_str_radix` would also take a sign.
+    // `from_str_radix` would also accept a sign.
     if !digits.first()?.is_ascii_hexdigit() {
         return None;
     }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_defaults() {
+    fn no_arguments_give_the_defaults() {
         let options = parse(&[], &[]).unwrap();
         let expected = Options { seed: 1, probes: 1000, round: 0, rounds: 1, last: Last::None };
         assert_eq!(options, expected);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_environment_are_read() {
+    fn arguments_and_environment_are_parsed() {
         let environment =
             ["HOME=/", "round=3", "rounds=10", "last=killed:0xe:0x15:0x100000000:0xffff800000000000"];
         let options = parse(&["--probes", "7", "--seed", "0xfF"], &environment).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn invalid_arguments_are_named() {
         for arguments in [&["-x"][..], &["--seed"], &["--seed", "-1"], &["--seed", "1", "--seed", "2"]] {
             assert_eq!(parse(arguments, &[]), Err(OptionsError::Argument(arguments[0].as_bytes())));
         }

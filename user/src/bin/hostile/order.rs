@@ -1,9 +1,9 @@
-//! The order of the probes: a permutation of the whole table, another one each time the table has been gone through.
+//! The order of the probes: a permutation of the whole table, a new one for each pass through it.
 
 use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// A stream of random numbers that belongs to a seed, a CPU and a purpose, and has nothing in common with another.
+/// Returns a random stream for a seed, a CPU, a purpose and a number, independent of all others.
 pub fn stream(seed: u64, cpu: u64, purpose: u64, number: u64) -> Xoroshiro128PlusPlus {
     let mixed = [cpu, purpose, number].into_iter().fold(seed, |state, word| {
         Xoroshiro128PlusPlus::seed_from_u64(state ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next_u64()
@@ -11,13 +11,13 @@ pub fn stream(seed: u64, cpu: u64, purpose: u64, number: u64) -> Xoroshiro128Plu
     Xoroshiro128PlusPlus::seed_from_u64(mixed)
 }
 
-/// The place in a table of `len` rows of the probe with this number, counted over all starts. So many probes in a row as
-/// there are rows take each row once.
+/// Returns the table index of the probe with this number, counted over all starts, in a table of `len` rows. Each `len`
+/// probes in a row make each row exactly once.
 pub fn place(seed: u64, cpu: u64, purpose: u64, number: u64, len: u64) -> u64 {
     let (turn, step) = (number / len, number % len);
     let mut random = stream(seed, cpu, purpose, turn);
     let start = random.next_u64() % len;
-    // A stride without a common divisor with the length meets every row.
+    // A stride that is coprime to the length reaches every row.
     let mut stride = random.next_u64() % len;
     while common_divisor(stride, len) != 1 {
         stride = (stride + 1) % len;
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_turn_takes_each_row_once() {
+    fn every_pass_takes_each_row_once() {
         for len in [1, 2, 6, 97, 1000] {
             for turn in 0..3 {
                 let rows: BTreeSet<_> =
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_cpus_and_turns_have_orders_of_their_own() {
+    fn seeds_cpus_and_passes_have_different_orders() {
         let order = |seed, cpu, turn: u64| -> Vec<_> {
             (turn * 100..turn * 100 + 100).map(|number| place(seed, cpu, 0, number, 100)).collect()
         };

@@ -1,4 +1,4 @@
-//! A probe: the state that is entered, and what has to come of it, written down before it is tried.
+//! A probe: the state that is entered, and the outcome that is predicted before it is made.
 
 use core::fmt;
 
@@ -7,23 +7,23 @@ use crate::class::Class;
 use crate::options::Last;
 use crate::state::{State, back};
 
-/// Code that a probe enters. It ends with a jump to [`back`], or does not come back.
+/// Code that a probe enters. It ends with a jump to [`back`], or does not return.
 pub type Code = unsafe extern "sysv64" fn();
-/// Gives a table's row its code.
+/// Returns the code of a table's row.
 pub type MakeCode = fn() -> Code;
 
 /// A probe.
 #[derive(Clone, Copy)]
 pub struct Probe {
-    /// What it is about.
+    /// Its class.
     pub class: Class,
-    /// What it does.
+    /// Its name.
     pub name: &'static str,
-    /// Which of its kind it is: a number, a selector, an address.
+    /// A number, a selector or an address that identifies it among those of the same name.
     pub detail: u64,
-    /// How it begins.
+    /// The state that is entered.
     pub state: State,
-    /// How it has to end.
+    /// The expected outcome.
     pub expect: Expect,
 }
 
@@ -34,18 +34,18 @@ impl fmt::Display for Probe {
     }
 }
 
-/// How a probe has to end.
+/// The expected outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// It comes back, and all registers but these are as they were.
+    /// It returns, with these register values.
     Back(Back),
     /// The copy is killed.
     Dies(Death),
-    /// The copy is killed, as the manuals say, or goes on to its end with exit code 0, as an emulator has it.
+    /// The copy is killed, as the manuals say, or runs to its end with exit code 0, as an emulator does it.
     DiesOrNot(Death),
     /// The copy ends by `SYS_EXIT` with this code.
     Exits(i64),
-    /// It is random: nobody knows, but for what may never be.
+    /// Random code: any outcome that is not a kernel fault.
     Anyhow,
 }
 
@@ -56,20 +56,20 @@ pub struct Death {
     pub vector: u64,
     /// Its error code.
     pub error: u64,
-    /// Another exception and error code, if CPUs differ.
+    /// An alternative exception and error code, where CPUs differ.
     pub or: (u64, u64),
-    /// Bits of the error code that may be either way.
+    /// Bits of the error code that are not compared.
     pub either: u64,
-    /// Where.
+    /// Address of the instruction.
     pub rip: u64,
-    /// Another place, if CPUs differ.
+    /// An alternative address, where CPUs differ.
     pub or_rip: u64,
-    /// The address that a page fault is about.
+    /// The address that causes a page fault.
     pub cr2: u64,
 }
 
 impl Death {
-    /// By this exception at this address.
+    /// Killed by this exception at this address.
     pub const fn new(vector: u64, error: u64, rip: u64) -> Death {
         Death { vector, error, or: (vector, error), either: 0, rip, or_rip: rip, cr2: 0 }
     }
@@ -94,13 +94,13 @@ pub const PAGE: u64 = 14;
 /// #MF.
 pub const X87: u64 = 16;
 
-/// How a copy that executes random bytes may be killed: by what instructions raise, and not by what only a kernel can be
-/// guilty of, such as #DF or #TS.
+/// The exceptions that may kill a copy that executes random bytes: those that instructions raise, but not those that
+/// only a kernel bug can cause, such as #DF or #TS.
 const BY_CHANCE: [u64; 10] =
     [DIVIDE, DEBUG, BREAKPOINT, OVERFLOW, UNDEFINED, STACK, PROTECTION, PAGE, X87, 19];
 
 impl Expect {
-    /// Is this how the copy had to end?
+    /// Returns whether the outcome is an expected one.
     pub fn allows(&self, last: &Last) -> bool {
         match (*self, *last) {
             (Expect::Dies(death) | Expect::DiesOrNot(death), Last::Killed { vector, error, rip, cr2 }) => {
@@ -139,26 +139,28 @@ impl fmt::Display for Expect {
                 write!(f, " cr2 {cr2:#x}")
             }
             Expect::Exits(code) => write!(f, "exit code {code}"),
-            Expect::Anyhow => f.write_str("an exception of its own, exit code 0, or the time limit"),
+            Expect::Anyhow => {
+                f.write_str("an exception raised by an instruction, exit code 0, or the time limit")
+            }
         }
     }
 }
 
-/// Where code begins.
+/// Returns the address of code.
 pub fn address(code: Code) -> u64 {
     code as *const () as u64
 }
 
-/// Where code comes back to.
+/// Returns the address at which code returns.
 pub fn back_address() -> u64 {
     address(back)
 }
 
-/// Defines code: instructions, and the jump back behind them.
+/// Defines code: instructions, followed by the jump back.
 #[macro_export]
 macro_rules! code {
     ($($instruction:literal),+) => {{
-        /// Given: any state. Leaves: what its instructions leave, by `back`.
+        /// Given: any state. Leaves: the state after its instructions, by `back`.
         #[unsafe(naked)]
         unsafe extern "sysv64" fn code() {
             core::arch::naked_asm!($($instruction,)+ "jmp {back}", back = sym $crate::state::back)
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_death_is_what_was_written_down_and_no_other() {
+    fn only_the_predicted_death_is_allowed() {
         let death = Death { or: (STACK, 0), either: 1, or_rip: 9, cr2: 5, ..Death::new(PAGE, 6, 8) };
         let allows =
             |vector, error, rip, cr2| Expect::Dies(death).allows(&Last::Killed { vector, error, rip, cr2 });

@@ -1,4 +1,4 @@
-//! What a copy finds when it starts: nothing of the kernel's, and nothing of the copy that died before it.
+//! The initial state of a copy: it contains nothing of the kernel and nothing of the previous copy.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -10,20 +10,20 @@ use user::start::entry_registers;
 use crate::back::{Back, Difference};
 use crate::state::State;
 
-/// Memory that each copy finds as its file has it, and that each copy changes.
+/// Initialised memory, which each copy has to find as in the file, and overwrites.
 static INITIAL: AtomicU64 = AtomicU64::new(INITIAL_VALUE);
-/// What it is in the file.
+/// Its value in the file.
 const INITIAL_VALUE: u64 = 0x0123_4567_89ab_cdef;
 
-/// The same, zero.
+/// Zeroed memory, used in the same way.
 struct Zeroed(UnsafeCell<[u64; 1024]>);
 
-// SAFETY: a program is one thread, and only `first_difference` uses it.
+// SAFETY: a program has one thread, and only `first_difference` accesses it.
 unsafe impl Sync for Zeroed {}
 
 static ZEROED: Zeroed = Zeroed(UnsafeCell::new([0; 1024]));
 
-/// The first thing that is not as it has to be. To be called before any code has changed x87 or SSE registers.
+/// Returns the first difference from the expected initial state. Call it before any code changes x87 or SSE registers.
 pub fn first_difference() -> Option<Difference> {
     registers().into_iter().chain(segments()).chain(fpu()).chain(memory()).find(|it| it.expected != it.got)
 }
@@ -32,26 +32,26 @@ fn registers() -> [Difference; 16] {
     entry_registers().all().map(|(register, got, expected)| Difference { register, expected, got })
 }
 
-/// Selectors, and the bases behind FS and GS: 0, so that an address behind them is the address.
+/// Selectors, and the FS and GS bases: they are 0, so that an fs- or gs-relative address is the address itself.
 fn segments() -> [Difference; 6] {
     let (ds, es, fs, gs): (u64, u64, u64, u64);
-    let (behind_fs, behind_gs): (u64, u64);
-    // SAFETY: reads segment registers, and a word of this program's if the bases are what they should be; else it reads
-    // another word, or the copy is killed, which the next one reports.
+    let (fs_word, gs_word): (u64, u64);
+    // SAFETY: reads segment registers, and a word of this program if the bases are correct; otherwise it reads another
+    // word, or the copy is killed, which the next one reports.
     unsafe {
         asm!(
             "mov {ds:r}, ds",
             "mov {es:r}, es",
             "mov {fs:r}, fs",
             "mov {gs:r}, gs",
-            "mov {behind_fs}, fs:[{at}]",
-            "mov {behind_gs}, gs:[{at}]",
+            "mov {fs_word}, fs:[{at}]",
+            "mov {gs_word}, gs:[{at}]",
             ds = out(reg) ds,
             es = out(reg) es,
             fs = out(reg) fs,
             gs = out(reg) gs,
-            behind_fs = lateout(reg) behind_fs,
-            behind_gs = lateout(reg) behind_gs,
+            fs_word = lateout(reg) fs_word,
+            gs_word = lateout(reg) gs_word,
             at = in(reg) &raw const INITIAL,
             options(nostack, preserves_flags),
         );
@@ -62,8 +62,8 @@ fn segments() -> [Difference; 6] {
         ("es", es, 0),
         ("fs", fs, 0),
         ("gs", gs, 0),
-        ("a word behind fs", behind_fs, initial),
-        ("a word behind gs", behind_gs, initial),
+        ("a word at the fs base", fs_word, initial),
+        ("a word at the gs base", gs_word, initial),
     ]
     .map(|(register, got, expected)| Difference { register, expected, got })
 }
@@ -76,14 +76,14 @@ fn fpu() -> Option<Difference> {
     Back::unchanged(start.rflags).difference(&start, &state)
 }
 
-/// Looks at memory, and changes it for whoever comes next.
+/// Checks memory, and overwrites it for the next copy's check.
 fn memory() -> [Difference; 2] {
     let initial = INITIAL.swap(!INITIAL_VALUE, Ordering::Relaxed);
-    // SAFETY: nobody else uses it, and this is called once.
+    // SAFETY: no other code accesses it, and this function is called once.
     let zeroed = unsafe { &mut *ZEROED.0.get() };
     let sum = zeroed.iter().fold(0, |sum, word| sum | word);
     zeroed.fill(u64::MAX);
-    // So that the words are written although nobody reads them again.
+    // Keeps the compiler from dropping stores that are never read.
     core::hint::black_box(&*zeroed);
     let pair = |register, expected, got| Difference { register, expected, got };
     [pair("initialised memory", INITIAL_VALUE, initial), pair("zeroed memory", 0, sum)]

@@ -1,4 +1,4 @@
-//! The whole state of a CPU as ring 3 sees it: entered by `iretq`, and stored when the code comes back.
+//! The complete CPU state of ring 3: entered by `iretq`, and stored when the code returns.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -7,31 +7,31 @@ use core::mem::offset_of;
 pub use user::registers::{CODE, DATA, Registers as State};
 use user::{load_integers, registers_asm, store_integers};
 
-/// A state at an address that the assembly knows: no register is left to point anywhere.
+/// A state at a fixed address for the assembly: no register is free to hold a pointer.
 struct Block(UnsafeCell<State>);
 
-// SAFETY: a program is one thread, and only `run` and what it enters touch the blocks.
+// SAFETY: a program has one thread, and only `run` and the code that it enters access the blocks.
 unsafe impl Sync for Block {}
 
 static BEFORE: Block = Block(UnsafeCell::new(State::ZERO));
 static AFTER: Block = Block(UnsafeCell::new(State::ZERO));
 
-/// The stack pointer of whoever entered a state.
+/// The stack pointer to restore after an entered state.
 #[repr(transparent)]
 struct OwnStack(UnsafeCell<u64>);
 
-// SAFETY: as for Block.
+// SAFETY: a program has one thread, and only `enter` and `back` access it.
 unsafe impl Sync for OwnStack {}
 
 static OWN_STACK: OwnStack = OwnStack(UnsafeCell::new(0));
 
-/// Enters a state. Returns the one that was there when the code at its rip went to [`back`]; cs and ss are not stored.
+/// Enters a state. Returns the state in which its code jumped to [`back`]; cs and ss are not stored.
 ///
 /// # Safety
-/// The code at `state.rip` goes to [`back`], or does not come back at all, and leaves alone what Rust uses.
+/// The code at `state.rip` jumps to [`back`] or does not return at all, and does not change memory that Rust uses.
 pub unsafe fn run(state: &State) -> State {
-    // SAFETY: nobody else touches the blocks (see Block), and no reference to them is alive meanwhile; the rest is the
-    // caller's promise.
+    // SAFETY: no other code accesses the blocks (see Block), and no reference to them is alive during the call; the
+    // caller upholds the rest.
     unsafe {
         *BEFORE.0.get() = *state;
         enter();
@@ -41,13 +41,12 @@ pub unsafe fn run(state: &State) -> State {
 
 /// Loads the state from `BEFORE`.
 ///
-/// Given: a call by the System V convention. Leaves, by [`back`]: what that convention asks for. The stack, from the
-/// top:
+/// Given: a System V call. Leaves, by [`back`]: what that convention requires. The stack, from the top:
 ///
 /// ```text
 ///            return address
-///            rbp rbx r12 r13 r14 r15   the caller's, to be kept
-///            rflags                    the caller's: whatever flags the state has must not stay
+///            rbp rbx r12 r13 r14 r15   the caller's, preserved
+///            rflags                    the caller's, so that the state's flags do not stay set
 ///     rsp -> MXCSR, x87 control word   the caller's, four bytes each
 /// ```
 #[unsafe(naked)]
@@ -77,21 +76,21 @@ unsafe extern "sysv64" fn enter() {
     )
 }
 
-/// The `iretq` that enters a state, alone, so that its address is known: it faults on a bad frame.
+/// The `iretq` that enters a state; a separate function, so that its address is known: it faults on an invalid frame.
 ///
-/// Given: rsp at a frame of five words. Leaves: what the frame says.
+/// Given: rsp at a frame of five words. Leaves: the state in the frame.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn go() {
     naked_asm!("iretq")
 }
 
-/// Where entered code ends: stores the state to `AFTER` and returns from [`enter`].
+/// The end of entered code: stores the state to `AFTER` and returns from [`enter`].
 ///
-/// Given: any state. Only code that [`enter`] has entered may come here, and only once each time.
+/// Given: any state. Only code that [`enter`] has entered may jump here, once per entry.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn back() {
     registers_asm!(
-        // rsp is put right before the stack is used again.
+        // Restore rsp before the stack is used again.
         store_integers!(),
         "mov [rip + {after} + {rsp}], rsp",
         "mov rsp, [rip + {own}]",

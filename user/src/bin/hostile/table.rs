@@ -3,15 +3,15 @@
 use crate::maker::Maker;
 use crate::probe::Probe;
 
-/// Some rows of a table.
+/// A group of rows.
 pub struct Group {
-    /// How many.
+    /// The number of rows.
     pub rows: u64,
-    /// Makes one of them.
+    /// Makes the probe of one row.
     pub make: fn(&mut Maker, u64) -> Probe,
 }
 
-/// How many rows the groups have together.
+/// Returns the number of rows of all groups.
 pub const fn rows(groups: &[Group]) -> u64 {
     let (mut sum, mut index) = (0, 0);
     while index < groups.len() {
@@ -21,7 +21,7 @@ pub const fn rows(groups: &[Group]) -> u64 {
     sum
 }
 
-/// The probe at a place below [`rows`].
+/// Returns the probe of a row below [`rows`].
 pub fn make(groups: &[Group], maker: &mut Maker, mut place: u64) -> Probe {
     for group in groups {
         if place < group.rows {
@@ -29,5 +29,5 @@ pub fn make(groups: &[Group], maker: &mut Maker, mut place: u64) -> Probe {
         }
         place -= group.rows;
     }
-    panic!("a place beyond the table's end")
+    panic!("row beyond the end of the table")
 }

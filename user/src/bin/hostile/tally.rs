@@ -1,4 +1,4 @@
-//! The counters of all CPUs' probes, in the shared page: they outlive the copies.
+//! Per-CPU probe counters in the shared page, where they outlive the copies.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use user::shared_page;
 use crate::class::Class;
 use crate::console::SHARED_WORDS;
 
-/// The most CPUs that have room for their counters.
+/// The number of CPUs for whose counters there is room.
 pub const CPUS_MAX: u64 = (512 - SHARED_WORDS as u64) / Class::COUNT as u64;
 
 /// A CPU's counters.
@@ -17,7 +17,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Those of this CPU, which is below [`CPUS_MAX`].
+    /// Returns the counters of this CPU, whose index is below [`CPUS_MAX`].
     pub fn of(cpu: u64) -> Tally {
         Tally { cpu: cpu as usize }
     }
@@ -26,19 +26,19 @@ impl Tally {
         shared_page().word(self.cpu * Class::COUNT + class as usize)
     }
 
-    /// One more.
+    /// Counts one probe.
     pub fn count(self, class: Class) {
-        // This CPU's alone, so that nothing is lost by not being one step.
+        // Only this CPU writes the word, so the increment need not be atomic.
         let word = self.word(class);
         word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// How many of a class.
+    /// Returns the number of probes of a class.
     pub fn get(self, class: Class) -> u64 {
         self.word(class).load(Ordering::Relaxed)
     }
 
-    /// How many of all.
+    /// Returns the number of all probes.
     pub fn sum(self) -> u64 {
         Class::ALL.iter().fold(0, |sum, (class, _)| sum.wrapping_add(self.get(*class)))
     }

@@ -1,4 +1,4 @@
-//! Which CPU is this, how many are there, and are they all here at once?
+//! CPU index, CPU count, all copies in ring 3 at the same time, private memory.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ const ARRIVED: usize = 0;
 /// The shared page's first word of the flags by which CPU numbers are claimed.
 const CLAIMS: usize = 8;
 
-/// The CPU's number stays what it is and below the CPU count, which stays what it is.
+/// CPU index and CPU count are constant, and the index is below the count.
 pub fn number_is_constant() -> Verdict {
     let (cpu, count) = (sys::get_cpu(), sys::cpu_count());
     expect(format_args!("cpu {cpu} of {count}: number below count"), &true, &(cpu < count))?;
@@ -24,16 +24,16 @@ pub fn number_is_constant() -> Verdict {
     Ok(())
 }
 
-/// No other copy has this copy's CPU number.
+/// No other copy has the same CPU index.
 pub fn number_is_claimed_once() -> Verdict {
     let cpu = sys::get_cpu();
     expect(format_args!("first to claim cpu {cpu}"), &true, &shared_page().claim(CLAIMS, cpu as usize))
 }
 
-/// Every copy counts itself in the shared page and then waits, in ring 3, until all are counted. The last one
-/// to come finds all the others in ring 3: none leaves before it has seen the full count.
+/// Every copy counts itself in the shared page and then waits in ring 3 until all are counted. So the last one
+/// to arrive finds all others in ring 3: none leaves before it has seen the full count.
 pub fn all_in_ring_3_at_once() -> Verdict {
-    /// Looks at the count between two looks at the clock, which need a system call.
+    /// Reads of the count per read of the clock, which needs a system call.
     const LOOKS: u32 = 100_000;
 
     let count = sys::cpu_count();
@@ -57,12 +57,12 @@ pub fn all_in_ring_3_at_once() -> Verdict {
     }
 }
 
-/// What this copy writes outside the shared page no other copy sees, although all use the same addresses.
+/// What this copy writes outside the shared page is invisible to the others, although all use the same addresses.
 pub fn memory_is_private() -> Verdict {
     static MINE: AtomicU64 = AtomicU64::new(0);
 
     let cpu = sys::get_cpu();
-    expect(format_args!("a static that nobody has written yet"), &0, &MINE.load(Ordering::Relaxed))?;
+    expect(format_args!("a static before its first write"), &0, &MINE.load(Ordering::Relaxed))?;
     MINE.store(cpu + 1, Ordering::Relaxed);
     for _ in 0..1000 {
         sys::null();

@@ -1,4 +1,4 @@
-//! What the kernel left in the registers when it entered the program: nothing of its own, nothing of anybody's.
+//! The registers at the program's entry: neither kernel values nor those of another program are left in them.
 
 use core::arch::asm;
 

@@ -1,14 +1,14 @@
-//! Checks on every CPU, at the same time, all that the kernel promises ring 3.
+//! Checks on every CPU at the same time everything that the kernel guarantees to ring 3.
 //!
-//! A check that holds prints nothing. One that does not prints what was expected and what came, and ends this copy
+//! A check that passes prints nothing. One that fails prints the expected and the actual value, and ends this copy
 //! with the check's own exit code, see [`CHECKS`].
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod cpus;
 mod entry;
-mod kept;
 mod numbers;
 mod pointers;
+mod preserved;
 mod time;
 
 use core::fmt;
@@ -18,15 +18,15 @@ use user::{ExitCode, args, println, sys};
 
 user::program!(run);
 
-/// A check has failed, and has said so.
+/// A check has failed and has printed why.
 #[derive(Debug)]
 struct Failed;
 
-/// What a check says.
+/// The result of a check.
 type Verdict = Result<(), Failed>;
 
-/// The checks in their order, each with the exit code of a copy in which it fails. The first ones bring the
-/// CPUs together, so that a failure further down leaves nobody waiting.
+/// The checks in their order, each with the exit code of a copy in which it fails. The first ones wait for the
+/// other CPUs, so that a later failure leaves none waiting.
 const CHECKS: [(i32, fn() -> Verdict); 19] = [
     (10, initial_stack),
     (28, entry::registers_are_zero),
@@ -40,10 +40,10 @@ const CHECKS: [(i32, fn() -> Verdict); 19] = [
     (18, pointers::an_empty_range_is_0),
     (19, pointers::bad_ranges_are_efault),
     (20, pointers::a_range_that_leaves_the_mapped),
-    (21, kept::over_system_calls),
-    (22, kept::over_unknown_numbers),
-    (23, kept::over_failing_copies),
-    (24, kept::over_ticks),
+    (21, preserved::over_system_calls),
+    (22, preserved::over_unknown_numbers),
+    (23, preserved::over_failing_copies),
+    (24, preserved::over_ticks),
     (25, time::ticks_grow),
     (26, time::clock_is_monotonic),
     (27, time::tsc_is_open),
@@ -59,12 +59,12 @@ fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Compares, and reports a difference. `what` names the thing compared.
+/// Compares two values and reports a difference. `what` names the value.
 fn expect<T: PartialEq + fmt::Debug>(what: fmt::Arguments<'_>, expected: &T, got: &T) -> Verdict {
     if expected == got {
         return Ok(());
     }
-    // Not `#x?`, which would spread a vector register over four lines.
+    // Not `#x?`, which would print a vector register on four lines.
     println!("selftest: FAILED: {what}: expected {expected:x?}, got {got:x?} (hexadecimal)");
     Err(Failed)
 }
@@ -76,6 +76,6 @@ fn initial_stack() -> Verdict {
     expect(format_args!("argv[0] is empty"), &false, &name.is_empty())?;
     let top = STACK_TOP as usize;
     expect(format_args!("argv[0] is on the stack"), &true, &(name.as_ptr() as usize + name.len() < top))?;
-    // The stack holds fewer pairs than that: an unended vector runs into the unmapped page above and dies there.
+    // The stack has room for fewer pairs: a vector without AT_NULL faults at the unmapped page above it.
     expect(format_args!("the auxiliary vector ends"), &true, &(args::auxiliary_vector().count() < 4096))
 }

@@ -1,4 +1,4 @@
-//! System-call numbers: those that do nothing and those that there are not.
+//! System-call numbers: calls without an effect, and unassigned numbers.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{FREE, TABLE_LEN};
@@ -6,8 +6,8 @@ use user::sys;
 
 use crate::{Verdict, expect};
 
-/// Numbers without a system call: the table's free entries, the first beyond it, and those that a sloppy
-/// bounds check (signed, or of 32 bits, or of the low byte) takes for entries.
+/// Numbers without a system call: the table's free entries, the first beyond it, and those that a wrong
+/// bounds check (signed, of 32 bits, or of the low byte) would take for entries.
 pub const UNKNOWN: [u64; FREE_LEN + BEYOND.len()] = {
     let mut numbers = [0; FREE_LEN + BEYOND.len()];
     let mut n = 0;

@@ -1,4 +1,4 @@
-//! `SYS_WRITE_SERIAL` and what ring 3 may claim to be a buffer.
+//! `SYS_WRITE_SERIAL` with valid and invalid buffers.
 
 use core::sync::atomic::Ordering;
 
@@ -9,13 +9,13 @@ use user::{shared_page, sys};
 
 use crate::{Verdict, expect};
 
-/// `SYS_WRITE_SERIAL` of a range that may be any nonsense: what comes back in rax.
+/// Calls `SYS_WRITE_SERIAL` with any range, valid or not, and returns rax.
 fn offer(address: u64, len: u64) -> u64 {
     // SAFETY: the call writes no memory of this program.
     unsafe { sys::syscall(SYS_WRITE_SERIAL, [address, len, 0, 0, 0, 0]) }
 }
 
-/// A line written in pieces comes out whole, and no call accepts nothing, or more than it was offered.
+/// A line written in pieces is printed unbroken; each call accepts at least one byte and no more than offered.
 pub fn a_line_in_pieces() -> Verdict {
     const LINE: &[u8] =
         b"selftest: a line that is written in pieces of 7 bytes, while all CPUs do the same\n";
@@ -31,7 +31,7 @@ pub fn a_line_in_pieces() -> Verdict {
     Ok(())
 }
 
-/// Nothing is read from an empty range, so it may lie anywhere.
+/// Nothing is read from an empty range, so any address is valid.
 pub fn an_empty_range_is_0() -> Verdict {
     for address in [0, 1, STACK_TOP, USER_END, 1 << 47, 1 << 63, 0xffff_8000_0000_0000, u64::MAX] {
         expect(format_args!("no bytes at {address:#x}"), &0, &offer(address, 0))?;
@@ -39,8 +39,7 @@ pub fn an_empty_range_is_0() -> Verdict {
     Ok(())
 }
 
-/// Ranges of which not even the first byte may be read, and ranges that leave the user half somewhere. Nothing
-/// of any of them may come out.
+/// Ranges whose first byte may not be read, and ranges that leave the user half. No byte of them may be printed.
 pub fn bad_ranges_are_efault() -> Verdict {
     let good = c"selftest: FAILED: this must not come out".as_ptr() as u64;
     let stack_bottom = STACK_TOP - STACK_SIZE;
@@ -61,7 +60,7 @@ pub fn bad_ranges_are_efault() -> Verdict {
         (stack_bottom - 8, 8),
         (stack_bottom - 8, 16),
         (STACK_TOP, 1),
-        // Around the end of the user half and the hole behind it.
+        // Around the end of the user half and the hole above it.
         (USER_END - 1, 1),
         (USER_END - 1, 2),
         (USER_END, 1),
@@ -71,14 +70,14 @@ pub fn bad_ranges_are_efault() -> Verdict {
         (1 << 63, 1),
         (0xffff_7fff_ffff_ffff, 1),
         (0xffff_7fff_ffff_ffff, 2),
-        // The kernel's half: all memory, its image, its last byte, over the top.
+        // The kernel's half: the physical map, the image, the last byte, ranges that wrap around.
         (0xffff_8000_0000_0000, 1),
         (0xffff_8000_0010_0000, 64),
         (0xffff_ffff_8000_0000, 64),
         (u64::MAX, 1),
         (u64::MAX, 2),
         (u64::MAX - 7, 16),
-        // Starts well, and leaves the user half further on.
+        // Starts at a readable address and leaves the user half.
         (good, USER_END - good + 1),
         (good, 1 << 47),
         (good, 1 << 63),
@@ -94,14 +93,14 @@ pub fn bad_ranges_are_efault() -> Verdict {
     Ok(())
 }
 
-/// A range in the user half whose start is mapped and whose rest is not: the bytes up to the edge or fewer are
-/// accepted, or none with an error, but none beyond the edge.
+/// A range in the user half whose start is mapped and whose rest is not: the call accepts at most the bytes up to
+/// the edge, or fails; it accepts none beyond the edge.
 pub fn a_range_that_leaves_the_mapped() -> Verdict {
     const TAIL: &[u8; 32] = b"selftest: up to a mapping's end\n";
     const FIRST_WORD: usize = (PAGE_SIZE as usize - TAIL.len()) / 8;
     const _: () = assert!(TAIL.len() <= WRITE_SERIAL_MAX, "all of it must fit in one call");
 
-    // All copies write the same, so that it does not matter who is first.
+    // All copies write the same values, so the order does not matter.
     for (index, word) in TAIL.chunks_exact(8).enumerate() {
         let word = word.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         shared_page().word(FIRST_WORD + index).store(word, Ordering::Relaxed);

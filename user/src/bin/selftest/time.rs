@@ -7,8 +7,7 @@ use user::sys;
 
 use crate::{Verdict, expect};
 
-/// Something that must happen within 20 s by the kernel's clock: ages for what is waited for here, even on a
-/// busy host.
+/// A timeout of 20 s by the kernel's clock: far more than what is waited for takes, even on a busy host.
 pub struct Deadline(u64);
 
 impl Deadline {
@@ -21,7 +20,7 @@ impl Deadline {
     }
 }
 
-/// This CPU's ticks grow, three times, and never shrink.
+/// This CPU's ticks increase three times and never decrease.
 pub fn ticks_grow() -> Verdict {
     let deadline = Deadline::start();
     let mut last = sys::ticks();
@@ -36,7 +35,7 @@ pub fn ticks_grow() -> Verdict {
     expect(format_args!("times that the ticks have grown before the deadline"), &3, &grown)
 }
 
-/// The clock never goes back, and does go on.
+/// The clock never goes back, and it advances.
 pub fn clock_is_monotonic() -> Verdict {
     let first = sys::clock_ns();
     let mut last = first;
@@ -48,12 +47,12 @@ pub fn clock_is_monotonic() -> Verdict {
     expect(format_args!("clock after 10000 readings: more than before"), &true, &(last > first))
 }
 
-/// Ring 3 may read the time-stamp counter, and it counts.
+/// Ring 3 may read the time-stamp counter, and it advances.
 pub fn tsc_is_open() -> Verdict {
-    // SAFETY: every x86-64 CPU has it; if CR4.TSD closes it to ring 3, the kernel kills this copy, as it should.
+    // SAFETY: every x86-64 CPU has it; if CR4.TSD forbids it to ring 3, the kernel kills this copy, as it should.
     let first = unsafe { _rdtsc() };
     sys::null();
-    // SAFETY: as above.
+    // SAFETY: every x86-64 CPU has it, and the read above did not fault.
     let second = unsafe { _rdtsc() };
     expect(format_args!("TSC {second} after TSC {first}: more"), &true, &(second > first))
 }

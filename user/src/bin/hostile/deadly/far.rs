@@ -1,4 +1,4 @@
-//! Far transfers to every selector, `iretq` to every code and stack segment, and to addresses that are not canonical.
+//! Far transfers to every selector, `iretq` to every code and stack segment, and to non-canonical addresses.
 
 use super::{GP, dies, page_error, pf, selector_error};
 use crate::class::Class;
@@ -8,7 +8,7 @@ use crate::probe::{Code, Death, Expect, PROTECTION, Probe, address};
 use crate::state::{CODE, DATA, go};
 use crate::table::Group;
 
-/// Where a far transfer goes if its selector is good: nothing is there, and 32 bits have room for it.
+/// Target of far transfers with a valid selector: an unmapped address that fits 32 bits.
 const NOWHERE: u64 = 0x2000;
 
 /// Jumps through memory.
@@ -17,18 +17,18 @@ pub const JUMPS: Group = Group {
     make: |maker, row| through_memory(maker, "far jmp", code!(".byte 0xff, 0x2b"), SELECTORS[row as usize]),
 };
 
-/// Calls through memory. Not to ring 3's own code: QEMU pushes the way back to an address of 32 bits.
+/// Calls through memory. Not to ring 3's own code: QEMU truncates the pushed return address to 32 bits.
 pub const CALLS: Group = Group {
     rows: SELECTORS.len() as u64,
     make: |maker, row| {
         let selector = SELECTORS[row as usize];
-        // The kernel's instead, with the same RPL.
+        // The kernel's selector instead, with the same RPL.
         let selector = if is_user_code(selector) { 0x08 | selector & 3 } else { selector };
         through_memory(maker, "far call", code!(".byte 0xff, 0x1b"), selector)
     },
 };
 
-/// Offset and selector lie where rbx points.
+/// Offset and selector are at the address in rbx.
 fn through_memory(maker: &mut Maker, name: &'static str, code: Code, selector: u64) -> Probe {
     let mut probe = dies(maker, Class::Far, name, selector, code, (PROTECTION, selector_error(selector)));
     write_words(0, &[NOWHERE | selector << 32]);
@@ -86,10 +86,10 @@ pub const STACK_BY_IRETQ: Group = Group {
     },
 };
 
-/// Addresses that are not canonical.
+/// Non-canonical addresses.
 const HOLE: [u64; 4] = [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0];
 
-/// `iretq`, `jmp` and `ret` there. Which instruction is to blame differs between CPUs.
+/// `iretq`, `jmp` and `ret` to them. CPUs differ in which instruction raises the fault.
 pub const NOT_CANONICAL: Group = Group {
     rows: 3 * HOLE.len() as u64,
     make: |maker, row| {
@@ -110,7 +110,7 @@ pub const NOT_CANONICAL: Group = Group {
     },
 };
 
-/// The transfer is made, and nothing is there.
+/// The transfer succeeds, and the target is unmapped.
 fn lands() -> Expect {
     let (vector, error) = pf(page_error::EXECUTE);
     Expect::Dies(Death { cr2: NOWHERE, ..Death::new(vector, error, NOWHERE) })
@@ -120,9 +120,9 @@ fn is_user_code(selector: u64) -> bool {
     selector & !3 == CODE & !3
 }
 
-/// Writes words to the scratch memory, from this word on.
+/// Writes words to the scratch memory, starting at word `from`.
 fn write_words(from: usize, words: &[u64]) {
-    // SAFETY: the scratch memory means nothing to anybody but the probe that is made.
+    // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
     let memory = unsafe { &mut *scratch() };
     memory[from..from + words.len()].copy_from_slice(words);
 }

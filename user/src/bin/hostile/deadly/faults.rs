@@ -1,4 +1,4 @@
-//! Exceptions, single steps and ends with stack pointers and flags that no handler of the kernel's should have to meet.
+//! Exceptions, single steps and exits with invalid stack pointers and unusual flags.
 
 use kernel_abi::syscall::SYS_EXIT;
 use rand_xoshiro::rand_core::Rng;
@@ -6,17 +6,17 @@ use rand_xoshiro::rand_core::Rng;
 use super::{GP, UD, dies, page_error, pf};
 use crate::class::Class;
 use crate::code;
-use crate::maker::{STACK_POINTERS, WAITING, stack_pointer};
+use crate::maker::{PENDING, STACK_POINTERS, stack_pointer};
 use crate::probe::{
     BREAKPOINT, DEBUG, DIVIDE, Death, Expect, MakeCode, PAGE, STACK, X87, address, back_address,
 };
 use crate::survived::FLAGS_BESIDE;
 use crate::table::Group;
 
-/// Trap: single steps.
+/// TF: single-step.
 const TF: u64 = 1 << 8;
 
-/// Each exception that an instruction can raise, with its distance from the instruction to the address that is told.
+/// Each exception that an instruction can raise, with the distance from the instruction to the reported rip.
 const FAULT: [(&str, MakeCode, (u64, u64), u64); 8] = [
     ("div by zero", || code!("div ecx"), (DIVIDE, 0), 0),
     ("ud2", || code!("ud2"), UD, 0),
@@ -30,26 +30,26 @@ const FAULT: [(&str, MakeCode, (u64, u64), u64); 8] = [
 const FAULT_KINDS: u64 = FAULT.len() as u64;
 const BESIDE: u64 = FLAGS_BESIDE.len() as u64;
 
-/// Every exception with every stack pointer, flags by chance.
+/// Every exception with every stack pointer, random flags.
 pub const FAULTS: Group = Group {
     rows: FAULT_KINDS * STACK_POINTERS,
     make: |maker, row| {
-        let (name, code, fault, behind) = FAULT[(row % FAULT_KINDS) as usize];
+        let (name, code, fault, after) = FAULT[(row % FAULT_KINDS) as usize];
         let mut probe = dies(maker, Class::Faults, name, 0, code(), fault);
         probe.state.rcx = 0;
         probe.state.rsp = stack_pointer(maker.cpu, row / FAULT_KINDS);
         probe.state.rflags = FLAGS_BESIDE[(maker.random.next_u64() % BESIDE) as usize];
         if fault.0 == X87 {
-            (probe.state.fpu.x87_control, probe.state.fpu.x87_status) = WAITING;
+            (probe.state.fpu.x87_control, probe.state.fpu.x87_status) = PENDING;
         }
-        let at = if name == "jump to null" { 0 } else { address(code()) + behind };
+        let at = if name == "jump to null" { 0 } else { address(code()) + after };
         probe.expect = Expect::Dies(Death::new(fault.0, fault.1, at));
         probe
     },
 };
 
-/// What is stepped over, with where #DB comes. A `syscall` is gone through and left with the flag still set: the step
-/// ends behind the call, or one instruction later if the kernel's way back has one of its own.
+/// Instructions to step over, with the place of #DB. A `syscall` returns with TF still set: #DB comes directly after
+/// the call or one instruction later, depending on the instruction with which the kernel returns.
 const STEP: [(&str, MakeCode, u64); 4] = [
     ("step over nop", || code!("nop"), 1),
     ("step over syscall", || code!("syscall"), 2),
@@ -63,18 +63,18 @@ pub const STEPS: Group = Group {
     make: |maker, row| {
         let (name, code, length) = STEP[row as usize % STEP.len()];
         let mut probe = dies(maker, Class::Faults, name, 0, code(), (DEBUG, 0));
-        // A number that no call has.
+        // An unassigned number.
         probe.state.rax = u64::MAX;
         probe.state.rsp = stack_pointer(maker.cpu, row / STEP.len() as u64);
         probe.state.rflags = FLAGS_BESIDE[(maker.random.next_u64() % BESIDE) as usize] | TF;
-        let behind = address(code()) + length;
-        let or_rip = if name == "step over syscall" { back_address() } else { behind };
-        probe.expect = Expect::Dies(Death { or_rip, ..Death::new(DEBUG, 0, behind) });
+        let after = address(code()) + length;
+        let or_rip = if name == "step over syscall" { back_address() } else { after };
+        probe.expect = Expect::Dies(Death { or_rip, ..Death::new(DEBUG, 0, after) });
         probe
     },
 };
 
-/// What is done on a bad stack: the error code of its page fault, and how far from rsp the address is.
+/// Accesses to an invalid stack: the error code of the page fault, and the distance from rsp to its address.
 const ON_STACK: [(&str, MakeCode, u64, u64); 4] = [
     ("push", || code!("push rax"), page_error::WRITE, 8),
     ("call", || code!("call {back}"), page_error::WRITE, 8),
@@ -82,7 +82,7 @@ const ON_STACK: [(&str, MakeCode, u64, u64); 4] = [
     ("ret", || code!("ret"), page_error::READ, 0),
 ];
 
-/// Stack pointers of [`stack_pointer`] at which nothing of ring 3's is, neither above nor below.
+/// Indices of [`stack_pointer`] at which nothing is accessible to ring 3, neither above nor below.
 const BAD: [u64; 20] = [0, 2, 3, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25];
 
 /// Pushes and pops on those stacks.
@@ -95,20 +95,20 @@ pub const STACK_ACCESS: Group = Group {
         let mut probe = dies(maker, Class::Faults, name, rsp, code(), pf(error));
         probe.state.rsp = rsp;
         let death = Death::new(PAGE, error, address(code()));
-        // Whether something is there in the kernel's half is the kernel's business.
+        // Whether a kernel address is mapped must not matter to ring 3.
         let is_canonical = at.cast_signed() << 16 >> 16 == at.cast_signed();
         probe.expect = Expect::Dies(if is_canonical {
             let there = if at >> 63 != 0 { error | page_error::THERE } else { error };
             Death { or: (PAGE, there), cr2: at, ..death }
         } else {
-            // QEMU takes the access for one to data.
+            // QEMU reports a data access.
             Death { vector: STACK, error: 0, or: GP, ..death }
         });
         probe
     },
 };
 
-/// `SYS_EXIT` with every stack pointer and all flags, and a code whose low half alone counts.
+/// `SYS_EXIT` with every stack pointer and all flags, and an exit code of which only the low half counts.
 pub const EXITS: Group = Group {
     rows: STACK_POINTERS * BESIDE,
     make: |maker, row| {

@@ -1,4 +1,4 @@
-//! `int n` for every n, and its kin.
+//! `int n` for every n, `int3` and `int1`.
 
 use super::dies;
 use crate::class::Class;
@@ -8,12 +8,12 @@ use crate::probe::{BREAKPOINT, DEBUG, Death, Expect, MakeCode, OVERFLOW, PROTECT
 use crate::state::back;
 use crate::table::Group;
 
-/// Bytes from one `int n` to the next.
+/// Distance from one `int n` to the next, in bytes.
 const SLOT: u64 = 8;
 
 /// `int 0`, `int 1` and so on, each followed by the jump back.
 ///
-/// Given: any state; entered at any multiple of [`SLOT`]. Leaves: the same, if nothing stops it.
+/// Given: any state; entered at any multiple of [`SLOT`]. Leaves: the same state, if no exception is raised.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn every_int() {
     core::arch::naked_asm!(
@@ -30,26 +30,26 @@ unsafe extern "sysv64" fn every_int() {
     )
 }
 
-/// Every number. 3 and 4 are open: their exceptions come behind the instruction. All others have closed gates, or none,
-/// which is the same to ring 3: #GP with the gate's number (SDM 3A, 6.12.1.2 and 6.13).
+/// Every number. Ring 3 may use 3 and 4: their exceptions are reported after the instruction. All other gates have
+/// DPL 0 or are not present, which is the same to ring 3: #GP with the gate's number (SDM 3A, 6.12.1.2 and 6.13).
 pub const BY_NUMBER: Group = Group {
     rows: 256,
     make: |maker, number| {
         let mut probe = maker.probe(Class::Interrupts, "int", number, every_int);
         probe.state.rip += number * SLOT;
-        // An `int n` has two bytes.
-        let behind = probe.state.rip + 2;
-        /// The error code's bit that says: a gate of the IDT.
+        // `int n` is two bytes long.
+        let after = probe.state.rip + 2;
+        /// The error code's bit for a gate of the IDT.
         const IDT: u64 = 0b10;
         probe.expect = Expect::Dies(match number {
-            BREAKPOINT | OVERFLOW => Death::new(number, 0, behind),
+            BREAKPOINT | OVERFLOW => Death::new(number, 0, after),
             _ => Death::new(PROTECTION, number << 3 | IDT, probe.state.rip),
         });
         probe
     },
 };
 
-/// Those that are not `int n`; all have one byte.
+/// Those that are not `int n`; both are one byte long.
 const OTHER: [(&str, MakeCode, u64); 2] =
     [("int3", || code!("int3"), BREAKPOINT), ("int1", || code!(".byte 0xf1"), DEBUG)];
 

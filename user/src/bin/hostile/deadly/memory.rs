@@ -1,4 +1,4 @@
-//! Memory that is not there, that is the kernel's, or that is not for this.
+//! Memory that is unmapped, that belongs to the kernel, or that does not permit the access.
 
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 
@@ -11,7 +11,7 @@ use crate::maker::{KERNEL, Maker, PHYSICAL, scratch};
 use crate::probe::{Code, Death, Expect, MakeCode, PAGE, Probe, address};
 use crate::table::Group;
 
-/// What is done at rbx, and the page fault's error code if nothing is there.
+/// The access to the address in rbx, and the page fault's error code if nothing is mapped there.
 const ACCESS: [(&str, MakeCode, u64); 5] = [
     ("read", || code!("mov al, [rbx]"), READ),
     ("write", || code!("mov [rbx], al"), WRITE),
@@ -21,7 +21,7 @@ const ACCESS: [(&str, MakeCode, u64); 5] = [
 ];
 const KINDS: u64 = ACCESS.len() as u64;
 
-/// A probe that does one of these things at an address.
+/// Returns a probe that makes one of these accesses.
 fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
     let (name, code, error) = ACCESS[kind as usize];
     let error = if there { error | THERE } else { error };
@@ -29,7 +29,7 @@ fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
     probe.state.rbx = at;
     if let Expect::Dies(death) = &mut probe.expect {
         if error & EXECUTE == EXECUTE {
-            // The jump is made, and then there is no instruction.
+            // The jump succeeds, and then the instruction fetch faults.
             (death.rip, death.or_rip) = (at, at);
         }
         if name == "exchange" {
@@ -40,8 +40,8 @@ fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
     probe
 }
 
-/// Addresses of ring 3's half at which nothing is: the last ones are the page below the hole, where the last bytes would
-/// be a `syscall` that returns to an address which is not canonical.
+/// Unmapped addresses of the user half: the last ones are the page below the hole, where a `syscall` in the last bytes
+/// would return to a non-canonical address.
 const NOTHING: [u64; 15] = [
     0,
     1,
@@ -60,7 +60,7 @@ const NOTHING: [u64; 15] = [
     (1 << 47) - 1,
 ];
 
-/// Nothing there.
+/// Accesses to unmapped memory.
 pub const NOT_THERE: Group = Group {
     rows: NOTHING.len() as u64 * KINDS,
     make: |maker, row| access(maker, row % KINDS, NOTHING[(row / KINDS) as usize], false),
@@ -81,7 +81,7 @@ const KERNEL_HALF: [u64; 10] = [
     u64::MAX,
 ];
 
-/// All of the kernel's half. Whether something is there is the kernel's business.
+/// All of the kernel's half. Whether an address is mapped must not matter to ring 3.
 pub const KERNELS: Group = Group {
     rows: KERNEL_HALF.len() as u64 * KINDS,
     make: |maker, row| {
@@ -93,10 +93,10 @@ pub const KERNELS: Group = Group {
     },
 };
 
-/// Not canonical.
+/// Non-canonical addresses.
 const HOLE: [u64; 4] = [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0];
 
-/// Reads and writes there.
+/// Reads of and writes to them.
 pub const NOT_CANONICAL: Group = Group {
     rows: HOLE.len() as u64 * 3,
     make: |maker, row| {
@@ -107,7 +107,7 @@ pub const NOT_CANONICAL: Group = Group {
     },
 };
 
-/// Memory of the program's that is not for this: writes to what is read-only, jumps to what is no code.
+/// The program's own memory with an access that it does not permit: writes to read-only pages, jumps to data.
 pub const NOT_FOR_THIS: Group = Group {
     rows: 9,
     make: |maker, row| {
@@ -130,7 +130,7 @@ pub const NOT_FOR_THIS: Group = Group {
     },
 };
 
-/// Across a border: a read and a write of which only the second part faults, code that ends where a page ends, and a
+/// Across a border: a read and a write of which only the second part faults, code that ends at a page boundary, and a
 /// `syscall` as the last instruction of the last page of code.
 pub const ACROSS: Group = Group {
     rows: 4,
@@ -140,13 +140,13 @@ pub const ACROSS: Group = Group {
             0 => across(maker, "read across the end of a page", code!("mov rax, [rbx]"), READ, end),
             1 => across(maker, "write across the end of a page", code!("mov [rbx], rax"), WRITE, end),
             _ => {
-                // What `random` has there: `syscall`. One byte further on is no instruction.
+                // The `syscall` at the end of `random`. One byte further on there is no instruction.
                 let end = random::end();
                 let mut probe =
                     maker.probe(Class::Memory, "syscall at the end of all code", end, random::CODE_AT_END);
                 probe.state.rip = end - 2;
                 probe.state.rbx = scratch() as u64;
-                // Data lies behind it.
+                // The next page is data.
                 let death = Death::new(PAGE, EXECUTE | THERE, end);
                 probe.expect = Expect::Dies(Death { cr2: end, ..death });
                 probe

@@ -1,4 +1,4 @@
-//! Probes that end the copy: what they try has to kill it, in one way and in no other.
+//! Probes that end the copy: each has to kill it in exactly the predicted way.
 
 mod far;
 mod faults;
@@ -13,7 +13,7 @@ use crate::maker::Maker;
 use crate::probe::{Code, Death, Expect, PAGE, PROTECTION, Probe, UNDEFINED, address};
 use crate::table::Group;
 
-/// All of them but the random ones.
+/// All groups but the random one.
 pub const GROUPS: &[Group] = &[
     privileged::PROTECTED,
     privileged::UNDEFINED_HERE,
@@ -41,7 +41,7 @@ pub const GROUPS: &[Group] = &[
     faults::EXITS,
 ];
 
-/// A probe whose first instruction raises an exception.
+/// Returns a probe whose first instruction raises an exception.
 fn dies(
     maker: &mut Maker,
     class: Class,
@@ -55,12 +55,12 @@ fn dies(
     probe
 }
 
-/// The error code that names a selector: all of it but RPL (SDM 3A, 6.13).
+/// Returns the error code that names a selector: all of it but RPL (SDM 3A, 6.13).
 fn selector_error(selector: u64) -> u64 {
     selector & 0xfffc
 }
 
-/// Sets the address that the page fault has to be about.
+/// Sets the expected address of the page fault.
 fn about(probe: Probe, cr2: u64) -> Probe {
     match probe.expect {
         Expect::Dies(death) => Probe { expect: Expect::Dies(Death { cr2, ..death }), ..probe },
@@ -68,8 +68,8 @@ fn about(probe: Probe, cr2: u64) -> Probe {
     }
 }
 
-/// Error codes of page faults (SDM 3A, 4.7), each in ring 3: bit 0, the page is there; 1, a write; 2, ring 3; 4, an
-/// instruction.
+/// Error codes of page faults (SDM 3A, 4.7), each in ring 3: bit 0, the page is present; 1, a write; 2, ring 3; 4, an
+/// instruction fetch.
 mod page_error {
     pub const READ: u64 = 0b100;
     pub const WRITE: u64 = 0b110;
@@ -79,7 +79,7 @@ mod page_error {
 
 /// #UD, which has no error code.
 const UD: (u64, u64) = (UNDEFINED, 0);
-/// #GP that names no selector.
+/// #GP that does not name a selector.
 const GP: (u64, u64) = (PROTECTION, 0);
 
 /// #PF with this error code.

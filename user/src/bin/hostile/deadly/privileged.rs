@@ -1,4 +1,4 @@
-//! Instructions that are the kernel's.
+//! Privileged instructions, and undefined ones.
 
 use super::{GP, UD, dies};
 use crate::back::{Back, Value};
@@ -8,7 +8,7 @@ use crate::maker::{Maker, scratch};
 use crate::probe::{Death, Expect, MakeCode, Probe};
 use crate::table::Group;
 
-/// Overflow, on which `into` is conditional.
+/// OF, which `into` tests.
 const OF: u64 = 1 << 11;
 
 /// A row: its name, and the instruction.
@@ -62,7 +62,7 @@ const PROTECTED_ROWS: &[Row] = &[
     ("sysretq", || code!("sysretq")),
 ];
 
-/// #UD: instructions that are not there, not in ring 3, or not in long mode.
+/// #UD: instructions that do not exist, not in ring 3, or not in long mode.
 const UNDEFINED_ROWS: &[Row] = &[
     ("ud2", || code!("ud2")),
     ("ud1", || code!(".byte 0x0f, 0xb9, 0xc0")),
@@ -89,8 +89,8 @@ const UNDEFINED_ROWS: &[Row] = &[
     ("an undefined byte of group 4", || code!(".byte 0xfe, 0xff")),
 ];
 
-/// What QEMU's TCG is wrong about, with what the manuals say: it executes the first four in ring 3 and in long mode,
-/// and asks for the privilege of the last before it asks whether there is such an instruction.
+/// Where QEMU's TCG deviates, with what the manuals specify: it executes the first four in ring 3 and in long mode,
+/// and checks the privilege of the last before it checks whether the instruction exists.
 const LAX_ROWS: &[(&str, MakeCode, (u64, u64))] = &[
     ("invd", || code!("invd"), GP),
     ("wbinvd", || code!("wbinvd"), GP),
@@ -99,7 +99,7 @@ const LAX_ROWS: &[(&str, MakeCode, (u64, u64))] = &[
     ("xsetbv", || code!("xsetbv"), UD),
 ];
 
-/// #GP with UMIP; without it they tell what they tell.
+/// #GP with UMIP; without it they return their values.
 const PREVENTED_ROWS: &[Row] = &[
     ("sgdt", || code!("sgdt [rbx]")),
     ("sidt", || code!("sidt [rbx]")),
@@ -108,7 +108,7 @@ const PREVENTED_ROWS: &[Row] = &[
     ("smsw", || code!("smsw eax")),
 ];
 
-/// The doors of 32-bit systems: with Intel's semantics they are there and closed, with AMD's they are not there.
+/// The 32-bit system-call instructions: Intel CPUs have them in long mode, disabled; AMD CPUs do not have them.
 const BY_VENDOR_ROWS: &[Row] = &[
     ("sysenter", || code!("sysenter")),
     ("sysexit", || code!("sysexit")),
@@ -133,13 +133,13 @@ pub const UNDEFINED_HERE: Group = Group {
     },
 };
 
-/// Those about which emulators are wrong: either outcome will do.
+/// Those in which emulators deviate: either outcome is allowed.
 pub const LAX: Group = Group {
     rows: LAX_ROWS.len() as u64,
     make: |maker, row| {
         let (name, code, fault) = LAX_ROWS[row as usize];
         let mut probe = dies(maker, Class::Privileged, name, 0, code(), fault);
-        // The one thing that it could find to object to.
+        // The only reason for which an emulator might raise an exception.
         probe.state.rflags &= !OF;
         let death = Death::new(fault.0, fault.1, probe.state.rip);
         probe.expect = match name {
@@ -174,12 +174,12 @@ pub const BY_VENDOR: Group = Group {
     },
 };
 
-/// Operands in memory are good, so that nothing but the privilege is wrong.
+/// Makes memory operands valid, so that the missing privilege is the only error.
 fn with_memory(mut probe: Probe) -> Probe {
     let memory = scratch() as u64;
     (probe.state.rbx, probe.state.rdi, probe.state.rsi) = (memory, memory, memory);
     probe.state.rflags &= !(1 << 10);
-    // A port, an MSR, a selector: whatever the instruction takes it for, it exists.
+    // A port, an MSR, a selector: whichever the instruction uses it as, it exists.
     (probe.state.rcx, probe.state.rdx) = (0x1b, 0x80);
     probe
 }

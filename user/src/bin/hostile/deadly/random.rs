@@ -1,4 +1,4 @@
-//! Random bytes as code: each entry point among them is a program of its own.
+//! Random bytes as code: each offset is the entry point of a different program.
 
 use rand_xoshiro::rand_core::Rng;
 
@@ -9,14 +9,15 @@ use crate::probe::{Code, Expect, Probe};
 use crate::table::Group;
 use crate::tame::tame;
 
-/// How many bytes.
+/// The number of bytes.
 const LEN: usize = 32 * 1024;
 
-/// Pages of code; the host tool fills them anew from the seed of each run (`cargo xtask hostile`), by this name.
+/// Pages of code; the host tool finds them by name and regenerates them from the seed of each run
+/// (`cargo xtask hostile`).
 #[repr(align(4096))]
 pub struct Bytes([u8; LEN]);
 
-/// The last instruction is a `syscall`, whoever fills the rest.
+/// The last instruction is a `syscall`, whatever the rest is.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".code_last")]
 #[used]
@@ -45,10 +46,10 @@ pub fn end() -> u64 {
     start() + LEN as u64
 }
 
-/// Stands for the code at the end, which has no name of its own.
+/// Stands for the code at the end, which has no symbol of its own.
 pub const CODE_AT_END: Code = crate::state::back;
 
-/// One program. There are more than a table could list.
+/// One program. There are too many for a table.
 pub const PROGRAM: Group = Group { rows: 1, make: |maker, _| program(maker) };
 
 fn program(maker: &mut Maker) -> Probe {
@@ -56,16 +57,16 @@ fn program(maker: &mut Maker) -> Probe {
     let mut probe = maker.probe(Class::Random, "random bytes at offset", offset, crate::state::back);
     probe.state.rip = start() + offset;
     probe.expect = Expect::Anyhow;
-    // Returns lead on into the random bytes.
+    // Returns continue in the random bytes.
     for index in 0..512 {
         let target = start() + maker.random.next_u64() % LEN as u64;
-        // SAFETY: the scratch memory means nothing to anybody but the probe that is made.
+        // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
         unsafe { (*scratch())[index] = target };
     }
     let mut register = |register: &mut u64| match maker.random.next_u64() % 4 {
         0 => *register = scratch_stack() + maker.random.next_u64() % 256,
         1 => *register = start() + maker.random.next_u64() % LEN as u64,
-        // As it is: poison.
+        // Left at their random values.
         _ => {}
     };
     let state = &mut probe.state;

@@ -8,7 +8,7 @@ use crate::probe::{MakeCode, PROTECTION};
 use crate::state::DATA;
 use crate::table::Group;
 
-/// The registers; the last one is the stack's.
+/// The registers; the last one is SS.
 const MOVE: [(&str, MakeCode); 5] = [
     ("mov ds", || code!("mov ds, ebx")),
     ("mov es", || code!("mov es, ebx")),
@@ -20,7 +20,7 @@ const MOVE: [(&str, MakeCode); 5] = [
 /// The two that can be popped in long mode.
 const POP: [(&str, MakeCode); 2] = [("pop fs", || code!("pop fs")), ("pop gs", || code!("pop gs"))];
 
-/// How many selectors are not to be loaded into any of them.
+/// How many selectors may not be loaded into any of them.
 const FORBIDDEN: u64 = {
     let (mut count, mut index) = (0, 0);
     while index < SELECTORS.len() {
@@ -32,7 +32,7 @@ const FORBIDDEN: u64 = {
     count
 };
 
-/// Neither null nor one of ring 3's own segments.
+/// Returns whether it is neither null nor one of ring 3's own segments.
 const fn is_forbidden(selector: u64) -> bool {
     !matches!(selector & !3, 0 | 0x18 | 0x20)
 }
@@ -42,11 +42,11 @@ fn forbidden(index: u64) -> u64 {
     selectors.nth(index as usize).unwrap_or(0x08)
 }
 
-/// Selectors that all registers but SS take.
+/// Selectors that all registers but SS accept.
 const NOT_FOR_SS: [u64; 6] = [0, 3, 0x18, 0x1a, 0x20, 0x23];
 const _: () = assert!(DATA == 0x1b, "the one that SS takes is not among those that it does not");
 
-/// Every register with every selector that it must not take.
+/// Every register with every selector that it must not accept.
 pub const MOVES: Group = Group {
     rows: MOVE.len() as u64 * FORBIDDEN + NOT_FOR_SS.len() as u64,
     make: |maker, row| {
@@ -73,7 +73,7 @@ pub const POPS: Group = Group {
         let selector = forbidden(row % FORBIDDEN);
         let fault = (PROTECTION, selector_error(selector));
         let probe = dies(maker, Class::Segments, name, selector, code(), fault);
-        // SAFETY: the scratch memory means nothing to anybody but the probe that is made.
+        // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
         unsafe { (*scratch())[((scratch_stack() - scratch() as u64) / 8) as usize] = selector };
         probe
     },

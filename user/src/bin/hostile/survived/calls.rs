@@ -1,4 +1,4 @@
-//! Flags and stack pointers that ring 3 may set and that must come back: over system calls, and while interrupts come.
+//! Flags and stack pointers that ring 3 may set and that must be preserved: over system calls and interrupts.
 
 use kernel_abi::syscall::{SYS_GET_CPU, SYS_NULL, TABLE_LEN};
 use rand_xoshiro::rand_core::Rng;
@@ -11,16 +11,16 @@ use crate::maker::{STACK_POINTERS, stack_pointer};
 use crate::probe::{Expect, Probe};
 use crate::table::Group;
 
-/// The flags that come back: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,
+/// The flags that are preserved: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,
 /// identification.
 const KEPT: [u64; 10] = [1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 10, 1 << 11, 1 << 14, 1 << 18, 1 << 21];
-/// What else ring 3 may ask for, in vain: nothing; IOPL 3; resume; virtual 8086 mode, virtual interrupts. Interrupts
-/// off is asked for by leaving IF out.
+/// What ring 3 may also try to set, without effect: nothing; IOPL 3; resume; virtual-8086 mode, virtual interrupts.
+/// Disabled interrupts are tried by leaving IF clear.
 const VAIN: [u64; 4] = [0, 3 << 12, 1 << 16, 1 << 17 | 1 << 19 | 1 << 20];
-/// Interrupts.
+/// IF.
 const IF: u64 = 1 << 9;
 
-/// Flags for probes of something else: none, and those that have an effect of their own in ring 0, alone and together.
+/// Flags for probes about something else: none, and those with an effect in ring 0, alone and together.
 pub const FLAGS_BESIDE: [u64; 8] = [
     FIXED_FLAGS,
     FIXED_FLAGS | 1 << 10,
@@ -32,10 +32,10 @@ pub const FLAGS_BESIDE: [u64; 8] = [
     FIXED_FLAGS | 0x24_7cd5,
 ];
 
-/// Calls that come back, a known one, one beyond the table, and nothing.
+/// Calls that return: one without an effect, one with a known result, and an unassigned number.
 const CALLS: [u64; 3] = [SYS_NULL, SYS_GET_CPU, TABLE_LEN as u64];
 
-/// All sets of flags, each with all that is asked for in vain, over a call.
+/// All sets of preserved flags, each with all of the ineffective ones, across a call.
 pub const FLAGS: Group = Group {
     rows: (1 << KEPT.len()) * VAIN.len() as u64 * 2,
     make: |maker, row| {
@@ -50,7 +50,7 @@ pub const FLAGS: Group = Group {
     },
 };
 
-/// All stack pointers over a call.
+/// All stack pointers across a call.
 pub const STACKS: Group = Group {
     rows: STACK_POINTERS * (FLAGS_BESIDE.len() * CALLS.len()) as u64,
     make: |maker, row| {
@@ -63,7 +63,7 @@ pub const STACKS: Group = Group {
     },
 };
 
-/// The same in a loop without calls. One in four is so long that ticks come.
+/// The same in a loop without calls. One in four is long enough for ticks.
 pub const TICKS: Group = Group {
     rows: STACK_POINTERS * FLAGS_BESIDE.len() as u64,
     make: |maker, row| {

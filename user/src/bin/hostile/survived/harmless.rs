@@ -1,4 +1,4 @@
-//! Instructions about the kernel's tables and memory that ring 3 may execute: they tell it nothing of the kernel.
+//! Instructions about the kernel's tables and memory that ring 3 may execute: they reveal nothing of the kernel.
 
 use crate::back::{Back, Value};
 use crate::class::Class;
@@ -8,13 +8,13 @@ use crate::probe::{Expect, MakeCode, Probe};
 use crate::state::DATA;
 use crate::table::Group;
 
-/// Zero flag: the selector is one that ring 3 may ask about.
+/// ZF: ring 3 may access the selector.
 const ZF: u64 = 1 << 6;
 
-/// Does an instruction say yes to this selector?
+/// Returns whether an instruction accepts this selector.
 type Yes = fn(u64) -> bool;
 
-/// The four instructions that ask about a selector, with what they say yes to.
+/// The four instructions that query a selector, with the selectors that they accept.
 const ASK: [(&str, MakeCode, Yes); 4] = [
     ("lar", || code!("lar rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("lsl", || code!("lsl rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
@@ -41,14 +41,14 @@ pub const SELECTORS: Group = Group {
         let mut back = Back::unchanged(probe.state.rflags & !ZF);
         if yes(selector) {
             back.rflags |= ZF;
-            // Access rights or limit of ring 3's own segment.
+            // Access rights or limit of a ring-3 segment.
             back.rax = if matches!(name, "lar" | "lsl") { Value::Any } else { Value::Kept };
         }
         Probe { expect: Expect::Back(back), ..probe }
     },
 };
 
-/// Loads that are allowed, and a system call while the register holds what was loaded.
+/// Permitted loads, and a system call while the register holds the selector.
 const LOAD: [(&str, MakeCode); 4] = [
     ("mov ds, then system call", || code!("mov ds, ebx", "syscall")),
     ("mov es, then system call", || code!("mov es, ebx", "syscall")),
@@ -56,7 +56,7 @@ const LOAD: [(&str, MakeCode); 4] = [
     ("mov gs, then system call", || code!("mov gs, ebx", "syscall")),
 ];
 
-/// What any of them takes: null selectors, and ring 3's own.
+/// Selectors that any of them accepts: null ones and ring 3's own.
 const LOADABLE: [u64; 8] = [0, 1, 2, 3, 0x18, 0x1b, 0x20, 0x23];
 
 /// Every such register with every such selector.
@@ -67,17 +67,17 @@ pub const LOADS: Group = Group {
         let selector = LOADABLE[row as usize % LOADABLE.len()];
         let mut probe = maker.probe(Class::Harmless, name, selector, code());
         (probe.state.rax, probe.state.rbx) = (kernel_abi::syscall::SYS_NULL, selector);
-        // `mov` to a segment register has two bytes, and `syscall` too.
+        // `mov` to a segment register is two bytes long, and so is `syscall`.
         let mut back = Back::call(code(), probe.state.rflags, Value::Is(0));
         back.rcx = Value::Is(crate::probe::address(code()) + 4);
         Probe { expect: Expect::Back(back), ..probe }
     },
 };
 
-/// What an instruction may change, besides what any may.
+/// Adds the registers that an instruction may change to those that any may.
 type Changes = fn(Back) -> Back;
 
-/// Others, with what they change.
+/// Other instructions, with what they change.
 const OTHER: [(&str, MakeCode, Changes); 6] = [
     ("mov ss", || code!("mov ss, ebx"), |back| back),
     ("prefetch", || code!("prefetcht0 [rbx]"), |back| back),
@@ -91,10 +91,10 @@ const OTHER: [(&str, MakeCode, Changes); 6] = [
     ("rdtsc", || code!("rdtsc"), |back| Back { rax: Value::Any, rdx: Value::Any, ..back }),
 ];
 
-/// What some of them have in rbx.
+/// Operands of some of them, in rbx.
 const OPERANDS: [u64; 4] = [0, PHYSICAL, KERNEL, 1 << 47];
 
-/// Every one with every operand.
+/// Every instruction with every operand.
 pub const OTHERS: Group =
     Group { rows: (OTHER.len() * OPERANDS.len()) as u64, make: |maker, row| other(maker, row as usize) };
 

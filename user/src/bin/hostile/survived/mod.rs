@@ -1,4 +1,4 @@
-//! Probes that a copy survives: what it tries is refused, or changes nothing.
+//! Probes that return: what they attempt is rejected or has no effect.
 
 mod calls;
 pub use self::calls::FLAGS_BESIDE;
@@ -17,7 +17,7 @@ use crate::maker::Maker;
 use crate::probe::{Code, Expect, Probe};
 use crate::table::Group;
 
-/// All of them.
+/// All groups.
 pub const GROUPS: &[Group] = &[
     numbers::ONE_BIT,
     numbers::HIGH_BITS,
@@ -31,13 +31,13 @@ pub const GROUPS: &[Group] = &[
     harmless::OTHERS,
 ];
 
-/// One system call.
+/// Returns the code of one system call.
 fn syscall() -> Code {
     code!("syscall")
 }
 
-/// A probe that makes a system call. What is not an argument is poison; flags and rsp may be changed before
-/// [`expect_call`] is asked.
+/// Returns a probe that makes a system call. Registers that are no arguments hold random values; flags and rsp may be
+/// changed before [`expect_call`].
 fn call(
     maker: &mut Maker,
     class: Class,
@@ -52,7 +52,7 @@ fn call(
     probe
 }
 
-/// Writes down what has to come of a call that returns.
+/// Sets the expected outcome of a call that returns.
 fn expect_call(maker: &Maker, mut probe: Probe) -> Probe {
     let state = &probe.state;
     let rax = match Call::from_number(state.rax).map(Call::returns) {

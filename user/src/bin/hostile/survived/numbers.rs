@@ -9,15 +9,15 @@ use crate::maker::Maker;
 use crate::probe::Probe;
 use crate::table::Group;
 
-/// All of the table, and what a check of fewer bits, or of signed ones, would take for it.
+/// The whole table, and what a check of fewer bits, or of signed numbers, would take for it.
 const LOW: [u64; 24] =
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 127, 128, 255, 256, 0x7fff, 0xffff];
 const ROWS: u64 = LOW.len() as u64 * 64;
 
-/// With one more bit.
+/// With one more bit set.
 pub const ONE_BIT: Group = Group { rows: ROWS, make: |maker, row| number(maker, low(row) | 1 << (row % 64)) };
 
-/// With all bits from one on.
+/// With all bits from one upward set.
 pub const HIGH_BITS: Group =
     Group { rows: ROWS, make: |maker, row| number(maker, low(row) | u64::MAX << (row % 64)) };
 
@@ -25,10 +25,10 @@ fn low(row: u64) -> u64 {
     LOW[(row / 64) as usize]
 }
 
-/// The one number that would not come back is a probe of its own, among the deadly ones.
+/// The one number that would not return is a separate probe, among the deadly ones.
 fn number(maker: &mut Maker, number: u64) -> Probe {
     let number = if number == SYS_EXIT { TABLE_LEN as u64 } else { number };
-    // Arguments that point nowhere, whatever the call makes of them.
+    // Invalid addresses as arguments, whichever call it is.
     let arguments = [(); 2].map(|()| maker.random.next_u64() | 1 << 63);
     let probe = call(maker, Class::Numbers, "system call", number, number, arguments);
     expect_call(maker, probe)

@@ -1,4 +1,4 @@
-//! Ranges of memory for the one call that takes memory: every address that matters with every length that does.
+//! Ranges of memory for the one call that takes memory: every interesting address with every interesting length.
 
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 use kernel_abi::syscall::{SYS_WRITE_SERIAL, WRITE_SERIAL_MAX};
@@ -13,7 +13,7 @@ use crate::table::Group;
 
 const MAX: u64 = WRITE_SERIAL_MAX as u64;
 
-/// Where nothing may be read, or nothing is: null, one before and behind every border, the kernel's half.
+/// Unreadable or unmapped addresses: null, one byte before and after every border, the kernel's half.
 const NOWHERE: [u64; 34] = [
     0,
     1,
@@ -51,17 +51,17 @@ const NOWHERE: [u64; 34] = [
     u64::MAX,
 ];
 
-/// How far into the memory that may be written a range begins: the beginning, and across a page's end.
+/// Offsets into the written memory: its start, and across a page boundary.
 const INTO: [u64; 6] = [0, 1, 150, PAGE_SIZE - MAX, PAGE_SIZE - 8, PAGE_SIZE - 1];
-/// Where ranges begin on the stack's highest bytes, counted from its top.
+/// Starts of ranges in the stack's highest bytes, counted from its top.
 const BELOW_TOP: [u64; 3] = [128, 8, 1];
-/// The same for the shared page.
+/// Starts of ranges in the shared page, counted from its end.
 const BELOW_SHARED_END: [u64; 4] = [MAX, MAX - 1, 8, 1];
 
 const SOMEWHERE: u64 = 3 * INTO.len() as u64 + BELOW_TOP.len() as u64;
 const LENGTHS: u64 = 28;
 
-/// Everywhere but in the shared page.
+/// Everywhere except in the shared page.
 pub const ELSEWHERE: Group = Group {
     rows: (NOWHERE.len() as u64 + SOMEWHERE) * LENGTHS,
     make: |maker, row| {
@@ -73,7 +73,7 @@ pub const ELSEWHERE: Group = Group {
     },
 };
 
-/// The end of the shared page, which this and other copies rewrite.
+/// The end of the shared page, which all copies rewrite.
 pub const SHARED: Group = Group {
     rows: BELOW_SHARED_END.len() as u64 * LENGTHS * 4,
     make: |maker, row| {
@@ -90,7 +90,7 @@ fn somewhere(place: u64) -> u64 {
         Some(place) => STACK_TOP - BELOW_TOP[place as usize],
         None => {
             let source = (place / into) as usize;
-            // The stack's far end has fewer bytes that are free to be filled.
+            // At the stack's far end fewer bytes may be filled.
             let offset = INTO[(place % into) as usize];
             console::sources()[source] + if source == 2 { offset % MAX } else { offset }
         }
@@ -124,7 +124,7 @@ fn length(address: u64, index: u64) -> u64 {
     ];
     match PLAIN.get(index as usize) {
         Some(length) => *length,
-        // Up to the end of the user half and one more, up to the top and over it, and into the kernel's half.
+        // Up to the end of the user half and one more, up to 2^64 and beyond, and into the kernel's half.
         None => match index as usize - PLAIN.len() {
             0 => USER_END.wrapping_sub(address),
             1 => USER_END.wrapping_sub(address).wrapping_add(1),
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_lies_where_there_are_bytes_enough() {
+    fn written_ranges_are_inside_the_written_memory() {
         let [constant, writable, bottom, top] = console::sources();
         for place in 0..SOMEWHERE {
             let address = somewhere(place);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_made() {
+    fn every_length_is_generated() {
         assert_eq!(length(PAGE_SIZE, LENGTHS - 1), PHYSICAL - PAGE_SIZE + 8);
         assert_eq!(length(PAGE_SIZE, LENGTHS - 3), 0_u64.wrapping_sub(PAGE_SIZE));
         assert_eq!(length(0, 26), 1);

@@ -1,4 +1,4 @@
-//! What must be as it was: every register over every way into the kernel and back.
+//! Registers that the kernel has to preserve: over each kind of kernel entry and exit.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{Call, Returns, SYS_TRACE, SYS_WRITE_SERIAL};
@@ -10,11 +10,11 @@ use crate::numbers::UNKNOWN;
 use crate::time::Deadline;
 use crate::{Failed, Verdict, expect};
 
-/// How often each call is made with each pattern.
+/// How many times each call is made with each pattern.
 const ROUNDS: u32 = 16;
 
-/// Makes a system call with these registers and compares all of them. `result` is what rax must be, if it
-/// can be known.
+/// Makes a system call with these registers and compares all of them. `result` is the expected rax, if it
+/// is known.
 fn check_call(registers: &Registers, result: Option<u64>) -> Verdict {
     let number = registers.rax;
     // SAFETY: the calls made from here read memory at most; the patterns have TF clear and masked exceptions.
@@ -31,13 +31,13 @@ fn compare(what: core::fmt::Arguments<'_>, expected: &Registers, got: &Registers
     })
 }
 
-/// Every system call that comes back.
+/// Every system call that returns.
 pub fn over_system_calls() -> Verdict {
     for _ in 0..ROUNDS {
         for registers in patterns(sys::get_cpu()) {
             for call in Call::ALL {
                 let result = match call.returns() {
-                    // Once a pattern, below: the kernel prints every event at the end of the run.
+                    // Once per pattern, below: the kernel prints every event at the end of the run.
                     Returns::Value(_) if call == Call::Trace => continue,
                     Returns::Value(of) => Some(of(registers.rdi, registers.rsi)),
                     Returns::ThisCpu => Some(sys::get_cpu()),
@@ -55,8 +55,8 @@ pub fn over_system_calls() -> Verdict {
         check_call(&Registers { rax: SYS_TRACE, ..registers }, Some(0))?;
     }
 
-    // A call that copies. One byte at a time is accepted whole.
-    let line = b"selftest: a line that is written with all registers watched\n";
+    // A call that copies. One byte at a time is accepted completely.
+    let line = b"selftest: a line that is written with all registers checked\n";
     for (byte, registers) in line.iter().zip(patterns(sys::get_cpu()).into_iter().cycle()) {
         let address = &raw const *byte as u64;
         check_call(&Registers { rax: SYS_WRITE_SERIAL, rdi: address, rsi: 1, ..registers }, Some(1))?;
@@ -75,7 +75,7 @@ pub fn over_unknown_numbers() -> Verdict {
     Ok(())
 }
 
-/// A copy that faults in the kernel, and ranges that it refuses before it copies.
+/// A user copy that faults in the kernel, and ranges that are rejected before the copy.
 pub fn over_failing_copies() -> Verdict {
     for _ in 0..ROUNDS {
         for registers in patterns(sys::get_cpu()) {
@@ -88,7 +88,7 @@ pub fn over_failing_copies() -> Verdict {
     Ok(())
 }
 
-/// Interrupts that come in ring 3: a loop without system calls, long enough for three ticks.
+/// Interrupts in ring 3: a loop without system calls, long enough for three ticks.
 pub fn over_ticks() -> Verdict {
     for registers in patterns(sys::get_cpu()) {
         let deadline = Deadline::start();
@@ -111,7 +111,7 @@ pub fn over_ticks() -> Verdict {
     Ok(())
 }
 
-/// The host's kernel keeps registers as Ringside must: what the checks rest on can be tried there.
+/// Linux on the host preserves the same registers, so the checks themselves can be tested there.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use user::patterns::ALL_FLAGS;
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn a_crossing_that_keeps_everything_passes() {
+    fn preserved_registers_pass() {
         for registers in patterns(1) {
             // SAFETY: the patterns have TF clear and masked exceptions.
             let (before, after) = unsafe { over_loop(&Registers { rcx: 1000, ..registers }) };
             assert_eq!(before.rflags & ALL_FLAGS, registers.rflags & ALL_FLAGS);
             assert!(compare(format_args!("loop"), &Registers { rcx: 0, ..before }, &after).is_ok());
-            // Linux has no such number either, and the same convention.
+            // Linux does not implement this number either, and has the same convention.
             let registers = Registers { rax: u64::MAX, ..registers };
             assert!(check_call(&registers, Some(Errno::NoSys.to_rax())).is_ok());
         }
