@@ -1,5 +1,5 @@
-//! Hands the linker what makes a program a static ELF at `PROGRAM_BASE`. On the host nothing is needed: there
-//! the programs are built only to be checked.
+//! Passes the linker arguments for a static ELF at `PROGRAM_BASE`. The host needs none: there the programs are
+//! built only to be checked and tested.
 
 use std::env;
 use std::path::Path;
@@ -16,10 +16,10 @@ fn main() {
     let script = Path::new(&manifest_dir).join("program.ld");
     let arguments = [
         format!("-T{}", script.display()),
-        // The target's default is a static PIE, which would need its relocations applied by somebody.
+        // The target's default is a static PIE, whose relocations nothing would apply.
         "-no-pie".to_owned(),
         "--build-id=none".to_owned(),
-        // The kernel maps each segment once with its final rights: there is nothing to protect later.
+        // The kernel maps each segment once with its final rights, so no part of it needs to become read-only later.
         "-znorelro".to_owned(),
         format!("--defsym=PROGRAM_BASE={PROGRAM_BASE:#x}"),
         format!("--defsym=PROGRAM_PAGE={PAGE_SIZE:#x}"),

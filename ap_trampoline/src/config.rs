@@ -1,4 +1,4 @@
-//! What the trampoline reads from its page: GDT, far pointers, register values, where the slots are.
+//! The data that the trampoline reads from its page: GDT, far pointers, register values, address of the slots.
 
 use core::mem::{offset_of, size_of};
 
@@ -8,7 +8,7 @@ use crate::Parameters;
 pub(crate) const CONFIG_OFFSET: usize = 0x200;
 
 /// The 64-bit code segment. The bring-up GDT has 64-bit code and data where the kernel's own GDT has
-/// them, so CS and SS stay true while the kernel changes from one to the other.
+/// them, so CS and SS stay valid while the kernel changes from one to the other.
 pub(crate) const CODE64_SELECTOR: u16 = 0x08;
 /// The data segment, for every data segment register.
 pub(crate) const DATA_SELECTOR: u16 = 0x10;
@@ -133,7 +133,7 @@ impl Config {
         }
     }
 
-    /// The bytes as they lie in the page.
+    /// Returns the bytes to be written to the page.
     pub(crate) fn into_bytes(self) -> [u8; CONFIG_SIZE] {
         // SAFETY: `Config` consists of integers only and has no padding, which is asserted above; so
         // all its bytes are initialised, and an array of `u8` of the same size has no invalid values.

@@ -3,7 +3,7 @@
 //! The kernel picks a free page below 1 MiB, lets [`install`] fill it, maps it at its own address
 //! (readable and executable, not writable) in a page table that also has the kernel's half, offers an
 //! [`ApSlot`] to each CPU, and sends INIT and SIPI. Each CPU then finds its slot by its APIC id, claims
-//! it, and enters the kernel on the stack that came with it. `docs/ap-start.md` draws the whole.
+//! it, and enters the kernel on the stack in that slot. `docs/ap-start.md` has a drawing of all steps.
 #![cfg_attr(not(test), no_std)]
 
 use core::arch::global_asm;
@@ -26,7 +26,7 @@ const CPUID_FEATURES: u32 = 0x1;
 /// CPUID leaf with the 32-bit x2APIC id, which it reports in xAPIC mode too.
 const CPUID_TOPOLOGY: u32 = 0xb;
 
-/// What the rest of the page is filled with: INT3, which stops a CPU that runs astray.
+/// The fill of the rest of the page: INT3, which stops a CPU that leaves the code.
 const FILL: u8 = 0xcc;
 
 global_asm!(
@@ -94,13 +94,13 @@ impl CodeLayout {
 /// Fills the trampoline's page, through any writable mapping of it.
 ///
 /// `page_bytes` is the page whose physical address is `parameters.page`. Nothing writes to it later, so
-/// it may be installed once for any number of SIPIs. The caller sees to it that these writes are visible
+/// it may be installed once for any number of SIPIs. The caller ensures that these writes are visible
 /// before it sends the first SIPI (in x2APIC mode, WRMSR to the ICR does not order them by itself: Intel
 /// SDM vol. 3A, 12.12.3).
 ///
 /// # Errors
 ///
-/// [`InstallError`] says which parameter cannot work. The page is not touched then.
+/// [`InstallError`], for the first invalid parameter. The page is unchanged then.
 pub fn install(page_bytes: &mut [u8; 4096], parameters: &Parameters) -> Result<SipiVector, InstallError> {
     let vector = parameters.check()?;
     let layout = CodeLayout::of_blob();

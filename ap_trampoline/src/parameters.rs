@@ -1,4 +1,4 @@
-//! What the kernel says about the start of its application processors, and what is checked of it.
+//! The parameters for the start of the application processors, and their checks.
 
 use core::fmt;
 
@@ -70,7 +70,7 @@ impl SipiVector {
 pub enum InstallError {
     /// The page's address is not a multiple of 4 KiB.
     PageUnaligned(u32),
-    /// The page is the first one, which holds the real-mode vectors, or lies above 1 MiB.
+    /// The page is the first one, which holds the real-mode vectors, or is above 1 MiB.
     PageOutOfReach(u32),
     /// The page's SIPI vector would be one of 0xA0 to 0xBF.
     PageReserved(u32),
@@ -82,9 +82,9 @@ pub enum InstallError {
     Cr4(u32),
     /// EFER lacks LME, or has LMA.
     Efer(u32),
-    /// The slots do not lie whole and aligned in the kernel's half.
+    /// The slots are not aligned or not completely in the kernel's half.
     Slots(u64),
-    /// The entry does not lie in the kernel's half.
+    /// The entry is not in the kernel's half.
     Entry(u64),
 }
 
@@ -113,9 +113,9 @@ impl fmt::Display for InstallError {
             }
             Self::Efer(efer) => write!(f, "EFER {efer:#x} for the APs needs LME, and no LMA"),
             Self::Slots(slots) => {
-                write!(f, "AP slots at {slots:#x} do not lie 64-byte aligned in the kernel's half")
+                write!(f, "AP slots at {slots:#x} are not 64-byte aligned in the kernel's half")
             }
-            Self::Entry(entry) => write!(f, "AP entry {entry:#x} does not lie in the kernel's half"),
+            Self::Entry(entry) => write!(f, "AP entry {entry:#x} is not in the kernel's half"),
         }
     }
 }
@@ -128,7 +128,7 @@ const ONE_MIB: u32 = 1 << 20;
 const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
 impl Parameters {
-    /// Checks what can be checked without looking at the tables, and says which SIPI starts the page.
+    /// Checks what can be checked without the page tables, and returns the SIPI vector of the page.
     ///
     /// It does not prove that the page is free, that the tables map it, or that slots and entry are
     /// mapped by them.
@@ -158,8 +158,8 @@ impl Parameters {
     }
 }
 
-/// The vector for a page, if a SIPI can reach it. Vectors 0xA0 to 0xBF are reserved (Intel
-/// MultiProcessor Specification 1.4, appendix B.4): video memory lies there.
+/// Returns the vector for a page, if a SIPI can reach it. Vectors 0xA0 to 0xBF are reserved (Intel
+/// MultiProcessor Specification 1.4, appendix B.4): video memory is there.
 fn sipi_vector(page: u32) -> Result<SipiVector, InstallError> {
     if !page.is_multiple_of(PAGE_SIZE) {
         return Err(InstallError::PageUnaligned(page));
@@ -172,7 +172,7 @@ fn sipi_vector(page: u32) -> Result<SipiVector, InstallError> {
     }
 }
 
-/// Does `value` have all bits of `required` and none of `forbidden`?
+/// Returns whether `value` has all bits of `required` and none of `forbidden`.
 const fn has(value: u32, required: u32, forbidden: u32) -> bool {
     value & (required | forbidden) == required
 }

@@ -1,7 +1,7 @@
 # Application processor start-up: from the SIPI in real mode to the kernel's 64-bit entry.
 #
 # This is data for the kernel. `install` copies it into a 4 KiB page below 1 MiB and fills in `Config`
-# behind it; only that copy is executed. Nothing here depends on where the page lies: the code finds
+# after it; only that copy is executed. Nothing here depends on the page's address: the code finds
 # its page in CS, keeps its address in ESI, and reaches every field of `Config` from there.
 #
 # What holds on entry (Intel SDM vol. 3A, 10.4.4 and table 10-1; AMD APM vol. 2, 14.1.3):
@@ -35,7 +35,7 @@ ap_trampoline_start:
     shll $4, %esi
 
     # No NMI or exception can be served before the kernel has loaded its own IDT: there is no stack.
-    # With a zero limit each of them ends in a shutdown, which is seen at once. Without it, an NMI
+    # With a zero limit each of them ends in a shutdown, which is noticed at once. Without it, an NMI
     # would run whatever real-mode vector 2 holds, in a mode that this vector was not written for.
     # INIT masked this CPU's LINT1, so only an NMI that some CPU sends can come.
     lidtl {config_idtr}
@@ -94,7 +94,7 @@ ap_trampoline_code64:
     movl %esi, %esi
 
     # EDI = this CPU's own APIC id. Leaf 0xB has all 32 bits of it; a CPU without that leaf (EBX is 0
-    # where a CPU lists the leaf but has no topology to tell) has the 8 bits of leaf 1.
+    # where a CPU has the leaf but reports no topology) has the 8 bits of leaf 1.
     xorl %eax, %eax
     cpuid
     cmpl ${cpuid_topology}, %eax
@@ -124,7 +124,7 @@ ap_trampoline_code64:
     decl %ecx
     jmp 3b
 4:
-    # Claim it: OFFERED -> CLAIMED. A slot in any other state is a closed door.
+    # Claim it: OFFERED -> CLAIMED. A slot in any other state cannot be claimed.
     movl ${slot_offered}, %eax
     movl ${slot_claimed}, %edx
     .if {claim_is_locked}
@@ -134,7 +134,7 @@ ap_trampoline_code64:
     .endif
     jne 5f
 
-    # The stack and the argument are this CPU's alone now.
+    # From here on only this CPU uses the stack and the argument.
     movq {slot_stack_top}(%rbx), %rsp
     movq {slot_argument}(%rbx), %rdi
 
@@ -145,7 +145,7 @@ ap_trampoline_code64:
     jmpq *{config_entry}(%rsi)
 
 5:
-    # Not wanted, or too late: park for good. An NMI here is a shutdown, so the kernel sends NMIs to
+    # No slot, or too late: park permanently. An NMI here is a shutdown, so the kernel sends NMIs to
     # the CPUs that are online and never to "all but self".
     cli
     hlt

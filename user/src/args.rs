@@ -4,37 +4,37 @@ use core::ffi::{CStr, c_char};
 
 use crate::start;
 
-/// The arguments; the first is the program's name.
+/// Returns the arguments; the first is the program's name.
 #[must_use]
 pub fn args() -> Args {
     let stack = start::initial_stack();
     if stack.is_null() {
         return Args { next: stack, left: 0 };
     }
-    // SAFETY: not null, so it is the stack on which the kernel entered this program.
+    // SAFETY: not null, so it is the stack on which the kernel entered this program, laid out as crate::start draws it.
     unsafe { Args::from_stack(stack) }
 }
 
-/// The auxiliary vector: pairs of an `AT_` type and a value, without the `AT_NULL` that ends it.
+/// Returns the auxiliary vector: pairs of an `AT_` type and a value, without the final `AT_NULL`.
 #[must_use]
 pub fn auxiliary_vector() -> AuxiliaryVector {
     let env = env();
     if env.next.is_null() {
         return AuxiliaryVector { next: env.next };
     }
-    // SAFETY: the initial stack is laid out as crate::start draws it: envp and its null word end before the auxiliary
+    // SAFETY: the initial stack is laid out as crate::start draws it: envp and its null word precede the auxiliary
     // vector. All of it stays mapped and is not written.
     AuxiliaryVector { next: unsafe { env.next.add(env.left + 1) } }
 }
 
-/// The strings of the environment, each `NAME=VALUE`.
+/// Returns the strings of the environment, each `NAME=VALUE`.
 #[must_use]
 pub fn env() -> Args {
     let args = args();
     if args.next.is_null() {
         return args;
     }
-    // SAFETY: argv and its null word end before envp, which is ended by a null word too.
+    // SAFETY: argv and its null word precede envp, which ends with a null word too.
     unsafe {
         let first = args.next.add(args.left + 1);
         let mut left = 0;
@@ -45,7 +45,7 @@ pub fn env() -> Args {
     }
 }
 
-/// The value of a variable of the environment.
+/// Returns the value of a variable of the environment.
 #[must_use]
 pub fn environment(name: &str) -> Option<&'static [u8]> {
     env().find_map(|string| string.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
@@ -63,7 +63,7 @@ impl Args {
     /// `stack` points to an initial stack laid out as [`crate::start`] draws it, which nothing writes and
     /// which lives as long as the program.
     unsafe fn from_stack(stack: *const u64) -> Args {
-        // SAFETY: the caller's promise: argc lies there, argv behind it.
+        // SAFETY: by this function's contract argc is there, followed by argv.
         unsafe { Args { next: stack.add(1), left: stack.read() as usize } }
     }
 }
@@ -73,8 +73,8 @@ impl Iterator for Args {
 
     fn next(&mut self) -> Option<&'static [u8]> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: by from_stack's contract argc words of argv lie there, or those of envp that were counted, of which `left` + 1 have not been read
-        // yet, each the address of a NUL-terminated string.
+        // SAFETY: by from_stack's contract there are argc words of argv, or the counted words of envp, each the address
+        // of a NUL-terminated string; `left` + 1 of them are not read yet.
         unsafe {
             let string = self.next.read() as *const c_char;
             self.next = self.next.add(1);
@@ -102,7 +102,7 @@ impl Iterator for AuxiliaryVector {
         if self.next.is_null() {
             return None;
         }
-        // SAFETY: `next` was made by `auxiliary_vector` and goes on in whole pairs, not past AT_NULL.
+        // SAFETY: `next` comes from `auxiliary_vector` and advances in whole pairs, never past AT_NULL.
         let (kind, value) = unsafe { (self.next.read(), self.next.add(1).read()) };
         if kind == 0 {
             return None;
@@ -112,10 +112,10 @@ impl Iterator for AuxiliaryVector {
     }
 }
 
-/// Reads an argument as a decimal number. `None` if it is none or does not fit.
+/// Parses an argument as a decimal number. `None` if it is not one or does not fit.
 #[must_use]
 pub fn number(argument: &[u8]) -> Option<u64> {
-    // `parse` would also take a plus sign.
+    // `parse` would also accept a plus sign.
     if !argument.first()?.is_ascii_digit() {
         return None;
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_nobody_entered_has_no_arguments() {
+    fn no_arguments_without_an_initial_stack() {
         assert_eq!(args().count(), 0);
         assert_eq!(env().count(), 0);
         assert_eq!(auxiliary_vector().count(), 0);

@@ -2,20 +2,20 @@
 
 use core::mem::offset_of;
 
-/// The state. All its fields but `mxcsr`, whose reserved bits have to be clear, can have any value for `fxrstor64`.
+/// The state. `fxrstor64` accepts any value of all fields but `mxcsr`, whose reserved bits have to be clear.
 #[repr(C, align(16))]
 #[derive(Clone, Copy)]
 pub struct Fpu {
     /// Rounding, precision, and which exceptions are masked.
     pub x87_control: u16,
-    /// Exceptions that have been, condition codes, and the number of the register that is ST0.
+    /// Exception flags, condition codes, and the number of the register that is ST0.
     pub x87_status: u16,
-    /// One bit a register: is it in use?
+    /// One bit per register: it is in use.
     pub x87_tags: u8,
     reserved: u8,
     /// Opcode and addresses of the last x87 instruction: not every CPU saves them.
     last_instruction: [u16; 9],
-    /// SSE's control and status.
+    /// SSE control and status.
     pub mxcsr: u32,
     mxcsr_mask: u32,
     /// ST0 to ST7, ten bytes each.
@@ -30,7 +30,7 @@ const _: () = assert!(offset_of!(Fpu, mxcsr) == 24 && offset_of!(Fpu, st) == 32,
 const _: () = assert!(offset_of!(Fpu, xmm) == 160, "fxsave64's layout");
 
 impl Fpu {
-    /// The state that a program is started with.
+    /// The state at a program's start.
     pub const RESET: Fpu = Fpu {
         x87_control: 0x37f,
         x87_status: 0,

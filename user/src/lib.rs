@@ -2,7 +2,7 @@
 //! of a program share. No allocator, no `std`; one thread per address space, one copy of the program per CPU.
 //!
 //! ```ignore
-//! //! greets: says good day.
+//! //! greets: prints a greeting.
 //! #![cfg_attr(target_os = "none", no_std, no_main)]
 //! use user::{ExitCode, println, sys};
 //!
@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Everything also compiles for the host, so that clippy and rust-analyzer see all of it and the pure parts
-//! are tested there. On the host a program only says where it runs.
+//! are tested there. On the host a program only prints how to run it.
 #![no_std]
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ macro_rules! program {
 
         #[cfg(not(target_os = "none"))]
         fn main() -> ::std::process::ExitCode {
-            // Named so that the compiler does not take the whole program for dead code.
+            // Referenced so that the compiler does not report the whole program as dead code.
             let _: fn() -> $crate::ExitCode = $run;
             ::std::eprintln!(
                 "{} is a ring-3 program of Ringside: scripts/run.sh {0}",

@@ -9,7 +9,7 @@ use crate::{ExitCode, println, sys};
 fn panic(info: &PanicInfo<'_>) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
 
-    // Formatting the message may panic in its turn: then go without one.
+    // Formatting the message may panic again: then exit without a message.
     if !PANICKING.swap(true, Ordering::Relaxed) {
         println!("{info}");
     }

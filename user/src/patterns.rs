@@ -1,4 +1,4 @@
-//! Values for all registers that tell them apart, and the first register that differs.
+//! Distinct values for all registers, and the search for the first register that differs.
 
 use core::fmt;
 
@@ -7,11 +7,11 @@ use crate::registers::Registers;
 /// Carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check, identification: every
 /// flag that ring 3 can set, but for the trap flag, which would single-step the kernel's entry.
 pub const ALL_FLAGS: u64 = 0x0024_4cd5;
-/// Interrupts on, and the bit that is always set.
+/// IF, and bit 1, which is always set.
 const NO_FLAGS: u64 = 0x202;
 
-/// The two patterns that are sent over the border: each bit of a register is set in one and clear in the other,
-/// and no register has the value of another, nor of the same on another CPU.
+/// Returns the two patterns that are loaded before a kernel entry: each bit of a register is set in one and clear in
+/// the other, and no register has the value of another one, nor of the same one on another CPU.
 #[must_use]
 pub fn patterns(cpu: u64) -> [Registers; 2] {
     [pattern(cpu, 0), pattern(cpu, u64::MAX)]
@@ -27,24 +27,24 @@ fn pattern(cpu: u64, inverted: u64) -> Registers {
     let mut registers = Registers::filled(&mut next);
     let fpu = &mut registers.fpu;
     fpu.xmm = [(); 16].map(|()| [next(), next()]);
-    // Numbers with their leading bit set, as the unit itself would leave them.
+    // Numbers with their leading bit set, as the FPU itself would leave them.
     fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff]);
     fpu.x87_tags = 0xff;
-    // All exceptions stay masked. Rounding and precision: down and single, or up and double.
+    // All exceptions are masked. Rounding and precision: down and single, or up and double.
     // MXCSR: towards zero with all sticky bits set, or down with flush to zero.
     (fpu.x87_control, fpu.mxcsr, registers.rflags) =
         if inverted == 0 { (0x047f, 0x7fbf, ALL_FLAGS | NO_FLAGS) } else { (0x0a7f, 0xbf80, NO_FLAGS) };
     registers
 }
 
-/// A register that is not as it was.
+/// A register whose value differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Its name, and its number if it is one of several.
     pub register: (&'static str, Option<usize>),
-    /// What it was, the low half first.
+    /// The expected value, the low half first.
     pub expected: [u64; 2],
-    /// What it is.
+    /// The actual value.
     pub got: [u64; 2],
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The first register that differs, x87 and SSE included.
+/// Returns the first register that differs, including x87 and SSE state.
 #[must_use]
 pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
     let word = |name, expected: u64, got: u64| ((name, None), [expected, 0], [got, 0]);
@@ -77,7 +77,7 @@ pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
         word("x87 tags", before.x87_tags.into(), after.x87_tags.into()),
         word("MXCSR", before.mxcsr.into(), after.mxcsr.into()),
     ];
-    // Ten bytes of sixteen.
+    // Only ten bytes of sixteen are part of a register.
     let st = |[low, high]: [u64; 2]| [low, high & 0xffff];
     let st = (0..8).map(|index| (("st", Some(index)), st(before.st[index]), st(after.st[index])));
     let xmm = (0..16).map(|index| (("xmm", Some(index)), before.xmm[index], after.xmm[index]));

@@ -1,6 +1,6 @@
 //! `print!` and `println!`: text is formatted into a buffer on the stack and goes to this CPU's console line in
-//! as few system calls as its length allows. The kernel puts lines together and keeps those of different
-//! CPUs apart.
+//! as few system calls as its length allows. The kernel assembles lines and does not mix those of different
+//! CPUs.
 
 use core::fmt::{self, Write};
 
@@ -23,15 +23,15 @@ macro_rules! println {
     };
 }
 
-/// What [`print!`](crate::print!) expands to. Output that the kernel refuses is dropped: there is nowhere to
-/// report it.
+/// The implementation of [`print!`](crate::print!). Output that the kernel rejects is dropped: there is nowhere
+/// to report it.
 pub fn print(text: fmt::Arguments<'_>) {
     let mut buffer = Buffer::<WRITE_SERIAL_MAX, _>::new(sys::write_all);
     let _ = buffer.write_fmt(text);
     buffer.flush();
 }
 
-/// Collects up to `N` bytes before it hands them to its sink: in pieces of `N` bytes and a rest.
+/// Collects up to `N` bytes before it passes them to its sink: in pieces of `N` bytes and a rest.
 pub struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
     bytes: [u8; N],
     len: usize,
@@ -39,13 +39,13 @@ pub struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
 }
 
 impl<const N: usize, Sink: FnMut(&[u8])> Buffer<N, Sink> {
-    /// An empty buffer.
+    /// Returns an empty buffer.
     pub const fn new(sink: Sink) -> Self {
         assert!(N > 0, "a buffer without room would never empty itself");
         Buffer { bytes: [0; N], len: 0, sink }
     }
 
-    /// Hands over what is there.
+    /// Passes the collected bytes to the sink.
     pub fn flush(&mut self) {
         if self.len > 0 {
             (self.sink)(&self.bytes[..self.len]);
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// The pieces in which a buffer of 8 bytes hands over what is written to it.
+    /// Returns the pieces that a buffer of 8 bytes passes to its sink.
     fn pieces(write: impl FnOnce(&mut dyn Write)) -> Vec<String> {
         let mut pieces = Vec::new();
         let mut buffer =
@@ -88,18 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn short_text_goes_out_in_one_piece_however_it_is_formatted() {
+    fn short_text_is_one_piece_however_it_is_formatted() {
         assert_eq!(pieces(|out| writeln!(out, "a{}b{:x}", 1, 255).unwrap()), ["a1bff\n"]);
     }
 
     #[test]
-    fn nothing_written_is_nothing_handed_over() {
+    fn nothing_is_flushed_without_a_write() {
         assert!(pieces(|_| ()).is_empty());
         assert!(pieces(|out| out.write_str("").unwrap()).is_empty());
     }
 
     #[test]
-    fn long_text_is_cut_at_the_buffers_length_and_nowhere_else() {
+    fn long_text_is_cut_only_at_the_buffers_length() {
         assert_eq!(pieces(|out| out.write_str("12345678").unwrap()), ["12345678"]);
         assert_eq!(
             pieces(|out| write!(out, "1234{}{:05}", 567_890_123, 45_678).unwrap()),

@@ -1,5 +1,5 @@
-//! The register file as ring 3 sees it: loaded with chosen values, sent over a border, and read back.
-#![allow(missing_docs, reason = "the registers are their own names")]
+//! Ring 3's register file: loaded with chosen values before a kernel entry, and stored after it.
+#![allow(missing_docs, reason = "the fields are named after the registers")]
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -38,12 +38,12 @@ pub struct Registers {
     pub ss: u64,
 }
 
-/// The general registers but rsp, in the order of [`Registers`].
+/// The general registers except rsp, in the order of [`Registers`].
 const NAMES: [&str; 15] =
     ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 impl Registers {
-    /// Everything zero, and the x87 and SSE state as a program is started with; nowhere to go.
+    /// Everything zero, with the x87 and SSE state of a program's start; rip is 0.
     pub const ZERO: Registers = Registers {
         fpu: Fpu::RESET,
         rax: 0,
@@ -68,7 +68,7 @@ impl Registers {
         ss: DATA,
     };
 
-    /// All general registers but rsp with the next value each, the rest as in [`Registers::ZERO`].
+    /// Returns all general registers except rsp with values from `next`, the rest as in [`Registers::ZERO`].
     pub fn filled(mut next: impl FnMut() -> u64) -> Registers {
         Registers {
             rax: next(),
@@ -90,7 +90,7 @@ impl Registers {
         }
     }
 
-    /// The general registers with their names, rsp last.
+    /// Returns the general registers with their names, rsp last.
     #[must_use]
     pub fn integers(&self) -> [(&'static str, u64); 16] {
         let Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *self;
@@ -103,7 +103,7 @@ impl Registers {
     }
 }
 
-/// `naked_asm!` with the offsets of all general registers but rsp in [`Registers`], by their names.
+/// `naked_asm!` with the offsets in [`Registers`] of all general registers except rsp, by their names.
 #[macro_export]
 macro_rules! registers_asm {
     ($($arguments:tt)*) => {
@@ -128,8 +128,8 @@ macro_rules! registers_asm {
     };
 }
 
-/// The instructions of [`registers_asm!`] that load these registers from a [`Registers`] with the symbol `before`; no
-/// flag changes.
+/// The instructions of [`registers_asm!`] that load these registers from the [`Registers`] at symbol `before`; they
+/// change no flag.
 #[macro_export]
 macro_rules! load_integers {
     () => {
@@ -153,7 +153,7 @@ macro_rules! load_integers {
     };
 }
 
-/// The instructions that store them to one with the symbol `after`.
+/// The instructions that store them to the one at symbol `after`.
 #[macro_export]
 macro_rules! store_integers {
     () => {
@@ -177,23 +177,23 @@ macro_rules! store_integers {
     };
 }
 
-/// A register file at an address that the assembly knows: while all registers hold chosen values, none is left
-/// to point anywhere.
+/// A register file at a fixed address for the assembly: while all registers hold chosen values, none is free
+/// to hold a pointer.
 struct Block(UnsafeCell<Registers>);
 
-// SAFETY: a program is one thread, and only `over_syscall` and `over_loop` touch the blocks.
+// SAFETY: a program has one thread, and only `over_syscall` and `over_loop` access the blocks.
 unsafe impl Sync for Block {}
 
 static BEFORE: Block = Block(UnsafeCell::new(Registers::ZERO));
 static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 
-/// Executes `syscall` with these registers. Returns those before it (rsp and rflags as they were in force, rip that of the
-/// instruction behind) and those after it.
+/// Executes `syscall` with these registers. Returns those before it (rsp and rflags as in effect, rip that of the next
+/// instruction) and those after it.
 ///
 /// # Safety
 /// As for [`crate::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: the caller's promise; the crossing itself keeps the convention of `extern "sysv64"`.
+    // SAFETY: the caller upholds the contract; `cross_syscall` follows the convention of `extern "sysv64"`.
     unsafe { over(registers, cross_syscall) }
 }
 
@@ -203,12 +203,12 @@ pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
 /// # Safety
 /// `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_loop(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: as above; the loop touches no memory.
+    // SAFETY: the loop accesses no memory, and `cross_loop` follows the convention of `extern "sysv64"`.
     unsafe { over(registers, cross_loop) }
 }
 
 unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Registers, Registers) {
-    // SAFETY: nobody else touches the blocks (see Block), and no reference to them is alive during the crossing.
+    // SAFETY: no other code accesses the blocks (see Block), and no reference to them is alive during the call.
     unsafe {
         *BEFORE.0.get() = *registers;
         *AFTER.0.get() = Registers::ZERO;
@@ -220,11 +220,11 @@ unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Re
 /// Defines a function that loads all registers from `BEFORE`, executes the given instructions, the last of which
 /// falls through to the end, and stores all registers to `AFTER`.
 ///
-/// Given: a call by the System V convention. Leaves: what that convention asks for. The stack, from the top:
+/// Given: a System V call. Leaves: what that convention requires. The stack, from the top:
 ///
 /// ```text
 ///            return address
-///            rbp rbx r12 r13 r14 r15   the caller's, to be kept
+///            rbp rbx r12 r13 r14 r15   the caller's, preserved
 ///            rflags                    the caller's: DF and AC must not stay set
 ///     rsp -> MXCSR, x87 control word   the caller's, four bytes each
 /// ```
@@ -233,7 +233,7 @@ macro_rules! crossing {
         #[unsafe(naked)]
         unsafe extern "sysv64" fn $name() {
             registers_asm!(
-                // Keep what is the caller's.
+                // Save the callee-saved registers.
                 "push rbp",
                 "push rbx",
                 "push r12",
@@ -245,7 +245,7 @@ macro_rules! crossing {
                 "stmxcsr [rsp]",
                 "fnstcw [rsp + 4]",
 
-                // Note where this will be.
+                // Store the expected rip and rsp.
                 "mov [rip + {before} + {rsp}], rsp",
                 "lea rax, [rip + 3f]",
                 "mov [rip + {before} + {rip}], rax",
@@ -261,7 +261,7 @@ macro_rules! crossing {
                 $($instruction,)+
                 "3:",
 
-                // Store everything. rsp is put right before the stack is used again.
+                // Store everything. Restore rsp before the stack is used again.
                 store_integers!(),
                 "mov [rip + {after} + {rsp}], rsp",
                 "mov rsp, [rip + {before} + {rsp}]",
@@ -269,7 +269,7 @@ macro_rules! crossing {
                 "pop qword ptr [rip + {after} + {rflags}]",
                 "fxsave64 [rip + {after} + {fpu}]",
 
-                // Give the caller back what is the caller's.
+                // Restore the callee-saved registers.
                 "fninit",
                 "fldcw [rsp + 4]",
                 "ldmxcsr [rsp]",

@@ -1,4 +1,4 @@
-//! The page that all copies of a program share: the only memory through which the CPUs' copies meet.
+//! The page that all copies of a program share: the only memory that the copies on different CPUs have in common.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE};
 /// 64-bit words in the page.
 const WORDS: usize = PAGE_SIZE as usize / size_of::<AtomicU64>();
 
-/// The shared page. All zero when the run starts; what each word means is the program's choice.
+/// The shared page. All zero at the start of a run; its contents are up to the program.
 #[repr(C, align(4096))]
 pub struct SharedPage {
     words: [AtomicU64; WORDS],
@@ -19,18 +19,18 @@ const _: () = assert!(
     "the page must be aligned to its size"
 );
 
-/// The shared page of this run.
+/// Returns the shared page of this run.
 #[must_use]
 pub fn shared_page() -> &'static SharedPage {
     let page = core::ptr::with_exposed_provenance::<SharedPage>(SHARED_PAGE as usize);
     // SAFETY: the kernel maps a readable and writable page at SHARED_PAGE into every program before it starts
-    // and leaves it there (kernel_abi::layout). All its bit patterns are valid atomics, and atomics are all
-    // that any copy of a program gets from here. On the host no program body runs.
+    // and never unmaps it (kernel_abi::layout). All its bit patterns are valid atomics, and every copy of a
+    // program accesses it through atomics only. On the host no program body runs.
     unsafe { &*page }
 }
 
 impl SharedPage {
-    /// The word with this index.
+    /// Returns the word with this index.
     ///
     /// # Panics
     /// If the page has no such word.
@@ -39,8 +39,8 @@ impl SharedPage {
         &self.words[index]
     }
 
-    /// Claims slot `slot` of a set of flags, 64 to a word, that starts at word `first_word`. True for the one
-    /// copy that comes first, false for every other.
+    /// Claims slot `slot` of a set of flags, 64 to a word, that starts at word `first_word`. Returns true for the
+    /// first copy only.
     ///
     /// # Panics
     /// If the slot would lie outside the page.

@@ -23,18 +23,18 @@ use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-/// Where rsp pointed when the program was entered. Each copy of the program has its own.
+/// rsp at the program's entry. Each copy of the program has its own.
 static INITIAL_STACK: AtomicPtr<u64> = AtomicPtr::new(ptr::null_mut());
 
-/// The initial stack, starting with argc; null before the program was entered.
+/// Returns the initial stack, starting with argc; null if the program was not entered.
 pub(crate) fn initial_stack() -> *const u64 {
     INITIAL_STACK.load(Ordering::Relaxed)
 }
 
-/// The registers with which the kernel entered the program, rsp left out.
+/// The registers with which the kernel entered the program, except rsp.
 #[repr(C)]
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the registers are their own names")]
+#[allow(missing_docs, reason = "the fields are named after the registers")]
 pub struct EntryRegisters {
     pub rax: AtomicU64,
     pub rbx: AtomicU64,
@@ -55,7 +55,7 @@ pub struct EntryRegisters {
 }
 
 impl EntryRegisters {
-    /// Each with its name, its value, and what a program is promised to find in it.
+    /// Returns each register with its name, its value, and the value that the ABI guarantees.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64, u64); 16] {
         [
@@ -80,8 +80,8 @@ impl EntryRegisters {
     }
 }
 
-/// Written once, by `_start`, before there is any Rust. Not zero before, so that a register that nobody recorded
-/// does not look right.
+/// Written once, by `_start`, before any Rust code. Initialised with a nonzero value, so that a register that was
+/// not stored is not taken for a correct one.
 static ENTRY_REGISTERS: EntryRegisters = {
     const UNKNOWN: u64 = 0xdead_dead_dead_dead;
     EntryRegisters {
@@ -104,22 +104,22 @@ static ENTRY_REGISTERS: EntryRegisters = {
     }
 };
 
-/// The registers with which the kernel entered this program.
+/// Returns the registers with which the kernel entered this program.
 #[must_use]
 pub fn entry_registers() -> &'static EntryRegisters {
     &ENTRY_REGISTERS
 }
 
-/// Where the kernel enters the program.
+/// The program's entry point.
 ///
-/// Given: the state that this module's text describes; no return address. Leaves: a stack aligned as a
-/// `call` wants it, rbp = 0 as the end of the chain of frames. Nobody but the kernel's `iretq` comes here.
+/// Given: the state that this module's text describes; no return address. Leaves: a stack aligned as for a
+/// `call`, rbp = 0 as the end of the chain of frames. Only the kernel's `iretq` enters here.
 #[cfg(target_os = "none")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "sysv64" fn _start() -> ! {
     core::arch::naked_asm!(
-        // Note what the kernel left, before anything changes it.
+        // Store the registers before any code changes them.
         "mov [rip + {registers} + {rax}], rax",
         "mov [rip + {registers} + {rbx}], rbx",
         "mov [rip + {registers} + {rcx}], rcx",
@@ -164,7 +164,7 @@ extern "sysv64" fn _start() -> ! {
     )
 }
 
-/// Remembers the initial stack, runs the program's body and exits with what it returns.
+/// Stores the initial stack's address, runs the program's body and exits with its result.
 #[cfg(target_os = "none")]
 extern "sysv64" fn enter(initial_stack: *mut u64) -> ! {
     unsafe extern "Rust" {

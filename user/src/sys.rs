@@ -1,7 +1,7 @@
-//! System calls: one typed function each, and the raw road for programs that want to misbehave.
+//! System calls: one typed function each, and the raw instruction for programs that test the kernel.
 //!
-//! The convention stands in [`kernel_abi::syscall`]: number in rax; arguments in rdi, rsi, rdx, r10, r8, r9; result in
-//! rax; rcx and r11 are lost.
+//! The convention is defined in [`kernel_abi::syscall`]: number in rax; arguments in rdi, rsi, rdx, r10, r8, r9; result
+//! in rax; rcx and r11 are clobbered.
 
 use core::arch::asm;
 
@@ -12,16 +12,16 @@ use kernel_abi::syscall::{
 
 use crate::ExitCode;
 
-/// Any system call: the value that comes back in rax, whatever it means.
+/// Makes any system call and returns rax.
 ///
 /// # Safety
-/// The kernel touches the memory that the arguments of call `number` designate. What it may write there must
-/// not be in use by anything else, and `SYS_EXIT` does not come back.
+/// The kernel accesses the memory that the arguments of call `number` designate. No other code may use memory that
+/// it may write, and `SYS_EXIT` does not return.
 pub unsafe fn syscall(number: u64, arguments: [u64; 6]) -> u64 {
     let [a, b, c, d, e, f] = arguments;
     let result;
-    // SAFETY: `syscall` enters the kernel, which by its ABI keeps every register but rax, rcx and r11 and leaves the
-    // stack alone; the memory is the caller's promise.
+    // SAFETY: by its ABI the kernel preserves every register but rax, rcx and r11, and does not change the stack; the
+    // caller upholds the rest.
     unsafe {
         asm!(
             "syscall",
@@ -40,14 +40,14 @@ pub unsafe fn syscall(number: u64, arguments: [u64; 6]) -> u64 {
     result
 }
 
-/// A call that takes numbers only.
+/// Makes a call that takes only numbers.
 fn call(number: u64, first: u64, second: u64) -> u64 {
-    // SAFETY: the calls made through here (this module's) take no pointer, so that no memory is concerned.
+    // SAFETY: no call of this module that is made through here takes a pointer.
     unsafe { syscall(number, [first, second, 0, 0, 0, 0]) }
 }
 
-/// `SYS_NULL`: into the kernel and back. Returns what the kernel returned, which is 0.
-#[allow(clippy::must_use_candidate, reason = "programs call it for the way there and back")]
+/// `SYS_NULL`: has no effect. Returns what the kernel returned, which is 0.
+#[allow(clippy::must_use_candidate, reason = "programs call it for the kernel entry and exit")]
 pub fn null() -> u64 {
     call(SYS_NULL, 0, 0)
 }
@@ -55,7 +55,7 @@ pub fn null() -> u64 {
 /// `SYS_WRITE_SERIAL`: offers bytes to this CPU's console line; returns how many were accepted.
 ///
 /// # Errors
-/// [`Errno::Fault`] cannot happen for a slice; it is passed on if it does all the same.
+/// [`Errno::Fault`] cannot happen for a slice; if it does, it is returned.
 pub fn write(bytes: &[u8]) -> Result<usize, Errno> {
     let address = bytes.as_ptr().expose_provenance() as u64;
     // SAFETY: the call reads `bytes` and writes no memory.
@@ -66,7 +66,7 @@ pub fn write(bytes: &[u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes all of the bytes, in as many calls as the kernel wants. Stops at the first error.
+/// Writes all of the bytes, in as many calls as it takes. Stops at the first error.
 pub fn write_all(mut bytes: &[u8]) {
     while let Ok(accepted) = write(bytes) {
         match bytes.get(accepted..) {
@@ -85,7 +85,7 @@ pub fn ticks() -> u64 {
 /// `SYS_EXIT`: ends the program on this CPU.
 pub fn exit(code: ExitCode) -> ! {
     loop {
-        // A kernel that returned from this call would be broken; trying again keeps the promise of `!`.
+        // If the kernel returned from this call, it would be broken; retrying keeps the type `!` correct.
         call(SYS_EXIT, i64::from(code.0).cast_unsigned(), 0);
     }
 }
@@ -96,7 +96,7 @@ pub fn get_cpu() -> u64 {
     call(SYS_GET_CPU, 0, 0)
 }
 
-/// `SYS_CPU_COUNT`: how many CPUs are online.
+/// `SYS_CPU_COUNT`: number of online CPUs.
 #[must_use]
 pub fn cpu_count() -> u64 {
     call(SYS_CPU_COUNT, 0, 0)

@@ -1,4 +1,4 @@
-//! The code, run: how it finds its page, which CPU gets which slot, with what, and who parks.
+//! Executes the code: how it finds its page, which CPU gets which slot and contents, and which CPUs park.
 
 use core::sync::atomic::Ordering;
 
@@ -12,12 +12,12 @@ const PAGE: u32 = 0x8000;
 const STACK_TOP: u64 = 0xffff_8000_0100_0000;
 const ARGUMENT: u64 = 0xffff_8000_dead_b000;
 
-/// A CPU that has leaf 0xB; its leaf 1 tells something else.
+/// A CPU that has leaf 0xB; its leaf 1 reports another id.
 fn with_topology_leaf(apic_id: u32) -> Cpuid {
     Cpuid::from([(0, [0xd, 0, 0, 0]), (1, [0, 0x7700_0800, 0, 0]), (0xb, [0, 1, 0, apic_id])])
 }
 
-/// A slot as it lies in memory.
+/// A slot's bytes in memory.
 fn bytes(slot: &ApSlot) -> [u8; 64] {
     let mut bytes = [0xee; 64];
     bytes[0..4].copy_from_slice(&slot.state.load(Ordering::Relaxed).to_le_bytes());
@@ -57,13 +57,13 @@ fn assert_enters_with_slot(n: u64, (end, machine): (End, Machine)) {
     assert_eq!(end, End::Entered(parameters(PAGE).entry));
     let rsp = machine.register(Register::RSP);
     assert_eq!(rsp, STACK_TOP + n * 4096 - 8, "aligned as after a call");
-    assert_eq!(machine.read(rsp, 8), 0, "no one to return to");
+    assert_eq!(machine.read(rsp, 8), 0, "the return address is zero");
     assert_eq!(machine.register(Register::RBP), 0);
     assert_eq!(machine.register(Register::RDI), ARGUMENT + n);
     assert_eq!(states(&machine, n + 1)[n as usize], slot_state::CLAIMED);
 }
 
-/// CS is all that a CPU has after a SIPI: vector times 256.
+/// After a SIPI only CS depends on the vector: vector times 256.
 #[test]
 fn page_is_found_through_cs() {
     for page in PAGES {
@@ -111,7 +111,7 @@ fn slot_that_is_not_offered_parks_the_cpu_untouched() {
     }
 }
 
-/// The search ends with the last slot: memory behind it does not exist here.
+/// The search ends with the last slot: there is no memory after it here.
 #[test]
 fn cpu_without_a_slot_parks() {
     let (end, machine) = arrive(with_topology_leaf(5), &[]);

@@ -86,7 +86,7 @@ fn real_and_protected_mode_read_only_the_config() {
         let used = used_memory(part);
         assert!(!used.is_empty());
         for (instruction, memory) in used {
-            // The far jump's and the table loads' operands; loading a segment reads the GDT besides.
+            // The far jump's and the table loads' operands; loading a segment also reads the GDT.
             assert_eq!(memory.segment(), Register::DS, "{instruction}");
             assert_eq!((memory.base(), memory.index()), (base, Register::None), "{instruction}");
             assert!(is_in_config(memory.displacement()), "{instruction}");
@@ -107,7 +107,7 @@ fn long_mode_writes_only_the_claim_and_the_return_address() {
             }
             Register::RBX => assert!(memory.displacement() < size_of::<ApSlot>() as u64, "{instruction}"),
             Register::RSP => assert_eq!(instruction.mnemonic(), Mnemonic::Push),
-            _ => panic!("{instruction} uses memory that is neither page, slot nor stack"),
+            _ => panic!("{instruction} accesses memory that is neither page, slot nor stack"),
         }
         if writes(memory.access()) {
             written.push((instruction.mnemonic(), memory.base()));
@@ -199,7 +199,7 @@ fn stack_and_argument_are_read_after_the_claim() {
     assert_eq!(park + 3, long.len());
 }
 
-/// The kernel is entered as by a call from nowhere: `rdi` the argument, `rbp` and return address zero.
+/// The kernel is entered as by a call: `rdi` is the argument, `rbp` and the return address are zero.
 #[test]
 fn entry_is_a_jump_with_a_zero_return_address() {
     let bytes = installed(0x8000);

@@ -1,12 +1,12 @@
-//! A machine just large enough to run the trampoline's 64-bit part, and its first lines, on the host.
+//! An emulator that is just large enough for the trampoline's 64-bit part and its first lines.
 //!
-//! It knows the instructions that occur there and panics at any other, and at memory that does not exist.
+//! It implements the instructions that occur there and panics at any other, and at memory that does not exist.
 
 use std::collections::{BTreeMap, HashMap};
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-/// What CPUID answers: leaf to EAX, EBX, ECX, EDX. Leaves that are not listed answer zeros.
+/// The results of CPUID: leaf to EAX, EBX, ECX, EDX. Leaves that are not listed return zeros.
 pub(super) type Cpuid = HashMap<u32, [u32; 4]>;
 
 pub(super) struct Machine {
@@ -143,7 +143,7 @@ impl Machine {
                     self.set_register(register, value.into());
                 }
             }
-            _ => panic!("{instruction} is not known here"),
+            _ => panic!("{instruction} is not implemented here"),
         }
     }
 }

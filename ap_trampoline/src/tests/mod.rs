@@ -14,7 +14,7 @@ mod tables;
 /// The lowest page, one in the middle, the highest one below video memory, the highest of all.
 const PAGES: [u32; 4] = [0x1000, 0x8000, 0x9f000, 0xff000];
 
-/// Parameters in which no two values are equal, so that a mix-up shows.
+/// Parameters in which no two values are equal, so that swapped ones are detected.
 fn parameters(page: u32) -> Parameters {
     Parameters {
         page,
@@ -30,7 +30,7 @@ fn parameters(page: u32) -> Parameters {
 
 fn installed(page: u32) -> [u8; 4096] {
     let mut bytes = [0; 4096];
-    install(&mut bytes, &parameters(page)).expect("the parameters are good");
+    install(&mut bytes, &parameters(page)).expect("the parameters are valid");
     bytes
 }
 
@@ -74,7 +74,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap())
 }
 
-/// Where in the page a memory operand lies that is addressed from the page's start.
+/// Returns the offset in the page of a memory operand that is addressed relative to the page's start.
 fn operand_offset(instruction: &Instruction) -> usize {
     instruction.memory_displacement64() as usize
 }

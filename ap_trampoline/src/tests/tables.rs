@@ -1,4 +1,4 @@
-//! The tables behind the code: GDT, IDT, far pointers, and how the page is divided.
+//! The tables after the code: GDT, IDT, far pointers, and the layout of the page.
 
 use iced_x86::Mnemonic;
 
@@ -43,7 +43,7 @@ fn descriptor(word: u64) -> Descriptor {
     }
 }
 
-/// A present, flat, writable data segment of ring 0 that no load has to mark as accessed.
+/// A present, flat, writable data segment of ring 0 with the Accessed bit set.
 const FLAT_DATA: Descriptor = Descriptor {
     base: 0,
     limit: 0xf_ffff,

@@ -1,4 +1,4 @@
-//! Prints its arguments, one a line.
+//! Prints its arguments, one per line.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use user::{ExitCode, args, println};

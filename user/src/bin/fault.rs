@@ -1,10 +1,10 @@
-//! Does what a program must not do, on every CPU or on one: KIND [CPU].
+//! Causes a fault, on every CPU or on one: KIND [CPU].
 //!
-//! A copy on another CPU than the chosen one shows that it runs on undisturbed: a line, 1000 system calls, three ticks,
-//! another line, exit code 0. Exit codes: 2, the arguments make no sense; 3, the deed had no consequence;
+//! A copy on another CPU than the chosen one shows that it is not affected: a line, 1000 system calls, three ticks,
+//! another line, exit code 0. Exit codes: 2, invalid arguments; 3, the fault had no consequence;
 //! 7 and 101 are those of the kinds `exit-code` and `panic`. A kind `rsp-...` makes system calls and takes ticks with
-//! a stack pointer that points to no stack of this program's, and must come back: exit code 0. Any other kind must
-//! end in the kernel killing the program.
+//! a stack pointer outside of this program's stack, and must continue: exit code 0. With any other kind the kernel has
+//! to kill the program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -17,15 +17,15 @@ user::program!(run);
 
 /// The exit code of the kind `exit-code`.
 const EXIT_CODE: ExitCode = ExitCode(7);
-/// The program is still there after the deed.
+/// Exit code if the program survives the fault.
 const NO_CONSEQUENCE: ExitCode = ExitCode(3);
 
-/// One line of a table of deeds: a name, and instructions that take no operands.
-macro_rules! deed {
+/// A row of the table of faults: a name, and instructions that take no operands.
+macro_rules! fault {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions are there to be stopped by the CPU. If one is not, it leaves memory that Rust
-            // uses alone, and the registers that it changes are listed.
+            // SAFETY: the instructions raise an exception, which ends the program. If one does not, it does not change
+            // memory that Rust uses, and only the registers that are listed.
             unsafe {
                 asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _);
             }
@@ -33,32 +33,32 @@ macro_rules! deed {
     };
 }
 
-/// What one can ask for. The vector that follows stands beside each.
+/// The kinds. A comment names the expected exception.
 const KINDS: [(&str, fn()); 28] = [
-    deed!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
-    deed!("ud2", "ud2"),                             // #UD
-    deed!("int3", "int3"),                           // #BP
-    deed!("null", "xor eax, eax", "mov rax, [rax]"), // #PF
-    deed!("kernel-read", "movabs rax, 0xffff800000000000", "mov rax, [rax]"), // #PF
-    deed!("kernel-write", "movabs rax, 0xffff800000000000", "mov [rax], rax"), // #PF
-    deed!("kernel-jump", "mov rax, 0xffffffff80000000", "jmp rax"), // #PF
-    deed!("text-write", "lea rax, [rip]", "mov [rax], al"), // #PF
-    deed!("stack-execute", "mov rax, rsp", "jmp rax"), // #PF
-    deed!("stack", "2: call 2b"),                    // #PF, below the stack
-    deed!("noreturn-sp", "xor esp, esp", "push rax"), // #PF, at the top of the kernel's half
-    deed!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: the address is not canonical
-    deed!("hlt", "hlt"),                             // #GP, as are the other privileged instructions
-    deed!("cli", "cli"),
-    deed!("in", "mov edx, 0x80", "in al, dx"),
-    deed!("out", "mov edx, 0xf4", "mov eax, 0x10", "out dx, eax"), // would end the run with a pass
-    deed!("rdmsr", "mov ecx, 0xc0000080", "rdmsr"),
-    deed!("wrmsr", "mov ecx, 0xc0000080", "xor eax, eax", "xor edx, edx", "wrmsr"),
-    deed!("mov-cr", "mov rax, cr0"),
-    deed!("sysenter", "sysenter"), // #GP, or #UD where the vendor has none in long mode
-    deed!("int80", "int 0x80"),
-    deed!("int-timer", "int 0x20"),
-    // #DB: the trap flag is set over a SYS_NULL, which the kernel must neither step through nor forget.
-    deed!(
+    fault!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
+    fault!("ud2", "ud2"),                             // #UD
+    fault!("int3", "int3"),                           // #BP
+    fault!("null", "xor eax, eax", "mov rax, [rax]"), // #PF
+    fault!("kernel-read", "movabs rax, 0xffff800000000000", "mov rax, [rax]"), // #PF
+    fault!("kernel-write", "movabs rax, 0xffff800000000000", "mov [rax], rax"), // #PF
+    fault!("kernel-jump", "mov rax, 0xffffffff80000000", "jmp rax"), // #PF
+    fault!("text-write", "lea rax, [rip]", "mov [rax], al"), // #PF
+    fault!("stack-execute", "mov rax, rsp", "jmp rax"), // #PF
+    fault!("stack", "2: call 2b"),                    // #PF, below the stack
+    fault!("noreturn-sp", "xor esp, esp", "push rax"), // #PF, at the top of the kernel's half
+    fault!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: the address is not canonical
+    fault!("hlt", "hlt"),                             // #GP, as are the other privileged instructions
+    fault!("cli", "cli"),
+    fault!("in", "mov edx, 0x80", "in al, dx"),
+    fault!("out", "mov edx, 0xf4", "mov eax, 0x10", "out dx, eax"), // if permitted, the run would pass
+    fault!("rdmsr", "mov ecx, 0xc0000080", "rdmsr"),
+    fault!("wrmsr", "mov ecx, 0xc0000080", "xor eax, eax", "xor edx, edx", "wrmsr"),
+    fault!("mov-cr", "mov rax, cr0"),
+    fault!("sysenter", "sysenter"), // #GP, or #UD on vendors without it in long mode
+    fault!("int80", "int 0x80"),
+    fault!("int-timer", "int 0x20"),
+    // #DB: the trap flag is set over a SYS_NULL, which the kernel must neither single-step nor lose.
+    fault!(
         "tf",
         "xor eax, eax",
         "pushfq",
@@ -74,12 +74,12 @@ const KINDS: [(&str, fn()); 28] = [
     ("rsp-kernel", || with_rsp(0xffff_8000_0010_0000)),
     ("rsp-noncanonical", || with_rsp(0x0000_8000_0000_0000)),
     ("exit-code", || sys::exit(EXIT_CODE)),
-    ("panic", || panic!("told to")),
+    ("panic", || panic!("requested")),
 ];
 
 fn run() -> ExitCode {
-    let order = match parse(args().skip(1), sys::cpu_count()) {
-        Ok(order) => order,
+    let options = match parse(args().skip(1), sys::cpu_count()) {
+        Ok(options) => options,
         Err(message) => {
             println!("fault: {message}");
             print!("usage: fault KIND [CPU], KIND one of");
@@ -90,19 +90,19 @@ fn run() -> ExitCode {
             return ExitCode::USAGE;
         }
     };
-    if order.cpu.is_some_and(|cpu| cpu != sys::get_cpu()) {
+    if options.cpu.is_some_and(|cpu| cpu != sys::get_cpu()) {
         return stand_by();
     }
-    (order.deed)();
+    (options.fault)();
     println!("fault: nothing happened");
     NO_CONSEQUENCE
 }
 
-/// What the arguments ask for.
+/// Parsed arguments.
 #[derive(Debug)]
-struct Order {
-    deed: fn(),
-    /// The one CPU that is to do it; none means all of them.
+struct Options {
+    fault: fn(),
+    /// The CPU that causes the fault; `None` means all of them.
     cpu: Option<u64>,
 }
 
@@ -118,32 +118,32 @@ enum Usage<'a> {
 impl fmt::Display for Usage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Usage::NoKind => f.write_str("it takes a KIND"),
-            Usage::UnknownKind(kind) => write!(f, "there is no kind '{}'", kind.escape_ascii()),
-            Usage::BadCpu(cpu) => write!(f, "'{}' is not the number of a CPU", cpu.escape_ascii()),
-            Usage::TooMany => f.write_str("it takes two arguments at most"),
+            Usage::NoKind => f.write_str("KIND is missing"),
+            Usage::UnknownKind(kind) => write!(f, "unknown kind '{}'", kind.escape_ascii()),
+            Usage::BadCpu(cpu) => write!(f, "'{}' is not the index of a CPU", cpu.escape_ascii()),
+            Usage::TooMany => f.write_str("too many arguments"),
         }
     }
 }
 
-/// Reads the arguments behind the program's name.
-fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> Result<Order, Usage<'a>> {
+/// Parses the arguments that follow the program's name.
+fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> Result<Options, Usage<'a>> {
     let kind = arguments.next().ok_or(Usage::NoKind)?;
-    let (_, deed) =
+    let (_, fault) =
         KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind).ok_or(Usage::UnknownKind(kind))?;
     let cpu = match arguments.next() {
         None => None,
-        // A CPU that is not there would leave the deed undone and the run looking well.
+        // With an absent CPU no copy would cause the fault, and the run would pass.
         Some(cpu) => Some(args::number(cpu).filter(|&number| number < cpu_count).ok_or(Usage::BadCpu(cpu))?),
     };
-    if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Order { deed, cpu }) }
+    if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Options { fault, cpu }) }
 }
 
-/// Makes 1000 system calls and lets three ticks pass while rsp has this value, and ends the program well.
+/// Makes 1000 system calls and waits for three ticks while rsp has this value, then exits with code 0.
 fn with_rsp(rsp: u64) {
     let ticks: u64;
-    // SAFETY: nothing between the two changes of rsp touches the stack: no push, no call, no signal; the system
-    // calls read no memory and keep all registers but rax, rcx and r11.
+    // SAFETY: no instruction between the two `xchg` uses the stack; the system calls read no memory and preserve all
+    // registers but rax, rcx and r11.
     unsafe {
         asm!(
             "xchg rsp, {rsp}",
@@ -178,7 +178,7 @@ fn with_rsp(rsp: u64) {
     sys::exit(ExitCode::SUCCESS)
 }
 
-/// Runs on while another CPU's copy is being killed.
+/// Continues to run while another CPU's copy is being killed.
 fn stand_by() -> ExitCode {
     let cpu = sys::get_cpu();
     println!("fault: cpu {cpu} stands by");
@@ -198,17 +198,17 @@ mod tests {
     use super::*;
 
     fn parsed<'a>(arguments: &[&'a str]) -> Result<Option<u64>, Usage<'a>> {
-        parse(arguments.iter().map(|argument| argument.as_bytes()), 4).map(|order| order.cpu)
+        parse(arguments.iter().map(|argument| argument.as_bytes()), 4).map(|options| options.cpu)
     }
 
     #[test]
-    fn a_kind_and_perhaps_a_cpu() {
+    fn kind_and_optional_cpu_are_parsed() {
         assert_eq!(parsed(&["div0"]), Ok(None));
         assert_eq!(parsed(&["exit-code", "3"]), Ok(Some(3)));
     }
 
     #[test]
-    fn anything_else_is_named() {
+    fn invalid_arguments_are_named() {
         assert_eq!(parsed(&[]), Err(Usage::NoKind));
         assert_eq!(parsed(&["div"]), Err(Usage::UnknownKind(b"div")));
         assert_eq!(parsed(&["div0", "all"]), Err(Usage::BadCpu(b"all")));

@@ -1,7 +1,7 @@
-//! Tries one thing that ring 3 must not be able to do, or must not be able to notice, on every CPU: KIND.
+//! Attempts on every CPU one thing that ring 3 must not be able to do, or must not be able to notice: KIND.
 //!
-//! A kind that must be stopped ends in the kernel killing the program; exit code 3 means that nothing stopped it. A
-//! kind that must go unnoticed ends with exit code 0. Exit code 2: the argument makes no sense.
+//! With a kind that is forbidden the kernel has to kill the program; exit code 3 means that it did not. A kind that
+//! must not be noticeable ends with exit code 0. Exit code 2: invalid argument.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -12,23 +12,23 @@ use user::{ExitCode, args, print, println, sys};
 
 user::program!(run);
 
-/// The program is still there after the deed.
+/// Exit code if the program survives a forbidden action.
 const NO_CONSEQUENCE: ExitCode = ExitCode(3);
 
-/// How many ticks a probe lasts that waits for something to go wrong.
+/// How many ticks a probe lasts that waits for a deviation.
 const TICKS: u64 = 300;
 
 /// Flags that ring 3 may set, and that must not be in force in ring 0: direction, nested task, alignment check.
 const FLAGS: u64 = 0x4_4602;
-/// Trap and nested task.
+/// TF and NT.
 const STEP_NESTED: u64 = 0x4302;
 
-/// One line of the table: a name, and instructions that end in an exception.
-macro_rules! deed {
+/// A row of the table: a name, and instructions that raise an exception.
+macro_rules! probe {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions are there to be stopped by the CPU. If they are not, they leave memory that Rust
-            // uses alone: they write at most to where nothing is, below the stack pointer.
+            // SAFETY: the instructions raise an exception, which ends the program. If they do not, they do not change
+            // memory that Rust uses: they write at most below the stack pointer.
             unsafe {
                 asm!(
                     $($instruction,)+
@@ -39,35 +39,35 @@ macro_rules! deed {
     };
 }
 
-/// What one can ask for. What has to follow stands beside each.
+/// The kinds. Comments give the expected outcome.
 const KINDS: [(&str, fn()); 15] = [
     // UMIP: #GP each.
-    deed!("sgdt", "sgdt [rsp - 64]"),
-    deed!("sidt", "sidt [rsp - 64]"),
-    deed!("sldt", "sldt eax"),
-    deed!("str", "str eax"),
-    deed!("smsw", "smsw eax"),
-    deed!("rdpmc", "xor ecx, ecx", "rdpmc"), // #GP
+    probe!("sgdt", "sgdt [rsp - 64]"),
+    probe!("sidt", "sidt [rsp - 64]"),
+    probe!("sldt", "sldt eax"),
+    probe!("str", "str eax"),
+    probe!("smsw", "smsw eax"),
+    probe!("rdpmc", "xor ecx, ecx", "rdpmc"), // #GP
     // `wrgsbase rax`: #UD.
-    deed!("wrgsbase", "xor eax, eax", ".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8"),
-    // The first descriptor of an LDT that must not be there: #GP.
-    deed!("ldt", "mov eax, 7", "mov ds, eax"),
-    // The flags on each way into ring 0. The kernel looks at its own when the program has ended.
+    probe!("wrgsbase", "xor eax, eax", ".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8"),
+    // The first descriptor of an LDT, which must not exist: #GP.
+    probe!("ldt", "mov eax, 7", "mov ds, eax"),
+    // Flags at each kind of kernel entry. The kernel checks its own flags when the program has ended.
     ("flags-exit", flags_at_exit),
     ("flags-fault", flags_at_fault),
     ("flags-debug", flags_at_debug),
-    // A call with NT and TF set, which leaves by `iretq`: #DB behind it.
+    // A call with NT and TF set, which returns by `iretq`: #DB after it.
     ("step-nested", step_with_nested_task),
-    // Under a storm of NMIs: neither must be noticed.
+    // During NMI stress: neither must be noticeable.
     ("gs-base", gs_base_stays),
     ("calls", calls),
-    // Beside a CPU that panics: it must be silent.
+    // While another CPU panics: this one must be silent.
     ("talk", talk),
 ];
 
 fn run() -> ExitCode {
     let kind = args().nth(1).unwrap_or_default();
-    let Some((name, deed)) = KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind) else {
+    let Some((name, attempt)) = KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind) else {
         print!("usage: probe KIND, KIND one of");
         for (name, _) in KINDS {
             print!(" {name}");
@@ -75,14 +75,14 @@ fn run() -> ExitCode {
         println!();
         return ExitCode::USAGE;
     };
-    deed();
+    attempt();
     println!("probe: {name}: nothing stopped it");
     NO_CONSEQUENCE
 }
 
-/// Ends the program with all flags set that it may set.
+/// Ends the program with all flags set that ring 3 may set.
 fn flags_at_exit() {
-    // SAFETY: the call does not come back, so that nothing runs with these flags.
+    // SAFETY: the call does not return, so no code runs with these flags.
     unsafe {
         asm!(
             "push {flags}",
@@ -98,18 +98,18 @@ fn flags_at_exit() {
 }
 
 fn flags_at_fault() {
-    // SAFETY: does not come back, so that nothing runs with these flags.
+    // SAFETY: `ud2` ends the program, so no Rust code runs with these flags.
     unsafe { asm!("push {flags}", "popfq", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
-/// `int1` is the one way to #DB that needs no flag.
+/// `int1` raises #DB without any flag.
 fn flags_at_debug() {
-    // SAFETY: as above.
+    // SAFETY: the exception ends the program, so no Rust code runs with these flags.
     unsafe { asm!("push {flags}", "popfq", ".byte 0xf1", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
 fn step_with_nested_task() {
-    // SAFETY: the trap comes behind the call; what it is made with is restored if not.
+    // SAFETY: #DB ends the program after the call; if it does not, the flags are restored.
     unsafe {
         asm!(
             "pushfq",
@@ -126,19 +126,19 @@ fn step_with_nested_task() {
     }
 }
 
-/// Ring 3's GS base is 0: an address behind GS is the address.
+/// Ring 3's GS base is 0: a gs-relative address is the address itself.
 fn gs_base_stays() {
     static WORD: AtomicU64 = AtomicU64::new(0x0123_4567_89ab_cdef);
     let end = sys::ticks() + TICKS;
     while sys::ticks() < end {
         for _ in 0..10_000 {
             let word: u64;
-            // SAFETY: reads a word of this program's, if the base is what it should be; else faults.
+            // SAFETY: reads a word of this program if the base is 0; otherwise the read may fault.
             unsafe {
                 asm!("mov {word}, gs:[{at}]", word = out(reg) word, at = in(reg) &raw const WORD, options(nostack));
             }
             if word != WORD.load(Ordering::Relaxed) {
-                println!("probe: FAILED: behind GS lies {word:#x}");
+                println!("probe: FAILED: the word at the gs base is {word:#x}");
                 return;
             }
         }
@@ -146,16 +146,16 @@ fn gs_base_stays() {
     sys::exit(ExitCode::SUCCESS)
 }
 
-/// One line after the other.
+/// Prints continuously.
 fn talk() {
     let end = sys::ticks() + TICKS;
     while sys::ticks() < end {
-        println!("probe: a line that none should see after another CPU's last words");
+        println!("probe: a line that must not appear after another CPU's panic message");
     }
     sys::exit(ExitCode::SUCCESS)
 }
 
-/// System calls that do nothing, so that whatever strikes this CPU strikes on their way.
+/// Makes system calls without an effect, so that NMIs hit the system-call path.
 fn calls() {
     let end = sys::ticks() + TICKS;
     while sys::ticks() < end {

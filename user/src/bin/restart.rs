@@ -1,7 +1,7 @@
-//! Ends in a different way in each round of `repeat=N`, and checks that nothing of a round is left in the next: [--spin].
+//! Ends differently in each round of `repeat=N`, and checks that no round sees state of the previous one: [--spin].
 //!
-//! With `--spin` some rounds never end by themselves, which takes `limit_ticks=`. Exit code 1: a round found something
-//! of its predecessor's, or was told of another end than it had. Exit code 2: the argument makes no sense.
+//! With `--spin` some rounds never end by themselves, which needs `limit_ticks=`. Exit code 1: a round found state of
+//! the previous one, or `last=` reports an end that it did not have. Exit code 2: invalid argument.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::{asm, naked_asm};
@@ -17,14 +17,14 @@ user::program!(run);
 /// Ring 3's data segment.
 const USER_DATA: u16 = 0x1b;
 
-/// A word that the program's file has, and one that it has not.
+/// An initialised word, and one in zeroed memory.
 static DATA: AtomicU64 = AtomicU64::new(INITIAL);
 static BSS: AtomicU64 = AtomicU64::new(0);
 const INITIAL: u64 = 0x0123_4567_89ab_cdef;
 
-/// What each round does in its turn; the kernel counts the rounds of each CPU.
+/// How a round ends. The kinds alternate; the kernel counts the rounds of each CPU.
 #[derive(Clone, Copy)]
-enum Deed {
+enum Ending {
     Exit,
     InvalidOpcode,
     PageFault,
@@ -32,38 +32,38 @@ enum Deed {
     Spin,
 }
 
-impl Deed {
-    const ALL: [Deed; 5] =
-        [Deed::Exit, Deed::InvalidOpcode, Deed::PageFault, Deed::GeneralProtection, Deed::Spin];
+impl Ending {
+    const ALL: [Ending; 5] =
+        [Ending::Exit, Ending::InvalidOpcode, Ending::PageFault, Ending::GeneralProtection, Ending::Spin];
 
-    /// Of a round. CPUs are out of step, so that they do different things at the same time.
-    fn of(round: u64, cpu: u64, spin: bool) -> Deed {
-        let deeds = if spin { &Deed::ALL[..] } else { &Deed::ALL[..4] };
-        deeds[((round + cpu) % deeds.len() as u64) as usize]
+    /// Returns the ending of a round. It depends on the CPU too, so that CPUs end differently at the same time.
+    fn of(round: u64, cpu: u64, spin: bool) -> Ending {
+        let endings = if spin { &Ending::ALL[..] } else { &Ending::ALL[..4] };
+        endings[((round + cpu) % endings.len() as u64) as usize]
     }
 
-    fn do_it(self) -> ! {
+    fn execute(self) -> ! {
         match self {
-            Deed::Exit => sys::exit(ExitCode::SUCCESS),
-            Deed::InvalidOpcode => invalid_opcode(),
-            Deed::PageFault => page_fault(),
-            Deed::GeneralProtection => general_protection(),
-            Deed::Spin => spin(),
+            Ending::Exit => sys::exit(ExitCode::SUCCESS),
+            Ending::InvalidOpcode => invalid_opcode(),
+            Ending::PageFault => page_fault(),
+            Ending::GeneralProtection => general_protection(),
+            Ending::Spin => spin(),
         }
     }
 }
 
-/// What `last=` has to say in the round behind it.
-impl fmt::Display for Deed {
+/// The value of `last=` in the next round.
+impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = |instruction: extern "sysv64" fn() -> !| instruction as *const () as u64;
         match self {
-            Deed::Exit => f.write_str("exited:0"),
-            Deed::InvalidOpcode => write!(f, "killed:0x6:0x0:{:#x}:0x0", at(invalid_opcode)),
-            // A read from ring 3 of a page that is not there.
-            Deed::PageFault => write!(f, "killed:0xe:0x4:{:#x}:0x8", at(page_fault)),
-            Deed::GeneralProtection => write!(f, "killed:0xd:0x0:{:#x}:0x0", at(general_protection)),
-            Deed::Spin => f.write_str("limit"),
+            Ending::Exit => f.write_str("exited:0"),
+            Ending::InvalidOpcode => write!(f, "killed:0x6:0x0:{:#x}:0x0", at(invalid_opcode)),
+            // A read from ring 3 of an unmapped page.
+            Ending::PageFault => write!(f, "killed:0xe:0x4:{:#x}:0x8", at(page_fault)),
+            Ending::GeneralProtection => write!(f, "killed:0xd:0x0:{:#x}:0x0", at(general_protection)),
+            Ending::Spin => f.write_str("limit"),
         }
     }
 }
@@ -103,7 +103,7 @@ fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let cpu = sys::get_cpu();
-    let found = told_the_truth(round, cpu, spin).and_then(|()| fresh());
+    let found = check_last(round, cpu, spin).and_then(|()| fresh());
     if let Err(what) = found {
         println!("restart: FAILED: round {round}: {what}");
         return ExitCode::FAILURE;
@@ -113,23 +113,23 @@ fn run() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     spoil();
-    Deed::of(round, cpu, spin).do_it()
+    Ending::of(round, cpu, spin).execute()
 }
 
-/// What the kernel says of the round before is what that round did.
-fn told_the_truth(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
+/// Checks that `last=` is the ending of the previous round.
+fn check_last(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
     let mut expected = Expected { text: args::environment("last").unwrap_or_default() };
     let same = match round {
         0 => write!(expected, "none"),
-        _ => write!(expected, "{}", Deed::of(round - 1, cpu, spin)),
+        _ => write!(expected, "{}", Ending::of(round - 1, cpu, spin)),
     };
     if same.is_err() || !expected.text.is_empty() {
-        return Err("last= is not how the round before ended");
+        return Err("last= is not how the previous round ended");
     }
     Ok(())
 }
 
-/// Text that what is written must be the same as; the part that has not been compared yet.
+/// The rest of a text with which written text is compared.
 struct Expected {
     text: &'static [u8],
 }
@@ -141,16 +141,16 @@ impl fmt::Write for Expected {
     }
 }
 
-/// Looks at all that [`spoil`] and the round's life have changed.
+/// Checks all that [`spoil`] and the previous round have changed.
 fn fresh() -> Result<(), &'static str> {
     if entry_registers().all().iter().any(|(_, got, promised)| got != promised) {
-        return Err("a register is not as it is at the first start");
+        return Err("a register does not have its initial value");
     }
     if segments() != [0; 4] {
         return Err("a data segment is not null");
     }
     if DATA.load(Ordering::Relaxed) != INITIAL || BSS.load(Ordering::Relaxed) != 0 {
-        return Err("a static is not as the file has it");
+        return Err("a static does not have its initial value");
     }
     if stack_bottom().load(Ordering::Relaxed) != 0 {
         return Err("the stack is not zeroed");
@@ -160,7 +160,7 @@ fn fresh() -> Result<(), &'static str> {
 
 fn segments() -> [u16; 4] {
     let (ds, es, fs, gs);
-    // SAFETY: reads selectors.
+    // SAFETY: reads selectors only.
     unsafe {
         asm!("mov {:x}, ds", "mov {:x}, es", "mov {:x}, fs", "mov {:x}, gs", out(reg) ds, out(reg) es,
             out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
@@ -168,10 +168,10 @@ fn segments() -> [u16; 4] {
     [ds, es, fs, gs]
 }
 
-/// The lowest word of the stack, which this program does not reach otherwise.
+/// The lowest word of the stack, which this program does not use otherwise.
 fn stack_bottom() -> &'static AtomicU64 {
     let word = core::ptr::with_exposed_provenance::<AtomicU64>((STACK_TOP - STACK_SIZE) as usize);
-    // SAFETY: the kernel maps the whole stack, and no frame of this program comes down here.
+    // SAFETY: the kernel maps the whole stack, and no frame of this program reaches its lowest word.
     unsafe { &*word }
 }
 
@@ -179,29 +179,29 @@ fn stack_bottom() -> &'static AtomicU64 {
 #[repr(C, align(16))]
 struct FpuImage([u8; 512]);
 
-/// Control words as after a reset, registers empty and zero.
+/// Checks that the control words have their reset values, and that registers are empty and zero.
 fn fpu_is_fresh() -> Result<(), &'static str> {
     let mut image = FpuImage([0; 512]);
-    // SAFETY: writes 512 bytes, aligned to 16.
+    // SAFETY: writes 512 bytes, the size of the image, which is aligned to 16.
     unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
     let control = image.0[..5] == [0x7f, 0x03, 0, 0, 0] && image.0[24..28] == 0x1f80_u32.to_le_bytes();
     if !control || image.0[32..416].iter().any(|&byte| byte != 0) {
-        return Err("x87 or SSE is not as after a reset");
+        return Err("x87 or SSE state is not the reset state");
     }
     Ok(())
 }
 
-/// Leaves something everywhere.
+/// Changes all of the state that the next round checks.
 fn spoil() {
     DATA.store(!INITIAL, Ordering::Relaxed);
     BSS.store(u64::MAX, Ordering::Relaxed);
     stack_bottom().store(u64::MAX, Ordering::Relaxed);
     let mut image = FpuImage([0x5a; 512]);
-    // All exceptions stay masked.
+    // All exceptions are masked.
     image.0[..2].copy_from_slice(&0x027f_u16.to_le_bytes());
     image.0[24..28].copy_from_slice(&0x3f80_u32.to_le_bytes());
-    // SAFETY: reads 512 bytes, aligned to 16. Compiled code uses neither x87 nor SSE, and takes the data segments'
-    // bases to be 0, as they are.
+    // SAFETY: reads 512 bytes, the size of the image, which is aligned to 16. Compiled code uses neither x87 nor SSE;
+    // the data segments' bases stay 0, as it assumes.
     unsafe {
         asm!(
             "fxrstor64 [{image}]",

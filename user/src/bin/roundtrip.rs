@@ -1,7 +1,7 @@
 //! Measures the null system call's round trip on CPU 0, in ticks of the time-stamp counter: [CALLS].
 //!
-//! Under `run.sh --icount` the counter counts instructions: the figure is the length of the road, to which only the
-//! ticks that fall into the measurement add some hundredths. The other CPUs exit at once and take no part in it.
+//! Under `run.sh --icount` the counter counts instructions: the result is the length of the system-call path, plus a
+//! few hundredths for the ticks during the measurement. The other CPUs exit at once.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -13,9 +13,9 @@ use user::{ExitCode, args, println, sys};
 
 user::program!(run);
 
-/// Calls measured unless told otherwise.
+/// Default number of calls.
 const DEFAULT_CALLS: u64 = 1_000_000;
-/// Calls made before the measurement, so that all of the road has been gone.
+/// Calls before the measurement, so that the whole path is cached.
 const WARM_UP: u64 = 100;
 
 fn run() -> ExitCode {
@@ -44,16 +44,16 @@ fn run() -> ExitCode {
 
 /// Ticks of the time-stamp counter that `body` takes for `count` rounds.
 fn measure(body: fn(u64), count: u64) -> u64 {
-    // SAFETY: every x86-64 CPU has the counter, and Ringside leaves it open to ring 3 (CR4.TSD off).
+    // SAFETY: every x86-64 CPU has the counter, and Ringside permits it to ring 3 (CR4.TSD clear).
     let before = unsafe { _rdtsc() };
     body(count);
-    // SAFETY: as above.
+    // SAFETY: every x86-64 CPU has the counter, and Ringside permits it to ring 3 (CR4.TSD clear).
     unsafe { _rdtsc() }.wrapping_sub(before)
 }
 
-/// `count` null system calls, in the shortest loop that the ABI allows; `count` is not 0.
+/// Makes `count` null system calls, in the shortest loop that the ABI permits; `count` is not 0.
 fn call_loop(count: u64) {
-    // SAFETY: SYS_NULL touches no memory and keeps every register but rax, rcx and r11.
+    // SAFETY: SYS_NULL accesses no memory and preserves every register but rax, rcx and r11.
     unsafe {
         asm!(
             "2:",
@@ -71,9 +71,9 @@ fn call_loop(count: u64) {
     }
 }
 
-/// The loop around [`call_loop`]'s system calls, without them.
+/// Runs the loop of [`call_loop`] without the system calls.
 fn empty_loop(count: u64) {
-    // SAFETY: touches its two registers only.
+    // SAFETY: changes its two registers only.
     unsafe {
         asm!(
             "2:",
@@ -88,7 +88,7 @@ fn empty_loop(count: u64) {
     }
 }
 
-/// Prints a quotient with two decimals, rounded: ring 3 here has no floating point.
+/// Prints a quotient with two decimals, rounded: programs have no floating point.
 struct PerCall(u64, u64);
 
 impl fmt::Display for PerCall {

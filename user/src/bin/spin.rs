@@ -1,4 +1,4 @@
-//! Loops for ever in ring 3, without system calls, on every CPU or on one: [CPU]. With a CPU, the other copies end.
+//! Loops forever in ring 3, without system calls, on every CPU or on one: [CPU]. With a CPU, the other copies exit.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::spin_loop;
@@ -8,7 +8,7 @@ use user::{ExitCode, args, println, shared_page, sys};
 
 user::program!(run);
 
-/// How many ticks a CPU that spins alone waits before it says so: what the others have left to do is a system call.
+/// Ticks that a CPU that spins alone waits for the others' `SYS_EXIT` before it prints its line.
 const TICKS: u64 = 3;
 
 fn run() -> ExitCode {

@@ -1,5 +1,5 @@
 //! The boots that it takes to come to every path, and the order of their legs, which is the order in which the program
-//! `road` and the kernel come to them.
+//! `paths` and the kernel come to them.
 
 use super::error::InjectError;
 use super::paths::{self, KILLS, Path};

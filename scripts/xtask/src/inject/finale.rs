@@ -95,7 +95,7 @@ fn demand_endings(
                 cpu.reason
             )));
         }
-        let own = format!("[cpu{}] road: every register came back", cpu.cpu);
+        let own = format!("[cpu{}] paths: every register came back", cpu.cpu);
         let went = console.lines.iter().any(|line| line.starts_with(&own));
         let cannot_go = boot == Boot::IretFault && is_struck;
         if !went && !cannot_go {

@@ -67,7 +67,7 @@ pub const DOUBLE_FAULT: Path = last("double-fault", "vector_08", &[]);
 /// A fault of the `iretq` to ring 3.
 pub const IRET_FAULT: Path = last("iret-fault", "vector_0d", FROM_THE_IRETQ);
 
-/// Exceptions that end a program, each with the ending of `road` that raises it, and what the kernel then says.
+/// Exceptions that end a program, each with the ending of `paths` that raises it, and what the kernel then says.
 pub const KILLS: [(Path, &str, &str); 7] = [
     (last("divide", "vector_00", FROM_RING_3), "div0", "#DE"),
     (last("breakpoint", "vector_03", FROM_RING_3), "int3", "#BP"),
@@ -101,7 +101,7 @@ pub fn all() -> impl Iterator<Item = &'static Path> {
     TOUR.into_iter().chain(others).chain(KILLS.iter().map(|(path, ..)| path))
 }
 
-/// Stack pointers that `road` makes system calls with: the instructions in front of which rsp is ring 3's are struck
+/// Stack pointers that `paths` makes system calls with: the instructions in front of which rsp is ring 3's are struck
 /// once more with each.
 pub const HOSTILE: [(&str, u64); 3] =
     [("rsp-zero", 0), ("rsp-kernel", 0xffff_8000_0010_0000), ("rsp-noncanonical", 0x0000_8000_0000_0000)];

@@ -19,7 +19,7 @@ use crate::qemu::{Machine, Wiring};
 use crate::{build, cmdline, qemu, serial_ports};
 
 /// The program that goes each way.
-const PROGRAM: &str = "road";
+const PROGRAM: &str = "paths";
 
 /// A boot and what is done in it.
 pub struct Errand {

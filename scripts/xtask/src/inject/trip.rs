@@ -236,7 +236,7 @@ impl<'a> Trip<'a> {
         }
     }
 
-    /// Strikes where rsp is ring 3's, during the call that `road` makes with each hostile stack pointer.
+    /// Strikes where rsp is ring 3's, during the call that `paths` makes with each hostile stack pointer.
     pub fn hostile_legs(&mut self, cpu: usize) -> Result<(), Failure> {
         let walk = paths::with_ring_3s_rsp(self.code)?;
         let own = nmi_stack(&mut self.guest, cpu)?;

@@ -1,8 +1,8 @@
-//! Goes each way into the kernel and back once, with all registers watched, and ends as it is told: [ENDING].
+//! Takes each path into the kernel and back once, with all registers compared, and ends as the argument says: [ENDING].
 //!
-//! `cargo xtask inject` stops each CPU on the way, at one instruction of the kernel's after the other, and strikes. The
-//! program must not notice. Exit codes: 1, a register or a result was not what it has to be; 2, there is no such
-//! ENDING; 3, the ending was survived. Every ENDING but `exit` has to end in the kernel killing the program.
+//! `cargo xtask inject` stops each CPU at one kernel instruction of these paths after the other and injects an event,
+//! which must not be noticeable here. Exit codes: 1, a register or a result differs from its expected value; 2, unknown
+//! ENDING; 3, the program survived its ending. With every ENDING but `exit` the kernel has to kill the program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -17,33 +17,33 @@ use user::{ExitCode, args, println, shared_page, sys};
 
 user::program!(run);
 
-/// What came back is not what has to.
+/// Exit code if a register or a result differs from its expected value.
 const DIFFERS: ExitCode = ExitCode(1);
-/// The program is still there after its ending.
+/// Exit code if the program survives its ending.
 const SURVIVED: ExitCode = ExitCode(3);
 
-/// Stack pointers of which none is a stack of this program's: null, the kernel's half, not canonical. The host adds
-/// one in the shared page: the top of the stack that the CPU's NMIs have for themselves.
+/// Stack pointers outside of this program's stack: null, the kernel's half, not canonical. The host adds one in the
+/// shared page: the top of the CPU's NMI stack.
 const STACK_POINTERS: [u64; 3] = [0, 0xffff_8000_0010_0000, 0x0000_8000_0000_0000];
 
-/// Where a line that all of it can be read from lies.
-static LINE: [u8; 40] = *b"road: a line that the kernel has to copy";
+/// A readable line.
+static LINE: [u8; 40] = *b"paths: a line that the kernel has copied";
 
-/// One line of the table of endings: a name, and instructions that end in an exception.
+/// A row of the table of endings: a name, and instructions that raise an exception.
 macro_rules! ending {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions are there to be stopped by the CPU. If they are not, they change registers that
-            // are listed, and the program ends.
+            // SAFETY: the instructions raise an exception, which ends the program. If they do not, they change only the
+            // registers that are listed.
             unsafe { asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _) }
         })
     };
 }
 
-/// How one can end. The vector that follows stands beside each.
+/// The endings. A comment names the expected exception.
 const ENDINGS: [(&str, fn()); 9] = [
     ("exit", || sys::exit(ExitCode::SUCCESS)),
-    // #DB, behind a system call that leaves by `iretq`.
+    // #DB, after a system call that returns by `iretq`.
     ending!(
         "step",
         "xor eax, eax",
@@ -76,13 +76,13 @@ const ENDINGS: [(&str, fn()); 9] = [
     ),
 ];
 
-/// What was not as it should be.
+/// A difference from the expected values.
 enum Wrong {
-    /// A register, over what.
+    /// A register, and the entry after which it differs.
     Register(&'static str, Difference),
-    /// rax behind a call with this stack pointer.
+    /// rax after a call with this stack pointer.
     Result { rsp: u64, rax: u64 },
-    /// rsp behind that call.
+    /// rsp after that call.
     Rsp { rsp: u64, got: u64 },
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Wrong {
         match self {
             Wrong::Register(what, difference) => write!(f, "{what}: {difference}"),
             Wrong::Result { rsp, rax } => write!(f, "a call with rsp {rsp:#x} returned {rax:#x}"),
-            Wrong::Rsp { rsp, got } => write!(f, "a call with rsp {rsp:#x} came back with rsp {got:#x}"),
+            Wrong::Rsp { rsp, got } => write!(f, "a call with rsp {rsp:#x} returned with rsp {got:#x}"),
         }
     }
 }
@@ -99,21 +99,21 @@ impl fmt::Display for Wrong {
 fn run() -> ExitCode {
     let wanted = args().nth(1).unwrap_or(b"exit");
     let Some((name, end)) = ENDINGS.into_iter().find(|(name, _)| name.as_bytes() == wanted) else {
-        println!("road: there is no ending '{}'", wanted.escape_ascii());
+        println!("paths: unknown ending '{}'", wanted.escape_ascii());
         return ExitCode::USAGE;
     };
-    if let Err(wrong) = each_way() {
-        println!("road: FAILED: {wrong}");
+    if let Err(wrong) = each_path() {
+        println!("paths: FAILED: {wrong}");
         return DIFFERS;
     }
-    println!("road: every register came back; the end: {name}");
+    println!("paths: every register came back; the end: {name}");
     end();
-    println!("road: {name} was survived");
+    println!("paths: {name} was survived");
     SURVIVED
 }
 
-/// In the order in which the host waits for them (`scripts/xtask/src/inject/tour.rs`).
-fn each_way() -> Result<(), Wrong> {
+/// Takes the paths, in the order in which the host waits for them (`scripts/xtask/src/inject/tour.rs`).
+fn each_path() -> Result<(), Wrong> {
     let cpu = sys::get_cpu();
     let own = shared_page().word(cpu as usize).load(Ordering::Relaxed);
     for registers in patterns(cpu) {
@@ -131,9 +131,9 @@ fn each_way() -> Result<(), Wrong> {
     patterns(cpu).iter().try_for_each(tick)
 }
 
-/// Makes a system call with these registers, of which all but rax, rcx and r11 have to come back.
+/// Makes a system call with these registers, all of which but rax, rcx and r11 have to be preserved.
 fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wrong> {
-    // SAFETY: the calls made from here read memory at most; the patterns have TF clear and masked exceptions.
+    // SAFETY: the calls made from here read memory at most; the patterns have TF clear and exceptions masked.
     let (before, after) = unsafe { over_syscall(registers) };
     let expected = Registers { rax: result, rcx: before.rip, r11: before.rflags, ..before };
     difference(&expected, &after).map_or(Ok(()), |difference| Err(Wrong::Register(what, difference)))
@@ -141,7 +141,7 @@ fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wr
 
 fn call_with_rsp(rsp: u64) -> Result<(), Wrong> {
     let (rax, got);
-    // SAFETY: nothing between the two changes of rsp touches the stack; the call keeps all other registers.
+    // SAFETY: no instruction between the two `xchg` uses the stack; the call preserves all other registers.
     unsafe {
         asm!(
             "xchg rsp, {rsp}",
@@ -161,11 +161,11 @@ fn call_with_rsp(rsp: u64) -> Result<(), Wrong> {
     }
 }
 
-/// Loops in ring 3, with all registers filled, until a tick has come.
+/// Loops in ring 3 with all registers filled until a tick arrives.
 fn tick(registers: &Registers) -> Result<(), Wrong> {
     let before = sys::ticks();
     while sys::ticks() == before {
-        // SAFETY: the patterns have TF clear and masked exceptions.
+        // SAFETY: the patterns have TF clear and exceptions masked.
         let (before, after) = unsafe { over_loop(&Registers { rcx: 1 << 16, ..*registers }) };
         if let Some(difference) = difference(&Registers { rcx: 0, ..before }, &after) {
             return Err(Wrong::Register("a tick", difference));
