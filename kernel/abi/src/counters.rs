@@ -1,13 +1,13 @@
-//! Counters of each CPU, where the host finds them in the memory of a guest that runs.
+//! Counters of each CPU, which the host can read in the memory of a running guest.
 //!
 //! ```text
 //!   Directory          at the start of a page; found by its magic
 //!   address 0          u64, physical: the Counters of CPU 0
-//!   address 1          and so on: one a CPU that is online, by dense index
+//!   address 1          and so on: one per online CPU, by dense index
 //! ```
 //!
-//! They are the very words that the kernel counts in, each written by its CPU alone: nothing is copied, and the way of
-//! a system call has no instruction for it. A word is read whole, since it is aligned; several words are not of one
+//! They are the words in which the kernel counts, each written by its CPU only: nothing is copied, and the system-call
+//! path has no instruction for it. A word is aligned, so a read of it is atomic; several words are not read at one
 //! instant.
 
 use core::mem::{offset_of, size_of};
@@ -22,33 +22,33 @@ pub const MAGIC: [u8; 16] = *b"ringside-counts\x01";
 /// Classes of [`Counters::deviations`].
 pub const CLASSES: usize = 64;
 
-/// What a CPU counts. `W` is a word: a `Cell` for the CPU, a number for the host.
+/// The counters of a CPU. `W` is a word: a `Cell` for the CPU, a number for the host.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Counters<W> {
-    /// System calls so far, by number; the last counts the numbers beyond the table.
+    /// System calls so far, by number; the last element counts the numbers beyond the table.
     pub calls: [W; TABLE_LEN + 1],
     /// Timer ticks so far.
     pub ticks: W,
-    /// Ticks by how far their distance from the tick before was from the period, in ticks of the TSC. Class n counts
-    /// what takes n bits to write: 2^(n-1) and more, below 2^n.
+    /// Ticks by the deviation of their distance to the previous tick from the period, in TSC ticks. Class n counts
+    /// deviations of n bits: from 2^(n-1) up to, but not including, 2^n.
     pub deviations: [W; CLASSES],
 }
 
-/// The class that a deviation counts in.
+/// Returns the class in which a deviation is counted.
 #[must_use]
 pub const fn class(deviation: u64) -> usize {
     let bits = (u64::BITS - deviation.leading_zeros()) as usize;
     if bits < CLASSES { bits } else { CLASSES - 1 }
 }
 
-/// Where the counters are. The physical addresses of [`Counters`], a u64 each, follow it.
+/// The start of the directory. The physical addresses of the [`Counters`], a u64 each, follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.
     pub magic: [u8; 16],
-    /// How many addresses follow.
+    /// The number of addresses that follow.
     pub cpus: u32,
     /// Ticks a second.
     pub tick_hz: u32,
@@ -57,10 +57,7 @@ pub struct Directory {
 }
 
 const _: () = {
-    assert!(
-        size_of::<Counters<u64>>() == 8 * (TABLE_LEN + 1 + 1 + CLASSES),
-        "words only, without padding between"
-    );
+    assert!(size_of::<Counters<u64>>() == 8 * (TABLE_LEN + 1 + 1 + CLASSES), "words only, without padding");
     assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "calls come first, then ticks");
     assert!(size_of::<Directory>() == 32, "the addresses begin 32 bytes into the page");
 };

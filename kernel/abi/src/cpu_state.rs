@@ -1,15 +1,15 @@
-//! The state of a CPU that the road rests on: what must be each CPU's own, and what must be the same on all.
+//! The CPU state on which the system-call path depends: what must differ between CPUs, and what must be equal.
 
-/// How the values of one register on all CPUs must relate.
+/// The required relation between the values of one register on all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// No two CPUs have the same.
+    /// No two CPUs have the same value.
     Own,
-    /// All CPUs have the same.
+    /// All CPUs have the same value.
     Same,
 }
 
-/// How many registers there are.
+/// The number of registers.
 pub const COUNT: usize = 24;
 
 /// The registers, in the order of the record.

@@ -6,20 +6,20 @@
 pub enum Errno {
     /// A pointer could not be read or written (EFAULT, 14).
     Fault = 14,
-    /// An argument makes no sense (EINVAL, 22).
+    /// An argument is invalid (EINVAL, 22).
     Invalid = 22,
     /// There is no such system call (ENOSYS, 38).
     NoSys = 38,
 }
 
 impl Errno {
-    /// The value that ring 3 finds in rax: the error number, negated, as two's complement.
+    /// Returns the value for rax: the negated error number, in two's complement.
     #[must_use]
     pub const fn to_rax(self) -> u64 {
         (self as i64).wrapping_neg().cast_unsigned()
     }
 
-    /// The error that a value in rax stands for; `None` if it is a success or a number not in this list.
+    /// Returns the error that a value in rax encodes; `None` for a success or a number that is not in this list.
     #[must_use]
     pub const fn from_rax(rax: u64) -> Option<Errno> {
         match rax.cast_signed() {

@@ -1,8 +1,8 @@
-//! What ring 3, the kernel and the host tool agree on: system-call numbers, error numbers, fixed
-//! addresses, exit codes, the completion records and the trace. One definition of every number.
+//! What ring 3, the kernel and the host tool share: system-call numbers, error numbers, fixed
+//! addresses, exit codes, the completion records and the trace. Every number is defined once.
 //!
-//! It depends on three small crates, none with `std` or an allocator: `zerocopy`, which proves that the trace's structures
-//! and their bytes are the same thing, and `base64` and `crc` for the lines in which a trace goes over a console.
+//! It depends on three small crates, none with `std` or an allocator: `zerocopy`, which proves that the trace's
+//! structures can be converted to bytes and back, and `base64` and `crc` for the lines of a trace on a console.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -17,14 +17,14 @@ pub mod syscall;
 pub mod trace;
 pub mod verdict;
 
-/// Where things lie in a ring-3 address space.
+/// The layout of a ring-3 address space.
 pub mod layout {
     /// Size of a page, in bytes.
     pub const PAGE_SIZE: u64 = 4096;
-    /// The lowest address that a program's segments may use: null and its neighbours stay unmapped.
+    /// The lowest address that a program's segments may use: the pages around null stay unmapped.
     pub const USER_START: u64 = 0x1_0000;
     /// One past the highest address that may be mapped. The last page below the canonical hole is left
-    /// out, so that no `syscall` can have a return address that is not canonical.
+    /// out, so that no `syscall` can have a non-canonical return address.
     pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
     /// Where the programs of this tree are linked.
     pub const PROGRAM_BASE: u64 = 0x1_0000_0000;

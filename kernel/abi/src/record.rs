@@ -1,12 +1,12 @@
-//! The completion records: console lines by which the kernel tells the host tool, in band, what happened.
+//! The completion records: console lines by which the kernel reports to the host tool, in band, what happened.
 //!
-//! A record is one line that starts with [`MARK`] in its first column. Whatever ring 3 writes appears behind
-//! a `[cpuN] ` prefix, so no program can forge one. The fields are `key=value`, separated by one blank; a
-//! value with blanks is in double quotes. Neither quotes nor control characters occur inside a value: see
+//! A record is one line that starts with [`MARK`] in its first column. Whatever ring 3 writes appears after
+//! a `[cpuN] ` prefix, so no program can forge one. The fields are `key=value`, separated by one space; a
+//! value with spaces is in double quotes. Neither quotes nor control characters occur inside a value: see
 //! [`Clean`].
 //!
 //! A complete run prints one [`BootRecord`], one [`CpuRecord`] per CPU that the firmware lists (a CPU that
-//! did not come has one too), and last one [`VerdictRecord`]. A panic prints a [`MARK`]`panic` line and
+//! did not come online has one too), and last one [`VerdictRecord`]. A panic prints a [`MARK`]`panic` line and
 //! [`MARK`]`frame` lines with return addresses, innermost first, and then the verdict.
 
 mod parse;
@@ -22,12 +22,12 @@ use crate::verdict::Verdict;
 /// The first characters of every record.
 pub const MARK: &str = "@ringside ";
 
-/// Prints text with what a record's value may not contain (quotes, backslashes, control characters,
+/// Prints text with the characters that a record's value may not contain (quotes, backslashes, control characters,
 /// non-ASCII) replaced by `?`, at most `MAX` characters of it.
 pub struct Clean<'a>(pub &'a str);
 
 impl Clean<'_> {
-    /// The most characters that a value has.
+    /// The maximum number of characters in a value.
     pub const MAX: usize = 200;
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for Clean<'_> {
     }
 }
 
-/// What became of a CPU's program.
+/// How a CPU's program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It called `SYS_EXIT`; the code says with what.
+    /// It called `SYS_EXIT`; see the record's code.
     Exited,
-    /// It faulted, or could not be loaded; the reason says why.
+    /// It faulted, or could not be loaded; see the record's reason.
     Killed,
     /// The CPU is in the firmware's list but did not come online.
     Missing,
@@ -56,7 +56,7 @@ pub enum Outcome {
 impl Outcome {
     const ALL: [Outcome; 3] = [Outcome::Exited, Outcome::Killed, Outcome::Missing];
 
-    /// The word for it in records and in the host tool's JSON.
+    /// Returns its name in records and in the host tool's JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,9 +74,9 @@ pub struct BootRecord {
     pub cpus_found: u32,
     /// CPUs that came online.
     pub cpus_online: u32,
-    /// Are the local APICs in x2APIC mode?
+    /// Whether the local APICs are in x2APIC mode.
     pub x2apic: bool,
-    /// The timer tick asked for, in hertz.
+    /// The requested timer tick, in hertz.
     pub tick_hz: u32,
     /// Frequency of the time-stamp counter, measured, in hertz.
     pub tsc_hz: u64,
@@ -88,41 +88,41 @@ pub struct BootRecord {
     pub per_cpu_kib: u64,
 }
 
-/// What one CPU did.
+/// The result of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuRecord<'a> {
     /// Dense index; 0 is the BSP.
     pub cpu: u32,
-    /// The hardware's name for it.
+    /// Its local APIC id.
     pub apic_id: u32,
     /// The program it ran.
     pub program: &'a str,
-    /// What became of the program.
+    /// How the program ended.
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`; 0 unless `Exited`.
     pub code: i32,
-    /// How often the program was started on this CPU; outcome, code and reason are those of the last copy.
+    /// Number of starts of the program on this CPU; outcome, code and reason are those of the last copy.
     pub starts: u32,
-    /// How many of these copies were killed.
+    /// Number of these copies that were killed.
     pub killed: u32,
     /// System calls that entered the kernel.
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
     pub ticks: u64,
-    /// Tick rate against the second clock, in thousandths of a hertz; 0 if there were too few ticks to tell.
+    /// Tick rate measured by a second clock, in thousandths of a hertz; 0 if there were too few ticks.
     pub tick_millihertz: u64,
     /// Why it was killed or is missing; empty if it exited.
     pub reason: &'a str,
 }
 
-/// The last line: the whole run.
+/// The last line: the result of the complete run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerdictRecord {
     /// The outcome.
     pub verdict: Verdict,
-    /// How many [`CpuRecord`]s came before.
+    /// Number of [`CpuRecord`]s before it.
     pub records: u32,
-    /// Things that went wrong without making the run fail, such as a CPU that did not come.
+    /// Problems that did not make the run fail, such as a CPU that did not come online.
     pub warnings: u32,
 }
 
@@ -177,7 +177,7 @@ impl fmt::Display for VerdictRecord {
     }
 }
 
-/// How often each system call entered the kernel on one CPU.
+/// Number of entries of each system call on one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallsRecord {
     /// Dense index of the CPU.
@@ -196,14 +196,14 @@ impl fmt::Display for CallsRecord {
     }
 }
 
-/// What one CPU did while its trace was switched off, and on: `trace_alternate=`.
+/// The system calls of one CPU with its trace switched off and on: `trace_alternate=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharesRecord {
     /// Dense index of the CPU.
     pub cpu: u32,
-    /// System calls without recording, and nanoseconds in which they were made.
+    /// System calls without recording, and the nanoseconds in which they were made.
     pub off: (u64, u64),
-    /// The same with it.
+    /// The same with recording.
     pub on: (u64, u64),
 }
 
@@ -223,7 +223,7 @@ impl fmt::Display for SharesRecord {
 pub struct StateRecord {
     /// Dense index of the CPU.
     pub cpu: u32,
-    /// The hardware's name for it.
+    /// Its local APIC id.
     pub apic_id: u32,
     /// In the order of [`cpu_state::REGISTERS`].
     pub registers: [u64; cpu_state::COUNT],
@@ -231,7 +231,7 @@ pub struct StateRecord {
 
 impl fmt::Display for StateRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In quotes, so that a line that was cut off inside of the last one is not taken for whole.
+        // In quotes, so that a line that is cut off inside the last number is recognised as incomplete.
         write!(f, "{MARK}state cpu={} apic_id={} registers=\"", self.cpu, self.apic_id)?;
         for (n, value) in self.registers.iter().enumerate() {
             write!(f, "{}{value:#x}", if n == 0 { "" } else { "," })?;
@@ -240,7 +240,7 @@ impl fmt::Display for StateRecord {
     }
 }
 
-/// A record, read back from a console line.
+/// A record, parsed from a console line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// See [`BootRecord`].
@@ -249,7 +249,7 @@ pub enum Record<'a> {
     Cpu(CpuRecord<'a>),
     /// The CPU that panicked, and the message.
     Panic {
-        /// Dense index of the CPU; `None` before it had one.
+        /// Dense index of the CPU; `None` if it was not known yet.
         cpu: Option<u32>,
         /// The panic message, cut to [`Clean::MAX`] characters.
         message: &'a str,

@@ -1,15 +1,15 @@
-//! The trace: fixed-size records in one ring a CPU, in physical memory, laid out so that the host can read them
-//! while the guest runs, and after it has crashed.
+//! The trace: fixed-size records in one ring buffer per CPU, in physical memory, laid out so that the host can read
+//! them while the guest runs, and after it has crashed.
 //!
 //! ```text
 //!   Directory          one page; found by its magic at the start of a page
 //!   Ring 0             RingHeader, then `capacity` records
-//!   Ring 1             `ring_stride` bytes further, and so on: one a CPU, in the order of the CPU list
+//!   Ring 1             `ring_stride` bytes further, and so on: one per CPU, in the order of the CPU list
 //! ```
 //!
-//! A CPU alone writes its ring, without a lock: it takes a place by adding 1 to `head`, in one instruction, so that
-//! an NMI in between takes another place; it fills the record in and writes `sequence` last. A record whose
-//! sequence is not its place's is being written, or was lost.
+//! Only the CPU itself writes its ring, without a lock: it reserves a slot by adding 1 to `head` in one instruction, so
+//! that an NMI in between reserves another slot; it fills in the record and writes `sequence` last. A record whose
+//! sequence does not match its slot is being written, or was lost.
 
 use core::mem::{offset_of, size_of};
 
@@ -38,17 +38,17 @@ pub const IPI_TO_OTHERS: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Record {
-    /// Time-stamp counter of the CPU that writes.
+    /// Time-stamp counter of the CPU that writes the record.
     pub tsc: u64,
     /// See [`Kind`].
     pub a: u64,
     /// See [`Kind`].
     pub b: u64,
-    /// The low half of the record's number, counted from 1; 0 is an empty place. Written last.
+    /// The low half of the record's number, counted from 1; 0 means an empty slot. Written last.
     pub sequence: u32,
     /// A [`Kind`]'s number.
     pub kind: u16,
-    /// 0.
+    /// Always 0.
     pub reserved: u16,
 }
 
@@ -56,15 +56,15 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub struct RingHeader {
-    /// Records taken so far, by the writer; the next one goes to place `head % capacity`.
+    /// Slots reserved so far by the writer; the next one is slot `head % capacity`.
     pub head: u64,
-    /// In a stream: records that found the ring full, so far.
+    /// In a stream: records dropped so far because the ring was full.
     pub dropped: u64,
-    /// Place of the CPU in the CPU list.
+    /// Index of the CPU in the CPU list.
     pub cpu: u32,
     /// Its APIC id.
     pub apic_id: u32,
-    /// What to add to this CPU's TSC to get the BSP's.
+    /// Difference to be added to this CPU's TSC to get the BSP's.
     pub tsc_offset: i64,
     writer_padding: [u64; 4],
     /// In a stream: records that the host has drained. The host writes it.
@@ -72,13 +72,13 @@ pub struct RingHeader {
     reader_padding: [u64; 7],
 }
 
-/// The page that says where the rings are.
+/// The page with the location of the rings.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.
     pub magic: [u8; 16],
-    /// How many rings there are.
+    /// Number of rings.
     pub cpus: u32,
     /// Records in a ring, a power of two.
     pub capacity: u32,
@@ -92,12 +92,12 @@ pub struct Directory {
     pub boot_tsc: u64,
     /// Mask of the kinds that are recorded.
     pub kinds: u32,
-    /// 0: the oldest records are overwritten. 1: a stream; a record that finds the ring full is dropped.
+    /// 0: the oldest records are overwritten. 1: a stream; when the ring is full, new records are dropped.
     pub mode: u32,
 }
 
 const _: () = {
-    assert!(size_of::<Record>() == 32, "the host and the kernel's writer count on 32-byte records");
+    assert!(size_of::<Record>() == 32, "the host and the kernel's writer depend on 32-byte records");
     assert!(offset_of!(Record, sequence) == 24, "sequence, kind and reserved are the last word");
     assert!(size_of::<RingHeader>() == 128, "records start 128 bytes into a ring");
     assert!(offset_of!(RingHeader, tail) == 64, "the reader's word is on a cache line of its own");

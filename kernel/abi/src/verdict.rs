@@ -1,9 +1,9 @@
-//! How a run ends: the byte written to QEMU's `isa-debug-exit` device.
+//! The verdict on a run: the byte that is written to QEMU's `isa-debug-exit` device.
 
 /// The device's I/O port, as the host tool passes it to QEMU (`-device isa-debug-exit,iobase=0xf4,iosize=0x04`).
 pub const DEBUG_EXIT_PORT: u16 = 0xf4;
 
-/// A whole run's outcome.
+/// The outcome of a complete run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Verdict {
@@ -22,19 +22,19 @@ impl Verdict {
     pub const ALL: [Verdict; 4] =
         [Verdict::Pass, Verdict::ProgramFailed, Verdict::Panic, Verdict::BadCommandLine];
 
-    /// The exit status of QEMU's process: `isa-debug-exit` makes it `(value << 1) | 1`, so that a pass is 33.
+    /// Returns the exit status of QEMU's process: `isa-debug-exit` makes it `(value << 1) | 1`, so a pass is 33.
     #[must_use]
     pub const fn qemu_status(self) -> i32 {
         ((self as i32) << 1) | 1
     }
 
-    /// The verdict that QEMU's exit status stands for. 0 and 1, a guest's reset and QEMU's own errors, are none.
+    /// Returns the verdict of QEMU's exit status. 0 (the guest was reset) and 1 (a QEMU error) are not verdicts.
     #[must_use]
     pub fn from_qemu_status(status: i32) -> Option<Verdict> {
         Verdict::ALL.into_iter().find(|verdict| verdict.qemu_status() == status)
     }
 
-    /// The word for it in records: `pass`, `failed`, `panic`, `bad-command-line`.
+    /// Returns its name in records: `pass`, `failed`, `panic`, `bad-command-line`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict with this [`name`](Self::name).
+    /// Returns the verdict with this [`name`](Self::name).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Verdict> {
         Verdict::ALL.into_iter().find(|verdict| verdict.name() == name)

@@ -1,4 +1,4 @@
-//! Console lines, read back as records.
+//! The parser of completion records.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::verdict::Verdict;
 
-/// The line is a record by its mark, but not one that this version writes.
+/// The line starts with the mark of a record, but is not one that this version writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -19,10 +19,10 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// Reads a console line, without its line end. `None`: not a record.
+/// Parses a console line, without its line end. Returns `None` if it is not a record.
 ///
 /// # Errors
-/// [`Malformed`] if the line starts like a record and cannot be read in full.
+/// [`Malformed`] if the line starts like a record but cannot be parsed completely.
 pub fn parse(line: &str) -> Option<Result<Record<'_>, Malformed>> {
     let body = line.strip_prefix(MARK)?;
     let (kind, fields) = body.split_once(' ').unwrap_or((body, ""));
@@ -86,7 +86,7 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
         }),
         _ => return None,
     };
-    // What is left over means that the line is not what it seems to be.
+    // Excess fields mean that the line is not a valid record.
     fields.0.is_empty().then_some(record)
 }
 
@@ -94,7 +94,7 @@ fn hexadecimal(word: &str) -> Option<u64> {
     u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
 }
 
-/// The rest of a record's fields, read from the front in their fixed order.
+/// The fields of a record that are not parsed yet, in their fixed order.
 pub(crate) struct Fields<'a>(pub(crate) &'a str);
 
 impl<'a> Fields<'a> {
@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// A list of numbers with commas between them.
+    /// Parses a list of numbers separated by commas.
     fn list<const N: usize>(&mut self, key: &str, read: impl Fn(&str) -> Option<u64>) -> Option<[u64; N]> {
         let mut words = self.text(key)?.split(',');
         let mut values = [0; N];

@@ -44,7 +44,7 @@ fn records() -> [Record<'static>; 9] {
 }
 
 #[test]
-fn every_record_reads_back_as_written() {
+fn every_record_parses_back_unchanged() {
     for record in records() {
         assert_eq!(parse(&record.to_string()), Some(Ok(record)));
     }
@@ -54,7 +54,7 @@ fn every_record_reads_back_as_written() {
 fn a_line_cut_off_anywhere_is_malformed_or_shorter_than_its_mark() {
     let state = StateRecord { cpu: 1, apic_id: 2, registers: [u64::MAX; cpu_state::COUNT] };
     for whole in [Record::Cpu(CPU).to_string(), state.to_string()] {
-        // What the kernel cuts a line to.
+        // The length to which the kernel cuts a line.
         assert!(whole.len() < 640);
         for end in MARK.len()..whole.len() {
             assert_eq!(parse(&whole[..end]), Some(Err(Malformed)), "cut at {end}");

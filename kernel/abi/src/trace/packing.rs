@@ -1,24 +1,25 @@
-//! Records in mostly 4 to 15 of their 32 bytes, for a host that has to put away millions a second while the guest wants its cores.
+//! Records packed into 4 to 15 bytes in most cases, instead of 32: the host has to store millions per second while the
+//! guest uses the same cores.
 //!
 //! ```text
 //!   control   u16: kind in bits 0-3; how many bytes follow of tsc, a and b in bits 4-7, 8-11, 12-15
-//!   tsc       less the record's before, without its leading zero bytes; so the others
+//!   tsc       minus the previous record's, without leading zero bytes; a and b also without theirs
 //!   a
 //!   b
 //! ```
 //!
-//! All little-endian. The sequence is 1 more than the record's before. What does not fit that is a control of 0 and the record
-//! as it is.
+//! All little-endian. The sequence is 1 more than the previous record's. A record that does not fit this scheme is a
+//! control of 0 followed by the unpacked record.
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Record;
 
-/// Bytes that a packed record has at most.
+/// The maximum number of bytes of a packed record.
 pub const LONGEST: usize = CONTROL + size_of::<Record>();
 const CONTROL: usize = 2;
 
-/// The record before, on both sides.
+/// The state that both sides keep: the previous record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Packing {
     tsc: u64,
@@ -26,10 +27,10 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// Packs records, and says how many bytes they have become.
+    /// Packs records, and returns the number of bytes written.
     ///
     /// # Panics
-    /// If `out` has not [`LONGEST`] bytes for each.
+    /// If `out` is shorter than [`LONGEST`] bytes for each record.
     #[inline(never)]
     pub fn pack(&mut self, records: &[Record], out: &mut [u8]) -> usize {
         let mut at = 0;
@@ -46,7 +47,7 @@ impl Packing {
             }
             let (mut control, mut length) = (record.kind, CONTROL);
             for (n, field) in [delta, record.a, record.b].into_iter().enumerate() {
-                // All eight bytes, in one store; the next field comes over those that are zero.
+                // All eight bytes in one store; the next field overwrites the leading zero bytes.
                 out[length..length + 8].copy_from_slice(&field.to_le_bytes());
                 let bytes = 8 - field.leading_zeros() as usize / 8;
                 control |= (bytes as u16) << (4 + 4 * n);
@@ -58,8 +59,8 @@ impl Packing {
         at
     }
 
-    /// Unpacks as many records as there are whole ones in `bytes` and as `out` takes; says how many bytes they had, and how
-    /// many records they are.
+    /// Unpacks as many complete records from `bytes` as fit `out`; returns the number of bytes read and the number of
+    /// records.
     #[inline(never)]
     pub fn unpack(&mut self, bytes: &[u8], out: &mut [Record]) -> (usize, usize) {
         let mut at = 0;
@@ -104,15 +105,15 @@ mod tests {
         Record { tsc, a, b, sequence, kind, reserved: 0 }
     }
 
-    /// What a packed record has of bytes, when it comes back as it was.
-    fn there_and_back(records: &[Record]) -> Vec<usize> {
+    /// Packs and unpacks records, and returns the length of each packed record.
+    fn round_trip(records: &[Record]) -> Vec<usize> {
         let (mut there, mut back) = (Packing::default(), Packing::default());
         let mut lengths = Vec::new();
         for one in records {
             let mut bytes = [0xff; LONGEST];
             let length = there.pack(slice::from_ref(one), &mut bytes);
             let mut out = [Record::default()];
-            // Not before the last byte is there, and no more than it has.
+            // Not before the last byte is available, and no byte more than its length.
             assert_eq!(back.unpack(&bytes[..length - 1], &mut out), (0, 0), "{one:?}");
             assert_eq!(back.unpack(&bytes, &mut out), (length, 1), "{one:?}");
             assert_eq!(out[0], *one);
@@ -122,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn records_come_back_whatever_is_in_them() {
+    fn any_record_survives_a_round_trip() {
         let usual = [
             record(1000, 0, u64::MAX, 1, 1),
             record(1000, 0, 0, 2, 2),
             record(1300, 255, 256, 3, 15),
-            // Earlier than the one before it, as an NMI's may be.
+            // Earlier than the previous one, as an NMI's may be.
             record(1200, 0, 0, 4, 7),
         ];
-        assert_eq!(there_and_back(&usual), [2 + 2 + 8, 2, 2 + 2 + 1 + 2, 2 + 8]);
+        assert_eq!(round_trip(&usual), [2 + 2 + 8, 2, 2 + 2 + 1 + 2, 2 + 8]);
         let odd = [
             record(5, 1, 2, 9, 3),
             record(6, 1, 2, 9, 3),
@@ -140,11 +141,11 @@ mod tests {
             record(u64::MAX, 1, 2, u32::MAX, 3),
             record(0, 0, 0, 0, 3),
         ];
-        assert_eq!(there_and_back(&odd), [34, 34, 34, 34, 34, 34, 3]);
+        assert_eq!(round_trip(&odd), [34, 34, 34, 34, 34, 34, 3]);
     }
 
     #[test]
-    fn many_come_back_in_pieces() {
+    fn records_unpack_from_chunks() {
         let records: Vec<_> =
             (0..1000u32).map(|n| record(u64::from(n) * 700, n.into(), 1, n + 1, 2)).collect();
         let mut bytes = vec![0; records.len() * LONGEST];
@@ -152,7 +153,7 @@ mod tests {
         assert!(length < records.len() * 8, "{length}");
         let (mut packing, mut back, mut at, mut end) = (Packing::default(), Vec::new(), 0, 0);
         while at < length {
-            // Some end in the middle of a record.
+            // Some chunks end in the middle of a record.
             end = (end + 100).min(length);
             let mut out = [Record::default(); 7];
             let (used, count) = packing.unpack(&bytes[at..end], &mut out);
@@ -163,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_bring_it_down() {
-        // Every control word, with all lengths of what is behind it.
+    fn no_input_makes_unpack_panic() {
+        // Every control word, with all lengths of the bytes that follow.
         for control in 0..=u16::MAX {
             let mut bytes = [0xa5; LONGEST];
             bytes[..2].copy_from_slice(&control.to_le_bytes());

@@ -1,22 +1,22 @@
-//! What a reader does with every record of a ring. A stream brings millions a second, and takes the host's cores from the
-//! guest while it does: so these are plain loops, and the build of the host tool optimizes this crate.
+//! Loops over all records of a ring. A stream carries millions of records a second, and reading it takes the host's
+//! cores from the guest: so the loops are simple, and the build of the host tool optimizes this crate.
 
 use super::{Kind, Record};
 
-/// How far a record's sequence is ahead of that of its place, the `place`-th from 0: negative, it is not written yet; 0,
-/// it is this place's; positive, the place has been taken again.
+/// Returns how far a record's sequence is ahead of its slot's, slot number `place` counted from 0: negative, the record
+/// is not written yet; 0, it is this slot's; positive, the slot has been reused.
 #[must_use]
 pub fn ahead(record: &Record, place: u64) -> i32 {
     // Sequences count from 1 and wrap around.
     record.sequence.wrapping_sub((place as u32).wrapping_add(1)).cast_signed()
 }
 
-/// Records with their places, of which the first is this one. A place may be anything: it comes from the guest.
+/// Returns records with their slot numbers, starting at `place`, which may be any number: it comes from the guest.
 fn placed(records: &[Record], place: u64) -> impl Iterator<Item = (&Record, u64)> {
     records.iter().zip(0..).map(move |(record, n)| (record, place.wrapping_add(n)))
 }
 
-/// How many records are written at the front of these, of which the first has this place.
+/// Returns how many records at the start of these are written; the first has slot number `place`.
 #[inline(never)]
 #[must_use]
 pub fn written(records: &[Record], place: u64) -> usize {
@@ -24,7 +24,7 @@ pub fn written(records: &[Record], place: u64) -> usize {
     unwritten.unwrap_or(records.len())
 }
 
-/// How many records at the front of these, of which the first has this place, are their places' own.
+/// Returns how many records at the start of these belong to their slots; the first has slot number `place`.
 #[inline(never)]
 #[must_use]
 pub fn own(records: &[Record], place: u64) -> usize {
@@ -32,7 +32,7 @@ pub fn own(records: &[Record], place: u64) -> usize {
     other.unwrap_or(records.len())
 }
 
-/// How many records are of this kind.
+/// Returns how many records are of this kind.
 #[inline(never)]
 #[must_use]
 pub fn count(records: &[Record], kind: Kind) -> u64 {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_say_whose_record_it_is() {
+    fn sequences_identify_the_slots_record() {
         let at = |sequence, place| ahead(&record(sequence, Kind::Tick), place);
         assert_eq!((at(8, 7), at(7, 7), at(0, 7), at(8 + 64, 7)), (0, -1, -8, 64));
         // The low half of the number wraps around.
@@ -56,12 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_and_whose_it_is_ends_at_the_first_that_is_not() {
+    fn written_and_own_stop_at_the_first_mismatch() {
         let records = [4, 5, 70, 7, 0, 9].map(|sequence| record(sequence, Kind::Tick));
         assert_eq!((written(&records, 3), own(&records, 3)), (4, 2));
         assert_eq!((written(&records[..2], 3), own(&records[..2], 3)), (2, 2));
         assert_eq!((written(&records, 4), own(&[], 3)), (0, 0));
-        // A head that is nonsense: sequences behind the last place begin at 0 again.
+        // An invalid head: the slot numbers wrap around.
         let last = [0, 1].map(|sequence| record(sequence, Kind::Tick));
         assert_eq!((written(&last, u64::MAX), own(&last, u64::MAX)), (2, 2));
     }

@@ -1,5 +1,5 @@
-//! A trace as lines of text, for machines whose memory nobody can look into: the same structures that lie in memory, in
-//! pieces that share a console with everything else.
+//! A trace as lines of text, for machines whose memory cannot be read from outside: the same structures as in memory,
+//! in pieces that share a console with all other output.
 //!
 //! ```text
 //!   @ringside trace line=0 part=start cpu=0 at=0 data=BASE64 crc=0123abcd      the Directory
@@ -9,9 +9,9 @@
 //!   @ringside trace line=9 part=end cpu=0 at=0 data=BASE64 crc=...             the Directory once more
 //! ```
 //!
-//! Lines are counted, so that a lost one is missed, and the last one says how many there were. The checksum is the
-//! CRC-32 of zip and Ethernet over the line's bytes before ` crc=`: a damaged line is known for one, whatever part of
-//! it was hit. What lines hold stands by itself, so that the others remain of use.
+//! Lines are numbered, so that a lost one is detected, and the last one has their number. The checksum is the
+//! CRC-32 of zip and Ethernet over the line's bytes before ` crc=`: it detects a damaged line, whatever part
+//! is damaged. Each line can be decoded independently, so the others remain usable.
 
 use core::fmt::{self, Write};
 
@@ -23,41 +23,41 @@ use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use super::Record;
 use crate::record::{Fields, MARK};
 
-/// What these lines begin with.
+/// The prefix of these lines.
 pub const PREFIX: &str = "@ringside trace ";
-/// The most records that a line has, so that it is no longer than the kernel's longest console line.
+/// The maximum number of records in a line: such a line is no longer than the kernel's longest console line.
 pub const RECORDS_MAX: usize = 12;
-/// The most bytes that a line has in it.
+/// The maximum number of data bytes in a line.
 pub const DATA_MAX: usize = RECORDS_MAX * size_of::<Record>();
-/// The most bytes that a line has, without its end.
+/// The maximum length of a line, without its line end.
 pub const LINE_MAX: usize =
     PREFIX.len() + NAMES + 2 * 10 + 20 + "records".len() + DATA_MAX.div_ceil(3) * 4 + 8;
-/// Bytes of the fields' names and what stands between them.
+/// Bytes of the fields' names and separators.
 const NAMES: usize = "line= part= cpu= at= data= crc=".len();
 
 const _: () = assert!(DATA_MAX >= size_of::<super::RingHeader>(), "a ring's header fits into a line");
 const _: () = assert!(DATA_MAX >= size_of::<super::Directory>(), "the directory fits into a line");
 
-/// One table of 256 words: the sixteen of the fastest way would weigh as much as a tenth of the kernel.
+/// One table of 256 words: the sixteen tables of the fastest algorithm would be a tenth of the kernel's size.
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
-/// What a line holds.
+/// The contents of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The directory, in front of all else.
+    /// The directory, before all other lines.
     Start,
-    /// A ring's header, in front of its records.
+    /// A ring's header, before its records.
     Ring,
-    /// Some of its records.
+    /// Some of a ring's records.
     Records,
-    /// The directory again, behind all else: the trace is complete if all lines before it are there.
+    /// The directory again, after all other lines: the trace is complete if no line before it is missing.
     End,
 }
 
 impl Part {
     const ALL: [Part; 4] = [Part::Start, Part::Ring, Part::Records, Part::End];
 
-    /// Its word in the line.
+    /// Returns its name in the line.
     const fn name(self) -> &'static str {
         match self {
             Part::Start => "start",
@@ -68,25 +68,25 @@ impl Part {
     }
 }
 
-/// Where a line belongs.
+/// The position of a line in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its number, from 0.
     pub line: u32,
-    /// What it holds.
+    /// Its contents.
     pub part: Part,
-    /// The ring's place in the directory; 0 for the directory itself.
+    /// The ring's index in the directory; 0 for the directory itself.
     pub cpu: u32,
-    /// Records that the ring's CPU had written before the first one that is sent here, or from here on.
+    /// Number of records that the ring's CPU wrote before the first one in this line, or after this header.
     pub at: u64,
 }
 
-/// A line, to be written.
+/// A line to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    /// Where it belongs.
+    /// Its position.
     pub place: Place,
-    /// What it holds, at most [`DATA_MAX`] bytes.
+    /// Its data, at most [`DATA_MAX`] bytes.
     pub data: &'a [u8],
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Passes text on and sums it up.
+/// Passes text on and computes its checksum.
 struct Summed<'a, 'b> {
     inner: &'a mut fmt::Formatter<'b>,
     digest: Digest<'static, u32, Table<1>>,
@@ -114,24 +114,24 @@ impl fmt::Write for Summed<'_, '_> {
     }
 }
 
-/// A line, read back.
+/// A parsed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Where it belongs.
+    /// Its position.
     pub place: Place,
     data: [u8; DATA_MAX],
     length: usize,
 }
 
 impl Received {
-    /// What it holds.
+    /// Returns its data.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data[..self.length]
     }
 }
 
-/// The line does not have the checksum that it says, or was never one of these.
+/// The line's checksum is wrong, or it is not a line of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
@@ -143,10 +143,10 @@ impl fmt::Display for Damaged {
 
 impl core::error::Error for Damaged {}
 
-/// Reads a console line, without its line end. `None`: it is none of these.
+/// Parses a console line, without its line end. Returns `None` if it is not a line of a trace.
 ///
 /// # Errors
-/// [`Damaged`] if it begins like one of these.
+/// [`Damaged`] if it has the prefix but cannot be parsed.
 pub fn parse(line: &[u8]) -> Option<Result<Received, Damaged>> {
     let body = line.strip_prefix(PREFIX.as_bytes())?;
     Some(received(line, body).ok_or(Damaged))
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_reads_back_as_written_and_is_no_longer_than_it_may_be() {
+    fn every_part_parses_back_unchanged_within_the_maximum_length() {
         let data: [u8; DATA_MAX] = core::array::from_fn(|n| (n * 7) as u8);
         for part in Part::ALL {
             for length in [0, 1, 2, 32, DATA_MAX] {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_not_what_it_was_is_noticed_wherever_it_is() {
+    fn a_flipped_bit_is_detected_anywhere() {
         let text = line(Part::Records, &[0; 64]);
         for at in PREFIX.len()..text.len() {
             for bit in 0..8 {
