@@ -86,16 +86,12 @@ fn the_documented_kinds_are_those_of_the_table() {
 /// The row of the kernel's key `trace` lists the words.
 #[test]
 fn the_documented_words_of_trace_are_the_groups() {
-    let pages: Vec<_> = ["README.md", "docs/running.md"]
-        .into_iter()
-        .filter_map(|path| Some((path, fs::read_to_string(root().join(path)).ok()?)))
-        .collect();
-    let row = pages.iter().find_map(|(path, page)| {
-        page.lines().find(|line| line.starts_with("| `trace` |")).map(|row| (path, row))
-    });
-    let (path, row) = row.expect("README.md or docs/running.md has a row of the kernel's key `trace`");
+    const PATH: &str = "docs/running.md";
+    let page = read(PATH);
+    let row = page.lines().find(|line| line.starts_with("| `trace` |"));
+    let row = row.unwrap_or_else(|| panic!("{PATH} has no row of the kernel's key `trace`"));
     let words = GROUPS.map(|(word, _)| format!("`{word}`")).join(", ");
-    assert!(row.contains(&words), "{path}: the row of `trace` has to have the words {words}: {row}");
+    assert!(row.contains(&words), "{PATH}: the row of `trace` has to have the words {words}: {row}");
 }
 
 #[test]

@@ -300,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_trace_lists_the_groups() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("run");
+        let option = run.get_arguments().find(|argument| argument.get_id() == "trace").expect("--trace");
+        let help = option.get_help().expect("a help").to_string();
+        let words = kernel_abi::trace::GROUPS.map(|(word, _)| word).join(", ");
+        assert!(help.contains(&words), "run --trace: {help:?} does not list {words:?}");
+    }
+
+    #[test]
     fn a_tick_rate_out_of_range_is_refused() {
         assert!(run(&["--tick-hz", "0"]).is_err());
         assert!(run(&["--tick-hz", "10001"]).is_err());

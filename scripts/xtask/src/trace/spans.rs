@@ -22,6 +22,12 @@ pub enum Span {
     Syscall(u64),
 }
 
+/// Does an event of this kind begin or end a span? All others are points in time.
+pub const fn is_edge(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(kind, SyscallEnter | SyscallExit | ProgramStart | ProgramEnd | IdleIn | IdleOut)
+}
+
 /// What an event does to its CPU's spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -127,6 +133,22 @@ mod tests {
             });
         }
         text.trim_end().to_owned()
+    }
+
+    #[test]
+    fn edges_are_the_kinds_that_open_or_close_spans() {
+        for kind in Kind::ALL {
+            let opens_or_closes = Kind::ALL.into_iter().any(|before| {
+                let (mut spans, mut found) = (Spans::default(), false);
+                spans.take(1, before, &Record::default(), |_| ());
+                // A span that is cut has another end: the record that is missing.
+                spans.take(2, kind, &Record::default(), |step| {
+                    found |= matches!(step, Step::Open(_) | Step::Close { whole: true, .. });
+                });
+                found
+            });
+            assert_eq!(is_edge(kind), opens_or_closes, "is_edge and Spans::take differ on {}", kind.name());
+        }
     }
 
     #[test]

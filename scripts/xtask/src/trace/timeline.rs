@@ -8,7 +8,7 @@ use super::error::Error;
 use super::file::{Cpu, Header};
 use super::merge::Event;
 use super::sink::Sink;
-use super::spans::{Span, Spans, Step};
+use super::spans::{Span, Spans, Step, is_edge};
 
 /// How long a moment is at most, in nanoseconds: so short that a call of a tenth of a microsecond can be seen in it.
 const MOMENT: u64 = 100_000;
@@ -138,9 +138,8 @@ impl Sink for Timeline {
         let Some(kind) = kind else { return Ok(()) };
         let slices = &mut lane.slices;
         lane.spans.take(ns, kind, &record, |step| keep(slices, step, ns, limit));
-        let has_length =
-            matches!(kind, Kind::SyscallEnter | Kind::SyscallExit | Kind::IdleIn | Kind::IdleOut);
-        if !has_length {
+        // A program is no slice here: its start and its end are marks.
+        if !is_edge(kind) || matches!(kind, Kind::ProgramStart | Kind::ProgramEnd) {
             push(&mut lane.marks, Mark { ns, kind, record }, limit);
         }
         Ok(())

@@ -21,7 +21,7 @@ use super::file::{Cpu, Header};
 use super::merge::Event;
 use super::shape::{Shape, Shown, UNKNOWN};
 use super::sink::Sink;
-use super::spans::{Span, Spans, Step};
+use super::spans::{Span, Spans, Step, is_edge};
 use kernel_abi::errno::Errno;
 use kernel_abi::trace::{Kind, Style};
 
@@ -222,7 +222,7 @@ impl<W: Write> Perfetto<W> {
                 self.counter(event.lane, value)?;
             }
         }
-        if is_instant(kind) {
+        if !is_edge(kind) {
             self.collect(event);
             self.slice(event, Type::Instant, Some(self.names.instant(Some(kind))))?;
         }
@@ -237,12 +237,6 @@ impl<W: Write> Perfetto<W> {
         }
         self.to.flush()
     }
-}
-
-/// Whether a kind is a point in time and not the edge of a slice.
-const fn is_instant(kind: Kind) -> bool {
-    use Kind::*;
-    !matches!(kind, SyscallEnter | SyscallExit | ProgramStart | ProgramEnd | IdleIn | IdleOut)
 }
 
 impl<W: Write> Sink for Perfetto<W> {
