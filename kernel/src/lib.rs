@@ -16,6 +16,7 @@ pub mod laws;
 pub mod layout;
 pub mod line;
 pub mod online;
+pub mod physmap;
 pub mod program;
 pub mod repeat;
 pub mod selectors;

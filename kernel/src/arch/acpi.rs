@@ -9,8 +9,9 @@ use acpi::madt::Madt;
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
 use kernel_abi::layout::PAGE_SIZE;
 
-use super::paging::{self, MapError, phys_to_virt};
+use super::paging::{self, MapError};
 use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
+use crate::physmap::phys_to_virt;
 use crate::topology::{self, MadtError};
 
 /// The longest table that is believed, in bytes. DSDTs are some hundred KiB; the others far smaller.

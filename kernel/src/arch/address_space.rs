@@ -7,9 +7,10 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use super::paging::{self, Audit, MapError, phys_to_virt};
+use super::paging::{self, Audit, MapError};
 use super::physmem::{self, TableFrames};
 use crate::frames::Frame;
+use crate::physmap::phys_to_virt;
 
 /// A leaf that does not own its frame: the page that all copies of a program share.
 const SHARED: PageTableFlags = PageTableFlags::BIT_9;

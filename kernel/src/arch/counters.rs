@@ -9,9 +9,9 @@ use kernel_abi::layout::PAGE_SIZE;
 use x86_64::VirtAddr;
 use x86_64::structures::paging::Translate;
 
-use super::paging::{self, phys_to_virt};
 use super::percpu::PerCpuData;
-use super::physmem;
+use super::{paging, physmem};
+use crate::physmap::phys_to_virt;
 
 const _: () = {
     let first = offset_of!(PerCpuData, counters) as u64;

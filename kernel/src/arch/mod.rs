@@ -38,6 +38,7 @@ pub mod table;
 pub mod timer;
 pub mod trace;
 pub mod trap;
+pub mod tsc;
 pub mod tsc_sync;
 pub mod uart;
 pub mod usercopy;

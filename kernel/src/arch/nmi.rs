@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel_abi::trace::Kind;
 
 use super::percpu::PerCpuData;
-use super::{fail, idle, stop, timer};
+use super::{fail, idle, stop, tsc};
 use crate::cmdline::Place;
 use crate::frame::TrapFrame;
 
@@ -88,9 +88,9 @@ fn nested(cpu: &PerCpuData) {
 
 /// Waits until the condition holds, at most so many TSC ticks. Does it?
 fn comes_within(ticks: u64, condition: impl Fn() -> bool) -> bool {
-    let start = timer::tsc();
+    let start = tsc::now();
     while !condition() {
-        if timer::tsc().wrapping_sub(start) >= ticks {
+        if tsc::now().wrapping_sub(start) >= ticks {
             return false;
         }
         spin_loop();

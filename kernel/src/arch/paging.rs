@@ -17,6 +17,7 @@ use super::boot::BootInfo;
 use super::image;
 use super::physmem::{self, TableFrames};
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE, PHYSMAP_SIZE};
+use crate::physmap::phys_to_virt;
 
 /// Readable and writable data of the kernel's.
 pub const KERNEL_DATA: PageTableFlags =
@@ -57,12 +58,6 @@ impl<S: PageSize> From<MapToError<S>> for MapError {
             MapToError::ParentEntryHugePage | MapToError::PageAlreadyMapped(_) => MapError::Occupied,
         }
     }
-}
-
-/// The address at which the kernel reads and writes this physical address.
-#[must_use]
-pub fn phys_to_virt(phys: u64) -> *mut u8 {
-    core::ptr::with_exposed_provenance_mut((PHYSMAP_BASE + phys) as usize)
 }
 
 /// The kernel's PML4.

@@ -9,8 +9,8 @@ use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::boot::{BootInfo, RegionKind};
 use super::image;
-use super::paging::phys_to_virt;
 use crate::frames::{self, Frame, FrameBitmap, FrameError, Region};
+use crate::physmap::phys_to_virt;
 
 static FRAMES: Mutex<Option<FrameBitmap<'static>>> = Mutex::new(None);
 

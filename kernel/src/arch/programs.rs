@@ -5,9 +5,9 @@ use core::fmt;
 use tar_no_std::{TarArchiveRef, TarFormatString};
 
 use super::boot::BootInfo;
-use super::paging::phys_to_virt;
 use super::physmem;
 use crate::cmdline::Token;
+use crate::physmap::phys_to_virt;
 
 /// The archive of the ring-3 programs, made by the build.
 static ARCHIVE: &[u8] = include_bytes!(env!("RINGSIDE_PROGRAMS"));

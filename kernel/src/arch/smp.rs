@@ -12,14 +12,15 @@ use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFr
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
-use super::paging::{self, Audit, MapError, phys_to_virt};
+use super::paging::{self, Audit, MapError};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
-use super::{fail, stop, table, timer, tsc_sync, uart};
+use super::{fail, stop, table, tsc, tsc_sync, uart};
 use crate::clock::Rate;
 use crate::cmdline::{Failures, Place};
 use crate::cpu::{ApicId, CpuId};
 use crate::online::{self, Closed};
+use crate::physmap::phys_to_virt;
 use crate::{layout, run};
 
 /// The APs' slots, published before the first is offered.
@@ -111,7 +112,7 @@ pub unsafe fn start_others(
         // SAFETY: no other CPU runs yet, and the trampoline is in place.
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
-        timer::wait_ns(tsc_rate, INIT_WAIT_NS);
+        tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
         let is_called = |place: u32| sabotage.lose != Some(place) && sabotage.delay != Some(place);
         call_silent(bsp, slots, vector, is_called);
         fail::at(bsp, Place::BringUp);
@@ -246,12 +247,12 @@ fn call_silent(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, is_called
 
 /// Waits until all are online, at most for this long. Have all come?
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
-    let (start, patience) = (timer::tsc(), tsc_rate.in_ns(ns));
+    let (start, patience) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
         if slots.iter().all(|slot| online::is_online(&slot.state)) {
             return true;
         }
-        if timer::tsc().wrapping_sub(start) >= patience {
+        if tsc::now().wrapping_sub(start) >= patience {
             return false;
         }
         stop::park_if_stopping(bsp);

@@ -17,7 +17,7 @@ use super::control::ControlState;
 use super::machine_check::MachineCheck;
 use super::percpu::{self, PerCpuData};
 use super::serial::print;
-use super::{image, qemu, serial, timer, trace};
+use super::{image, qemu, serial, trace, tsc};
 use crate::cpu::CpuId;
 use crate::exception;
 use crate::frame::TrapFrame;
@@ -253,8 +253,8 @@ fn become_teller(cpu: Option<&PerCpuData>) {
                 apic.send_nmi(other.apic_id);
                 others += 1;
             }
-            let start = timer::tsc();
-            while STOPPED.load(Ordering::Acquire) < others && timer::tsc().wrapping_sub(start) < PATIENCE {
+            let start = tsc::now();
+            while STOPPED.load(Ordering::Acquire) < others && tsc::now().wrapping_sub(start) < PATIENCE {
                 spin_loop();
             }
             alone = true;

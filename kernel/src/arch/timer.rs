@@ -5,7 +5,6 @@
 //! A busy host stops a virtual CPU between any two instructions, while the clocks run on. So a counter and its
 //! reference are read as a pair, with the TSC read before and after, and of several tries the fastest counts.
 
-use core::arch::x86_64::_rdtsc;
 use core::hint::spin_loop;
 
 use spin::Once;
@@ -13,6 +12,7 @@ use x86_64::instructions::port::{Port, PortReadOnly};
 
 use super::acpi::PmTimer;
 use super::apic::LocalApic;
+use super::tsc;
 use crate::clock::{self, CalibrationError, PIT_HZ, PM_TIMER_HZ, Rate, SAMPLES_MIN, ToNs};
 
 /// How long one measurement takes, in TSC-independent fractions of a second: 5 ms.
@@ -21,23 +21,6 @@ const WINDOWS_PER_SECOND: u64 = 200;
 const PIT_WINDOW_MAX_NS: u64 = 50_000_000;
 /// How often all measurements are made anew if they disagree or are lost.
 const ATTEMPTS: usize = 20;
-
-/// The time-stamp counter, not ordered against other instructions.
-#[inline]
-#[must_use]
-pub fn tsc() -> u64 {
-    // SAFETY: every x86-64 CPU has it, and CR4.TSD does not bind ring 0.
-    unsafe { _rdtsc() }
-}
-
-/// Waits by the TSC.
-pub fn wait_ns(tsc_rate: Rate, ns: u64) {
-    let ticks = tsc_rate.in_ns(ns);
-    let start = tsc();
-    while tsc().wrapping_sub(start) < ticks {
-        spin_loop();
-    }
-}
 
 /// Nanoseconds since boot from the TSC.
 #[derive(Clone, Copy, Debug)]
@@ -140,9 +123,9 @@ fn repeat(mut measure: impl FnMut() -> Result<Rate, CalibrationError>) -> Result
 /// shortest time.
 fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
     let mut try_once = || {
-        let before = tsc();
+        let before = tsc::now();
         let value = reference();
-        let gap = tsc().wrapping_sub(before);
+        let gap = tsc::now().wrapping_sub(before);
         (gap, (value, before + gap / 2))
     };
     let mut best = try_once();
@@ -210,7 +193,7 @@ fn measure_apic_timer(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, Calibra
     let mut read = || (read_pit(), apic.counted());
     let ((pit_from, counted_from), tsc_from) = pair(&mut read);
     let too_long = |until: u64| tsc_to_ns.ns(until.wrapping_sub(tsc_from)) > PIT_WINDOW_MAX_NS;
-    while clock::down_diff16(pit_from, read_pit()) < window && !too_long(tsc()) {
+    while clock::down_diff16(pit_from, read_pit()) < window && !too_long(tsc::now()) {
         spin_loop();
     }
     let ((pit_to, counted_to), tsc_to) = pair(&mut read);

@@ -18,7 +18,7 @@ pub use self::rings::{NoRoomForRings, init};
 use self::rings::{directory, ring_at};
 pub use self::send::send_if_wanted;
 use super::percpu::PerCpuData;
-use super::timer;
+use super::tsc;
 use crate::frame::SyscallFrame;
 
 /// Places that a full ring of a stream keeps free: for the report of a drop, and for NMIs that strike between the
@@ -118,7 +118,7 @@ impl Tracer {
         if self.is_near_full() {
             self.record_or_drop(kind, a, b);
         } else {
-            self.put(kind, a, b, timer::tsc);
+            self.put(kind, a, b, tsc::now);
         }
     }
 
@@ -171,9 +171,9 @@ impl Tracer {
             );
         }
         if untold != 0 {
-            self.put(Kind::Dropped, untold, 0, timer::tsc);
+            self.put(Kind::Dropped, untold, 0, tsc::now);
         }
-        self.put(kind, a, b, timer::tsc);
+        self.put(kind, a, b, tsc::now);
     }
 
     /// Takes a place and fills it. `tsc` is asked as late as can be.
@@ -246,7 +246,7 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
             cpu.tracer.record_or_drop(Kind::SyscallEnter, frame.rax, frame.rdi);
             return PerCpuData::current();
         }
-        cpu.tracer.put(Kind::SyscallEnter, frame.rax, frame.rdi, timer::tsc);
+        cpu.tracer.put(Kind::SyscallEnter, frame.rax, frame.rdi, tsc::now);
     }
     cpu
 }
@@ -256,7 +256,7 @@ pub(super) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'
 pub(super) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
         // At first, as the way in asks at last: what recording takes is not in a call's time.
-        let now = timer::tsc();
+        let now = tsc::now();
         let tracer = &PerCpuData::current().tracer;
         if tracer.is_near_full() {
             tracer.record_or_drop(Kind::SyscallExit, tracer.number.get(), frame.rax);

@@ -15,7 +15,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
 use super::percpu::PerCpuData;
-use super::timer::{self, timebase};
+use super::timer::timebase;
+use super::tsc;
 
 /// One CPU at a time asks. How long all of them took so far, in TSC ticks.
 static ASKING: Mutex<u64> = Mutex::new(0);
@@ -38,7 +39,7 @@ const BUDGET_NS: u64 = 1_000_000_000;
 pub(super) fn answer() {
     let asked = ASKED.load(Ordering::Acquire);
     if asked != ANSWERED.load(Ordering::Relaxed) {
-        TOLD.store(timer::tsc(), Ordering::Relaxed);
+        TOLD.store(tsc::now(), Ordering::Relaxed);
         ANSWERED.store(asked, Ordering::Release);
     }
 }
@@ -48,16 +49,16 @@ pub(super) fn ask(cpu: &PerCpuData) {
     let tsc = timebase().tsc;
     let (patience, budget) = (tsc.in_ns(PATIENCE_NS), tsc.in_ns(BUDGET_NS));
     let mut spent = ASKING.lock();
-    let (start, before) = (timer::tsc(), *spent);
+    let (start, before) = (tsc::now(), *spent);
     let mut best: Option<(u64, i64)> = None;
     for _ in 0..EXCHANGES {
         let Some((round_trip, offset)) = exchange(patience.min(budget.saturating_sub(*spent))) else { break };
         if best.is_none_or(|(shortest, _)| round_trip < shortest) {
             best = Some((round_trip, offset));
         }
-        *spent = before + timer::tsc().wrapping_sub(start);
+        *spent = before + tsc::now().wrapping_sub(start);
     }
-    *spent = before + timer::tsc().wrapping_sub(start);
+    *spent = before + tsc::now().wrapping_sub(start);
     drop(spent);
     let Some((round_trip, offset)) = best else {
         say!(cpu, "warning: the BSP did not answer in time; the trace takes this CPU's TSC for the BSP's");
@@ -81,15 +82,15 @@ pub(super) fn ask(cpu: &PerCpuData) {
 /// Round trip in TSC ticks, and what to add to this CPU's TSC to get the BSP's. `None` if no answer came.
 fn exchange(patience: u64) -> Option<(u64, i64)> {
     let number = ASKED.load(Ordering::Relaxed) + 1;
-    let start = timer::tsc();
+    let start = tsc::now();
     ASKED.store(number, Ordering::Release);
     while ANSWERED.load(Ordering::Acquire) != number {
-        if timer::tsc().wrapping_sub(start) > patience {
+        if tsc::now().wrapping_sub(start) > patience {
             return None;
         }
         spin_loop();
     }
-    let end = timer::tsc();
+    let end = tsc::now();
     let round_trip = end.wrapping_sub(start);
     let middle = start.wrapping_add(round_trip / 2);
     Some((round_trip, TOLD.load(Ordering::Relaxed).wrapping_sub(middle).cast_signed()))

@@ -113,7 +113,7 @@ unsafe extern "Rust" {
 /// Where every way to boot ends: BSP, long mode, the boot tables, the boot stack, interrupts off.
 #[cfg(target_os = "none")]
 fn start(info: &BootInfo) -> ! {
-    let info = INFO.call_once(|| BootInfo { tsc: super::timer::tsc(), ..info.clone() });
+    let info = INFO.call_once(|| BootInfo { tsc: super::tsc::now(), ..info.clone() });
     // SAFETY: the binary defines it with this signature.
     unsafe { kernel_main(info) }
 }

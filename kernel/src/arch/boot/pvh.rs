@@ -8,8 +8,8 @@ use pvh::start_info::MemmapType;
 use pvh::start_info::reader::{MemMap, StartInfoReader};
 
 use super::{BootInfo, MemoryRegion, RegionKind};
-use crate::arch::paging::phys_to_virt;
 use crate::frames::Region;
+use crate::physmap::phys_to_virt;
 
 /// The type of note that holds the physical address of a 32-bit entry (Xen's public/elfnote.h).
 const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;

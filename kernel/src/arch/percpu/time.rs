@@ -3,7 +3,7 @@
 use kernel_abi::counters::class;
 
 use super::PerCpuData;
-use crate::arch::{fail, timer};
+use crate::arch::{fail, timer, tsc};
 use crate::cmdline::Place;
 
 /// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
@@ -30,7 +30,7 @@ impl PerCpuData {
     /// Nanoseconds since boot.
     #[must_use]
     pub fn clock_ns(&self) -> u64 {
-        self.tsc_to_ns(timer::tsc())
+        self.tsc_to_ns(tsc::now())
     }
 
     /// A reading of the TSC as nanoseconds since boot.
@@ -53,7 +53,7 @@ impl PerCpuData {
 
     /// The timer interrupt.
     pub(in crate::arch) fn tick(&self) {
-        let now = timer::tsc();
+        let now = tsc::now();
         let Measured { first, latest, ticks } = self.measured.get();
         let timebase = timer::timebase();
         let first = if ticks == 0 { now } else { first };

@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 
-use crate::arch::paging::phys_to_virt;
 use crate::arch::physmem;
 use crate::cmdline::TraceOptions;
+use crate::physmap::phys_to_virt;
 
 /// Physical address of the directory; 0 if nothing is traced.
 static DIRECTORY: AtomicU64 = AtomicU64::new(0);
