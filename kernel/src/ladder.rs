@@ -12,11 +12,13 @@ use kernel::arch::acpi::Tables;
 use kernel::arch::boot::BootInfo;
 use kernel::arch::control::Features;
 use kernel::arch::percpu::{self, PerCpuData};
+use kernel::arch::provoke::ApFaults;
+use kernel::arch::smp::Upcalls;
 use kernel::arch::{
-    apic, boot, counters, idt, paging, physmem, pic, programs, serial, smap, smp, stop, trace,
+    apic, boot, counters, idt, paging, physmem, pic, programs, serial, smap, smp, stop, this_cpu, trace,
 };
 use kernel::cpu::CpuId;
-use kernel::run;
+use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};
 
@@ -58,18 +60,18 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // SAFETY: once for this index; the BSP does not use it before.
     or_end(unsafe { percpu::create(CpuId::BSP, apic::initial_id()) });
     // SAFETY: nothing on the boot stack is needed any more.
-    unsafe { percpu::enter(CpuId::BSP, bsp_main) }
+    unsafe { this_cpu::enter(CpuId::BSP, bsp_main) }
 }
 
 /// The BSP, on a stack with a guard page.
 extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // First: from here on whatever goes wrong ends in a report.
     // SAFETY: this is the BSP, for the first time.
-    unsafe { bsp.load_tables() };
+    unsafe { this_cpu::load_tables(bsp) };
     pic::mask_all();
     or_end(apic::map_registers());
     // SAFETY: the PICs are masked, the registers mapped, and the tables loaded.
-    unsafe { bsp.set_up(Features::detect()) };
+    unsafe { this_cpu::set_up(bsp, Features::detect(), syscall::ENTRY) };
 
     // Before anything that takes time: a mistake on the command line is reported at once.
     let info = boot::info();
@@ -85,10 +87,12 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // Before the other CPUs: each finds its ring when it starts, and the rings are as many as the CPUs of the list.
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, timebase.tsc.hz(), info.tsc));
     bsp.attach_trace();
-    let sabotage = steps::sabotage(&options);
+    let faults = ApFaults::of(&options);
+    let upcalls = Upcalls { syscall_entry: syscall::ENTRY, online: run::take_part };
     // SAFETY: once, before the first program.
-    let arrivals =
-        or_end(unsafe { smp::start_others(bsp, cpus.list, timebase.tsc, sabotage, options.own_uarts) });
+    let arrivals = or_end(unsafe {
+        smp::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
+    });
     // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
     bsp.start_clock();
 

@@ -3,21 +3,20 @@
 #![forbid(unsafe_code)]
 
 use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesRecord, VerdictRecord};
-use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
-use crate::alternation::Share;
 use crate::arch::idle::{idle, idle_until};
-use crate::arch::percpu::PerCpuData;
-use crate::arch::ring3::{self, Program, StartError};
-use crate::arch::{check, dump, fail, nmi, physmem, qemu, serial, stop, trace};
+use crate::arch::loaded::{Program, StartError};
+use crate::arch::percpu::{Ended, PerCpuData};
+use crate::arch::{check, dump, physmem, provoke, qemu, rare, ring3, serial, stop, trace};
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
 use crate::frames::Frame;
 use crate::repeat::{self, End, Reason};
 use crate::sync::Gate;
+use crate::syscall;
 use crate::text::Text;
 
 /// How many tick intervals the rate is measured over, once the programs have ended: 200 ms at 100 Hz.
@@ -54,19 +53,6 @@ pub struct Run {
     pub warnings: u32,
 }
 
-/// How a CPU's last copy ended, and what the CPU had counted by then.
-#[derive(Clone, Copy)]
-pub struct Ended {
-    end: End,
-    starts: u32,
-    killed: u32,
-    calls: [u64; TABLE_LEN + 1],
-    ticks: u64,
-    tick_millihertz: u64,
-    /// With recording off and on, if that was switched.
-    shares: Option<[Share; 2]>,
-}
-
 /// The BSP's last step of the boot: lets all CPUs go on into the run, itself included.
 pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     let online = run.online.len() as u32;
@@ -88,21 +74,14 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     }
     end_if_broken(cpu);
     cpu.set_cpus_online(run.online.len() as u32);
-    cpu.storm().set(run.options.ipi_storm, run.options.nmi_storm);
-    cpu.alternation.set_period(u64::from(run.options.trace.alternate_ms) * 1_000_000);
+    provoke::configure(cpu, &run.options);
     let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
     START.arrive();
     wake_others_if_open(cpu, &START);
     idle_until(cpu, || START.is_open());
-    if run.options.nest_nmi {
-        nmi::nest(cpu);
-    }
-    fail::before_program(cpu, &run.options.failures);
-    if let (Ok(program), Some(breach)) = (&mut loaded, run.options.breach) {
-        program.breach(breach);
-    }
+    provoke::before_program(cpu, &run.options, loaded.as_mut().ok());
     enter(cpu, run, loaded)
 }
 
@@ -111,8 +90,8 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     match loaded {
         Ok(program) => {
             cpu.rounds.begin(&run.options.repeat, cpu.ticks());
-            cpu.alternation.forget();
-            ring3::assign(cpu, program);
+            provoke::program_starts(cpu);
+            ring3::assign(cpu, program, ended);
             ring3::start(cpu)
         }
         Err(error) => {
@@ -133,7 +112,7 @@ fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
     let argv = core::iter::once(run.options.program).chain(run.options.program_args());
     let env = repeat::environment(&cpu.rounds, &run.options.repeat);
     let env = env.each_ref().map(Text::as_str);
-    Program::load(run.file, argv.map(|argument| argument.bytes()), &env, run.shared)
+    ring3::load(run.file, argv.map(|argument| argument.bytes()), &env, run.shared)
 }
 
 fn run() -> &'static Run {
@@ -148,7 +127,7 @@ fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
 }
 
 /// A copy has ended and its memory is given back: starts the next one, if there is one.
-pub fn ended(cpu: &'static PerCpuData) -> ! {
+fn ended(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
     let end = cpu.rounds.latest().expect("a copy's end is noted before its CPU comes here");
@@ -166,7 +145,7 @@ pub fn ended(cpu: &'static PerCpuData) -> ! {
 /// The CPU's last copy has ended: waits for the others and for enough ticks, publishes what this CPU did, and on the
 /// BSP tells the whole.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
-    cpu.storm().stop();
+    provoke::programs_ended(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
@@ -177,9 +156,9 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_PATIENCE_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
-    cpu.storm().is_over();
-    cpu.report_nmis();
-    cpu.report_debugs();
+    provoke::all_programs_ended(cpu);
+    rare::report_nmis(cpu);
+    rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
 
     let (intervals, ns) = cpu.measured_ticks();
     let tick_millihertz = if intervals < 2 { 0 } else { clock::tick_millihertz(intervals, ns) };
@@ -190,7 +169,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         calls: cpu.calls(),
         ticks: cpu.ticks(),
         tick_millihertz,
-        shares: cpu.alternation.shares(),
+        shares: cpu.shares(),
     });
     if run().options.trace.serial && cpu.id() != CpuId::BSP {
         // The BSP sends this CPU's ring once it has arrived.

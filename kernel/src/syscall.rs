@@ -10,7 +10,7 @@ use kernel_abi::syscall::{Call, TABLE_LEN, WRITE_SERIAL_MAX};
 use kernel_abi::trace::Kind;
 
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{fail, ring3, serial, speculation, usercopy};
+use crate::arch::{entry, print, provoke, ring3, speculation, usercopy};
 use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
@@ -45,9 +45,22 @@ const fn handler(call: Call) -> Handler {
 /// The table itself, so that the index goes into one address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
+/// Where `syscall` enters, with this table at the end of the path.
+pub const ENTRY: unsafe extern "sysv64" fn() = entry::syscall_entry::<Table>;
+
+/// The table, as the entry knows it.
+pub struct Table;
+
+impl entry::Calls for Table {
+    #[inline]
+    fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
+        dispatch(frame, cpu);
+    }
+}
+
 /// Runs the call that `frame.rax` names and puts its result there.
 #[inline]
-pub fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
+fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     let number = frame.rax;
     frame.rax = if number < TABLE_LEN as u64 || cfg!(feature = "mutant-syscall-number-unchecked") {
         let number = speculation::table_index(number);
@@ -85,7 +98,7 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
         return Errno::Fault.to_rax();
     }
     let mut line = cpu.line.borrow_mut();
-    line.push(&buffer[..copied], |line| serial::write_program_line(cpu, line)) as u64
+    line.push(&buffer[..copied], |line| print::write_program_line(cpu, line)) as u64
 }
 
 fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
@@ -94,7 +107,7 @@ fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
 
 /// The code is rdi's low half, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    fail::at(cpu, Place::Syscall);
+    provoke::at(cpu, Place::Syscall);
     ring3::exit(cpu, frame.rdi as u32 as i32)
 }
 

@@ -11,7 +11,7 @@ use x86_64::registers::rflags::{self, RFlags};
 
 use super::gdt::{self, IST_RESERVED};
 use super::msr;
-use super::percpu::PerCpuData;
+use super::percpu::{PerCpuData, canary};
 use super::stop;
 use crate::layout::{self, IstStack};
 use crate::selectors::TSS;
@@ -66,19 +66,6 @@ impl fmt::Display for Broken {
 }
 
 impl core::error::Error for Broken {}
-
-/// What the lowest word of each stack holds: it differs from stack to stack, so that a stack of another CPU's is
-/// noticed too.
-#[must_use]
-pub const fn canary(at: u64) -> u64 {
-    at ^ 0x5ca1_ab1e_0dd5_ba11
-}
-
-/// The lowest words of a CPU's stacks.
-pub fn canaries(cpu: &PerCpuData) -> impl Iterator<Item = u64> {
-    let ist = IstStack::ALL.map(|which| layout::ist_stack(cpu.area, which));
-    ist.into_iter().chain([layout::syscall_stack(cpu.area)]).map(|stack| stack.start)
-}
 
 /// What can be looked at in a few instructions.
 ///
@@ -148,10 +135,10 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     if cpu.magic() != PerCpuData::MAGIC {
         return Err(Broken::Magic(cpu.magic()));
     }
-    for at in canaries(cpu) {
+    for at in canary::places(cpu.area) {
         // SAFETY: the lowest word of a stack of this CPU's, which is mapped.
         let found = unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
-        if found != canary(at) {
+        if found != canary::at(at) {
             return Err(Broken::Canary { at, found });
         }
     }

@@ -6,25 +6,31 @@
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
 
+use super::exit::iret_to_user;
 use super::msr::IA32_GS_BASE;
 use super::percpu::PerCpuData;
 use super::trap::{paranoid_trap, trap_from_kernel, trap_from_user};
 use super::{check, trace};
 use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
-use crate::syscall;
 use crate::sysret::{Return, may_sysret};
+
+/// The system calls: what [`syscall_entry`] leads to. A type, so that the call is a direct one that may be inlined.
+pub trait Calls {
+    /// Runs the call that the frame names and puts its result there.
+    fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData);
+}
 
 /// The syscall road's unsafe shell: five lines that turn pointers into references.
 ///
 /// Returns whether `sysretq` may take ring 3 back.
-unsafe extern "sysv64" fn syscall_shell(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
+unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
     // SAFETY: the entry passes the frame that it has just pushed, which nobody else knows of, and the GS base's
     // own pointer (invariants: GS-BASE, ONE-STACK).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     check::entry(cpu);
     let cpu = trace::syscall_enter(frame, cpu);
-    syscall::dispatch(frame, cpu);
+    C::dispatch(frame, cpu);
     check::entry_flags(cpu, " after a call");
     trace::syscall_exit(frame);
     let (rip, rflags) = (frame.user.rip, frame.user.rflags);
@@ -64,8 +70,11 @@ unsafe extern "sysv64" fn syscall_shell(frame: *mut SyscallFrame, cpu: *const Pe
 ///                  rsp -> | r15    |  16-byte aligned
 ///                         +--------+
 /// ```
+///
+/// # Safety
+/// Only `syscall` leads here, on a CPU that is set up; compiled code cannot call it.
 #[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn syscall_entry() {
+pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     naked_asm!(
         // This CPU's data behind GS, ring 3's stack pointer out of the way, our own stack.
         "swapgs",
@@ -143,19 +152,9 @@ pub(super) unsafe extern "sysv64" fn syscall_entry() {
         rip = const offset_of!(InterruptFrame, rip),
         rflags = const offset_of!(InterruptFrame, rflags),
         rsp = const offset_of!(InterruptFrame, rsp),
-        shell = sym syscall_shell,
+        shell = sym syscall_shell::<C>,
         iret_to_user = sym iret_to_user,
     )
-}
-
-/// The last two instructions of every way back to ring 3 that is not `sysretq`.
-///
-/// Given: ring 0, interrupts off, GS base ours, rsp at an [`InterruptFrame`] for ring 3, all other registers
-/// already ring 3's. If `iretq` faults on the frame, the exception comes from ring 0 at the exported label with
-/// ring 3's GS base: [`trap_common`] knows the label.
-#[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn iret_to_user() {
-    naked_asm!("swapgs", ".globl ringside_iretq_to_user", "ringside_iretq_to_user:", "iretq",)
 }
 
 /// Where the stub of an ordinary vector goes on.
@@ -419,87 +418,8 @@ stubs! {
 }
 
 unsafe extern "sysv64" {
-    /// The instruction `iretq` of [`iret_to_user`].
-    pub(super) fn ringside_iretq_to_user();
     /// Three bytes in [`trap_common`] that become `clac`.
     pub(super) fn ringside_clac_trap();
     /// Three bytes in [`paranoid_common`] that become `clac`.
     pub(super) fn ringside_clac_paranoid();
 }
-
-/// Leaves everything on this CPU's stack behind and calls `next` on an empty one.
-///
-/// Given: ring 0, interrupts off, GS base ours.
-#[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn restart_on(
-    stack_top: u64,
-    cpu: &PerCpuData,
-    next: extern "sysv64" fn(&'static PerCpuData) -> !,
-) -> ! {
-    naked_asm!(
-        "mov    rsp, rdi",
-        "xor    ebp, ebp", // the end of the backtrace
-        "mov    rdi, rsi",
-        "push   rbp", // alignment as after a call
-        "jmp    rdx",
-    )
-}
-
-/// Enters ring 3 for the first time: all registers zero, the FPU as after reset, then `iretq`.
-///
-/// Given: ring 0, interrupts off, GS base ours, the program's address space loaded, `frame` checked by the caller.
-/// Leaves: this stack empty; the next entry starts at its top.
-#[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
-    naked_asm!(
-        "mov    rsp, rdi",
-        // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
-        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
-        #[cfg(not(any(feature = "mutant-start-fpu-leaked", feature = "mutant-start-x87-addresses-leaked")))]
-        "fninit",
-        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
-        "fxrstor64 [rsi]",
-
-        // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
-        "xor    eax, eax",
-        #[cfg(not(feature = "mutant-start-segments-leaked"))]
-        "mov    ds, eax",
-        "mov    es, eax",
-        "mov    fs, eax",
-        "swapgs",
-        "mov    gs, eax",
-        "swapgs",
-
-        "xor    ebx, ebx",
-        "xor    ecx, ecx",
-        "xor    edx, edx",
-        "xor    esi, esi",
-        #[cfg(not(feature = "mutant-start-register-leaked"))]
-        "xor    edi, edi",
-        "xor    ebp, ebp",
-        "xor    r8d, r8d",
-        "xor    r9d, r9d",
-        "xor    r10d, r10d",
-        "xor    r11d, r11d",
-        "xor    r12d, r12d",
-        "xor    r13d, r13d",
-        "xor    r14d, r14d",
-        "xor    r15d, r15d",
-        "jmp    {iret_to_user}",
-        iret_to_user = sym iret_to_user,
-    )
-}
-
-/// An FXSAVE image (SDM 1, 10.5.1).
-#[repr(C, align(16))]
-pub struct FpuImage {
-    fcw: u16,
-    unused: [u8; 22],
-    mxcsr: u32,
-    rest: [u8; 484],
-}
-
-/// x87 and SSE as a program expects them at its start: all registers zero, all exceptions masked.
-pub static FPU_RESET: FpuImage = FpuImage { fcw: 0x037f, unused: [0; 22], mxcsr: 0x1f80, rest: [0; 484] };
-
-const _: () = assert!(size_of::<FpuImage>() == 512, "FXRSTOR reads 512 bytes");

@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 use kernel_abi::trace::Kind;
 
 use super::percpu::PerCpuData;
-use super::{fail, stop};
+use super::{provoke, rare, stop};
 use crate::cmdline::Place;
 
 /// Halts this CPU until the condition holds. It is looked at with interrupts off, and `sti` takes effect only
@@ -17,9 +17,9 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
         // SAFETY: interrupts are off, the IDT is loaded before any CPU idles, and the condition holds no lock.
         unsafe { halt() };
         cpu.trace(Kind::IdleOut, 0, 0);
-        cpu.report_nmis();
+        rare::report_nmis(cpu);
         stop::park_if_stopping(cpu);
-        fail::at(cpu, Place::Idle);
+        provoke::at(cpu, Place::Idle);
     }
 }
 

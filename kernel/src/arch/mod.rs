@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the one place that may touch the machine")]
 
 #[macro_use]
-pub mod serial;
+pub mod print;
 
 pub mod acpi;
 pub mod address_space;
@@ -14,11 +14,12 @@ pub mod control;
 pub mod counters;
 pub mod dump;
 pub mod entry;
-pub mod fail;
+pub mod exit;
 pub mod gdt;
 pub mod idle;
 pub mod idt;
 pub mod image;
+pub mod loaded;
 pub mod machine_check;
 pub mod msr;
 pub mod nmi;
@@ -27,14 +28,18 @@ pub mod percpu;
 pub mod physmem;
 pub mod pic;
 pub mod programs;
+pub mod provoke;
 pub mod qemu;
+pub mod rare;
 pub mod ring3;
+pub mod serial;
 pub mod smap;
 pub mod smp;
 pub mod speculation;
 pub mod stop;
-pub mod storm;
 pub mod table;
+pub mod this_cpu;
+pub mod tick;
 pub mod timer;
 pub mod trace;
 pub mod trap;

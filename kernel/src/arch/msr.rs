@@ -5,7 +5,6 @@ use core::fmt;
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::rflags::RFlags;
 
-use super::entry;
 use crate::selectors::STAR;
 
 // The numbers (SDM 4, 2.1) are named here, once, because assembly and the read-back table need them as numbers.
@@ -82,17 +81,18 @@ impl fmt::Display for MsrMismatch {
 impl core::error::Error for MsrMismatch {}
 
 /// Sets this CPU's MSRs of the syscall road, reads each back and compares. `per_cpu` is the address of this
-/// CPU's data, which becomes the GS base.
+/// CPU's data, which becomes the GS base; `syscall_entry` is where `syscall` enters.
 ///
 /// # Errors
 /// The first MSR that does not hold its value: the CPU must not run ring-3 code then.
 ///
 /// # Safety
-/// `per_cpu` is the address of this CPU's `PerCpuData`; no GS-relative access may rely on another base.
-pub unsafe fn program(per_cpu: u64) -> Result<(), MsrMismatch> {
+/// `per_cpu` is the address of this CPU's `PerCpuData`, `syscall_entry` of code that keeps the contract of a system call's
+/// entry; no GS-relative access may rely on another base.
+pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatch> {
     let table = [
         ("IA32_STAR", IA32_STAR, STAR),
-        ("IA32_LSTAR", IA32_LSTAR, entry::syscall_entry as *const () as u64),
+        ("IA32_LSTAR", IA32_LSTAR, syscall_entry),
         // A `syscall` from compatibility mode cannot happen without a 32-bit code segment. Should one be
         // made up, address 0 is not mapped in ring 0's half.
         ("IA32_CSTAR", IA32_CSTAR, 0),
@@ -106,8 +106,8 @@ pub unsafe fn program(per_cpu: u64) -> Result<(), MsrMismatch> {
         ("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, 0),
     ];
     for (_, number, value) in table {
-        // SAFETY: these MSRs exist on every x86-64 CPU; the values are the entry code's own address, segments
-        // that the GDT has, and the GS base that the caller vouches for.
+        // SAFETY: these MSRs exist on every x86-64 CPU; the values are segments that the GDT has, and the
+        // entry and the GS base that the caller vouches for.
         unsafe { Msr::new(number).write(value) };
     }
     // SAFETY: reading changes nothing.

@@ -4,15 +4,17 @@
 //! reference: what only the owner writes is a `Cell` or `RefCell`; what other CPUs read is set once and lies on
 //! cache lines of its own. The syscall path writes nothing that another CPU writes.
 
-mod area;
-mod seldom;
-mod time;
+pub mod area;
+pub mod canary;
+pub mod provoked;
+pub mod rare;
+pub mod time;
 
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 use kernel_abi::counters::Counters;
@@ -21,26 +23,23 @@ use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
-pub use self::area::{AREA_BYTES, create, created, enter, of, online, set_online};
+pub use self::area::{AREA_BYTES, create, created, of, online, set_online};
+use self::provoked::Provoked;
+use self::rare::Rare;
 use self::time::Measured;
 use super::apic::{LocalApic, WAKE_VECTOR};
-use super::control::{self, ControlState, Features};
-use super::gdt::{self, Gdt};
-use super::idt;
+use super::control::ControlState;
+use super::gdt::Gdt;
+use super::loaded::Program;
 use super::msr;
-use super::nmi::Nesting;
-use super::ring3::Program;
-use super::storm::Storm;
 use super::timer::TscClock;
 use super::trace::Tracer;
 use super::uart::Uart;
-use crate::alternation::{Alternation, Share};
-use crate::cmdline::{Deed, Place};
+use crate::alternation::Share;
 use crate::cpu::{ApicId, CpuId};
 use crate::layout;
 use crate::line::LineBuffer;
-use crate::repeat::Rounds;
-use crate::run::Ended;
+use crate::repeat::{End, Rounds};
 
 /// The longest line of a program's output that is kept whole, in bytes.
 pub const LINE_MAX: usize = 512;
@@ -70,14 +69,8 @@ pub struct PerCpuData {
     /// TSC to nanoseconds, a copy likewise.
     clock: Cell<TscClock>,
     measured: Cell<Measured>,
-    /// Non-maskable interrupts so far. Atomic, as is the next: their handler writes them between any two instructions.
-    nmis: AtomicU64,
-    /// Where the latest one struck.
-    nmi_rip: AtomicU64,
-    /// How many of them were reported.
-    nmis_reported: Cell<u64>,
-    /// Debug exceptions from ring 0 so far, of which there should be none, and where the latest one struck.
-    debugs: Cell<(u64, u64)>,
+    /// What is rare and reported outside of its handler.
+    pub(super) rare: Rare,
     /// The local APIC, once it is enabled.
     pub(super) apic: RefCell<Option<LocalApic>>,
     /// This CPU's own serial port, if CPUs have one each.
@@ -86,17 +79,13 @@ pub struct PerCpuData {
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, from its loading to its end.
     pub(super) program: RefCell<Option<Program>>,
+    /// What this CPU goes on with when the program has ended.
+    pub(super) after_program: Cell<Option<fn(&'static PerCpuData) -> !>>,
     /// How often the program was started, and how its latest copy ended.
     pub rounds: Rounds,
-    /// What this CPU sends to the others at each tick.
-    storm: Storm,
-    /// What recording costs, if that is measured.
-    pub alternation: Alternation,
-    /// What this CPU does wrong on demand, and where.
-    pub(super) failure: Cell<Option<(Place, Deed)>>,
-    /// How far the proof has come that NMIs do not nest.
-    pub(super) nesting: Nesting,
-    gdt: Gdt,
+    /// What this CPU does on demand, for tests.
+    pub(super) provoked: Provoked,
+    pub(super) gdt: Gdt,
     tss: TaskStateSegment,
     magic: u64,
     /// What the BSP reads in the end.
@@ -112,6 +101,25 @@ pub struct Published {
     pub program_kib: Once<u64>,
     /// How the program ended, with the counters.
     pub ended: Once<Ended>,
+}
+
+/// How a CPU's last copy of the program ended, and what the CPU had counted by then.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    /// How the copy ended.
+    pub end: End,
+    /// How many copies were started.
+    pub starts: u32,
+    /// How many of them were killed.
+    pub killed: u32,
+    /// System calls by number; the last counts the numbers beyond the table.
+    pub calls: [u64; TABLE_LEN + 1],
+    /// Timer ticks since the CPU came online.
+    pub ticks: u64,
+    /// The tick's measured rate.
+    pub tick_millihertz: u64,
+    /// With recording off and on, if that was switched.
+    pub shares: Option<[Share; 2]>,
 }
 
 const _: () = {
@@ -137,12 +145,6 @@ impl PerCpuData {
         unsafe { (&raw const self.magic).read_volatile() }
     }
 
-    /// What this CPU sends to the others for its own sake.
-    #[must_use]
-    pub fn storm(&self) -> &Storm {
-        &self.storm
-    }
-
     /// The data of the CPU that this stack pointer's stack belongs to, if it is in the per-CPU areas: who asks runs on
     /// it. For a CPU whose GS base is not set yet.
     #[must_use]
@@ -156,56 +158,6 @@ impl PerCpuData {
         // The MSR, not `gs:[0]`: before there is data the base is 0 and the access would fault.
         layout::cpu_of(msr::gs_base())?;
         Some(PerCpuData::current())
-    }
-
-    /// Loads this CPU's GDT, TSS and IDT: from here on whatever goes wrong ends in a report, a lost stack included.
-    ///
-    /// # Safety
-    /// Once, on the CPU that the block is for, with interrupts off and the kernel's tables loaded.
-    pub unsafe fn load_tables(&'static self) {
-        // SAFETY: the block and its tables are this CPU's alone, and stay. The IST stacks' top words are written, and
-        // traps from ring 0 ask nothing of GS, whose base is 0 now.
-        unsafe {
-            gdt::load(&self.gdt);
-            idt::load();
-        }
-    }
-
-    /// Makes this block the running CPU's: control registers, GS base, the MSRs of the syscall road, local APIC with its
-    /// timer stopped. The same on the BSP and on the others.
-    ///
-    /// # Panics
-    /// If an MSR does not hold its value, the APIC cannot be enabled or has another id than the table said: ring 3
-    /// must not run on such a CPU, and the boot fails.
-    ///
-    /// # Safety
-    /// Once, on the CPU that the block is for, behind [`load_tables`](Self::load_tables), with interrupts off, the legacy
-    /// PICs masked and the APIC's registers mapped.
-    pub unsafe fn set_up(&'static self, features: Features) {
-        // SAFETY: the kernel's tables are loaded; the block is this CPU's alone, and stays.
-        let (control, programmed) =
-            unsafe { (control::init(features), msr::program(ptr::from_ref(self) as u64)) };
-        let actual = ControlState::read();
-        if actual != control {
-            panic!("{} ({}): has {actual}, but was given {control}", self.id(), self.apic_id);
-        }
-        if let Err(error) = programmed {
-            panic!("{} ({}): {error}", self.id(), self.apic_id);
-        }
-        // SAFETY: the caller's promise, and the IDT is loaded.
-        match unsafe { LocalApic::enable(features) } {
-            Ok(apic) => {
-                assert!(
-                    apic.id() == self.apic_id,
-                    "the {} has a local APIC with {}",
-                    self.apic_id,
-                    apic.id()
-                );
-                *self.apic.borrow_mut() = Some(apic);
-            }
-            Err(error) => panic!("{} ({}): {error}", self.id(), self.apic_id),
-        }
-        self.published.control.call_once(|| actual);
     }
 
     /// Has this CPU set itself up, so that it can take an NMI?
@@ -254,20 +206,15 @@ impl PerCpuData {
         self.tracer.attach(self.area.0, self.apic_id.0);
     }
 
+    /// Calls and time with recording off and on, if that was switched.
+    #[must_use]
+    pub fn shares(&self) -> Option<[Share; 2]> {
+        self.provoked.alternation.shares()
+    }
+
     /// Records nothing from here on.
     pub fn stop_trace(&self) {
         self.tracer.switch(false);
-    }
-
-    /// A tick in ring 3: recording is switched off and on if it is time for that.
-    pub(super) fn alternate(&self) {
-        if self.alternation.is_off() {
-            return;
-        }
-        let now = Share { calls: self.calls().iter().sum(), ns: self.clock_ns() };
-        if let Some(on) = self.alternation.tick(now) {
-            self.tracer.switch(on);
-        }
     }
 
     /// Wakes one CPU from its halt.

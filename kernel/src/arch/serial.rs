@@ -6,7 +6,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 use x86_64::instructions::interrupts;
 
-use super::percpu::PerCpuData;
 use super::uart::{self, Uart};
 use crate::text::Text;
 
@@ -24,7 +23,7 @@ pub fn init() {
 }
 
 /// Writes text to the console in one piece, interrupts off.
-fn write(text: &[u8]) {
+pub(super) fn write(text: &[u8]) {
     interrupts::without_interrupts(|| {
         if BROKEN_OPEN.load(Ordering::Relaxed) {
             // SAFETY: the flag says that every other CPU is stopped, so the lock's holder, if there is one,
@@ -64,28 +63,8 @@ pub fn print(arguments: fmt::Arguments<'_>) {
     with_line_end(line.as_str().as_bytes(), &[], write);
 }
 
-/// Formats one line that is about a CPU and writes it to that CPU's own UART, if it has one; else to the console.
-pub fn print_for(cpu: &PerCpuData, arguments: fmt::Arguments<'_>) {
-    let line = Text::<{ LINE_MAX - 1 }>::of(arguments);
-    with_line_end(line.as_str().as_bytes(), &[], |line| write_for(cpu, line));
-}
-
-/// Writes one line of a program's output, behind its CPU's prefix.
-pub fn write_program_line(cpu: &PerCpuData, bytes: &[u8]) {
-    let prefix = Text::<16>::of(format_args!("[cpu{}] ", cpu.id().0));
-    with_line_end(prefix.as_str().as_bytes(), bytes, |line| write_for(cpu, line));
-}
-
-/// No lock on a CPU's own UART: nobody else writes it.
-fn write_for(cpu: &PerCpuData, text: &[u8]) {
-    match cpu.uart.borrow_mut().as_mut() {
-        Some(uart) => uart.send_bytes_exact(text),
-        None => write(text),
-    }
-}
-
 /// Puts both parts and a line end together.
-fn with_line_end(prefix: &[u8], bytes: &[u8], send: impl FnOnce(&[u8])) {
+pub(super) fn with_line_end(prefix: &[u8], bytes: &[u8], send: impl FnOnce(&[u8])) {
     let mut line = [0; LINE_MAX];
     let mut len = 0;
     for &byte in prefix.iter().chain(bytes).take(LINE_MAX - 1).chain(b"\n") {
@@ -93,14 +72,4 @@ fn with_line_end(prefix: &[u8], bytes: &[u8], send: impl FnOnce(&[u8])) {
         len += 1;
     }
     send(&line[..len]);
-}
-
-/// Prints a line of the kernel's own, with the CPU that it is about.
-#[macro_export]
-macro_rules! say {
-    ($cpu:expr, $($arguments:tt)+) => {
-        $crate::arch::serial::print_for($cpu, format_args!(
-            "[cpu{}] ringside: {}", $cpu.id().0, format_args!($($arguments)+)
-        ))
-    };
 }

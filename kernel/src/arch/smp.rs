@@ -15,16 +15,21 @@ use super::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
 use super::paging::{self, Audit, MapError};
 use super::percpu::{self, PerCpuData};
 use super::physmem::{self, TableFrames};
-use super::{fail, stop, table, tsc, tsc_sync, uart};
+use super::provoke::{self, ApFaults};
+use super::this_cpu::{self, SyscallEntry};
+use super::{stop, table, tsc, tsc_sync, uart};
 use crate::clock::Rate;
-use crate::cmdline::{Failures, Place};
+use crate::cmdline::Place;
 use crate::cpu::{ApicId, CpuId};
+use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
-use crate::{layout, run};
 
 /// The APs' slots, published before the first is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
+
+/// What the other CPUs do, published before the first is offered its slot.
+static UPCALLS: Once<Upcalls> = Once::new();
 
 /// Between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
 const INIT_WAIT_NS: u64 = 10_000_000;
@@ -66,15 +71,13 @@ impl From<MapError> for SmpError {
     }
 }
 
-/// Faults that a test asks for, by place in the list of CPUs.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sabotage {
-    /// This CPU gets no start-up IPI.
-    pub lose: Option<u32>,
-    /// This one gets it after the doors are closed.
-    pub delay: Option<u32>,
-    /// These fail on their way.
-    pub failures: Option<Failures>,
+/// What the APs need of the layers above.
+#[derive(Clone, Copy)]
+pub struct Upcalls {
+    /// Where `syscall` enters.
+    pub syscall_entry: SyscallEntry,
+    /// What a CPU does once it is online.
+    pub online: fn(&'static PerCpuData) -> !,
 }
 
 /// What came of it.
@@ -98,11 +101,13 @@ pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     list: &'static [ApicId],
     tsc_rate: Rate,
-    sabotage: Sabotage,
+    faults: ApFaults,
     own_uarts: bool,
+    upcalls: Upcalls,
 ) -> Result<Arrivals, SmpError> {
     let free = physmem::free_count();
-    let slots = offer_slots(bsp, list, own_uarts, sabotage.failures)?;
+    UPCALLS.call_once(|| upcalls);
+    let slots = offer_slots(bsp, list, own_uarts, faults)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
         others => (free - physmem::free_count()) * 4 / others,
@@ -113,20 +118,20 @@ pub unsafe fn start_others(
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
-        let is_called = |place: u32| sabotage.lose != Some(place) && sabotage.delay != Some(place);
+        let is_called = |place| faults.is_called(place);
         call_silent(bsp, slots, vector, is_called);
-        fail::at(bsp, Place::BringUp);
+        provoke::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
             call_silent(bsp, slots, vector, is_called);
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     } else {
         // A machine of one CPU has called nobody.
-        fail::at(bsp, Place::BringUp);
+        provoke::at(bsp, Place::BringUp);
     }
     let arrivals = close_doors(bsp, slots, area_kib)?;
     if let Some(vector) = vector {
-        call_silent(bsp, slots, vector, |place| sabotage.delay == Some(place));
+        call_silent(bsp, slots, vector, |place| faults.is_called_late(place));
     }
     Ok(arrivals)
 }
@@ -136,7 +141,7 @@ fn offer_slots(
     bsp: &PerCpuData,
     list: &[ApicId],
     own_uarts: bool,
-    failures: Option<Failures>,
+    faults: ApFaults,
 ) -> Result<&'static [ApSlot], SmpError> {
     let others = list.get(1..).unwrap_or(&[]);
     let slots = table::alloc(others.len(), |n| {
@@ -148,9 +153,7 @@ fn offer_slots(
         // SAFETY: on the BSP, once for each index; the CPU does not run before its slot is offered.
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
     }
-    if let Some(failures) = failures {
-        percpu::created().for_each(|cpu| fail::arm(cpu, cpu.area.0, &failures));
-    }
+    faults.arm();
     if own_uarts {
         share_out_uarts(bsp);
     }
@@ -295,20 +298,21 @@ fn close_doors(
 extern "sysv64" fn ap_entry(data: u64) -> ! {
     // SAFETY: the slot that this CPU claimed has the address of its own area's data, which `create` has filled in.
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
+    let upcalls = UPCALLS.get().expect("no slot is offered before");
     paging::load_kernel_tables();
     // SAFETY: this is the CPU that the data is for, and it comes here once.
     #[cfg(not(feature = "mutant-tables-late"))]
     unsafe {
-        cpu.load_tables();
+        this_cpu::load_tables(cpu);
     }
-    fail::at(cpu, Place::BringUp);
+    provoke::at(cpu, Place::BringUp);
     #[cfg(feature = "mutant-tables-late")]
     // SAFETY: as above.
     unsafe {
-        cpu.load_tables();
+        this_cpu::load_tables(cpu);
     }
     // SAFETY: likewise; the BSP has masked the PICs and mapped the APIC's registers.
-    unsafe { cpu.set_up(Features::detect()) };
+    unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     if cpu.tracer.is_on() {
@@ -319,5 +323,5 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     }
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::ONLINE.into());
     cpu.start_clock();
-    run::take_part(cpu)
+    (upcalls.online)(cpu)
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::fmt;
-use core::hint::{black_box, spin_loop};
+use core::hint::spin_loop;
 use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -123,19 +123,6 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 /// is to blame, so none is named.
 pub fn end(message: fmt::Arguments<'_>) -> ! {
     tell(Text::<400>::of(message).as_str(), &At::Call(CallRegisters::here()))
-}
-
-/// Runs off this CPU's stack, on demand: the proof that the guard page, the double fault's own stack and its report
-/// work.
-pub fn overflow_stack() -> ! {
-    /// Each call takes some more of the stack, and there is no last one.
-    #[expect(unconditional_recursion, reason = "that is the point")]
-    #[inline(never)]
-    fn recurse(depth: u64) -> u64 {
-        let block = black_box([depth; 32]);
-        recurse(depth + 1).wrapping_add(block[0])
-    }
-    end(format_args!("the stack has no end: {}", recurse(0)))
 }
 
 /// An exception in ring 0 that nothing can mend.

@@ -9,9 +9,9 @@ use kernel_abi::trace::Kind;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::rflags::RFlags;
 
-use super::apic::{ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
+use super::apic::{ERROR_VECTOR, LocalApic, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use super::percpu::PerCpuData;
-use super::{check, entry, msr, nmi, ring3, stop, usercopy};
+use super::{check, exit, msr, nmi, provoke, ring3, stop, tick, usercopy};
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
@@ -45,7 +45,7 @@ pub(super) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
         frame.interrupted.rip = fixup;
         return;
     }
-    if frame.interrupted.rip == entry::ringside_iretq_to_user as *const () as u64 {
+    if frame.interrupted.rip == exit::ringside_iretq_to_user as *const () as u64 {
         ring3::kill(cpu, Fault::of(frame));
     }
     stop::fatal_trap(frame)
@@ -71,7 +71,7 @@ pub(super) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *
                 cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
                 ring3::kill(cpu, Fault::of(frame));
             }
-            cpu.count_debug(frame.interrupted.rip);
+            cpu.rare.count_debug(frame.interrupted.rip);
             // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
             // asked for and ring 0 took over. It ends here, and ring 0 goes on.
             frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
@@ -94,17 +94,18 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
             unsafe {
                 asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags));
             }
-            cpu.tick();
+            tick::tick(cpu);
             cpu.trace(Kind::Tick, cpu.ticks(), rip);
             if frame.interrupted.from_user() {
-                cpu.alternate();
+                provoke::ring3_tick(cpu);
             }
         }
         // Waking up is all there is to it.
         WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
         ERROR_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
-            cpu.apic_error();
+            let errors = cpu.with_apic(LocalApic::take_errors).unwrap_or(0);
+            say!(cpu, "local APIC error, status {errors:#04x}");
         }
         // It was withdrawn before it was taken: no EOI (SDM 3A, 11.9).
         SPURIOUS_VECTOR => {

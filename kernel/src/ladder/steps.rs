@@ -3,7 +3,7 @@
 use kernel::arch::acpi::Tables;
 use kernel::arch::boot::BootInfo;
 use kernel::arch::percpu::PerCpuData;
-use kernel::arch::smp::{Arrivals, Sabotage};
+use kernel::arch::smp::Arrivals;
 use kernel::arch::timer::{self, Timebase};
 use kernel::arch::{paging, physmem, qemu, serial, stop, table};
 use kernel::cmdline::{Key, Options, Place};
@@ -64,15 +64,6 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
             refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
         }
-    }
-}
-
-/// The faults that the command line asks for during bring-up.
-pub fn sabotage(options: &Options<'_>) -> Sabotage {
-    Sabotage {
-        lose: options.lose_ap,
-        delay: options.delay_ap,
-        failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 use kernel_abi::counters::{CLASSES, Counters};
@@ -10,15 +10,15 @@ use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::syscall::TABLE_LEN;
 use spin::Once;
 
-use super::{Measured, PerCpuData, Published};
-use crate::alternation::Alternation;
+use super::provoked::Provoked;
+use super::rare::Rare;
+use super::time::Measured;
+use super::{PerCpuData, Published, canary};
 use crate::arch::gdt::{self, IST_RESERVED};
-use crate::arch::nmi::Nesting;
 use crate::arch::paging::{self, MapError};
-use crate::arch::storm::Storm;
+use crate::arch::physmem;
 use crate::arch::timer::TscClock;
 use crate::arch::trace::Tracer;
-use crate::arch::{check, entry, physmem};
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
@@ -57,9 +57,9 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     // SAFETY: `place` is filled in, and its CPU does not run yet.
     let cpu = unsafe { &*place };
     cpu.tracer.attach(id.0, apic_id.0);
-    for at in check::canaries(cpu) {
+    for at in canary::places(id) {
         // SAFETY: the lowest word of a stack that was just mapped.
-        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(check::canary(at)) };
+        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
     }
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
@@ -108,20 +108,15 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         cpus_online: Cell::new(1),
         clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
         measured: Cell::new(Measured::NONE),
-        nmis: AtomicU64::new(0),
-        nmi_rip: AtomicU64::new(0),
-        nmis_reported: Cell::new(0),
-        debugs: Cell::new((0, 0)),
+        rare: Rare::default(),
         apic: RefCell::new(None),
         uart: RefCell::new(None),
         line: RefCell::new(LineBuffer::new()),
         tracer: Tracer::off(),
         program: RefCell::new(None),
+        after_program: Cell::new(None),
         rounds: Rounds::new(),
-        storm: Storm::default(),
-        alternation: Alternation::off(),
-        failure: Cell::new(None),
-        nesting: Nesting::default(),
+        provoked: Provoked::default(),
         gdt,
         tss: gdt::tss_for(id),
         magic: PerCpuData::MAGIC,
@@ -137,19 +132,6 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
 pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
     // SAFETY: the caller's promise; the block is never unmapped or moved.
     unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
-}
-
-/// Leaves this CPU's stack for the top of its own and goes on there.
-///
-/// # Safety
-/// [`create`] was called for the index; this is that CPU, with interrupts off; nothing on the present stack is
-/// needed any more.
-pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let cpu = of(id);
-        entry::restart_on(cpu.syscall_stack_top, cpu, next)
-    }
 }
 
 /// The data of every CPU in the list, by area.

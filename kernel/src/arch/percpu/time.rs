@@ -1,10 +1,9 @@
-//! This CPU's clock, and its timer's ticks.
+//! This CPU's clock, and the count of its timer's ticks.
 
 use kernel_abi::counters::class;
 
 use super::PerCpuData;
-use crate::arch::{fail, timer, tsc};
-use crate::cmdline::Place;
+use crate::arch::{timer, tsc};
 
 /// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
 #[derive(Clone, Copy)]
@@ -51,22 +50,18 @@ impl PerCpuData {
         (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
     }
 
-    /// The timer interrupt.
-    pub(in crate::arch) fn tick(&self) {
-        let now = tsc::now();
+    /// Counts a timer tick, at this reading of the TSC. `interval` is what the TSC should have counted since the last.
+    #[inline]
+    pub(in crate::arch) fn count_tick(&self, now: u64, interval: u64) {
         let Measured { first, latest, ticks } = self.measured.get();
-        let timebase = timer::timebase();
         let first = if ticks == 0 { now } else { first };
         if ticks != 0 {
-            let interval = now.wrapping_sub(latest);
-            let count = &self.counters.deviations[class(interval.abs_diff(timebase.tick_tsc))];
+            let actual = now.wrapping_sub(latest);
+            let count = &self.counters.deviations[class(actual.abs_diff(interval))];
             count.set(count.get().wrapping_add(1));
         }
         self.measured.set(Measured { first, latest: now, ticks: ticks.wrapping_add(1) });
         let count = &self.counters.ticks;
         count.set(count.get().wrapping_add(1));
-        fail::at(self, Place::Tick);
-        self.storm.tick(self, timebase.tick_hz);
-        self.report_nmis();
     }
 }

@@ -10,9 +10,9 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use super::error::InjectError;
 
-/// Where the road's assembly is. Every function of the first module is part of it, but for [`RUST`].
-const MODULE: &str = "kernel::arch::entry::";
-/// Functions of that module that are compiled Rust, between the road's two halves.
+/// Where the road's assembly is. Every function of these modules is part of it, but for [`RUST`].
+const MODULES: [&str; 2] = ["kernel::arch::entry::", "kernel::arch::exit::"];
+/// Functions of those modules that are compiled Rust, between the road's two halves.
 const RUST: [&str; 1] = ["syscall_shell"];
 /// The road's functions of other modules.
 const OTHERS: [&str; 2] = ["kernel::arch::usercopy::copy_bytes", "kernel::arch::idle::halt"];
@@ -148,7 +148,7 @@ impl Function {
 }
 
 fn is_of_the_road(name: &str) -> bool {
-    match name.strip_prefix(MODULE) {
+    match MODULES.iter().find_map(|module| name.strip_prefix(module)) {
         Some(rest) => !RUST.contains(&rest),
         None => OTHERS.contains(&name),
     }
@@ -199,6 +199,7 @@ mod tests {
     #[test]
     fn names_are_of_the_road_by_their_module() {
         assert!(is_of_the_road("kernel::arch::entry::vector_02"));
+        assert!(is_of_the_road("kernel::arch::exit::iret_to_user"));
         assert!(is_of_the_road("kernel::arch::idle::halt"));
         assert!(!is_of_the_road("kernel::arch::entry::syscall_shell"));
         assert!(!is_of_the_road("kernel::arch::idle::idle_until"));

@@ -4,25 +4,26 @@
 //! Nothing here is on the way of a system call but `SYS_EXIT`'s: who fails in a call does so in that one.
 
 use core::arch::asm;
-use core::hint::spin_loop;
+use core::hint::{black_box, spin_loop};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::percpu::PerCpuData;
-use super::{nmi, serial, stop};
+use super::nmi_to_self;
+use crate::arch::percpu::PerCpuData;
+use crate::arch::{serial, stop};
 use crate::cmdline::{Deed, Failures, Place};
 
 /// A CPU has the console's lock and keeps it.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 
 /// Tells a CPU, known by this number, what it has to do wrong. By its owner, or by the BSP before the CPU runs.
-pub fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
-    cpu.failure.set(failures.of(number).map(|deed| (failures.place, deed)));
+pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
+    cpu.provoked.failure.set(failures.of(number).map(|deed| (failures.place, deed)));
 }
 
 /// Fails if this CPU was told to fail here.
 #[inline]
 pub fn at(cpu: &PerCpuData, here: Place) {
-    if let Some((place, deed)) = cpu.failure.get()
+    if let Some((place, deed)) = cpu.provoked.failure.get()
         && place == here
     {
         now(cpu, deed);
@@ -30,7 +31,7 @@ pub fn at(cpu: &PerCpuData, here: Place) {
 }
 
 /// What has to be arranged before a program starts: fails there, sees to the NMI, or takes the console's lock.
-pub fn before_program(cpu: &PerCpuData, failures: &Failures) {
+pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     let number = cpu.id().0;
     arm(cpu, number, failures);
     if failures.holds_console(number, cpu.cpus_online()) {
@@ -42,7 +43,7 @@ pub fn before_program(cpu: &PerCpuData, failures: &Failures) {
             }
         });
     }
-    match cpu.failure.get() {
+    match cpu.provoked.failure.get() {
         Some((Place::ConsoleHeld, deed)) => {
             // It ends: the next CPU is past the same gate.
             while !CONSOLE_HELD.load(Ordering::Acquire) {
@@ -52,7 +53,7 @@ pub fn before_program(cpu: &PerCpuData, failures: &Failures) {
             now(cpu, deed)
         }
         Some((Place::Console, deed)) => serial::with_lock(|| now(cpu, deed)),
-        Some((Place::Nmi, _)) => nmi::to_self(cpu),
+        Some((Place::Nmi, _)) => nmi_to_self(cpu),
         Some((Place::Idle, _)) | None => {}
         Some(_) => at(cpu, Place::Start),
     }
@@ -62,9 +63,22 @@ pub fn before_program(cpu: &PerCpuData, failures: &Failures) {
 fn now(cpu: &PerCpuData, deed: Deed) -> ! {
     match deed {
         Deed::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
-        Deed::Overflow => stop::overflow_stack(),
+        Deed::Overflow => overflow_stack(),
         // SAFETY: the exception finds no stack, nor does the page fault that this is: what follows is a double fault,
         // whose handler does not come back.
         Deed::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
     }
+}
+
+/// Runs off this CPU's stack, on demand: the proof that the guard page, the double fault's own stack and its report
+/// work.
+fn overflow_stack() -> ! {
+    /// Each call takes some more of the stack, and there is no last one.
+    #[expect(unconditional_recursion, reason = "that is the point")]
+    #[inline(never)]
+    fn recurse(depth: u64) -> u64 {
+        let block = black_box([depth; 32]);
+        recurse(depth + 1).wrapping_add(block[0])
+    }
+    stop::end(format_args!("the stack has no end: {}", recurse(0)))
 }

@@ -1,0 +1,64 @@
+//! Interrupt stress: CPUs send each other IPIs and NMIs at a rate that the command line names, so that they come wherever
+//! they can.
+
+use kernel_abi::trace::{IPI_NMI, Kind};
+
+use crate::arch::percpu::provoked::InterruptSource;
+use crate::arch::percpu::{self, PerCpuData};
+
+impl InterruptSource {
+    /// Sends what has become due with this tick.
+    fn tick(&self, tick_hz: u32, send: impl Fn(u32)) {
+        let mut due = self.due.get() + self.per_second.get();
+        while due >= tick_hz {
+            due -= tick_hz;
+            let sent = self.sent.get();
+            send(sent);
+            self.sent.set(sent.wrapping_add(1));
+        }
+        self.due.set(due);
+    }
+}
+
+/// Sets both rates, in interrupts a second.
+pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
+    let stress = &cpu.provoked.stress;
+    stress.ipis.per_second.set(ipis);
+    stress.nmis.per_second.set(nmis);
+    stress.expected.set(nmis != 0);
+}
+
+/// This CPU's last copy has ended: it stops sending; the others may go on.
+pub fn programs_ended(cpu: &PerCpuData) {
+    let stress = &cpu.provoked.stress;
+    stress.ipis.per_second.set(0);
+    stress.nmis.per_second.set(0);
+}
+
+/// All CPUs have stopped.
+pub fn all_programs_ended(cpu: &PerCpuData) {
+    cpu.provoked.stress.expected.set(false);
+}
+
+/// At each tick, with interrupts off.
+pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
+    let stress = &cpu.provoked.stress;
+    // On a machine of one CPU it is that one's own turn every time.
+    let cpus = percpu::online();
+    let target = |sent: u32| {
+        let others = (cpus.len() as u32).checked_sub(1)?;
+        let step = if others == 0 { 0 } else { 1 + sent % others };
+        cpus.get(((cpu.id().0 + step) % cpus.len() as u32) as usize)
+    };
+    stress.ipis.tick(tick_hz, |sent| {
+        if let Some(target) = target(sent) {
+            cpu.wake(target.apic_id);
+        }
+    });
+    stress.nmis.tick(tick_hz, |sent| {
+        if let Some(target) = target(sent) {
+            cpu.trace(Kind::IpiSent, IPI_NMI, target.apic_id.0.into());
+            cpu.with_apic(|apic| apic.send_nmi(target.apic_id));
+        }
+    });
+}
