@@ -70,6 +70,8 @@ mod tests {
     #[test]
     fn an_nmi_in_front_of_the_halt_goes_on_behind_it() {
         let (hlt, resume) = (ringside_idle_hlt as *const () as u64, ringside_idle_resume as *const () as u64);
+        // `sti` has one byte.
+        assert_eq!(hlt, halt as *const () as u64 + 1);
         assert_eq!(resume_after(hlt), resume);
         for rip in [hlt - 1, resume, resume + 1, 0] {
             assert_eq!(resume_after(rip), rip);
