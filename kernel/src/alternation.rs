@@ -1,14 +1,14 @@
-//! What recording costs, measured within one run: a CPU's trace is switched off and on in turn, and the system calls of
-//! both kinds of time are counted.
+//! The cost of recording, measured within one run: each CPU's trace is switched off and on periodically, and the system
+//! calls with and without recording are counted.
 //!
-//! Time is cut into periods by the clock that all CPUs share, so that all of them record or none does; odd periods are
-//! recorded. A period counts only from a tick in ring 3 to another one: before a program's first, and behind its last,
-//! there are other things than calls.
+//! Periods follow the clock that all CPUs share, so either all CPUs record or none does; odd periods are recorded. A
+//! period counts only from one tick in ring 3 to another one: before a program's first tick and after its last one the
+//! CPU does other things than system calls.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
 
-/// Calls that a CPU made, and the time in which it did.
+/// Calls that a CPU made, and the time that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     /// System calls.
@@ -17,19 +17,19 @@ pub struct Share {
     pub ns: u64,
 }
 
-/// One CPU's account.
+/// The measurement of one CPU.
 #[derive(Debug, Default)]
 pub struct Alternation {
-    /// Nanoseconds of a period; 0: nothing is switched.
+    /// Length of a period in nanoseconds; 0: recording is not switched.
     period: Cell<u64>,
-    /// Whether this CPU records now, and what it had done when that began.
+    /// Whether this CPU records now, and its calls and time at the start of the period.
     since: Cell<Option<(bool, Share)>>,
     /// With recording off, and on.
     shares: [Cell<Share>; 2],
 }
 
 impl Alternation {
-    /// Nothing is switched.
+    /// Never switches.
     #[must_use]
     pub const fn off() -> Alternation {
         let nothing = Share { calls: 0, ns: 0 };
@@ -40,18 +40,18 @@ impl Alternation {
         }
     }
 
-    /// Switches with this period from now on; 0: not at all.
+    /// Switches with this period from now on; 0: never.
     pub fn set_period(&self, ns: u64) {
         self.period.set(ns);
     }
 
-    /// Is nothing switched?
+    /// Returns whether recording is never switched.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.period.get() == 0
     }
 
-    /// A tick in ring 3, of a CPU that has made so many calls at this time: has recording to be switched on or off?
+    /// Handles a tick in ring 3, at this time and after this many calls. Returns whether to switch recording on or off.
     pub fn tick(&self, now: Share) -> Option<bool> {
         let on = !now.ns.checked_div(self.period.get())?.is_multiple_of(2);
         match self.since.get() {
@@ -71,12 +71,12 @@ impl Alternation {
         }
     }
 
-    /// A program starts: what went on since the last tick in ring 3 is not calls.
+    /// A program starts: the time since the last tick in ring 3 does not count.
     pub fn forget(&self) {
         self.since.set(None);
     }
 
-    /// With recording off, and on; `None` if nothing was switched.
+    /// Returns the totals with recording off and on; `None` if it is never switched.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         (!self.is_off()).then(|| self.shares.each_ref().map(Cell::get))
@@ -89,7 +89,7 @@ mod tests {
 
     /// Ticks at these times, with as many calls as nanoseconds have passed, twice as many while it is off.
     #[test]
-    fn whole_periods_are_counted_where_they_belong() {
+    fn whole_periods_are_counted_with_their_kind() {
         let alternation = Alternation::off();
         alternation.set_period(100);
         let mut switched = std::vec::Vec::new();
@@ -99,7 +99,7 @@ mod tests {
             switched.extend(alternation.tick(Share { calls, ns }).map(|on| (ns, on)));
         }
         assert_eq!(switched, [(130, true), (200, false), (300, true), (400, false), (500, true)]);
-        // The period that was not over does not count.
+        // The unfinished period does not count.
         let [off, on] = alternation.shares().unwrap();
         assert_eq!((off.ns, on.ns), (200, 170));
         assert!(off.calls.abs_diff(400) <= 20 && on.calls.abs_diff(170) <= 20, "{off:?} {on:?}");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_period_nothing_is_switched() {
+    fn without_a_period_recording_is_not_switched() {
         let alternation = Alternation::off();
         assert_eq!(alternation.tick(Share { calls: 5, ns: 12345 }), None);
         assert_eq!(alternation.shares(), None);

@@ -7,19 +7,19 @@ use core::fmt;
 pub const PM_TIMER_HZ: u64 = 3_579_545;
 /// Frequency of the PIT, in hertz: a third of the NTSC colour carrier.
 pub const PIT_HZ: u64 = 1_193_182;
-/// The slowest counter that is believed, in hertz.
+/// The slowest plausible counter, in hertz.
 pub const RATE_MIN_HZ: u64 = 1_000;
-/// The fastest counter that is believed, in hertz.
+/// The fastest plausible counter, in hertz.
 pub const RATE_MAX_HZ: u64 = 100_000_000_000;
-/// The fewest measurements that [`pick`] takes: of two that differ, none is right.
+/// The minimum number of measurements for [`pick`]: of two that differ, either may be wrong.
 pub const SAMPLES_MIN: usize = 3;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Why a frequency is not believed. Measuring again may help: a busy host starves the guest.
+/// Why a measured frequency is rejected. Measuring again may help: a busy host starves the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalibrationError {
-    /// The reference clock stood still.
+    /// The reference clock does not advance.
     NoReference,
     /// The frequency, in hertz, is not between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
     OutOfRange(u64),
@@ -52,14 +52,14 @@ impl fmt::Display for CalibrationError {
 
 impl core::error::Error for CalibrationError {}
 
-/// How fast a counter counts; between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
+/// The rate of a counter; between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
     hz: u64,
 }
 
 impl Rate {
-    /// A counter of so many hertz.
+    /// Returns the rate of a counter of `hz` hertz.
     ///
     /// # Errors
     /// [`CalibrationError::OutOfRange`].
@@ -71,7 +71,7 @@ impl Rate {
         }
     }
 
-    /// The counter went on by `counted` while a reference clock of `reference_hz` went on by
+    /// Returns the rate of a counter that advanced by `counted` while a reference clock of `reference_hz` advanced by
     /// `reference_ticks`. Rounds to the nearest hertz.
     ///
     /// # Errors
@@ -84,30 +84,30 @@ impl Rate {
         Rate::from_hz(hz)
     }
 
-    /// In hertz.
+    /// Returns the rate in hertz.
     #[must_use]
     pub const fn hz(self) -> u64 {
         self.hz
     }
 
-    /// How far the counter goes in one period of `frequency_hz`, to the nearest; 0 if it is faster than the
-    /// counter by more than two, or is 0 itself. The initial count of a periodic timer.
+    /// Returns by how much the counter advances in one period of `frequency_hz`, rounded; 0 if that frequency is more
+    /// than twice the counter's, or is 0. The initial count of a periodic timer.
     #[must_use]
     pub fn per_period(self, frequency_hz: u32) -> u64 {
         if frequency_hz == 0 { 0 } else { rounded_div(u128::from(self.hz), u128::from(frequency_hz)) }
     }
 
-    /// How far the counter goes in `ns` nanoseconds, to the nearest.
+    /// Returns by how much the counter advances in `ns` nanoseconds, rounded.
     #[must_use]
     pub fn in_ns(self, ns: u64) -> u64 {
         rounded_div(u128::from(self.hz) * u128::from(ns), u128::from(NS_PER_S))
     }
 
-    /// What turns the counter's values into nanoseconds.
+    /// Returns the conversion from the counter's values to nanoseconds.
     #[must_use]
     pub const fn to_ns(self) -> ToNs {
         let (numerator, hz) = (NS_PER_S as u128, self.hz as u128);
-        // The most bits that the multiplier has room for. `shift` ends at 70 at most, so nothing overflows.
+        // The most bits that fit the multiplier. `shift` is at most 70, so nothing overflows.
         let mut shift = 0;
         while (numerator << (shift + 1)) / hz <= u64::MAX as u128 {
             shift += 1;
@@ -116,7 +116,7 @@ impl Rate {
     }
 }
 
-/// Turns counter differences into nanoseconds by a multiplication and a shift.
+/// Converts counter differences to nanoseconds by a multiplication and a shift.
 ///
 /// `mult` has 64 significant bits, so that the relative error is below 1e-18; the result is rounded down, and
 /// has room for 584 years.
@@ -127,7 +127,7 @@ pub struct ToNs {
 }
 
 impl ToNs {
-    /// Nanoseconds in which the counter goes on by `delta`. Never less for a greater `delta`.
+    /// Returns the nanoseconds in which the counter advances by `delta`. Monotonic in `delta`.
     #[inline]
     #[must_use]
     pub const fn ns(self, delta: u64) -> u64 {
@@ -136,7 +136,7 @@ impl ToNs {
     }
 }
 
-/// The median of repeated measurements, if more than half of them are within 1 % of it. Sorts them.
+/// Returns the median of repeated measurements, if more than half of them are within 1 % of it. Sorts them.
 ///
 /// # Errors
 /// [`CalibrationError::TooFewSamples`] and [`CalibrationError::Disagree`].
@@ -155,32 +155,32 @@ pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
     }
 }
 
-/// How far a 24-bit counter went that wrapped once at most: the ACPI power management timer.
+/// Returns by how much a 24-bit counter advanced that wrapped at most once: the ACPI power management timer.
 #[must_use]
 pub const fn wrapping_diff24(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from) & 0x00ff_ffff
 }
 
-/// The same for one of 32 bits: a power management timer whose FADT flag `TMR_VAL_EXT` is set.
+/// The same for a 32-bit counter: a power management timer whose FADT flag `TMR_VAL_EXT` is set.
 #[must_use]
 pub const fn wrapping_diff32(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from)
 }
 
-/// How far a 16-bit counter went *down* that wrapped once at most: the PIT, with 0 loaded as its period.
+/// Returns by how much a 16-bit counter went *down* that wrapped at most once: the PIT, with 0 loaded as its period.
 #[must_use]
 pub const fn down_diff16(from: u16, to: u16) -> u16 {
     from.wrapping_sub(to)
 }
 
-/// The rate of `ticks` ticks in `ns` nanoseconds, in thousandths of a hertz, to the nearest; 0 if no time
+/// Returns the rate of `ticks` ticks in `ns` nanoseconds, in thousandths of a hertz, rounded; 0 if no time
 /// passed.
 #[must_use]
 pub fn tick_millihertz(ticks: u64, ns: u64) -> u64 {
     if ns == 0 { 0 } else { rounded_div(u128::from(ticks) * 1_000_000_000_000, u128::from(ns)) }
 }
 
-/// To the nearest, at most `u64::MAX`; the divisor is not 0.
+/// Divides and rounds to the nearest, at most `u64::MAX`; the divisor is not 0.
 fn rounded_div(dividend: u128, divisor: u128) -> u64 {
     u64::try_from(dividend.saturating_add(divisor / 2) / divisor).unwrap_or(u64::MAX)
 }
@@ -253,7 +253,7 @@ mod tests {
             assert!(to_ns.mult >= 1 << 63 && to_ns.shift < 128, "{hz}: {to_ns:?}");
             assert_eq!(to_ns.ns(0), 0);
         }
-        // What is a power of two times a gigahertz has an exact multiplier.
+        // A power of two times a gigahertz has an exact multiplier.
         assert_eq!(Rate::from_hz(1_000_000_000).unwrap().to_ns().ns(u64::MAX), u64::MAX);
     }
 
@@ -275,7 +275,7 @@ mod tests {
         }
 
         #[test]
-        fn any_numbers_are_survived(a: u64, b: u64, c: u64, hz in RATE_MIN_HZ..=RATE_MAX_HZ) {
+        fn no_numbers_cause_a_panic(a: u64, b: u64, c: u64, hz in RATE_MIN_HZ..=RATE_MAX_HZ) {
             let _ = (Rate::measured(a, b, c), tick_millihertz(a, b));
             let rate = Rate::from_hz(hz).unwrap();
             let _ = (rate.in_ns(a), rate.per_period(b as u32), rate.to_ns().ns(c));

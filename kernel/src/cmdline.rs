@@ -1,6 +1,6 @@
 //! The command line: `key=value` options, then `--` and the program's arguments.
 //!
-//! Blanks part tokens. Double quotes group, a backslash takes the next character as it is, inside of quotes
+//! Blanks separate tokens. Double quotes group, a backslash takes the next character literally, inside quotes
 //! and outside. Nothing is copied: a [`Token`] is a piece of the line that is unescaped while it is read.
 #![forbid(unsafe_code)]
 
@@ -21,41 +21,41 @@ use self::token::Tokens;
 pub use self::token::{Token, Unescape};
 use crate::repeat::Repeat;
 
-/// The program that runs if the line names none.
+/// The default program.
 pub const DEFAULT_PROGRAM: &str = "selftest";
-/// The timer tick if the line names none, in hertz.
+/// The default timer tick, in hertz.
 pub const DEFAULT_TICK_HZ: u32 = 100;
-/// Records in each CPU's trace if the line names no number: 128 KiB.
+/// The default number of records in each CPU's trace: 128 KiB.
 pub const DEFAULT_TRACE_RECORDS: u32 = 4096;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options<'a> {
     /// `program=NAME`: what every CPU runs.
     pub program: Token<'a>,
     /// `tick_hz=N`: rate of the timer tick in hertz, 1 to 10000.
     pub tick_hz: u32,
-    /// `panic_cpu=K` and its kin: which CPU fails on purpose, how, and where.
+    /// `panic_cpu=K`, `overflow_cpu=K`, `double_fault_cpu=K`, `fail_in=PLACE`: which CPU fails, how, and where.
     pub failures: Failures,
-    /// `nest_nmi=yes`: each CPU sends itself an NMI out of its NMI handler before it starts its program.
+    /// `nest_nmi=yes`: each CPU sends itself an NMI from its NMI handler before it starts its program.
     pub nest_nmi: bool,
     /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
     pub dump_cpus: bool,
-    /// `breach=KIND`: each CPU does, before it starts its program, what ring 0 must not.
+    /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
     pub breach: Option<Breach>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
-    /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP stopped waiting.
+    /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP's timeout.
     pub delay_ap: Option<u32>,
     /// `ipi_storm=R`: each CPU sends R IPIs a second to the others, in turn.
     pub ipi_storm: u32,
-    /// `nmi_storm=R`: likewise with NMIs.
+    /// `nmi_storm=R`: each CPU sends R NMIs a second to the others, in turn.
     pub nmi_storm: u32,
-    /// `serial=percpu`: each CPU writes to a serial port of its own; else (`shared`) all to the console.
+    /// `serial=percpu`: each CPU writes to its own serial port; otherwise (`shared`) all write to the console.
     pub own_uarts: bool,
-    /// `repeat=N` and its kin: how often the program is started.
+    /// `repeat=N`, `deaths=`, `limit_ticks=N`: how often the program is started.
     pub repeat: Repeat,
-    /// `trace=GROUP,...` and its kin: what the trace records, and where it goes.
+    /// `trace=GROUP,...` and the other `trace_` keys: what the trace records, and where it is sent.
     pub trace: TraceOptions,
     args: Tokens<'a>,
 }
@@ -104,25 +104,25 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// What stands behind `--`, in order.
+    /// Returns the program's arguments, those after `--`, in order.
     pub fn program_args(&self) -> impl Iterator<Item = Token<'a>> + Clone + use<'a> {
-        // `parse` has read all of them, so none is an error.
+        // `parse` has parsed all of them, so none is an error.
         self.args.clone().map_while(Result::ok)
     }
 }
 
-/// What is recorded in the CPUs' traces.
+/// The options of the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
     /// `trace=GROUP,...`: mask of [`kernel_abi::trace::Kind`] bits; 0, nothing, is the default.
     pub kinds: u32,
     /// `trace_records=N`: records in each CPU's ring, 16 to 1048576, rounded up to a power of two.
     pub records: u32,
-    /// `trace_mode=stream`: a full ring drops what comes; else (`flight`) the oldest are overwritten.
+    /// `trace_mode=stream`: a full ring drops new records; otherwise (`flight`) the oldest are overwritten.
     pub stream: bool,
-    /// `trace_alternate=MS`: recording is switched off and on in turn, every so many milliseconds; 0 is never.
+    /// `trace_alternate=MS`: recording is switched off and on with this period in milliseconds; 0 is never.
     pub alternate_ms: u32,
-    /// `trace_via=serial`: the rings are sent over the console at the end; else (`ram`) the host reads memory.
+    /// `trace_via=serial`: the rings are sent over the console at the end; otherwise (`ram`) the host reads memory.
     pub serial: bool,
 }
 
@@ -138,7 +138,7 @@ impl TraceOptions {
     }
 }
 
-/// The mask that a list of groups stands for.
+/// Returns the mask of a list of groups.
 fn trace_kinds(value: Token<'_>) -> Result<u32, CmdlineError<'_>> {
     let bad = CmdlineError::BadValue(Key::Trace, value);
     if value == *"all" {

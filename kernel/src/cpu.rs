@@ -1,5 +1,5 @@
-//! The two names of a CPU. They never convert silently: which one belongs where is the first thing to go
-//! wrong on a machine whose APIC ids are sparse.
+//! The two identifiers of a CPU. They never convert silently: confusing them is the most likely mistake
+//! on a machine whose APIC ids are sparse.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -13,7 +13,7 @@ impl CpuId {
     /// The bootstrap processor.
     pub const BSP: CpuId = CpuId(0);
 
-    /// The index as a `usize`, for slices.
+    /// Returns the index as a `usize`, for slices.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -26,7 +26,7 @@ impl fmt::Display for CpuId {
     }
 }
 
-/// The hardware's name for a CPU: its local APIC id, 8 bits wide in xAPIC mode and 32 in x2APIC mode. The
+/// A CPU's local APIC id, 8 bits wide in xAPIC mode and 32 in x2APIC mode. The
 /// destination of an IPI; sparse, so never an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]

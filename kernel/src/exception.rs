@@ -1,4 +1,4 @@
-//! The exceptions' names, and what one says, for reports.
+//! Names of the exceptions, and the data of one for reports.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -16,7 +16,7 @@ pub const PAGE_FAULT: u64 = 14;
 /// Machine check.
 pub const MACHINE_CHECK: u64 = 18;
 
-/// The name of a vector (SDM 3A, table 6-1).
+/// Returns the name of a vector (SDM 3A, table 6-1).
 #[must_use]
 pub const fn name(vector: u64) -> &'static str {
     match vector {
@@ -48,16 +48,16 @@ pub const fn name(vector: u64) -> &'static str {
     }
 }
 
-/// What an exception says, for a report.
+/// The data of an exception, for a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The vector.
     pub vector: u64,
     /// The error code, 0 if it has none.
     pub error_code: u64,
-    /// The address, for page faults.
+    /// The faulting address, for page faults.
     pub cr2: Option<u64>,
-    /// The instruction.
+    /// Address of the instruction.
     pub rip: u64,
     /// The interrupted stack pointer.
     pub rsp: u64,

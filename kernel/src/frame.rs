@@ -1,15 +1,15 @@
-//! What the entry code leaves on the stack: the registers of the interrupted code, in memory order.
+//! The frames that the entry code leaves on the stack: the registers of the interrupted code, in memory order.
 #![forbid(unsafe_code)]
 
 use core::mem::{offset_of, size_of};
 
-/// What the CPU pushes on an interrupt or exception, and what `iretq` takes back (SDM 3A, 6.14.2).
+/// What the CPU pushes on an interrupt or exception, and what `iretq` pops (SDM 3A, 6.14.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct InterruptFrame {
-    /// Where to go on.
+    /// Address of the next instruction.
     pub rip: u64,
-    /// Code segment; its two low bits are the privilege level that was left.
+    /// Code segment; its two low bits are the privilege level of the interrupted code.
     pub cs: u64,
     /// Flags.
     pub rflags: u64,
@@ -20,7 +20,7 @@ pub struct InterruptFrame {
 }
 
 impl InterruptFrame {
-    /// Was ring 3 interrupted?
+    /// Returns whether ring 3 was interrupted.
     #[must_use]
     pub const fn from_user(&self) -> bool {
         self.cs & 3 == 3
@@ -29,11 +29,11 @@ impl InterruptFrame {
 
 /// Ring 3's registers at a `syscall`, as the entry code pushes them.
 ///
-/// rcx and r11 have no fields of their own: SYSCALL has overwritten them with RIP and RFLAGS, and both ways
-/// out load them from [`InterruptFrame::rip`] and [`InterruptFrame::rflags`], so that they cannot differ.
+/// rcx and r11 have no fields of their own: SYSCALL has overwritten them with RIP and RFLAGS, and both exit
+/// paths load them from [`InterruptFrame::rip`] and [`InterruptFrame::rflags`], so that they cannot differ.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-#[allow(missing_docs, reason = "the registers are their own names")]
+#[allow(missing_docs, reason = "the fields are named after the registers")]
 pub struct SyscallFrame {
     pub r15: u64,
     pub r14: u64,
@@ -53,16 +53,16 @@ pub struct SyscallFrame {
     pub rsi: u64,
     /// Argument 1.
     pub rdi: u64,
-    /// The system call's number on the way in, its result on the way out.
+    /// The system call's number at entry, its result at exit.
     pub rax: u64,
-    /// Where and how ring 3 goes on.
+    /// Where and with which flags and stack ring 3 continues.
     pub user: InterruptFrame,
 }
 
 /// The registers at an interrupt or exception, of ring 3 or ring 0.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-#[allow(missing_docs, reason = "the registers are their own names")]
+#[allow(missing_docs, reason = "the fields are named after the registers")]
 pub struct TrapFrame {
     pub r15: u64,
     pub r14: u64,
@@ -83,17 +83,17 @@ pub struct TrapFrame {
     pub vector: u64,
     /// The error code, 0 for vectors that have none.
     pub error_code: u64,
-    /// What the CPU pushed.
+    /// The part that the CPU pushed.
     pub interrupted: InterruptFrame,
 }
 
 const _: () = {
     assert!(size_of::<SyscallFrame>() == 18 * 8, "the entry pushes 18 words");
     assert!(size_of::<SyscallFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
-    assert!(offset_of!(SyscallFrame, user) == 13 * 8, "13 registers lie below the iretq frame");
+    assert!(offset_of!(SyscallFrame, user) == 13 * 8, "13 registers are below the iretq frame");
     assert!(size_of::<TrapFrame>() == 22 * 8, "15 registers, 2 words of the stub, 5 of the CPU");
     // The CPU aligns rsp to 16 before it pushes its five words (SDM 3A, 6.14.2), so with 22 words in all
     // rsp is aligned again at the call to Rust.
     assert!(size_of::<TrapFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
-    assert!(offset_of!(TrapFrame, vector) == 15 * 8, "15 registers lie below the stub's words");
+    assert!(offset_of!(TrapFrame, vector) == 15 * 8, "15 registers are below the stub's words");
 };

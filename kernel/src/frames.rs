@@ -1,7 +1,7 @@
-//! The physical frame allocator's state: one bit a frame, set while the frame is free.
+//! The physical frame allocator's state: one bit per frame, set while the frame is free.
 //!
-//! Pure: the bitmap is a slice that the caller owns. [`place`] finds room for it in a memory map that
-//! need not be sorted, [`words_for`] says how long it must be.
+//! Pure: the bitmap is a slice that the caller owns. [`place`] finds room for it in a memory map, which
+//! need not be sorted; [`words_for`] returns its length.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -9,14 +9,14 @@ use core::ops::Range;
 
 use kernel_abi::layout::PAGE_SIZE;
 
-/// One past the highest physical address that the architecture has: 52 bits (SDM 3A, 4.1.4). What a
-/// memory map says beyond is ignored.
+/// One past the highest physical address of the architecture: 52 bits (SDM 3A, 4.1.4). The part of a
+/// memory map beyond it is ignored.
 pub const PHYS_END: u64 = 1 << 52;
-/// The allocator hands out memory below 1 MiB last: only there can an AP's first code lie.
+/// The allocator uses memory below 1 MiB last: an AP's first code has to be there.
 const LOW_MEMORY_END: u64 = 1 << 20;
 const FRAMES_PER_WORD: u64 = u64::BITS as u64;
 
-/// A stretch of physical memory, as a memory map names it: any start, any length.
+/// A range of physical memory from a memory map: any start, any length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     /// First byte.
@@ -32,50 +32,50 @@ impl Region {
         if end < PHYS_END { end } else { PHYS_END }
     }
 
-    /// The frames that lie wholly inside.
+    /// Returns the frames that are completely inside.
     fn inner(self) -> Range<u64> {
         self.start.div_ceil(PAGE_SIZE)..self.end() / PAGE_SIZE
     }
 
-    /// The frames of which at least one byte lies inside.
+    /// Returns the frames of which at least one byte is inside.
     fn outer(self) -> Range<u64> {
         if self.len == 0 { 0..0 } else { self.start / PAGE_SIZE..self.end().div_ceil(PAGE_SIZE) }
     }
 }
 
-/// A physical frame of 4 KiB, by its number. Does not prove that the frame is memory, nor whose it is.
+/// A physical frame of 4 KiB, by its number. Does not prove that the frame is memory, nor who owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Frame(u64);
 
 impl Frame {
-    /// The frame that has this physical address in it.
+    /// Returns the frame that contains this physical address.
     #[must_use]
     pub const fn containing(addr: u64) -> Frame {
         Frame(addr / PAGE_SIZE)
     }
 
-    /// Physical address of its first byte.
+    /// Returns the physical address of its first byte.
     #[must_use]
     pub const fn start(self) -> u64 {
         self.0 * PAGE_SIZE
     }
 
-    /// The frame's number: its address divided by 4096.
+    /// Returns the frame's number: its address divided by 4096.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 }
 
-/// Why a frame cannot be freed: the caller's state is broken, the bitmap is not.
+/// Why a frame cannot be freed: the caller's state is wrong, the bitmap is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// The frame is free already.
     DoubleFree(Frame),
-    /// The bitmap does not reach that far.
+    /// The frame is beyond the bitmap.
     OutOfRange(Frame),
-    /// Every frame of the pool is free, so this one was never handed out.
+    /// Every frame of the pool is free, so this one was not allocated.
     NotAllocated(Frame),
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// One past the highest usable byte of a memory map; 0 if there is none.
+/// Returns one past the highest usable byte of a memory map; 0 if there is none.
 pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
     usable
         .into_iter()
@@ -104,14 +104,14 @@ pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
         * PAGE_SIZE
 }
 
-/// How many words a bitmap must have for all frames below `highest_end`.
+/// Returns how many words a bitmap needs for all frames below `highest_end`.
 #[must_use]
 pub const fn words_for(highest_end: u64) -> usize {
     highest_end.div_ceil(PAGE_SIZE).div_ceil(FRAMES_PER_WORD) as usize
 }
 
-/// Physical address, a multiple of 4096, of the lowest place for `bytes` bytes that lies at or above 1 MiB,
-/// wholly in one usable region, and outside of every reserved one. `None` if there is none.
+/// Returns the physical address, a multiple of 4096, of the lowest room for `bytes` bytes at or above 1 MiB that is
+/// completely in one usable region, and outside of every reserved one. `None` if there is none.
 pub fn place<U, R>(bytes: u64, usable: U, reserved: R) -> Option<u64>
 where
     U: IntoIterator<Item = Region>,
@@ -123,7 +123,7 @@ where
         let mut start = region.start.max(LOW_MEMORY_END / PAGE_SIZE);
         loop {
             let end = start.checked_add(frames).filter(|&end| end <= region.end)?;
-            // Each round starts behind a reserved range, so there are no more rounds than ranges.
+            // Each round starts after a reserved range, so there are no more rounds than ranges.
             let mut in_the_way = reserved.clone().into_iter().map(Region::outer);
             match in_the_way.find(|r| r.start < end && start < r.end) {
                 Some(range) => start = range.end,
@@ -134,7 +134,7 @@ where
     usable.into_iter().filter_map(lowest_in).min()
 }
 
-/// All frames below the bitmap's end, and which of them are free.
+/// All frames below the bitmap's end, with their state.
 #[derive(Debug)]
 pub struct FrameBitmap<'a> {
     words: &'a mut [u64],
@@ -145,8 +145,8 @@ pub struct FrameBitmap<'a> {
 }
 
 impl<'a> FrameBitmap<'a> {
-    /// Frees every frame that lies wholly in a usable region and has no byte in a reserved one, whatever the
-    /// regions' order and overlaps. What was in `words` is overwritten; frames beyond it are left out.
+    /// Frees every frame that is completely in a usable region and has no byte in a reserved one, whatever the
+    /// regions' order and overlaps. Overwrites `words`; frames beyond it are left out.
     pub fn new<U, R>(words: &'a mut [u64], usable: U, reserved: R) -> FrameBitmap<'a>
     where
         U: IntoIterator<Item = Region>,
@@ -165,10 +165,10 @@ impl<'a> FrameBitmap<'a> {
         FrameBitmap { words, hint, free, total: free }
     }
 
-    /// Takes a free frame; `None` if there is none. Its contents are whatever was there.
+    /// Allocates a free frame; `None` if there is none. Its contents are not cleared.
     ///
-    /// The search goes on where the last one ended and comes back round, so that its cost, spread over the
-    /// calls, is at most one word a call while a sixty-fourth of the frames is free.
+    /// The search starts where the last one ended and wraps around, so its cost, averaged over the
+    /// calls, is at most one word per call while a sixty-fourth of the frames is free.
     pub fn alloc(&mut self) -> Option<Frame> {
         if self.free == 0 {
             return None;
@@ -181,7 +181,7 @@ impl<'a> FrameBitmap<'a> {
         Some(self.take(index, bit))
     }
 
-    /// Takes the lowest free frame that lies wholly in a range of physical addresses; `None` if there is none.
+    /// Allocates the lowest free frame that is completely in a range of physical addresses; `None` if there is none.
     pub fn alloc_in(&mut self, range: Range<u64>) -> Option<Frame> {
         let first = range.start.div_ceil(PAGE_SIZE);
         let end = (range.end / PAGE_SIZE).min(self.words.len() as u64 * FRAMES_PER_WORD);
@@ -190,13 +190,13 @@ impl<'a> FrameBitmap<'a> {
         Some(self.take(index, bit))
     }
 
-    /// Takes the lowest `count` free frames above 1 MiB that follow each other; `None` if there are none.
+    /// Allocates the lowest `count` consecutive free frames above 1 MiB; `None` if there are none.
     pub fn alloc_contiguous(&mut self, count: u64) -> Option<Frame> {
         let end = self.words.len() as u64 * FRAMES_PER_WORD;
         let mut start = LOW_MEMORY_END / PAGE_SIZE;
         while count > 0 && count <= end.saturating_sub(start) {
             match (start..start + count).rev().find(|&frame| !self.is_free(Frame(frame))) {
-                // Behind the last one that is in the way.
+                // Continue after the last frame that is not free.
                 Some(taken) => start = taken + 1,
                 None => {
                     for frame in start..start + count {
@@ -210,16 +210,16 @@ impl<'a> FrameBitmap<'a> {
         None
     }
 
-    /// Takes the lowest free frame that ends at or below `limit`, a physical address.
+    /// Allocates the lowest free frame that ends at or below `limit`, a physical address.
     pub fn alloc_below(&mut self, limit: u64) -> Option<Frame> {
         self.alloc_in(0..limit)
     }
 
-    /// Gives a frame back.
+    /// Frees a frame.
     ///
     /// # Errors
-    /// [`FrameError`] if the frame cannot have been handed out. A frame that no memory map had and one that
-    /// was handed out look alike, so that not every wrong call is found.
+    /// [`FrameError`] if the frame cannot have been allocated. A frame outside of every memory map and an
+    /// allocated one look alike, so not every wrong call is detected.
     pub fn free(&mut self, frame: Frame) -> Result<(), FrameError> {
         let (index, bit) = position(frame.0);
         let word = self.words.get_mut(index).ok_or(FrameError::OutOfRange(frame))?;
@@ -234,20 +234,20 @@ impl<'a> FrameBitmap<'a> {
         Ok(())
     }
 
-    /// Is the frame in the pool and not handed out?
+    /// Returns whether the frame is in the pool and free.
     #[must_use]
     pub fn is_free(&self, frame: Frame) -> bool {
         let (index, bit) = position(frame.0);
         self.words.get(index).is_some_and(|word| word & (1 << bit) != 0)
     }
 
-    /// Frames that are free now.
+    /// Returns the number of frames that are free now.
     #[must_use]
     pub const fn free_count(&self) -> u64 {
         self.free
     }
 
-    /// Frames that were free at the start.
+    /// Returns the number of frames that were free at the start.
     #[must_use]
     pub const fn total_usable(&self) -> u64 {
         self.total

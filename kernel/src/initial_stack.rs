@@ -1,4 +1,4 @@
-//! What a program finds on its stack when it starts (psABI for x86-64, 3.4.1).
+//! The initial stack of a program (psABI for x86-64, 3.4.1).
 //!
 //! ```text
 //!   top     strings of argv, then those of the environment, each with its NUL
@@ -31,12 +31,12 @@ const AT_ENTRY: u64 = 9;
 /// Length of a program header in ELF64, in bytes.
 const PROGRAM_HEADER_LEN: u64 = 56;
 
-/// The arguments do not fit the room that the kernel gives them.
+/// The arguments do not fit the room for them on the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgumentsTooLong {
-    /// Bytes that they would take, pointers and auxv included.
+    /// Bytes that they need, pointers and auxv included.
     pub needed: usize,
-    /// Bytes that there are.
+    /// Bytes that are available.
     pub room: usize,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for ArgumentsTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the program's arguments take {} bytes of its stack; {} is the limit",
+            "the program's arguments need {} bytes of its stack; the limit is {}",
             self.needed, self.room
         )
     }
@@ -56,10 +56,10 @@ impl core::error::Error for ArgumentsTooLong {}
 /// stack pointer, an address in ring 3.
 ///
 /// `stack` is the top of the stack, zeroed; `top` is the address in ring 3 of its end, a multiple of 16.
-/// The first of `argv` is the program's name. A NUL inside of an argument ends it for the program.
+/// The first of `argv` is the program's name. A NUL inside an argument ends it for the program.
 ///
 /// # Errors
-/// [`ArgumentsTooLong`] if `stack` is too short; what was in it may be overwritten then.
+/// [`ArgumentsTooLong`] if `stack` is too short; its contents are undefined then.
 pub fn write<A>(
     stack: &mut [u8],
     top: u64,
@@ -105,13 +105,13 @@ fn with_nul(arg: impl Iterator<Item = u8>) -> impl Iterator<Item = u8> {
     arg.chain([0])
 }
 
-/// What the program may want to know of itself, with the end mark.
+/// The entries of the auxiliary vector, with the end mark.
 fn auxv(image: &Image<'_>) -> [[u64; 2]; 6] {
     let (count, vaddr) = image.program_headers();
     [
         [AT_PAGESZ, PAGE_SIZE],
         [AT_ENTRY, image.entry()],
-        // A linker script may leave the headers out of what is loaded.
+        // A linker script may leave the headers out of the loaded segments.
         vaddr.map_or([AT_IGNORE, 0], |vaddr| [AT_PHDR, vaddr]),
         [AT_PHENT, PROGRAM_HEADER_LEN],
         [AT_PHNUM, count],
@@ -136,7 +136,7 @@ mod tests {
 
     const ENV: [&str; 2] = ["round=0", ""];
 
-    /// Reads argv and auxv from a stack as a program's start code does, and demands that the environment is [`ENV`].
+    /// Parses argv and auxv from a stack as a program's start code does, and checks that the environment is [`ENV`].
     fn read(stack: &[u8], rsp: u64) -> (Vec<String>, Vec<[u64; 2]>) {
         let offset = |addr: u64| stack.len() - usize::try_from(TOP - addr).unwrap();
         let mut words =
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_what_just_fits_is_not() {
+    fn arguments_up_to_the_limit_fit() {
         let file = crate::program::tests::elf_with(|_, _| {});
         let image = Image::parse(&file).unwrap();
         let argv = ["x", "0123456789"];
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_arguments_come_back(argv in prop::collection::vec("[^\0]{0,40}", 0..20), room in 0..4096_usize) {
+        fn any_arguments_are_found_unchanged(argv in prop::collection::vec("[^\0]{0,40}", 0..20), room in 0..4096_usize) {
             let file = crate::program::tests::elf_with(|_, _| {});
             let image = Image::parse(&file).unwrap();
             let argv: Vec<_> = argv.iter().map(String::as_str).collect();

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! 0xffff_8000_0000_0000  PHYSMAP_BASE   all physical memory, writable, never executable
-//! 0xffff_d000_0000_0000  PER_CPU_BASE   one area of PER_CPU_STRIDE bytes a CPU
+//! 0xffff_d000_0000_0000  PER_CPU_BASE   one area of PER_CPU_STRIDE bytes per CPU
 //! 0xffff_d800_0000_0000  TABLES_BASE    arrays that are sized at boot
 //! 0xffff_e000_0000_0000  APIC_REGISTERS the local APIC's page, in xAPIC mode
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
-//! A CPU's area. Each stack ends a slot of its own, and the rest of the slot, which is *below* the stack,
-//! is its guard and never mapped. So what lies directly above a stack is the next slot's guard.
+//! The area of a CPU. Each stack is at the end of a slot of its own; the rest of the slot, *below* the stack,
+//! is its guard and never mapped. So the next slot's guard is directly above each stack.
 //!
 //! ```text
 //! 0x00000  guard, 32 KiB    0x08000  syscall stack, 32 KiB
@@ -30,21 +30,21 @@ use kernel_abi::layout::PAGE_SIZE;
 
 use crate::cpu::CpuId;
 
-/// Physical address 0, and from there all physical memory.
+/// Address to which physical address 0 is mapped, followed by all physical memory.
 pub const PHYSMAP_BASE: u64 = 0xffff_8000_0000_0000;
-/// How much physical memory the physical map has room for, in bytes: 64 TiB.
+/// Size of the physical map, in bytes: 64 TiB.
 pub const PHYSMAP_SIZE: u64 = 1 << 46;
 /// The lowest address of the per-CPU areas.
 pub const PER_CPU_BASE: u64 = 0xffff_d000_0000_0000;
 /// Distance between two CPUs' areas, in bytes.
 pub const PER_CPU_STRIDE: u64 = 256 * 1024;
-/// Where arrays go whose length is known only at boot.
+/// Address of arrays whose length is known only at boot.
 pub const TABLES_BASE: u64 = 0xffff_d800_0000_0000;
 /// One past their last possible byte: 1 GiB of addresses.
 pub const TABLES_END: u64 = TABLES_BASE + (1 << 30);
-/// Where the local APIC's registers are mapped in xAPIC mode. Every CPU sees its own APIC there.
+/// Address of the local APIC's registers in xAPIC mode. Every CPU sees its own APIC there.
 pub const APIC_REGISTERS: u64 = 0xffff_e000_0000_0000;
-/// Where the kernel's image is linked.
+/// Link address of the kernel's image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Size of the stack on which a CPU handles system calls, interrupts and faults of ring 3, in bytes.
@@ -65,18 +65,18 @@ const DATA_OFFSET: u64 = 0x38000;
 
 const _: () = {
     let end = PER_CPU_BASE + CPU_LIMIT as u64 * PER_CPU_STRIDE;
-    assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map runs into the per-CPU areas");
-    assert!(end <= TABLES_BASE, "the per-CPU areas run into the arrays");
-    assert!(TABLES_END <= APIC_REGISTERS, "the arrays run into the local APIC's page");
-    assert!(APIC_REGISTERS < KERNEL_BASE, "the local APIC's page lies in the kernel's image");
+    assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map overlaps the per-CPU areas");
+    assert!(end <= TABLES_BASE, "the per-CPU areas overlap the arrays");
+    assert!(TABLES_END <= APIC_REGISTERS, "the arrays overlap the local APIC's page");
+    assert!(APIC_REGISTERS < KERNEL_BASE, "the local APIC's page overlaps the kernel's image");
     assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
     assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
     assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");
     assert!(DATA_OFFSET + PER_CPU_DATA_SIZE + PAGE_SIZE <= PER_CPU_STRIDE, "the data block is too long");
 };
 
-/// The exceptions that have a stack of their own. They can come between the `syscall` instruction and the
-/// stack switch, or when the stack itself is broken. The value is the TSS's IST index (SDM 3A, 6.14.5).
+/// The exceptions with a stack of their own. They can occur between the `syscall` instruction and the
+/// stack switch, or when the stack itself is invalid. The value is the TSS's IST index (SDM 3A, 6.14.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum IstStack {
@@ -95,13 +95,13 @@ impl IstStack {
     pub const ALL: [IstStack; 4] =
         [IstStack::Nmi, IstStack::Debug, IstStack::MachineCheck, IstStack::DoubleFault];
 
-    /// The index as an IDT gate holds it: 1 to 4, 0 being "no switch".
+    /// Returns the index for an IDT gate: 1 to 4, where 0 means "no switch".
     #[must_use]
     pub const fn index(self) -> u8 {
         self as u8
     }
 
-    /// The index into the TSS's array of stack pointers: 0 to 3.
+    /// Returns the index into the TSS's array of stack pointers: 0 to 3.
     #[must_use]
     pub const fn tss_slot(self) -> usize {
         self as usize - 1
@@ -129,7 +129,7 @@ impl fmt::Display for StackName {
     }
 }
 
-/// The whole area of a CPU, most of it not mapped.
+/// Returns the area of a CPU, most of which is not mapped.
 ///
 /// # Panics
 /// If the index is not below [`CPU_LIMIT`].
@@ -140,7 +140,7 @@ pub const fn area(cpu: CpuId) -> Range<u64> {
     start..start + PER_CPU_STRIDE
 }
 
-/// The CPU's syscall stack; its end is the initial stack pointer.
+/// Returns the CPU's syscall stack; its end is the initial stack pointer.
 ///
 /// # Panics
 /// As [`area`].
@@ -150,7 +150,7 @@ pub const fn syscall_stack(cpu: CpuId) -> Range<u64> {
     end - SYSCALL_STACK_SIZE..end
 }
 
-/// One of the CPU's IST stacks; its end goes into the TSS.
+/// Returns one of the CPU's IST stacks; its end goes into the TSS.
 ///
 /// # Panics
 /// As [`area`].
@@ -160,7 +160,7 @@ pub const fn ist_stack(cpu: CpuId, which: IstStack) -> Range<u64> {
     end - IST_STACK_SIZE..end
 }
 
-/// The room for the CPU's data block, of which the kernel maps as many pages as it needs.
+/// Returns the room for the CPU's data block, of which the kernel maps as many pages as it needs.
 ///
 /// # Panics
 /// As [`area`].
@@ -170,8 +170,8 @@ pub const fn data_block(cpu: CpuId) -> Range<u64> {
     start..start + PER_CPU_DATA_SIZE
 }
 
-/// The CPU whose area has this address; `None` outside of the per-CPU areas. For handlers on an IST stack,
-/// which find their CPU from their own stack pointer.
+/// Returns the CPU whose area contains this address; `None` outside of the per-CPU areas. For handlers on an IST
+/// stack, which find their CPU from their own stack pointer.
 #[must_use]
 pub const fn cpu_of(addr: u64) -> Option<CpuId> {
     match addr.checked_sub(PER_CPU_BASE) {
@@ -182,7 +182,7 @@ pub const fn cpu_of(addr: u64) -> Option<CpuId> {
     }
 }
 
-/// If the address is in a guard, a fault there means that this stack of this CPU overflowed.
+/// Returns the CPU and stack whose guard contains the address: a fault there means that this stack overflowed.
 #[must_use]
 pub fn guard_of(addr: u64) -> Option<(CpuId, StackName)> {
     let cpu = cpu_of(addr)?;
@@ -195,7 +195,7 @@ pub fn guard_of(addr: u64) -> Option<(CpuId, StackName)> {
     (addr < ist_stack(cpu, which).start).then_some((cpu, StackName::Ist(which)))
 }
 
-/// The address in the physical map of a physical address; `None` if that is beyond [`PHYSMAP_SIZE`].
+/// Returns the address of a physical address in the physical map; `None` if it is beyond [`PHYSMAP_SIZE`].
 #[must_use]
 pub const fn physmap(phys: u64) -> Option<u64> {
     if phys < PHYSMAP_SIZE { Some(PHYSMAP_BASE + phys) } else { None }
@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// The mapped ranges of a CPU, in order of address, with the stack's name where it is one.
+    /// Returns the mapped ranges of a CPU, in order of address, with the name of each stack.
     fn mapped(cpu: CpuId) -> Vec<(Range<u64>, Option<StackName>)> {
         let ist = IstStack::ALL.map(|which| (ist_stack(cpu, which), Some(StackName::Ist(which))));
         let mut all = std::vec![(syscall_stack(cpu), Some(StackName::Syscall))];

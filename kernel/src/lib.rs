@@ -11,13 +11,13 @@ pub mod exception;
 pub mod frame;
 pub mod frames;
 pub mod initial_stack;
-#[cfg(any(test, fuzzing))]
-pub mod laws;
 pub mod layout;
 pub mod line;
 pub mod online;
 pub mod physmap;
 pub mod program;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod repeat;
 pub mod selectors;
 pub mod sync;

@@ -1,9 +1,9 @@
-//! Lines from bytes that come in pieces: so that what the CPUs write at the same time mixes by whole lines.
+//! Assembles lines from pieces, so that concurrent output of several CPUs is mixed by complete lines.
 #![forbid(unsafe_code)]
 
 const NEWLINE: u8 = b'\n';
 
-/// Gathers up to `N` bytes of a line. One a CPU, so it needs no lock.
+/// Collects up to `N` bytes of a line. There is one per CPU, so it needs no lock.
 #[derive(Debug)]
 pub struct LineBuffer<const N: usize> {
     bytes: [u8; N],
@@ -18,9 +18,9 @@ impl<const N: usize> LineBuffer<N> {
         LineBuffer { bytes: [0; N], len: 0 }
     }
 
-    /// Takes bytes in, hands a line that is complete to `emit`, without its line end, and returns how many bytes it
-    /// took: it stops in front of the byte that would complete a second line, so that the time it takes is bounded.
-    /// At least one byte is taken. A line of more than `N` bytes comes out as several lines of `N` bytes and a rest.
+    /// Accepts bytes, passes a complete line to `emit` without its line end, and returns how many bytes it
+    /// accepted: it stops before the byte that would complete a second line, so its time is bounded.
+    /// It accepts at least one byte. A line of more than `N` bytes becomes several lines of `N` bytes and a rest.
     pub fn push(&mut self, bytes: &[u8], emit: impl FnOnce(&[u8])) -> usize {
         let mut emit = Some(emit);
         for (taken, &byte) in bytes.iter().enumerate() {
@@ -37,8 +37,8 @@ impl<const N: usize> LineBuffer<N> {
         bytes.len()
     }
 
-    /// Hands out what there is of a line that was not ended; nothing if there is none. For when nobody
-    /// writes any more.
+    /// Passes on the incomplete line, if there is one. To be called when no more bytes
+    /// follow.
     pub fn flush(&mut self, mut emit: impl FnMut(&[u8])) {
         if self.len > 0 {
             emit(&self.bytes[..self.len]);

@@ -1,4 +1,4 @@
-//! The bring-up handshake: one word a CPU, on which BSP and AP agree whether the AP takes part in the run.
+//! The bring-up handshake: one word per CPU, by which BSP and AP agree whether the AP takes part in the run.
 //!
 //! ```text
 //!             1             2               3
@@ -10,14 +10,14 @@
 //!
 //! | | from, to | who, by | ordering | so that |
 //! |-|-|-|-|-|
-//! | 1 | `VACANT` to `OFFERED` | BSP, [`offer`] | release | who claims sees the slot's contents |
+//! | 1 | `VACANT` to `OFFERED` | BSP, [`offer`] | release | the CPU that claims the slot sees its contents |
 //! | 2 | `OFFERED` to `CLAIMED` | AP, `lock cmpxchg` in the trampoline; [`claim`] is its model | acquire | the AP sees them; only one CPU gets the stack |
-//! | 3 | `CLAIMED` to `ONLINE` | AP, [`arrive`] | release | who finds the CPU online sees all that it set up |
+//! | 3 | `CLAIMED` to `ONLINE` | AP, [`arrive`] | release | a CPU that finds it online sees all that it set up |
 //! | 4 | any but `ONLINE` to `CLOSED` | BSP, [`close`] | relaxed; acquire if it finds `ONLINE` | an AP that comes later reads nothing but the state, and parks |
 //!
 //! 3 and 4 are compare-exchanges on the same word, so exactly one of them happens: either the BSP counts the
-//! CPU, or the CPU parks. `ONLINE` and `CLOSED` are final. The slot and the trampoline stay where they are
-//! for as long as the machine runs, because an AP may arrive at any time.
+//! CPU, or the CPU parks. `ONLINE` and `CLOSED` are final. The slot and the trampoline are never
+//! freed, because an AP may arrive at any time.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -25,11 +25,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering};
 
-/// The states' values, which the trampoline's assembly uses as well.
+/// The values of the states, which the trampoline's assembly uses too.
 pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, OFFERED, ONLINE, VACANT};
 
-/// Transition 1: the slot is filled in, and the CPU that it is for may have it. False if the slot was not
-/// vacant, in which case nothing happened.
+/// Transition 1: the slot is filled in, and its CPU may claim it. Returns false if the slot was not
+/// vacant; then nothing is changed.
 #[must_use]
 pub fn offer(state: &AtomicU32) -> bool {
     const RELEASE: Ordering =
@@ -38,7 +38,7 @@ pub fn offer(state: &AtomicU32) -> bool {
 }
 
 /// Transition 2, as the trampoline does it in assembly: true for the one CPU that may use the slot's stack.
-/// Every other one parks without touching any.
+/// Every other CPU parks without using any stack.
 #[must_use]
 pub fn claim(state: &AtomicU32) -> bool {
     if cfg!(feature = "mutant-claim-without-exchange") && state.load(Ordering::Acquire) == OFFERED {
@@ -48,8 +48,8 @@ pub fn claim(state: &AtomicU32) -> bool {
     state.compare_exchange(OFFERED, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
-/// Transition 3, called by the AP once it has set itself up. False: it came too late, nobody counts on it,
-/// and it must park, interrupts off, for ever.
+/// Transition 3, called by the AP once it has initialised itself. False: it is too late and not part of the run,
+/// so it must park, interrupts off, permanently.
 #[must_use]
 pub fn arrive(state: &AtomicU32) -> bool {
     const RELEASE: Ordering =
@@ -57,25 +57,25 @@ pub fn arrive(state: &AtomicU32) -> bool {
     state.compare_exchange(CLAIMED, ONLINE, RELEASE, Ordering::Relaxed).is_ok()
 }
 
-/// Has the CPU arrived? If so, what it wrote before [`arrive`] can be read.
+/// Returns whether the CPU has arrived. If so, what it wrote before [`arrive`] is visible.
 #[must_use]
 pub fn is_online(state: &AtomicU32) -> bool {
     state.load(Ordering::Acquire) == ONLINE
 }
 
-/// What [`close`] found.
+/// The result of [`close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The CPU arrived and takes part; what it wrote before [`arrive`] can be read.
+    /// The CPU arrived and takes part; what it wrote before [`arrive`] is visible.
     Online,
-    /// The CPU never came. Its stack is not in use and never will be.
+    /// The CPU did not claim the slot. Its stack is not in use and never will be.
     Absent,
-    /// The CPU claimed the slot and did not get further in time. It runs on the slot's stack, so that the
+    /// The CPU claimed the slot but did not arrive in time. It runs on the slot's stack, so the
     /// stack and its per-CPU data must not be used for anything else.
     Late,
 }
 
-/// Transition 4: shuts the slot unless the CPU is online. After it, the CPU's part in the run is decided.
+/// Transition 4: closes the slot unless the CPU is online. After it, the CPU's part in the run is decided.
 #[must_use]
 pub fn close(state: &AtomicU32) -> Closed {
     let mut seen = state.load(Ordering::Acquire);
@@ -84,7 +84,7 @@ pub fn close(state: &AtomicU32) -> Closed {
             ONLINE => return Closed::Online,
             OFFERED if cfg!(feature = "mutant-late-ap-let-in") => return Closed::Absent,
             VACANT | OFFERED => Closed::Absent,
-            // Closed before: which of the two it was is forgotten, so say the more careful one.
+            // Closed before: which of the two states it had is not known any more, so return the safer one.
             _ => Closed::Late,
         };
         match state.compare_exchange(seen, CLOSED, Ordering::Relaxed, Ordering::Acquire) {
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_call_in_every_state() {
-        // State before; after offer, claim, arrive, close; what close says.
+    fn every_transition_in_every_state() {
+        // State before; state after offer, claim, arrive, close; result of close.
         let table = [
             (VACANT, [OFFERED, VACANT, VACANT, CLOSED], Closed::Absent),
             (OFFERED, [OFFERED, CLAIMED, OFFERED, CLOSED], Closed::Absent),
@@ -130,7 +130,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// What the slot and the CPU's data stand for. Relaxed accesses: only the handshake orders them.
+    /// Stand-ins for the slot's contents and the CPU's data. Relaxed accesses: only the handshake orders them.
     struct Slot {
         state: AtomicU32,
         from_bsp: AtomicU32,
@@ -148,7 +148,7 @@ mod loom_tests {
             assert!(offer(&self.state));
         }
 
-        /// An AP from the trampoline to its decision: does it take part?
+        /// An AP from the trampoline to its decision. Returns whether it takes part.
         fn ap(&self) -> bool {
             if !claim(&self.state) {
                 return false;
@@ -158,7 +158,7 @@ mod loom_tests {
             arrive(&self.state)
         }
 
-        /// The BSP's bounded wait, here of one look, and its decision: does the AP take part?
+        /// The BSP's bounded wait, here of one read, and its decision. Returns whether the AP takes part.
         fn bsp_decides(&self) -> bool {
             let online = is_online(&self.state);
             if online {
@@ -168,14 +168,14 @@ mod loom_tests {
             if closed {
                 assert_eq!(self.from_ap.load(Ordering::Relaxed), 1, "close: the CPU's data is seen");
             }
-            assert!(closed || !online, "who was online stays online");
+            assert!(closed || !online, "an online CPU stays online");
             closed
         }
     }
 
     #[test]
     fn loom_bsp_and_two_aps() {
-        // Three forced switches find each ordering above made relaxed; without a bound it takes a minute.
+        // Three preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {

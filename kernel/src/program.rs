@@ -1,4 +1,4 @@
-//! May this file be loaded as a ring-3 program? Everything that the loader relies on is checked here, once.
+//! Checks whether a file can be loaded as a ring-3 program. The loader relies on these checks alone.
 //!
 //! A program is a static ELF64 with fixed addresses (System V gABI, chapters 4 and 5; psABI for x86-64).
 #![forbid(unsafe_code)]
@@ -14,23 +14,23 @@ pub use self::error::{LoadError, Place};
 
 const LE: LittleEndian = LittleEndian;
 
-/// The most memory that a program's segments may take, in bytes, whole pages counted. Every CPU has a copy.
+/// The maximum memory of a program's segments, in bytes, counted in whole pages. Every CPU has a copy.
 pub const MEMORY_MAX: u64 = 16 * 1024 * 1024;
-/// The most program headers that a file may have, so that checking each against each stays short.
+/// The maximum number of program headers, so that comparing each with each other stays short.
 pub const HEADERS_MAX: u16 = 64;
 
-/// Memory that the program asks for. Two segments may share a page if their rights are the same.
+/// A segment. Two segments may share a page if their access rights are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// First address; need not be the start of a page.
     pub vaddr: u64,
-    /// Bytes in memory, at least 1. Those behind `data` are zero.
+    /// Bytes in memory, at least 1. Those after `data` are zero.
     pub mem_size: u64,
-    /// What stands at `vaddr`, at most `mem_size` bytes.
+    /// The contents at `vaddr`, at most `mem_size` bytes.
     pub data: &'a [u8],
-    /// May ring 3 write it?
+    /// Whether ring 3 may write it.
     pub writable: bool,
-    /// May ring 3 execute it? Never together with `writable`.
+    /// Whether ring 3 may execute it. Never together with `writable`.
     pub executable: bool,
 }
 
@@ -64,7 +64,7 @@ impl Segment<'_> {
     }
 }
 
-/// A program that can be loaded. Proves all that [`LoadError`] denies; does not prove that the code is sane.
+/// A program that can be loaded. Proves that no [`LoadError`] applies; does not prove that the code is correct.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     file: &'a [u8],
@@ -73,7 +73,7 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Checks a whole file.
+    /// Checks a complete file.
     ///
     /// # Errors
     /// The first [`LoadError`] in the order of the file.
@@ -92,26 +92,26 @@ impl<'a> Image<'a> {
         Ok(image)
     }
 
-    /// Where the program starts.
+    /// Returns the entry point.
     #[must_use]
     pub fn entry(&self) -> u64 {
         self.header.e_entry.get(LE)
     }
 
-    /// The segments, in the order of the file; at least one.
+    /// Returns the segments, in the order of the file; at least one.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + Clone + use<'a> {
         let file = self.file;
-        // `parse` has seen every one of them, so none is an error.
+        // `parse` has checked every one of them, so none is an error.
         loadable(self.headers).filter_map(move |(n, header)| segment(file, n, header).ok())
     }
 
-    /// Pages that the segments take, a page that two share counted twice.
+    /// Returns the number of pages of all segments; a page that two share is counted twice.
     #[must_use]
     pub fn pages(&self) -> u64 {
         self.segments().map(|s| (s.end_page() - s.first_page()) / PAGE_SIZE).sum()
     }
 
-    /// Number of program headers, and the address at which the program has them in memory, if it has.
+    /// Returns the number of program headers, and their address in the program's memory, if they are loaded.
     #[must_use]
     pub fn program_headers(&self) -> (u64, Option<u64>) {
         let start = self.header.e_phoff.get(LE);
@@ -158,7 +158,7 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     if !file.starts_with(&elf::ELFMAG) {
         return Err(LoadError::NotElf);
     }
-    // Class and encoding come before the rest: a 32-bit header is shorter, and means other things.
+    // Class and encoding first: a 32-bit header is shorter, and its fields have other offsets.
     let &[_, _, _, _, class, encoding, version, ..] = file else { return Err(truncated) };
     if class != elf::ELFCLASS64.0 {
         return Err(LoadError::NotElf64);
@@ -179,12 +179,12 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     }
 }
 
-/// The headers that ask for memory, with their indices.
+/// Returns the headers of loadable segments, with their indices.
 fn loadable(
     headers: &[ProgramHeader64<LittleEndian>],
 ) -> impl Iterator<Item = (usize, &ProgramHeader64<LittleEndian>)> + Clone {
     headers.iter().enumerate().filter(|(_, header)| {
-        // Linkers leave empty ones behind; one with bytes in the file alone is an error later.
+        // Linkers emit empty ones; one with bytes in the file alone is rejected later.
         header.p_type.get(LE) == elf::PT_LOAD && (header.p_memsz.get(LE) | header.p_filesz.get(LE)) != 0
     })
 }
@@ -231,7 +231,7 @@ fn segment<'a>(
 fn file_bytes<'a>(file: &'a [u8], header: &ProgramHeader64<LittleEndian>) -> Option<&'a [u8]> {
     let len = usize::try_from(header.p_filesz.get(LE)).ok()?;
     if len == 0 {
-        // The offset of no bytes means nothing; linkers let it lie beyond the end.
+        // The offset of an empty segment has no meaning; linkers may place it beyond the end.
         return Some(&[]);
     }
     let start = usize::try_from(header.p_offset.get(LE)).ok()?;

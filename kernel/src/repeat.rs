@@ -1,4 +1,4 @@
-//! How a copy of a program ends, and whether its CPU starts the program once more.
+//! How a copy of a program ends, and whether its CPU starts the program again.
 //!
 //! ```text
 //!             begin()            end()                 again() says yes
@@ -7,8 +7,8 @@
 //!                                               +---- no: the CPU's outcome is this copy's
 //! ```
 //!
-//! Each round is a copy of its own: fresh memory, fresh registers. What it is told of its predecessor stands in its
-//! environment, see [`environment`].
+//! Each round has a new copy: fresh memory, fresh registers. Its environment reports how the previous copy ended, see
+//! [`environment`].
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
@@ -27,16 +27,16 @@ pub type Reason = Text<200>;
 pub enum End {
     /// It called `SYS_EXIT` with this code.
     Exited(i32),
-    /// It did what it must not.
+    /// It was killed by an exception.
     Faulted(Fault),
-    /// It ran for longer than so many ticks.
+    /// It exceeded its time limit of so many ticks.
     TimeLimit(u32),
     /// It could not be loaded.
     NotStarted(Reason),
 }
 
 impl End {
-    /// The word for it in a record.
+    /// Returns its name in a record.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         match self {
@@ -45,7 +45,7 @@ impl End {
         }
     }
 
-    /// The code given to `SYS_EXIT`; 0 if it did not come to that.
+    /// Returns the code given to `SYS_EXIT`; 0 if it did not exit.
     #[must_use]
     pub const fn code(&self) -> i32 {
         match self {
@@ -54,7 +54,7 @@ impl End {
         }
     }
 
-    /// Why it was killed or not started; empty if it exited.
+    /// Returns why it was killed or not started; empty if it exited.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -66,21 +66,21 @@ impl End {
     }
 }
 
-/// How often a CPU starts its program, and what ends that early.
+/// How often a CPU starts its program, and which endings stop that early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeat {
-    /// `repeat=N`: starts on each CPU, one after the other.
+    /// `repeat=N`: number of consecutive starts on each CPU.
     pub rounds: u32,
-    /// `deaths=go-on`: a copy that was killed does not end the repeating.
+    /// `deaths=go-on`: a copy that was killed does not end the repetition.
     pub deaths_go_on: bool,
-    /// `limit_ticks=N`: a copy that still runs so many ticks after its start is killed; 0, never, is the default.
+    /// `limit_ticks=N`: a copy that still runs N ticks after its start is killed; 0, the default, means never.
     pub limit_ticks: u32,
 }
 
 impl Repeat {
-    /// Is there another round after one that ended so, `starts` of them having begun?
+    /// Returns whether there is another round after one that ended so, with `starts` of them started.
     ///
-    /// A copy that exits with a code other than 0 is always the last: it has found something.
+    /// A copy that exits with a code other than 0 is always the last: its check has failed.
     #[must_use]
     pub fn again(&self, end: &End, starts: u32) -> bool {
         let may_go_on = match end {
@@ -92,14 +92,14 @@ impl Repeat {
     }
 }
 
-/// A CPU's rounds so far. Its owner's alone.
+/// The rounds of a CPU so far. Only that CPU uses it.
 #[derive(Default)]
 pub struct Rounds {
     starts: Cell<u32>,
     killed: Cell<u32>,
-    /// How the latest copy ended; `None` before the first has.
+    /// How the latest copy ended; `None` until the first has.
     end: Cell<Option<End>>,
-    /// The tick at which the copy has had its time, and how many it was given.
+    /// The tick at which the copy exceeds its time limit, and the limit in ticks.
     limit: Cell<Option<(u64, u32)>>,
 }
 
@@ -110,7 +110,7 @@ impl Rounds {
         Rounds { starts: Cell::new(0), killed: Cell::new(0), end: Cell::new(None), limit: Cell::new(None) }
     }
 
-    /// A copy goes into ring 3, at this tick.
+    /// Starts a round: a copy enters ring 3 at this tick.
     pub fn begin(&self, repeat: &Repeat, ticks: u64) {
         self.starts.set(self.starts.get() + 1);
         let limit = repeat.limit_ticks;
@@ -118,14 +118,14 @@ impl Rounds {
         self.limit.set((limit != 0).then(|| (ticks.saturating_add(u64::from(limit) + 1), limit)));
     }
 
-    /// If the copy has had its time, how many ticks that was.
+    /// Returns the limit if the copy has exceeded it.
     #[must_use]
     pub fn over_limit(&self, ticks: u64) -> Option<u32> {
         let over = |&(end, _): &(u64, u32)| ticks >= end && !cfg!(feature = "mutant-limit-ignored");
         self.limit.get().filter(over).map(|(_, limit)| limit)
     }
 
-    /// The copy has ended.
+    /// Ends a round.
     pub fn end(&self, end: End) {
         if matches!(end, End::Faulted(_) | End::TimeLimit(_)) {
             self.killed.set(self.killed.get() + 1);
@@ -133,19 +133,19 @@ impl Rounds {
         self.end.set(Some(end));
     }
 
-    /// How the latest copy ended.
+    /// Returns how the latest copy ended.
     #[must_use]
     pub fn latest(&self) -> Option<End> {
         self.end.get()
     }
 
-    /// Copies that were started.
+    /// Returns the number of copies that were started.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.starts.get()
     }
 
-    /// How many of these were killed.
+    /// Returns the number of copies that were killed.
     #[must_use]
     pub fn killed(&self) -> u32 {
         self.killed.get()
@@ -195,7 +195,7 @@ mod tests {
         Fault { vector: PAGE_FAULT, error_code: 4, cr2: Some(u64::MAX), rip: u64::MAX, rsp: u64::MAX };
 
     #[test]
-    fn what_ends_the_repeating_and_what_does_not() {
+    fn killed_copies_end_the_repetition_unless_deaths_go_on() {
         let all = [
             End::Exited(0),
             End::Exited(7),
@@ -213,11 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_told_of_its_predecessor() {
+    fn environment_reports_the_previous_copy() {
         let rounds = Rounds::new();
         let repeat = Repeat { rounds: 9, deaths_go_on: true, limit_ticks: 2 };
-        let told = || environment(&rounds, &repeat).map(|text| text.as_str().to_string());
-        assert_eq!(told(), ["round=0", "rounds=9", "last=none"]);
+        let reported = || environment(&rounds, &repeat).map(|text| text.as_str().to_string());
+        assert_eq!(reported(), ["round=0", "rounds=9", "last=none"]);
         let ends = [
             (End::Exited(-1), "last=exited:-1"),
             (End::Faulted(FAULT), "last=killed:0xe:0x4:0xffffffffffffffff:0xffffffffffffffff"),
@@ -230,7 +230,7 @@ mod tests {
         for (n, (end, last)) in ends.into_iter().enumerate() {
             rounds.begin(&repeat, 0);
             rounds.end(end);
-            assert_eq!(told(), [std::format!("round={}", n + 1), "rounds=9".into(), last.into()]);
+            assert_eq!(reported(), [std::format!("round={}", n + 1), "rounds=9".into(), last.into()]);
         }
         assert_eq!((rounds.starts(), rounds.killed()), (4, 3));
     }

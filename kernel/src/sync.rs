@@ -6,18 +6,18 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering};
 
-/// A gate that opens once, when as many CPUs as were announced have come to it.
+/// A gate that opens once, when the announced number of CPUs has arrived.
 ///
 /// ```text
 ///   shut ---- arrive() of each CPU, in any order, and announce() of one ----> open
 /// ```
 ///
-/// CPUs may arrive before the number is known, since the BSP knows it only when bring-up is over. What
-/// any of them wrote before [`arrive`](Gate::arrive) is seen by each that finds the gate open: `arrive` is a
+/// CPUs may arrive before the number is known, since the BSP knows it only after bring-up. What
+/// any of them wrote before [`arrive`](Gate::arrive) is visible to each CPU that finds the gate open: `arrive` is a
 /// release, all arrivals form one release sequence, [`is_open`](Gate::is_open) acquires its last element.
 #[derive(Debug)]
 pub struct Gate {
-    /// How many CPUs must come; 0 until that is known.
+    /// The number of CPUs that must arrive; 0 until it is known.
     expected: AtomicU32,
     arrived: AtomicU32,
 }
@@ -31,28 +31,28 @@ impl Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }
 
-    /// A shut gate, which loom watches.
+    /// A shut gate, checked by loom.
     #[cfg(loom)]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "as its twin")]
+    #[expect(clippy::new_without_default, reason = "as for the `const` one")]
     pub fn new() -> Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }
 
-    /// Says how many CPUs will come, at least one. Called once.
+    /// Announces how many CPUs will arrive, at least one. Called once.
     pub fn announce(&self, cpus: u32) {
-        // Only the number counts; `arrive` is what orders data.
+        // Only the number is published; `arrive` orders data.
         self.expected.store(cpus, Ordering::Relaxed);
     }
 
-    /// This CPU has come. Called once by each; the caller then idles until [`is_open`](Self::is_open).
+    /// Counts this CPU. Called once by each; the caller then idles until [`is_open`](Self::is_open).
     pub fn arrive(&self) {
         const RELEASE: Ordering =
             if cfg!(feature = "mutant-gate-arrive-relaxed") { Ordering::Relaxed } else { Ordering::Release };
         self.arrived.fetch_add(1, RELEASE);
     }
 
-    /// Have all come? Once true, it stays true.
+    /// Returns whether all have arrived. Once true, it stays true.
     #[must_use]
     pub fn is_open(&self) -> bool {
         const ACQUIRE: Ordering =
@@ -70,7 +70,7 @@ mod tests {
     fn opens_with_the_last_arrival() {
         let gate = Gate::new();
         gate.arrive();
-        assert!(!gate.is_open(), "nobody said how many");
+        assert!(!gate.is_open(), "the number is not announced");
         gate.announce(2);
         assert!(!gate.is_open());
         gate.arrive();
@@ -87,7 +87,7 @@ mod loom_tests {
 
     #[test]
     fn loom_nobody_leaves_before_all_have_come() {
-        // Two forced switches find each ordering above made relaxed; without a bound it takes a minute.
+        // Three preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
@@ -101,7 +101,7 @@ mod loom_tests {
                         gate.announce(3);
                     }
                     gate.arrive();
-                    // One look stands for the wait: every outcome of every look is modelled.
+                    // One read stands for the wait: every outcome of every read is modelled.
                     if gate.is_open() {
                         assert!(data.iter().all(|word| word.load(Ordering::Relaxed) == 1));
                     }
@@ -112,7 +112,7 @@ mod loom_tests {
             for other in others {
                 other.join().unwrap();
             }
-            assert!(shared.0.is_open(), "all have come");
+            assert!(shared.0.is_open(), "all have arrived");
         });
     }
 }

@@ -1,18 +1,18 @@
-//! May a system call leave by `sysretq`, or must it take `iretq`?
+//! Decides whether a system call may return by `sysretq`, or must use `iretq`.
 //!
-//! `sysretq` is faster and takes shortcuts: it loads RIP from rcx, RFLAGS from r11, and CS and SS from STAR
-//! (SDM 2B, SYSRET; APM 3, SYSRET). A frame that asks for anything else, or for something on which
-//! `sysretq` itself trips, has to take `iretq`. After an ordinary system call the answer is yes.
+//! `sysretq` is faster but restricted: it loads RIP from rcx, RFLAGS from r11, and CS and SS from STAR
+//! (SDM 2B, SYSRET; APM 3, SYSRET). A frame with other values, or with values on which
+//! `sysretq` itself faults, has to use `iretq`. After an ordinary system call the answer is yes.
 #![forbid(unsafe_code)]
 
 use kernel_abi::layout::USER_END;
 
-/// RFLAGS bits (SDM 1, 3.4.3) with which a frame must not leave by `sysretq`.
+/// RFLAGS bits (SDM 1, 3.4.3) with which a frame must not return by `sysretq`.
 ///
 /// * TF, 8: `sysretq` that sets it traps at once, before ring 3 has run an instruction; `iretq` that sets it
 ///   lets one instruction run, as a debugger expects.
-/// * IOPL, 12 and 13: ring 3 never has I/O ports and cannot set these. A frame that has them is broken, and
-///   `iretq`'s path is the one that checks.
+/// * IOPL, 12 and 13: ring 3 never has I/O ports and cannot set these. A frame that has them is invalid, and
+///   only the path of `iretq` checks it.
 /// * RF, 16, and VM, 17: `sysretq` always clears them, its mask being 0x3c7fd7 (SDM 2B, SYSRET). Without RF,
 ///   a breakpoint at RIP hits a second time; VM does not exist in 64-bit mode.
 ///
@@ -20,30 +20,30 @@ use kernel_abi::layout::USER_END;
 pub const RFLAGS_NEED_IRET: u64 =
     if cfg!(feature = "mutant-sysret-any-flags") { 0 } else { 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17 };
 
-/// What a frame says of where ring 3 goes on.
+/// The state in which ring 3 continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Return {
     /// Address of the next instruction.
     pub rip: u64,
     /// Flags to be restored.
     pub rflags: u64,
-    /// The value that ring 3 is to find in rcx.
+    /// The value for ring 3's rcx.
     pub rcx: u64,
-    /// The value that ring 3 is to find in r11.
+    /// The value for ring 3's r11.
     pub r11: u64,
 }
 
-/// True if `sysretq` does with this frame exactly what `iretq` would.
+/// Returns true if `sysretq` does with this frame exactly what `iretq` would.
 ///
-/// * RIP is below [`USER_END`]. With an RIP that is not canonical, Intel's `sysretq` raises #GP *in ring 0*,
-///   after it has the user's stack pointer (CVE-2012-0217). AMD's raises it in ring 3.
+/// * RIP is below [`USER_END`]. With a non-canonical RIP, Intel's `sysretq` raises #GP *in ring 0*,
+///   with the user's stack pointer already loaded (CVE-2012-0217). AMD's raises it in ring 3.
 /// * No flag of [`RFLAGS_NEED_IRET`] is set.
-/// * rcx is RIP and r11 is RFLAGS, for `sysretq` takes them from there: otherwise the frame was changed
-///   since `syscall`, or never came from one, and ring 3 wants both values of each pair.
+/// * rcx is RIP and r11 is RFLAGS, since `sysretq` takes them from there: otherwise the frame was changed
+///   since `syscall`, or does not come from one, and ring 3 needs both values of each pair.
 ///
-/// CS and SS are not asked: no frame of this kernel has others than STAR's.
+/// CS and SS are not checked: every frame of this kernel has STAR's.
 ///
-/// All conditions are computed into one value that is tested once, to keep jumps out of the hot path.
+/// All conditions are combined into one value that is tested once, to keep branches out of the hot path.
 #[inline]
 #[must_use]
 pub const fn may_sysret(to: &Return) -> bool {
@@ -69,7 +69,7 @@ mod tests {
         for rip in [0, 0x1_0000_0000, 0x7fff_feff_fffe, USER_END - 1] {
             assert!(may_sysret(&ordinary(rip, PLAIN)), "{rip:#x}");
         }
-        // CF PF AF ZF SF DF OF NT AC ID: what programs may have set.
+        // CF PF AF ZF SF DF OF NT AC ID: flags that programs may have set.
         for bit in [0, 2, 4, 6, 7, 10, 11, 14, 18, 21] {
             assert!(may_sysret(&ordinary(0x1000, PLAIN | 1 << bit)), "flag {bit}");
         }

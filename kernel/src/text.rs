@@ -1,9 +1,9 @@
-//! Text in a fixed buffer: what a kernel without a heap formats into.
+//! Text in a fixed buffer: for formatting without a heap.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// At most `N` bytes of text; what does not fit is cut at a character's border.
+/// At most `N` bytes of text; longer text is cut at a character boundary.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -21,12 +21,12 @@ impl<const N: usize> Text<N> {
     #[must_use]
     pub fn of(arguments: fmt::Arguments<'_>) -> Self {
         let mut text = Self::new();
-        // An error means that it was cut, which is what this type is for.
+        // An error means that the text was cut, which this type permits.
         let _ = fmt::write(&mut text, arguments);
         text
     }
 
-    /// What has been written so far.
+    /// Returns the text written so far.
     #[must_use]
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")

@@ -1,14 +1,14 @@
-//! A range of memory that ring 3 *claims* to have.
+//! A range of memory that ring 3 *claims* to own.
 #![forbid(unsafe_code)]
 
 use kernel_abi::errno::Errno;
 use kernel_abi::layout::USER_END;
 
-/// A range that lies wholly in ring 3's half: it does not wrap, and no byte of it is the kernel's.
+/// A range that is completely in ring 3's half: it does not wrap, and no byte of it is the kernel's.
 ///
-/// It proves nothing else. The range may be unmapped in part or whole, may be read-only, and another CPU
-/// may change or unmap it at any time. So it is copied by the faulting copy alone, once, and then the copy
-/// is used.
+/// It proves nothing else. The range may be unmapped in part or completely, may be read-only, and another CPU
+/// may change or unmap it at any time. So only the copy with an exception fixup accesses it, once, and the kernel
+/// then uses the copied bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserSlice {
     start: u64,
@@ -16,11 +16,11 @@ pub struct UserSlice {
 }
 
 impl UserSlice {
-    /// The range of `len` bytes at `ptr`, both as they came from ring 3.
+    /// Checks the range of `len` bytes at `ptr`, both as they came from ring 3.
     ///
     /// # Errors
-    /// [`Errno::Fault`] if any byte of the range, or `ptr` itself, is beyond [`USER_END`]. An empty range at
-    /// `USER_END` is none either: like Linux's `access_ok`, an address is judged even if nothing is read.
+    /// [`Errno::Fault`] if any byte of the range, or `ptr` itself, is beyond [`USER_END`]. That includes an empty
+    /// range at `USER_END`: as in Linux's `access_ok`, the address is checked even if nothing is read.
     #[inline]
     pub const fn new(ptr: u64, len: u64) -> Result<UserSlice, Errno> {
         // Neither side can wrap: `ptr` is below USER_END when it is subtracted.
@@ -31,28 +31,28 @@ impl UserSlice {
         }
     }
 
-    /// Its first address.
+    /// Returns its first address.
     #[inline]
     #[must_use]
     pub const fn start(self) -> u64 {
         self.start
     }
 
-    /// Length in bytes.
+    /// Returns its length in bytes.
     #[inline]
     #[must_use]
     pub const fn len(self) -> u64 {
         self.len
     }
 
-    /// Is it of no length?
+    /// Returns whether its length is 0.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Its first `n` bytes, or all of it if it is shorter.
+    /// Returns its first `n` bytes, or all of it if it is shorter.
     #[inline]
     #[must_use]
     pub const fn first(self, n: u64) -> UserSlice {
@@ -109,10 +109,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_byte_is_ring_3s(ptr: u64, len: u64, first: u64) {
-            crate::laws::user_slice(ptr, len, first);
+            crate::properties::user_slice(ptr, len, first);
         }
 
-        /// Pointers and lengths whose sums lie at the borders, which random ones never meet.
+        /// Pointers and lengths whose sums are at the borders, which random ones never hit.
         #[test]
         fn every_byte_is_ring_3s_at_the_borders(
             from in prop::sample::select(&[0, USER_END, 1 << 47, u64::MAX - (1 << 47), u64::MAX][..]),
@@ -120,7 +120,7 @@ mod tests {
             below in 0..3_u64, above in 0..3_u64, first: u64,
         ) {
             let pointer = from.wrapping_sub(below);
-            crate::laws::user_slice(pointer, to.wrapping_sub(pointer).wrapping_add(above), first);
+            crate::properties::user_slice(pointer, to.wrapping_sub(pointer).wrapping_add(above), first);
         }
     }
 }

@@ -1,4 +1,4 @@
 //! The kernel's command line.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kernel::laws::command_line(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kernel::properties::command_line(data));

@@ -1,4 +1,4 @@
 //! A program's file.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kernel::laws::program(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kernel::properties::program(data));

@@ -7,5 +7,5 @@ use kernel::topology::ApicMode;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let [low, high, mode, table @ ..] = data else { return };
     let mode = if mode & 1 == 0 { ApicMode::XApic } else { ApicMode::X2Apic };
-    kernel::laws::topology(table, u16::from_le_bytes([*low, *high]).into(), mode);
+    kernel::properties::topology(table, u16::from_le_bytes([*low, *high]).into(), mode);
 });

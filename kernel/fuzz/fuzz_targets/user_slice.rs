@@ -4,7 +4,7 @@
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (words, []) = data.as_chunks::<8>() else { return };
     let [pointer, length, first] = words else { return };
-    kernel::laws::user_slice(
+    kernel::properties::user_slice(
         u64::from_le_bytes(*pointer),
         u64::from_le_bytes(*length),
         u64::from_le_bytes(*first),

@@ -1,23 +1,23 @@
-//! `breach=`: what ring 0 does on demand, for a test to see that the CPU stops it.
+//! `breach=`: protection violations by ring 0 on demand, to test that the CPU prevents them.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};
 
-/// What ring 0 must not do, and the CPU prevents.
+/// A protection violation, and what prevents it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
-    /// Writes to the kernel's text: its page is read-only, and CR0.WP makes that hold.
+    /// Writes to the kernel's text: its page is read-only, and CR0.WP enforces that in ring 0.
     WriteText,
     /// Writes to it through the physical map.
     WriteAlias,
-    /// Reads ring 3's memory outside of the copy: SMAP.
+    /// Reads ring 3's memory outside of the user copy: SMAP.
     ReadUser,
     /// Executes ring 3's memory: SMEP.
     RunUser,
 }
 
 impl Breach {
-    /// Each with its word.
+    /// Each violation with its name.
     pub const ALL: [(&'static str, Breach); 4] = [
         ("write-text", Breach::WriteText),
         ("write-alias", Breach::WriteAlias),
@@ -25,7 +25,7 @@ impl Breach {
         ("run-user", Breach::RunUser),
     ];
 
-    /// What the word stands for.
+    /// Returns the violation with this name.
     pub(super) fn named(value: Token<'_>) -> Result<Breach, CmdlineError<'_>> {
         let found = Breach::ALL.into_iter().find(|(word, _)| value == **word);
         found.map(|(_, breach)| breach).ok_or(CmdlineError::BadValue(Key::Breach, value))

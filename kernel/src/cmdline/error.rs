@@ -1,4 +1,4 @@
-//! What is wrong with a command line, in words that say what is right.
+//! Errors of the command line, with messages that list the valid values.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -7,20 +7,20 @@ use kernel_abi::trace::GROUPS;
 
 use super::{Breach, Key, Place, Token};
 
-/// What is wrong with a command line.
+/// An error of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CmdlineError<'a> {
-    /// The token is no `key=value` with a known key.
+    /// The token is not `key=value` with a known key.
     UnknownKey(Token<'a>),
-    /// The key stands there twice.
+    /// The key is given twice.
     Duplicate(Key),
-    /// The key does not take this value.
+    /// The key does not accept this value.
     BadValue(Key, Token<'a>),
-    /// It says where a CPU fails, but not which.
-    NobodyFails,
-    /// `fail_in=console-held` and more than one CPU that fails.
-    ManyFail,
-    /// A double quote has no partner.
+    /// `fail_in=` without a CPU that fails.
+    NoFailingCpu,
+    /// `fail_in=console-held` with more than one CPU that fails.
+    SeveralFailingCpus,
+    /// A double quote is not closed.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
     TrailingBackslash,
@@ -36,12 +36,10 @@ impl fmt::Display for CmdlineError<'_> {
                 for (n, key) in Key::ALL.into_iter().enumerate() {
                     write!(f, "{} {}=", if n == 0 { "" } else { "," }, key.name())?;
                 }
-                f.write_str("; the program's arguments go behind '--'")
+                f.write_str("; the program's arguments go after '--'")
             }
             CmdlineError::Duplicate(key) => write!(f, "option {}= is given twice", key.name()),
-            CmdlineError::BadValue(Key::Program, _) => {
-                f.write_str("program= takes a program's name, not nothing")
-            }
+            CmdlineError::BadValue(Key::Program, _) => f.write_str("program= needs a program's name"),
             CmdlineError::BadValue(Key::Trace, token) => {
                 write!(f, "trace= takes 'all' or words from")?;
                 GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
@@ -63,10 +61,10 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
                 write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
             }
-            CmdlineError::ManyFail => f.write_str("fail_in=console-held goes with one failing CPU"),
-            CmdlineError::NobodyFails => f.write_str(
-                "fail_in= says where, and no panic_cpu=, overflow_cpu= or double_fault_cpu= says who",
-            ),
+            CmdlineError::SeveralFailingCpus => f.write_str("fail_in=console-held goes with one failing CPU"),
+            CmdlineError::NoFailingCpu => {
+                f.write_str("fail_in= needs a failing CPU: panic_cpu=, overflow_cpu= or double_fault_cpu=")
+            }
             CmdlineError::BadValue(Key::Deaths, token) => {
                 write!(f, "deaths= takes 'end' or 'go-on', not '{token}'")
             }

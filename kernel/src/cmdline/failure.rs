@@ -1,43 +1,43 @@
-//! `panic_cpu=` and its kin: what a CPU does wrong on demand, and where, for a test to see that it ends in a report.
+//! `panic_cpu=`, `overflow_cpu=`, `double_fault_cpu=` and `fail_in=`: failures of a CPU on demand, to test the reports.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, RawValues, Token};
 
-/// What a CPU does wrong.
+/// How a CPU fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     /// It panics.
     Panic,
-    /// It runs off its stack.
+    /// It overflows its stack.
     Overflow,
     /// It loses its stack pointer and takes an exception: a double fault.
     DoubleFault,
 }
 
-/// Where it does so.
+/// Where it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In front of its program's start.
+    /// Before its program's start.
     Start,
-    /// While CPUs are brought up: the BSP once it has called the others, another one when it has stacks and tables, but
-    /// no per-CPU data behind GS and no APIC.
+    /// During bring-up: the BSP after it has sent the start-up IPIs, an AP when it has stacks and tables, but
+    /// no per-CPU data in its GS base and no APIC.
     BringUp,
     /// In a system call, `SYS_EXIT`.
     Syscall,
-    /// In a timer tick behind its program's start.
+    /// In a timer tick after its program's start.
     Tick,
     /// In its NMI handler.
     Nmi,
-    /// When it comes back from a halt, its program having ended.
+    /// After a halt, when its program has ended.
     Idle,
-    /// While it has the console's lock itself.
+    /// While it holds the console's lock itself.
     Console,
-    /// While another CPU has that lock and never gives it back.
+    /// While another CPU holds that lock and never releases it.
     ConsoleHeld,
 }
 
 impl Place {
-    /// Each with its word.
+    /// Each place with its name.
     pub const ALL: [(&'static str, Place); 8] = [
         ("start", Place::Start),
         ("bring-up", Place::BringUp),
@@ -60,11 +60,11 @@ impl Place {
 pub struct Failures {
     /// `panic_cpu=K`: CPU K panics.
     pub panic_cpu: Option<u32>,
-    /// `overflow_cpu=K`: CPU K runs off its stack.
+    /// `overflow_cpu=K`: CPU K overflows its stack.
     pub overflow_cpu: Option<u32>,
     /// `double_fault_cpu=K`: CPU K takes a double fault.
     pub double_fault_cpu: Option<u32>,
-    /// `fail_in=PLACE`: where they do so; in front of the program's start without it.
+    /// `fail_in=PLACE`: where they fail; by default before the program's start.
     pub place: Place,
 }
 
@@ -76,16 +76,16 @@ impl Failures {
             double_fault_cpu: Key::DoubleFaultCpu.number(raw)?,
             place: raw[Key::FailIn as usize].map_or(Ok(Place::Start), Place::named)?,
         };
-        // A test that asks for a failure and gets none would pass.
+        // Without a failing CPU, a test that requests a failure would pass.
         match failures.deeds().filter(|(_, cpu, _)| cpu.is_some()).count() {
-            0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NobodyFails),
+            0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NoFailingCpu),
             // Each might hold the lock that the other waits for.
-            2.. if failures.place == Place::ConsoleHeld => Err(CmdlineError::ManyFail),
+            2.. if failures.place == Place::ConsoleHeld => Err(CmdlineError::SeveralFailingCpus),
             _ => Ok(failures),
         }
     }
 
-    /// The keys, the CPU that each names, and what that one does.
+    /// Returns the keys, the CPU that each names, and how that CPU fails.
     pub fn deeds(&self) -> impl Iterator<Item = (Key, Option<u32>, Deed)> + use<> {
         [
             (Key::PanicCpu, self.panic_cpu, Deed::Panic),
@@ -95,13 +95,13 @@ impl Failures {
         .into_iter()
     }
 
-    /// What this CPU does, if anything.
+    /// Returns how this CPU fails, if it does.
     #[must_use]
     pub fn of(&self, cpu: u32) -> Option<Deed> {
         self.deeds().find(|(_, named, _)| *named == Some(cpu)).map(|(_, _, deed)| deed)
     }
 
-    /// Does this CPU, of so many, hold the console's lock for the one that fails beside it? That is the next one.
+    /// Returns whether this CPU, of `cpus`, holds the console's lock while another one fails: the next CPU after it.
     #[must_use]
     pub fn holds_console(&self, cpu: u32, cpus: u32) -> bool {
         let next = |named: u32| named.checked_add(1).filter(|&next| next < cpus).unwrap_or(0) == cpu;

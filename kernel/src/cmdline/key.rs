@@ -9,7 +9,7 @@ use super::{Failures, Options, TraceOptions};
 #[cfg(doc)]
 use crate::repeat::Repeat;
 
-/// The values as they stand in the line, by key.
+/// The values as given in the line, by key.
 pub(super) type RawValues<'a> = [Option<Token<'a>>; Key::ALL.len()];
 
 /// The options' keys.
@@ -88,7 +88,7 @@ impl Key {
         Key::TraceAlternate,
     ];
 
-    /// The word before the `=`.
+    /// Returns the word before the `=`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,11 +117,11 @@ impl Key {
         }
     }
 
-    /// The numbers that it takes.
+    /// Returns the range of numbers that it accepts.
     pub(super) const fn range(self) -> RangeInclusive<u32> {
         match self {
             Key::TickHz => 1..=10_000,
-            // The BSP, CPU 0, is not started by another CPU.
+            // CPU 0, the BSP, is not started by another CPU.
             Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
             Key::TraceAlternate => 0..=60_000,
@@ -131,7 +131,7 @@ impl Key {
         }
     }
 
-    /// Parts a token at its first `=`.
+    /// Splits a token at its first `=`.
     pub(super) fn split(token: Token<'_>) -> Result<(Key, Token<'_>), CmdlineError<'_>> {
         let mut value = token.chars();
         let key_len: usize = value.by_ref().take_while(|&c| c != '=').map(char::len_utf8).sum();
@@ -140,7 +140,7 @@ impl Key {
         Ok((key, value.token()))
     }
 
-    /// Is the value the second word? The first is the default.
+    /// Returns whether the value is the second word. The first is the default.
     pub(super) fn one_of<'a>(self, raw: &RawValues<'a>, words: [&str; 2]) -> Result<bool, CmdlineError<'a>> {
         match raw[self as usize] {
             None => Ok(false),

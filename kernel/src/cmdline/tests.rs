@@ -4,7 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::laws;
+use crate::properties;
 
 fn args(line: &str) -> Vec<String> {
     let options = Options::parse(line.as_bytes()).unwrap();
@@ -16,7 +16,7 @@ fn message(line: &[u8]) -> String {
 }
 
 #[test]
-fn an_empty_line_asks_for_the_defaults() {
+fn an_empty_line_gives_the_defaults() {
     for line in ["", "  \t\n", "--", " -- "] {
         let options = Options::parse(line.as_bytes()).unwrap();
         assert_eq!(options.program, *"selftest");
@@ -30,7 +30,7 @@ fn an_empty_line_asks_for_the_defaults() {
 }
 
 #[test]
-fn every_key_and_arguments() {
+fn every_key_and_the_arguments_are_parsed() {
     let line =
         br#"program="my \"prog\"" tick_hz=10000 panic_cpu=0 lose_ap=1 "delay_ap=4294967295" -- -x a=b"#;
     let options = Options::parse(line).unwrap();
@@ -64,11 +64,11 @@ fn quotes_and_backslashes() {
 }
 
 #[test]
-fn errors_name_what_is_wrong_and_what_is_right() {
+fn errors_name_the_value_and_the_valid_ones() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
                    overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
-                   the program's arguments go behind '--'";
+                   the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
     for line in ["hello", "=", "=5", "program_=x", "\"\"", "progra", "TICK_HZ=5"] {
         assert!(message(line.as_bytes()).starts_with("unknown option '"), "{line}");
@@ -104,14 +104,14 @@ fn errors_name_what_is_wrong_and_what_is_right() {
         assert!(matches!(Options::parse(line.as_bytes()), Err(CmdlineError::BadValue(..))), "{line}");
     }
     assert_eq!(message(b"tick_hz=5 tick_hz=5"), "option tick_hz= is given twice");
-    assert_eq!(message(b"program="), "program= takes a program's name, not nothing");
+    assert_eq!(message(b"program="), "program= needs a program's name");
     assert!(message(b"-- \"a").contains("not closed"));
     assert!(message(b"program=\"a").contains("not closed"));
     assert_eq!(message(b"-- \xff"), "the command line is not UTF-8");
 }
 
 #[test]
-fn who_fails_how_and_where() {
+fn failing_cpu_kind_and_place_are_parsed() {
     let parse = |line: &'static str| Options::parse(line.as_bytes()).map(|options| options.failures);
     let failures = parse("overflow_cpu=2 double_fault_cpu=5 fail_in=tick").unwrap();
     let deeds = [0, 2, 5].map(|cpu| failures.of(cpu));
@@ -121,14 +121,14 @@ fn who_fails_how_and_where() {
         (0..6).filter(|&cpu| failures.holds_console(cpu, 6)).collect::<Vec<_>>()
     };
     assert_eq!(holders("overflow_cpu=2 fail_in=console-held"), [3], "the next CPU");
-    assert_eq!(holders("double_fault_cpu=5 fail_in=console-held"), [0], "round the end");
+    assert_eq!(holders("double_fault_cpu=5 fail_in=console-held"), [0], "wraps around to CPU 0");
     assert!((0..6).all(|cpu| !parse("panic_cpu=2 fail_in=console").unwrap().holds_console(cpu, 6)));
     for (word, place) in Place::ALL {
         let line = std::format!("panic_cpu=0 fail_in={word}");
         assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
     }
-    assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NobodyFails));
-    assert_eq!(parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"), Err(CmdlineError::ManyFail));
+    assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NoFailingCpu));
+    assert_eq!(parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"), Err(CmdlineError::SeveralFailingCpus));
     assert!(parse("fail_in=tick panic_cpu=0 overflow_cpu=1").is_ok());
 }
 
@@ -140,7 +140,7 @@ fn a_token_fits_its_buffer_or_not() {
     assert_eq!(options.program.copy_to(&mut buffer[..2]), None);
 }
 
-/// What the host tool does with an argument.
+/// Quotes an argument as the host tool does.
 fn quote(arg: &str) -> String {
     std::format!("\"{}\"", arg.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -157,21 +157,21 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_obey_the_laws(line: Vec<u8>) {
-        laws::command_line(&line);
+    fn any_bytes_satisfy_the_properties(line: Vec<u8>) {
+        properties::command_line(&line);
     }
 
     #[test]
-    fn what_is_near_the_grammar_obeys_the_laws(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
-        laws::command_line(line.as_bytes());
+    fn lines_near_the_grammar_satisfy_the_properties(line in "([a-z_]{0,9}=?[\"\\\\ 0-9é-]{0,4}){0,6}") {
+        properties::command_line(line.as_bytes());
     }
 
     #[test]
-    fn keys_and_values_obey_the_laws(
+    fn keys_and_values_satisfy_the_properties(
         words in prop::collection::vec((0..Key::ALL.len(), "[0-9]{1,5}|[a-z-]{0,8}"), 0..6),
         rest in "( --( [a-z\"\\\\]{0,3}){0,4})?",
     ) {
         let words = words.iter().map(|(key, value)| std::format!("{}={value} ", Key::ALL[*key].name()));
-        laws::command_line((words.collect::<String>() + &rest).as_bytes());
+        properties::command_line((words.collect::<String>() + &rest).as_bytes());
     }
 }

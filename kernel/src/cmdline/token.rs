@@ -1,14 +1,14 @@
-//! Tokens of a command line: parted at blanks, read without their quotes and backslashes, never copied.
+//! Tokens of a command line: separated by blanks, unescaped while they are read, never copied.
 
 use core::fmt;
 
 use super::CmdlineError;
 
-/// One token, or the value part of one. Displays and compares as what it stands for, without its quotes.
+/// One token, or the value part of one. Displays and compares unescaped, without its quotes.
 #[derive(Clone, Copy)]
 pub struct Token<'a> {
     raw: &'a str,
-    /// Does `raw` start inside of quotes?
+    /// Whether `raw` starts inside quotes.
     quoted: bool,
 }
 
@@ -18,13 +18,13 @@ impl<'a> Token<'a> {
         Token { raw, quoted: false }
     }
 
-    /// The characters that it stands for.
+    /// Returns its unescaped characters.
     #[must_use]
     pub const fn chars(&self) -> Unescape<'a> {
         Unescape { raw: self.raw, quoted: self.quoted }
     }
 
-    /// The same as UTF-8 bytes.
+    /// Returns the same as UTF-8 bytes.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + Clone + use<'a> {
         self.chars().flat_map(|c| {
             let mut buffer = [0; 4];
@@ -33,13 +33,13 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// How many bytes it stands for.
+    /// Returns its unescaped length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chars().map(char::len_utf8).sum()
     }
 
-    /// Does it stand for no bytes at all, as `""` does?
+    /// Returns whether it is empty when unescaped, as `""` is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.chars().next().is_none()
@@ -80,7 +80,7 @@ impl fmt::Debug for Token<'_> {
     }
 }
 
-/// The characters that a token stands for.
+/// The unescaped characters of a token.
 #[derive(Clone, Debug)]
 pub struct Unescape<'a> {
     raw: &'a str,
@@ -119,7 +119,7 @@ impl<'a> Iterator for Tokens<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.0.trim_ascii_start();
-        // If the token turns out to be broken, there is no telling where the next one starts.
+        // After an invalid token the start of the next one is unknown.
         self.0 = "";
         let (mut quoted, mut escaped) = (false, false);
         let end = line.bytes().position(|byte| match byte {

@@ -1,4 +1,4 @@
-//! Why a file cannot be loaded, in words.
+//! Errors of loading a program file.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use kernel_abi::layout::{SHARED_PAGE, STACK_TOP, USER_END, USER_START};
 
 use super::{HEADERS_MAX, MEMORY_MAX};
 
-/// Where a program header asks for memory, for messages.
+/// The memory range of a program header, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index of the program header, as `readelf -l` lists them from 0.
@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 pub enum LoadError {
     /// It does not start with ELF's magic number.
     NotElf,
-    /// It ends before something that its headers promise.
+    /// It ends before something that its headers refer to.
     Truncated {
         /// Length of the file in bytes.
         len: usize,
@@ -39,11 +39,11 @@ pub enum LoadError {
     NotLittleEndian,
     /// It is for another machine; the value is ELF's `e_machine`.
     WrongMachine(u16),
-    /// Its headers are of a version or size other than the only one there is.
+    /// Its headers have an unknown version or size.
     UnknownVersion,
-    /// It is an object file, a core dump or such; the value is ELF's `e_type`.
+    /// It is an object file, a core dump or similar; the value is ELF's `e_type`.
     NotExecutable(u16),
-    /// It needs a dynamic linker, or would have to be relocated.
+    /// It needs a dynamic linker, or relocation.
     Dynamic,
     /// It has more than [`HEADERS_MAX`] program headers.
     TooManyHeaders(u16),
@@ -51,13 +51,13 @@ pub enum LoadError {
     NoSegment,
     /// A segment has more bytes in the file than in memory.
     FileSizeExceedsMemory(Place),
-    /// A segment is not wholly in ring 3's half.
+    /// A segment is not completely in ring 3's half.
     OutsideUserSpace(Place),
-    /// A segment reaches into the stack, the guard below it, or the shared page.
+    /// A segment overlaps the stack, the guard below it, or the shared page.
     Reserved(Place),
     /// A segment is both writable and executable.
     WritableAndExecutable(Place),
-    /// Two segments share bytes, or a page while their rights differ.
+    /// Two segments overlap, or share a page with different access rights.
     Overlap(Place, Place),
     /// The segments take more than [`MEMORY_MAX`].
     TooMuchMemory,

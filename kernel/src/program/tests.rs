@@ -1,4 +1,4 @@
-//! Broken files, made by changing one thing in a good one.
+//! Invalid files, each made by one change of a valid one.
 
 use std::string::ToString;
 use std::vec::Vec;
@@ -7,7 +7,7 @@ use object::{U16, U32, U64};
 use proptest::prelude::*;
 
 use super::*;
-use crate::laws;
+use crate::properties;
 
 type Header = FileHeader64<LittleEndian>;
 type Segments = Vec<ProgramHeader64<LittleEndian>>;
@@ -30,7 +30,7 @@ fn load(flags: u32, offset: u64, vaddr: u64, file_size: u64, mem_size: u64) -> P
     }
 }
 
-/// A program of 0x1200 bytes: headers, code, and data that goes on as zeros. `change` breaks it.
+/// Returns a program of 0x1200 bytes: headers, code, and data that continues as zeros. `change` makes it invalid.
 pub(crate) fn elf_with(change: impl FnOnce(&mut Header, &mut Segments)) -> Vec<u8> {
     let ident = elf::Ident {
         magic: elf::ELFMAG,
@@ -70,7 +70,7 @@ pub(crate) fn elf_with(change: impl FnOnce(&mut Header, &mut Segments)) -> Vec<u
     file
 }
 
-/// The verdict on a program with one changed header.
+/// Returns the result for a program with one changed header.
 fn with_segment(index: usize, changed: ProgramHeader64<LittleEndian>) -> Result<(), LoadError> {
     Image::parse(&elf_with(|_, segments| segments[index] = changed)).map(|_| ())
 }
@@ -253,7 +253,7 @@ proptest! {
         for (at, byte) in changes {
             file[at] = byte;
         }
-        laws::program(&file);
+        properties::program(&file);
     }
 
     #[test]
@@ -264,6 +264,6 @@ proptest! {
             header.e_phnum.set(LE, given.len() as u16);
             *segments = given.into_iter().map(|(f, o, v, s, m)| load(f, o, v, s, m)).collect();
         });
-        laws::program(&file);
+        properties::program(&file);
     }
 }

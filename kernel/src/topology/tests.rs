@@ -4,7 +4,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::laws;
+use crate::properties;
 
 const BSP: ApicId = ApicId(0);
 
@@ -164,14 +164,14 @@ fn a_table_shorter_than_its_header_is_refused() {
 
 proptest! {
     #[test]
-    fn any_bytes_obey_the_laws(
+    fn any_bytes_satisfy_the_properties(
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0..17_u8], 0..600), bsp in 0..300_u32, x2: bool,
     ) {
-        laws::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
+        properties::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
     }
 
     #[test]
-    fn any_entries_obey_the_laws(
+    fn any_entries_satisfy_the_properties(
         given in prop::collection::vec((0..20_u8, 0..24_usize, any::<[u8; 24]>()), 0..40), bsp in 0..300_u32, x2: bool,
     ) {
         // Lengths that may be, so that the walk gets beyond the first entry.
@@ -180,7 +180,7 @@ proptest! {
             [&[kind, len as u8], &body[..len - 2]].concat()
         };
         let bytes: Vec<u8> = given.into_iter().flat_map(entry).collect();
-        laws::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
+        properties::topology(&table_of(&bytes), bsp, if x2 { ApicMode::X2Apic } else { ApicMode::XApic });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! libFuzzer needs, and runs each for so many inputs, from the seeds in the tree.
 //!
 //! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This does without that tool, and without the nightly
-//! compiler that it takes for its sanitizers: the targets are safe Rust, whose broken laws are panics.
+//! compiler that it takes for its sanitizers: the targets are safe Rust, in which a violated property is a panic.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -76,7 +76,7 @@ fn host_triple() -> Result<String, Error> {
 }
 
 /// Runs one target over its seeds and what comes of them. Returns libFuzzer's last words; the error has the input that
-/// breaks a law, and how to see it again.
+/// violates a property, and how to reproduce it.
 fn try_out(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
     let place = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
     // New inputs go into a folder that is empty at first: nothing depends on the runs before.
@@ -108,7 +108,7 @@ fn failure(target: &str, seed: u32, runs: u32, built: &Path, text: &str) -> Stri
     let shown = text.lines().skip(from).take(SHOWN).collect::<Vec<_>>().join("\n");
     let program = relative(&built.join(target)).display().to_string();
     format!(
-        "the fuzz target {target} broke a law (seed {seed}, {runs} runs):\n{shown}\n\n\
+        "the fuzz target {target} violated a property (seed {seed}, {runs} runs):\n{shown}\n\n\
          again: {program} {}\n       cargo xtask fuzz {target} --seed {seed} --runs {runs}",
         relative(Path::new(input)).display()
     )
@@ -133,10 +133,10 @@ mod tests {
 
     #[test]
     fn a_failure_says_how_to_see_it_again() {
-        let text = "INFO: Seed: 1\nthread panicked at kernel/src/laws.rs:7:\nleft: 1\n\
+        let text = "INFO: Seed: 1\nthread panicked at kernel/src/properties.rs:7:\nleft: 1\n\
                     artifact_prefix='x'; Test unit written to /nowhere/crash-1\n";
         let said = failure("cmdline", 1, 9, &root().join("target/fuzz/h/release"), text);
-        assert!(said.contains("laws.rs:7:\nleft: 1"), "{said}");
+        assert!(said.contains("properties.rs:7:\nleft: 1"), "{said}");
         assert!(said.contains("again: target/fuzz/h/release/cmdline /nowhere/crash-1\n"), "{said}");
         assert!(said.contains("cargo xtask fuzz cmdline --seed 1 --runs 9"), "{said}");
     }

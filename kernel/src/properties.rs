@@ -1,8 +1,8 @@
-//! What must be true of the answers to any input whatever, for the modules that read what the kernel did not write:
-//! firmware's tables, a program's file, the command line, pointers from ring 3. Each law is said in other words than the
-//! code that it binds. The property tests and the fuzz targets in `kernel/fuzz` ask the same ones.
+//! Properties that must hold for the results of any input, for the modules that parse what the kernel did not write:
+//! firmware tables, a program's file, the command line, pointers from ring 3. Each property is written independently of
+//! the code that it checks. The property tests and the fuzz targets in `kernel/fuzz` share them.
 //!
-//! A law that is broken is a panic.
+//! A violated property is a panic.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,21 +19,21 @@ use crate::program::{Image, MEMORY_MAX};
 use crate::topology::{self, ApicMode, MADT_HEADER_LEN, Madt};
 use crate::user_slice::UserSlice;
 
-/// A MADT: a table that is believed gives each CPU that may be started once, in order, after the BSP; one whose entries do
-/// not lie inside it is refused.
+/// A MADT: an accepted table gives each CPU that may be started once, in order, after the BSP; one whose entries are
+/// not inside it is rejected.
 ///
 /// # Panics
-/// If not.
+/// If the property is violated.
 pub fn topology(table: &[u8], bsp: u32, mode: ApicMode) {
     let by_hand = table.get(MADT_HEADER_LEN..).and_then(naive_walk);
     let madt = match Madt::parse(table) {
         Ok(madt) => madt,
         Err(error) => {
             assert!(!error.to_string().is_empty());
-            return assert_eq!(by_hand, None, "refused, and nothing is wrong with it: {error}");
+            return assert_eq!(by_hand, None, "rejected, but nothing is wrong with it: {error}");
         }
     };
-    let listed = by_hand.expect("what is believed can be walked by hand");
+    let listed = by_hand.expect("an accepted table can be walked by hand");
 
     let mut list = std::vec![ApicId(u32::MAX); madt.upper_bound()];
     let found = topology::enumerate(&madt, ApicId(bsp), mode, &mut list).expect("the upper bound is one");
@@ -49,7 +49,7 @@ pub fn topology(table: &[u8], bsp: u32, mode: ApicMode) {
     assert_eq!(found.bsp_listed, listed.contains(&bsp));
 }
 
-/// The ids of all enabled entries of types 0 and 9, or nothing if an entry cannot be (ACPI 6.5, tables 5.21 and 5.34).
+/// Returns the ids of all enabled entries of types 0 and 9; `None` for an invalid entry (ACPI 6.5, tables 5.21, 5.34).
 fn naive_walk(mut bytes: &[u8]) -> Option<Vec<u32>> {
     let word = |entry: &[u8], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|n| entry[at + n]));
     let mut found = Vec::new();
@@ -70,11 +70,11 @@ fn naive_walk(mut bytes: &[u8]) -> Option<Vec<u32>> {
     Some(found)
 }
 
-/// A program's file: what is not refused lies in ring 3's half, within its limits, never writable and executable, and
+/// A program's file: an accepted one is in ring 3's half, within its limits, never writable and executable, and
 /// starts in code.
 ///
 /// # Panics
-/// If not.
+/// If the property is violated.
 pub fn program(file: &[u8]) {
     let image = match Image::parse(file) {
         Ok(image) => image,
@@ -106,10 +106,10 @@ pub fn program(file: &[u8]) {
     assert!(rsp.is_multiple_of(16) && (STACK_TOP - 512..STACK_TOP).contains(&rsp));
 }
 
-/// A command line: what is read, written down again with quotes, is read as the same.
+/// A command line: if it is accepted, quoting its values and parsing them again gives the same values.
 ///
 /// # Panics
-/// If not.
+/// If the property is violated.
 pub fn command_line(line: &[u8]) {
     let options = match Options::parse(line) {
         Ok(options) => options,
@@ -130,7 +130,7 @@ pub fn command_line(line: &[u8]) {
     for argument in &arguments {
         again += &format!(" \"{}\"", escaped(argument));
     }
-    let reread = Options::parse(again.as_bytes()).expect("what was read can be written");
+    let reread = Options::parse(again.as_bytes()).expect("quoted values can be parsed");
     assert!(reread.program == options.program && reread.tick_hz == options.tick_hz);
     assert!(reread.program_args().map(|token| token.to_string()).eq(arguments));
 }
@@ -143,10 +143,10 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// A range from ring 3: it is taken if and only if no byte of it, nor its start, is beyond ring 3's half.
+/// A range from ring 3: it is accepted if and only if no byte of it, nor its start, is beyond ring 3's half.
 ///
 /// # Panics
-/// If not.
+/// If the property is violated.
 pub fn user_slice(pointer: u64, length: u64, first: u64) {
     let end = u128::from(pointer) + u128::from(length);
     let good = pointer < USER_END && end <= u128::from(USER_END);
