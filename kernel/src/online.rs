@@ -201,7 +201,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_late_ap_finds_a_closed_door() {
+    fn loom_late_ap_parks() {
         loom::model(|| {
             let slot = Slot::new();
             slot.bsp_offers();

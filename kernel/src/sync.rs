@@ -86,7 +86,7 @@ mod loom_tests {
     use super::*;
 
     #[test]
-    fn loom_nobody_leaves_before_all_have_come() {
+    fn loom_gate_opens_after_all_arrivals() {
         // Three preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);

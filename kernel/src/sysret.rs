@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_call_leaves_by_sysret() {
+    fn an_ordinary_call_returns_by_sysret() {
         for rip in [0, 0x1_0000_0000, 0x7fff_feff_fffe, USER_END - 1] {
             assert!(may_sysret(&ordinary(rip, PLAIN)), "{rip:#x}");
         }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rip_that_is_not_ring_3s_does_not() {
+    fn sysret_rejects_rip_outside_the_user_half() {
         let bad =
             [USER_END, 0x7fff_ffff_ffff, 1 << 47, 0x8000_0000_0000_0000, 0xffff_ffff_8000_0000, u64::MAX];
         for rip in bad {
@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn each_of_the_flags_prevents_it() {
+    fn sysret_rejects_each_special_flag() {
         for (bit, name) in [(8, "TF"), (12, "IOPL"), (13, "IOPL"), (16, "RF"), (17, "VM")] {
             assert!(!may_sysret(&ordinary(0x1000, PLAIN | 1 << bit)), "{name}");
         }
     }
 
     #[test]
-    fn changed_registers_prevent_it() {
+    fn sysret_rejects_changed_rcx_or_r11() {
         let frame = ordinary(0x1000, PLAIN);
         for bit in 0..64 {
             assert!(!may_sysret(&Return { rcx: frame.rcx ^ 1 << bit, ..frame }), "rcx bit {bit}");

@@ -128,7 +128,10 @@ fn failing_cpu_kind_and_place_are_parsed() {
         assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
     }
     assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NoFailingCpu));
-    assert_eq!(parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"), Err(CmdlineError::SeveralFailingCpus));
+    assert_eq!(
+        parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"),
+        Err(CmdlineError::SeveralFailingCpus)
+    );
     assert!(parse("fail_in=tick panic_cpu=0 overflow_cpu=1").is_ok());
 }
 

@@ -48,7 +48,7 @@ fn low_memory_is_handed_out_last_and_lowest_first_on_request() {
 }
 
 #[test]
-fn wrong_frees_are_refused_and_change_nothing() {
+fn invalid_frees_are_rejected_without_effect() {
     let mut words = [0; 1];
     let mut map = FrameBitmap::new(&mut words, [region(0, 0x4000)], []);
     assert_eq!(map.free(Frame(9)), Err(FrameError::NotAllocated(Frame(9))));

@@ -145,7 +145,7 @@ fn dynamic_linking_and_nothing_to_load() {
 }
 
 #[test]
-fn segments_that_lie_in_the_wrong_place() {
+fn segments_outside_the_allowed_range_are_rejected() {
     let stack = STACK_TOP - STACK_SIZE;
     let outside = [
         0,

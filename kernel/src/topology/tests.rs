@@ -84,7 +84,7 @@ fn xapic_mode_leaves_out_what_it_cannot_address() {
 }
 
 #[test]
-fn a_bsp_that_is_not_listed_is_cpu_0_and_told() {
+fn an_unlisted_bsp_is_cpu_0_and_reported() {
     for bsp_entry in [apic(3), MadtCpu::LocalApic { apic_id: 9, flags: 0 }] {
         let (list, found) = cpus(&table(&[apic(1), bsp_entry]), 9, ApicMode::XApic);
         assert_eq!(list[..2], [9, 1]);

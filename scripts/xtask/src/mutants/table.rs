@@ -55,12 +55,12 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "`sysretq` only to ring 3's addresses",
         "sysret-any-rip",
-        Host("kernel", "sysret::tests::an_rip_that_is_not_ring_3s_does_not", "panicked"),
+        Host("kernel", "sysret::tests::sysret_rejects_rip_outside_the_user_half", "panicked"),
     ),
     guard(
         "`sysretq` only with flags that it restores",
         "sysret-any-flags",
-        Host("kernel", "sysret::tests::each_of_the_flags_prevents_it", "TF"),
+        Host("kernel", "sysret::tests::sysret_rejects_each_special_flag", "TF"),
     ),
     guard(
         "range check of ring 3's pointers",
@@ -233,7 +233,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "who comes late stays out",
         "late-ap-let-in",
-        Loom("online::loom_tests::loom_late_ap_finds_a_closed_door", "panicked"),
+        Loom("online::loom_tests::loom_late_ap_parks", "panicked"),
     ),
     guard(
         "a slot is offered with release",
@@ -262,12 +262,12 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a gate is come to with release",
         "gate-arrive-relaxed",
-        Loom("sync::loom_tests::loom_nobody_leaves_before_all_have_come", "panicked"),
+        Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
         "a gate is found open with acquire",
         "gate-open-relaxed",
-        Loom("sync::loom_tests::loom_nobody_leaves_before_all_have_come", "panicked"),
+        Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
         "an NMI at `hlt` wakes the CPU",

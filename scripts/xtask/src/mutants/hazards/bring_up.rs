@@ -11,7 +11,7 @@ pub const BRING_UP: &[Hazard] = &[
             "ap::lost",
             "ap::late",
             "kernel: online::loom_tests::loom_bsp_and_two_aps",
-            "kernel: online::loom_tests::loom_late_ap_finds_a_closed_door",
+            "kernel: online::loom_tests::loom_late_ap_parks",
         ],
         &["late-ap-let-in", "offer-relaxed", "arrive-relaxed"],
         "",
@@ -29,7 +29,7 @@ pub const BRING_UP: &[Hazard] = &[
     row(
         "a CPU runs ahead of the others at the run's start or end",
         "gates with release and acquire",
-        &["kernel: sync::loom_tests::loom_nobody_leaves_before_all_have_come"],
+        &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
         &["gate-arrive-relaxed", "gate-open-relaxed"],
         "",
     ),
