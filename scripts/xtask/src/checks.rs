@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cargo::Show;
-use crate::toolchain::host_cargo;
-use crate::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
-use crate::{build, fuzz, layers, soft_float};
+use machine::build;
+use machine::cargo::Show;
+use machine::toolchain::host_cargo;
+use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
+
+use crate::{fuzz, layers, soft_float};
 
 /// A check: its name, and what it does. An error is a text for the user.
 pub struct Check {

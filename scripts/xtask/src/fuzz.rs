@@ -7,11 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::cargo::{self, Show};
-use crate::cli::FuzzOptions;
-use crate::error::Error;
-use crate::toolchain::host_cargo;
-use crate::tree::{relative, root};
+use clap::Args;
+use machine::cargo;
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::toolchain::host_cargo;
+use machine::tree::{relative, root};
 
 /// The targets: what the kernel reads and did not write.
 pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
@@ -32,6 +33,24 @@ const FLAGS: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
+
+/// Options of `fuzz`.
+#[derive(Args, Clone, Debug)]
+pub struct FuzzOptions {
+    /// The targets. Default: all.
+    #[arg(value_name = "TARGET", value_parser = TARGETS)]
+    pub targets: Vec<String>,
+
+    /// Inputs for each target.
+    #[arg(long, value_name = "N", default_value_t = RUNS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+
+    /// The seed of libFuzzer's choices.
+    #[arg(long, value_name = "SEED", default_value_t = SEED)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub seed: u32,
+}
 
 /// Runs the targets that are named, or all.
 pub fn run(options: &FuzzOptions) -> Result<ExitCode, Error> {

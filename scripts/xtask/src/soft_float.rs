@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, InstructionInfoFactory, Mnemonic, Register};
+use machine::error::Error;
 use object::{Object, ObjectSection, SectionKind, SymbolMap, SymbolMapName};
-
-use crate::error::Error;
 
 /// Instructions of the kernel's ELF that use a vector, MMX or x87 register: address, symbol and instruction.
 pub fn violations(kernel: &Path) -> Result<Vec<String>, Error> {

@@ -1,21 +1,27 @@
 //! The subcommand `test`: every check and every QEMU case, one line each, and one line that counts them.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Args;
 use libtest_mimic::{Arguments, Failed, Trial};
+use machine::build;
+use machine::cargo::Show;
+use machine::error::Error;
 
-use crate::build;
-use crate::cargo::Show;
-use crate::cases::{self, PATIENCE};
+use crate::cases;
+use crate::cases::PATIENCE;
 use crate::checks::{CHECKS, built};
-use crate::cli::TestOptions;
-use crate::error::Error;
-use crate::tree::root;
+use crate::logs::{file_name, log_folder};
 
-/// Where the logs are kept, one a check or case.
-pub fn log_folder() -> PathBuf {
-    root().join("target/test-logs")
+/// Options of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestOptions {
+    /// Runs what has one of these words in its name. Default: everything.
+    pub filter: Vec<String>,
+
+    /// Lists the names and does nothing else.
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// Runs what the filter leaves. The last line counts, for whoever reads only that: `N passed, N failed`.
@@ -62,11 +68,6 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
             case.run(&log_folder(), kernel.as_deref(), PATIENCE).map_err(Failed::from)
         })
     })
-}
-
-/// A name as part of a path.
-pub fn file_name(name: &str) -> String {
-    name.replace("::", "-").replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-")
 }
 
 #[cfg(test)]

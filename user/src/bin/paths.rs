@@ -112,7 +112,7 @@ fn run() -> ExitCode {
     SURVIVED
 }
 
-/// Takes the paths, in the order in which the host waits for them (`scripts/xtask/src/inject/tour.rs`).
+/// Takes the paths, in the order in which the host waits for them (`scripts/inject/src/paths.rs`).
 fn each_path() -> Result<(), Wrong> {
     let cpu = sys::get_cpu();
     let own = shared_page().word(cpu as usize).load(Ordering::Relaxed);

@@ -68,7 +68,7 @@ fn nested_nmi(options: &str, cpus: usize) -> Case {
 fn one_at_a_time() -> &'static str {
     let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
     // Without a version there is no QEMU, and the case says so.
-    match crate::qemu::version(qemu.as_ref()) {
+    match machine::qemu::version(qemu.as_ref()) {
         Ok((major, _)) if major < 9 => "--qemu-arg=-singlestep",
         _ => "--accel tcg,one-insn-per-tb=on",
     }

@@ -17,6 +17,7 @@ mod report;
 mod stress;
 mod tool;
 mod trace;
+mod trace_readers;
 
 pub use programs::round_trip_figure;
 
@@ -24,12 +25,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use machine::executable;
+use machine::tree::{bare_artifacts, relative, root};
 use serde_json::Value;
 
 use crate::broken::Defect;
-use crate::executable;
-use crate::suite::file_name;
-use crate::tree::{bare_artifacts, relative, root};
+use crate::logs::file_name;
 
 /// Seconds that a case may take, unless it says otherwise. A busy host is slow; a hang is for ever.
 pub const PATIENCE: u32 = 120;

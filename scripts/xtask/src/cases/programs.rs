@@ -1,7 +1,8 @@
 //! Programs that do what they should.
 
+use machine::tree::root;
+
 use super::{Case, case, program_path};
-use crate::tree::root;
 
 /// The most instructions that a null system call's round trip may take, its loop included.
 const ROUND_TRIP_LIMIT: f64 = 110.0;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Case, Finished, case, expect};
-use crate::browser::{self, Page};
-use crate::suite::log_folder;
+use crate::browser;
+use crate::browser::Page;
+use crate::logs::log_folder;
 
 /// The reports that the cases leave, in the folder of the logs.
 const PASSED: &str = "report-passed.html";

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::trace_readers::{self as compare, convert};
 use super::{Case, Finished, case, expect};
-use crate::suite::log_folder;
-use crate::trace::compare::{self, convert};
+use crate::logs::log_folder;
 
 /// Kinds that nobody writes any more when a trace is sent over the console.
 const SETTLED: &str = "syscall,tick,fault,program,boot,user";

@@ -192,7 +192,7 @@ fn files_directly_below_arch_are_no_layers_and_pure_modules_are_pure_all_the_sam
 
 #[test]
 fn the_checkout_has_crates_to_look_at() {
-    let roots = crate_roots(crate::tree::root()).expect("the folders can be read");
+    let roots = crate_roots(machine::tree::root()).expect("the folders can be read");
     for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
         assert!(roots.contains(&PathBuf::from(file)), "{file}");
     }

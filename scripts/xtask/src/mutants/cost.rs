@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use machine::build;
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::report::aligned;
+
 use super::kernels;
-use crate::build;
-use crate::cargo::Show;
 use crate::cases::round_trip_figure;
-use crate::error::Error;
-use crate::report::aligned;
 
 /// The guards that every system call passes. What else guards it costs nothing there: flags are cleared by `syscall`
 /// itself, and the rest was set up at boot.

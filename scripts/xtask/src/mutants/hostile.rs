@@ -3,11 +3,12 @@
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 
+use machine::build;
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::tree::{relative, root};
+
 use super::kernels;
-use crate::build;
-use crate::cargo::Show;
-use crate::error::Error;
-use crate::tree::{relative, root};
 
 /// The hunt: long enough for each of them, with a seed that is always the same.
 const OPTIONS: &str = "--smp 4 --rounds 128 --probes 60 --seed 1 --timeout 120";

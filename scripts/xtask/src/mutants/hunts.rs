@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use machine::error::Error;
+use machine::tree::{relative, root};
+
 use super::kernels;
-use crate::error::Error;
-use crate::tree::{relative, root};
 
 /// A mutant, and how it is found.
 pub struct Hunt {

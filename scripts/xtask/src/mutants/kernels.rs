@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::build;
-use crate::cargo::{self, Show};
-use crate::error::Error;
-use crate::toolchain::Toolchain;
-use crate::tree::{BARE_TARGET, root};
+use machine::build;
+use machine::cargo;
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::toolchain::Toolchain;
+use machine::tree::{BARE_TARGET, root};
 
 /// Where everything about mutants is kept.
 pub fn folder() -> PathBuf {

@@ -1,7 +1,7 @@
 //! The table as `docs/mutants.md` has it.
 
+use super::mutant::{Mutant, Proof};
 use super::table::MUTANTS;
-use super::{Mutant, Proof};
 
 /// All rows, between two lines that mark them.
 pub fn table() -> String {
@@ -30,7 +30,7 @@ mod tests {
 
     use super::*;
     use crate::cases;
-    use crate::tree::root;
+    use machine::tree::root;
 
     fn read(path: &str) -> String {
         std::fs::read_to_string(root().join(path)).expect("it can be read")

@@ -10,61 +10,50 @@ mod hostile;
 mod hunts;
 mod kernels;
 mod markdown;
+mod mutant;
 mod table;
 mod trial;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::build;
-use crate::cargo::Show;
-use crate::cli::MutantOptions;
-use crate::error::Error;
+use clap::Args;
+use machine::build;
+use machine::cargo::Show;
+use machine::error::Error;
+use mutant::{Mutant, Proof};
 use table::MUTANTS;
 use trial::Laboratory;
 
-/// A guard, and how to see that it is missed.
-pub struct Mutant {
-    /// The kernel's cargo feature that takes it away, less `mutant-`.
-    pub name: &'static str,
-    /// The guard.
-    pub guard: &'static str,
-    /// The test that fails without it.
-    pub proof: Proof,
-}
+/// Options of `mutants`.
+#[derive(Args, Clone, Debug)]
+pub struct MutantOptions {
+    /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
+    pub names: Vec<String>,
 
-/// How a missing guard is noticed.
-pub enum Proof {
-    /// This QEMU case fails, and one of the texts is in what it says or in its log.
-    Case(&'static str, &'static [&'static str]),
-    /// This test of this crate fails on the host, and says the text.
-    Host(&'static str, &'static str, &'static str),
-    /// As `Host`, in the kernel's library under loom.
-    Loom(&'static str, &'static str),
-    /// The kernel does not compile, and the compiler says the text.
-    Compiler(&'static str),
-    /// Nothing here can show it, for this reason.
-    NotShown(&'static str),
-}
+    /// Lets stress campaigns find those that are there for it, and replays what they found.
+    #[arg(long)]
+    pub stress: bool,
 
-impl Mutant {
-    /// The cargo feature.
-    pub fn feature(&self) -> String {
-        format!("mutant-{}", self.name)
-    }
-}
+    /// Lets a run of `hostile` find those that ring 3 can make show.
+    #[arg(long, conflicts_with = "stress")]
+    pub hostile: bool,
 
-impl Proof {
-    /// The test's name, as a reader would look for it.
-    pub fn test(&self) -> String {
-        match self {
-            Proof::Case(name, _) => (*name).to_owned(),
-            Proof::Host(package, test, _) => format!("{test} ({package})"),
-            Proof::Loom(test, _) => format!("{test} (kernel)"),
-            Proof::Compiler(_) => "compiling the kernel".to_owned(),
-            Proof::NotShown(_) => "none".to_owned(),
-        }
-    }
+    /// Lists them, with the test that is to fail, and does nothing else.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    #[arg(long)]
+    pub cost: bool,
+
+    /// Prints the tables of docs/security.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub hazards: bool,
+
+    /// Prints the table of docs/mutants.md and does nothing else.
+    #[arg(long, hide = true)]
+    pub markdown: bool,
 }
 
 /// Runs those that are named, or all. Fails if one is not noticed, or for another reason than its own.

@@ -1,10 +1,10 @@
 //! The guards.
 
-use super::Mutant;
-use super::Proof::{Case, Compiler, Host, Loom, NotShown};
+use super::mutant::Mutant;
+use super::mutant::Proof::{Case, Compiler, Host, Loom, NotShown};
 
 /// A row.
-const fn guard(guard: &'static str, name: &'static str, proof: super::Proof) -> Mutant {
+const fn guard(guard: &'static str, name: &'static str, proof: super::mutant::Proof) -> Mutant {
     Mutant { name, guard, proof }
 }
 

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::toolchain::host_cargo;
+use machine::tree::relative;
+
 use super::kernels;
-use super::{Mutant, Proof};
-use crate::cargo::Show;
-use crate::cases::{self, Case};
-use crate::error::Error;
-use crate::suite::file_name;
-use crate::toolchain::host_cargo;
-use crate::tree::relative;
+use super::mutant::{Mutant, Proof};
+use crate::cases;
+use crate::cases::Case;
+use crate::logs::file_name;
 
 /// Seconds that a QEMU case may take. A mutant may hang, and many cases end in less than one.
 const CASE_LIMIT: u32 = 90;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use machine::tree::root;
+
 use super::*;
 use crate::mutants::table::MUTANTS;
-use crate::tree::root;
 use crate::{cases, checks};
 
 fn rows() -> impl Iterator<Item = &'static Hazard> {

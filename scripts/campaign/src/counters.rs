@@ -1,0 +1,129 @@
+//! The counters of each CPU, read out of the memory of a guest, running or gone; see [`kernel_abi::counters`].
+
+use std::mem::size_of;
+
+use kernel_abi::counters::{Counters, Directory, MAGIC};
+use trace::capture::{CPUS_MAX, GuestRam};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// Bytes of one CPU's counters.
+const LENGTH: usize = size_of::<Counters<u64>>();
+
+/// What a CPU counted up to now.
+pub type Snapshot = Counters<u64>;
+
+/// Where the counters are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterPages {
+    /// Ticks a second.
+    pub tick_hz: u32,
+    /// Frequency of the TSC in hertz.
+    pub tsc_hz: u64,
+    /// Physical addresses, by dense index.
+    addresses: Vec<u64>,
+}
+
+impl CounterPages {
+    /// Looks for the directory in all of a guest's memory. `None`: there is none yet.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn find(ram: &GuestRam) -> std::io::Result<Option<CounterPages>> {
+        for page in ram.pages_with(&MAGIC)? {
+            // A page that only happens to begin so leads nowhere.
+            if let Some(pages) = CounterPages::at(ram, page)? {
+                return Ok(Some(pages));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory in a page, if it can be one. Read behind the search for its magic, which is written last.
+    fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
+        let mut directory = Directory::new_zeroed();
+        ram.read(page, directory.as_mut_bytes())?;
+        let Directory { cpus, tick_hz, tsc_hz, .. } = directory;
+        let first = page + size_of::<Directory>() as u64;
+        if !(1..=CPUS_MAX).contains(&cpus) || ram.offset(first, 8 * u64::from(cpus)).is_none() {
+            return Ok(None);
+        }
+        let mut addresses = vec![0_u64; cpus as usize];
+        ram.read(first, addresses.as_mut_bytes())?;
+        let there =
+            |address: &u64| address.is_multiple_of(8) && ram.offset(*address, LENGTH as u64).is_some();
+        Ok(addresses.iter().all(there).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
+    }
+
+    /// What each CPU has counted, by dense index.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn read(&self, ram: &GuestRam) -> std::io::Result<Vec<Snapshot>> {
+        let one = |address: &u64| {
+            let mut bytes = [0; LENGTH];
+            ram.read(*address, &mut bytes)?;
+            Snapshot::read_from_bytes(&bytes).map_err(|_| std::io::ErrorKind::InvalidData.into())
+        };
+        self.addresses.iter().map(one).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::mem::offset_of;
+
+    use kernel_abi::syscall::TABLE_LEN;
+
+    use super::*;
+    use trace::capture::Chipset;
+
+    /// Memory in which two CPUs have counted: CPU 0 made 1000 calls of number 0 and 7 of the last class.
+    pub fn guest() -> GuestRam {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(1 << 20).expect("a size");
+        let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
+        let [low, high] =
+            [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
+        // In front of it, what only looks like it: the counters would be beyond memory.
+        put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 1 << 40]);
+        put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0x8100, 0x9200]);
+        put(&ram, 0x8100, &[1000]);
+        put(&ram, 0x8100 + 8 * TABLE_LEN as u64, &[7, 55, 1, 2]);
+        put(&ram, 0x9200 + offset_of!(Snapshot, ticks) as u64, &[56]);
+        ram
+    }
+
+    impl CounterPages {
+        /// A clock, for who has no guest.
+        pub fn of(tick_hz: u32, tsc_hz: u64) -> CounterPages {
+            CounterPages { tick_hz, tsc_hz, addresses: Vec::new() }
+        }
+    }
+
+    /// Writes words.
+    pub fn put(ram: &GuestRam, at: u64, words: &[u64]) {
+        for (n, word) in words.iter().enumerate() {
+            ram.write_u64(at + 8 * n as u64, *word).expect("writes");
+        }
+    }
+
+    #[test]
+    fn counters_are_found_behind_a_page_that_only_looks_like_theirs() {
+        let ram = guest();
+        let pages = CounterPages::find(&ram).expect("reads").expect("a directory");
+        assert_eq!((pages.tick_hz, pages.tsc_hz), (100, 2_000_000_000));
+        let counters = pages.read(&ram).expect("reads");
+        assert_eq!(counters.len(), 2);
+        assert_eq!((counters[0].calls[0], counters[0].calls[TABLE_LEN], counters[0].ticks), (1000, 7, 55));
+        assert_eq!(counters[0].deviations[..3], [1, 2, 0]);
+        assert_eq!((counters[1].calls.iter().sum::<u64>(), counters[1].ticks), (0, 56));
+    }
+
+    #[test]
+    fn memory_without_counters_has_none() {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(1 << 20).expect("a size");
+        let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
+        assert_eq!(CounterPages::find(&ram).expect("reads"), None);
+    }
+}

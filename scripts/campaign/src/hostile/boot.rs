@@ -1,0 +1,186 @@
+//! One boot: started, watched to its end, judged.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::facts::{Facts, Line};
+use machine::options::MachineOptions;
+use machine::qemu::{Machine, Wiring};
+use machine::tree::{relative, root};
+use machine::verify::{Judgement, Outcome};
+use machine::{build, cmdline, session};
+use runner::run::judgement;
+use runner::screen::Words;
+
+use super::options::HostileOptions;
+use super::problem::Problem;
+use super::program::{self, PROGRAM};
+use super::result::Run;
+use super::say;
+use super::watch::{Said, Watch};
+use crate::stress::seeds::Seed;
+
+/// A boot that is ready to begin.
+pub struct Boot<'a> {
+    options: &'a HostileOptions,
+    seed: Seed,
+    machine: MachineOptions,
+    kernel: PathBuf,
+    module: PathBuf,
+    cmdline: String,
+    log: PathBuf,
+}
+
+impl Boot<'_> {
+    /// Builds the kernel, and makes the program of this seed.
+    pub fn make(options: &HostileOptions, seed: Seed) -> Result<Boot<'_>, Error> {
+        if options.machine.serial_dir.is_some() {
+            return Err(Error::Usage(
+                "hostile reads all lines from one console: leave out --serial-dir".to_owned(),
+            ));
+        }
+        let kernel = match &options.kernel {
+            Some(kernel) => kernel.clone(),
+            None if options.as_built => build::featured_kernel_path(&options.feature),
+            None => build::with_features(&options.feature, Show::Slow)?.kernel,
+        };
+        let folder = root().join(format!("target/hostile/{seed}"));
+        let module = program::write(&folder, seed)?;
+        let machine = options.machine();
+        let arguments =
+            ["--seed", &seed.to_string(), "--probes", &options.probes.to_string()].map(str::to_owned);
+        let keys = options.kernel_keys();
+        let cmdline = cmdline::compose(Some(PROGRAM), machine.tick_hz, Some(&keys), &arguments);
+        let log = options.log.clone().unwrap_or_else(|| folder.join("console.log"));
+        Ok(Boot { options, seed, machine, kernel, module, cmdline, log })
+    }
+
+    /// QEMU and its arguments.
+    pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
+        let machine = Machine {
+            options: &self.machine,
+            kernel: &self.kernel,
+            module: Some(relative(&self.module)),
+            cmdline: &self.cmdline,
+            gdb_port: None,
+        };
+        machine.command_line(wiring)
+    }
+
+    /// Boots.
+    pub fn run(&self, replay: String) -> Result<Run, Error> {
+        let mut listener = self.listener()?;
+        let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
+        let words = self.command_line(Wiring::Session);
+        let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
+        let Listener { mut watch, facts, verdict, last, .. } = listener;
+        let judgement = judgement(&ended, &facts);
+        if judgement.outcome == Outcome::Pass {
+            watch.finish(self.seed, self.options.rounds.into(), self.options.probes.into(), &facts.cpus);
+        }
+        if let Some(registers) = &ended.registers {
+            eprint!("{registers}");
+        }
+        judgement.warnings.iter().for_each(|text| eprintln!("warning: {text}"));
+        let (outcome, problems) = conclude(&judgement, &watch.problems);
+        let seconds = verdict.unwrap_or(last).as_secs_f64();
+        Ok(Run { seed: self.seed, replay, outcome, seconds, problems, watch, facts })
+    }
+
+    fn listener(&self) -> Result<Listener<'_>, Error> {
+        let file = File::create(&self.log).map_err(|error| Error::file("write", &self.log, error))?;
+        Ok(Listener {
+            options: self.options,
+            log: BufWriter::new(file),
+            watch: Watch::default(),
+            facts: Facts::default(),
+            words: Words::new(&self.kernel),
+            verdict: None,
+            last: Duration::ZERO,
+        })
+    }
+}
+
+/// Takes the console, line by line.
+struct Listener<'a> {
+    options: &'a HostileOptions,
+    log: BufWriter<File>,
+    watch: Watch,
+    facts: Facts,
+    words: Words,
+    /// When the kernel's verdict came.
+    verdict: Option<Duration>,
+    /// When the last line came.
+    last: Duration,
+}
+
+impl Listener<'_> {
+    fn take(&mut self, line: &[u8], time: Duration) {
+        // A full disk costs the log, not the run.
+        let _ = self.log.write_all(line).and_then(|()| self.log.write_all(b"\n"));
+        let seen = self.facts.take(line);
+        let said = match seen {
+            // A panic's registers and backtrace are nobody's lines.
+            Line::Text if self.facts.panics.is_empty() => self.watch.take(line, time),
+            _ => Said::Word,
+        };
+        if said == Said::Word || self.options.verbose {
+            self.words.of(line, &seen).iter().for_each(|text| say(self.options, text));
+        }
+        if !self.facts.verdicts.is_empty() {
+            self.verdict.get_or_insert(time);
+        }
+        self.last = time;
+    }
+}
+
+/// The outcome, and all that is wrong: what a copy found explains why it did not exit with code 0.
+fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) {
+    let outcome = match judgement.outcome {
+        Outcome::Pass if !found.is_empty() => Outcome::Failed,
+        outcome => outcome,
+    };
+    let found: Vec<_> = found.iter().map(Problem::to_string).collect();
+    let run = judgement.errors.iter().cloned();
+    let problems = match outcome {
+        Outcome::Failed if !found.is_empty() => found,
+        // A panic is the cause of what came after it.
+        _ => run.chain(found).collect(),
+    };
+    (outcome, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_with_a_problem_is_a_failure() {
+        let judged = |outcome, errors: &[&str]| Judgement {
+            outcome,
+            errors: errors.iter().map(|&error| error.to_owned()).collect(),
+            warnings: Vec::new(),
+        };
+        let found = [Problem::NotDone { cpu: 1 }];
+        let text = found[0].to_string();
+        assert_eq!(conclude(&judged(Outcome::Pass, &[]), &[]), (Outcome::Pass, vec![]));
+        assert_eq!(conclude(&judged(Outcome::Pass, &[]), &found), (Outcome::Failed, vec![text.clone()]));
+        assert_eq!(
+            conclude(&judged(Outcome::Failed, &["code 3"]), &found),
+            (Outcome::Failed, vec![text.clone()])
+        );
+        assert_eq!(
+            conclude(&judged(Outcome::Failed, &["killed"]), &[]),
+            (Outcome::Failed, vec!["killed".to_owned()])
+        );
+        assert_eq!(
+            conclude(&judged(Outcome::Panic, &["panicked"]), &found),
+            (Outcome::Panic, vec!["panicked".to_owned(), text])
+        );
+    }
+}

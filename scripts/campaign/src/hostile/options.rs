@@ -1,0 +1,150 @@
+//! The options of `hostile`, and the command that does the same once more.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use machine::options::MachineOptions;
+use machine::replay::Words;
+
+use crate::stress::seeds::Seed;
+
+/// The program's time limit counts ticks, and probes are to meet some.
+const TICK_HZ: u32 = 1000;
+
+/// Options of `hostile`.
+#[derive(Args, Clone, Debug)]
+pub struct HostileOptions {
+    /// The machine's description.
+    #[command(flatten)]
+    pub machine: MachineOptions,
+
+    /// The seed, decimal or 0x hexadecimal. Random, and printed, without this.
+    #[arg(long, value_name = "X")]
+    pub seed: Option<Seed>,
+
+    /// Probes that a copy of the program survives, before the one that kills it.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub probes: u32,
+
+    /// Starts on each CPU, each of a fresh copy.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rounds: u32,
+
+    /// A copy that still runs after so many ticks is killed: random bytes have endless loops.
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_ticks: u32,
+
+    /// Each CPU sends so many IPIs a second to the others.
+    #[arg(long, default_value_t = 100, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub ipi_storm: u32,
+
+    /// Each CPU sends so many NMIs a second to the others.
+    #[arg(long, default_value_t = 100, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub nmi_storm: u32,
+
+    /// Ends the run after this many seconds of the host's; 0: never. [default: 60, and 1 for each 4 starts]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+
+    /// Builds the kernel with this cargo feature, apart from the usual build; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
+    pub feature: Vec<String>,
+
+    /// Writes what came of it as JSON; '-' is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Writes the console as it came to a file. [default: target/hostile/SEED/console.log]
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Shows the whole console, what the probes write included.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// Takes what was built last, without looking whether it is up to date.
+    #[arg(long)]
+    pub as_built: bool,
+
+    /// Takes this kernel's ELF instead of building one.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+}
+
+impl HostileOptions {
+    /// The machine, with a tick rate if the user has not said one.
+    pub fn machine(&self) -> MachineOptions {
+        MachineOptions { tick_hz: self.machine.tick_hz.or(Some(TICK_HZ)), ..self.machine.clone() }
+    }
+
+    /// The keys of the kernel's command line.
+    pub fn kernel_keys(&self) -> String {
+        let mut keys = format!("repeat={} deaths=go-on limit_ticks={}", self.rounds, self.limit_ticks);
+        for (key, rate) in [("ipi_storm", self.ipi_storm), ("nmi_storm", self.nmi_storm)] {
+            if rate != 0 {
+                keys += &format!(" {key}={rate}");
+            }
+        }
+        match &self.machine.cmdline {
+            Some(own) => format!("{keys} {own}"),
+            None => keys,
+        }
+    }
+
+    /// Seconds that the run may take; 0: as long as it likes.
+    pub fn seconds(&self) -> u64 {
+        self.timeout.unwrap_or(60 + u64::from(self.rounds) / 4)
+    }
+
+    /// The command that does the same once more. It says all that is not the default.
+    pub fn replay(&self, seed: Seed) -> String {
+        let mut words = Words::of(&self.machine);
+        words.flag("icount", self.machine.icount);
+        words.push("probes", Some(self.probes.to_string()));
+        words.push("rounds", Some(self.rounds.to_string()));
+        for (name, value, default) in [
+            ("limit-ticks", self.limit_ticks, 500),
+            ("ipi-storm", self.ipi_storm, 100),
+            ("nmi-storm", self.nmi_storm, 100),
+        ] {
+            words.push(name, (value != default).then(|| value.to_string()));
+        }
+        words.push("timeout", self.timeout.map(|seconds| seconds.to_string()));
+        self.feature.iter().for_each(|name| words.push("feature", Some(name.clone())));
+        words.push("seed", Some(seed.to_string()));
+        words.command("hostile")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> HostileOptions {
+        let words = shlex::split(text).expect("words");
+        machine::options::parse(words).expect("parses")
+    }
+
+    #[test]
+    fn a_replay_says_all_that_matters() {
+        assert_eq!(
+            parse("").replay(Seed(0xab)),
+            "cargo xtask hostile --smp 4 --probes 20 --rounds 200 --seed 0xab"
+        );
+        let text = "--smp 2 --cpu qemu64 --cmdline 'trace=fault' --probes 5 --rounds 7 --limit-ticks 9 --nmi-storm 0 \
+                    --timeout 30 --feature checking --seed 0x1";
+        let replay = parse(text).replay(Seed(1));
+        assert_eq!(parse(replay.strip_prefix("cargo xtask hostile").expect("ours")).replay(Seed(1)), replay);
+        assert_eq!(replay, format!("cargo xtask hostile {text}"));
+    }
+
+    #[test]
+    fn the_kernel_is_told_to_go_on() {
+        assert_eq!(
+            parse("--rounds 7 --ipi-storm 0 --cmdline trace=fault").kernel_keys(),
+            "repeat=7 deaths=go-on limit_ticks=500 nmi_storm=100 trace=fault"
+        );
+        assert_eq!(parse("").machine().tick_hz, Some(1000));
+        assert_eq!(parse("--tick-hz 100").machine().tick_hz, Some(100));
+    }
+}

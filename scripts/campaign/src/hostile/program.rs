@@ -1,0 +1,70 @@
+//! The program's file, with the random bytes of a seed in it.
+
+use std::path::{Path, PathBuf};
+
+use object::{Object, ObjectSection, ObjectSymbol};
+
+#[path = "../../../../user/src/bin/hostile/tame.rs"]
+mod tame;
+
+use machine::error::Error;
+use machine::executable::stripped;
+use machine::tree::bare_artifacts;
+
+use crate::stress::lines::splitmix64;
+use crate::stress::seeds::Seed;
+
+/// The program's name, in the kernel's records too.
+pub const PROGRAM: &str = "hostile";
+
+/// The symbol of the bytes (`user/src/bin/hostile/deadly/random.rs`).
+const SYMBOL: &str = "HOSTILE_RANDOM_CODE";
+
+/// Writes the program with the random bytes of this seed into a folder, and returns its path.
+pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
+    let built = bare_artifacts().join(PROGRAM);
+    let mut elf = std::fs::read(&built).map_err(|error| Error::file("read", &built, error))?;
+    let place = place(&elf).ok_or_else(|| Error::Host(format!("{PROGRAM} has no {SYMBOL} in its code")))?;
+    fill(&mut elf[place], seed);
+    std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
+    let path = folder.join(PROGRAM);
+    std::fs::write(&path, stripped(&elf)?).map_err(|error| Error::file("write", &path, error))?;
+    Ok(path)
+}
+
+/// Where in the file the bytes are.
+fn place(elf: &[u8]) -> Option<std::ops::Range<usize>> {
+    let file = object::File::parse(elf).ok()?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(SYMBOL))?;
+    let section = file.section_by_index(symbol.section_index()?).ok()?;
+    let (offset, _) = section.file_range()?;
+    let start = usize::try_from(offset + symbol.address().checked_sub(section.address())?).ok()?;
+    let end = start.checked_add(usize::try_from(symbol.size()).ok()?)?;
+    (start < end && end <= elf.len()).then_some(start..end)
+}
+
+/// Fills bytes from a seed.
+fn fill(bytes: &mut [u8], seed: Seed) {
+    for (number, word) in bytes.chunks_mut(8).enumerate() {
+        let random = splitmix64(splitmix64(seed.0).wrapping_add(number as u64)).to_le_bytes();
+        word.copy_from_slice(&random[..word.len()]);
+    }
+    tame::tame(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_has_its_own_bytes() {
+        let bytes = |seed| {
+            let mut bytes = vec![0; 4096];
+            fill(&mut bytes, Seed(seed));
+            bytes
+        };
+        assert_eq!(bytes(1), bytes(1));
+        let same = bytes(1).iter().zip(bytes(2)).filter(|(a, b)| *a == b).count();
+        assert!(same < 4096 / 16, "{same} bytes are the same");
+    }
+}

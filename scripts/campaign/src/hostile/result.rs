@@ -1,0 +1,125 @@
+//! What came of a run: the table for people, the JSON for programs.
+
+use machine::facts::Facts;
+use machine::report::aligned;
+use machine::verify::Outcome;
+use serde_json::{Value, json};
+
+use super::watch::Watch;
+use crate::stress::seeds::Seed;
+
+/// A run.
+pub struct Run {
+    /// What it was made from.
+    pub seed: Seed,
+    /// The command that does the same once more.
+    pub replay: String,
+    /// What it amounts to.
+    pub outcome: Outcome,
+    /// From QEMU's start to the verdict.
+    pub seconds: f64,
+    /// What was not as it has to be.
+    pub problems: Vec<String>,
+    /// What the console said.
+    pub watch: Watch,
+    /// What the kernel's records say.
+    pub facts: Facts,
+}
+
+impl Run {
+    /// Probes of a CPU, or of all.
+    fn probes(&self, of: impl Fn(u32) -> bool) -> u64 {
+        let done = self.done().filter(|(cpu, _)| of(*cpu));
+        done.flat_map(|(_, classes)| classes.iter().map(|(_, count)| count)).sum()
+    }
+
+    fn done(&self) -> impl Iterator<Item = (u32, &[(String, u64)])> {
+        self.watch
+            .cpus
+            .iter()
+            .filter_map(|(number, cpu)| cpu.done.as_ref().map(|done| (*number, done.classes.as_slice())))
+    }
+
+    /// A line a class, with the count of each CPU and of all of them, and the sums.
+    pub fn table(&self) -> String {
+        let cpus: Vec<_> = self.done().collect();
+        let Some((_, first)) = cpus.first() else { return String::new() };
+        let mut lines = vec![(
+            "CLASS".to_owned(),
+            cpus.iter().map(|(cpu, _)| format!("CPU {cpu}")).collect(),
+            "ALL".to_owned(),
+        )];
+        for (place, (class, _)) in first.iter().enumerate() {
+            let counts: Vec<u64> =
+                cpus.iter().map(|(_, classes)| classes.get(place).map_or(0, |(_, count)| *count)).collect();
+            let sum = counts.iter().sum::<u64>().to_string();
+            lines.push((class.clone(), counts.iter().map(u64::to_string).collect::<Vec<_>>(), sum));
+        }
+        let sums = cpus.iter().map(|(cpu, _)| self.probes(|it| it == *cpu).to_string()).collect();
+        lines.push(("all".to_owned(), sums, self.probes(|_| true).to_string()));
+        let width = lines.iter().flat_map(|(_, counts, _)| counts).map(String::len).max().unwrap_or(0);
+        let row = |(class, counts, sum): (String, Vec<String>, String)| {
+            let counts = counts.iter().map(|count| format!("{count:>width$}")).collect::<Vec<_>>().join("  ");
+            [class, counts, sum]
+        };
+        let mut rows = lines.into_iter().map(row);
+        let heading = rows.next().unwrap_or_default();
+        let [class, counts, sum] = heading.each_ref().map(String::as_str);
+        aligned(&[(class, false), (counts, true), (sum, true)], rows)
+    }
+
+    /// How often the tables were gone through, in one line.
+    pub fn coverage(&self) -> Option<String> {
+        let done = self.watch.cpus.values().find_map(|cpu| cpu.done.as_ref())?;
+        let of = |deadly: bool| -> u64 {
+            let is_deadly = |class: &str| DEADLY.contains(&class);
+            let rest = ["start", "random"];
+            let counts = done.classes.iter().filter(|(class, _)| !rest.contains(&class.as_str()));
+            counts.filter(|(class, _)| is_deadly(class) == deadly).map(|(_, count)| count).sum()
+        };
+        let times = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
+        Some(format!(
+            "each CPU went {:.2} times through the {} probes that are survived, {:.2} times through the {} deadly ones",
+            times(of(false), done.survived_rows),
+            done.survived_rows,
+            times(of(true), done.deadly_rows),
+            done.deadly_rows
+        ))
+    }
+
+    /// The last line.
+    pub fn verdict(&self) -> String {
+        let starts: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.starts)).sum();
+        let killed: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.killed)).sum();
+        format!(
+            "{}: {} probes on {} CPUs in {starts} starts, {killed} copies killed, {} unexpected outcomes, {:.1} s",
+            self.outcome.name(),
+            self.probes(|_| true),
+            self.facts.cpus.len(),
+            self.problems.len(),
+            self.seconds
+        )
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        let cpus = self.facts.cpus.iter().map(|cpu| {
+            let classes =
+                self.done().find(|(number, _)| *number == cpu.cpu).map_or(&[][..], |(_, classes)| classes);
+            let classes: serde_json::Map<_, _> =
+                classes.iter().map(|(class, count)| (class.clone(), json!(count))).collect();
+            json!({
+                "cpu": cpu.cpu, "starts": cpu.starts, "killed": cpu.killed, "ticks": cpu.ticks,
+                "syscalls": cpu.syscalls, "outcome": cpu.outcome.name(), "code": cpu.code, "classes": classes,
+            })
+        });
+        json!({
+            "outcome": self.outcome.name(), "seed": self.seed.to_string(), "replay": self.replay,
+            "seconds": self.seconds, "probes": self.probes(|_| true), "unexpected": self.problems,
+            "cpus": cpus.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The classes of the deadly table.
+const DEADLY: [&str; 7] = ["privileged", "interrupts", "far", "segments", "memory", "faults", "exits"];

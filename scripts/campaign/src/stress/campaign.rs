@@ -1,0 +1,274 @@
+//! The subcommand `stress`: one boot a seed, several at once if that is wanted, until all are done or one failed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use machine::error::Error;
+use machine::tree::relative;
+use machine::verify::Outcome;
+
+use super::boot::{Booted, Console, Order, boot};
+use super::evidence::Evidence;
+use super::html::{self, SHOWN_MAX};
+use super::jitter::Jitter;
+use super::machine::{Setup, limit};
+use super::options::StressOptions;
+use super::progress::Progress;
+use super::result::{Boot, Campaign};
+use super::seeds::Seed;
+use super::table;
+
+/// How often the result is written while the campaign goes on.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs the campaign, and turns it into an exit status.
+pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
+    let seeds = options.campaign.seeds()?;
+    if options.campaign.print_jobs {
+        seeds.iter().for_each(|&seed| println!("{}", job(options, seed)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let setup = Setup::make(&options.load, options.campaign.as_built)?;
+    let (campaign, evidence) = Running::new(options, &seeds).run(&setup)?;
+    let text = table::text(&campaign);
+    if options.campaign.json.as_deref() == Some(Path::new("-")) {
+        eprint!("{text}");
+    } else {
+        print!("{text}");
+    }
+    for boot in &campaign.boots {
+        boot.warnings.iter().for_each(|text| eprintln!("warning: seed {}: {text}", boot.seed));
+    }
+    if let Some(path) = &options.campaign.json {
+        campaign.write(path)?;
+    }
+    if let Some(path) = options.campaign.report() {
+        html::write(&path, &campaign, &evidence)?;
+        eprintln!("report: {}", relative(&path).display());
+    }
+    Ok(campaign.outcome().exit_code())
+}
+
+/// One line of `--print-jobs`: a campaign of one boot, with a result of its own.
+fn job(options: &StressOptions, seed: Seed) -> String {
+    let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
+    let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
+    let mut words = vec!["--json", &json];
+    let own = &options.campaign;
+    let logs = own.log_dir.as_ref().map(|folder| folder.to_string_lossy());
+    if let Some(folder) = &logs {
+        words.extend(["--log-dir", folder]);
+    }
+    let report = own.report.as_ref().map(|path| path.to_string_lossy().replace("{seed}", &seed.to_string()));
+    if let Some(path) = &report {
+        words.extend(["--report", path]);
+    }
+    words.extend(own.no_report.then_some("--no-report"));
+    words.extend(own.keep_traces.then_some("--keep-traces"));
+    if options.campaign.as_built {
+        words.push("--as-built");
+    }
+    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    format!("{} {}", options.load.replay(seed), shlex::try_join(words).unwrap_or_default())
+}
+
+/// A campaign under way.
+struct Running<'a> {
+    options: &'a StressOptions,
+    seeds: &'a [Seed],
+    progress: Progress,
+    state: Mutex<State>,
+}
+
+/// What the workers share.
+struct State {
+    /// Place of the next seed; beyond the last: there is none.
+    next: usize,
+    /// The boots that ended, by the place of their seed.
+    boots: Vec<Option<Boot>>,
+    /// What the report shows of them, by the place of their seed.
+    evidence: BTreeMap<usize, Evidence>,
+    saved: Instant,
+    /// Why the campaign cannot go on.
+    error: Option<Error>,
+}
+
+impl<'a> Running<'a> {
+    fn new(options: &'a StressOptions, seeds: &'a [Seed]) -> Running<'a> {
+        let boots = seeds.iter().map(|_| None).collect();
+        let state = State { next: 0, boots, evidence: BTreeMap::new(), saved: Instant::now(), error: None };
+        Running {
+            options,
+            seeds,
+            progress: Progress::new(Duration::from_secs(options.campaign.progress)),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn run(self, setup: &Setup) -> Result<(Campaign, BTreeMap<Seed, Evidence>), Error> {
+        let campaign = &self.options.campaign;
+        let console = match (campaign.verbose, self.seeds.len()) {
+            (true, _) => Console::Whole,
+            (false, 1) => Console::Told,
+            (false, _) => Console::Silent,
+        };
+        let load = &self.options.load;
+        let logs = campaign.log_dir();
+        let order = Order {
+            load,
+            setup,
+            limit: limit(load, campaign.jobs),
+            logs: &logs,
+            keep_traces: campaign.keep_traces,
+            report: campaign.report().is_some(),
+            console,
+        };
+        if let [seed] = self.seeds {
+            self.progress.say(&format!("seed {seed}; again: {}", load.replay(*seed)));
+        }
+        let jitter = load.jitter.then(Jitter::start);
+        std::thread::scope(|scope| {
+            for _ in 0..usize::from(campaign.jobs).min(self.seeds.len()) {
+                scope.spawn(|| self.work(&order));
+            }
+        });
+        drop(jitter);
+        // A worker that panicked has ended this tool with it.
+        let state = self.state.into_inner().unwrap_or_else(|poison| poison.into_inner());
+        match state.error {
+            Some(error) => Err(error),
+            None => {
+                let seeds = self.seeds;
+                let evidence = state.evidence.into_iter().map(|(place, one)| (seeds[place], one));
+                Ok((result(seeds, &state.boots), evidence.collect()))
+            }
+        }
+    }
+
+    /// A worker. It outlives the QEMUs that it starts, which end with the thread that started them.
+    fn work(&self, order: &Order<'_>) {
+        while let Some((place, seed)) = self.take() {
+            let many = self.seeds.len() > 1;
+            let mut part = self.progress.begin(seed, place + 1, self.seeds.len());
+            let tell = |problem: &str| self.progress.say(&format!("seed {seed}: {problem}"));
+            let ended = boot(order, seed, place == 0, &mut part, &tell);
+            part.end();
+            if let Ok(Booted { boot, .. }) = &ended
+                && (many || !boot.passed())
+            {
+                self.progress.say(&conclusion(boot));
+            }
+            self.put(place, ended);
+        }
+    }
+
+    fn take(&self) -> Option<(usize, Seed)> {
+        let mut state = self.lock();
+        let place = state.next;
+        let seed = *self.seeds.get(place)?;
+        state.next += 1;
+        Some((place, seed))
+    }
+
+    fn put(&self, place: usize, ended: Result<Booted, Error>) {
+        let campaign = &self.options.campaign;
+        let mut state = self.lock();
+        match ended {
+            Ok(Booted { boot, evidence }) => {
+                if let Some(evidence) = evidence.filter(|_| state.evidence.len() < SHOWN_MAX) {
+                    state.evidence.insert(place, evidence);
+                }
+                if !boot.passed() && !campaign.keep_going {
+                    state.next = self.seeds.len();
+                }
+                state.boots[place] = Some(boot);
+            }
+            Err(error) => {
+                state.next = self.seeds.len();
+                state.error.get_or_insert(error);
+            }
+        }
+        // So that a campaign which is ended from outside leaves what it found.
+        let file = campaign.json.as_deref().filter(|path| *path != Path::new("-"));
+        if let Some(path) = file
+            && state.saved.elapsed() >= SAVE_EVERY
+        {
+            state.saved = Instant::now();
+            if let Err(error) = result(self.seeds, &state.boots).write(path) {
+                self.progress.say(&format!("warning: {error}"));
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// What there is of a campaign.
+fn result(seeds: &[Seed], boots: &[Option<Boot>]) -> Campaign {
+    let not_booted = seeds.iter().zip(boots).filter(|(_, boot)| boot.is_none()).map(|(seed, _)| *seed);
+    Campaign::of(boots.iter().flatten().cloned().collect(), not_booted.collect())
+}
+
+/// What is said as soon as a boot has ended.
+fn conclusion(boot: &Boot) -> String {
+    let Boot { seed, outcome, seconds, replay, log, .. } = boot;
+    let mut text = format!("seed {seed}: {}, {} calls, {seconds:.2} s", outcome.name(), boot.syscalls());
+    if *outcome != Outcome::Pass {
+        text += &format!("\nseed {seed}: again: {replay}");
+        if let Some(log) = log {
+            text += &format!("\nseed {seed}: log: {}", log.display());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::result::tests::boot;
+    use super::*;
+
+    fn options(words: &[&str]) -> StressOptions {
+        machine::options::parse(words).expect("parses")
+    }
+
+    #[test]
+    fn a_job_is_a_campaign_of_one_boot_with_a_result_of_its_own() {
+        let options =
+            options(&["--smp", "8", "--calls", "5", "--seeds", "1..3", "--print-jobs", "--as-built"]);
+        assert_eq!(
+            job(&options, Seed(2)),
+            "cargo xtask stress --smp 8 --calls 5 --seed 0x2 --json stress-0x2.json --as-built"
+        );
+    }
+
+    #[test]
+    fn a_jobs_result_goes_where_the_user_says() {
+        let options = options(&["--runs", "2", "--print-jobs", "--json", "out dir/{seed}.json"]);
+        let line = job(&options, Seed(2));
+        let words = shlex::split(&line).expect("a shell can read it");
+        assert_eq!(words.last().map(String::as_str), Some("out dir/0x2.json"), "{line}");
+        assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
+        assert!(machine::options::parse::<StressOptions>(&words[3..]).is_ok());
+    }
+
+    #[test]
+    fn a_failed_boot_says_at_once_how_to_see_it_again() {
+        let text = conclusion(&boot(5, Outcome::Panic));
+        assert!(text.contains("again: cargo xtask stress --smp 2 --seed 0x5"), "{text}");
+        assert!(text.contains("log: target/stress-logs/5.log"), "{text}");
+        assert_eq!(conclusion(&boot(5, Outcome::Pass)), "seed 0x5: pass, 2000 calls, 0.50 s");
+    }
+
+    #[test]
+    fn seeds_without_a_boot_were_not_booted() {
+        let seeds = [Seed(1), Seed(2), Seed(3)];
+        let campaign = result(&seeds, &[Some(boot(1, Outcome::Failed)), None, Some(boot(3, Outcome::Pass))]);
+        assert_eq!(campaign.not_booted, [Seed(2)]);
+        assert_eq!(campaign.boots.len(), 2);
+    }
+}

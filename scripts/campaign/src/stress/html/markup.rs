@@ -1,0 +1,89 @@
+//! Pieces of HTML. What is not markup goes through [`escaped`], on every way into the page.
+
+use std::fmt::Write;
+
+use machine::console::printable;
+use serde::Serialize;
+
+/// Text as HTML shows it, in an element or in a quoted attribute. Control characters are made visible.
+pub fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html += "&amp;",
+            '<' => html += "&lt;",
+            '>' => html += "&gt;",
+            '"' => html += "&quot;",
+            '\'' => html += "&#39;",
+            '\n' => html.push(c),
+            c if c.is_control() => html += &printable(c.to_string().as_bytes()),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+/// JSON that can stand in a `script` element: no `<` in it could end the element.
+pub fn script_json(value: &impl Serialize) -> String {
+    // Numbers and texts always become JSON.
+    serde_json::to_string(value).unwrap_or_default().replace('<', "\\u003c")
+}
+
+/// A column of a table, or a fact's name.
+#[derive(Clone, Copy)]
+pub enum Column<'a> {
+    /// Numbers, flushed right.
+    Number(&'a str),
+    /// Words.
+    Text(&'a str),
+    /// A command, or whatever else is to be copied as it is.
+    Code(&'a str),
+}
+
+/// A table. All cells are text, which is escaped here.
+pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
+        escaped(caption)
+    );
+    for column in columns {
+        let (Column::Number(name) | Column::Text(name) | Column::Code(name)) = column;
+        // Writing to a `String` cannot fail; likewise below.
+        let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(column), escaped(name));
+    }
+    html += "</tr></thead><tbody>\n";
+    for row in rows {
+        html += "<tr>";
+        for (column, cell) in columns.iter().zip(row) {
+            let cell = match column {
+                Column::Code(_) if !cell.is_empty() => format!("<code>{}</code>", escaped(&cell)),
+                _ => escaped(&cell),
+            };
+            let _ = write!(html, "<td{}>{cell}</td>", class(column));
+        }
+        html += "</tr>\n";
+    }
+    html + "</tbody></table></div>\n"
+}
+
+fn class(column: &Column<'_>) -> &'static str {
+    if matches!(column, Column::Number(_)) { " class=\"n\"" } else { "" }
+}
+
+/// What is shown when it is asked for.
+pub fn folded(summary: &str, content: &str) -> String {
+    format!("<details><summary>{}</summary>\n{content}</details>\n", escaped(summary))
+}
+
+/// A list of names and values. What is [`Column::Code`] is to be copied as it is.
+pub fn facts(facts: &[(Column<'_>, String)]) -> String {
+    let one = |(column, value): &(Column<'_>, String)| {
+        let (Column::Number(name) | Column::Text(name) | Column::Code(name)) = column;
+        let value = match column {
+            Column::Code(_) => format!("<code>{}</code>", escaped(value)),
+            _ => escaped(value),
+        };
+        format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", escaped(name))
+    };
+    format!("<dl class=\"facts\">\n{}</dl>\n", facts.iter().map(one).collect::<String>())
+}

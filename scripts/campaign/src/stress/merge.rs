@@ -1,0 +1,166 @@
+//! The subcommand `merge`: the results of many machines become one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use machine::error::Error;
+use machine::verify::Outcome;
+
+use super::html;
+use super::options::MergeOptions;
+use super::result::{Boot, Campaign, worst};
+use super::seeds::Seed;
+use super::table;
+
+/// Several results as one, and what is remarkable about that.
+#[derive(Debug, PartialEq)]
+struct Merged {
+    campaign: Campaign,
+    /// The same boot is in two results, which agree.
+    duplicates: Vec<String>,
+    /// The same boot is in two results, which disagree. The one that failed counts.
+    conflicts: Vec<String>,
+    /// How many different orders the boots come from, their seeds left out.
+    orders: usize,
+}
+
+/// Reads, joins, prints. The exit status is that of a campaign with all these boots.
+pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
+    let wanted = options.seeds.map(|range| range.seeds()).transpose()?.unwrap_or_default();
+    let read = |path: &PathBuf| Ok((path.clone(), Campaign::read(path)?));
+    let results = options.results.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
+    let merged = join(results, &wanted);
+    for text in merged.duplicates.iter().chain(&merged.conflicts) {
+        eprintln!("warning: {text}");
+    }
+    if merged.orders > 1 {
+        eprintln!("warning: the results come from {} different sets of options", merged.orders);
+    }
+    let text = table::text(&merged.campaign);
+    let to_stdout = options.json.as_deref() == Some(Path::new("-"));
+    if to_stdout {
+        eprint!("{text}")
+    } else {
+        print!("{text}")
+    }
+    if let Some(path) = &options.json {
+        merged.campaign.write(path)?;
+    }
+    if let Some(path) = &options.report {
+        html::write(path, &merged.campaign, &BTreeMap::new())?;
+    }
+    let seeds = &merged.campaign.not_booted;
+    if !seeds.is_empty() {
+        let list: Vec<_> = seeds.iter().take(10).map(Seed::to_string).collect();
+        let more = if seeds.len() > 10 { ", ..." } else { "" };
+        eprintln!("error: seeds not booted: {} ({}{more})", seeds.len(), list.join(", "));
+    }
+    let missing = if merged.campaign.not_booted.is_empty() { Outcome::Pass } else { Outcome::Host };
+    Ok(worst([merged.campaign.outcome(), missing].into_iter()).exit_code())
+}
+
+/// Joins results. Boots with one replay command are the same boot; `wanted` are seeds that have to be there.
+fn join(results: Vec<(PathBuf, Campaign)>, wanted: &[Seed]) -> Merged {
+    let mut boots: BTreeMap<(Seed, String), (PathBuf, Boot)> = BTreeMap::new();
+    let mut missing: BTreeSet<Seed> = wanted.iter().copied().collect();
+    let mut orders = BTreeSet::new();
+    let (mut duplicates, mut conflicts) = (Vec::new(), Vec::new());
+    for (path, campaign) in results {
+        missing.extend(campaign.not_booted);
+        for boot in campaign.boots {
+            orders.insert(boot.replay.replace(&boot.seed.to_string(), "SEED"));
+            let key = (boot.seed, boot.replay.clone());
+            let Some((other, kept)) = boots.get_mut(&key) else {
+                boots.insert(key, (path.clone(), boot));
+                continue;
+            };
+            let files = format!("{} and {}", other.display(), path.display());
+            if kept.outcome == boot.outcome {
+                duplicates.push(format!("seed {} is in {files}; it counts once", boot.seed));
+                continue;
+            }
+            conflicts.push(format!(
+                "seed {} has two outcomes, {} and {}, in {files}: it does not end in the same way every time",
+                boot.seed,
+                kept.outcome.name(),
+                boot.outcome.name()
+            ));
+            if worst([kept.outcome, boot.outcome].into_iter()) == boot.outcome {
+                (*other, *kept) = (path.clone(), boot);
+            }
+        }
+    }
+    let boots: Vec<_> = boots.into_values().map(|(_, boot)| boot).collect();
+    for boot in &boots {
+        missing.remove(&boot.seed);
+    }
+    let campaign = Campaign::of(boots, missing.into_iter().collect());
+    Merged { campaign, duplicates, conflicts, orders: orders.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::result::tests::boot;
+    use super::*;
+    use machine::verify::Outcome::{Failed, Pass, Timeout};
+
+    fn result(name: &str, boots: Vec<Boot>, not_booted: &[u64]) -> (PathBuf, Campaign) {
+        (name.into(), Campaign::of(boots, not_booted.iter().map(|&seed| Seed(seed)).collect()))
+    }
+
+    fn outcomes(merged: &Merged) -> Vec<(u64, Outcome)> {
+        merged.campaign.boots.iter().map(|boot| (boot.seed.0, boot.outcome)).collect()
+    }
+
+    #[test]
+    fn boots_come_in_the_order_of_their_seeds() {
+        let merged = join(
+            vec![
+                result("a", vec![boot(20, Pass), boot(3, Failed)], &[]),
+                result("b", vec![boot(7, Pass)], &[]),
+            ],
+            &[],
+        );
+        assert_eq!(outcomes(&merged), [(3, Failed), (7, Pass), (20, Pass)]);
+        assert_eq!((merged.duplicates.len(), merged.conflicts.len(), merged.orders), (0, 0, 1));
+        assert_eq!(merged.campaign.outcome(), Failed);
+    }
+
+    #[test]
+    fn a_boot_that_is_there_twice_counts_once_and_is_named() {
+        let merged =
+            join(vec![result("a", vec![boot(1, Pass)], &[]), result("b", vec![boot(1, Pass)], &[])], &[]);
+        assert_eq!(outcomes(&merged), [(1, Pass)]);
+        assert_eq!(merged.duplicates, ["seed 0x1 is in a and b; it counts once"]);
+        assert!(merged.conflicts.is_empty());
+    }
+
+    #[test]
+    fn of_two_outcomes_the_worse_counts_whatever_the_order() {
+        for pair in [[Pass, Timeout], [Timeout, Pass]] {
+            let results = pair.map(|outcome| result("x", vec![boot(1, outcome)], &[])).into();
+            let merged = join(results, &[]);
+            assert_eq!(outcomes(&merged), [(1, Timeout)]);
+            assert_eq!(merged.conflicts.len(), 1);
+            assert!(merged.duplicates.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_seed_under_other_options_is_another_boot() {
+        let mut other = boot(1, Failed);
+        other.replay = other.replay.replace("--smp 2", "--smp 8");
+        let merged = join(vec![result("a", vec![boot(1, Pass)], &[]), result("b", vec![other], &[])], &[]);
+        assert_eq!(merged.campaign.boots.len(), 2);
+        assert_eq!((merged.conflicts.len(), merged.orders), (0, 2));
+    }
+
+    #[test]
+    fn seeds_that_nobody_booted_are_missing() {
+        let results = vec![result("a", vec![boot(1, Pass)], &[2, 3]), result("b", vec![boot(2, Pass)], &[])];
+        let wanted: Vec<_> = (1..6).map(Seed).collect();
+        assert_eq!(join(results.clone(), &[]).campaign.not_booted, [Seed(3)]);
+        assert_eq!(join(results, &wanted).campaign.not_booted, [Seed(3), Seed(4), Seed(5)]);
+    }
+}

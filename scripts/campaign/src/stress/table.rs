@@ -1,0 +1,122 @@
+//! The end of a campaign for people: a line a boot, the totals, and what to do about each that failed.
+
+use std::fmt::Write;
+
+use machine::report::aligned;
+
+use super::result::{Boot, Campaign};
+
+/// The columns. All but the texts are flushed right.
+const COLUMNS: [(&str, bool); 6] = [
+    ("SEED", true),
+    ("OUTCOME", false),
+    ("CALLS", true),
+    ("CALLS/S", true),
+    ("SECONDS", true),
+    ("FIRST PROBLEM", false),
+];
+
+/// Characters of a problem that the table shows; below it stands all.
+const PROBLEM_WIDTH: usize = 90;
+
+/// The whole text.
+pub fn text(campaign: &Campaign) -> String {
+    let mut text = String::new();
+    if !campaign.boots.is_empty() {
+        text += &aligned(&COLUMNS, campaign.boots.iter().map(cells));
+    }
+    text += &totals(campaign);
+    for boot in campaign.boots.iter().filter(|boot| !boot.passed()) {
+        text.push('\n');
+        text += &trouble(boot);
+    }
+    text
+}
+
+fn cells(boot: &Boot) -> [String; COLUMNS.len()] {
+    let first = boot.problems.first().map_or("", |problem| problem.what.as_str());
+    let first = first.lines().next().unwrap_or("");
+    let mut shown: String = first.chars().take(PROBLEM_WIDTH).collect();
+    if shown.len() < first.len() {
+        shown += "...";
+    }
+    [
+        boot.seed.to_string(),
+        boot.outcome.name().to_owned(),
+        boot.syscalls().to_string(),
+        format!("{:.0}", rate(boot.syscalls(), boot.seconds)),
+        format!("{:.2}", boot.seconds),
+        shown,
+    ]
+}
+
+fn rate(calls: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { calls as f64 / seconds } else { 0.0 }
+}
+
+/// The campaign in a line.
+pub fn totals(campaign: &Campaign) -> String {
+    let boots = &campaign.boots;
+    let calls: u64 = boots.iter().map(Boot::syscalls).sum();
+    let seconds: f64 = boots.iter().map(|boot| boot.seconds).sum();
+    let passed = boots.iter().filter(|boot| boot.passed()).count();
+    let mut text = format!(
+        "{}: {passed} of {} boots passed; {calls} system calls in {seconds:.1} s of guests, {:.0} a second",
+        campaign.outcome,
+        boots.len(),
+        rate(calls, seconds)
+    );
+    if !campaign.not_booted.is_empty() {
+        let _ = write!(text, "; seeds not booted: {}", campaign.not_booted.len());
+    }
+    text + "\n"
+}
+
+/// What is wrong with a boot, how to see it again, and where its log is.
+pub fn trouble(boot: &Boot) -> String {
+    let mut text = format!("seed {}: {}\n", boot.seed, boot.outcome.name());
+    for problem in &boot.problems {
+        text += &format!("  {}\n", problem.what.trim_end().replace('\n', "\n  "));
+    }
+    text += &format!("  again: {}\n", boot.replay);
+    if let Some(log) = &boot.log {
+        text += &format!("  log:   {}\n", log.display());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::result::tests::boot;
+    use super::super::seeds::Seed;
+    use super::*;
+    use machine::verify::Outcome;
+
+    #[test]
+    fn a_table_of_two_boots() {
+        let mut failed = boot(31, Outcome::Failed);
+        failed.seconds = 0.0;
+        let campaign = Campaign::of(vec![boot(1, Outcome::Pass), failed], vec![Seed(5)]);
+        let expected = "\
+SEED  OUTCOME  CALLS  CALLS/S  SECONDS  FIRST PROBLEM
+ 0x1  pass      2000     4000     0.50
+0x1f  failed    2000        0     0.00  CPU 1: violation: rbx
+failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guests, 8000 a second; seeds not booted: 1
+
+seed 0x1f: failed
+  CPU 1: violation: rbx
+  again: cargo xtask stress --smp 2 --seed 0x1f
+  log:   target/stress-logs/31.log
+";
+        assert_eq!(text(&campaign), expected);
+    }
+
+    #[test]
+    fn a_long_problem_is_cut_in_the_table_and_whole_below_it() {
+        let mut failed = boot(1, Outcome::Host);
+        failed.problems[0].what = format!("{}\nsecond line", "x".repeat(200));
+        let text = text(&Campaign::of(vec![failed], vec![]));
+        assert!(text.contains(&format!("  {}...\n", "x".repeat(PROBLEM_WIDTH))), "{text}");
+        assert!(text.contains(&format!("  {}\n  second line\n", "x".repeat(200))), "{text}");
+    }
+}

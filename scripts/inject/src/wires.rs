@@ -1,0 +1,114 @@
+//! QEMU in a thread of its own, its console listened to, and the two sockets by which it is led.
+
+use std::ffi::OsString;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use machine::error::Error;
+use machine::facts::{Facts, Line};
+use machine::qemu::escape_commas;
+use machine::session;
+use machine::session::Ended;
+use tempfile::TempDir;
+
+use super::error::InjectError;
+use super::guest::PATIENCE;
+
+/// What the console has said.
+#[derive(Default)]
+pub struct Console {
+    /// The records.
+    pub facts: Facts,
+    /// The lines that are none.
+    pub lines: Vec<String>,
+}
+
+/// A QEMU that runs, or has ended.
+pub struct Wires {
+    session: JoinHandle<Result<Ended, Error>>,
+    console: Arc<Mutex<Console>>,
+    /// Holds the sockets.
+    _folder: TempDir,
+}
+
+impl Wires {
+    /// Starts QEMU with these words and more, stopped. The sockets are the monitor's and the gdbstub's.
+    pub fn connect(
+        mut words: Vec<OsString>,
+        limit: Option<Duration>,
+    ) -> Result<(Wires, UnixStream, UnixStream), InjectError> {
+        let folder = tempfile::tempdir().map_err(InjectError::Io)?;
+        let listen = |name: &str| {
+            let path = folder.path().join(name);
+            Ok((UnixListener::bind(&path)?, format!("unix:{}", escape_commas(&path))))
+        };
+        let (gdb, gdb_name) = listen("gdb").map_err(InjectError::Io)?;
+        let (qmp, qmp_name) = listen("qmp").map_err(InjectError::Io)?;
+        words.extend(["-S", "-gdb", &gdb_name, "-qmp", &qmp_name].map(OsString::from));
+        let console = Arc::new(Mutex::new(Console::default()));
+        let heard = Arc::clone(&console);
+        let session =
+            std::thread::spawn(move || session::run(&words, limit, &[], |line, _| hear(&heard, line)));
+        let connected = accept(&qmp, &session).and_then(|qmp| Ok((qmp, accept(&gdb, &session)?)));
+        let (qmp, gdb) = match connected {
+            Ok(both) => both,
+            Err(error) => return Err(why_it_did_not_start(error, session)),
+        };
+        Ok((Wires { session, console, _folder: folder }, qmp, gdb))
+    }
+
+    /// Waits for QEMU's end.
+    pub fn finish(self) -> Result<(Ended, Console), InjectError> {
+        let ended = self
+            .session
+            .join()
+            .map_err(|_| InjectError::Wrong("the tool's own thread panicked".to_owned()))?;
+        let ended = ended.map_err(|error| InjectError::Wrong(error.to_string()))?;
+        let console =
+            self.console.lock().map(|mut console| std::mem::take(&mut *console)).unwrap_or_default();
+        Ok((ended, console))
+    }
+}
+
+fn hear(console: &Mutex<Console>, line: &[u8]) {
+    let Ok(mut console) = console.lock() else { return };
+    if console.facts.take(line) == Line::Text {
+        console.lines.push(String::from_utf8_lossy(line).into_owned());
+    }
+}
+
+/// Waits until QEMU has connected, or has ended.
+fn accept(
+    listener: &UnixListener,
+    session: &JoinHandle<Result<Ended, Error>>,
+) -> Result<UnixStream, InjectError> {
+    listener.set_nonblocking(true).map_err(InjectError::Io)?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).map_err(InjectError::Io)?;
+                stream.set_read_timeout(Some(PATIENCE)).map_err(InjectError::Io)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                return Err(InjectError::Io(error));
+            }
+            Err(_) if session.is_finished() => return Err(InjectError::Ended("it connected".to_owned())),
+            Err(_) if Instant::now() > until => return Err(InjectError::Silent("QEMU connected".to_owned())),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn why_it_did_not_start(error: InjectError, session: JoinHandle<Result<Ended, Error>>) -> InjectError {
+    match session.is_finished().then(|| session.join()) {
+        Some(Ok(Ok(ended))) => {
+            InjectError::Wrong(format!("QEMU would not start: {}", ended.stderr.trim_end()))
+        }
+        Some(Ok(Err(error))) => InjectError::Wrong(error.to_string()),
+        _ => error,
+    }
+}

@@ -1,0 +1,169 @@
+//! What a run's completion records say, collected from the console.
+
+use kernel_abi::record::{
+    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
+};
+use trace::console::Console;
+
+/// A [`CpuRecord`] that owns its texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// Dense index; 0 is the BSP.
+    pub cpu: u32,
+    /// The hardware's name for it.
+    pub apic_id: u32,
+    /// The program it ran.
+    pub program: String,
+    /// What became of the program.
+    pub outcome: Outcome,
+    /// The code given to `SYS_EXIT`.
+    pub code: i32,
+    /// How often the program was started.
+    pub starts: u32,
+    /// How many of these copies were killed.
+    pub killed: u32,
+    /// System calls that entered the kernel.
+    pub syscalls: u64,
+    /// Timer ticks since the CPU came online.
+    pub ticks: u64,
+    /// Tick rate in thousandths of a hertz; 0 if there were too few ticks to tell.
+    pub tick_millihertz: u64,
+    /// Why it was killed or is missing.
+    pub reason: String,
+}
+
+impl Cpu {
+    /// Tick rate in hertz, if there were ticks enough to tell.
+    pub fn tick_hz(&self) -> Option<f64> {
+        (self.tick_millihertz != 0).then(|| self.tick_millihertz as f64 / 1000.0)
+    }
+}
+
+impl From<CpuRecord<'_>> for Cpu {
+    fn from(record: CpuRecord<'_>) -> Cpu {
+        Cpu {
+            cpu: record.cpu,
+            apic_id: record.apic_id,
+            program: record.program.to_owned(),
+            outcome: record.outcome,
+            code: record.code,
+            starts: record.starts,
+            killed: record.killed,
+            syscalls: record.syscalls,
+            ticks: record.ticks,
+            tick_millihertz: record.tick_millihertz,
+            reason: record.reason.to_owned(),
+        }
+    }
+}
+
+/// All records of a run, in the order in which they came, sorted by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Boot records; a sound run has one.
+    pub boots: Vec<BootRecord>,
+    /// One per CPU.
+    pub cpus: Vec<Cpu>,
+    /// One per CPU that is online.
+    pub calls: Vec<CallsRecord>,
+    /// One per CPU, if they were asked for.
+    pub states: Vec<StateRecord>,
+    /// CPU and message of each panic.
+    pub panics: Vec<(Option<u32>, String)>,
+    /// How many frames the backtrace has.
+    pub frames: usize,
+    /// One per CPU, if recording was switched off and on in turn.
+    pub shares: Vec<SharesRecord>,
+    /// The CPUs' traces, if they came over the console.
+    pub trace: Console,
+    /// Verdicts; a sound run has one.
+    pub verdicts: Vec<VerdictRecord>,
+    /// Records that came after the first verdict, which should have been the last.
+    pub late: usize,
+    /// Lines that look like records and are none.
+    pub malformed: Vec<String>,
+    /// Console lines of any kind.
+    pub lines: usize,
+}
+
+/// What a console line is, for whoever shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Something to show as it is.
+    Text,
+    /// A record that the table will show, or a line of a trace.
+    Counted,
+    /// A panic: the CPU and its message.
+    Panic(Option<u32>, String),
+    /// A frame of its backtrace: its number and address.
+    Frame(usize, u64),
+}
+
+impl Facts {
+    /// Takes a console line, without its line end.
+    pub fn take(&mut self, line: &[u8]) -> Line {
+        self.lines += 1;
+        if !line.starts_with(record::MARK.as_bytes()) {
+            return Line::Text;
+        }
+        if !self.verdicts.is_empty() {
+            self.late += 1;
+        }
+        if self.trace.take(line) {
+            return Line::Counted;
+        }
+        let text = String::from_utf8_lossy(line);
+        match record::parse(&text) {
+            None => Line::Text,
+            Some(Err(_)) => {
+                self.malformed.push(text.clone().into_owned());
+                Line::Text
+            }
+            Some(Ok(record)) => self.count(record),
+        }
+    }
+
+    fn count(&mut self, record: Record<'_>) -> Line {
+        match record {
+            Record::Boot(boot) => self.boots.push(boot),
+            Record::Cpu(cpu) => self.cpus.push(cpu.into()),
+            Record::Calls(calls) => self.calls.push(calls),
+            Record::Shares(shares) => self.shares.push(shares),
+            Record::State(state) => self.states.push(state),
+            Record::Verdict(verdict) => self.verdicts.push(verdict),
+            Record::Panic { cpu, message } => {
+                self.panics.push((cpu, message.to_owned()));
+                return Line::Panic(cpu, message.to_owned());
+            }
+            Record::Frame { ip } => {
+                self.frames += 1;
+                return Line::Frame(self.frames - 1, ip);
+            }
+        }
+        Line::Counted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_with_the_mark_in_their_first_column_count() {
+        let mut facts = Facts::default();
+        assert_eq!(facts.take(b"[cpu0] @ringside frame ip=0x1"), Line::Text);
+        assert_eq!(facts.take(b"@ringside frame ip=0x1"), Line::Frame(0, 1));
+        assert_eq!(facts.take(b"@ringside frame ip=0x"), Line::Text);
+        assert_eq!(facts.take(b"@ringside \xff"), Line::Text);
+        assert_eq!((facts.frames, facts.malformed.len(), facts.lines), (1, 2, 4));
+    }
+
+    #[test]
+    fn what_follows_the_verdict_is_late() {
+        let mut facts = Facts::default();
+        facts.take(b"@ringside verdict outcome=pass records=0 warnings=0");
+        facts.take(b"a word of farewell");
+        facts.take(b"@ringside frame ip=0x1");
+        assert_eq!(facts.late, 1);
+    }
+}

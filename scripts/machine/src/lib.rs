@@ -1,0 +1,29 @@
+//! The machine under QEMU: its build, its options, its start, its console and monitor, and the judgement of a run.
+//!
+//! A run is judged by QEMU's exit status *and* the kernel's completion records ([`verify`]).
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod build;
+pub mod cargo;
+pub mod cmdline;
+pub mod console;
+pub mod cpu_state;
+pub mod error;
+pub mod executable;
+pub mod facts;
+pub mod guest_memory;
+pub mod launch;
+pub mod monitor;
+pub mod options;
+pub mod programs;
+pub mod qemu;
+pub mod qmp;
+pub mod replay;
+pub mod report;
+pub mod serial_ports;
+pub mod session;
+pub mod symbols;
+pub mod toolchain;
+pub mod tree;
+pub mod verify;

@@ -1,0 +1,189 @@
+//! QEMU's command line.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use kernel_abi::verdict::DEBUG_EXIT_PORT;
+
+use crate::error::Error;
+use crate::options::MachineOptions;
+use crate::serial_ports;
+
+/// Major and minor version of a QEMU.
+///
+/// # Errors
+/// If it cannot be started, or does not say.
+pub fn version(qemu: &Path) -> Result<(u32, u32), Error> {
+    let unknown = |said: &str| {
+        Error::Host(format!("`{} --version` does not tell QEMU's version: {said}", qemu.display()))
+    };
+    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| unknown(&error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&text).ok_or_else(|| unknown(text.lines().next().unwrap_or("")))
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.split_once("version ")?.1;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Where QEMU's console and monitor are connected.
+#[derive(Clone, Copy, Debug)]
+pub enum Wiring<'a> {
+    /// The console is the terminal, there is no monitor: a command line to paste.
+    Terminal,
+    /// The console is standard output. Standard input is a socket on which QEMU speaks QMP: no name in a
+    /// file system, nothing to clean up.
+    Session,
+    /// The console is a file; the monitor is as in `Session`.
+    File(&'a Path),
+}
+
+/// A machine about to be started.
+pub struct Machine<'a> {
+    /// What the user wants of it.
+    pub options: &'a MachineOptions,
+    /// The kernel's ELF.
+    pub kernel: &'a Path,
+    /// The user's own program.
+    pub module: Option<&'a Path>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// Start stopped, with gdb's stub on this TCP port.
+    pub gdb_port: Option<u16>,
+}
+
+impl Machine<'_> {
+    /// The program and its arguments.
+    pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
+        let options = self.options;
+        let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
+        let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            words.push(name.into());
+            words.push(value.as_ref().to_owned());
+        };
+        push("-machine", &options.machine);
+        // QEMU cannot count instructions while a guest reads time through x2APIC's MSRs: "Bad icount read".
+        let cpu = if options.icount { "max,-x2apic" } else { "max" };
+        push("-cpu", &options.cpu.as_deref().unwrap_or(cpu));
+        push("-smp", &options.smp);
+        push("-m", &options.memory);
+        if options.icount {
+            push("-accel", &"tcg,thread=single");
+            push("-icount", &"shift=0,sleep=off");
+        } else {
+            push("-accel", &options.accel);
+        }
+        push("-kernel", &self.kernel);
+        if let Some(module) = self.module {
+            push("-initrd", &module);
+        }
+        push("-append", &self.cmdline);
+        push("-display", &"none");
+        push("-vga", &"none");
+        push("-device", &format!("isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=0x04"));
+        let console = match wiring {
+            Wiring::Terminal => None,
+            Wiring::Session => Some(Path::new("/dev/stdout")),
+            Wiring::File(path) => Some(path),
+        };
+        if let Some(path) = console {
+            push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
+            push("-serial", &"chardev:console");
+            push("-chardev", &"socket,id=qmp,fd=0");
+            push("-mon", &"chardev=qmp,mode=control");
+        } else {
+            push("-serial", &"stdio");
+        }
+        if let Some(folder) = &options.serial_dir {
+            words.extend(serial_ports::devices(folder, serial_ports::cpus(&options.smp)));
+        }
+        if let Some(port) = self.gdb_port {
+            words.extend(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"].map(OsString::from));
+        }
+        // A guest that resets ends QEMU instead of starting anew: a triple fault must not look like a boot.
+        words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
+        words.extend(options.qemu_arg.iter().map(OsString::from));
+        words
+    }
+}
+
+/// In QEMU's options a comma ends a value, and two commas are one.
+pub fn escape_commas(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// A command line for the user's shell.
+pub fn shell_quoted(words: &[OsString]) -> String {
+    let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    shlex::try_join(texts.iter().map(|text| &**text)).unwrap_or_else(|_| texts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_from_what_qemu_says() {
+        assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 7.2.17\nCopyright"), Some((7, 2)));
+        assert_eq!(parse_version("QEMU"), None);
+    }
+    use crate::options::parse;
+
+    fn words(arguments: &[&str], wiring: Wiring<'_>) -> Vec<String> {
+        let options: MachineOptions = parse(arguments).expect("parses");
+        let machine = Machine {
+            options: &options,
+            kernel: Path::new("k"),
+            module: Some(Path::new("a,b")),
+            cmdline: "program=hello -- x y",
+            gdb_port: None,
+        };
+        machine.command_line(wiring).into_iter().map(|word| word.into_string().expect("text")).collect()
+    }
+
+    fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
+        words.iter().position(|word| word == name).map(|at| words[at + 1].as_str())
+    }
+
+    #[test]
+    fn defaults() {
+        let words = words(&[], Wiring::Terminal);
+        assert_eq!(value(&words, "-machine"), Some("q35"));
+        assert_eq!(value(&words, "-cpu"), Some("max"));
+        assert_eq!(value(&words, "-smp"), Some("4"));
+        assert_eq!(value(&words, "-m"), Some("128M"));
+        assert_eq!(value(&words, "-accel"), Some("tcg"));
+        assert_eq!(value(&words, "-initrd"), Some("a,b"));
+        assert_eq!(value(&words, "-serial"), Some("stdio"));
+        assert_eq!(value(&words, "-device"), Some("isa-debug-exit,iobase=0xf4,iosize=0x04"));
+        assert!(!words.iter().any(|word| word.contains("qmp")));
+    }
+
+    #[test]
+    fn icount_runs_all_cpus_in_one_thread() {
+        let words = words(&["--icount"], Wiring::Session);
+        assert_eq!(value(&words, "-accel"), Some("tcg,thread=single"));
+        assert_eq!(value(&words, "-icount"), Some("shift=0,sleep=off"));
+        assert_eq!(value(&words, "-cpu"), Some("max,-x2apic"));
+    }
+
+    #[test]
+    fn a_shell_reads_the_printed_line_as_the_same_words() {
+        let machine = words(&["--qemu-arg", "-name", "--qemu-arg", "it's a \"test\" $x"], Wiring::Terminal);
+        let os: Vec<OsString> = machine.iter().map(OsString::from).collect();
+        assert_eq!(shlex::split(&shell_quoted(&os)), Some(machine));
+    }
+
+    #[test]
+    fn a_comma_in_a_log_files_path_is_doubled() {
+        let words = words(&[], Wiring::File(Path::new("/tmp/a,b")));
+        assert_eq!(value(&words, "-chardev"), Some("file,id=console,path=/tmp/a,,b"));
+    }
+}

@@ -1,0 +1,181 @@
+//! QEMU's machine protocol (QMP), as far as this tool needs it: one JSON object a line, over a socket.
+//!
+//! Source: QEMU's documentation, "QEMU Machine Protocol Specification".
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use serde_json::{Value, json};
+
+/// Why a command has no answer.
+#[derive(Debug)]
+pub enum QmpError {
+    /// The connection failed or ended.
+    Io(io::Error),
+    /// QEMU refused the command, in its own words.
+    Refused(String),
+    /// QEMU sent something that is not the protocol.
+    Protocol(String),
+}
+
+impl fmt::Display for QmpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QmpError::Io(error) => error.fmt(f),
+            QmpError::Refused(text) => write!(f, "QEMU refused the command: {text}"),
+            QmpError::Protocol(text) => write!(f, "unexpected answer of QEMU's monitor: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for QmpError {}
+
+impl From<io::Error> for QmpError {
+    fn from(error: io::Error) -> QmpError {
+        QmpError::Io(error)
+    }
+}
+
+/// A QMP session over the two directions of one socket.
+pub struct Qmp<S> {
+    reader: BufReader<S>,
+    writer: S,
+}
+
+impl<S: Read + Write> Qmp<S> {
+    /// Takes over a session whose greeting was exchanged earlier.
+    pub fn greeted(reader: S, writer: S) -> Qmp<S> {
+        Qmp { reader: BufReader::new(reader), writer }
+    }
+
+    /// Starts a session: waits for QEMU's greeting and leaves the negotiation mode.
+    ///
+    /// # Errors
+    /// If the connection ends, or the other end does not speak QMP.
+    pub fn greet(reader: S, writer: S) -> Result<Qmp<S>, QmpError> {
+        let mut session = Qmp::greeted(reader, writer);
+        let greeting = session.receive()?;
+        if greeting.get("QMP").is_none() {
+            return Err(QmpError::Protocol(greeting.to_string()));
+        }
+        session.execute("qmp_capabilities")?;
+        Ok(session)
+    }
+
+    /// Runs a command without arguments and returns its result.
+    ///
+    /// # Errors
+    /// As [`execute_with`](Self::execute_with).
+    pub fn execute(&mut self, command: &str) -> Result<Value, QmpError> {
+        self.execute_with(command, json!({}))
+    }
+
+    /// Runs a command and returns its result. Events that come before it are skipped.
+    ///
+    /// # Errors
+    /// If QEMU refuses the command, or the connection ends.
+    pub fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
+        self.writer.write_all(line.as_bytes())?;
+        self.writer.flush()?;
+        loop {
+            let mut answer = self.receive()?;
+            if let Some(result) = answer.get_mut("return") {
+                return Ok(result.take());
+            }
+            if let Some(error) = answer.get("error") {
+                let text = error.get("desc").and_then(Value::as_str).map(str::to_owned);
+                return Err(QmpError::Refused(text.unwrap_or_else(|| error.to_string())));
+            }
+            if answer.get("event").is_none() {
+                return Err(QmpError::Protocol(answer.to_string()));
+            }
+        }
+    }
+
+    /// Runs a command of the human monitor and returns the text that it prints.
+    ///
+    /// # Errors
+    /// As [`execute_with`](Self::execute_with).
+    pub fn human(&mut self, command: &str) -> Result<String, QmpError> {
+        match self.execute_with("human-monitor-command", json!({ "command-line": command }))? {
+            Value::String(text) => Ok(text),
+            other => Err(QmpError::Protocol(other.to_string())),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Value, QmpError> {
+        let mut line = Vec::new();
+        if self.reader.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let shown = || String::from_utf8_lossy(&line).trim_end().to_owned();
+        serde_json::from_slice(&line).map_err(|_| QmpError::Protocol(shown()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::thread::{JoinHandle, spawn};
+
+    use super::*;
+
+    const GREETING: &str = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
+    const DONE: &str = r#"{"return": {}}"#;
+    const EVENT: &str = r#"{"timestamp": {}, "event": "STOP"}"#;
+
+    /// The other end: each step is what it sends before it waits for the next command. Returns the commands.
+    fn qemu(steps: &'static [&'static [&'static str]]) -> (UnixStream, JoinHandle<Vec<String>>) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let other = spawn(move || {
+            let mut commands = Vec::new();
+            let mut reader = BufReader::new(theirs.try_clone().expect("a copy"));
+            for (index, lines) in steps.iter().enumerate() {
+                for line in *lines {
+                    (&theirs).write_all(format!("{line}\r\n").as_bytes()).expect("sent");
+                }
+                let mut line = String::new();
+                if index + 1 < steps.len() && reader.read_line(&mut line).expect("a line") > 0 {
+                    commands.push(line.trim_end().to_owned());
+                }
+            }
+            commands
+        });
+        (ours, other)
+    }
+
+    #[test]
+    fn answers_come_after_events() {
+        let (socket, other) =
+            qemu(&[&[GREETING], &[EVENT, DONE], &[EVENT, EVENT, r#"{"return": "CPU#0\r\n"}"#]]);
+        let mut session = Qmp::greet(&socket, &socket).expect("greeted");
+        assert_eq!(session.human("info cpus").expect("an answer"), "CPU#0\r\n");
+        let commands = other.join().expect("the other end");
+        assert!(commands[0].contains("qmp_capabilities"), "{commands:?}");
+        assert!(
+            commands[1].contains("human-monitor-command") && commands[1].contains("info cpus"),
+            "{commands:?}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_qemus_words() {
+        let refusal = r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#;
+        let (socket, _other) =
+            qemu(Box::leak(Box::new([&[GREETING] as &[_], &[DONE], Box::leak(Box::new([refusal]))])));
+        let mut session = Qmp::greet(&socket, &socket).expect("greeted");
+        let error = session.execute("nonsense").expect_err("refused").to_string();
+        assert!(error.ends_with("no such command"), "{error}");
+    }
+
+    #[test]
+    fn an_end_of_the_connection_is_an_error() {
+        const STEPS: [&[&[&str]]; 4] = [&[&[]], &[&[GREETING]], &[&[r#"{"hello": 1}"#]], &[&["not JSON"]]];
+        for steps in STEPS {
+            let (socket, other) = qemu(steps);
+            other.join().expect("the other end");
+            assert!(Qmp::greet(&socket, &socket).is_err());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The command that does the same once more: the options that are not the defaults, as words.
+
+use crate::options::MachineOptions;
+
+/// Options and their values.
+pub struct Words(pub Vec<String>);
+
+impl Words {
+    /// What describes the machine, but for `--icount`.
+    pub fn of(machine: &MachineOptions) -> Words {
+        // Without `..`, so that an option that is added and not thought of here does not compile.
+        let MachineOptions {
+            smp,
+            cpu,
+            machine,
+            memory,
+            accel,
+            icount,
+            tick_hz,
+            cmdline,
+            serial_dir,
+            qemu,
+            qemu_arg,
+        } = machine;
+        let mut words = Words(Vec::new());
+        let unless = |value: &str, default: &str| (value != default).then(|| value.to_owned());
+        words.push("smp", Some(smp.clone()));
+        words.push("cpu", cpu.clone());
+        words.push("machine", unless(machine, "q35"));
+        words.push("memory", unless(memory, "128M"));
+        words.push("accel", unless(accel, "tcg").filter(|_| !icount));
+        words.push("tick-hz", tick_hz.map(|hz| hz.to_string()));
+        words.push("cmdline", cmdline.clone());
+        words.push("serial-dir", serial_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned()));
+        words.push("qemu", unless(&qemu.to_string_lossy(), "qemu-system-x86_64"));
+        qemu_arg.iter().for_each(|argument| words.push("qemu-arg", Some(argument.clone())));
+        words
+    }
+
+    /// An option with a value, if it has one.
+    pub fn push(&mut self, name: &str, value: Option<String>) {
+        match value {
+            // Behind a blank it would be taken for an option.
+            Some(value) if value.starts_with('-') => self.0.push(format!("--{name}={value}")),
+            Some(value) => self.0.extend([format!("--{name}"), value]),
+            None => {}
+        }
+    }
+
+    /// An option without a value, if it is given.
+    pub fn flag(&mut self, name: &str, given: bool) {
+        self.0.extend(given.then(|| format!("--{name}")));
+    }
+
+    /// The whole command.
+    pub fn command(&self, subcommand: &str) -> String {
+        let words = ["cargo", "xtask", subcommand].into_iter().chain(self.0.iter().map(String::as_str));
+        // Only a NUL character cannot be quoted, and no argument of a process has one.
+        shlex::try_join(words).unwrap_or_default()
+    }
+}

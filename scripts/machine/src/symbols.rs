@@ -1,0 +1,108 @@
+//! Return addresses of a panic's backtrace, turned into functions and lines.
+
+use std::path::Path;
+
+use addr2line::Loader;
+
+use crate::tree::relative;
+
+/// The kernel's symbols and line tables.
+pub struct Symbols(Option<Loader>);
+
+impl Symbols {
+    /// Reads them from the kernel's ELF. Without them a backtrace has addresses only.
+    pub fn load(kernel: &Path) -> Symbols {
+        Symbols(Loader::new(kernel).ok())
+    }
+
+    /// One frame of the backtrace as lines to print: the function first, then those that it was inlined into.
+    pub fn describe(&self, number: usize, ip: u64) -> Vec<String> {
+        // A return address is the instruction behind the call, which may be another line's.
+        let places = self.0.as_ref().map(|loader| places(loader, ip.saturating_sub(1))).unwrap_or_default();
+        if places.is_empty() {
+            return vec![format!("  {number:2}: {ip:#018x} ?")];
+        }
+        let line = |(i, place): (usize, String)| match i {
+            0 => format!("  {number:2}: {ip:#018x} {place}"),
+            _ => format!("      {:18} inlined into {place}", ""),
+        };
+        places.into_iter().enumerate().map(line).collect()
+    }
+}
+
+/// The function at an address, and those that it was inlined into, each with its place in the source.
+fn places(loader: &Loader, address: u64) -> Vec<String> {
+    let mut found: Vec<(Option<String>, String)> = Vec::new();
+    if let Ok(mut frames) = loader.find_frames(address) {
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
+            let place = frame.location.as_ref().map_or(String::new(), |location| {
+                match (location.file, location.line) {
+                    (Some(file), Some(line)) => format!(" ({}:{line})", short(file)),
+                    (Some(file), None) => format!(" ({})", short(file)),
+                    (None, _) => String::new(),
+                }
+            });
+            found.push((name.map(|name| name.into_owned()), place));
+        }
+    }
+    // The line tables have bare names. The symbol, which is that of the function that all others were inlined
+    // into, has the modules' too; and assembly has no line table at all.
+    if let Some(symbol) = loader.find_symbol(address) {
+        let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
+        match found.last_mut() {
+            Some(last) => last.0 = Some(name),
+            None => found.push((Some(name), String::new())),
+        }
+    }
+    found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
+}
+
+/// A source file's path as it helps: in the tree, in the standard library, or in a package.
+fn short(file: &str) -> String {
+    if let Some((_, rest)) = file.split_once("/rust/library/") {
+        return rest.to_owned();
+    }
+    if let Some((_, rest)) = file.split_once("/registry/src/") {
+        return rest.split_once('/').map_or(rest, |(_, package)| package).to_owned();
+    }
+    relative(Path::new(file)).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_begin_where_they_mean_something() {
+        let own = crate::tree::root().join("kernel/src/run.rs");
+        assert_eq!(short(own.to_str().expect("text")), "kernel/src/run.rs");
+        assert_eq!(short("/usr/lib/rustlib/src/rust/library/core/src/panicking.rs"), "core/src/panicking.rs");
+        assert_eq!(
+            short("/home/x/.cargo/registry/src/some-index/spin-0.12.3/src/once.rs"),
+            "spin-0.12.3/src/once.rs"
+        );
+    }
+
+    #[test]
+    fn a_function_of_this_program_is_found_with_its_modules_and_its_line() {
+        let own = std::fs::read("/proc/self/exe").expect("own file");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("own");
+        std::fs::write(&path, &own).expect("a copy");
+        let file = object::File::parse(&*own).expect("an ELF file");
+        use object::{Object, ObjectSymbol};
+        let symbol =
+            file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("7symbols5short")));
+        let address = symbol.expect("the function above").address();
+        let text = Symbols::load(&path).describe(7, address + 1).join("\n");
+        assert!(text.starts_with("   7: 0x") && text.contains("symbols::short"), "{text}");
+        assert!(text.contains("(scripts/machine/src/symbols.rs:"), "{text}");
+    }
+
+    #[test]
+    fn without_symbols_an_address_is_still_shown() {
+        let lines = Symbols::load(Path::new("/nonexistent")).describe(0, 0xffff_ffff_8000_1234);
+        assert_eq!(lines, ["   0: 0xffffffff80001234 ?"]);
+    }
+}

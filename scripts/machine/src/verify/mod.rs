@@ -1,0 +1,251 @@
+//! The judgement on a run: QEMU's exit status and the completion records have to say the same, and all of it.
+
+use std::process::ExitCode;
+
+use kernel_abi::record::{self, VerdictRecord};
+use kernel_abi::verdict::Verdict;
+
+use crate::cpu_state;
+use crate::facts::{Cpu, Facts};
+
+/// How QEMU ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this exit status.
+    Status(i32),
+    /// By a signal.
+    Signal(i32),
+    /// It was ended because its time was up.
+    TimedOut,
+    /// It could not be started at all.
+    NotStarted,
+}
+
+/// What a run amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every CPU that is online ran its program, and each exited with code 0.
+    Pass,
+    /// A program exited with another code, or was killed.
+    Failed,
+    /// The user asked for something that does not exist.
+    Usage,
+    /// The kernel panicked, or something that always holds did not.
+    Panic,
+    /// The time was up.
+    Timeout,
+    /// Something on the host's side does not work.
+    Host,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of [`status`](Self::status).
+    pub const ALL: [Outcome; 6] =
+        [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
+
+    /// The word for it in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Pass => "pass",
+            Outcome::Failed => "failed",
+            Outcome::Usage => "usage",
+            Outcome::Panic => "panic",
+            Outcome::Timeout => "timeout",
+            Outcome::Host => "host",
+        }
+    }
+
+    /// The host tool's exit status.
+    pub fn status(self) -> u8 {
+        match self {
+            Outcome::Pass => 0,
+            Outcome::Failed => 1,
+            Outcome::Usage => 2,
+            Outcome::Panic => 3,
+            Outcome::Timeout => 4,
+            Outcome::Host => 5,
+        }
+    }
+
+    /// The same, for `main`.
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(self.status())
+    }
+}
+
+/// The judgement, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the run amounts to.
+    pub outcome: Outcome,
+    /// What is wrong with it, in whole sentences.
+    pub errors: Vec<String>,
+    /// What went wrong without making it fail.
+    pub warnings: Vec<String>,
+}
+
+/// Judges a run. A pass needs QEMU's status for it *and* a boot record, one record for each CPU that the
+/// firmware lists, every CPU that is online exited with code 0, and a last record that agrees.
+pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
+    let mut warnings = Vec::new();
+    let (outcome, errors) = match ending {
+        Ending::TimedOut => {
+            (Outcome::Timeout, vec!["the time was up before the kernel's verdict".to_owned()])
+        }
+        Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
+        Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was ended by signal {signal}")]),
+        Ending::Status(1) if facts.lines == 0 => {
+            (Outcome::Host, vec!["QEMU would not start this machine (exit status 1)".to_owned()])
+        }
+        Ending::Status(status) => match Verdict::from_qemu_status(status) {
+            Some(verdict) => judge_verdict(verdict, facts, &mut warnings),
+            None => (Outcome::Panic, vec![foreign_status(status)]),
+        },
+    };
+    Judgement { outcome, errors, warnings }
+}
+
+fn foreign_status(status: i32) -> String {
+    match status {
+        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)"
+            .to_owned(),
+        _ => format!("QEMU ended with exit status {status}, which is no verdict of the kernel's"),
+    }
+}
+
+fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) -> (Outcome, Vec<String>) {
+    let mut errors = Vec::new();
+    for line in &facts.malformed {
+        errors.push(format!("{}: {line:?}", record::Malformed));
+    }
+    if facts.late > 0 {
+        errors.push(format!("{} records came after the verdict", facts.late));
+    }
+    match facts.verdicts.as_slice() {
+        [record] => check_last(verdict, record, facts, &mut errors),
+        [] => errors.push("the kernel's verdict is missing among its records".to_owned()),
+        more => errors.push(format!("there are {} verdicts", more.len())),
+    }
+    for (cpu, message) in &facts.panics {
+        let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+        errors.push(format!("{cpu} panicked: {message}"));
+    }
+    errors.extend(cpu_state::conflicts(&facts.states));
+    let outcome = match verdict {
+        Verdict::Panic => {
+            if facts.panics.is_empty() {
+                errors.push("the kernel gave up without saying why".to_owned());
+            }
+            warnings.extend(facts.trace.flaws());
+            return (Outcome::Panic, errors);
+        }
+        Verdict::BadCommandLine => Outcome::Usage,
+        Verdict::Pass | Verdict::ProgramFailed => {
+            check_cpus(facts, &mut errors, warnings);
+            // Of a trace that comes over the console, all of it has to.
+            errors.extend(facts.trace.flaws());
+            check_states(facts, &mut errors);
+            let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
+            match verdict {
+                Verdict::Pass if failed.is_empty() => Outcome::Pass,
+                Verdict::Pass => {
+                    errors.push("the kernel calls this a pass, but a program failed".to_owned());
+                    errors.extend(failed);
+                    Outcome::Panic
+                }
+                _ if failed.is_empty() => {
+                    errors.push("the kernel says that a program failed, but none did".to_owned());
+                    Outcome::Panic
+                }
+                _ if errors.is_empty() => return (Outcome::Failed, failed),
+                _ => Outcome::Panic,
+            }
+        }
+    };
+    // Records that contradict themselves or each other make any other outcome worthless.
+    if errors.is_empty() {
+        (outcome, if outcome == Outcome::Usage { vec![refused()] } else { errors })
+    } else {
+        (Outcome::Panic, errors)
+    }
+}
+
+fn refused() -> String {
+    "the kernel refused its command line; see its console".to_owned()
+}
+
+fn check_last(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &mut Vec<String>) {
+    if record.verdict != verdict {
+        errors.push(format!(
+            "QEMU's exit status stands for {}, the kernel's record says {}",
+            verdict.name(),
+            record.verdict.name()
+        ));
+    }
+    if record.records as usize != facts.cpus.len() {
+        errors.push(format!(
+            "the kernel counts {} CPU records, {} arrived",
+            record.records,
+            facts.cpus.len()
+        ));
+    }
+}
+
+/// One boot record; one record per CPU, dense; as many missing as the boot record says.
+fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let [boot] = facts.boots.as_slice() else {
+        errors.push(format!("there are {} boot records instead of one", facts.boots.len()));
+        return;
+    };
+    let mut numbers: Vec<_> = facts.cpus.iter().map(|cpu| cpu.cpu).collect();
+    numbers.sort_unstable();
+    if !numbers.iter().copied().eq(0..boot.cpus_found) {
+        errors.push(format!("{} CPUs were found, but there are records for {numbers:?}", boot.cpus_found));
+    }
+    if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
+        errors.push(format!("{} of {} CPUs are said to be online", boot.cpus_online, boot.cpus_found));
+    }
+    let missing: Vec<_> = facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
+    if missing.len() as u64 != u64::from(boot.cpus_found.saturating_sub(boot.cpus_online)) {
+        errors.push(format!(
+            "{} of {} CPUs came online, but {} are reported missing",
+            boot.cpus_online,
+            boot.cpus_found,
+            missing.len()
+        ));
+    }
+    for cpu in &missing {
+        let reason = if cpu.reason.is_empty() { "no reason given" } else { &cpu.reason };
+        warnings.push(format!("CPU {} (APIC id {}) is missing: {reason}", cpu.cpu, cpu.apic_id));
+    }
+    let told = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
+    if told > missing.len() {
+        warnings.push(format!("the kernel warned {told} times in all; see its console"));
+    }
+}
+
+/// If one CPU told its state, all that are online did.
+fn check_states(facts: &Facts, errors: &mut Vec<String>) {
+    let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
+    if !facts.states.is_empty() && facts.states.len() != online {
+        errors.push(format!("{online} CPUs are online, and {} told their state", facts.states.len()));
+    }
+}
+
+/// The sentence about a CPU whose program did not exit with code 0, though the CPU was there.
+fn failure(cpu: &Cpu) -> Option<String> {
+    let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
+    match cpu.outcome {
+        record::Outcome::Exited if cpu.code == 0 => None,
+        record::Outcome::Exited => {
+            Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
+        }
+        record::Outcome::Killed => {
+            Some(format!("CPU {}: {}{which} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
+        }
+        record::Outcome::Missing => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

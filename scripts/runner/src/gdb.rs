@@ -1,0 +1,85 @@
+//! The subcommand `gdb`: a machine that is stopped at its first instruction, and gdb attached to it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use machine::error::Error;
+use machine::qemu::{Wiring, shell_quoted};
+use machine::tree::root;
+use machine::{launch, monitor};
+use object::{Object, ObjectSymbol};
+
+use crate::options::GdbOptions;
+use crate::run::{Plan, free_port};
+
+/// Debuggers, the best first. rust-gdb is gdb with printers for Rust's types.
+const DEBUGGERS: [&str; 2] = ["rust-gdb", "gdb"];
+
+/// The first function behind the boot code has this in its name. A breakpoint there has to be a hardware
+/// one: at the start the kernel is not mapped, and there is nothing to write an `int3` to.
+const ENTRY_NAME: &str = "bsp_main";
+
+/// Starts QEMU, then becomes gdb. QEMU's parent is then gdb, and it ends when gdb does.
+pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
+    let debugger = DEBUGGERS.into_iter().find(|name| is_in_path(name)).ok_or_else(|| {
+        Error::Host("no gdb: install the package gdb, or attach another debugger to `run --gdb`".to_owned())
+    })?;
+    let plan = Plan::make(&options.run)?;
+    let port = free_port()?;
+    let machine = plan.machine(&options.run, Some(port));
+    let console = root().join("target/gdb-console.log");
+    let words = machine.command_line(Wiring::File(&console));
+    println!("{}", shell_quoted(&words));
+    println!("console: {}", console.display());
+    start_qemu(&words)?;
+    let mut command = Command::new(debugger);
+    command.arg("-q").arg(&plan.kernel);
+    let attach = format!("target remote 127.0.0.1:{port}");
+    for text in ["set confirm off", "set pagination off", &attach] {
+        command.args(["-ex", text]);
+    }
+    if let Some(entry) = entry_symbol(&plan.kernel) {
+        command.args(["-ex", &format!("hbreak {entry}")]);
+    }
+    for text in &options.ex {
+        command.args(["-ex", text]);
+    }
+    let error = command.current_dir(root()).exec();
+    Err(Error::File(format!("cannot start {debugger}"), error))
+}
+
+fn start_qemu(words: &[std::ffi::OsString]) -> Result<(), Error> {
+    let log = root().join("target/gdb-qemu.log");
+    let stderr = File::create(&log).map_err(|error| Error::file("write", &log, error))?;
+    let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
+    let (ours, theirs) = UnixStream::pair().map_err(fail)?;
+    let stdout = stderr.try_clone().map_err(fail)?;
+    let mut command = launch::command(words);
+    command.stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr);
+    // Ctrl-C in gdb is meant for the machine, through gdb, and not for QEMU's process.
+    command.process_group(0);
+    command.spawn().map_err(fail)?;
+    drop(command);
+    if monitor::is_ready(ours) {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    Err(Error::Host(format!("QEMU did not start:\n{}", text.trim_end())))
+}
+
+fn is_in_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+fn entry_symbol(kernel: &Path) -> Option<String> {
+    let bytes = std::fs::read(kernel).ok()?;
+    let file = object::File::parse(&*bytes).ok()?;
+    let is_entry = |name: &str| name.contains(ENTRY_NAME);
+    let found = file.symbols().find(|symbol| symbol.is_definition() && symbol.name().is_ok_and(is_entry))?;
+    Some(format!("*{:#x}", found.address()))
+}

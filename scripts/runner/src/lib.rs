@@ -1,0 +1,9 @@
+//! One run of a program on all CPUs: shown on the terminal ([`run`]), with gdb attached ([`gdb`]), or measured ([`bench`]).
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod gdb;
+pub mod options;
+pub mod recording;
+pub mod run;
+pub mod screen;

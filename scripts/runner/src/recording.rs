@@ -1,0 +1,102 @@
+//! `run --trace`: the guest's memory in a file, out of which its traces are taken, during the run or after it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use machine::error::Error;
+use machine::guest_memory::GuestMemory;
+use trace::capture::{Drain, Summary, flight};
+use trace::console::Console;
+
+use crate::options::{RunOptions, TraceMode, TraceVia};
+
+/// Writes the trace file of a run whose trace comes over the console.
+///
+/// # Errors
+/// If nothing came, or the file cannot be written.
+pub fn from_console(options: &RunOptions, console: &Console, command: &[OsString]) -> Result<Summary, Error> {
+    console.write(&options.trace_out, &words(command)).map_err(host)
+}
+
+fn words(command: &[OsString]) -> Vec<String> {
+    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// A run whose trace is kept.
+pub struct Recording {
+    memory: GuestMemory,
+    out: PathBuf,
+    command: Vec<String>,
+    drain: Option<Drain>,
+}
+
+impl Recording {
+    /// Makes the file for the guest's memory, and in stream mode starts to drain it. `None`: no trace is
+    /// wanted, or not by way of memory.
+    ///
+    /// # Errors
+    /// If the memory's size cannot be told, or the files cannot be made.
+    pub fn start(options: &RunOptions, command: &[OsString]) -> Result<Option<Recording>, Error> {
+        match (&options.trace, options.trace_via, options.trace_mode) {
+            (None, ..) | (_, TraceVia::Serial, TraceMode::Flight) => return Ok(None),
+            (_, TraceVia::Ram, _) => {}
+            (_, TraceVia::Serial, TraceMode::Stream) => {
+                let text = "--trace-mode stream needs a host that reads the guest's memory: not with --trace-via serial";
+                return Err(Error::Usage(text.to_owned()));
+            }
+        }
+        let memory = GuestMemory::create(&options.machine)?.ok_or_else(|| {
+            Error::Usage(
+                "with --trace, --memory has to be a number with K, M, G or nothing behind it, and --machine without \
+                 memory-backend="
+                    .to_owned(),
+            )
+        })?;
+        let command = words(command);
+        let out = options.trace_out.clone();
+        let drain = match options.trace_mode {
+            TraceMode::Flight => None,
+            TraceMode::Stream => Some(
+                Drain::start(memory.file()?, memory.chipset(), out.clone(), command.clone()).map_err(host)?,
+            ),
+        };
+        Ok(Some(Recording { memory, out, command, drain }))
+    }
+
+    /// QEMU's command line, with the guest's memory in our file.
+    pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
+        self.memory.wire(words)
+    }
+
+    /// Writes the trace file, after the guest is gone.
+    ///
+    /// # Errors
+    /// If there are no rings in the guest's memory, or the file cannot be written.
+    pub fn finish(self) -> Result<Summary, Error> {
+        match self.drain {
+            Some(drain) => drain.stop().map_err(host),
+            None => flight(&self.memory.ram()?, &self.out, &self.command).map_err(host),
+        }
+    }
+}
+
+fn host(error: trace::error::Error) -> Error {
+    Error::Host(format!("trace: {error}"))
+}
+
+/// What is wrong with a ring of which not everything is in the file.
+pub fn damage(summary: &Summary) -> Option<Error> {
+    let (cpu, why) = summary.header.damage()?;
+    Some(host(trace::error::Error::Ring(cpu, why.to_owned())))
+}
+
+/// What a trace file has, in a sentence.
+pub fn describe(summary: &Summary) -> String {
+    let dropped: u64 = summary.header.total(|cpu| cpu.dropped);
+    let overwritten: u64 = summary.header.total(|cpu| cpu.overwritten);
+    format!(
+        "trace: {} events in {}, {dropped} dropped, {overwritten} overwritten; see `cargo xtask trace --help`",
+        summary.records(),
+        summary.path.display()
+    )
+}

@@ -1,0 +1,205 @@
+//! The subcommand `run`: builds, boots, shows, judges.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::facts::Facts;
+use machine::programs;
+use machine::programs::Program;
+use machine::qemu::{Machine, Wiring, shell_quoted};
+use machine::serial_ports::FirstCpu;
+use machine::session::Ended;
+use machine::tree::relative;
+use machine::verify::{Judgement, Outcome, judge};
+use machine::{build, cmdline, report, session};
+
+use crate::options::{RunOptions, TraceMode, TraceVia};
+use crate::recording;
+use crate::recording::Recording;
+use crate::screen::Screen;
+
+/// Seconds after which a run is ended, if the user does not say.
+const DEFAULT_TIMEOUT: u64 = 60;
+
+/// Runs, and turns whatever happens into an exit status, and into JSON if that is wanted.
+pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
+    if options.list {
+        print!("{}", programs::list(&programs::embedded()?));
+        return Ok(ExitCode::SUCCESS);
+    }
+    attempt(options).or_else(|error| {
+        let judgement =
+            Judgement { outcome: error.outcome(), errors: vec![error.to_string()], warnings: Vec::new() };
+        write_json(options, &judgement, &Facts::default(), &[], Duration::ZERO)?;
+        Err(error)
+    })
+}
+
+/// What is started, made of the user's options.
+pub struct Plan {
+    /// What the CPUs run; `None`: the kernel's default.
+    pub program: Option<Program>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// The kernel's ELF.
+    pub kernel: PathBuf,
+}
+
+impl Plan {
+    /// Looks the program up and brings the build up to date.
+    pub fn make(options: &RunOptions) -> Result<Plan, Error> {
+        let (program, arguments) = match options.words.split_first() {
+            Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
+            None => (None, [].as_slice()),
+        };
+        let kernel = match &options.kernel {
+            Some(kernel) => kernel.clone(),
+            None if options.as_built => build::kernel_path(),
+            None => build::everything(Show::Slow)?.kernel,
+        };
+        let machine = &options.machine;
+        let name = program.as_ref().map(Program::name);
+        let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");
+        let trace = options.trace.as_ref().map(|kinds| match options.trace_mode {
+            TraceMode::Flight => format!("trace={kinds}"),
+            TraceMode::Stream => format!("trace={kinds} trace_mode=stream"),
+        });
+        let dump = options.dump_cpus.then_some("dump_cpus=yes");
+        let via =
+            trace.as_ref().filter(|_| options.trace_via == TraceVia::Serial).map(|_| "trace_via=serial");
+        let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
+        let own = [serial, repeat.as_deref(), trace.as_deref(), via, dump, machine.cmdline.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let own = Some(own.as_str()).filter(|own| !own.is_empty());
+        let cmdline = cmdline::compose(name, machine.tick_hz, own, arguments);
+        Ok(Plan { program, cmdline, kernel })
+    }
+
+    /// The machine that runs it.
+    pub fn machine<'a>(&'a self, options: &'a RunOptions, gdb_port: Option<u16>) -> Machine<'a> {
+        Machine {
+            options: &options.machine,
+            kernel: &self.kernel,
+            module: match &self.program {
+                Some(Program::File(path, _)) => Some(path),
+                _ => None,
+            },
+            cmdline: &self.cmdline,
+            gdb_port,
+        }
+    }
+}
+
+fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
+    let plan = Plan::make(options)?;
+    let gdb_port = if options.gdb { Some(free_port()?) } else { None };
+    let machine = plan.machine(options, gdb_port);
+    let shown = machine.command_line(Wiring::Terminal);
+    let mut screen = Screen::new(options, &plan.kernel)?;
+    screen.say(&shell_quoted(&shown));
+    if let Some(port) = gdb_port {
+        screen.say(&format!(
+            "stopped; attach with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
+            relative(&plan.kernel).display()
+        ));
+    }
+    let seconds = options.timeout.unwrap_or(if options.gdb { 0 } else { DEFAULT_TIMEOUT });
+    let limit = (seconds != 0).then(|| Duration::from_secs(seconds));
+    let mut facts = Facts::default();
+    let mut verdict_time = None;
+    let mut last = Duration::ZERO;
+    let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
+    let recording = Recording::start(options, &shown)?;
+    let words = machine.command_line(Wiring::Session);
+    let words = match &recording {
+        Some(recording) => recording.wire(words),
+        None => words,
+    };
+    let ended = session::run(&words, limit, &options.monitor, |line, time| {
+        let seen = facts.take(line);
+        screen.console(line, &seen);
+        if let Some(file) = &mut first_cpu {
+            file.take(line);
+        }
+        if !facts.verdicts.is_empty() {
+            verdict_time.get_or_insert(time);
+        }
+        last = time;
+    })?;
+    let judgement = judgement(&ended, &facts);
+    screen.result(&judgement, &facts, verdict_time);
+    eprint!("{}", ended.answers);
+    for cue in &ended.cues_left {
+        eprintln!("{:?} did not come on the console: QEMU was not told {:?}", cue.text, cue.command);
+    }
+    if let Some(registers) = &ended.registers {
+        eprint!("{registers}");
+    }
+    screen.trouble(&judgement, ended.stderr.trim_end());
+    let captured = match recording {
+        Some(recording) => Some(recording.finish()),
+        None if options.trace.is_some() => Some(recording::from_console(options, &facts.trace, &shown)),
+        None => None,
+    };
+    if let Some(captured) = captured {
+        let captured = captured.and_then(|summary| {
+            screen.say(&recording::describe(&summary));
+            recording::damage(&summary).map_or(Ok(()), Err)
+        });
+        match captured {
+            Ok(()) => {}
+            // A run that went wrong before it had rings has worse to tell.
+            Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    let time = verdict_time.unwrap_or(last);
+    write_json(options, &judgement, &facts, &shown, time)?;
+    Ok(judgement.outcome.exit_code())
+}
+
+/// The judgement on a run, with QEMU's own words if it is QEMU that failed.
+pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
+    let mut judgement = judge(ended.ending, facts);
+    let stderr = ended.stderr.trim_end();
+    if judgement.outcome == Outcome::Host && !stderr.is_empty() {
+        judgement.errors.push(format!("QEMU says: {stderr}"));
+        if stderr.contains("Bad icount read") {
+            judgement.errors.push("with --icount the CPU model has to be without x2APIC".to_owned());
+        }
+    }
+    judgement
+}
+
+/// A TCP port that nobody uses; gdb's usual one if it is free.
+pub fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 1234)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
+    port.map_err(|error| Error::File("cannot find a free TCP port for gdb".to_owned(), error))
+}
+
+fn write_json(
+    options: &RunOptions,
+    judgement: &Judgement,
+    facts: &Facts,
+    qemu: &[OsString],
+    time: Duration,
+) -> Result<(), Error> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let text = format!("{:#}\n", report::json(judgement, facts, qemu, time));
+    if path == Path::new("-") {
+        // Whoever closed the pipe does not want it.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Ok(());
+    }
+    std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
+}

@@ -1,0 +1,124 @@
+//! What a user sees of a run while it lasts, and at its end.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use machine::console::printable;
+use machine::error::Error;
+use machine::facts::{Facts, Line};
+use machine::symbols::Symbols;
+use machine::verify::{Judgement, Outcome};
+use machine::{build, cpu_state, report};
+
+use crate::options::RunOptions;
+
+/// Where a run is shown. A reader that went away does not end the run.
+pub struct Screen {
+    out: Option<Box<dyn Write>>,
+    log: Option<std::fs::File>,
+    words: Words,
+}
+
+/// Turns console lines into what a user reads.
+pub struct Words {
+    symbols: Option<Symbols>,
+    kernel: PathBuf,
+}
+
+impl Words {
+    /// Backtraces are of this ELF, which is read when there is one to show.
+    pub fn new(kernel: &Path) -> Words {
+        Words { symbols: None, kernel: kernel.to_owned() }
+    }
+
+    /// The lines for a console line. A record that a table will show has none, nor has a line of a trace.
+    pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
+        match seen {
+            Line::Text => vec![printable(line)],
+            Line::Counted => Vec::new(),
+            Line::Panic(cpu, message) => {
+                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+                vec![format!("kernel panic on {cpu}: {message}")]
+            }
+            Line::Frame(number, ip) => {
+                let heading = (*number == 0).then(|| "backtrace, innermost first:".to_owned());
+                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
+                heading.into_iter().chain(symbols.describe(*number, *ip)).collect()
+            }
+        }
+    }
+}
+
+impl Screen {
+    /// Opens the log, if there is to be one.
+    pub fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
+        let out: Option<Box<dyn Write>> = match &options.json {
+            _ if options.quiet => None,
+            Some(path) if path == Path::new("-") => Some(Box::new(std::io::stderr())),
+            _ => Some(Box::new(std::io::stdout())),
+        };
+        let create =
+            |path: &PathBuf| std::fs::File::create(path).map_err(|error| Error::file("write", path, error));
+        let log = options.log.as_ref().map(create).transpose()?;
+        Ok(Screen { out, log, words: Words::new(kernel) })
+    }
+
+    /// Prints a line.
+    pub fn say(&mut self, text: &str) {
+        if let Some(out) = &mut self.out {
+            let _ = writeln!(out, "{text}");
+            let _ = out.flush();
+        }
+    }
+
+    /// Shows a console line; records are turned into words.
+    pub fn console(&mut self, line: &[u8], seen: &Line) {
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
+        }
+        self.words.of(line, seen).iter().for_each(|text| self.say(text));
+    }
+
+    /// Shows what became of each CPU, what was found at boot, and the whole run's outcome.
+    pub fn result(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
+        if self.out.is_none() {
+            return;
+        }
+        if !facts.states.is_empty() {
+            self.say(&format!("\n{}", cpu_state::blocks(&facts.states).trim_end()));
+        }
+        let table = report::table(&facts.cpus);
+        if !table.is_empty() {
+            self.say(&format!("\n{}", table.trim_end()));
+        }
+        if let Some(starts) = report::starts_line(&facts.cpus) {
+            self.say(&starts);
+        }
+        if let Some(boot) = facts.boots.first() {
+            let size = build::kernel_sizes().ok().map(|(_, without)| without);
+            self.say(report::boot_line(boot, size).trim_end());
+        }
+        let name = judgement.outcome.name();
+        self.say(&match verdict {
+            Some(time) => format!("{name}: {:.2} s from QEMU's start to the verdict", time.as_secs_f64()),
+            None => format!("{name}: no verdict from the kernel"),
+        });
+    }
+
+    /// What went wrong goes to standard error, quiet or not.
+    pub fn trouble(&mut self, judgement: &Judgement, stderr: &str) {
+        let failed = judgement.outcome != Outcome::Pass;
+        if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
+            eprintln!("QEMU says: {stderr}");
+        }
+        if self.out.is_some() || failed {
+            judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));
+        }
+        judgement.errors.iter().for_each(|text| eprintln!("error: {}", printable_lines(text)));
+    }
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,199 @@
+//! The stream: a thread that empties the rings while the guest runs.
+//!
+//! ```text
+//!   looking --(1)--> draining --(2)--> last look --(3)--> trace file
+//! ```
+//!
+//! 1. A valid directory is in the guest's memory.
+//! 2. [`Drain::stop`]: the guest has stopped, so what is unfinished now is torn.
+//! 3. Every ring has been read to its head.
+//!
+//! Of each ring the thread reads `head` (which the CPU writes), then the records before it, then it writes `tail`.
+//! Both sides are x86: stores are seen in their order, loads are not done after later stores, and each access is a
+//! system call apart from the next. So a CPU that sees `tail` may use the places before it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kernel_abi::trace::{Kind, Record, reading};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Summary;
+use super::guest_ram::{Chipset, GuestRam};
+use super::rings::{Buffer, Found, Ring, Rings};
+use crate::error::Error;
+use crate::file::Writer;
+
+/// How long to sleep when no ring had much in it. A ring of 64 Ki records fills in 30 ms at two million a second.
+const PAUSE: Duration = Duration::from_millis(1);
+/// So many records of one CPU are much: no pause before the next look.
+const MUCH: u64 = 8 * 1024;
+/// How long to wait at least between two searches for the directory, and how many times as long as a search took.
+const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
+
+/// What a CPU has done so far, for a live display.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Records read.
+    pub records: u64,
+    /// System calls entered.
+    pub syscalls: u64,
+    /// Timer ticks.
+    pub ticks: u64,
+    /// The kind of its last record, and the TSC in it.
+    pub last: Option<(Kind, u64)>,
+}
+
+/// A thread that drains the rings of a running guest.
+pub struct Drain {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<Summary, Error>>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    progress: Mutex<Vec<Progress>>,
+}
+
+impl Drain {
+    /// Starts to look for rings in `memory`, the file of the guest's memory-backend-file, opened for reading and
+    /// writing, and then drains them into the trace file `path`. The guest need not have started yet.
+    pub fn start(
+        memory: File,
+        chipset: Chipset,
+        path: PathBuf,
+        command: Vec<String>,
+    ) -> Result<Drain, Error> {
+        let failed = |error| Error::Io("cannot access the guest's memory".to_owned(), error);
+        let ram = GuestRam::new(memory, chipset).map_err(failed)?;
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), progress: Mutex::default() });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("trace-drain".to_owned());
+        let thread = thread
+            .spawn(move || run(&ram, path, &command, &theirs))
+            .map_err(|error| Error::Io("cannot start the thread that drains the trace".to_owned(), error))?;
+        Ok(Drain { shared, thread })
+    }
+
+    /// What each CPU has done so far; empty until the rings are found.
+    pub fn progress(&self) -> Vec<Progress> {
+        // A thread that panicked says so in `stop`.
+        self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what is left in the rings and writes the trace file. To be called when the guest has stopped or is
+    /// gone; whatever it writes later is lost.
+    pub fn stop(self) -> Result<Summary, Error> {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap_or(Err(Error::DrainDied))
+    }
+}
+
+fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Result<Summary, Error> {
+    let rings = search(ram, shared)?;
+    let searched = processor_time();
+    let mut lanes: Vec<_> = rings.rings().map(Lane::new).collect();
+    let mut writer = Writer::create(&path, lanes.len())?;
+    *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Progress::default(); lanes.len()];
+    let mut buffer = Buffer::new()?;
+    loop {
+        // Asked for before the look: what the guest wrote before it stopped is seen by this last look.
+        let last = shared.stop.load(Ordering::Acquire);
+        let mut much = false;
+        for (n, lane) in lanes.iter_mut().enumerate() {
+            much |= lane.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
+        }
+        let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.iter_mut().zip(&lanes).for_each(|(to, lane)| *to = lane.progress);
+        drop(progress);
+        if last {
+            break;
+        }
+        if !much {
+            std::thread::sleep(PAUSE);
+        }
+    }
+    let drained = processor_time().saturating_sub(searched);
+    let mut cpus = Vec::new();
+    for lane in &lanes {
+        cpus.push(lane.ring.describe(ram, lane.found)?);
+    }
+    let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
+    Ok(Summary { path, header, drained })
+}
+
+/// What this thread has taken so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
+/// Looks for the directory until it is there. After the guest's end there is one more look.
+fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
+    loop {
+        let last = shared.stop.load(Ordering::Acquire);
+        let started = Instant::now();
+        match Rings::find(ram) {
+            Err(Error::NoDirectory | Error::BadDirectory { .. }) if !last => {}
+            found => return found,
+        }
+        std::thread::sleep(SEARCH_PAUSE.0.max(started.elapsed() * SEARCH_PAUSE.1));
+    }
+}
+
+/// How far one ring has been read.
+struct Lane {
+    ring: Ring,
+    next: u64,
+    found: Found,
+    progress: Progress,
+}
+
+impl Lane {
+    fn new(ring: Ring) -> Lane {
+        Lane { ring, next: 0, found: Found::default(), progress: Progress::default() }
+    }
+
+    /// Takes what is in the ring, and says whether that was so much that there will soon be more.
+    fn drain(
+        &mut self,
+        ram: &GuestRam,
+        last: bool,
+        buffer: &mut Buffer,
+        append: &mut impl FnMut(&[Record]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let first = self.next;
+        // A CPU that writes as fast as we read must not keep us from the others: what came before the first look is enough.
+        let mut end = None;
+        loop {
+            let progress = &mut self.progress;
+            let taken = self.ring.take(ram, self.next, last, buffer, &mut |records| {
+                progress.count(records);
+                append(records)
+            })?;
+            self.found.add(&taken);
+            let stuck = taken.next == self.next;
+            if !stuck {
+                self.next = taken.next;
+                self.ring.publish_tail(ram, self.next)?;
+            }
+            if stuck || self.next >= *end.get_or_insert(taken.head) {
+                return Ok(self.next - first > MUCH);
+            }
+        }
+    }
+}
+
+impl Progress {
+    fn count(&mut self, records: &[Record]) {
+        self.records += records.len() as u64;
+        self.syscalls += reading::count(records, Kind::SyscallEnter);
+        self.ticks += reading::count(records, Kind::Tick);
+        if let Some(record) = records.last() {
+            self.last = Kind::from_number(record.kind).map(|kind| (kind, record.tsc));
+        }
+    }
+}

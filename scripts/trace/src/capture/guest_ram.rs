@@ -1,0 +1,206 @@
+//! A guest's memory as the file of QEMU's `memory-backend-file`, addressed as the guest addresses it.
+//!
+//! The file holds RAM without the PCI hole: offset and physical address are the same up to the end of low memory,
+//! and what did not fit below the hole goes on, in the file at once, for the guest at 4 GiB.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::SeekFrom;
+
+/// Where memory goes on above the PCI hole.
+const HIGH: u64 = 1 << 32;
+const PAGE: usize = 4096;
+/// Bytes that a scan reads at once.
+const CHUNK: usize = 1 << 20;
+
+/// The kinds of machine, which differ in how much memory they have below the hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chipset {
+    /// `-machine q35`: with 2.75 GiB or more, 2 GiB of it are low.
+    Q35,
+    /// `-machine pc`: with 3.5 GiB or more, 3 GiB of it are low.
+    Pc,
+}
+
+impl Chipset {
+    /// The chipset of a machine type as QEMU's `-machine` takes it, options included. An unknown one counts as
+    /// [`Chipset::Q35`]: it matters only for memory above the hole.
+    pub fn of(machine: &str) -> Chipset {
+        let name = machine.split(',').next().unwrap_or_default();
+        let name = name.strip_prefix("type=").unwrap_or(name);
+        if name == "pc" || name.starts_with("pc-i440fx") { Chipset::Pc } else { Chipset::Q35 }
+    }
+
+    /// Bytes of low memory in a machine with so many.
+    fn low(self, size: u64) -> u64 {
+        let (limit, low) = match self {
+            Chipset::Q35 => (0xb000_0000, 0x8000_0000),
+            Chipset::Pc => (0xe000_0000, 0xc000_0000),
+        };
+        if size >= limit { low } else { size }
+    }
+}
+
+/// A guest's memory.
+#[derive(Debug)]
+pub struct GuestRam {
+    file: File,
+    size: u64,
+    low: u64,
+}
+
+impl GuestRam {
+    /// The memory in this file, all of it.
+    pub fn new(file: File, chipset: Chipset) -> io::Result<GuestRam> {
+        let size = file.metadata()?.len();
+        Ok(GuestRam { file, size, low: chipset.low(size) })
+    }
+
+    /// Where in the file `length` bytes from a physical address lie; `None` if they are not all RAM, or not in
+    /// one piece.
+    pub fn offset(&self, address: u64, length: u64) -> Option<u64> {
+        let end = address.checked_add(length)?;
+        if end <= self.low {
+            return Some(address);
+        }
+        let high_end = HIGH.checked_add(self.size - self.low)?;
+        (address >= HIGH && end <= high_end).then(|| address - HIGH + self.low)
+    }
+
+    /// The physical address of a place in the file.
+    fn address(&self, offset: u64) -> u64 {
+        if offset < self.low { offset } else { offset - self.low + HIGH }
+    }
+
+    /// Reads memory.
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let offset = self.offset(address, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        #[cfg(test)]
+        if let Some(write) = midway::of(buffer.len()) {
+            let (first, rest) = buffer.split_at_mut(midway::PLACE);
+            self.file.read_exact_at(first, offset)?;
+            write();
+            return self.file.read_exact_at(rest, offset + midway::PLACE as u64);
+        }
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Writes memory. An aligned word arrives whole: it is one store.
+    pub fn write_u64(&self, address: u64, value: u64) -> io::Result<()> {
+        let offset = self.offset(address, 8).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.file.write_all_at(&value.to_le_bytes(), offset)
+    }
+
+    /// Physical addresses of all pages that begin with these bytes. Memory that the guest never touched is a
+    /// hole in the file and is not read, where the file system can tell.
+    pub fn pages_with(&self, start: &[u8]) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        while let Some(data) = self.next_data(at) {
+            let length = (self.size - data).min(CHUNK as u64) as usize;
+            let chunk = &mut buffer[..length];
+            self.file.read_exact_at(chunk, data)?;
+            let pages = chunk.chunks(PAGE).enumerate().filter(|(_, page)| page.starts_with(start));
+            found.extend(pages.map(|(n, _)| self.address(data + (n * PAGE) as u64)));
+            at = data + length as u64;
+        }
+        Ok(found)
+    }
+
+    /// The first page at or after `at` that is in the file, and no hole.
+    fn next_data(&self, at: u64) -> Option<u64> {
+        if at >= self.size {
+            return None;
+        }
+        match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+            Ok(data) => Some(data - data % PAGE as u64).filter(|data| *data < self.size),
+            Err(rustix::io::Errno::NXIO) => None,
+            // A file system that does not know.
+            Err(_) => Some(at),
+        }
+    }
+}
+
+/// A guest that writes in the middle of a copy of one record, which no clock can be made to bring about.
+#[cfg(test)]
+pub mod midway {
+    use std::cell::RefCell;
+
+    use crate::layout::RECORD;
+
+    /// Between a record's first two words and its last two.
+    pub const PLACE: usize = 16;
+
+    type Writer = Box<dyn FnOnce()>;
+
+    std::thread_local! {
+        static WRITER: RefCell<Option<Writer>> = const { RefCell::new(None) };
+    }
+
+    /// In the middle of this thread's next copy of one record.
+    pub fn set(writer: impl FnOnce() + 'static) {
+        WRITER.set(Some(Box::new(writer)));
+    }
+
+    pub fn of(length: usize) -> Option<Writer> {
+        if length == RECORD { WRITER.take() } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn ram(size: u64, chipset: Chipset) -> GuestRam {
+        let file = tempfile::tempfile().expect("a file");
+        // Sparse: nothing is written.
+        file.set_len(size).expect("a size");
+        GuestRam::new(file, chipset).expect("memory")
+    }
+
+    #[test]
+    fn machine_types_have_their_chipset() {
+        assert_eq!(Chipset::of("q35,smm=off"), Chipset::Q35);
+        assert_eq!(Chipset::of("pc-q35-9.0"), Chipset::Q35);
+        assert_eq!(Chipset::of("type=pc,accel=tcg"), Chipset::Pc);
+        assert_eq!(Chipset::of("pc-i440fx-7.2"), Chipset::Pc);
+    }
+
+    #[test]
+    fn memory_goes_on_above_the_hole() {
+        for (chipset, edge, low) in
+            [(Chipset::Q35, 2816 * MIB, 0x8000_0000), (Chipset::Pc, 3584 * MIB, 0xc000_0000u64)]
+        {
+            let small = ram(edge - MIB, chipset);
+            assert_eq!(small.offset(edge - MIB - 1, 1), Some(edge - MIB - 1), "all of it is low");
+            assert_eq!(small.offset(edge - MIB, 1), None);
+            assert_eq!(small.offset(HIGH, 1), None);
+            let big = ram(edge, chipset);
+            assert_eq!(big.offset(low - 8, 8), Some(low - 8));
+            assert_eq!(big.offset(low - 4, 8), None, "into the hole");
+            assert_eq!(big.offset(HIGH, 8), Some(low));
+            assert_eq!(big.offset(HIGH + (edge - low) - 8, 8), Some(edge - 8));
+            assert_eq!(big.offset(HIGH + (edge - low), 1), None, "behind the end");
+            assert_eq!(big.offset(u64::MAX, 8), None);
+            assert_eq!(big.address(low), HIGH);
+        }
+    }
+
+    #[test]
+    fn pages_are_found_on_both_sides_of_the_hole_and_at_the_end() {
+        let ram = ram(2816 * MIB, Chipset::Q35);
+        let high_end = HIGH + 768 * MIB;
+        for address in [0x3000, 0x8000_0000 - 4096, HIGH, high_end - 4096] {
+            ram.write_u64(address, 0x1122_3344_5566_7788).expect("writes");
+            // Not at the start of a page.
+            ram.write_u64(address + 64, 0x1122_3344_5566_7788).expect("writes");
+        }
+        let found = ram.pages_with(&0x1122_3344_5566_7788u64.to_le_bytes()).expect("scans");
+        assert_eq!(found, [0x3000, 0x8000_0000 - 4096, HIGH, high_end - 4096]);
+    }
+}

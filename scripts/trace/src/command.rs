@@ -1,0 +1,226 @@
+//! The subcommand `trace`: converts a trace file, in one pass over it, into whatever is asked for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use super::capture::{self, Chipset, Drain, GuestRam, Progress};
+use super::console;
+use super::ctf::Ctf;
+use super::error::Error;
+use super::merge::{Filter, Merge};
+use super::options::{TraceOptions, Window};
+use super::perfetto::Perfetto;
+use super::reader::Reader;
+use super::sink::Sink;
+use super::stats::Stats;
+use super::svg::Svg;
+use super::text::Text;
+
+/// CPUs of a made-up trace.
+const SYNTHETIC_CPUS: u32 = 4;
+
+/// The subcommand: converts a trace into whatever is asked for. What is cut off is converted as far as it is
+/// whole, and is an error all the same.
+pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
+    if let Some(records) = options.synthesize {
+        super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (input, flaw) =
+        if options.ram { (from_ram(options)?, None) } else { console::trace_file(&options.input)? };
+    let reader = Reader::open(&input)?;
+    if input != options.input && options.is_plain() {
+        eprintln!("{} records in {}", reader.found(), input.display());
+    }
+    let filter = filter(options, &reader)?;
+    let outputs = Outputs::of(options)?;
+    let report = convert(&reader, &filter, &outputs)?;
+    if let Some(text) = &report {
+        // Whoever closed the pipe does not want it.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+    if let Some(losses) = reader.header().losses() {
+        eprintln!("{losses}");
+    }
+    reader.complete()?;
+    if let Some((cpu, why)) = reader.header().damage() {
+        return Err(Error::Ring(cpu, why.to_owned()));
+    }
+    flaw.map_or(Ok(()), Err)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what is in the rings of a guest's memory to a trace file beside it.
+fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
+    let path = options.input.with_extension("rtrace");
+    let chipset = Chipset::of(&options.machine);
+    let open = OpenOptions::new().read(true).write(options.follow).open(&options.input);
+    let file = open.map_err(Error::io("open", &options.input))?;
+    let summary = if options.follow {
+        let drain = Drain::start(file, chipset, path, Vec::new())?;
+        wait_for_end_of_input(&drain);
+        drain.stop()?
+    } else {
+        let ram = GuestRam::new(file, chipset).map_err(Error::io("read", &options.input))?;
+        capture::flight(&ram, &path, &[])?
+    };
+    Ok(summary.path)
+}
+
+/// Waits until standard input ends, and says every second how far the CPUs are.
+fn wait_for_end_of_input(drain: &Drain) {
+    let (sender, receiver) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        // Whether it ended or cannot be read: there will be no other sign.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(sender);
+    });
+    while receiver.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+        for (cpu, Progress { records, syscalls, ticks, last }) in drain.progress().into_iter().enumerate() {
+            let last = last.map_or("nothing", |(kind, _)| kind.name());
+            eprintln!("cpu{cpu}: {records} records, {syscalls} system calls, {ticks} ticks, last {last}");
+        }
+    }
+}
+
+/// The events that are wanted.
+fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
+    let mut filter = Filter::all(reader);
+    filter.kinds = options.kinds();
+    let cpus = &reader.header().cpus;
+    if let Some(cpu) = options.cpu.iter().find(|wanted| !cpus.iter().any(|cpu| cpu.cpu == **wanted)) {
+        let text = format!("there is no CPU {cpu} in the trace; it has {}", cpus.len());
+        return Err(Error::Usage(text));
+    }
+    if !options.cpu.is_empty() {
+        filter.lanes.retain(|lane| options.cpu.contains(&cpus[*lane].cpu));
+    }
+    Ok(filter)
+}
+
+/// Where what goes. `-` is standard output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outputs {
+    pftrace: Option<PathBuf>,
+    ctf: Option<PathBuf>,
+    text: Option<PathBuf>,
+    per_cpu: bool,
+    stats: bool,
+    stats_text: Option<PathBuf>,
+    stats_json: Option<PathBuf>,
+    svg: Option<PathBuf>,
+    window: Option<Window>,
+}
+
+impl Outputs {
+    /// The outputs that the user asked for, in folders that are there.
+    fn of(options: &TraceOptions) -> Result<Outputs, Error> {
+        let plain = options.is_plain();
+        let folder = options.out_dir.clone().or_else(|| plain.then(|| options.input.with_extension("out")));
+        let inside = |name: &str| folder.as_ref().map(|folder| folder.join(name));
+        if let Some(folder) = &folder {
+            fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+        }
+        let text = options
+            .text
+            .clone()
+            .map(|text| text.or_else(|| inside("out.txt")).unwrap_or_else(|| PathBuf::from("-")));
+        Ok(Outputs {
+            pftrace: options.pftrace.clone().or_else(|| inside("out.pftrace")),
+            ctf: options.ctf.clone().or_else(|| inside("ctf")),
+            text,
+            per_cpu: options.per_cpu,
+            stats: options.stats || plain,
+            stats_text: inside("stats.txt"),
+            stats_json: options.stats_json.clone().or_else(|| inside("stats.json")),
+            svg: options.svg.clone(),
+            window: options.window,
+        })
+    }
+
+    fn wants_stats(&self) -> bool {
+        self.stats || self.stats_text.is_some() || self.stats_json.is_some()
+    }
+}
+
+/// Makes all outputs, in one pass over the file if it can be. Gives the tables that are to be printed.
+fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option<String>, Error> {
+    let header = reader.header();
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    if let Some(path) = &outputs.pftrace {
+        sinks.push(Box::new(Perfetto::new(create(path)?, path.display().to_string(), header)?));
+    }
+    if let Some(folder) = &outputs.ctf {
+        sinks.push(Box::new(Ctf::new(folder, header)?));
+    }
+    let mut text = match &outputs.text {
+        Some(path) => Some(Text::new(create(path)?, path.display().to_string(), header)),
+        None => None,
+    };
+    if let Some(path) = &outputs.svg {
+        sinks.push(Box::new(Svg::new(create(path)?, path.display().to_string(), header, outputs.window)));
+    }
+    let mut stats = if outputs.wants_stats() { Some(Stats::new(header, filter.kinds)?) } else { None };
+    if outputs.per_cpu {
+        if let Some(text) = &mut text {
+            for lane in &filter.lanes {
+                let filter = Filter { lanes: vec![*lane], kinds: filter.kinds };
+                pass(&mut Merge::new(reader, filter)?, &mut [text])?;
+            }
+        }
+    } else if let Some(text) = text {
+        sinks.push(Box::new(text));
+    }
+    let mut all: Vec<&mut dyn Sink> = sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
+    all.extend(stats.iter_mut().map(|stats| stats as &mut dyn Sink));
+    let mut merge = Merge::new(reader, filter.clone())?;
+    pass(&mut merge, &mut all)?;
+    if merge.backward() != 0 {
+        eprintln!("{} records had an earlier time than the one before on their CPU", merge.backward());
+    }
+    match stats {
+        Some(stats) => write_stats(&stats, outputs),
+        None => Ok(None),
+    }
+}
+
+/// Hands every event to every sink.
+pub(super) fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
+    while let Some(event) = merge.next()? {
+        for sink in sinks.iter_mut() {
+            sink.event(&event)?;
+        }
+    }
+    sinks.iter_mut().try_for_each(|sink| sink.finish())
+}
+
+fn write_stats(stats: &Stats, outputs: &Outputs) -> Result<Option<String>, Error> {
+    let report = stats.report()?;
+    let tables = report.tables();
+    if let Some(path) = &outputs.stats_text {
+        fs::write(path, &tables).map_err(Error::io("write", path))?;
+    }
+    if let Some(path) = &outputs.stats_json {
+        let mut file = create(path)?;
+        serde_json::to_writer_pretty(&mut file, &report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(b"\n"))
+            .and_then(|()| file.flush())
+            .map_err(Error::io("write", path))?;
+    }
+    Ok(outputs.stats.then_some(tables))
+}
+
+/// A file to write into, or standard output.
+fn create(path: &Path) -> Result<Box<dyn Write>, Error> {
+    const BUFFER: usize = 1 << 20;
+    if path == Path::new("-") {
+        return Ok(Box::new(BufWriter::with_capacity(BUFFER, std::io::stdout())));
+    }
+    let file = File::create(path).map_err(Error::io("write", path))?;
+    Ok(Box::new(BufWriter::with_capacity(BUFFER, file)))
+}

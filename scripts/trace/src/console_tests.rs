@@ -1,0 +1,185 @@
+//! A trace's lines: whole, damaged, lost, cut off, of two boots.
+
+use kernel_abi::trace::Kind;
+use kernel_abi::trace::serial::{Line, RECORDS_MAX};
+use zerocopy::IntoBytes;
+
+use super::*;
+use crate::reader::Reader;
+
+/// Records of CPU 1 before those that are sent, and those that are.
+const FIRST: u64 = 100;
+const SENT: u64 = 50;
+
+fn record(place: u64) -> Record {
+    Record {
+        tsc: 1000 + place,
+        a: place,
+        sequence: place as u32 + 1,
+        kind: Kind::User as u16,
+        ..Record::default()
+    }
+}
+
+/// The lines of a trace of two CPUs, of which the first has written nothing.
+fn lines() -> Vec<String> {
+    let directory = Directory {
+        magic: MAGIC,
+        cpus: 2,
+        capacity: 64,
+        first_ring: 0x1000,
+        ring_stride: 0x1000,
+        tsc_hz: 1_000_000_000,
+        boot_tsc: 500,
+        kinds: Kind::User.bit(),
+        mode: 0,
+    };
+    let mut header = RingHeader::default();
+    (header.head, header.apic_id, header.cpu) = (FIRST + SENT, 8, 1);
+    let mut parts = vec![
+        (Part::Start, 0, 0, directory.as_bytes().to_vec()),
+        (Part::Ring, 0, 0, RingHeader::default().as_bytes().to_vec()),
+        (Part::Ring, 1, FIRST, header.as_bytes().to_vec()),
+    ];
+    let records: Vec<_> = (FIRST..FIRST + SENT).map(record).collect();
+    for (n, some) in records.chunks(RECORDS_MAX).enumerate() {
+        parts.push((Part::Records, 1, FIRST + (n * RECORDS_MAX) as u64, some.as_bytes().to_vec()));
+    }
+    parts.push((Part::End, 0, 0, directory.as_bytes().to_vec()));
+    let line = |(line, (part, cpu, at, data)): (u32, &(Part, u32, u64, Vec<u8>))| {
+        Line { place: Place { line, part: *part, cpu: *cpu, at: *at }, data }.to_string()
+    };
+    (0..).zip(&parts).map(line).collect()
+}
+
+fn taken<T: AsRef<[u8]>>(lines: &[T]) -> Console {
+    let mut console = Console::default();
+    lines.iter().for_each(|line| assert!(console.take(line.as_ref())));
+    console
+}
+
+/// What the trace file of it says of CPU 1, and its records' places.
+fn written(console: &Console) -> (Cpu, Vec<u64>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.rtrace");
+    console.write(&path, &["run".to_owned()]).expect("writes");
+    let reader = Reader::open(&path).expect("opens");
+    let mut records = reader.records(1);
+    let places = std::iter::from_fn(|| records.next().expect("reads")).map(|record| record.a).collect();
+    (reader.header().cpus[1].clone(), places)
+}
+
+#[test]
+fn a_whole_trace_comes_back_as_it_was() {
+    let console = taken(&lines());
+    assert_eq!(console.flaws(), Vec::<String>::new());
+    let (cpu, places) = written(&console);
+    assert_eq!(places, (FIRST..FIRST + SENT).collect::<Vec<_>>());
+    let expected = Cpu { cpu: 1, apic_id: 8, records: SENT, overwritten: FIRST, ..Cpu::default() };
+    assert_eq!(cpu, expected);
+}
+
+#[test]
+fn what_else_is_on_the_console_is_none_of_it() {
+    let mut console = Console::default();
+    for line in ["[cpu0] hello", "@ringside verdict outcome=pass records=0 warnings=0", "", "\u{7f}"] {
+        assert!(!console.take(line.as_bytes()));
+    }
+    assert!(!console.is_there() && console.flaws().is_empty());
+    let error = console.write(Path::new("/nonexistent"), &[]).expect_err("nothing came");
+    assert!(matches!(error, Error::NoLines));
+}
+
+#[test]
+fn a_trace_cut_off_anywhere_is_noticed_and_what_came_is_kept() {
+    let lines = lines();
+    for end in 1..lines.len() {
+        let console = taken(&lines[..end]);
+        assert_eq!(
+            console.flaws(),
+            ["the trace was cut off: its last line did not come"],
+            "after {end} lines"
+        );
+        if end > 2 {
+            let (cpu, places) = written(&console);
+            assert_eq!(places.len() as u64 + cpu.lost, SENT, "after {end} lines");
+        }
+    }
+}
+
+#[test]
+fn a_line_cut_off_is_damaged() {
+    let mut lines = lines();
+    lines.pop();
+    let last = lines.last_mut().expect("lines");
+    last.truncate(last.len() - 1);
+    let flaws = taken(&lines).flaws();
+    assert_eq!(
+        flaws,
+        ["1 line of the trace came damaged", "the trace was cut off: its last line did not come"]
+    );
+}
+
+#[test]
+fn each_line_that_is_lost_or_damaged_is_noticed_and_the_others_stay_of_use() {
+    let whole = lines();
+    for hit in 0..whole.len() - 1 {
+        let mut lost = whole.clone();
+        lost.remove(hit);
+        assert_eq!(taken(&lost).flaws(), ["1 line of the trace did not come, or not whole"], "line {hit}");
+        let mut damaged: Vec<_> = whole.iter().map(|line| line.clone().into_bytes()).collect();
+        damaged[hit][40] ^= 1;
+        assert_eq!(taken(&damaged).flaws().len(), 2, "line {hit}: damaged, and its number did not come");
+        let (cpu, places) = written(&taken(&lost));
+        let records = if whole[hit].contains("part=records") { SENT - places.len() as u64 } else { 0 };
+        assert_eq!((places.len() as u64 + records, records > 0), (SENT, whole[hit].contains("part=records")));
+        assert_eq!(cpu.lost, records, "line {hit}");
+    }
+}
+
+#[test]
+fn a_line_that_comes_twice_is_taken_once() {
+    let lines: Vec<_> = lines().into_iter().flat_map(|line| [line.clone(), line]).collect();
+    let console = taken(&lines);
+    assert_eq!(console.flaws(), Vec::<String>::new());
+    assert_eq!(written(&console).1.len() as u64, SENT);
+}
+
+#[test]
+fn of_two_boots_in_one_log_the_later_one_counts() {
+    // The earlier one was cut off; of the later one the first line is lost.
+    let whole = lines();
+    let twice: Vec<_> = whole[..5].iter().chain(&whole).cloned().collect();
+    assert_eq!(taken(&twice).flaws(), Vec::<String>::new());
+    let twice: Vec<_> = whole[..5].iter().chain(&whole[1..]).cloned().collect();
+    let console = taken(&twice);
+    assert_eq!(console.flaws(), ["1 line of the trace did not come, or not whole"]);
+    assert_eq!(written(&console).1.len() as u64, SENT);
+}
+
+#[test]
+fn a_record_that_was_not_finished_or_was_overwritten_meanwhile_is_counted() {
+    let data = [record(7), record(1000), record(2)];
+    let place = Place { line: 0, part: Part::Records, cpu: 1, at: 7 };
+    let line = Line { place, data: data.as_bytes() }.to_string();
+    let (cpu, places) = written(&taken(&[line]));
+    // Without a header the first record that came counts as the first that was sent.
+    assert_eq!((places, cpu.overwritten, cpu.torn), (vec![7], 7 + 1, 1));
+}
+
+#[test]
+fn a_log_becomes_a_trace_file_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("console.log");
+    let text = format!("booting ...\r\n{}\r\n[cpu0] done\r\n", lines().join("\r\n"));
+    std::fs::write(&log, &text).expect("writes");
+    let (path, flaw) = trace_file(&log).expect("converts");
+    assert_eq!(path, folder.path().join("console.rtrace"));
+    assert!(flaw.is_none());
+    assert_eq!(trace_file(&path).expect("is one").0, path);
+    std::fs::write(&log, &text[..text.len() / 2]).expect("writes");
+    let flaw = trace_file(&log).expect("converts").1.expect("is cut off");
+    assert!(flaw.to_string().contains("cut off"), "{flaw}");
+    std::fs::write(&log, "[cpu0] hello\n").expect("writes");
+    assert!(matches!(trace_file(&log), Err(Error::NotATrace(_))));
+}

@@ -1,0 +1,137 @@
+//! CTF's metadata: the description, in TSDL, of what the stream files hold.
+
+use std::fmt::Write;
+
+use kernel_abi::syscall::Call;
+use kernel_abi::trace::{Kind, Style};
+
+use crate::file::Header;
+use crate::shape::{Shape, UNKNOWN};
+
+/// The number that each packet begins with.
+pub const MAGIC: u32 = 0xc1fc_1fc1;
+/// The event that stands for kinds that this tool does not know.
+pub const UNKNOWN_ID: u16 = 0;
+
+/// The text of the file `metadata`.
+pub fn metadata(header: &Header) -> String {
+    let mut text = String::from(HEAD);
+    // Writing to a `String` cannot fail.
+    let _ = write!(
+        text,
+        "env {{\n    tracer_name = \"ringside\";\n    mode = \"{:?}\";\n    tsc_hz = \"{}\";\n    command = \
+         \"{}\";\n}};\n\n",
+        header.mode,
+        header.tsc_hz,
+        escaped(&header.command.join(" "))
+    );
+    text += STREAM;
+    text += &event(UNKNOWN_ID, "unknown", UNKNOWN, true);
+    for kind in Kind::ALL {
+        text += &event(kind as u16, kind.name(), kind.fields(), false);
+    }
+    text
+}
+
+const HEAD: &str = "/* CTF 1.8 */
+
+typealias integer { size = 16; align = 8; signed = false; } := uint16_t;
+typealias integer { size = 32; align = 8; signed = false; } := uint32_t;
+typealias integer { size = 64; align = 8; signed = false; } := uint64_t;
+typealias integer { size = 64; align = 8; signed = false; base = 16; } := hex64_t;
+typealias integer { size = 64; align = 8; signed = true; } := int64_t;
+
+trace {
+    major = 1;
+    minor = 8;
+    byte_order = le;
+    packet.header := struct {
+        uint32_t magic;
+        uint32_t stream_id;
+    };
+};
+
+";
+
+const STREAM: &str = "clock {
+    name = boot;
+    description = \"nanoseconds since the kernel's start\";
+    freq = 1000000000;
+    offset = 0;
+};
+
+typealias integer { size = 64; align = 8; signed = false; map = clock.boot.value; } := time_t;
+
+stream {
+    id = 0;
+    packet.context := struct {
+        time_t timestamp_begin;
+        time_t timestamp_end;
+        uint64_t content_size;
+        uint64_t packet_size;
+        uint64_t events_discarded;
+        uint32_t cpu_id;
+    };
+    event.header := struct {
+        uint16_t id;
+        time_t timestamp;
+    };
+};
+
+";
+
+/// One event's declaration. All have their numbers in the order a, b; those without meaning are left out.
+fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
+    let mut text = format!("event {{\n    name = \"{name}\";\n    id = {id};\n    stream_id = 0;\n");
+    text += "    fields := struct {\n";
+    if with_kind {
+        text += "        uint16_t kind;\n";
+    }
+    for field in fields.into_iter().flatten() {
+        let r#type = match field.style {
+            Style::Hex => "hex64_t".to_owned(),
+            Style::Signed | Style::Result => "int64_t".to_owned(),
+            Style::Syscall => format!("enum : uint64_t {{ {} }}", syscalls()),
+            Style::Ending => "enum : uint64_t { exited = 0, killed = 1 }".to_owned(),
+            _ => "uint64_t".to_owned(),
+        };
+        // With an underscore, which readers take away again: a name must not be a keyword.
+        let _ = writeln!(text, "        {} _{};", r#type, field.name);
+    }
+    text += "    };\n};\n\n";
+    text
+}
+
+/// The system calls' names as an enumeration's labels.
+fn syscalls() -> String {
+    Call::ALL.map(|call| format!("{} = {}", call.name(), call.number())).join(", ")
+}
+
+/// A text inside a TSDL string.
+fn escaped(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).fold(String::new(), |mut escaped, c| {
+        if c == '"' || c == '\\' {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_declared_with_its_fields() {
+        let text = metadata(&Header { command: vec!["a \"b\"\n".to_owned()], ..Header::default() });
+        assert!(text.starts_with("/* CTF 1.8 */"), "readers look for these very characters");
+        assert!(text.contains("command = \"a \\\"b\\\"\";"), "{text}");
+        for kind in Kind::ALL {
+            let declared = format!("name = \"{}\";\n    id = {};", kind.name(), kind as u16);
+            assert!(text.contains(&declared), "{declared}");
+        }
+        assert!(text.contains("SYS_NULL = 0, SYS_WRITE_SERIAL = 1,"));
+        assert!(text.contains("int64_t _result;"));
+    }
+}

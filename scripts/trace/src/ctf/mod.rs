@@ -1,0 +1,180 @@
+//! The Common Trace Format, version 1.8: a folder with `metadata` and a stream file per CPU, for babeltrace2,
+//! Trace Compass and whatever else reads LTTng's traces.
+
+mod metadata;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use kernel_abi::trace::Kind;
+
+use super::error::Error;
+use super::file::Header;
+use super::merge::Event;
+use super::shape::UNKNOWN;
+use super::sink::Sink;
+
+/// Bytes that fill a packet.
+const PACKET: usize = 64 * 1024;
+/// Bytes of a packet's header and context.
+const HEAD: usize = 4 + 4 + 5 * 8 + 4;
+/// Bytes of the biggest event: header, kind, two numbers.
+const EVENT: usize = 2 + 8 + 2 + 8 + 8;
+
+/// Writes a folder.
+pub struct Ctf {
+    folder: PathBuf,
+    streams: Vec<Stream>,
+}
+
+impl Ctf {
+    /// Makes the folder, and takes away what an earlier trace left in it.
+    pub fn new(folder: &Path, header: &Header) -> Result<Ctf, Error> {
+        fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+        for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
+            let path = entry.map_err(Error::io("read the folder", folder))?.path();
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(STREAM)) {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        let path = folder.join("metadata");
+        fs::write(&path, metadata::metadata(header)).map_err(Error::io("write", &path))?;
+        let stream =
+            |cpu: &super::file::Cpu| Stream::new(folder.join(format!("{STREAM}{}", cpu.cpu)), cpu.cpu);
+        Ok(Ctf { folder: folder.to_owned(), streams: header.cpus.iter().map(stream).collect() })
+    }
+}
+
+/// How a stream file's name begins.
+const STREAM: &str = "cpu_";
+
+impl Sink for Ctf {
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        let failed = |error| Error::Io(format!("cannot write {}", self.folder.display()), error);
+        self.streams[event.lane].event(event).map_err(failed)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let failed = |error| Error::Io(format!("cannot write {}", self.folder.display()), error);
+        self.streams.iter_mut().try_for_each(Stream::flush).map_err(failed)
+    }
+}
+
+/// One CPU's file, and the packet that is being filled. A CPU without events has no file.
+struct Stream {
+    path: PathBuf,
+    file: Option<File>,
+    cpu: u32,
+    packet: Vec<u8>,
+    begin: u64,
+    end: u64,
+    discarded: u64,
+}
+
+impl Stream {
+    fn new(path: PathBuf, cpu: u32) -> Stream {
+        Stream { path, file: None, cpu, packet: Vec::new(), begin: 0, end: 0, discarded: 0 }
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        if self.packet.len() + EVENT > PACKET {
+            self.flush()?;
+        }
+        if self.packet.is_empty() {
+            // Filled in when the packet is written.
+            self.packet.resize(HEAD, 0);
+            self.begin = event.ns;
+        }
+        self.end = event.ns;
+        if event.kind == Some(Kind::Dropped) {
+            self.discarded = self.discarded.saturating_add(event.record.a);
+        }
+        let packet = &mut self.packet;
+        packet.extend(event.kind.map_or(metadata::UNKNOWN_ID, |kind| kind as u16).to_le_bytes());
+        packet.extend(event.ns.to_le_bytes());
+        if event.kind.is_none() {
+            packet.extend(event.record.kind.to_le_bytes());
+        }
+        let fields = event.kind.map_or(UNKNOWN, Kind::fields);
+        for (field, value) in fields.into_iter().zip([event.record.a, event.record.b]) {
+            if field.is_some() {
+                packet.extend(value.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the packet.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.packet.is_empty() {
+            return Ok(());
+        }
+        let bits = self.packet.len() as u64 * 8;
+        let mut head = Vec::with_capacity(HEAD);
+        head.extend(metadata::MAGIC.to_le_bytes());
+        head.extend(0u32.to_le_bytes());
+        for word in [self.begin, self.end, bits, bits, self.discarded] {
+            head.extend(word.to_le_bytes());
+        }
+        head.extend(self.cpu.to_le_bytes());
+        self.packet[..HEAD].copy_from_slice(&head);
+        if self.file.is_none() {
+            self.file = Some(File::create(&self.path)?);
+        }
+        if let Some(file) = &mut self.file {
+            file.write_all(&self.packet)?;
+        }
+        self.packet.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel_abi::trace::Record;
+
+    use super::*;
+    use crate::file::Cpu;
+
+    fn word(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    #[test]
+    fn packets_follow_each_other_and_say_what_was_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("writes");
+        let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
+        let header = Header { cpus: vec![cpu(0), cpu(1)], ..Header::default() };
+        let mut ctf = Ctf::new(folder.path(), &header).expect("begins");
+        let mut put = |ns, kind: Kind, a| {
+            let record = Record { a, kind: kind as u16, ..Record::default() };
+            ctf.event(&Event { ns, lane: 1, kind: Some(kind), record }).expect("takes");
+        };
+        put(5, Kind::Dropped, 3);
+        for ns in 0..4000 {
+            put(10 + ns, Kind::Tick, ns);
+        }
+        ctf.finish().expect("finishes");
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["cpu_1", "metadata"], "no file for a CPU without events");
+        let bytes = std::fs::read(folder.path().join("cpu_1")).expect("reads");
+        let (mut at, mut begin) = (0, 5);
+        while at < bytes.len() {
+            assert_eq!(bytes[at..at + 4], metadata::MAGIC.to_le_bytes());
+            assert_eq!(word(&bytes, at + 8), begin);
+            assert_eq!(word(&bytes, at + 40), 3, "discarded so far");
+            begin = word(&bytes, at + 16) + 1;
+            at += word(&bytes, at + 32) as usize / 8;
+        }
+        assert_eq!((at, begin), (bytes.len(), 4010));
+        // What follows the head is the first event.
+        assert_eq!(bytes[HEAD..HEAD + 2], [Kind::Dropped as u8, 0]);
+        assert_eq!(word(&bytes, HEAD + 2), 5);
+    }
+}

@@ -1,0 +1,189 @@
+//! All CPUs' records as one stream of events in the order of time.
+
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, VecDeque};
+
+use kernel_abi::trace::{Kind, Record};
+
+use super::clock::Clock;
+use super::error::Error;
+use super::reader::{Reader, Records};
+
+/// How far out of order a CPU's records may be. An NMI between a record's place and its time stamp takes a later
+/// place with an earlier time, one between time stamp and place the other way about; NMIs do not nest, and seldom
+/// follow each other so closely that one place would not do.
+const WINDOW: usize = 8;
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Nanoseconds since the kernel's start. Never less than that of the event before, on the same CPU or any.
+    pub ns: u64,
+    /// The CPU's place in the trace file's header.
+    pub lane: usize,
+    /// What the record tells; `None`: a kind that this tool does not know.
+    pub kind: Option<Kind>,
+    /// The record itself.
+    pub record: Record,
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// The CPUs' places in the header.
+    pub lanes: Vec<usize>,
+    /// Mask of kinds; `u32::MAX` lets unknown kinds pass as well.
+    pub kinds: u32,
+}
+
+impl Filter {
+    /// Everything.
+    pub fn all(reader: &Reader) -> Filter {
+        Filter { lanes: (0..reader.header().cpus.len()).collect(), kinds: u32::MAX }
+    }
+
+    fn wants(&self, kind: Option<Kind>) -> bool {
+        self.kinds & kind.map_or(0, Kind::bit) != 0 || self.kinds == u32::MAX
+    }
+}
+
+/// The merged events of a trace file.
+pub struct Merge {
+    lanes: Vec<Lane>,
+    /// The next record of each CPU that has one: its time in ticks, and the place in `lanes`.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+    filter: Filter,
+    backward: u64,
+}
+
+impl Merge {
+    /// The events of a file that a filter lets pass.
+    pub fn new(reader: &Reader, filter: Filter) -> Result<Merge, Error> {
+        let cpu = |lane: &usize| Lane::new(reader, *lane);
+        let mut lanes: Vec<_> = filter.lanes.iter().map(cpu).collect();
+        let mut next = BinaryHeap::with_capacity(lanes.len());
+        for (n, lane) in lanes.iter_mut().enumerate() {
+            if let Some(ticks) = lane.fill()? {
+                next.push(Reverse((ticks, n)));
+            }
+        }
+        Ok(Merge { lanes, next, filter, backward: 0 })
+    }
+
+    /// The next event.
+    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+        while let Some(mut top) = self.next.peek_mut() {
+            let Reverse((ticks, n)) = *top;
+            let lane = &mut self.lanes[n];
+            let Some((_, record)) = lane.window.pop_front() else { break };
+            match lane.fill()? {
+                Some(later) if later < ticks => {
+                    // More out of order than an NMI explains: the clock ran backward.
+                    self.backward += 1;
+                    lane.window[0].0 = ticks;
+                }
+                Some(later) => *top = Reverse((later, n)),
+                None => drop(PeekMut::pop(top)),
+            }
+            let kind = Kind::from_number(record.kind);
+            if self.filter.wants(kind) {
+                return Ok(Some(Event { ns: lane.clock.nanoseconds(ticks), lane: lane.lane, kind, record }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records whose CPU's clock had run backward; they were given the time of the one before.
+    pub fn backward(&self) -> u64 {
+        self.backward
+    }
+}
+
+/// One CPU: its records, of which the next few are sorted by time.
+struct Lane {
+    lane: usize,
+    clock: Clock,
+    records: Records,
+    window: VecDeque<(u64, Record)>,
+}
+
+impl Lane {
+    fn new(reader: &Reader, lane: usize) -> Lane {
+        let clock = Clock::new(reader.header(), reader.header().cpus[lane].tsc_offset);
+        Lane { lane, clock, records: reader.records(lane), window: VecDeque::with_capacity(WINDOW + 1) }
+    }
+
+    /// Fills the window up, and gives the time of the record at its front.
+    fn fill(&mut self) -> Result<Option<u64>, Error> {
+        while self.window.len() < WINDOW {
+            let Some(record) = self.records.next()? else { break };
+            let ticks = self.clock.ticks(record.tsc);
+            let at = self.window.iter().rposition(|(earlier, _)| *earlier <= ticks).map_or(0, |n| n + 1);
+            self.window.insert(at, (ticks, record));
+        }
+        Ok(self.window.front().map(|(ticks, _)| *ticks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Cpu, Header, Writer};
+
+    /// Time, CPU and `a` of what comes out when these time stamps go in; `a` counts per CPU.
+    fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        let mut writer = Writer::create(&path, cpus.len()).expect("a writer");
+        let mut header = Header { tsc_hz: 1_000_000_000, boot_tsc: 100, ..Header::default() };
+        for (lane, (tsc_offset, stamps)) in cpus.iter().enumerate() {
+            header.cpus.push(Cpu { tsc_offset: *tsc_offset, ..Cpu::default() });
+            for (n, tsc) in stamps.iter().enumerate() {
+                let kind = if n % 2 == 0 { Kind::User } else { Kind::Tick } as u16;
+                let record = Record { tsc: *tsc, a: n as u64, kind, ..Record::default() };
+                writer.append(lane, &[record]).expect("appends");
+            }
+        }
+        writer.finish(header).expect("finishes");
+        let reader = Reader::open(&path).expect("opens");
+        let mut wanted = Filter::all(&reader);
+        filter(&mut wanted);
+        let mut merge = Merge::new(&reader, wanted).expect("merges");
+        let mut events = Vec::new();
+        while let Some(event) = merge.next().expect("reads") {
+            events.push((event.ns, event.lane, event.record.a));
+        }
+        (events, merge.backward())
+    }
+
+    #[test]
+    fn clocks_are_corrected_before_they_are_compared() {
+        let (events, _) = merged(&[(0, &[110, 130]), (-1000, &[1105, 1120, 1140])], |_| ());
+        assert_eq!(events, [(5, 1, 0), (10, 0, 0), (20, 1, 1), (30, 0, 1), (40, 1, 2)]);
+    }
+
+    #[test]
+    fn an_nmi_between_place_and_time_stamp_is_put_in_order() {
+        let (events, backward) = merged(&[(0, &[110, 130, 129, 140])], |_| ());
+        assert_eq!(events, [(10, 0, 0), (29, 0, 2), (30, 0, 1), (40, 0, 3)]);
+        assert_eq!(backward, 0);
+    }
+
+    #[test]
+    fn time_never_runs_backward_and_it_is_told_when_it_tried() {
+        let mut stamps: Vec<u64> = (0..20).map(|n| 200 + n).collect();
+        stamps.extend([150, 300]);
+        let (events, backward) = merged(&[(0, &stamps)], |_| ());
+        assert_eq!(events.len(), 22);
+        assert!(events.is_sorted_by_key(|event| event.0), "{events:?}");
+        assert_eq!(backward, 1);
+    }
+
+    #[test]
+    fn filters_take_cpus_and_kinds() {
+        let cpus: [(i64, &[u64]); 2] = [(0, &[110, 120]), (0, &[115, 125])];
+        assert_eq!(merged(&cpus, |filter| filter.lanes = vec![1]).0, [(15, 1, 0), (25, 1, 1)]);
+        assert_eq!(merged(&cpus, |filter| filter.kinds = Kind::Tick.bit()).0, [(20, 0, 1), (25, 1, 1)]);
+    }
+}

@@ -1,0 +1,124 @@
+//! Names that occur in every trace, each written once and then stood for by a number.
+
+use kernel_abi::syscall::Call;
+use kernel_abi::trace::Kind;
+
+use super::proto::{InternedData, InternedName};
+use crate::shape::{NO_SYSCALL, UNKNOWN};
+use crate::spans::Span;
+
+/// What an argument is called that says that a slice's own end is missing.
+const CUT: &str = "cut";
+/// The number of this name.
+pub const CUT_IID: u64 = 1;
+/// What an argument is called that names a system call's error.
+const ERROR: &str = "error";
+/// The number of this name.
+pub const ERROR_IID: u64 = 2;
+
+/// The numbers of names.
+pub struct Names {
+    events: Vec<&'static str>,
+    arguments: Vec<&'static str>,
+    kinds: [u64; KINDS],
+    /// The numbers of each kind's arguments' names; 0 where there is none.
+    fields: [[u64; 2]; KINDS],
+}
+
+/// Kinds count from 1; 0 stands for those that this tool does not know.
+const KINDS: usize = Kind::ALL.len() + 1;
+
+/// The names begin with those of the system calls, in the order of their numbers.
+const SYSCALLS: u64 = Call::ALL.len() as u64;
+
+impl Names {
+    /// All names of events and arguments.
+    pub fn new() -> Names {
+        let mut events: Vec<_> = Call::ALL.into_iter().map(Call::name).collect();
+        events.extend([NO_SYSCALL, "program", "idle", "unknown"]);
+        let mut kinds = [events.len() as u64; KINDS];
+        for kind in Kind::ALL {
+            events.push(kind.name());
+            kinds[kind as usize] = events.len() as u64;
+        }
+        let mut arguments = vec![CUT, ERROR];
+        let mut argument = |name| match arguments.iter().position(|known| *known == name) {
+            Some(at) => at as u64 + 1,
+            None => {
+                arguments.push(name);
+                arguments.len() as u64
+            }
+        };
+        let mut fields = [[0; 2]; KINDS];
+        let shapes = std::iter::once(UNKNOWN).chain(Kind::ALL.map(Kind::fields));
+        for (numbers, shape) in fields.iter_mut().zip(shapes) {
+            *numbers = shape.map(|field| field.map_or(0, |field| argument(field.name)));
+        }
+        Names { events, arguments, kinds, fields }
+    }
+
+    /// The number of a span's name.
+    pub fn span(&self, span: Span) -> u64 {
+        match span {
+            // Numbers count from 1.
+            Span::Syscall(number) => 1 + number.min(SYSCALLS),
+            Span::Program => SYSCALLS + 2,
+            Span::Idle => SYSCALLS + 3,
+        }
+    }
+
+    /// The number of an instant's name.
+    pub fn instant(&self, kind: Option<Kind>) -> u64 {
+        self.kinds[place(kind)]
+    }
+
+    /// The numbers of the names of a kind's arguments.
+    pub fn fields(&self, kind: Option<Kind>) -> [u64; 2] {
+        self.fields[place(kind)]
+    }
+
+    /// The names for the packet that goes first.
+    pub fn interned(&self) -> InternedData {
+        let numbered = |names: &[&str]| {
+            let name =
+                |(n, name): (u64, &&str)| InternedName { iid: Some(n), name: Some((*name).to_owned()) };
+            (1..).zip(names).map(name).collect()
+        };
+        InternedData {
+            event_names: numbered(&self.events),
+            debug_annotation_names: numbered(&self.arguments),
+        }
+    }
+}
+
+fn place(kind: Option<Kind>) -> usize {
+    kind.map_or(0, |kind| kind as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_for_the_right_names() {
+        let names = Names::new();
+        let event = |iid: u64| names.events[iid as usize - 1];
+        for call in Call::ALL {
+            assert_eq!(event(names.span(Span::Syscall(call.number()))), call.name());
+        }
+        assert_eq!(event(names.span(Span::Syscall(SYSCALLS))), NO_SYSCALL);
+        assert_eq!(event(names.span(Span::Syscall(u64::MAX))), NO_SYSCALL);
+        assert_eq!(event(names.span(Span::Program)), "program");
+        assert_eq!(event(names.span(Span::Idle)), "idle");
+        assert_eq!(event(names.instant(None)), "unknown");
+        for kind in Kind::ALL {
+            assert_eq!(event(names.instant(Some(kind))), kind.name());
+        }
+        let argument = |iid: u64| names.arguments[iid as usize - 1];
+        assert_eq!(names.fields(Some(Kind::Tick)).map(argument), ["ticks", "rip"]);
+        assert_eq!(names.fields(Some(Kind::Fault)).map(argument), ["vector", "rip"]);
+        assert_eq!(names.fields(Some(Kind::Dropped))[1], 0);
+        assert_eq!(names.fields(None).map(argument), ["a", "b"]);
+        assert_eq!([argument(CUT_IID), argument(ERROR_IID)], [CUT, ERROR]);
+    }
+}

@@ -1,0 +1,82 @@
+//! How the times of a system call are distributed, in classes that a picture with a logarithmic scale can show.
+
+use serde::Serialize;
+
+use super::{Calls, Stats};
+use crate::shape::{NO_SYSCALL, syscall_name};
+
+/// Classes in which times double.
+pub const PER_OCTAVE: u32 = 4;
+
+/// The times of one system call on one CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Distribution {
+    /// Place in the CPU list.
+    pub cpu: u32,
+    /// The system call's name.
+    pub name: &'static str,
+    /// Number of a class, and how many calls are in it, for classes that have any. Class n has the times of at least
+    /// [`floor`]`(n)` and less than `floor(n + 1)`.
+    pub classes: Vec<(u32, u64)>,
+}
+
+/// The class of a time. Times below 1 ns count as 1 ns.
+pub fn class(ns: u64) -> u32 {
+    (f64::from(PER_OCTAVE) * (ns.max(1) as f64).log2()).floor() as u32
+}
+
+/// Where a class begins, in nanoseconds.
+pub fn floor(class: u32) -> f64 {
+    2_f64.powf(f64::from(class) / f64::from(PER_OCTAVE))
+}
+
+impl Stats {
+    /// The distribution of each system call's times on each CPU.
+    pub fn distributions(&self) -> Vec<Distribution> {
+        let lane = |lane: &super::Lane| {
+            let cpu = lane.cpu.cpu;
+            let one = |(key, calls): (&u64, &Calls)| Distribution {
+                cpu,
+                name: syscall_name(*key).unwrap_or(NO_SYSCALL),
+                classes: classes(calls),
+            };
+            lane.calls.iter().map(one).collect::<Vec<_>>()
+        };
+        self.lanes.iter().flat_map(lane).filter(|one| !one.classes.is_empty()).collect()
+    }
+}
+
+fn classes(calls: &Calls) -> Vec<(u32, u64)> {
+    let mut classes: Vec<(u32, u64)> = Vec::new();
+    for step in calls.ns.iter_recorded() {
+        let (class, count) = (class(step.value_iterated_to()), step.count_since_last_iteration());
+        match classes.last_mut() {
+            Some((last, sum)) if *last == class => *sum += count,
+            _ => classes.push((class, count)),
+        }
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_holds_what_lies_between_its_floor_and_the_next() {
+        assert_eq!([0, 1, 2, 3, 4, 1024].map(class), [0, 0, 4, 6, 8, 40]);
+        for ns in [1, 5, 99, 1000, 123_456_789] {
+            let class = class(ns);
+            assert!(floor(class) <= ns as f64 + 1e-6 && (ns as f64) < floor(class + 1), "{ns}");
+        }
+    }
+
+    #[test]
+    fn neighbours_of_one_class_are_one_entry() {
+        let mut calls = Calls::new().expect("a histogram");
+        for ns in [1000, 1001, 1002, 5000] {
+            calls.ns.record(ns).expect("counts");
+        }
+        assert_eq!(classes(&calls), [(39, 3), (49, 1)]);
+    }
+}

@@ -1,0 +1,78 @@
+//! All that a page about one run needs of its trace, in one pass over the file.
+
+use std::path::Path;
+
+use super::command::pass;
+use super::error::Error;
+use super::file::Header;
+use super::merge::{Filter, Merge};
+use super::reader::Reader;
+use super::stats::{Distribution, Report, Stats};
+use super::timeline::Timeline;
+
+/// Slices, and marks, that a page can take; the CPUs share them.
+const LIMIT: usize = 40_000;
+
+/// What is in a trace.
+pub struct Survey {
+    /// What the file says about its records.
+    pub header: Header,
+    /// The figures.
+    pub report: Report,
+    /// The distribution of each system call's times.
+    pub distributions: Vec<Distribution>,
+    /// The last moments.
+    pub timeline: Timeline,
+}
+
+impl Survey {
+    /// Of a trace file. `rename` gives each CPU the number under which the reader knows it.
+    pub fn of(path: &Path, rename: impl Fn(&mut Header)) -> Result<Survey, Error> {
+        let reader = Reader::open(path)?;
+        let mut header = reader.header().clone();
+        rename(&mut header);
+        let mut timeline = Timeline::new(&header, LIMIT);
+        let mut stats = Stats::new(&header, u32::MAX)?;
+        pass(&mut Merge::new(&reader, Filter::all(&reader))?, &mut [&mut timeline, &mut stats])?;
+        timeline.keep_last(LIMIT);
+        let (report, distributions) = (stats.report()?, stats.distributions());
+        Ok(Survey { header, report, distributions, timeline })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kernel_abi::trace::{Kind, Record};
+
+    use super::*;
+    use crate::file::{Cpu, Writer};
+
+    /// The survey of a trace file with these events on so many CPUs: nanoseconds, CPU, kind, first number.
+    pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.rtrace");
+        let mut writer = Writer::create(&path, cpus as usize).expect("a writer");
+        for &(tsc, lane, kind, a) in events {
+            let record = Record { tsc, a, kind: kind as u16, ..Record::default() };
+            writer.append(lane, &[record]).expect("appends");
+        }
+        let cpus = (0..cpus).map(|cpu| Cpu { cpu, apic_id: 10 + cpu, ..Cpu::default() }).collect();
+        let kinds = Header::kind_names(u32::MAX);
+        writer.finish(Header { kinds, cpus, ..Header::default() }).expect("finishes");
+        Survey::of(&path, |header| header.cpus.iter_mut().for_each(|cpu| cpu.cpu = 11 - cpu.apic_id))
+            .expect("reads")
+    }
+
+    #[test]
+    fn figures_distributions_and_the_timeline_have_the_callers_numbers() {
+        let events =
+            [(1000, 0, Kind::SyscallEnter, 4), (1040, 0, Kind::SyscallExit, 4), (1500, 1, Kind::Tick, 1)];
+        let survey = survey(2, &events);
+        assert_eq!(survey.report.events, 3);
+        // The first in the file is known as CPU 1.
+        assert_eq!((survey.report.cpus[0].cpu, survey.distributions[0].cpu), (1, 1));
+        assert_eq!(survey.timeline.lanes[0].cpu.cpu, 1);
+        assert_eq!(survey.distributions[0].classes, [(crate::stats::distribution::class(40), 1)]);
+        assert_eq!((survey.timeline.lanes[0].slices.len(), survey.timeline.lanes[1].marks.len()), (1, 1));
+    }
+}

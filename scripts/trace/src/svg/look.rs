@@ -1,0 +1,67 @@
+//! How what a picture shows is drawn and called.
+
+use kernel_abi::trace::Kind;
+
+use crate::shape::{NO_SYSCALL, syscall_name};
+use crate::spans::Span;
+
+/// The colour of a slice, as a class of the style sheet.
+pub fn class(span: Span) -> String {
+    match span {
+        Span::Syscall(number) if syscall_name(number).is_some() => format!("call{number}"),
+        Span::Syscall(_) => "other".to_owned(),
+        Span::Program | Span::Idle => "idle".to_owned(),
+    }
+}
+
+pub fn label(span: Span) -> &'static str {
+    match span {
+        Span::Syscall(number) => syscall_name(number).unwrap_or(NO_SYSCALL),
+        Span::Program => "program",
+        Span::Idle => "idle",
+    }
+}
+
+/// The outline of a mark, 10 pixels high: what differs in kind differs in form.
+pub fn shape_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tick => "M-4 1h8l-4 9z",
+        Kind::IpiSent => "M-4 10h8l-4-9z",
+        Kind::IpiReceived | Kind::Interrupt => "M-4 1h8v9h-8z",
+        Kind::Nmi => "M0 0l4 5-4 5-4-5z",
+        Kind::Fault => "M-4 2l2-2 2 3 2-3 2 2-2 3 2 3-2 2-2-3-2 3-2-2 2-3z",
+        Kind::User => "M-2 1h4v9h-4z",
+        _ => "M-1 0h2v10h-2z",
+    }
+}
+
+/// A step of the axis that gives some eight of them, and is 1, 2 or 5 times a power of ten.
+pub fn step(length: f64) -> f64 {
+    let rough = (length / 8.0).max(1.0);
+    let power = 10_f64.powf(rough.log10().floor());
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= rough).unwrap_or(10.0);
+    factor * power
+}
+
+/// A time for people.
+pub fn time(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns >= 1e9 => (ns / 1e9, "s"),
+        ns if ns >= 1e6 => (ns / 1e6, "ms"),
+        ns if ns >= 1e3 => (ns / 1e3, "µs"),
+        ns => (ns, "ns"),
+    };
+    let digits = if value >= 100.0 || value.fract() < 0.05 { 0 } else { 1 };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_has_round_steps_and_times_have_units() {
+        assert_eq!([1.0, 10.0, 900.0, 5000.0, 123_456.0].map(step), [1.0, 2.0, 200.0, 1000.0, 20_000.0]);
+        assert_eq!([5.0, 1500.0, 2e6, 3.25e9].map(time), ["5 ns", "1.5 µs", "2 ms", "3.2 s"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! One line an event: `[seconds.nanoseconds] cpuK kind name=value name=value`.
+
+use std::io::{self, Write};
+
+use super::error::Error;
+use super::file::Header;
+use super::merge::Event;
+use super::shape::Described;
+use super::sink::Sink;
+
+/// Writes lines.
+pub struct Text<W> {
+    to: W,
+    /// What each CPU is called, by its place in the header.
+    cpus: Vec<String>,
+    name: String,
+    /// The line that is being made.
+    line: Vec<u8>,
+}
+
+impl<W: Write> Text<W> {
+    /// Lines to `to`, which errors call `name`.
+    pub fn new(to: W, name: String, header: &Header) -> Text<W> {
+        // As wide as the widest, so that what follows lines up.
+        let width = header.cpus.iter().map(|cpu| cpu.cpu.to_string().len()).max().unwrap_or(0);
+        let cpus = header.cpus.iter().map(|cpu| format!("cpu{:<width$}", cpu.cpu)).collect();
+        Text { to, cpus, name, line: Vec::new() }
+    }
+
+    fn line(&mut self, event: &Event) -> io::Result<()> {
+        const GIGA: u64 = 1_000_000_000;
+        let Event { ns, record, .. } = event;
+        let line = &mut self.line;
+        line.clear();
+        let cpu = &self.cpus[event.lane];
+        writeln!(line, "[{:6}.{:09}] {cpu} {}", ns / GIGA, ns % GIGA, Described(record))?;
+        self.to.write_all(line)
+    }
+}
+
+impl<W: Write> Sink for Text<W> {
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        self.line(event).map_err(|error| Error::Io(format!("cannot write {}", self.name), error))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.to.flush().map_err(|error| Error::Io(format!("cannot write {}", self.name), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel_abi::trace::{Kind, Record};
+
+    use super::*;
+    use crate::file::Cpu;
+
+    #[test]
+    fn lines_line_up_and_say_what_the_numbers_are() {
+        let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
+        let header = Header { cpus: vec![cpu(0), cpu(10)], ..Header::default() };
+        let mut bytes = Vec::new();
+        let mut text = Text::new(&mut bytes, "a buffer".to_owned(), &header);
+        let mut put = |ns, lane, kind: u16, a, b| {
+            let record = Record { a, b, kind, ..Record::default() };
+            let event = Event { ns, lane, kind: Kind::from_number(kind), record };
+            text.event(&event).expect("a line");
+        };
+        put(1_000_000_005, 0, Kind::SyscallExit as u16, 1, (-14i64).cast_unsigned());
+        put(1_000_000_006, 1, Kind::IdleIn as u16, 0, 0);
+        put(12_345_678_901, 1, 99, 1, 2);
+        assert_eq!(
+            String::from_utf8(bytes).expect("text"),
+            "[     1.000000005] cpu0  syscall_exit number=SYS_WRITE_SERIAL result=-EFAULT\n\
+             [     1.000000006] cpu10 idle_in\n\
+             [    12.345678901] cpu10 kind_99 a=0x1 b=0x2\n"
+        );
+    }
+}
