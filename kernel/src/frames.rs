@@ -83,8 +83,8 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, frame) = match self {
             FrameError::DoubleFree(frame) => ("was freed twice", frame),
-            FrameError::OutOfRange(frame) => ("was freed but lies beyond the memory map", frame),
-            FrameError::NotAllocated(frame) => ("was freed but never handed out", frame),
+            FrameError::OutOfRange(frame) => ("was freed but is beyond the memory map", frame),
+            FrameError::NotAllocated(frame) => ("was freed but never allocated", frame),
         };
         write!(f, "the physical frame at {:#x} {what}", frame.start())
     }

@@ -1,7 +1,7 @@
 //! How a copy of a program ends, and whether its CPU starts the program again.
 //!
 //! ```text
-//!             begin()            end()                 again() says yes
+//!             begin()            end()                 again() is true
 //!   loaded  ----------> ring 3 ----------> taken down ------------------> loaded: round + 1
 //!                                               |
 //!                                               +---- no: the CPU's outcome is this copy's
@@ -155,7 +155,7 @@ impl Rounds {
 /// The strings of a copy's environment.
 pub type Environment = [Text<96>; 3];
 
-/// What a copy is told of the rounds: `round=R`, counted from 0, `rounds=N`, and how the copy before it on this CPU
+/// Returns the environment of the next copy: `round=R`, counted from 0, `rounds=N`, and how the previous copy on this CPU
 /// ended: `last=none`, `last=exited:CODE`, `last=killed:VECTOR:ERROR:RIP:CR2` (hexadecimal, with `0x`; CR2 is 0 if it
 /// was no page fault) or `last=limit`.
 #[must_use]

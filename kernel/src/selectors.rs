@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The order is SYSRET's: it loads SS from `STAR[63:48] + 8` and CS from `STAR[63:48] + 16` (SDM 2B,
-//! SYSRET). There is no 32-bit code segment: compatibility mode cannot be entered, so neither can its doors.
+//! SYSRET). There is no 32-bit code segment, so compatibility mode and its system-call instructions are unreachable.
 #![forbid(unsafe_code)]
 
 use x86_64::PrivilegeLevel::{Ring0, Ring3};

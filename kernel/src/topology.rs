@@ -1,8 +1,8 @@
-//! Which CPUs does this machine have? MADT entries become an ordered list of APIC ids.
+//! Which CPUs the machine has: the MADT's entries become an ordered list of APIC ids.
 //!
-//! The table is firmware's, and not to be trusted: [`Madt::parse`] checks its bytes, and [`enumerate`] takes CPUs from
-//! nothing else. The `acpi` crate says where an entry's fields lie; its iterator is not used, for it believes every
-//! length: it reads an entry of length 0 for ever, and one that is too short or too long as if it were complete.
+//! The table is firmware's and not trusted: [`Madt::parse`] checks its bytes, and [`enumerate`] takes CPUs from
+//! nothing else. The `acpi` crate defines the entries' fields; its iterator is not used, because it trusts every
+//! length: it loops forever on an entry of length 0, and reads one of a wrong length as if it were complete.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -12,7 +12,7 @@ use acpi::madt::{self, EntryHeader, LocalApicEntry, LocalX2ApicEntry};
 
 use crate::cpu::ApicId;
 
-/// Length of what stands before the first entry: the ACPI header, the APIC's address, flags (ACPI 6.5,
+/// Length of everything before the first entry: the ACPI header, the APIC's address, flags (ACPI 6.5,
 /// table 5.19).
 pub const MADT_HEADER_LEN: usize = size_of::<madt::Madt>();
 const _: () = assert!(MADT_HEADER_LEN == 44, "the acpi crate's Madt is not ACPI's");
@@ -25,10 +25,10 @@ const TYPE_LOCAL_X2APIC: u8 = 9;
 /// Bit 0 of an entry's flags, "enabled". Bit 1, "online capable", alone means a socket into which a CPU may
 /// be put later (ACPI 6.5, table 5.22).
 const ENABLED: u32 = 1 << 0;
-/// The highest id that an IPI can name in xAPIC mode: the field has 8 bits, 0xff is everyone (SDM 3A, 11.6.1).
+/// The highest id that an IPI can address in xAPIC mode: the field has 8 bits, 0xff is broadcast (SDM 3A, 11.6.1).
 const XAPIC_ID_MAX: u32 = 0xfe;
 
-/// An entry of the MADT that names a CPU.
+/// An entry of the MADT for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MadtCpu {
     /// Type 0, processor local APIC.
@@ -48,7 +48,7 @@ enum MadtCpu {
 }
 
 impl MadtCpu {
-    /// The id of a CPU that is there and may be started.
+    /// Returns the id of a CPU that is present and may be started.
     fn enabled_id(self) -> Option<ApicId> {
         let (id, none, flags) = match self {
             MadtCpu::LocalApic { apic_id, flags } => (u32::from(apic_id), 0xff, flags),
@@ -68,22 +68,22 @@ pub enum ApicMode {
     X2Apic,
 }
 
-/// What [`enumerate`] found.
+/// The result of [`enumerate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// CPUs written to the list, the BSP included.
     pub count: usize,
     /// Enabled CPUs left out because their ids cannot be addressed in xAPIC mode. Worth a warning.
     pub unreachable: usize,
-    /// Does the table list the BSP as enabled? If not, firmware is wrong somewhere; the BSP is CPU 0 still.
+    /// Whether the table lists the BSP as enabled. If not, the table is wrong; the BSP is CPU 0 all the same.
     /// Worth a warning.
     pub bsp_listed: bool,
 }
 
-/// The list was too short for the machine.
+/// The list is too short for the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListTooShort {
-    /// CPUs that did fit.
+    /// CPUs that fit.
     pub len: usize,
 }
 
@@ -95,9 +95,9 @@ impl fmt::Display for ListTooShort {
 
 impl core::error::Error for ListTooShort {}
 
-/// Writes the APIC ids of all CPUs to the front of `list`: index 0 is the BSP, whose id the hardware told,
-/// and the others follow in the order of the table, each once however often and by whichever type the table
-/// names it.
+/// Writes the APIC ids of all CPUs to the front of `list`: index 0 is the BSP, whose id was read from its APIC,
+/// and the others follow in the order of the table, each once however often and with whichever type the table
+/// lists it.
 ///
 /// # Errors
 /// [`ListTooShort`] if the list is; [`Madt::upper_bound`] elements suffice.
@@ -116,7 +116,7 @@ pub fn enumerate(
         if id == bsp {
             found.bsp_listed = true;
         } else if ids.clone().take(n).any(|earlier| earlier == id) {
-            // Firmware lists a CPU under both types to please old systems, or twice by mistake.
+            // Firmware lists a CPU under both types for old operating systems, or twice by mistake.
         } else if mode == ApicMode::XApic && id.0 > XAPIC_ID_MAX {
             found.unreachable += 1;
         } else {
@@ -127,7 +127,7 @@ pub fn enumerate(
     Ok(found)
 }
 
-/// What is wrong with a MADT. Offsets count from the first entry.
+/// Why a MADT is rejected. Offsets count from the first entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MadtError {
     /// The table ends before its first entry could start.
@@ -135,18 +135,18 @@ pub enum MadtError {
         /// The table's length.
         len: usize,
     },
-    /// A byte is left over behind the last entry, too little for type and length.
+    /// One byte is left after the last entry, too little for type and length.
     Truncated {
-        /// Where it is.
+        /// Its offset.
         offset: usize,
     },
-    /// An entry's length is less than its type needs; 0 would be read for ever.
+    /// An entry's length is less than its type needs; with 0 the walk would not end.
     EntryTooShort {
         /// Where the entry starts.
         offset: usize,
         /// Its type.
         kind: u8,
-        /// The length it claims.
+        /// The entry's length field.
         len: u8,
     },
     /// An entry reaches beyond the table's end.
@@ -155,7 +155,7 @@ pub enum MadtError {
         offset: usize,
         /// Its type.
         kind: u8,
-        /// The length it claims.
+        /// The entry's length field.
         len: u8,
     },
 }
@@ -165,7 +165,7 @@ impl fmt::Display for MadtError {
         f.write_str("the firmware's list of CPUs (ACPI MADT) is broken: ")?;
         match self {
             MadtError::NoHeader { len } => write!(f, "it is only {len} bytes long"),
-            MadtError::Truncated { offset } => write!(f, "it breaks off inside the entry at offset {offset}"),
+            MadtError::Truncated { offset } => write!(f, "it ends inside the entry at offset {offset}"),
             MadtError::EntryTooShort { offset, kind, len } => {
                 write!(f, "the entry at offset {offset}, type {kind}, is only {len} bytes long")
             }
@@ -178,7 +178,7 @@ impl fmt::Display for MadtError {
 
 impl core::error::Error for MadtError {}
 
-/// The least length of an entry: its header, and for a CPU what is read of it. Entries of other types are skipped.
+/// Returns the minimum length of an entry: its header, and for a CPU the fields that are read. Other types are skipped.
 pub(crate) const fn least_len(kind: u8) -> usize {
     match kind {
         TYPE_LOCAL_APIC => size_of::<LocalApicEntry>(),
@@ -187,14 +187,14 @@ pub(crate) const fn least_len(kind: u8) -> usize {
     }
 }
 
-/// A MADT whose entries are known to lie inside it, one behind the other.
+/// A MADT whose entries are known to be inside it, one directly after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Madt<'a> {
     entries: &'a [u8],
 }
 
 impl<'a> Madt<'a> {
-    /// Checks all entries of a table, whose bytes these are, the header included.
+    /// Checks all entries of `table`, the complete table with its header.
     ///
     /// # Errors
     /// The first [`MadtError`].
@@ -204,15 +204,15 @@ impl<'a> Madt<'a> {
         Ok(Madt { entries })
     }
 
-    /// How many elements a list for [`enumerate`] needs at most: the BSP, and each enabled entry.
+    /// Returns the maximum number of elements of a list for [`enumerate`]: the BSP, and each enabled entry.
     #[must_use]
     pub fn upper_bound(&self) -> usize {
         1 + self.enabled_ids().count()
     }
 
-    /// The ids of the CPUs that may be started, in the order of the table.
+    /// Returns the ids of the CPUs that may be started, in the order of the table.
     fn enabled_ids(&self) -> impl Iterator<Item = ApicId> + Clone + use<'a> {
-        // There is no error: `parse` has seen every entry.
+        // There is no error: `parse` has checked every entry.
         Entries { bytes: self.entries, offset: 0 }.filter_map(Result::ok).filter_map(MadtCpu::enabled_id)
     }
 }
@@ -225,11 +225,11 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Type and bytes of the entry that the iterator is at.
+    /// Returns type and bytes of the current entry.
     fn step(&mut self) -> Result<(u8, &'a [u8]), MadtError> {
         let offset = self.offset;
         let rest = self.bytes.get(offset..).unwrap_or_default();
-        // Whatever comes out, an error ends the walk.
+        // An error ends the walk.
         self.offset = self.bytes.len();
         let &[kind, len, ..] = rest else { return Err(MadtError::Truncated { offset }) };
         if usize::from(len) < least_len(kind) {
@@ -265,7 +265,7 @@ impl Iterator for Entries<'_> {
     }
 }
 
-/// The little-endian word at this offset of an entry, which is at least [`least_len`] bytes long.
+/// Returns the little-endian word at this offset of an entry, which is at least [`least_len`] bytes long.
 fn word(entry: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
 }

@@ -26,7 +26,7 @@ fn calls() -> String {
             [] => "none".to_owned(),
             names => names.join(", "),
         };
-        // Writing to a `String` cannot fail; likewise below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = writeln!(text, "| {} | `{}` | {arguments} | {} |", call.number(), call.name(), call.result());
     }
     let free = match (FREE.end - FREE.start, FREE.end.saturating_sub(1)) {

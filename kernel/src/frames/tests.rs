@@ -22,7 +22,7 @@ fn usable_shrinks_and_reserved_grows_to_whole_frames() {
 }
 
 #[test]
-fn odd_memory_maps() {
+fn unusual_memory_maps_are_accepted() {
     let mut words = [0; 1];
     let odd = [region(u64::MAX, u64::MAX), region(0x5000, 0), region(0x2000, 0x2000), region(0x1000, 0x2000)];
     let map = FrameBitmap::new(&mut words, odd, [region(0x1000, 0), region(u64::MAX - 1, 9)]);
@@ -34,7 +34,7 @@ fn odd_memory_maps() {
 }
 
 #[test]
-fn low_memory_is_handed_out_last_and_lowest_first_on_request() {
+fn low_memory_is_allocated_last_and_lowest_first_on_request() {
     let mut words = vec![0; words_for(2 * MIB)];
     let mut map = FrameBitmap::new(&mut words, [region(0, 2 * MIB)], [region(0, 0x10000)]);
     assert_eq!(map.alloc(), Some(Frame::containing(MIB)));

@@ -94,7 +94,7 @@ impl fmt::Display for LoadError {
                 write!(f, "{place} has more bytes in the file than in memory")
             }
             LoadError::OutsideUserSpace(place) => {
-                write!(f, "{place} is not wholly in user space, {USER_START:#x} to {USER_END:#x}")
+                write!(f, "{place} is not completely in user space, {USER_START:#x} to {USER_END:#x}")
             }
             LoadError::Reserved(place) => {
                 write!(

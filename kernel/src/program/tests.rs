@@ -80,7 +80,7 @@ fn with_header(change: impl FnOnce(&mut Header)) -> Result<(), LoadError> {
 }
 
 #[test]
-fn a_good_program() {
+fn a_valid_program_is_accepted() {
     let file = elf_with(|_, _| {});
     let image = Image::parse(&file).unwrap();
     assert_eq!(image.entry(), BASE + 0x1010);
@@ -98,7 +98,7 @@ fn a_good_program() {
 }
 
 #[test]
-fn any_alignment_in_memory_will_do() {
+fn any_alignment_in_memory_is_accepted() {
     let file = elf_with(|_, _| {});
     for shift in 0..8 {
         let mut moved = std::vec![0; shift];
@@ -108,7 +108,7 @@ fn any_alignment_in_memory_will_do() {
 }
 
 #[test]
-fn files_cut_off_anywhere() {
+fn truncated_files_are_rejected() {
     let file = elf_with(|_, _| {});
     // Miri takes a thousand times as long for each.
     for len in (0..file.len()).step_by(if cfg!(miri) { 61 } else { 1 }) {
@@ -118,7 +118,7 @@ fn files_cut_off_anywhere() {
 }
 
 #[test]
-fn wrong_kinds_of_files() {
+fn wrong_kinds_of_files_are_rejected() {
     assert_eq!(Image::parse(b"#!/bin/sh\n").unwrap_err(), LoadError::NotElf);
     assert_eq!(with_header(|h| h.e_ident.class = elf::ELFCLASS32), Err(LoadError::NotElf64));
     assert_eq!(with_header(|h| h.e_ident.data = elf::ELFDATA2MSB), Err(LoadError::NotLittleEndian));
@@ -133,7 +133,7 @@ fn wrong_kinds_of_files() {
 }
 
 #[test]
-fn dynamic_linking_and_nothing_to_load() {
+fn dynamic_linking_and_missing_segments_are_rejected() {
     for kind in [elf::PT_INTERP, elf::PT_DYNAMIC] {
         let file = elf_with(|_, segments| segments[2].p_type.set(LE, kind));
         assert_eq!(Image::parse(&file).unwrap_err(), LoadError::Dynamic);
@@ -189,7 +189,7 @@ fn segments_outside_the_allowed_range_are_rejected() {
 }
 
 #[test]
-fn segments_that_ask_for_too_much() {
+fn too_large_segments_are_rejected() {
     let place = Place { header: 2, vaddr: BASE + 0x2000, mem_size: 0x10 };
     let cases = [
         (load(RW, 0, BASE + 0x2000, 0x11, 0x10), LoadError::FileSizeExceedsMemory(place)),
@@ -206,7 +206,7 @@ fn segments_that_ask_for_too_much() {
 }
 
 #[test]
-fn segments_that_overlap() {
+fn overlapping_segments_are_rejected() {
     let code = Place { header: 1, vaddr: BASE + 0x1000, mem_size: 0x100 };
     let bad = [
         load(RW, 0, BASE + 0x1100, 0, 0x10),
@@ -222,7 +222,7 @@ fn segments_that_overlap() {
 }
 
 #[test]
-fn entry_points() {
+fn entry_point_must_be_in_code() {
     for entry in [0, BASE, BASE + 0xfff, BASE + 0x1100, BASE + 0x2100, u64::MAX] {
         assert_eq!(with_header(|h| h.e_entry.set(LE, entry)), Err(LoadError::EntryOutside(entry)));
     }
@@ -240,13 +240,13 @@ fn messages_say_what_to_do() {
     let place = Place { header: 2, vaddr: 0x1000, mem_size: 16 };
     assert_eq!(
         LoadError::OutsideUserSpace(place).to_string(),
-        "segment 2 (0x1000, 0x10 bytes) is not wholly in user space, 0x10000 to 0x7ffffffff000"
+        "segment 2 (0x1000, 0x10 bytes) is not completely in user space, 0x10000 to 0x7ffffffff000"
     );
 }
 
 proptest! {
     #[test]
-    fn changed_bytes_never_panic_and_what_loads_is_sane(
+    fn changed_bytes_never_panic_and_satisfy_the_properties(
         changes in prop::collection::vec((0..240_usize, any::<u8>()), 0..12),
     ) {
         let mut file = elf_with(|_, _| {});

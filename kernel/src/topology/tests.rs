@@ -20,12 +20,12 @@ fn x2apic(apic_id: u32) -> MadtCpu {
     MadtCpu::X2Apic { apic_id, flags: 1 }
 }
 
-/// A table with these bytes for entries.
+/// Returns a table with these bytes as entries.
 fn table_of(entries: &[u8]) -> Vec<u8> {
     [&[0; MADT_HEADER_LEN], entries].concat()
 }
 
-/// A table with these entries (ACPI 6.5, tables 5.21 and 5.34).
+/// Returns a table with these entries (ACPI 6.5, tables 5.21 and 5.34).
 fn table(cpus: &[MadtCpu]) -> Vec<u8> {
     let bytes = |cpu: &MadtCpu| match *cpu {
         MadtCpu::LocalApic { apic_id, flags } => [&[0, 8, 0, apic_id][..], &flags.to_le_bytes()].concat(),
@@ -76,7 +76,7 @@ fn which_entries_are_cpus() {
 }
 
 #[test]
-fn xapic_mode_leaves_out_what_it_cannot_address() {
+fn xapic_mode_leaves_out_large_ids() {
     let entries = [apic(0), apic(254), x2apic(255), x2apic(256), x2apic(256), x2apic(1)];
     let (list, found) = cpus(&table(&entries), 0, ApicMode::XApic);
     assert_eq!(list, [0, 254, 1]);
@@ -104,14 +104,14 @@ fn a_list_too_short_is_an_error() {
 }
 
 #[test]
-fn bytes_become_cpus() {
+fn entries_are_parsed_from_bytes() {
     let table = table_of(&[&IO_APIC[..], &TYPE_0, &[0x80, 2], &TYPE_9].concat());
     assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 0x104]);
     assert_eq!(cpus(&table_of(&[]), 3, ApicMode::X2Apic).0, [3]);
 }
 
-/// The `acpi` crate makes a reference of the type's complete structure, whatever length the entry claims. Nothing here
-/// reads those entries, so that their length is all that counts.
+/// The `acpi` crate creates a reference to the type's complete structure, whatever the entry's length. Nothing here
+/// reads those entries, so only their length matters.
 #[test]
 fn entries_of_other_types_are_skipped_by_their_length() {
     for kind in (1..=u8::MAX).filter(|&kind| kind != 9) {
@@ -132,7 +132,7 @@ fn an_entry_may_be_longer_than_its_type() {
 }
 
 #[test]
-fn broken_tables() {
+fn invalid_tables_are_rejected() {
     let cases: &[(&[u8], MadtError)] = &[
         (&[0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 0 }),
         (&[9, 0], MadtError::EntryTooShort { offset: 12, kind: 9, len: 0 }),
@@ -154,7 +154,7 @@ fn broken_tables() {
 }
 
 #[test]
-fn a_table_shorter_than_its_header_is_refused() {
+fn a_table_shorter_than_its_header_is_rejected() {
     for len in [0, 36, MADT_HEADER_LEN - 1] {
         let error = Madt::parse(&[0; MADT_HEADER_LEN][..len]).err();
         assert_eq!(error, Some(MadtError::NoHeader { len }));
@@ -174,7 +174,7 @@ proptest! {
     fn any_entries_satisfy_the_properties(
         given in prop::collection::vec((0..20_u8, 0..24_usize, any::<[u8; 24]>()), 0..40), bsp in 0..300_u32, x2: bool,
     ) {
-        // Lengths that may be, so that the walk gets beyond the first entry.
+        // Valid lengths, so that the walk gets beyond the first entry.
         let entry = |(kind, more, body): (u8, usize, [u8; 24])| {
             let len = (least_len(kind) + more).min(2 + body.len());
             [&[kind, len as u8], &body[..len - 2]].concat()

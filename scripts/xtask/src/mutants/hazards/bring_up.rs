@@ -38,7 +38,7 @@ pub const BRING_UP: &[Hazard] = &[
         "a pure parser; its table is validated before anything else reads it",
         &[
             "kernel: topology::tests::which_entries_are_cpus",
-            "kernel: topology::tests::broken_tables",
+            "kernel: topology::tests::invalid_tables_are_rejected",
             "check::fuzz",
             "machine::smp-2-of-8",
             "machine::sparse-apic-ids",
