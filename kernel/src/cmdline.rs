@@ -12,9 +12,9 @@ mod token;
 
 use kernel_abi::trace::{self, GROUPS};
 
-pub use self::breach::Breach;
+pub use self::breach::Violation;
 pub use self::error::CmdlineError;
-pub use self::failure::{Deed, Failures, Place};
+pub use self::failure::{FailureKind, Failures, Place};
 pub use self::key::Key;
 use self::key::RawValues;
 use self::token::Tokens;
@@ -42,7 +42,7 @@ pub struct Options<'a> {
     /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
     pub dump_cpus: bool,
     /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
-    pub breach: Option<Breach>,
+    pub breach: Option<Violation>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP's timeout.
@@ -83,7 +83,7 @@ impl<'a> Options<'a> {
             failures: Failures::from(&raw)?,
             nest_nmi: Key::NestNmi.one_of(&raw, ["no", "yes"])?,
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
-            breach: raw[Key::Breach as usize].map(Breach::named).transpose()?,
+            breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),

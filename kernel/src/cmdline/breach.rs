@@ -5,7 +5,7 @@ use super::{CmdlineError, Key, Token};
 
 /// A protection violation, and what prevents it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breach {
+pub enum Violation {
     /// Writes to the kernel's text: its page is read-only, and CR0.WP enforces that in ring 0.
     WriteText,
     /// Writes to it through the physical map.
@@ -16,18 +16,18 @@ pub enum Breach {
     RunUser,
 }
 
-impl Breach {
+impl Violation {
     /// Each violation with its name.
-    pub const ALL: [(&'static str, Breach); 4] = [
-        ("write-text", Breach::WriteText),
-        ("write-alias", Breach::WriteAlias),
-        ("read-user", Breach::ReadUser),
-        ("run-user", Breach::RunUser),
+    pub const ALL: [(&'static str, Violation); 4] = [
+        ("write-text", Violation::WriteText),
+        ("write-alias", Violation::WriteAlias),
+        ("read-user", Violation::ReadUser),
+        ("run-user", Violation::RunUser),
     ];
 
     /// Returns the violation with this name.
-    pub(super) fn named(value: Token<'_>) -> Result<Breach, CmdlineError<'_>> {
-        let found = Breach::ALL.into_iter().find(|(word, _)| value == **word);
-        found.map(|(_, breach)| breach).ok_or(CmdlineError::BadValue(Key::Breach, value))
+    pub(super) fn named(value: Token<'_>) -> Result<Violation, CmdlineError<'_>> {
+        let found = Violation::ALL.into_iter().find(|(word, _)| value == **word);
+        found.map(|(_, violation)| violation).ok_or(CmdlineError::BadValue(Key::Breach, value))
     }
 }

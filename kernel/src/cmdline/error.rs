@@ -5,7 +5,7 @@ use core::fmt;
 
 use kernel_abi::trace::GROUPS;
 
-use super::{Breach, Key, Place, Token};
+use super::{Key, Place, Token, Violation};
 
 /// An error of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl fmt::Display for CmdlineError<'_> {
             }
             CmdlineError::BadValue(Key::Breach, token) => {
                 f.write_str("breach= takes one of")?;
-                Breach::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                Violation::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
             CmdlineError::BadValue(Key::FailIn, token) => {

@@ -5,7 +5,7 @@ use super::{CmdlineError, Key, RawValues, Token};
 
 /// How a CPU fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum FailureKind {
     /// It panics.
     Panic,
     /// It overflows its stack.
@@ -77,7 +77,7 @@ impl Failures {
             place: raw[Key::FailIn as usize].map_or(Ok(Place::Start), Place::named)?,
         };
         // Without a failing CPU, a test that requests a failure would pass.
-        match failures.deeds().filter(|(_, cpu, _)| cpu.is_some()).count() {
+        match failures.requested().filter(|(_, cpu, _)| cpu.is_some()).count() {
             0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NoFailingCpu),
             // Each might hold the lock that the other waits for.
             2.. if failures.place == Place::ConsoleHeld => Err(CmdlineError::SeveralFailingCpus),
@@ -86,25 +86,25 @@ impl Failures {
     }
 
     /// Returns the keys, the CPU that each names, and how that CPU fails.
-    pub fn deeds(&self) -> impl Iterator<Item = (Key, Option<u32>, Deed)> + use<> {
+    pub fn requested(&self) -> impl Iterator<Item = (Key, Option<u32>, FailureKind)> + use<> {
         [
-            (Key::PanicCpu, self.panic_cpu, Deed::Panic),
-            (Key::OverflowCpu, self.overflow_cpu, Deed::Overflow),
-            (Key::DoubleFaultCpu, self.double_fault_cpu, Deed::DoubleFault),
+            (Key::PanicCpu, self.panic_cpu, FailureKind::Panic),
+            (Key::OverflowCpu, self.overflow_cpu, FailureKind::Overflow),
+            (Key::DoubleFaultCpu, self.double_fault_cpu, FailureKind::DoubleFault),
         ]
         .into_iter()
     }
 
     /// Returns how this CPU fails, if it does.
     #[must_use]
-    pub fn of(&self, cpu: u32) -> Option<Deed> {
-        self.deeds().find(|(_, named, _)| *named == Some(cpu)).map(|(_, _, deed)| deed)
+    pub fn of(&self, cpu: u32) -> Option<FailureKind> {
+        self.requested().find(|(_, named, _)| *named == Some(cpu)).map(|(_, _, kind)| kind)
     }
 
     /// Returns whether this CPU, of `cpus`, holds the console's lock while another one fails: the next CPU after it.
     #[must_use]
     pub fn holds_console(&self, cpu: u32, cpus: u32) -> bool {
         let next = |named: u32| named.checked_add(1).filter(|&next| next < cpus).unwrap_or(0) == cpu;
-        self.place == Place::ConsoleHeld && self.deeds().any(|(_, named, _)| named.is_some_and(next))
+        self.place == Place::ConsoleHeld && self.requested().any(|(_, named, _)| named.is_some_and(next))
     }
 }

@@ -37,7 +37,7 @@ fn every_key_and_the_arguments_are_parsed() {
     assert_eq!(options.program, *"my \"prog\"");
     assert_eq!((options.program.len(), options.tick_hz), (9, 10_000));
     assert_eq!((options.lose_ap, options.delay_ap), (Some(1), Some(u32::MAX)));
-    assert_eq!(options.failures.of(0), Some(Deed::Panic));
+    assert_eq!(options.failures.of(0), Some(FailureKind::Panic));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
 
     let options = Options::parse(b"repeat=10000 deaths=go-on limit_ticks=4").unwrap();
@@ -114,8 +114,8 @@ fn errors_name_the_value_and_the_valid_ones() {
 fn failing_cpu_kind_and_place_are_parsed() {
     let parse = |line: &'static str| Options::parse(line.as_bytes()).map(|options| options.failures);
     let failures = parse("overflow_cpu=2 double_fault_cpu=5 fail_in=tick").unwrap();
-    let deeds = [0, 2, 5].map(|cpu| failures.of(cpu));
-    assert_eq!(deeds, [None, Some(Deed::Overflow), Some(Deed::DoubleFault)]);
+    let kinds = [0, 2, 5].map(|cpu| failures.of(cpu));
+    assert_eq!(kinds, [None, Some(FailureKind::Overflow), Some(FailureKind::DoubleFault)]);
     let holders = |line| {
         let failures = parse(line).unwrap();
         (0..6).filter(|&cpu| failures.holds_console(cpu, 6)).collect::<Vec<_>>()

@@ -58,7 +58,7 @@ fn has_x2apic(cpu: &PerCpuData) -> bool {
 
 /// Options that name a CPU which is not there end the run: what they ask for would not happen.
 pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
-    let failing = options.failures.deeds().map(|(key, cpu, _)| (key, cpu));
+    let failing = options.failures.requested().map(|(key, cpu, _)| (key, cpu));
     let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
     for (key, cpu) in failing.chain(others) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
@@ -70,7 +70,7 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
 /// From here on a CPU's index is its place among those that came. A CPU that is to fail has to be among them, and
 /// there has to be a second one if that one is to hold the console's lock.
 pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
-    for (key, cpu, _) in options.failures.deeds() {
+    for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
             refuse(format_args!("{}={cpu}: {online} CPUs came online, counted from 0", key.name()));
         }

@@ -4,13 +4,13 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU32;
 
 use crate::alternation::Alternation;
-use crate::cmdline::{Deed, Place};
+use crate::cmdline::{FailureKind, Place};
 
 /// All off by default.
 #[derive(Default)]
 pub(in crate::arch) struct Provoked {
     /// How this CPU fails, and where.
-    pub failure: Cell<Option<(Place, Deed)>>,
+    pub failure: Cell<Option<(Place, FailureKind)>>,
     /// How far the proof has come that NMIs do not nest; 0 while there is none.
     pub nesting: AtomicU32,
     /// What this CPU sends to the others at each tick.

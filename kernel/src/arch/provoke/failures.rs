@@ -10,23 +10,23 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::nmi_to_self;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::{serial, stop};
-use crate::cmdline::{Deed, Failures, Place};
+use crate::cmdline::{FailureKind, Failures, Place};
 
 /// A CPU has the console's lock and keeps it.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 
 /// Tells a CPU, known by this number, what it has to do wrong. By its owner, or by the BSP before the CPU runs.
 pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
-    cpu.provoked.failure.set(failures.of(number).map(|deed| (failures.place, deed)));
+    cpu.provoked.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
 }
 
 /// Fails if this CPU was told to fail here.
 #[inline]
 pub fn at(cpu: &PerCpuData, here: Place) {
-    if let Some((place, deed)) = cpu.provoked.failure.get()
+    if let Some((place, kind)) = cpu.provoked.failure.get()
         && place == here
     {
-        now(cpu, deed);
+        now(cpu, kind);
     }
 }
 
@@ -44,15 +44,15 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
         });
     }
     match cpu.provoked.failure.get() {
-        Some((Place::ConsoleHeld, deed)) => {
+        Some((Place::ConsoleHeld, kind)) => {
             // It ends: the next CPU is past the same gate.
             while !CONSOLE_HELD.load(Ordering::Acquire) {
                 stop::park_if_stopping(cpu);
                 spin_loop();
             }
-            now(cpu, deed)
+            now(cpu, kind)
         }
-        Some((Place::Console, deed)) => serial::with_lock(|| now(cpu, deed)),
+        Some((Place::Console, kind)) => serial::with_lock(|| now(cpu, kind)),
         Some((Place::Nmi, _)) => nmi_to_self(cpu),
         Some((Place::Idle, _)) | None => {}
         Some(_) => at(cpu, Place::Start),
@@ -60,13 +60,13 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
 }
 
 #[cold]
-fn now(cpu: &PerCpuData, deed: Deed) -> ! {
-    match deed {
-        Deed::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
-        Deed::Overflow => overflow_stack(),
+fn now(cpu: &PerCpuData, kind: FailureKind) -> ! {
+    match kind {
+        FailureKind::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
+        FailureKind::Overflow => overflow_stack(),
         // SAFETY: the exception finds no stack, nor does the page fault that this is: what follows is a double fault,
         // whose handler does not come back.
-        Deed::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
+        FailureKind::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
     }
 }
 
