@@ -8,15 +8,22 @@ mod steps;
 use core::alloc::{GlobalAlloc, Layout};
 use core::panic::PanicInfo;
 
-use kernel::arch::acpi::Tables;
+use kernel::arch::boot;
 use kernel::arch::boot::BootInfo;
-use kernel::arch::control::Features;
+use kernel::arch::cpu::control::Features;
+use kernel::arch::devices::{pic, serial};
+use kernel::arch::entry::{idt, smap};
+use kernel::arch::interrupts::apic;
+use kernel::arch::memory::acpi::Tables;
+use kernel::arch::memory::{paging, physmem};
+use kernel::arch::panic::stop;
+use kernel::arch::percpu::counters;
 use kernel::arch::percpu::{self, PerCpuData};
 use kernel::arch::provoke::ApFaults;
-use kernel::arch::smp::Upcalls;
-use kernel::arch::{
-    apic, boot, counters, idt, paging, physmem, pic, programs, serial, smap, smp, stop, this_cpu, trace,
-};
+use kernel::arch::smp::bring_up::Upcalls;
+use kernel::arch::smp::{bring_up, this_cpu};
+use kernel::arch::task::programs;
+use kernel::arch::trace;
 use kernel::cpu::CpuId;
 use kernel::{run, syscall};
 
@@ -91,7 +98,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let upcalls = Upcalls { syscall_entry: syscall::ENTRY, online: run::take_part };
     // SAFETY: once, before the first program.
     let arrivals = or_end(unsafe {
-        smp::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
+        bring_up::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
     // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
     bsp.start_clock();

@@ -1,5 +1,6 @@
-//! The kernel's library: decisions in pure modules that run and are tested on the host, and `arch`, which touches
-//! the machine. All of it compiles for the host as well; only execution needs the machine.
+//! The kernel's library, in three parts: decisions in pure modules that run and are tested on the host; `arch`, the layers
+//! that touch the machine; and what is above it, the run and the system calls, which have no `unsafe` of their own. Each
+//! imports only those before it. All of it compiles for the host as well; only execution needs the machine.
 #![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![deny(unsafe_code)]
 

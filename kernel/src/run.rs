@@ -6,10 +6,15 @@ use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesReco
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
-use crate::arch::idle::{idle, idle_until};
-use crate::arch::loaded::{Program, StartError};
+use crate::arch::devices::{qemu, serial};
+use crate::arch::memory::loaded::{Program, StartError};
+use crate::arch::memory::physmem;
+use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData};
-use crate::arch::{check, dump, physmem, provoke, qemu, rare, ring3, serial, stop, trace};
+use crate::arch::provoke;
+use crate::arch::task::idle::{idle, idle_until};
+use crate::arch::task::ring3;
+use crate::arch::trace;
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};

@@ -9,8 +9,13 @@ use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{Call, TABLE_LEN, WRITE_SERIAL_MAX};
 use kernel_abi::trace::Kind;
 
+use crate::arch::cpu::speculation;
+use crate::arch::entry::points;
+use crate::arch::memory::usercopy;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{entry, print, provoke, ring3, speculation, usercopy};
+use crate::arch::percpu::print;
+use crate::arch::provoke;
+use crate::arch::task::ring3;
 use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
@@ -46,12 +51,12 @@ const fn handler(call: Call) -> Handler {
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
 /// Where `syscall` enters, with this table at the end of the path.
-pub const ENTRY: unsafe extern "sysv64" fn() = entry::syscall_entry::<Table>;
+pub const ENTRY: unsafe extern "sysv64" fn() = points::syscall_entry::<Table>;
 
 /// The table, as the entry knows it.
 pub struct Table;
 
-impl entry::Calls for Table {
+impl points::Calls for Table {
     #[inline]
     fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
         dispatch(frame, cpu);

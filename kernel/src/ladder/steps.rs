@@ -1,11 +1,13 @@
 //! What the steps of the init ladder are made of, in the order in which it takes them.
 
-use kernel::arch::acpi::Tables;
 use kernel::arch::boot::BootInfo;
+use kernel::arch::devices::{qemu, serial};
+use kernel::arch::interrupts::timer::{self, Timebase};
+use kernel::arch::memory::acpi::Tables;
+use kernel::arch::memory::{paging, physmem, table};
+use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
-use kernel::arch::smp::Arrivals;
-use kernel::arch::timer::{self, Timebase};
-use kernel::arch::{paging, physmem, qemu, serial, stop, table};
+use kernel::arch::smp::bring_up::Arrivals;
 use kernel::cmdline::{Key, Options, Place};
 use kernel::cpu::{ApicId, CpuId};
 use kernel::run::Run;

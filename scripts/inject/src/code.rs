@@ -11,11 +11,11 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 use super::error::InjectError;
 
 /// Where the road's assembly is. Every function of these modules is part of it, but for [`RUST`].
-const MODULES: [&str; 2] = ["kernel::arch::entry::", "kernel::arch::exit::"];
+const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
 /// Functions of those modules that are compiled Rust, between the road's two halves.
 const RUST: [&str; 1] = ["syscall_shell"];
 /// The road's functions of other modules.
-const OTHERS: [&str; 2] = ["kernel::arch::usercopy::copy_bytes", "kernel::arch::idle::halt"];
+const OTHERS: [&str; 2] = ["kernel::arch::memory::usercopy::copy_bytes", "kernel::arch::task::idle::halt"];
 /// Instructions that change what an interrupt finds. They must not be anywhere else.
 const OURS_ALONE: [Mnemonic; 5] =
     [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn names_are_of_the_road_by_their_module() {
-        assert!(is_of_the_road("kernel::arch::entry::vector_02"));
-        assert!(is_of_the_road("kernel::arch::exit::iret_to_user"));
-        assert!(is_of_the_road("kernel::arch::idle::halt"));
-        assert!(!is_of_the_road("kernel::arch::entry::syscall_shell"));
-        assert!(!is_of_the_road("kernel::arch::idle::idle_until"));
+        assert!(is_of_the_road("kernel::arch::entry::points::vector_02"));
+        assert!(is_of_the_road("kernel::arch::exit::points::iret_to_user"));
+        assert!(is_of_the_road("kernel::arch::task::idle::halt"));
+        assert!(!is_of_the_road("kernel::arch::entry::points::syscall_shell"));
+        assert!(!is_of_the_road("kernel::arch::task::idle::idle_until"));
     }
 
     #[test]

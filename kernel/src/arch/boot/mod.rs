@@ -1,5 +1,6 @@
 //! What every way to boot hands over. Nothing after this knows how the kernel was booted.
 
+pub mod image;
 #[cfg(target_os = "none")]
 mod pvh;
 
@@ -113,7 +114,7 @@ unsafe extern "Rust" {
 /// Where every way to boot ends: BSP, long mode, the boot tables, the boot stack, interrupts off.
 #[cfg(target_os = "none")]
 fn start(info: &BootInfo) -> ! {
-    let info = INFO.call_once(|| BootInfo { tsc: super::tsc::now(), ..info.clone() });
+    let info = INFO.call_once(|| BootInfo { tsc: crate::arch::cpu::tsc::now(), ..info.clone() });
     // SAFETY: the binary defines it with this signature.
     unsafe { kernel_main(info) }
 }

@@ -10,14 +10,15 @@ use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::syscall::TABLE_LEN;
 use spin::Once;
 
+use super::block::{PerCpuData, Published};
+use super::canary;
 use super::provoked::Provoked;
 use super::rare::Rare;
 use super::time::Measured;
-use super::{PerCpuData, Published, canary};
-use crate::arch::gdt::{self, IST_RESERVED};
-use crate::arch::paging::{self, MapError};
-use crate::arch::physmem;
-use crate::arch::timer::TscClock;
+use crate::arch::cpu::gdt::{self, IST_RESERVED};
+use crate::arch::interrupts::timer::TscClock;
+use crate::arch::memory::paging::{self, MapError};
+use crate::arch::memory::physmem;
 use crate::arch::trace::Tracer;
 use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
@@ -132,6 +133,13 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
 pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
     // SAFETY: the caller's promise; the block is never unmapped or moved.
     unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
+}
+
+/// The data of the CPU that this stack pointer's stack belongs to, if it is in the per-CPU areas: who asks runs on
+/// it. For a CPU whose GS base is not set yet.
+#[must_use]
+pub fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
+    created().nth(layout::cpu_of(rsp)?.index())
 }
 
 /// The data of every CPU in the list, by area.

@@ -2,12 +2,13 @@
 
 use kernel_abi::counters::class;
 
-use super::PerCpuData;
-use crate::arch::{timer, tsc};
+use super::block::PerCpuData;
+use crate::arch::cpu::tsc;
+use crate::arch::interrupts::timer;
 
 /// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
 #[derive(Clone, Copy)]
-pub(super) struct Measured {
+pub(in crate::arch) struct Measured {
     first: u64,
     latest: u64,
     ticks: u64,

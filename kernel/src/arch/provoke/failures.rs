@@ -7,9 +7,10 @@ use core::arch::asm;
 use core::hint::{black_box, spin_loop};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::nmi_to_self;
+use super::nmi_to_self::nmi_to_self;
+use crate::arch::devices::serial;
+use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{serial, stop};
 use crate::cmdline::{FailureKind, Failures, Place};
 
 /// A CPU has the console's lock and keeps it.

@@ -6,15 +6,16 @@ mod bring_up;
 mod failures;
 mod interrupt_stress;
 mod nmi_nesting;
+mod nmi_to_self;
 mod violation;
 
 pub use self::alternate::program_starts;
-pub(super) use self::alternate::ring3_tick;
+pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
 pub use self::failures::at;
 pub use self::interrupt_stress::{all_programs_ended, programs_ended};
-use super::loaded::Program;
-use super::percpu::PerCpuData;
+use crate::arch::memory::loaded::Program;
+use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{Options, Place};
 
 /// A CPU joins the run: takes over what the command line asks for.
@@ -36,22 +37,14 @@ pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&
 
 /// A timer tick.
 #[inline]
-pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
+pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     at(cpu, Place::Tick);
     interrupt_stress::tick(cpu, tick_hz);
 }
 
 /// In the NMI's handler.
 #[inline]
-pub(super) fn nmi(cpu: &PerCpuData) {
+pub(in crate::arch) fn nmi(cpu: &PerCpuData) {
     nmi_nesting::nmi(cpu);
     at(cpu, Place::Nmi);
-}
-
-/// Sends this CPU an NMI.
-fn nmi_to_self(cpu: &PerCpuData) {
-    // A shared borrow: the NMI may come inside of it, and its handler may come here.
-    if let Some(apic) = cpu.apic.borrow().as_ref() {
-        apic.send_nmi_to_self();
-    }
 }

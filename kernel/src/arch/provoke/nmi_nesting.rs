@@ -3,9 +3,10 @@
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
-use super::nmi_to_self;
+use super::nmi_to_self::nmi_to_self;
+use crate::arch::cpu::tsc;
+use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::{stop, tsc};
 
 // How far the proof has come on a CPU; 0 is not begun, or over.
 /// The next NMI is the first of two.

@@ -1,6 +1,6 @@
 //! Protection violations of ring 0's own.
 
-use crate::arch::loaded::Program;
+use crate::arch::memory::loaded::Program;
 use crate::cmdline::Violation;
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE};
 

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel_abi::layout::PAGE_SIZE;
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 
-use crate::arch::physmem;
+use crate::arch::memory::physmem;
 use crate::cmdline::TraceOptions;
 use crate::physmap::phys_to_virt;
 

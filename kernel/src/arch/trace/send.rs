@@ -7,7 +7,7 @@ use kernel_abi::trace::{Directory, Record, RingHeader};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::rings::{SENT_AT_THE_END, directory, ring_at};
-use crate::arch::serial;
+use crate::arch::devices::serial;
 
 const _: () = assert!(LINE_MAX < serial::LINE_MAX, "a line of the trace is not cut by the console");
 

@@ -20,7 +20,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "SFMASK clears DF",
         "sfmask-df",
-        Host("kernel", "arch::msr::tests::syscall_clears_each_of_the_flags", "DF is not cleared"),
+        Host("kernel", "arch::cpu::msr::tests::syscall_clears_each_of_the_flags", "DF is not cleared"),
     ),
     guard("SFMASK clears AC", "sfmask-ac", Case("guard::flags-exit", &["ALIGNMENT_CHECK"])),
     guard("SFMASK clears NT", "sfmask-nt", Case("guard::step-nested", &["\"#DB\" is not in it"])),
@@ -29,7 +29,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "MSRs are read back and compared",
         "msr-not-compared",
-        Host("kernel", "arch::msr::tests::a_value_that_does_not_hold_is_named", "left: Ok(())"),
+        Host("kernel", "arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "left: Ok(())"),
     ),
     guard(
         "registers come back over a system call",
@@ -272,7 +272,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an NMI at `hlt` wakes the CPU",
         "idle-halts-after-nmi",
-        Host("kernel", "arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "panicked"),
+        Host("kernel", "arch::task::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "panicked"),
     ),
     guard(
         "a panic stops the other CPUs",

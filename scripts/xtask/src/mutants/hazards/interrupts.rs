@@ -79,7 +79,7 @@ pub const INTERRUPTS: &[Hazard] = &[
     row(
         "a wake-up that an NMI between `sti` and `hlt` makes the CPU sleep through",
         "the NMI goes on behind the `hlt`",
-        &["kernel: arch::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "inject::nmi"],
+        &["kernel: arch::task::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "inject::nmi"],
         &["idle-halts-after-nmi"],
         "",
     ),

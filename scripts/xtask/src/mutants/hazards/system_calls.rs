@@ -28,7 +28,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "guard::flags-debug",
             "guard::step-nested",
             "guard::checked-at-every-call",
-            "kernel: arch::msr::tests::syscall_clears_each_of_the_flags",
+            "kernel: arch::cpu::msr::tests::syscall_clears_each_of_the_flags",
             "hostile::*",
         ],
         &[
@@ -81,7 +81,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "STAR without RPL 3: SS with RPL 0 on AMD",
         "an assertion at compile time; every MSR of the road is read back on every CPU",
-        &["kernel: arch::msr::tests::a_value_that_does_not_hold_is_named", "machine::dump-cpus-*"],
+        &["kernel: arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "machine::dump-cpus-*"],
         &["star-rpl", "msr-not-compared"],
         "",
     ),

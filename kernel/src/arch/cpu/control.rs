@@ -1,0 +1,132 @@
+//! Control registers, EFER and PAT: one function sets them, on every CPU, and all CPUs are compared.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::fmt;
+
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
+
+use crate::arch::cpu::msr::IA32_PAT;
+
+/// CR0 from the first 64-bit instruction on. WP: ring 0 respects read-only pages. NE: x87 errors are #MF, not
+/// an interrupt. EM and TS are clear: ring 3 owns the FPU, whose registers the kernel never touches. AM is
+/// clear: AC in ring 3 checks nothing, so a program cannot turn its own accesses into #AC.
+pub const BOOT_CR0: Cr0Flags = Cr0Flags::PROTECTED_MODE_ENABLE
+    .union(Cr0Flags::MONITOR_COPROCESSOR)
+    .union(Cr0Flags::EXTENSION_TYPE)
+    .union(Cr0Flags::NUMERIC_ERROR)
+    .union(Cr0Flags::WRITE_PROTECT)
+    .union(Cr0Flags::PAGING);
+
+/// CR4 until Rust has asked CPUID what there is.
+pub const BOOT_CR4: Cr4Flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
+
+/// EFER for the way into long mode: NXE because the page tables use bit 63.
+pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO_EXECUTE_ENABLE);
+
+/// PAT's value at reset (SDM 3A, 12.12.4). Firmware may have changed it on the BSP alone.
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// What CPUID says that this kernel uses where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Supervisor-mode execution prevention.
+    pub smep: bool,
+    /// Supervisor-mode access prevention, and with it the instructions STAC and CLAC.
+    pub smap: bool,
+    /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in ring 3.
+    pub umip: bool,
+    /// The local APIC has an x2APIC mode.
+    pub x2apic: bool,
+}
+
+impl Features {
+    /// Asks this CPU (SDM 2A, CPUID, leaves 1 and 7).
+    #[must_use]
+    pub fn detect() -> Features {
+        let leaf7 = if __cpuid(0).eax >= 7 { Some(__cpuid_count(7, 0)) } else { None };
+        let bit = |register: u32, bit: u32| register >> bit & 1 != 0;
+        Features {
+            smep: leaf7.is_some_and(|leaf| bit(leaf.ebx, 7)),
+            smap: leaf7.is_some_and(|leaf| bit(leaf.ebx, 20)),
+            umip: leaf7.is_some_and(|leaf| bit(leaf.ecx, 2)),
+            x2apic: bit(__cpuid(1).ecx, 21),
+        }
+    }
+
+    /// CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT give ring 3 SSE; MCE makes a machine check an
+    /// exception instead of a shutdown. Clear on purpose: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
+    /// is allowed), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE, PGE.
+    fn cr4(self) -> Cr4Flags {
+        let mut cr4 = BOOT_CR4 | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        let smep = self.smep && !cfg!(feature = "mutant-smep-off");
+        cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, smep);
+        let smap = self.smap && !cfg!(feature = "mutant-smap-off");
+        cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, smap);
+        let umip = self.umip && !cfg!(feature = "mutant-umip-off");
+        cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, umip);
+        cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, !cfg!(feature = "mutant-mce-off"));
+        cr4.set(Cr4Flags::FSGSBASE, cfg!(feature = "mutant-fsgsbase-on"));
+        cr4.set(Cr4Flags::PERFORMANCE_MONITOR_COUNTER, cfg!(feature = "mutant-pce-on"));
+        cr4
+    }
+}
+
+/// Sets CR0, CR4, EFER and PAT of this CPU, whole: nothing that firmware left survives. Returns what they must read
+/// from now on.
+///
+/// # Safety
+/// The mappings in use must suit them: kernel text not writable, no user pages reached without STAC.
+pub unsafe fn init(features: Features) -> ControlState {
+    let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
+    let mut cr0 = BOOT_CR0;
+    let is_ap = || !ApicBase::read().1.contains(ApicBaseFlags::BSP);
+    if cfg!(feature = "mutant-wp-off") || cfg!(feature = "mutant-ap-without-wp") && is_ap() {
+        cr0 -= Cr0Flags::WRITE_PROTECT;
+    }
+    if cfg!(feature = "mutant-x87-errors-external") {
+        cr0 -= Cr0Flags::NUMERIC_ERROR;
+    }
+    let state =
+        ControlState { cr0: cr0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
+    // SAFETY: paging, long mode and NX are on already and stay on; the other bits take rights away from ring 3
+    // or from the kernel's own careless accesses, which is what the caller vouches for.
+    unsafe {
+        Cr0::write_raw(state.cr0);
+        Cr4::write_raw(state.cr4);
+        Efer::write_raw(state.efer);
+        Msr::new(IA32_PAT).write(state.pat);
+    }
+    state
+}
+
+/// The registers that must be equal on all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlState {
+    cr0: u64,
+    cr4: u64,
+    efer: u64,
+    pat: u64,
+}
+
+impl ControlState {
+    /// Reads this CPU's.
+    #[must_use]
+    pub fn read() -> ControlState {
+        // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
+        let pat = unsafe { Msr::new(IA32_PAT).read() };
+        ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
+    }
+
+    /// CR0, CR4, EFER, PAT.
+    #[must_use]
+    pub fn values(&self) -> [u64; 4] {
+        [self.cr0, self.cr4, self.efer, self.pat]
+    }
+}
+
+impl fmt::Display for ControlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CR0={:#x} CR4={:#x} EFER={:#x} PAT={:#x}", self.cr0, self.cr4, self.efer, self.pat)
+    }
+}

@@ -1,0 +1,108 @@
+//! The machine's serial ports: COM1 to COM4, and those of PCI cards. A CPU may own one.
+
+use core::fmt;
+
+use pci_types::{Bar, ConfigRegionAccess, EndpointHeader, PciAddress, PciHeader};
+use uart_16550::backend::PioBackend;
+use uart_16550::{BaudRate, Config, Uart16550};
+use x86_64::instructions::port::Port;
+
+/// A port that is set up.
+pub type Uart = Uart16550<PioBackend>;
+
+/// First I/O ports of COM1 to COM4.
+pub(in crate::arch) const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
+/// I/O ports that a UART has.
+const REGISTERS: u16 = 8;
+
+/// Sets up a UART; `None` if there is none at these ports.
+#[must_use]
+pub fn open(base: u16) -> Option<Uart> {
+    // SAFETY: the callers name the ports of COM1 to COM4, or those that a PCI card has as its own.
+    let mut uart = unsafe { Uart16550::new_port(base) }.ok()?;
+    uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
+    Some(uart)
+}
+
+/// Where a UART is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// COM1 is 1.
+    Com(u8),
+    /// A port of a PCI card: slot of the card, number of the port on it.
+    Pci {
+        /// Device number on bus 0.
+        slot: u8,
+        /// From 0.
+        port: u8,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Com(number) => write!(f, "COM{number}"),
+            Place::Pci { slot, port } => write!(f, "port {port} of the PCI card in slot {slot:#x}"),
+        }
+    }
+}
+
+/// All UARTs but COM1, which is the console, in order, each set up when it is asked for.
+pub fn others() -> impl Iterator<Item = (Place, Uart)> {
+    let com = COM.into_iter().zip(1..).skip(1).map(|(base, number)| (Place::Com(number), base));
+    com.chain(pci()).filter_map(|(place, base)| Some((place, open(base)?)))
+}
+
+/// The ports of serial cards on bus 0. QEMU's cards (docs/specs/pci-serial) have 8 I/O ports a UART in BAR 0.
+fn pci() -> impl Iterator<Item = (Place, u16)> {
+    (0..32).flat_map(|slot| {
+        let (base, ports) = card(slot).unwrap_or((0, 0));
+        (0..ports).map(move |port| (Place::Pci { slot, port }, base + u16::from(port) * REGISTERS))
+    })
+}
+
+/// A serial card's first I/O port, and how many UARTs it has.
+fn card(slot: u8) -> Option<(u16, u8)> {
+    let header = PciHeader::new(PciAddress::new(0, 0, slot, 0));
+    // Vendor Red Hat; the devices differ by the number of their UARTs.
+    let ports = match header.id(ConfigPorts) {
+        (0x1b36, 2) => 1,
+        (0x1b36, 3) => 2,
+        (0x1b36, 4) => 4,
+        _ => return None,
+    };
+    match EndpointHeader::from_header(header, ConfigPorts)?.bar(0, ConfigPorts)? {
+        Bar::Io { port } if port != 0 => Some((u16::try_from(port).ok()?, ports)),
+        _ => None,
+    }
+}
+
+/// PCI's configuration space through ports 0xCF8 and 0xCFC (PCI Local Bus Specification 3.0, 3.2.2.3.2). Used by the
+/// BSP alone, at boot.
+#[derive(Clone, Copy)]
+struct ConfigPorts;
+
+impl ConfigPorts {
+    fn select(address: PciAddress, offset: u16) -> Port<u32> {
+        let word = 1 << 31
+            | u32::from(address.bus()) << 16
+            | u32::from(address.device()) << 11
+            | u32::from(address.function()) << 8
+            | u32::from(offset & 0xfc);
+        // SAFETY: selects a register, which changes nothing.
+        unsafe { Port::new(0xcf8).write(word) };
+        Port::new(0xcfc)
+    }
+}
+
+impl ConfigRegionAccess for ConfigPorts {
+    unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
+        // SAFETY: the caller's, by the trait's contract; reading configuration space has no effects.
+        unsafe { ConfigPorts::select(address, offset).read() }
+    }
+
+    unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
+        // SAFETY: the caller's, by the trait's contract.
+        unsafe { ConfigPorts::select(address, offset).write(value) }
+    }
+}

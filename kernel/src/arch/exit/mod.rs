@@ -1,0 +1,3 @@
+//! The exits from ring 0.
+
+pub mod points;

@@ -1,0 +1,99 @@
+//! The exits: the last instructions on the way to ring 3 that are not a system call's own, and how a CPU leaves a stack
+//! that nothing returns to.
+
+use core::arch::naked_asm;
+
+use crate::arch::percpu::PerCpuData;
+use crate::frame::InterruptFrame;
+
+/// The last two instructions of every way back to ring 3 that is not `sysretq`.
+///
+/// Given: ring 0, interrupts off, GS base ours, rsp at an [`InterruptFrame`] for ring 3, all other registers
+/// already ring 3's. If `iretq` faults on the frame, the exception comes from ring 0 at the exported label with
+/// ring 3's GS base: the trap entry knows the label.
+#[unsafe(naked)]
+pub(in crate::arch) unsafe extern "sysv64" fn iret_to_user() {
+    naked_asm!("swapgs", ".globl ringside_iretq_to_user", "ringside_iretq_to_user:", "iretq",)
+}
+
+unsafe extern "sysv64" {
+    /// The instruction `iretq` of [`iret_to_user`].
+    pub(in crate::arch) fn ringside_iretq_to_user();
+}
+
+/// Leaves everything on this CPU's stack behind and calls `next` on an empty one.
+///
+/// Given: ring 0, interrupts off, GS base ours.
+#[unsafe(naked)]
+pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
+    stack_top: u64,
+    cpu: &PerCpuData,
+    next: extern "sysv64" fn(&'static PerCpuData) -> !,
+) -> ! {
+    naked_asm!(
+        "mov    rsp, rdi",
+        "xor    ebp, ebp", // the end of the backtrace
+        "mov    rdi, rsi",
+        "push   rbp", // alignment as after a call
+        "jmp    rdx",
+    )
+}
+
+/// Enters ring 3 for the first time: all registers zero, the FPU as after reset, then `iretq`.
+///
+/// Given: ring 0, interrupts off, GS base ours, the program's address space loaded, `frame` checked by the caller.
+/// Leaves: this stack empty; the next entry starts at its top.
+#[unsafe(naked)]
+pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
+    naked_asm!(
+        "mov    rsp, rdi",
+        // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
+        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
+        #[cfg(not(any(feature = "mutant-start-fpu-leaked", feature = "mutant-start-x87-addresses-leaked")))]
+        "fninit",
+        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
+        "fxrstor64 [rsi]",
+
+        // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
+        "xor    eax, eax",
+        #[cfg(not(feature = "mutant-start-segments-leaked"))]
+        "mov    ds, eax",
+        "mov    es, eax",
+        "mov    fs, eax",
+        "swapgs",
+        "mov    gs, eax",
+        "swapgs",
+
+        "xor    ebx, ebx",
+        "xor    ecx, ecx",
+        "xor    edx, edx",
+        "xor    esi, esi",
+        #[cfg(not(feature = "mutant-start-register-leaked"))]
+        "xor    edi, edi",
+        "xor    ebp, ebp",
+        "xor    r8d, r8d",
+        "xor    r9d, r9d",
+        "xor    r10d, r10d",
+        "xor    r11d, r11d",
+        "xor    r12d, r12d",
+        "xor    r13d, r13d",
+        "xor    r14d, r14d",
+        "xor    r15d, r15d",
+        "jmp    {iret_to_user}",
+        iret_to_user = sym iret_to_user,
+    )
+}
+
+/// An FXSAVE image (SDM 1, 10.5.1).
+#[repr(C, align(16))]
+pub struct FpuImage {
+    fcw: u16,
+    unused: [u8; 22],
+    mxcsr: u32,
+    rest: [u8; 484],
+}
+
+/// x87 and SSE as a program expects them at its start: all registers zero, all exceptions masked.
+pub static FPU_RESET: FpuImage = FpuImage { fcw: 0x037f, unused: [0; 22], mxcsr: 0x1f80, rest: [0; 484] };
+
+const _: () = assert!(size_of::<FpuImage>() == 512, "FXRSTOR reads 512 bytes");

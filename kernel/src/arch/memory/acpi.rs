@@ -1,0 +1,129 @@
+//! The firmware's tables, through the `acpi` crate: the CPUs (MADT) and the power-management timer (FADT).
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use acpi::address::AddressSpace;
+use acpi::fadt::Fadt;
+use acpi::madt::Madt;
+use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
+use kernel_abi::layout::PAGE_SIZE;
+
+use crate::arch::memory::paging::{self, MapError};
+use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
+use crate::physmap::phys_to_virt;
+use crate::topology::{self, MadtError};
+
+/// The longest table that is believed, in bytes. DSDTs are some hundred KiB; the others far smaller.
+const TABLE_MAX: usize = 16 << 20;
+
+/// What is wrong with the firmware's tables.
+#[derive(Debug)]
+pub enum FirmwareError {
+    /// The loader gave no RSDP.
+    NoRsdp,
+    /// A table is missing, or its signature or checksum is wrong.
+    Table(AcpiError),
+    /// The MADT's entries cannot be walked.
+    Madt(MadtError),
+    /// The FADT names no power-management timer at an I/O port, and the clock needs one.
+    NoPmTimer,
+}
+
+impl fmt::Display for FirmwareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FirmwareError::NoRsdp => f.write_str("the loader gave no ACPI root pointer (RSDP)"),
+            FirmwareError::Table(error) => write!(f, "ACPI tables: {error:?}"),
+            FirmwareError::NoPmTimer => f.write_str("the firmware names no ACPI power-management timer"),
+            FirmwareError::Madt(error) => write!(f, "ACPI MADT: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for FirmwareError {}
+
+impl From<AcpiError> for FirmwareError {
+    fn from(error: AcpiError) -> FirmwareError {
+        FirmwareError::Table(error)
+    }
+}
+
+/// Reads tables where they lie, through the physical map.
+#[derive(Clone)]
+struct PhysMap;
+
+impl AcpiHandler for PhysMap {
+    unsafe fn map_physical_region<T>(&self, address: usize, size: usize) -> PhysicalMapping<Self, T> {
+        let (start, end) = (address as u64, (address as u64).saturating_add(size as u64));
+        assert!(
+            size <= TABLE_MAX && end <= PHYSMAP_SIZE,
+            "an ACPI table at {start:#x} claims {size} bytes: the firmware's tables are broken"
+        );
+        // Some firmware keeps tables in memory that its own map calls reserved.
+        for page in (start & !(PAGE_SIZE - 1)..end).step_by(PAGE_SIZE as usize) {
+            // SAFETY: the frame is only read, at its own place in the physical map, before any program exists.
+            let mapped = unsafe { paging::map_kernel_page(PHYSMAP_BASE + page, page, paging::KERNEL_DATA) };
+            assert!(mapped != Err(MapError::OutOfMemory), "out of memory while mapping an ACPI table");
+        }
+        let pointer = NonNull::new(phys_to_virt(start).cast()).expect("the physical map is not at address 0");
+        // SAFETY: the region is mapped now and stays so.
+        unsafe { PhysicalMapping::new(address, pointer, size, size, PhysMap) }
+    }
+
+    fn unmap_physical_region<T>(_region: &PhysicalMapping<Self, T>) {}
+}
+
+/// The power-management timer: a counter at 3.579545 MHz (ACPI 6.5, 4.8.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PmTimer {
+    /// Its I/O port.
+    pub port: u16,
+}
+
+/// The tables, found and checked.
+pub struct Tables(AcpiTables<PhysMap>);
+
+impl Tables {
+    /// Finds the root table.
+    ///
+    /// # Errors
+    /// [`FirmwareError`].
+    ///
+    /// # Safety
+    /// `rsdp` is 0 or what the loader names as the RSDP's physical address. On the BSP, before the first program.
+    pub unsafe fn find(rsdp: u64) -> Result<Tables, FirmwareError> {
+        if rsdp == 0 {
+            return Err(FirmwareError::NoRsdp);
+        }
+        // SAFETY: the loader's word, which the crate checks by signature and checksum.
+        Ok(Tables(unsafe { AcpiTables::from_rsdp(PhysMap, rsdp as usize) }?))
+    }
+
+    /// Finds the MADT and checks its entries.
+    ///
+    /// # Errors
+    /// [`FirmwareError`].
+    pub fn madt(&self) -> Result<topology::Madt<'static>, FirmwareError> {
+        let madt = self.0.find_table::<Madt>()?;
+        // SAFETY: the crate has mapped the table in the length that its header names. It stays mapped (see
+        // `unmap_physical_region`), and nothing writes it.
+        let table = unsafe {
+            core::slice::from_raw_parts(madt.virtual_start().as_ptr().cast::<u8>(), madt.region_length())
+        };
+        topology::Madt::parse(table).map_err(FirmwareError::Madt)
+    }
+
+    /// The power-management timer.
+    ///
+    /// # Errors
+    /// [`FirmwareError`].
+    pub fn pm_timer(&self) -> Result<PmTimer, FirmwareError> {
+        let fadt = self.0.find_table::<Fadt>()?;
+        let block = fadt.pm_timer_block()?.ok_or(FirmwareError::NoPmTimer)?;
+        match u16::try_from(block.address) {
+            Ok(port) if block.address_space == AddressSpace::SystemIo && port != 0 => Ok(PmTimer { port }),
+            _ => Err(FirmwareError::NoPmTimer),
+        }
+    }
+}

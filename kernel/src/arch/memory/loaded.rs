@@ -1,0 +1,120 @@
+//! A program in memory: its address space, built from its image, and the frame that starts it.
+
+use core::fmt;
+
+use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END};
+use x86_64::registers::rflags::RFlags;
+
+use crate::arch::memory::address_space::{AddressSpace, Rights};
+use crate::arch::memory::paging::{Audit, MapError};
+use crate::frame::InterruptFrame;
+use crate::frames::Frame;
+use crate::initial_stack::{self, ArgumentsTooLong};
+use crate::program::{Image, LoadError};
+use crate::selectors::{USER_CODE, USER_DATA};
+
+/// How much of its stack the arguments may take: the program needs the rest, and they are laid out on ours first.
+const ARGUMENTS_MAX: usize = STACK_SIZE as usize / 4;
+
+/// Why a program cannot be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The file is no program for this kernel.
+    Load(LoadError),
+    /// There is no memory for it.
+    Map(MapError),
+    /// The arguments do not fit on its stack.
+    Arguments(ArgumentsTooLong),
+    /// Its mappings break W^X: an invariant of the kernel's does not hold.
+    Mappings(Audit),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot load: ")?;
+        match self {
+            StartError::Load(error) => error.fmt(f),
+            StartError::Map(error) => error.fmt(f),
+            StartError::Arguments(error) => error.fmt(f),
+            StartError::Mappings(audit) => write!(f, "its mappings are wrong: {audit:?}"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<LoadError> for StartError {
+    fn from(error: LoadError) -> StartError {
+        StartError::Load(error)
+    }
+}
+
+impl From<MapError> for StartError {
+    fn from(error: MapError) -> StartError {
+        StartError::Map(error)
+    }
+}
+
+/// A program that is loaded and has not ended.
+pub struct Program {
+    pub(in crate::arch) space: AddressSpace,
+    /// What `iretq` starts it with.
+    pub(in crate::arch) start: InterruptFrame,
+}
+
+impl Program {
+    /// Builds the address space of a copy: segments, stack with arguments and environment, shared page.
+    ///
+    /// # Errors
+    /// [`StartError`]; no memory is lost by it.
+    pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
+    where
+        A: Iterator<Item: Iterator<Item = u8>> + Clone,
+    {
+        let image = Image::parse(file)?;
+        let mut space = AddressSpace::new()?;
+        for segment in image.segments() {
+            let rights = Rights { write: segment.writable, execute: segment.executable };
+            for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
+                match space.map(page, rights) {
+                    // Two segments with the same rights may meet in a page.
+                    Ok(()) | Err(MapError::Occupied) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            space.write(segment.vaddr, segment.data);
+        }
+        for page in (STACK_TOP - STACK_SIZE..STACK_TOP).step_by(PAGE_SIZE as usize) {
+            space.map(page, Rights { write: true, execute: false })?;
+        }
+        space.map_shared(SHARED_PAGE, shared)?;
+
+        let mut top = [0; ARGUMENTS_MAX];
+        let rsp =
+            initial_stack::write(&mut top, STACK_TOP, argv, env, &image).map_err(StartError::Arguments)?;
+        let used = (STACK_TOP - rsp) as usize;
+        space.write(rsp, &top[ARGUMENTS_MAX - used..]);
+        space.audit().check().map_err(StartError::Mappings)?;
+        Ok(Program { space, start: start_frame(image.entry(), rsp) })
+    }
+
+    /// Memory that it takes, page tables included, in KiB.
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        self.space.frames() * (PAGE_SIZE / 1024)
+    }
+}
+
+/// The frame by which `iretq` starts a program: ring 3's segments, interrupts on, nothing else. What `iretq`
+/// would fault on is excluded here: the loader has checked that the entry lies in the user half.
+fn start_frame(rip: u64, rsp: u64) -> InterruptFrame {
+    assert!(rip < USER_END && rsp < USER_END, "a program starts outside of the user half");
+    InterruptFrame {
+        rip,
+        cs: USER_CODE.0.into(),
+        // Bit 1 is always set (SDM 1, 3.4.3).
+        rflags: RFlags::INTERRUPT_FLAG.bits() | 1 << 1,
+        rsp,
+        ss: USER_DATA.0.into(),
+    }
+}

@@ -1,0 +1,23 @@
+//! Reports of what is rare, printed where its handler must not: NMIs, and debug exceptions in ring 0.
+
+use crate::arch::percpu::PerCpuData;
+
+/// Reports the NMIs since the last report; their handler must not print.
+#[inline]
+pub fn report_nmis(cpu: &PerCpuData) {
+    if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() {
+        let (count, rip) = cpu.rare.take_nmis();
+        say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
+    }
+}
+
+/// Reports whether ring 0 was single-stepped, which the flags that `syscall` clears should make impossible.
+/// `syscall_entry` is the address of a system call's first instruction.
+pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
+    let (taken, rip) = cpu.rare.debugs();
+    if taken != 0 {
+        let place =
+            if rip == syscall_entry { ", the first instruction of a system call's entry" } else { "" };
+        say!(cpu, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
+    }
+}

@@ -1,0 +1,72 @@
+//! The page that tells the host where in physical memory each CPU's counters are; see [`kernel_abi::counters`].
+
+use core::fmt;
+use core::mem::{offset_of, size_of};
+use core::ptr;
+
+use kernel_abi::counters::{Counters, Directory, MAGIC};
+use kernel_abi::layout::PAGE_SIZE;
+use x86_64::VirtAddr;
+use x86_64::structures::paging::Translate;
+
+use super::block::PerCpuData;
+use crate::arch::memory::{paging, physmem};
+use crate::physmap::phys_to_virt;
+
+const _: () = {
+    let first = offset_of!(PerCpuData, counters) as u64;
+    let last = first + size_of::<Counters<u64>>() as u64 - 1;
+    assert!(first / PAGE_SIZE == last / PAGE_SIZE, "one physical address is enough for a CPU's counters");
+};
+
+/// Why the host cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// There is no stretch of memory for the directory.
+    NoRoom,
+    /// A CPU's data is not mapped.
+    NotMapped,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PublishError::NoRoom => "no memory for the directory of the CPUs' counters",
+            PublishError::NotMapped => "a CPU's counters are not mapped",
+        })
+    }
+}
+
+impl core::error::Error for PublishError {}
+
+/// Makes the directory of these CPUs' counters, which are in the order of their indices.
+///
+/// # Errors
+/// [`PublishError`].
+pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), PublishError> {
+    let bytes = (size_of::<Directory>() + size_of_val(cpus)) as u64;
+    let pages = bytes.div_ceil(PAGE_SIZE);
+    let start = physmem::alloc_contiguous(pages).ok_or(PublishError::NoRoom)?.start();
+    let directory = phys_to_virt(start).cast::<Directory>();
+    // SAFETY: the frames are ours for good, mapped, and zeroed here.
+    unsafe {
+        directory.cast::<u8>().write_bytes(0, (pages * PAGE_SIZE) as usize);
+        directory.write(Directory { magic: [0; 16], cpus: cpus.len() as u32, tick_hz, tsc_hz });
+    }
+    for (index, cpu) in cpus.iter().enumerate() {
+        let address = physical(cpu).ok_or(PublishError::NotMapped)?;
+        // SAFETY: the addresses follow the directory, and there is room for all of them.
+        unsafe { directory.add(1).cast::<u64>().add(index).write(address) };
+    }
+    // SAFETY: as above. The magic goes last: who finds it finds the rest.
+    unsafe { (&raw mut (*directory).magic).write_volatile(MAGIC) };
+    Ok(())
+}
+
+/// Where a CPU's counters are in physical memory.
+fn physical(cpu: &PerCpuData) -> Option<u64> {
+    let address = VirtAddr::new(ptr::from_ref(&cpu.counters) as u64);
+    // SAFETY: bring-up is over, and no program has begun: nobody changes the kernel's tables.
+    let tables = unsafe { paging::mapper(paging::kernel_pml4()) };
+    tables.translate_addr(address).map(|address| address.as_u64())
+}

@@ -1,0 +1,68 @@
+//! Where a program's file comes from: the archive in the kernel's image, or the loader's module.
+
+use core::fmt;
+
+use tar_no_std::{TarArchiveRef, TarFormatString};
+
+use crate::arch::boot::BootInfo;
+use crate::arch::memory::physmem;
+use crate::cmdline::Token;
+use crate::physmap::phys_to_virt;
+
+/// The archive of the ring-3 programs, made by the build.
+static ARCHIVE: &[u8] = include_bytes!(env!("RINGSIDE_PROGRAMS"));
+
+/// There is no such program.
+#[derive(Debug)]
+pub enum ProgramError<'a> {
+    /// The command line names one that is not in the archive.
+    Unknown(Token<'a>),
+    /// The module does not lie in memory, or is empty.
+    Module,
+}
+
+impl fmt::Display for ProgramError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProgramError::Unknown(name) => {
+                write!(f, "no program named {name}; there are:")?;
+                names().try_for_each(|name| write!(f, " {}", name.as_str().unwrap_or("?")))?;
+                f.write_str("; or give a module (-initrd FILE)")
+            }
+            ProgramError::Module => f.write_str("the module is empty or lies outside of memory"),
+        }
+    }
+}
+
+impl core::error::Error for ProgramError<'_> {}
+
+fn entries() -> impl Iterator<Item = tar_no_std::ArchiveEntry<'static>> {
+    TarArchiveRef::new(ARCHIVE).ok().into_iter().flat_map(|archive| archive.entries())
+}
+
+/// The embedded programs' names.
+fn names() -> impl Iterator<Item = TarFormatString<256>> {
+    entries().map(|entry| entry.filename())
+}
+
+/// The file of the program to run: the module if there is one, else the embedded program of that name.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn find<'a>(info: &BootInfo, name: Token<'a>) -> Result<&'static [u8], ProgramError<'a>> {
+    let Some(module) = info.module else {
+        return entries()
+            .find(|entry| entry.filename().as_str().is_ok_and(|filename| name == *filename))
+            .map(|entry| entry.data())
+            .ok_or(ProgramError::Unknown(name));
+    };
+    let end = module.start.checked_add(module.len).ok_or(ProgramError::Module)?;
+    let inside = |region: crate::frames::Region| {
+        region.start <= module.start && end <= region.start.saturating_add(region.len)
+    };
+    if module.len == 0 || !physmem::usable(info).any(inside) {
+        return Err(ProgramError::Module);
+    }
+    // SAFETY: it lies in memory, which the physical map has, and the frame allocator leaves it alone.
+    Ok(unsafe { core::slice::from_raw_parts(phys_to_virt(module.start), module.len as usize) })
+}
