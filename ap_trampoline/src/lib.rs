@@ -61,7 +61,6 @@ global_asm!(
     slot_argument = const offset_of!(ApSlot, argument),
     slot_offered = const slot_state::OFFERED,
     slot_claimed = const slot_state::CLAIMED,
-    claim_is_locked = const !cfg!(feature = "mutant-claim-without-lock") as u8,
     options(att_syntax),
 );
 

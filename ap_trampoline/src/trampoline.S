@@ -127,11 +127,7 @@ ap_trampoline_code64:
     # Claim it: OFFERED -> CLAIMED. A slot in any other state cannot be claimed.
     movl ${slot_offered}, %eax
     movl ${slot_claimed}, %edx
-    .if {claim_is_locked}
     lock cmpxchgl %edx, {slot_state}(%rbx)
-    .else
-    cmpxchgl %edx, {slot_state}(%rbx)
-    .endif
     jne 5f
 
     # From here on only this CPU uses the stack and the argument.

@@ -32,19 +32,13 @@ pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, OFFERED, ONLINE, VACANT};
 /// vacant; then nothing is changed.
 #[must_use]
 pub fn offer(state: &AtomicU32) -> bool {
-    const RELEASE: Ordering =
-        if cfg!(feature = "mutant-offer-relaxed") { Ordering::Relaxed } else { Ordering::Release };
-    state.compare_exchange(VACANT, OFFERED, RELEASE, Ordering::Relaxed).is_ok()
+    state.compare_exchange(VACANT, OFFERED, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
 /// Transition 2, as the trampoline does it in assembly: true for the one CPU that may use the slot's stack.
 /// Every other CPU parks without using any stack.
 #[must_use]
 pub fn claim(state: &AtomicU32) -> bool {
-    if cfg!(feature = "mutant-claim-without-exchange") && state.load(Ordering::Acquire) == OFFERED {
-        state.store(CLAIMED, Ordering::Relaxed);
-        return true;
-    }
     state.compare_exchange(OFFERED, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
@@ -52,9 +46,7 @@ pub fn claim(state: &AtomicU32) -> bool {
 /// so it must park, interrupts off, permanently.
 #[must_use]
 pub fn arrive(state: &AtomicU32) -> bool {
-    const RELEASE: Ordering =
-        if cfg!(feature = "mutant-arrive-relaxed") { Ordering::Relaxed } else { Ordering::Release };
-    state.compare_exchange(CLAIMED, ONLINE, RELEASE, Ordering::Relaxed).is_ok()
+    state.compare_exchange(CLAIMED, ONLINE, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
 /// Returns whether the CPU has arrived. If so, what it wrote before [`arrive`] is visible.
@@ -82,7 +74,6 @@ pub fn close(state: &AtomicU32) -> Closed {
     loop {
         let outcome = match seen {
             ONLINE => return Closed::Online,
-            OFFERED if cfg!(feature = "mutant-late-ap-let-in") => return Closed::Absent,
             VACANT | OFFERED => Closed::Absent,
             // Closed before: which of the two states it had is not known any more, so return the safer one.
             _ => Closed::Late,

@@ -35,7 +35,7 @@ pub const GDT_WORDS: [u64; 5] = [
 pub const STAR_KERNEL_BASE: u16 = KERNEL_CODE.0;
 /// What SYSRETQ takes CS and SS from. Its RPL is 3: Intel forces RPL 3 into both selectors, AMD copies the
 /// RPL of SS from here, and a stack segment with RPL 0 makes the next `iretq` to ring 3 fault.
-pub const STAR_USER_BASE: u16 = 0x10 | if cfg!(feature = "mutant-star-rpl") { 0 } else { Ring3 as u16 };
+pub const STAR_USER_BASE: u16 = 0x10 | Ring3 as u16;
 /// IA32_STAR, whole. The low half is the 32-bit SYSCALL's EIP, which long mode does not use.
 pub const STAR: u64 = ((STAR_USER_BASE as u64) << 48) | ((STAR_KERNEL_BASE as u64) << 32);
 

@@ -47,18 +47,14 @@ impl Gate {
 
     /// Counts this CPU. Called once by each; the caller then idles until [`is_open`](Self::is_open).
     pub fn arrive(&self) {
-        const RELEASE: Ordering =
-            if cfg!(feature = "mutant-gate-arrive-relaxed") { Ordering::Relaxed } else { Ordering::Release };
-        self.arrived.fetch_add(1, RELEASE);
+        self.arrived.fetch_add(1, Ordering::Release);
     }
 
     /// Returns whether all have arrived. Once true, it stays true.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        const ACQUIRE: Ordering =
-            if cfg!(feature = "mutant-gate-open-relaxed") { Ordering::Relaxed } else { Ordering::Acquire };
         let expected = self.expected.load(Ordering::Relaxed);
-        expected != 0 && self.arrived.load(ACQUIRE) >= expected
+        expected != 0 && self.arrived.load(Ordering::Acquire) >= expected
     }
 }
 

@@ -17,8 +17,7 @@ use kernel_abi::layout::USER_END;
 ///   a breakpoint at RIP hits a second time; VM does not exist in 64-bit mode.
 ///
 /// NT is not among them: ring 3 may set it for itself, and both instructions restore it.
-pub const RFLAGS_NEED_IRET: u64 =
-    if cfg!(feature = "mutant-sysret-any-flags") { 0 } else { 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17 };
+pub const RFLAGS_NEED_IRET: u64 = 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;
 
 /// The state in which ring 3 continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub struct Return {
 #[must_use]
 pub const fn may_sysret(to: &Return) -> bool {
     let differs = (to.rip ^ to.rcx) | (to.rflags ^ to.r11) | (to.rflags & RFLAGS_NEED_IRET);
-    (differs == 0) & (to.rip < USER_END || cfg!(feature = "mutant-sysret-any-rip"))
+    (differs == 0) & (to.rip < USER_END)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl UserSlice {
     #[inline]
     pub const fn new(ptr: u64, len: u64) -> Result<UserSlice, Errno> {
         // Neither side can wrap: `ptr` is below USER_END when it is subtracted.
-        if cfg!(feature = "mutant-user-range-unchecked") || ptr < USER_END && len <= USER_END - ptr {
+        if ptr < USER_END && len <= USER_END - ptr {
             Ok(UserSlice { start: ptr, len })
         } else {
             Err(Errno::Fault)

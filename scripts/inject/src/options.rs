@@ -61,6 +61,10 @@ pub struct InjectOptions {
     #[arg(long, value_name = "NAME", value_parser = feature)]
     pub feature: Vec<String>,
 
+    /// Builds the kernel without this guard, of `cargo xtask mutants --list`; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = feature)]
+    pub mutant: Vec<String>,
+
     /// Takes what was built last, without looking whether it is up to date.
     #[arg(long, hide = true)]
     pub as_built: bool,
@@ -119,6 +123,7 @@ impl InjectOptions {
         words.flag("icount", self.machine.icount);
         words.push("kernel", self.kernel.as_ref().map(|kernel| kernel.display().to_string()));
         self.feature.iter().for_each(|name| words.push("feature", Some(name.clone())));
+        self.mutant.iter().for_each(|name| words.push("mutant", Some(name.clone())));
         words.push("kind", Some(Kind::from(deed).name().to_owned()));
         words.push("path", Some(path.to_owned()));
         words.push("on", Some(cpu.to_string()));

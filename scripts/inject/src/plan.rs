@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use machine::cargo::Show;
 use machine::error::Error;
 use machine::qemu::{Machine, Wiring};
 use machine::{build, cmdline, qemu, serial_ports};
@@ -61,8 +60,7 @@ impl Plan<'_> {
         qemu::version(&options.machine.qemu)?;
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
-            None if options.as_built => build::featured_kernel_path(&options.feature),
-            None => build::with_features(&options.feature, Show::Slow)?.kernel,
+            None => build::asked_for(&options.feature, &options.mutant, options.as_built)?,
         };
         let code = Code::load(&kernel)?;
         paths::demand_all(&code)?;

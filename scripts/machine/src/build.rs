@@ -1,6 +1,7 @@
 //! Builds what is booted: the programs, their archive, and the kernel that carries it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::archive::{pack, write_if_changed};
 use crate::cargo::Show;
@@ -28,7 +29,7 @@ pub fn kernel_path() -> PathBuf {
 }
 
 /// Where the ELF of a kernel with these cargo features is, built or not.
-pub fn featured_kernel_path(features: &[String]) -> PathBuf {
+fn featured_kernel_path(features: &[String]) -> PathBuf {
     featured_dir(features).join(BARE_TARGET).join("release/kernel")
 }
 
@@ -68,6 +69,28 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     cargo::build(kernel, "the kernel", show)?;
     let programs = programs.into_iter().map(|(name, bytes)| (name, bytes.len())).collect();
     Ok(Built { kernel: path, archive, programs })
+}
+
+/// Builds a kernel with mutants and features, or says where it was built last.
+pub type BuildMutants = fn(mutants: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error>;
+
+static BUILD_MUTANTS: OnceLock<BuildMutants> = OnceLock::new();
+
+/// Registers what builds kernels with mutants: only the command line knows of them.
+pub fn build_mutants_with(build: BuildMutants) {
+    BUILD_MUTANTS.set(build).unwrap_or_else(|_| unreachable!("it is registered once, at the start"));
+}
+
+/// The kernel that a user asks for with `--feature` and `--mutant`: built, or where it was built last.
+pub fn asked_for(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
+    if !mutants.is_empty() {
+        let build = BUILD_MUTANTS.get().expect("it is registered at the start");
+        return build(mutants, features, as_built);
+    }
+    if as_built {
+        return Ok(featured_kernel_path(features));
+    }
+    Ok(with_features(features, Show::Slow)?.kernel)
 }
 
 /// Builds the kernel's library, the system-call module in it, for a target of its own. UEFI's C calling

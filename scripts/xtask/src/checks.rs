@@ -9,7 +9,7 @@ use machine::cargo::Show;
 use machine::toolchain::host_cargo;
 use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 
-use crate::{fuzz, layers, soft_float};
+use crate::{fuzz, layers, mutants, soft_float};
 
 /// A check: its name, and what it does. An error is a text for the user.
 pub struct Check {
@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 /// Every check, in the order in which they run: what is quick and often wrong comes first.
-pub const CHECKS: [Check; 11] = [
+pub const CHECKS: [Check; 12] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
@@ -33,6 +33,13 @@ pub const CHECKS: [Check; 11] = [
     Check { name: "check::loom", run: loom },
     Check { name: "check::fuzz", run: |_| fuzz::check() },
     Check { name: "check::build", run: |_| built().map(drop) },
+    Check {
+        name: "check::mutants",
+        run: |_| {
+            built()?;
+            mutants::check().map_err(|error| error.to_string())
+        },
+    },
     Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
     Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
     Check { name: "check::soft-float", run: |_| kernel_is_soft_float() },

@@ -27,6 +27,7 @@ use runner::{bench, gdb, run};
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    build::build_mutants_with(mutants::kernel);
     let result = match Cli::parse().command {
         Command::Build => build::everything(cargo::Show::Progress).and_then(|built| {
             build::print(&built)?;

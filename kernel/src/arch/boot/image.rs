@@ -45,8 +45,7 @@ macro_rules! symbol {
 #[must_use]
 pub fn sections() -> [Section; 3] {
     let read = PageTableFlags::PRESENT | PageTableFlags::NO_EXECUTE;
-    let mut execute = PageTableFlags::PRESENT;
-    execute.set(PageTableFlags::WRITABLE, cfg!(feature = "mutant-text-writable"));
+    let execute = PageTableFlags::PRESENT;
     [
         Section { range: symbol!(__text_start)..symbol!(__text_end), flags: execute },
         Section { range: symbol!(__rodata_start)..symbol!(__rodata_end), flags: read },

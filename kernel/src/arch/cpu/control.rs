@@ -4,7 +4,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
+use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpu::msr::IA32_PAT;
 
@@ -58,16 +58,11 @@ impl Features {
     /// exception instead of a shutdown. Clear on purpose: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
     /// is allowed), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE, PGE.
     fn cr4(self) -> Cr4Flags {
-        let mut cr4 = BOOT_CR4 | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
-        let smep = self.smep && !cfg!(feature = "mutant-smep-off");
-        cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, smep);
-        let smap = self.smap && !cfg!(feature = "mutant-smap-off");
-        cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, smap);
-        let umip = self.umip && !cfg!(feature = "mutant-umip-off");
-        cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, umip);
-        cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, !cfg!(feature = "mutant-mce-off"));
-        cr4.set(Cr4Flags::FSGSBASE, cfg!(feature = "mutant-fsgsbase-on"));
-        cr4.set(Cr4Flags::PERFORMANCE_MONITOR_COUNTER, cfg!(feature = "mutant-pce-on"));
+        let always = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::MACHINE_CHECK_EXCEPTION;
+        let mut cr4 = BOOT_CR4 | always;
+        cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep);
+        cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap);
+        cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, self.umip);
         cr4
     }
 }
@@ -79,16 +74,8 @@ impl Features {
 /// The mappings in use must suit them: kernel text not writable, no user pages reached without STAC.
 pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
-    let mut cr0 = BOOT_CR0;
-    let is_ap = || !ApicBase::read().1.contains(ApicBaseFlags::BSP);
-    if cfg!(feature = "mutant-wp-off") || cfg!(feature = "mutant-ap-without-wp") && is_ap() {
-        cr0 -= Cr0Flags::WRITE_PROTECT;
-    }
-    if cfg!(feature = "mutant-x87-errors-external") {
-        cr0 -= Cr0Flags::NUMERIC_ERROR;
-    }
     let state =
-        ControlState { cr0: cr0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
+        ControlState { cr0: BOOT_CR0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
     // SAFETY: paging, long mode and NX are on already and stay on; the other bits take rights away from ring 3
     // or from the kernel's own careless accesses, which is what the caller vouches for.
     unsafe {

@@ -24,15 +24,10 @@ pub const IST_RESERVED: u64 = 16;
 #[must_use]
 pub fn tss_for(cpu: CpuId) -> TaskStateSegment {
     let mut tss = TaskStateSegment::new();
-    let of_rsp0 = if cfg!(feature = "mutant-rsp0-shared") { CpuId::BSP } else { cpu };
-    tss.privilege_stack_table[0] = VirtAddr::new(layout::syscall_stack(of_rsp0).end);
-    let of_ist = if cfg!(feature = "mutant-ist-shared") { CpuId::BSP } else { cpu };
+    tss.privilege_stack_table[0] = VirtAddr::new(layout::syscall_stack(cpu).end);
     for which in IstStack::ALL {
         tss.interrupt_stack_table[which.tss_slot()] =
-            VirtAddr::new(layout::ist_stack(of_ist, which).end - IST_RESERVED);
-    }
-    if cfg!(feature = "mutant-io-map-open") {
-        tss.iomap_base = 0;
+            VirtAddr::new(layout::ist_stack(cpu, which).end - IST_RESERVED);
     }
     tss
 }
@@ -95,7 +90,6 @@ pub unsafe fn load(gdt: &Gdt) {
         load_tss(TSS);
         // At reset LDTR is *present*, with base 0 and 64 KiB of limit (SDM 3A, table 10-1): an LDT in ring 3's own
         // half, out of which a program could load descriptors of its making. A null one has none.
-        #[cfg(not(feature = "mutant-ldt-as-at-reset"))]
         core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
     }
 }

@@ -43,11 +43,11 @@ const IA32_SYSENTER_EIP: u32 = 0x176;
 /// - ID: no meaning in ring 0; cleared so that the flags at the entry are always the same word.
 /// - CF, PF, AF, ZF, SF, OF: results of ring 3's last computation; cleared for the same reason.
 pub const SFMASK: RFlags = RFlags::empty()
-    .union(unless(cfg!(feature = "mutant-sfmask-if"), RFlags::INTERRUPT_FLAG))
-    .union(unless(cfg!(feature = "mutant-sfmask-tf"), RFlags::TRAP_FLAG))
-    .union(unless(cfg!(feature = "mutant-sfmask-df"), RFlags::DIRECTION_FLAG))
-    .union(unless(cfg!(feature = "mutant-sfmask-ac"), RFlags::ALIGNMENT_CHECK))
-    .union(unless(cfg!(feature = "mutant-sfmask-nt"), RFlags::NESTED_TASK))
+    .union(RFlags::INTERRUPT_FLAG)
+    .union(RFlags::TRAP_FLAG)
+    .union(RFlags::DIRECTION_FLAG)
+    .union(RFlags::ALIGNMENT_CHECK)
+    .union(RFlags::NESTED_TASK)
     .union(RFlags::IOPL_LOW)
     .union(RFlags::IOPL_HIGH)
     .union(RFlags::RESUME_FLAG)
@@ -58,11 +58,6 @@ pub const SFMASK: RFlags = RFlags::empty()
     .union(RFlags::ZERO_FLAG)
     .union(RFlags::SIGN_FLAG)
     .union(RFlags::OVERFLOW_FLAG);
-
-/// The flag, or none in a kernel that is built without it to see which test dies.
-const fn unless(mutant: bool, flag: RFlags) -> RFlags {
-    if mutant { RFlags::empty() } else { flag }
-}
 
 /// An MSR that does not hold what was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +93,7 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
         ("IA32_CSTAR", IA32_CSTAR, 0),
         ("IA32_FMASK", IA32_FMASK, SFMASK.bits()),
         // A null CS makes SYSENTER fault with #GP (SDM 2B, SYSENTER).
-        ("IA32_SYSENTER_CS", IA32_SYSENTER_CS, if cfg!(feature = "mutant-sysenter-open") { 8 } else { 0 }),
+        ("IA32_SYSENTER_CS", IA32_SYSENTER_CS, 0),
         ("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, 0),
         ("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, 0),
         ("IA32_GS_BASE", IA32_GS_BASE, per_cpu),
@@ -118,7 +113,7 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
 fn compare(table: &[(&'static str, u32, u64)], mut read: impl FnMut(u32) -> u64) -> Result<(), MsrMismatch> {
     for &(name, number, written) in table {
         let read = read(number);
-        if read != written && !cfg!(feature = "mutant-msr-not-compared") {
+        if read != written {
             return Err(MsrMismatch { name, written, read });
         }
     }

@@ -1,7 +1,6 @@
 //! What keeps a CPU that runs ahead of a branch from doing harm. `docs/security.md` says what is covered and what
 //! is not.
 
-#[cfg(not(feature = "mutant-syscall-index-unmasked"))]
 use core::arch::asm;
 use core::hint::assert_unchecked;
 
@@ -14,10 +13,8 @@ use kernel_abi::syscall::TABLE_LEN;
 #[must_use]
 pub fn table_index(number: u64) -> usize {
     const { assert!(TABLE_LEN.is_power_of_two(), "the index is masked") };
-    #[cfg_attr(feature = "mutant-syscall-index-unmasked", expect(unused_mut))]
     let mut index = number;
     // SAFETY: changes one register.
-    #[cfg(not(feature = "mutant-syscall-index-unmasked"))]
     unsafe {
         asm!("and {index}, {mask}", index = inout(reg) index, mask = const TABLE_LEN - 1, options(pure, nomem, nostack));
     }

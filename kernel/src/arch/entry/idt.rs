@@ -7,7 +7,6 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
 use crate::arch::entry::points::STUBS;
-use crate::arch::interrupts::apic::TIMER_VECTOR;
 use crate::exception::{DEBUG, DOUBLE_FAULT, MACHINE_CHECK, NMI};
 use crate::layout::IstStack;
 use crate::selectors::KERNEL_CODE;
@@ -53,12 +52,9 @@ fn build(whole: bool) -> Idt {
     let mut idt = Idt([Gate::MISSING; 256]);
     for &(vector, stub) in STUBS {
         let ist = match u64::from(vector) {
-            NMI if cfg!(feature = "mutant-nmi-without-ist") => 0,
             NMI => IstStack::Nmi.index(),
-            DEBUG if cfg!(feature = "mutant-debug-without-ist") => 0,
             DEBUG => IstStack::Debug.index(),
             MACHINE_CHECK => IstStack::MachineCheck.index(),
-            DOUBLE_FAULT if cfg!(feature = "mutant-double-fault-without-ist") => 0,
             DOUBLE_FAULT => IstStack::DoubleFault.index(),
             _ => 0,
         };
@@ -66,7 +62,7 @@ fn build(whole: bool) -> Idt {
             continue;
         }
         // `int3` and `int 4` are ring 3's to use; every other `int n` is not.
-        let is_open = matches!(vector, 3 | 4) || cfg!(feature = "mutant-gate-open") && vector == TIMER_VECTOR;
+        let is_open = matches!(vector, 3 | 4);
         let dpl = if is_open { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         idt.0[usize::from(vector)] = Gate::interrupt(stub as *const () as u64, ist, dpl);
     }

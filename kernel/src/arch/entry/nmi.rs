@@ -15,34 +15,9 @@ use crate::frame::TrapFrame;
 /// [`provoke`] makes it do are the exceptions, on demand.
 pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
-    #[cfg(feature = "mutant-nmi-unmasked")]
-    unmask();
     let rip = frame.interrupted.rip;
     let taken = cpu.rare.count_nmi(rip);
     cpu.trace(Kind::Nmi, taken, rip);
     provoke::nmi(cpu);
     frame.interrupted.rip = idle::resume_after(rip);
-}
-
-/// What an exception in the handler would do: an `iretq`, here to the next instruction.
-#[cfg(feature = "mutant-nmi-unmasked")]
-fn unmask() {
-    // SAFETY: goes on behind itself, with the stack pointer, flags and segments that it had.
-    unsafe {
-        core::arch::asm!(
-            "mov {old}, rsp",
-            "mov {word:e}, ss",
-            "push {word}",
-            "push {old}",
-            "pushfq",
-            "mov {word:e}, cs",
-            "push {word}",
-            "lea {word}, [rip + 2f]",
-            "push {word}",
-            "iretq",
-            "2:",
-            old = out(reg) _,
-            word = out(reg) _,
-        );
-    }
 }

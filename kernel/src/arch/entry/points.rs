@@ -125,10 +125,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "pop    r10",
         "pop    rdx",
         "pop    rsi",
-        #[cfg(not(feature = "mutant-syscall-register-lost"))]
         "pop    rdi",
-        #[cfg(feature = "mutant-syscall-register-lost")]
-        "lea    rsp, [rsp + 8]",
         "pop    rax",
         "jz     2f",
 
@@ -136,7 +133,6 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
         "mov    rsp, [rsp + {rsp}]",
-        #[cfg(not(feature = "mutant-syscall-gs-not-restored"))]
         "swapgs",
         "sysretq",
 
@@ -177,7 +173,6 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn trap_common() {
     naked_asm!(
-        #[cfg(not(feature = "mutant-trap-without-cld"))]
         "cld",
         // `clac`, written over this no-operation at boot where the CPU has SMAP.
         ".globl ringside_clac_trap",
@@ -218,10 +213,7 @@ unsafe extern "sysv64" fn trap_common() {
         "pop    r9",
         "pop    r8",
         "pop    rbp",
-        #[cfg(not(feature = "mutant-trap-register-lost"))]
         "pop    rdi",
-        #[cfg(feature = "mutant-trap-register-lost")]
-        "lea    rsp, [rsp + 8]",
         "pop    rsi",
         "pop    rdx",
         "pop    rcx",
@@ -235,7 +227,6 @@ unsafe extern "sysv64" fn trap_common() {
         "lea    rax, [rip + ringside_iretq_to_user]",
         "cmp    rax, [rsp + {rip}]",
         "jne    4f",
-        #[cfg(not(feature = "mutant-iretq-fault-gs"))]
         "swapgs",
         "4:",
         // The interrupted code's frame pointer lets a backtrace go on through the trap.
@@ -278,7 +269,6 @@ unsafe extern "sysv64" fn trap_common() {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn paranoid_common() {
     naked_asm!(
-        #[cfg(not(feature = "mutant-paranoid-without-cld"))]
         "cld",
         ".globl ringside_clac_paranoid",
         "ringside_clac_paranoid:",
@@ -309,16 +299,10 @@ unsafe extern "sysv64" fn paranoid_common() {
 
         // This CPU's data, from this stack's top word.
         "mov    rsi, [rsp + {frame_size}]",
-        #[cfg(feature = "mutant-paranoid-trusts-cs")]
-        "test   byte ptr [rsp + {cs}], 3",
-        #[cfg(feature = "mutant-paranoid-trusts-cs")]
-        "jz     2f",
         "mov    rax, rsi",
         "mov    rdx, rsi",
         "shr    rdx, 32",
         "wrmsr",
-        #[cfg(feature = "mutant-paranoid-trusts-cs")]
-        "2:",
 
         "mov    rdi, rsp",
         "call   {handler}",
@@ -328,7 +312,6 @@ unsafe extern "sysv64" fn paranoid_common() {
         "mov    rax, r12",
         "mov    rdx, r12",
         "shr    rdx, 32",
-        #[cfg(not(feature = "mutant-paranoid-gs-not-restored"))]
         "wrmsr",
 
         "pop    r15",
@@ -348,8 +331,6 @@ unsafe extern "sysv64" fn paranoid_common() {
         "pop    rax",
         "add    rsp, {stub_words}",
         "iretq",
-        #[cfg(feature = "mutant-paranoid-trusts-cs")]
-        cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),
         ia32_gs_base = const IA32_GS_BASE,
         frame_size = const size_of::<TrapFrame>(),
         stub_words = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),

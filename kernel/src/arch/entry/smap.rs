@@ -19,10 +19,10 @@ const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
 /// any of these places is run.
 pub unsafe fn enable_instructions() {
     let places: [(unsafe extern "sysv64" fn(), [u8; 3]); 4] = [
-        (ringside_clac_trap, if cfg!(feature = "mutant-trap-without-clac") { NOP } else { CLAC }),
-        (ringside_clac_paranoid, if cfg!(feature = "mutant-paranoid-without-clac") { NOP } else { CLAC }),
+        (ringside_clac_trap, CLAC),
+        (ringside_clac_paranoid, CLAC),
         (ringside_stac_copy, STAC),
-        (ringside_clac_copy, if cfg!(feature = "mutant-copy-leaves-ac") { NOP } else { CLAC }),
+        (ringside_clac_copy, CLAC),
     ];
     for (place, instruction) in places {
         let place = place as *const () as *mut [u8; 3];

@@ -44,7 +44,6 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     }
     // The copy's source is in the user half; a fault on its destination is the kernel's own mistake.
     if frame.vector == PAGE_FAULT
-        && !cfg!(feature = "mutant-copy-without-fixup")
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
     {
@@ -95,11 +94,6 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let rip = frame.interrupted.rip;
     match vector {
         TIMER_VECTOR => {
-            #[cfg(feature = "mutant-tick-uses-xmm")]
-            // SAFETY: changes one register, which is ring 3's: that is what a test has to notice.
-            unsafe {
-                asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags));
-            }
             tick::tick(cpu);
             cpu.trace(Kind::Tick, cpu.ticks(), rip);
             if frame.interrupted.from_user() {
@@ -120,12 +114,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
         }
         _ => return false,
     }
-    if !cfg!(feature = "mutant-eoi-missing") {
-        cpu.end_of_interrupt();
-    }
-    if cfg!(feature = "mutant-eoi-doubled") {
-        cpu.end_of_interrupt();
-    }
+    cpu.end_of_interrupt();
     true
 }
 

@@ -49,14 +49,11 @@ pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame
         "mov    rsp, rdi",
         // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
         // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
-        #[cfg(not(any(feature = "mutant-start-fpu-leaked", feature = "mutant-start-x87-addresses-leaked")))]
         "fninit",
-        #[cfg(not(feature = "mutant-start-fpu-leaked"))]
         "fxrstor64 [rsi]",
 
         // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
         "xor    eax, eax",
-        #[cfg(not(feature = "mutant-start-segments-leaked"))]
         "mov    ds, eax",
         "mov    es, eax",
         "mov    fs, eax",
@@ -68,7 +65,6 @@ pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame
         "xor    ecx, ecx",
         "xor    edx, edx",
         "xor    esi, esi",
-        #[cfg(not(feature = "mutant-start-register-leaked"))]
         "xor    edi, edi",
         "xor    ebp, ebp",
         "xor    r8d, r8d",

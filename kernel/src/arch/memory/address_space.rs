@@ -29,9 +29,8 @@ pub struct Rights {
 impl Rights {
     fn flags(self) -> PageTableFlags {
         let mut flags = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
-        flags.set(PageTableFlags::WRITABLE, self.write || cfg!(feature = "mutant-user-text-writable"));
-        let execute = self.execute || cfg!(feature = "mutant-user-data-executable");
-        flags.set(PageTableFlags::NO_EXECUTE, !execute);
+        flags.set(PageTableFlags::WRITABLE, self.write);
+        flags.set(PageTableFlags::NO_EXECUTE, !self.execute);
         flags
     }
 }
@@ -74,9 +73,7 @@ impl AddressSpace {
         if self.frame_at(address).is_some() {
             return Err(MapError::Occupied);
         }
-        let mutant = cfg!(feature = "mutant-page-not-zeroed");
-        let frame = if mutant { physmem::alloc() } else { physmem::alloc_zeroed() };
-        let frame = frame.ok_or(MapError::OutOfMemory)?;
+        let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
         let mapped = self.map_frame(address, frame, rights.flags());
         self.pages += 1;
         if mapped.is_err() {
@@ -169,7 +166,7 @@ fn free_below(table: PhysFrame, level: u32, range: core::ops::Range<usize>) {
         let frame = PhysFrame::containing_address(entry.addr());
         if level > 1 {
             free_below(frame, level - 1, 0..512);
-        } else if !entry.flags().contains(SHARED) && !cfg!(feature = "mutant-frame-leaked") {
+        } else if !entry.flags().contains(SHARED) {
             give_back(frame);
         }
     }

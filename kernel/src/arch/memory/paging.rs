@@ -124,9 +124,7 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
                     map_page::<Size4KiB>(tables, PHYSMAP_BASE + phys, phys, alias_flags(phys))
                 })
             } else {
-                let mut flags = KERNEL_DATA;
-                flags.set(PageTableFlags::USER_ACCESSIBLE, cfg!(feature = "mutant-physmap-for-ring-3"));
-                map_page::<Size2MiB>(tables, PHYSMAP_BASE + large, large, flags)
+                map_page::<Size2MiB>(tables, PHYSMAP_BASE + large, large, KERNEL_DATA)
             };
             match mapped {
                 // Regions smaller than a large page share one.
@@ -140,9 +138,7 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
 
 /// The rights of a frame in the physical map, if it belongs to the image.
 fn alias_flags(phys: u64) -> PageTableFlags {
-    let is_here = |section: &image::Section| {
-        section.range.contains(&(phys + KERNEL_BASE)) && !cfg!(feature = "mutant-text-alias-writable")
-    };
+    let is_here = |section: &image::Section| section.range.contains(&(phys + KERNEL_BASE));
     let section = image::sections().into_iter().find(is_here);
     section.map_or(KERNEL_DATA, |section| section.flags | PageTableFlags::NO_EXECUTE)
 }

@@ -155,7 +155,6 @@ fn tell(message: &str, at: &At<'_>) -> ! {
     interrupts::disable();
     // Without a GS base there is still a stack.
     let by_stack = || percpu::of_stack(CallRegisters::here().rsp);
-    let by_stack = || by_stack().filter(|_| !cfg!(feature = "mutant-teller-by-gs-alone"));
     let cpu = PerCpuData::try_current().or_else(by_stack);
     become_teller(cpu);
 
@@ -238,7 +237,7 @@ fn become_teller(cpu: Option<&PerCpuData>) {
         // given back.
         if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
             let mut others = 0;
-            let stops = |other: &&PerCpuData| other.is_running() && !cfg!(feature = "mutant-panic-alone");
+            let stops = |other: &&PerCpuData| other.is_running();
             for other in percpu::created().filter(is_other).filter(stops) {
                 apic.send_nmi(other.apic_id);
                 others += 1;
@@ -250,7 +249,7 @@ fn become_teller(cpu: Option<&PerCpuData>) {
             alone = true;
         }
     }
-    if alone && !cfg!(feature = "mutant-console-kept-locked") {
+    if alone {
         // SAFETY: there are no others, or they are stopped, or broken beyond waiting for.
         unsafe { serial::break_open() };
     }

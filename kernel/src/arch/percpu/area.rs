@@ -71,10 +71,7 @@ fn map(id: CpuId) -> Result<(), MapError> {
     let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
     let data = layout::data_block(id);
     let block = data.start..data.start + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
-    let mut syscall_stack = layout::syscall_stack(id);
-    if cfg!(feature = "mutant-stack-without-guard") {
-        syscall_stack.start = layout::area(id).start;
-    }
+    let syscall_stack = layout::syscall_stack(id);
     for range in stacks.into_iter().chain([syscall_stack, block]) {
         for page in range.step_by(PAGE_SIZE as usize) {
             let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
@@ -91,13 +88,12 @@ fn map(id: CpuId) -> Result<(), MapError> {
 /// It does: its GDT refers to its TSS.
 #[inline(always)] // where it is to stay, not on the stack and then there
 unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuData {
-    let of_stack = if cfg!(feature = "mutant-syscall-stack-shared") { CpuId::BSP } else { id };
     // SAFETY: the caller keeps the TSS in place.
     let gdt = unsafe { gdt::gdt_for(&raw const (*place).tss) };
     PerCpuData {
         this: place,
         user_rsp: Cell::new(0),
-        syscall_stack_top: layout::syscall_stack(of_stack).end,
+        syscall_stack_top: layout::syscall_stack(id).end,
         counters: Counters {
             calls: [const { Cell::new(0) }; TABLE_LEN + 1],
             ticks: Cell::new(0),

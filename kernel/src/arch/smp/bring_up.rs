@@ -305,16 +305,10 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     let upcalls = UPCALLS.get().expect("no slot is offered before");
     paging::load_kernel_tables();
     // SAFETY: this is the CPU that the data is for, and it comes here once.
-    #[cfg(not(feature = "mutant-tables-late"))]
     unsafe {
         this_cpu::load_tables(cpu);
     }
     provoke::at(cpu, Place::BringUp);
-    #[cfg(feature = "mutant-tables-late")]
-    // SAFETY: as above.
-    unsafe {
-        this_cpu::load_tables(cpu);
-    }
     // SAFETY: likewise; the BSP has masked the PICs and mapped the APIC's registers.
     unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));

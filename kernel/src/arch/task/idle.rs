@@ -57,11 +57,7 @@ unsafe extern "sysv64" {
 /// again.
 #[must_use]
 pub(in crate::arch) fn resume_after(rip: u64) -> u64 {
-    if rip == ringside_idle_hlt as *const () as u64 && !cfg!(feature = "mutant-idle-halts-after-nmi") {
-        ringside_idle_resume as *const () as u64
-    } else {
-        rip
-    }
+    if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }
 }
 
 #[cfg(test)]

@@ -87,9 +87,7 @@ fn end(cpu: &PerCpuData, end: End) -> ! {
 
 /// On an empty syscall stack: takes the program down and goes on with what follows.
 extern "sysv64" fn ended(cpu: &'static PerCpuData) -> ! {
-    if !cfg!(feature = "mutant-line-kept") {
-        cpu.line.borrow_mut().flush(|line| print::write_program_line(cpu, line));
-    }
+    cpu.line.borrow_mut().flush(|line| print::write_program_line(cpu, line));
     paging::load_kernel_tables();
     drop(cpu.program.take());
     let next = cpu.after_program.get().expect("a program that has ended was assigned");

@@ -153,7 +153,6 @@ impl Tracer {
                 );
             }
             // An NMI since the look may have found room and set a limit: the next record tells of this drop all the same.
-            #[cfg(not(feature = "mutant-trace-drop-untold"))]
             self.limit.set(0);
             return;
         }
@@ -178,18 +177,9 @@ impl Tracer {
     #[inline(always)]
     pub(in crate::arch) fn put(&self, kind: Kind, a: u64, b: u64, tsc: impl FnOnce() -> u64) {
         let ring = self.ring.get();
-        #[cfg(feature = "mutant-trace-place-in-two-steps")]
-        let place = self.head();
-        #[cfg(feature = "mutant-trace-place-in-two-steps")]
-        // SAFETY: this CPU's ring.
-        unsafe {
-            (&raw mut (*ring).head).write_volatile(place + 1);
-        }
-        #[cfg(not(feature = "mutant-trace-place-in-two-steps"))]
         let mut place = 1_u64;
         // SAFETY: this CPU's ring, whose head only this CPU writes. One instruction, so that an NMI comes before it or
         // after it; no lock prefix, since no other CPU writes it.
-        #[cfg(not(feature = "mutant-trace-place-in-two-steps"))]
         unsafe {
             asm!(
                 "xadd [{ring} + {head}], {place}",

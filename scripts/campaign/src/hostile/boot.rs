@@ -6,7 +6,6 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use machine::cargo::Show;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::options::MachineOptions;
@@ -46,8 +45,7 @@ impl Boot<'_> {
         }
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
-            None if options.as_built => build::featured_kernel_path(&options.feature),
-            None => build::with_features(&options.feature, Show::Slow)?.kernel,
+            None => build::asked_for(&options.feature, &options.mutant, options.as_built)?,
         };
         let folder = root().join(format!("target/hostile/{seed}"));
         let module = program::write(&folder, seed)?;

@@ -50,6 +50,10 @@ pub struct HostileOptions {
     #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
     pub feature: Vec<String>,
 
+    /// Builds the kernel without this guard, of `cargo xtask mutants --list`; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
+    pub mutant: Vec<String>,
+
     /// Writes what came of it as JSON; '-' is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -111,6 +115,7 @@ impl HostileOptions {
         }
         words.push("timeout", self.timeout.map(|seconds| seconds.to_string()));
         self.feature.iter().for_each(|name| words.push("feature", Some(name.clone())));
+        self.mutant.iter().for_each(|name| words.push("mutant", Some(name.clone())));
         words.push("seed", Some(seed.to_string()));
         words.command("hostile")
     }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use machine::build;
-use machine::cargo::Show;
 use machine::cmdline;
 use machine::error::Error;
 use machine::guest_memory::GuestMemory;
@@ -49,11 +48,7 @@ impl Setup {
             let version = qemu::version(&machine.qemu)?;
             one_insn(&mut machine, version);
         }
-        let kernel = if as_built {
-            build::featured_kernel_path(&load.feature)
-        } else {
-            build::with_features(&load.feature, Show::Slow)?.kernel
-        };
+        let kernel = build::asked_for(&load.feature, &load.mutant, as_built)?;
         Ok(Setup { machine, kernel })
     }
 

@@ -76,6 +76,10 @@ pub struct LoadOptions {
     /// Builds the kernel with this cargo feature, apart from the usual build; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = feature)]
     pub feature: Vec<String>,
+
+    /// Builds the kernel without this guard, of `cargo xtask mutants --list`; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = feature)]
+    pub mutant: Vec<String>,
 }
 
 /// How many boots there are, and what becomes of them.
@@ -205,6 +209,7 @@ impl LoadOptions {
             trace,
             timeout,
             feature,
+            mutant,
         } = self;
         let mut words = Words::of(machine);
         let mut push = |name: &str, value: Option<String>| words.push(name, value);
@@ -217,6 +222,7 @@ impl LoadOptions {
         push("trace", Some(trace.clone()).filter(|kinds| kinds != ALL));
         push("timeout", timeout.map(|seconds| seconds.to_string()));
         feature.iter().for_each(|name| push("feature", Some(name.clone())));
+        mutant.iter().for_each(|name| push("mutant", Some(name.clone())));
         push("seed", Some(seed.to_string()));
         for (name, given) in [("icount", &machine.icount), ("one-insn", one_insn), ("jitter", jitter)] {
             words.flag(name, *given);

@@ -25,7 +25,7 @@ fn the_printed_command_says_the_same_options() {
         "--serial-dir='-d r' --smp 6",
         "--trace tick,user --report x.html --keep-traces",
         "--trace off --no-report",
-        "--cmdline '-x \"y z\" $HOME' --feature checking --feature mutant-rbx",
+        "--cmdline '-x \"y z\" $HOME' --feature checking --mutant sfmask-if",
     ] {
         let words = shlex::split(text).expect("a line of the table");
         let options = parse(words.iter().map(String::as_str)).expect(text);

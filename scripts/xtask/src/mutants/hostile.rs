@@ -9,13 +9,14 @@ use machine::error::Error;
 use machine::tree::{relative, root};
 
 use super::kernels;
+use super::table::find;
 
 /// The hunt: long enough for each of them, with a seed that is always the same.
 const OPTIONS: &str = "--smp 4 --rounds 128 --probes 60 --seed 1 --timeout 120";
 
 /// A mutant, and how it is found.
 pub struct Prey {
-    /// The kernel's cargo feature, less `mutant-`.
+    /// Its name.
     pub mutant: &'static str,
     /// What the hunt says of it: one of these.
     pub reasons: &'static [&'static str],
@@ -51,8 +52,6 @@ pub const PREY: &[Prey] = &[
 
 /// Hunts those that are named, or all. Fails if one gets away.
 pub fn run(names: &[String]) -> Result<ExitCode, Error> {
-    let plain = |name: &String| name.strip_prefix("mutant-").unwrap_or(name).to_owned();
-    let names: Vec<_> = names.iter().map(plain).collect();
     if let Some(name) = names.iter().find(|name| !PREY.iter().any(|prey| prey.mutant == **name)) {
         let known = PREY.iter().map(|prey| prey.mutant).collect::<Vec<_>>().join(", ");
         return Err(Error::Usage(format!("no run of hostile hunts {name:?}, but {known}")));
@@ -85,8 +84,8 @@ pub fn run(names: &[String]) -> Result<ExitCode, Error> {
 
 /// Runs the hunt, and returns its exit status with all that it says.
 fn hunt(mutant: Option<&str>) -> Result<(Option<i32>, String), Error> {
-    let feature = mutant.map(|mutant| format!("mutant-{mutant}"));
-    let kernel = feature.as_deref().map(|feature| kernels::with(&[feature], Show::Trouble)).transpose()?;
+    let build = |name| kernels::with(&[find(name)?], &[], Show::Trouble);
+    let kernel = mutant.map(build).transpose()?;
     let mut command = Command::new("/proc/self/exe");
     command.args(["hostile", "--as-built"]).args(OPTIONS.split(' '));
     if let Some(kernel) = &kernel {

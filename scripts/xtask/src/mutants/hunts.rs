@@ -12,9 +12,9 @@ use super::kernels;
 
 /// A mutant, and how it is found.
 pub struct Hunt {
-    /// The kernel's cargo feature, less `mutant-`.
+    /// Its name.
     pub mutant: &'static str,
-    /// The campaign's options, but for that feature.
+    /// The campaign's options, less `--mutant`.
     pub options: &'static str,
     /// What the campaign says of the boot that failed.
     pub reason: &'static str,
@@ -49,7 +49,7 @@ struct Ended {
 impl Hunt {
     /// The campaign's command, as a user would give it.
     pub fn command(&self) -> String {
-        format!("cargo xtask stress {} --feature mutant-{}", self.options, self.mutant)
+        format!("cargo xtask stress {} --mutant {}", self.options, self.mutant)
     }
 
     /// Runs the campaign without the mutant, with it, and then the replay command. The error says what is not as it
@@ -95,8 +95,6 @@ fn stress(command: &str, log: &Path) -> Result<Ended, String> {
 
 /// Hunts those that are named, or all. Fails if one gets away.
 pub fn run(names: &[String]) -> Result<ExitCode, Error> {
-    let plain = |name: &String| name.strip_prefix("mutant-").unwrap_or(name).to_owned();
-    let names: Vec<_> = names.iter().map(plain).collect();
     if let Some(name) = names.iter().find(|name| !HUNTS.iter().any(|hunt| hunt.mutant == **name)) {
         let known = HUNTS.map(|hunt| hunt.mutant).join(", ");
         return Err(Error::Usage(format!("no campaign hunts {name:?}, but {known}")));
@@ -140,7 +138,7 @@ mod tests {
     fn the_page_has_every_hunt() {
         let page = fs::read_to_string(root().join("docs/stress.md")).expect("it can be read");
         for hunt in &HUNTS {
-            let row = format!("| `mutant-{}` | `{}` | \"{}\" |", hunt.mutant, hunt.options, hunt.reason);
+            let row = format!("| `{}` | `{}` | \"{}\" |", hunt.mutant, hunt.options, hunt.reason);
             assert!(page.contains(&row), "docs/stress.md lacks {row}");
         }
     }

@@ -1,5 +1,5 @@
-//! Kernels with cargo features: the one that checks itself, and the mutants. They are built beside the usual one, so
-//! that neither takes the other's place.
+//! Kernels with mutants, and with cargo features if a case needs them. They are built beside the usual one, so that
+//! neither takes the other's place.
 
 use std::path::{Path, PathBuf};
 
@@ -10,24 +10,42 @@ use machine::error::Error;
 use machine::toolchain::Toolchain;
 use machine::tree::{BARE_TARGET, root};
 
+use super::copy::Copy;
+use super::mutant::Mutant;
+
 /// Where everything about mutants is kept.
 pub fn folder() -> PathBuf {
     root().join("target/mutants")
 }
 
-/// The kernel's ELF with these features, with the programs that were built last. All are built in one folder, where
-/// only the kernel differs, and each is kept under its own name.
-pub fn with(features: &[&str], show: Show) -> Result<PathBuf, Error> {
-    let target = folder().join("bare");
-    let mut command = Toolchain::find()?.build(BARE_TARGET, &target);
-    command.args(["--package", "kernel", "--bin", "kernel", "--features", &features.join(",")]);
-    command.env("RINGSIDE_PROGRAMS", build::archive_path());
-    cargo::build(command, &format!("the kernel with {}", features.join(" and ")), show)?;
-    keep(&target.join(BARE_TARGET).join("release/kernel"), &features.join("+"))
+/// The copy of the tree, with these mutants in it.
+pub fn copy(mutants: &[&Mutant]) -> Result<Copy, Error> {
+    Copy::with(&folder().join("tree"), mutants)
 }
 
-fn keep(kernel: &Path, name: &str) -> Result<PathBuf, Error> {
-    let kept = folder().join("kernels").join(name);
+/// Where the ELF of the kernel with these mutants and features is, built or not.
+pub fn path(mutants: &[&Mutant], features: &[&str]) -> PathBuf {
+    folder().join("kernels").join(names(mutants, features).join("+"))
+}
+
+fn names<'a>(mutants: &[&'a Mutant], features: &[&'a str]) -> Vec<&'a str> {
+    features.iter().copied().chain(mutants.iter().map(|mutant| mutant.name)).collect()
+}
+
+/// The kernel's ELF with these mutants and features, with the programs that were built last. All are built in one
+/// folder, where only the kernel differs, and each is kept under its own name.
+pub fn with(mutants: &[&Mutant], features: &[&str], show: Show) -> Result<PathBuf, Error> {
+    let copy = copy(mutants)?;
+    let target = folder().join("bare");
+    let mut command = Toolchain::find()?.build(BARE_TARGET, &target);
+    command.current_dir(copy.folder());
+    command.args(["--package", "kernel", "--bin", "kernel", "--features", &features.join(",")]);
+    command.env("RINGSIDE_PROGRAMS", build::archive_path());
+    cargo::build(command, &format!("the kernel with {}", names(mutants, features).join(" and ")), show)?;
+    keep(&target.join(BARE_TARGET).join("release/kernel"), path(mutants, features))
+}
+
+fn keep(kernel: &Path, kept: PathBuf) -> Result<PathBuf, Error> {
     let folder = kept.parent().unwrap_or(&kept);
     std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
     std::fs::copy(kernel, &kept).map_err(|error| Error::file("write", &kept, error))?;

@@ -26,40 +26,12 @@ fn said(reasons: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::cases;
     use machine::tree::root;
 
     fn read(path: &str) -> String {
         std::fs::read_to_string(root().join(path)).expect("it can be read")
-    }
-
-    /// The kernel's features, each with the comment above it.
-    fn features() -> Vec<(String, String)> {
-        let manifest = read("kernel/Cargo.toml");
-        let lines: Vec<_> = manifest.lines().collect();
-        let pairs = lines.windows(2).filter_map(|pair| {
-            let name = pair[1].strip_prefix("mutant-")?.split(' ').next()?;
-            Some((name.to_owned(), pair[0].to_owned()))
-        });
-        pairs.collect()
-    }
-
-    #[test]
-    fn the_kernels_features_and_the_table_are_the_same() {
-        let rows: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name.to_owned()).collect();
-        let features: Vec<_> = features().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(rows, features);
-        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "one name twice");
-    }
-
-    #[test]
-    fn every_feature_has_a_comment() {
-        for (name, comment) in features() {
-            assert!(comment.starts_with("# ") && comment.ends_with('.'), "{name}");
-        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The subcommand `mutants`: kernels that each lack one guard, and the tests that must fail on them.
 //!
-//! A guard that no test misses is a guard of which nobody knows that it works. So each has a cargo feature of the
-//! kernel that takes it away, and a row in [`table`] with the test that is there for it and the reason for which that
-//! test must then fail. The test has to pass without the feature first.
+//! A guard that no test misses is a guard of which nobody knows that it works. So each has edits of the source that
+//! take it away, in [`edits`], and a row in [`table`] with the test that is there for it and the reason for which that
+//! test must then fail. The test has to pass without the edits first. They are made in a [`copy`] of the tree.
 
+mod copy;
 mod cost;
+mod edits;
 mod hazards;
 mod hostile;
 mod hunts;
@@ -14,6 +16,7 @@ mod mutant;
 mod table;
 mod trial;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,13 +25,13 @@ use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use mutant::{Mutant, Proof};
-use table::MUTANTS;
+use table::{MUTANTS, find};
 use trial::Laboratory;
 
 /// Options of `mutants`.
 #[derive(Args, Clone, Debug)]
 pub struct MutantOptions {
-    /// The guards to take away, by their cargo features, with or without `mutant-`. Default: all.
+    /// The guards to take away, by name. Default: all.
     pub names: Vec<String>,
 
     /// Lets stress campaigns find those that are there for it, and replays what they found.
@@ -102,12 +105,28 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Mutant>, Error> {
     if names.is_empty() {
         return Ok(MUTANTS.iter().collect());
     }
-    let find = |name: &String| {
-        let plain = name.strip_prefix("mutant-").unwrap_or(name);
-        let found = MUTANTS.iter().find(|mutant| mutant.name == plain);
-        found.ok_or_else(|| Error::Usage(format!("there is no mutant {name:?}; see --list")))
-    };
-    names.iter().map(find).collect()
+    names.iter().map(|name| find(name)).collect()
+}
+
+/// The kernel that a user asks for with `--mutant` and `--feature`: built, or where it was built last.
+pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error> {
+    let mutants = chosen(names)?;
+    let features: Vec<_> = features.iter().map(String::as_str).collect();
+    if as_built {
+        return Ok(kernels::path(&mutants, &features));
+    }
+    build::everything(Show::Slow)?;
+    kernels::with(&mutants, &features, Show::Slow)
+}
+
+/// Mutants that `check::mutants` compiles: assembly, a constant of the kernel's library, and the trampoline.
+const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-place-in-two-steps", "claim-without-lock"];
+
+/// Builds some of them, all edits at once. That each applies is a test of the tool's.
+pub fn check() -> Result<(), Error> {
+    let mutants = SAMPLE.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
+    let kernel = kernels::with(&mutants, &[], Show::Trouble)?;
+    std::fs::remove_file(&kernel).map_err(|error| Error::file("remove", &kernel, error))
 }
 
 /// A mutant's line in what `run` prints.

@@ -1,8 +1,10 @@
 //! A guard that can be taken away, and the test that then fails.
 
+use super::edits::{EDITS, Edit};
+
 /// A guard, and how to see that it is missed.
 pub struct Mutant {
-    /// The kernel's cargo feature that takes it away, less `mutant-`.
+    /// The name of the kernel without it.
     pub name: &'static str,
     /// The guard.
     pub guard: &'static str,
@@ -25,9 +27,9 @@ pub enum Proof {
 }
 
 impl Mutant {
-    /// The cargo feature.
-    pub fn feature(&self) -> String {
-        format!("mutant-{}", self.name)
+    /// What takes the guard away.
+    pub fn edits(&self) -> &'static [Edit] {
+        EDITS.iter().find(|(name, _)| *name == self.name).map_or(&[], |(_, edits)| *edits)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The guards.
 
+use machine::error::Error;
+
 use super::mutant::Mutant;
 use super::mutant::Proof::{Case, Compiler, Host, Loom, NotShown};
 
@@ -8,8 +10,7 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::mutant::Pr
     Mutant { name, guard, proof }
 }
 
-/// All of them, in the order of the kernel's features: along the road from ring 3 into ring 0 and back, then the
-/// machine around it.
+/// All of them: along the path from ring 3 into ring 0 and back, then the machine around it.
 pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
     guard(
@@ -313,3 +314,9 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
     ),
 ];
+
+/// The mutant of this name.
+pub fn find(name: &str) -> Result<&'static Mutant, Error> {
+    let found = MUTANTS.iter().find(|mutant| mutant.name == name);
+    found.ok_or_else(|| Error::Usage(format!("there is no mutant {name:?}; see cargo xtask mutants --list")))
+}

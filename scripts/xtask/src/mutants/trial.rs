@@ -11,6 +11,7 @@ use machine::error::Error;
 use machine::toolchain::host_cargo;
 use machine::tree::relative;
 
+use super::copy::Copy;
 use super::kernels;
 use super::mutant::{Mutant, Proof};
 use crate::cases;
@@ -111,20 +112,25 @@ impl Laboratory {
     }
 
     fn run(&self, mutant: &Mutant, mutated: bool) -> Ended {
-        let feature = mutant.feature();
-        let feature = mutated.then_some(feature.as_str());
-        let folder = self.logs.join(feature.unwrap_or("without"));
+        let folder = self.logs.join(if mutated { mutant.name } else { "without" });
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let mutants: &[&Mutant] = if mutated { &[mutant] } else { &[] };
+        let copied_cargo = || -> Result<(Copy, Command), String> {
+            let copy = kernels::copy(mutants).map_err(|error| error.to_string())?;
+            let mut command = host_cargo();
+            command.current_dir(copy.folder());
+            Ok((copy, command))
+        };
         match &mutant.proof {
-            Proof::Case(name, _) => self.case(name, feature, &folder),
+            Proof::Case(name, _) => self.case(name, mutants, &folder),
             Proof::Host(package, test, _) => {
-                let mut command = host_cargo();
+                let (_copy, mut command) = copied_cargo()?;
                 command.args(["test", "--locked", "--package", package, "--lib", "--target-dir"]);
                 command.arg(kernels::folder().join("host"));
-                one_test(command, test, feature, &folder)
+                one_test(command, test, &folder)
             }
             Proof::Loom(test, _) => {
-                let mut command = host_cargo();
+                let (_copy, mut command) = copied_cargo()?;
                 command.args([
                     "test",
                     "--locked",
@@ -138,28 +144,29 @@ impl Laboratory {
                 // The profile's link-time optimisation takes longer than the model.
                 command.env("CARGO_PROFILE_RELEASE_LTO", "off");
                 command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-                one_test(command, test, feature, &folder)
+                one_test(command, test, &folder)
             }
             Proof::Compiler(_) => {
-                let mut command = host_cargo();
+                let (_copy, mut command) = copied_cargo()?;
                 command.args(["check", "--locked", "--package", "kernel", "--lib", "--target-dir"]);
                 command.arg(kernels::folder().join("host"));
-                command.args(feature.iter().flat_map(|feature| ["--features", feature]));
                 logged(command, &folder.join("compiler.log"))
             }
             Proof::NotShown(_) => Ok(()),
         }
     }
 
-    fn case(&self, name: &str, feature: Option<&str>, folder: &Path) -> Ended {
+    fn case(&self, name: &str, mutants: &[&Mutant], folder: &Path) -> Ended {
         let case = self.cases.iter().find(|case| case.name == name).ok_or("there is no such case")?;
-        let features: Vec<_> = case.features.iter().copied().chain(feature).collect();
-        let kernel = match features.as_slice() {
-            [] => None,
-            features => Some(kernels::with(features, Show::Trouble).map_err(|error| error.to_string())?),
+        let kernel = match (case.features, mutants) {
+            ([], []) => None,
+            (features, _) => {
+                let built = kernels::with(mutants, features, Show::Trouble);
+                Some(built.map_err(|error| error.to_string())?)
+            }
         };
         let ended = case.run(folder, kernel.as_deref(), CASE_LIMIT);
-        if let Some(kernel) = kernel.filter(|_| feature.is_some()) {
+        if let Some(kernel) = kernel.filter(|_| !mutants.is_empty()) {
             // Each has all symbols, and there are many.
             let _ = fs::remove_file(kernel);
         }
@@ -169,8 +176,7 @@ impl Laboratory {
 }
 
 /// Runs the one test of this name, and sees to it that it was run.
-fn one_test(mut command: Command, test: &str, feature: Option<&str>, folder: &Path) -> Ended {
-    command.args(feature.iter().flat_map(|feature| ["--features", feature]));
+fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
     command.args(["--", "--exact", test]);
     let log = folder.join(format!("{}.log", file_name(test)));
     logged(command, &log)?;

@@ -1,0 +1,282 @@
+//! What each mutant changes in the source: exact edits, which [`copy`](super::copy) makes in a copy of the tree.
+//!
+//! A fragment to find is code, never a comment, and occurs once in its file. White space in it stands for any white
+//! space, so that a change of layout breaks nothing. A file that moves is named once, below.
+
+/// A fragment of a file, and what takes its place.
+pub struct Edit {
+    /// The file, from the top folder.
+    pub file: &'static str,
+    /// The fragment.
+    pub find: &'static str,
+    /// What takes its place.
+    pub replace: &'static str,
+}
+
+const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+    Edit { file, find, replace }
+}
+
+const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
+const AREA: &str = "kernel/src/arch/percpu/area.rs";
+const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
+const ENTRY: &str = "kernel/src/arch/entry/points.rs";
+const EXIT: &str = "kernel/src/arch/exit/points.rs";
+const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
+const IDLE: &str = "kernel/src/arch/task/idle.rs";
+const IDT: &str = "kernel/src/arch/entry/idt.rs";
+const IMAGE: &str = "kernel/src/arch/boot/image.rs";
+const MSR: &str = "kernel/src/arch/cpu/msr.rs";
+const NMI: &str = "kernel/src/arch/entry/nmi.rs";
+const ONLINE: &str = "kernel/src/online.rs";
+const PAGING: &str = "kernel/src/arch/memory/paging.rs";
+const REPEAT: &str = "kernel/src/repeat.rs";
+const RING3: &str = "kernel/src/arch/task/ring3.rs";
+const SELECTORS: &str = "kernel/src/selectors.rs";
+const SMAP: &str = "kernel/src/arch/entry/smap.rs";
+const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
+const SPECULATION: &str = "kernel/src/arch/cpu/speculation.rs";
+const STOP: &str = "kernel/src/arch/panic/stop.rs";
+const SYNC: &str = "kernel/src/sync.rs";
+const SYSCALL: &str = "kernel/src/syscall.rs";
+const SYSRET: &str = "kernel/src/sysret.rs";
+const TOPOLOGY: &str = "kernel/src/topology/mod.rs";
+const TRACE: &str = "kernel/src/arch/trace/mod.rs";
+const TRAMPOLINE: &str = "ap_trampoline/src/trampoline.S";
+const TRAP: &str = "kernel/src/arch/entry/trap.rs";
+const USER_SLICE: &str = "kernel/src/user_slice.rs";
+
+/// Each mutant's edits, in the order of the table.
+#[rustfmt::skip] // a row stays a row, however long its code is
+pub const EDITS: &[(&str, &[Edit])] = &[
+    // SFMASK without IF: interrupts stay on over `syscall`.
+    ("sfmask-if", &[edit(MSR, ".union(RFlags::INTERRUPT_FLAG)", "")]),
+    // SFMASK without TF: ring 3 single-steps the entry.
+    ("sfmask-tf", &[edit(MSR, ".union(RFlags::TRAP_FLAG)", "")]),
+    // SFMASK without DF: ring 0 runs with ring 3's direction flag.
+    ("sfmask-df", &[edit(MSR, ".union(RFlags::DIRECTION_FLAG)", "")]),
+    // SFMASK without AC: ring 3 opens its memory to ring 0.
+    ("sfmask-ac", &[edit(MSR, ".union(RFlags::ALIGNMENT_CHECK)", "")]),
+    // SFMASK without NT: an `iretq` of ring 0's faults.
+    ("sfmask-nt", &[edit(MSR, ".union(RFlags::NESTED_TASK)", "")]),
+    // STAR's user base without RPL 3.
+    ("star-rpl", &[edit(SELECTORS, "0x10 | Ring3 as u16;", "0x10;")]),
+    // SYSENTER has a code segment to enter.
+    ("sysenter-open", &[edit(MSR, "IA32_SYSENTER_CS, 0)", "IA32_SYSENTER_CS, 8)")]),
+    // MSRs are read back and the difference is ignored.
+    ("msr-not-compared", &[edit(MSR, "if read != written {", "if read != written && false {")]),
+    // The exit path of a system call leaves rdi as ring 0 had it.
+    ("syscall-register-lost", &[
+        edit(ENTRY, r#""pop rdi", "pop rax", "jz 2f","#, r#""lea rsp, [rsp + 8]", "pop rax", "jz 2f","#),
+    ]),
+    // No `swapgs` before `sysretq`.
+    ("syscall-gs-not-restored", &[edit(ENTRY, r#""swapgs", "sysretq","#, r#""sysretq","#)]),
+    // All CPUs enter on the BSP's syscall stack.
+    ("syscall-stack-shared", &[
+        edit(AREA, "syscall_stack_top: layout::syscall_stack(id).end", "syscall_stack_top: layout::syscall_stack(CpuId::BSP).end"),
+    ]),
+    // No bounds check on the system call's number.
+    ("syscall-number-unchecked", &[
+        edit(SYSCALL, "if number < TABLE_LEN as u64 {", "if number < TABLE_LEN as u64 || true {"),
+    ]),
+    // No mask on the number after its bounds check.
+    ("syscall-index-unmasked", &[edit(SPECULATION, r#""and {index}, {mask}""#, r#""/* {index}, {mask} */""#)]),
+    // `sysretq` takes any RIP.
+    ("sysret-any-rip", &[edit(SYSRET, "& (to.rip < USER_END)", "& (to.rip < USER_END || true)")]),
+    // `sysretq` takes any flags.
+    ("sysret-any-flags", &[edit(SYSRET, "1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;", "0;")]),
+    // No range check on ring 3's pointers.
+    ("user-range-unchecked", &[
+        edit(USER_SLICE, "if ptr < USER_END && len <= USER_END - ptr {", "if true || ptr < USER_END && len <= USER_END - ptr {"),
+    ]),
+    // No recovery of a copy that faults.
+    ("copy-without-fixup", &[edit(TRAP, "&& Cr2::read_raw() < USER_END", "&& false && Cr2::read_raw() < USER_END")]),
+    // No `clac` after a copy.
+    ("copy-leaves-ac", &[edit(SMAP, "(ringside_clac_copy, CLAC)", "(ringside_clac_copy, NOP)")]),
+    // No `cld` on the ordinary vectors' entry path.
+    ("trap-without-cld", &[edit(ENTRY, r#"trap_common() { naked_asm!( "cld","#, "trap_common() { naked_asm!(")]),
+    // No `clac` on the ordinary vectors' entry path.
+    ("trap-without-clac", &[edit(SMAP, "(ringside_clac_trap, CLAC)", "(ringside_clac_trap, NOP)")]),
+    // The exit path of an interrupt leaves rdi as ring 0 had it: the frame's word is overwritten before it is popped.
+    ("trap-register-lost", &[
+        edit(ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov [rsp + {rdi}], rdi","#),
+        edit(ENTRY, "from_user = sym trap_from_user,", "from_user = sym trap_from_user, rdi = const offset_of!(TrapFrame, rdi),"),
+    ]),
+    // A fault of the `iretq` to ring 3 is handled with ring 3's GS base.
+    ("iretq-fault-gs", &[edit(ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
+    // The tick changes a vector register.
+    ("tick-uses-xmm", &[
+        edit(TRAP, "TIMER_VECTOR => {", r#"TIMER_VECTOR => { unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
+    ]),
+    // No `cld` on the entry path of NMI, #DB, #MC and #DF.
+    ("paranoid-without-cld", &[
+        edit(ENTRY, r#"paranoid_common() { naked_asm!( "cld","#, "paranoid_common() { naked_asm!("),
+    ]),
+    // No `clac` on the entry path of NMI, #DB, #MC and #DF.
+    ("paranoid-without-clac", &[edit(SMAP, "(ringside_clac_paranoid, CLAC)", "(ringside_clac_paranoid, NOP)")]),
+    // NMI, #DB, #MC and #DF set the GS base only if CS says ring 3.
+    ("paranoid-trusts-cs", &[
+        edit(ENTRY, r#""mov rsi, [rsp + {frame_size}]","#, r#""mov rsi, [rsp + {frame_size}]", "test byte ptr [rsp + {cs}], 3", "jz 2f","#),
+        edit(ENTRY, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
+        edit(ENTRY, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),"),
+    ]),
+    // NMI, #DB, #MC and #DF leave the GS base theirs.
+    ("paranoid-gs-not-restored", &[
+        edit(ENTRY, r#""mov rdx, r12", "shr rdx, 32", "wrmsr","#, r#""mov rdx, r12", "shr rdx, 32","#),
+    ]),
+    // The NMI has no stack of its own.
+    ("nmi-without-ist", &[edit(IDT, "NMI => IstStack::Nmi.index(),", "NMI => 0,")]),
+    // #DB has no stack of its own.
+    ("debug-without-ist", &[edit(IDT, "DEBUG => IstStack::Debug.index(),", "DEBUG => 0,")]),
+    // #DF has no stack of its own.
+    ("double-fault-without-ist", &[edit(IDT, "DOUBLE_FAULT => IstStack::DoubleFault.index(),", "DOUBLE_FAULT => 0,")]),
+    // All CPUs' TSS.RSP0 is the BSP's.
+    ("rsp0-shared", &[edit(GDT, "layout::syscall_stack(cpu)", "layout::syscall_stack(CpuId::BSP)")]),
+    // All CPUs' IST stacks are the BSP's.
+    ("ist-shared", &[edit(GDT, "layout::ist_stack(cpu, which)", "layout::ist_stack(CpuId::BSP, which)")]),
+    // What lies below the syscall stack is mapped.
+    ("stack-without-guard", &[
+        edit(AREA, "let syscall_stack = layout::syscall_stack(id);", "let syscall_stack = layout::area(id).start..layout::syscall_stack(id).end;"),
+    ]),
+    // The TSS's I/O permission map lies inside of the TSS.
+    ("io-map-open", &[
+        edit(GDT, "let mut tss = TaskStateSegment::new();", "let mut tss = TaskStateSegment::new(); tss.iomap_base = 0;"),
+    ]),
+    // LDTR stays as it is at reset.
+    ("ldt-as-at-reset", &[
+        edit(GDT, r#"core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));"#, ""),
+    ]),
+    // Ring 3 may raise the timer's vector.
+    ("gate-open", &[
+        edit(IDT, "matches!(vector, 3 | 4);", "matches!(vector, 3 | 4 | crate::arch::interrupts::apic::TIMER_VECTOR);"),
+    ]),
+    // No end of interrupt.
+    ("eoi-missing", &[edit(TRAP, "cpu.end_of_interrupt();", "if false { cpu.end_of_interrupt(); }")]),
+    // Two ends of interrupt for each.
+    ("eoi-doubled", &[
+        edit(TRAP, "cpu.end_of_interrupt();", "cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
+    ]),
+    // A program starts with a value of the kernel's in rdi.
+    ("start-register-leaked", &[edit(EXIT, r#""xor edi, edi","#, "")]),
+    // A program starts with the FPU as it was found.
+    ("start-fpu-leaked", &[edit(EXIT, r#""fninit", "fxrstor64 [rsi]","#, "")]),
+    // A program starts with the address and opcode of the last x87 instruction of the one before it, on AMD.
+    ("start-x87-addresses-leaked", &[edit(EXIT, r#""fninit","#, "")]),
+    // A program starts with the data segments of the one before it.
+    ("start-segments-leaked", &[edit(EXIT, r#""mov ds, eax","#, "")]),
+    // A program's begun line is the next one's too.
+    ("line-kept", &[
+        edit(RING3, "cpu.line.borrow_mut().flush(", "let _not_called = || cpu.line.borrow_mut().flush("),
+    ]),
+    // A program's pages come with what was in them.
+    ("page-not-zeroed", &[
+        edit(ADDRESS_SPACE, "Err(MapError::Occupied); } let frame = physmem::alloc_zeroed()", "Err(MapError::Occupied); } let frame = physmem::alloc()"),
+    ]),
+    // A program that has exceeded its time limit runs on.
+    ("limit-ignored", &[edit(REPEAT, "ticks >= end;", "ticks >= end && false;")]),
+    // Ring 0 may write read-only pages.
+    ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
+    // As above, on the APs alone.
+    ("ap-without-wp", &[
+        edit(CONTROL, "let state = ControlState { cr0: BOOT_CR0.bits()", "use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags}; \
+            let bsp = ApicBase::read().1.contains(ApicBaseFlags::BSP); \
+            let state = ControlState { cr0: if bsp { BOOT_CR0 } else { BOOT_CR0 - Cr0Flags::WRITE_PROTECT }.bits()"),
+    ]),
+    // Ring 0 may execute ring 3's pages.
+    ("smep-off", &[edit(CONTROL, "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep)", "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep && false)")]),
+    // Ring 0 may read ring 3's pages.
+    ("smap-off", &[edit(CONTROL, "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap)", "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap && false)")]),
+    // Ring 3 may read the descriptor tables' addresses.
+    ("umip-off", &[edit(CONTROL, "USER_MODE_INSTRUCTION_PREVENTION, self.umip)", "USER_MODE_INSTRUCTION_PREVENTION, self.umip && false)")]),
+    // A machine check is a shutdown.
+    ("mce-off", &[edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", ";")]),
+    // Ring 3 may set its GS base.
+    ("fsgsbase-on", &[
+        edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", "| Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::FSGSBASE;"),
+    ]),
+    // Ring 3 may read performance counters.
+    ("pce-on", &[
+        edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", "| Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::PERFORMANCE_MONITOR_COUNTER;"),
+    ]),
+    // x87 errors raise no exception.
+    ("x87-errors-external", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::NUMERIC_ERROR).bits()")]),
+    // Ring 3 may write its own code and constants.
+    ("user-text-writable", &[edit(ADDRESS_SPACE, "PageTableFlags::WRITABLE, self.write)", "PageTableFlags::WRITABLE, self.write || true)")]),
+    // Ring 3's data and stack can be executed.
+    ("user-data-executable", &[edit(ADDRESS_SPACE, "PageTableFlags::NO_EXECUTE, !self.execute)", "PageTableFlags::NO_EXECUTE, !(self.execute || true))")]),
+    // The kernel's text can be written.
+    ("text-writable", &[
+        edit(IMAGE, "let execute = PageTableFlags::PRESENT;", "let execute = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;"),
+    ]),
+    // The kernel's text can be written through the physical map.
+    ("text-alias-writable", &[
+        edit(PAGING, "section.range.contains(&(phys + KERNEL_BASE))", "section.range.contains(&(phys + KERNEL_BASE)) && false"),
+    ]),
+    // The physical map is ring 3's to use.
+    ("physmap-for-ring-3", &[
+        edit(PAGING, "PHYSMAP_BASE + large, large, KERNEL_DATA)", "PHYSMAP_BASE + large, large, KERNEL_DATA | PageTableFlags::USER_ACCESSIBLE)"),
+    ]),
+    // A program's pages are not given back.
+    ("frame-leaked", &[
+        edit(ADDRESS_SPACE, "else if !entry.flags().contains(SHARED) {", "else if !entry.flags().contains(SHARED) && false {"),
+    ]),
+    // CPUs that the firmware lists as disabled are taken for CPUs.
+    ("madt-any-flags", &[edit(TOPOLOGY, "let enabled = flags & ENABLED != 0;", "let enabled = flags & ENABLED != 0 || true;")]),
+    // An offered slot is not closed: a late AP takes part.
+    ("late-ap-let-in", &[
+        edit(ONLINE, "VACANT | OFFERED => Closed::Absent,", "OFFERED if true => return Closed::Absent, VACANT | OFFERED => Closed::Absent,"),
+    ]),
+    // A slot is offered without release.
+    ("offer-relaxed", &[
+        edit(ONLINE, "compare_exchange(VACANT, OFFERED, Ordering::Release,", "compare_exchange(VACANT, OFFERED, Ordering::Relaxed,"),
+    ]),
+    // A slot is claimed by a load and a store.
+    ("claim-without-exchange", &[
+        edit(ONLINE, "state.compare_exchange(OFFERED, CLAIMED,", "if state.load(Ordering::Acquire) == OFFERED { \
+            state.store(CLAIMED, Ordering::Relaxed); return true; } state.compare_exchange(OFFERED, CLAIMED,"),
+    ]),
+    // The trampoline claims without a lock prefix.
+    ("claim-without-lock", &[edit(TRAMPOLINE, "lock cmpxchgl", "cmpxchgl")]),
+    // An AP arrives without release.
+    ("arrive-relaxed", &[
+        edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),
+    ]),
+    // A CPU comes to a gate without release.
+    ("gate-arrive-relaxed", &[edit(SYNC, "arrived.fetch_add(1, Ordering::Release)", "arrived.fetch_add(1, Ordering::Relaxed)")]),
+    // A CPU finds a gate open without acquire.
+    ("gate-open-relaxed", &[edit(SYNC, "arrived.load(Ordering::Acquire)", "arrived.load(Ordering::Relaxed)")]),
+    // An NMI between `sti` and `hlt` goes on at the `hlt`.
+    ("idle-halts-after-nmi", &[
+        edit(IDLE, "if rip == ringside_idle_hlt as *const () as u64 {", "if rip == ringside_idle_hlt as *const () as u64 && false {"),
+    ]),
+    // A CPU that panics lets the others run on.
+    ("panic-alone", &[edit(STOP, "other.is_running();", "other.is_running() && false;")]),
+    // A CPU that panics waits for the console's lock, whichever CPU has it.
+    ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
+    // A CPU that panics identifies itself by its GS base alone.
+    ("teller-by-gs-alone", &[
+        edit(STOP, "percpu::of_stack(CallRegisters::here().rsp);", "percpu::of_stack(CallRegisters::here().rsp).filter(|_| false);"),
+    ]),
+    // An AP loads GDT, TSS and IDT later than it could: an overflow is provoked before.
+    ("tables-late", &[
+        edit(SMP, "} provoke::at(cpu, Place::BringUp);", "}"),
+        edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); provoke::at(cpu, Place::BringUp);"),
+    ]),
+    // The NMI's handler unmasks NMIs, as an exception in it would: an `iretq` to the next instruction.
+    ("nmi-unmasked", &[
+        edit(NMI, "let rip = frame.interrupted.rip;", r#"unsafe {
+            core::arch::asm!(
+                "mov {old}, rsp", "mov {word:e}, ss", "push {word}", "push {old}", "pushfq", "mov {word:e}, cs", "push {word}",
+                "lea {word}, [rip + 2f]", "push {word}", "iretq", "2:",
+                old = out(reg) _, word = out(reg) _,
+            );
+        }
+        let rip = frame.interrupted.rip;"#),
+    ]),
+    // An event takes its place in the trace's ring by reading a word and then writing it.
+    ("trace-place-in-two-steps", &[
+        edit(TRACE, r#""xadd [{ring} + {head}], {place}","#, r#""mov {place}, [{ring} + {head}]", "inc {place}", "mov [{ring} + {head}], {place}", "dec {place}","#),
+    ]),
+    // A drop in the trace does not make the next event look whether there is one to report.
+    ("trace-drop-untold", &[edit(TRACE, "self.limit.set(0); return;", "return;")]),
+];
