@@ -154,6 +154,98 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     )
 }
 
+/// Pushes the general-purpose registers of a [`TrapFrame`], whose upper part is on the stack.
+///
+/// ```text
+///   rsp before ->  | vector |  pushed by the stub, with the error code and what the CPU pushed above it
+///                  | rax    |
+///                  | rbx    |
+///                  | rcx    |
+///                  | rdx    |
+///                  | rsi    |
+///                  | rdi    |
+///                  | rbp    |
+///                  | r8     |
+///                  | r9     |
+///                  | r10    |
+///                  | r11    |
+///                  | r12    |
+///                  | r13    |
+///                  | r14    |
+///   rsp after  ->  | r15    |  the frame's address, 16-byte aligned
+/// ```
+macro_rules! save_registers {
+    () => {
+        concat!(
+            "push   rax\n",
+            "push   rbx\n",
+            "push   rcx\n",
+            "push   rdx\n",
+            "push   rsi\n",
+            "push   rdi\n",
+            "push   rbp\n",
+            "push   r8\n",
+            "push   r9\n",
+            "push   r10\n",
+            "push   r11\n",
+            "push   r12\n",
+            "push   r13\n",
+            "push   r14\n",
+            "push   r15\n",
+        )
+    };
+}
+
+/// Pops what [`save_registers`] pushed: all general-purpose registers. rsp is then at the frame's vector.
+macro_rules! restore_registers {
+    () => {
+        concat!(
+            "pop    r15\n",
+            "pop    r14\n",
+            "pop    r13\n",
+            "pop    r12\n",
+            "pop    r11\n",
+            "pop    r10\n",
+            "pop    r9\n",
+            "pop    r8\n",
+            "pop    rbp\n",
+            "pop    rdi\n",
+            "pop    rsi\n",
+            "pop    rdx\n",
+            "pop    rcx\n",
+            "pop    rbx\n",
+            "pop    rax\n",
+        )
+    };
+}
+
+/// The words of a [`TrapFrame`] from its start, in the order in which [`restore_registers`] pops them.
+const _: () = {
+    let words = [
+        offset_of!(TrapFrame, r15),
+        offset_of!(TrapFrame, r14),
+        offset_of!(TrapFrame, r13),
+        offset_of!(TrapFrame, r12),
+        offset_of!(TrapFrame, r11),
+        offset_of!(TrapFrame, r10),
+        offset_of!(TrapFrame, r9),
+        offset_of!(TrapFrame, r8),
+        offset_of!(TrapFrame, rbp),
+        offset_of!(TrapFrame, rdi),
+        offset_of!(TrapFrame, rsi),
+        offset_of!(TrapFrame, rdx),
+        offset_of!(TrapFrame, rcx),
+        offset_of!(TrapFrame, rbx),
+        offset_of!(TrapFrame, rax),
+        offset_of!(TrapFrame, vector),
+    ];
+    let mut index = 0;
+    while index < words.len() {
+        assert!(words[index] == 8 * index, "the registers are not where save_registers pushes them");
+        index += 1;
+    }
+};
+
 /// Where the stub of an ordinary vector goes on.
 ///
 /// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted
@@ -179,21 +271,7 @@ unsafe extern "sysv64" fn trap_common() {
         "ringside_clac_trap:",
         "nop    dword ptr [rax]",
 
-        "push   rax",
-        "push   rbx",
-        "push   rcx",
-        "push   rdx",
-        "push   rsi",
-        "push   rdi",
-        "push   rbp",
-        "push   r8",
-        "push   r9",
-        "push   r10",
-        "push   r11",
-        "push   r12",
-        "push   r13",
-        "push   r14",
-        "push   r15",
+        save_registers!(),
 
         "xor    ebp, ebp",
         "mov    rdi, rsp",
@@ -204,21 +282,7 @@ unsafe extern "sysv64" fn trap_common() {
         "swapgs",
         "mov    rsi, gs:[{this}]",
         "call   {from_user}",
-        "pop    r15",
-        "pop    r14",
-        "pop    r13",
-        "pop    r12",
-        "pop    r11",
-        "pop    r10",
-        "pop    r9",
-        "pop    r8",
-        "pop    rbp",
-        "pop    rdi",
-        "pop    rsi",
-        "pop    rdx",
-        "pop    rcx",
-        "pop    rbx",
-        "pop    rax",
+        restore_registers!(),
         "add    rsp, {stub_words}",
         "jmp    {iret_to_user}",
 
@@ -232,21 +296,7 @@ unsafe extern "sysv64" fn trap_common() {
         // The interrupted code's frame pointer lets a backtrace go on through the trap.
         "mov    rbp, [rsp + {rbp}]",
         "call   {from_kernel}",
-        "pop    r15",
-        "pop    r14",
-        "pop    r13",
-        "pop    r12",
-        "pop    r11",
-        "pop    r10",
-        "pop    r9",
-        "pop    r8",
-        "pop    rbp",
-        "pop    rdi",
-        "pop    rsi",
-        "pop    rdx",
-        "pop    rcx",
-        "pop    rbx",
-        "pop    rax",
+        restore_registers!(),
         "add    rsp, {stub_words}",
         "iretq",
         cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),
@@ -274,21 +324,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "ringside_clac_paranoid:",
         "nop    dword ptr [rax]",
 
-        "push   rax",
-        "push   rbx",
-        "push   rcx",
-        "push   rdx",
-        "push   rsi",
-        "push   rdi",
-        "push   rbp",
-        "push   r8",
-        "push   r9",
-        "push   r10",
-        "push   r11",
-        "push   r12",
-        "push   r13",
-        "push   r14",
-        "push   r15",
+        save_registers!(),
 
         // The found GS base goes to r12, which the handler preserves.
         "mov    ecx, {ia32_gs_base}",
@@ -314,21 +350,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "shr    rdx, 32",
         "wrmsr",
 
-        "pop    r15",
-        "pop    r14",
-        "pop    r13",
-        "pop    r12",
-        "pop    r11",
-        "pop    r10",
-        "pop    r9",
-        "pop    r8",
-        "pop    rbp",
-        "pop    rdi",
-        "pop    rsi",
-        "pop    rdx",
-        "pop    rcx",
-        "pop    rbx",
-        "pop    rax",
+        restore_registers!(),
         "add    rsp, {stub_words}",
         "iretq",
         ia32_gs_base = const IA32_GS_BASE,
