@@ -6,7 +6,7 @@ use super::table::MUTANTS;
 /// All rows, between two lines that mark them.
 pub fn table() -> String {
     let rows: String = MUTANTS.iter().map(row).collect();
-    format!("| guard | mutant | the test that dies | why it dies |\n|-|-|-|-|\n{rows}")
+    format!("| guard | mutant | the test that fails | why it fails |\n|-|-|-|-|\n{rows}")
 }
 
 fn row(mutant: &Mutant) -> String {

@@ -33,11 +33,11 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "left: Ok(())"),
     ),
     guard(
-        "registers come back over a system call",
+        "registers are preserved across a system call",
         "syscall-register-lost",
         Case("machine::smp-2", &["exited with code 21"]),
     ),
-    guard("ring 3's GS base is put back", "syscall-gs-not-restored", Case("machine::smp-1", &["in ring 0"])),
+    guard("ring 3's GS base is restored", "syscall-gs-not-restored", Case("machine::smp-1", &["in ring 0"])),
     guard(
         "a syscall stack for each CPU",
         "syscall-stack-shared",
@@ -51,7 +51,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "mask of the number",
         "syscall-index-unmasked",
-        NotShown("it works on what a CPU does ahead of a branch, and no emulator does that"),
+        NotShown("it acts on speculative execution past a branch, which no emulator does"),
     ),
     guard(
         "`sysretq` only to ring 3's addresses",
@@ -74,24 +74,24 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["page fault (#PF) in ring 0"]),
     ),
     guard(
-        "AC is clear behind a copy",
+        "AC is clear after a copy",
         "copy-leaves-ac",
         Case("guard::checked-at-every-call", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
     // String instructions run backwards over ring 0's memory, so there is no telling what breaks first.
     guard(
-        "`cld` on a trap's way in",
+        "`cld` at a trap's entry",
         "trap-without-cld",
         Case("guard::flags-fault", &["panicked: ", "was reset"]),
     ),
     guard(
-        "`clac` on a trap's way in",
+        "`clac` at a trap's entry",
         "trap-without-clac",
         Case("guard::flags-fault", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
     // A tick may also strike the program's first instructions, which then note a register that is not 0.
     guard(
-        "registers come back over a tick",
+        "registers are preserved across a tick",
         "trap-register-lost",
         Case("machine::smp-1", &["exited with code 24", "exited with code 28"]),
     ),
@@ -106,22 +106,22 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["selftest: FAILED: "]),
     ),
     guard(
-        "`cld` on the way in of #DB",
+        "`cld` at the entry of #DB",
         "paranoid-without-cld",
         Case("guard::flags-debug", &["panicked: ", "was reset"]),
     ),
     guard(
-        "`clac` on the way in of #DB",
+        "`clac` at the entry of #DB",
         "paranoid-without-clac",
         Case("guard::flags-debug", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
     guard(
-        "an NMI does not ask CS for whose GS base it found",
+        "the NMI entry does not use CS to decide whose GS base it found",
         "paranoid-trusts-cs",
         Case("inject::nmi", &["the GS base is"]),
     ),
     guard(
-        "an NMI puts the GS base back",
+        "the NMI exit restores the GS base",
         "paranoid-gs-not-restored",
         Case("guard::gs-base-under-nmis", &["was killed: page fault"]),
     ),
@@ -152,9 +152,9 @@ pub const MUTANTS: &[Mutant] = &[
     guard("gates closed to `int`", "gate-open", Case("fault::int-timer", &["exited with code 3"])),
     guard("end of interrupt", "eoi-missing", Case("machine::smp-1", &["at least 3"])),
     guard(
-        "one end of interrupt each",
+        "exactly one end of interrupt for each interrupt",
         "eoi-doubled",
-        NotShown("ring 0 has interrupts off, so one is in service at most, and an end too many ends nothing"),
+        NotShown("ring 0 has interrupts off, so at most one is in service, and an extra EOI has no effect"),
     ),
     guard(
         "registers are zero at a program's start",
@@ -169,7 +169,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "FNINIT at a program's start",
         "start-x87-addresses-leaked",
-        NotShown("TCG stores zeros for the last x87 instruction, so that there is nothing to leak"),
+        NotShown("TCG stores zeros for the last x87 instruction, so there is nothing to leak"),
     ),
     guard(
         "data segments are null at a program's start",
@@ -177,7 +177,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("repeat::ten-thousand-starts", &["a data segment is not null"]),
     ),
     guard(
-        "a begun line ends with its program",
+        "an incomplete line ends with its program",
         "line-kept",
         Case("hostile::four-cpus", &["nobody writes such a line"]),
     ),
@@ -222,7 +222,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::cpu-qemu64", &["mappings are wrong"]),
     ),
     guard(
-        "a program's frames are given back",
+        "a program's frames are freed",
         "frame-leaked",
         Case("program::hello-on-every-cpu", &["frames were free"]),
     ),
@@ -231,11 +231,7 @@ pub const MUTANTS: &[Mutant] = &[
         "madt-any-flags",
         Host("kernel", "topology::tests::which_entries_are_cpus", "disabled"),
     ),
-    guard(
-        "who comes late stays out",
-        "late-ap-let-in",
-        Loom("online::loom_tests::loom_late_ap_parks", "panicked"),
-    ),
+    guard("a late AP parks", "late-ap-let-in", Loom("online::loom_tests::loom_late_ap_parks", "panicked")),
     guard(
         "a slot is offered with release",
         "offer-relaxed",
@@ -261,12 +257,12 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
     ),
     guard(
-        "a gate is come to with release",
+        "a CPU arrives at a gate with release",
         "gate-arrive-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
-        "a gate is found open with acquire",
+        "a gate is read as open with acquire",
         "gate-open-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
@@ -284,12 +280,12 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
-        "a panic breaks the console's lock open",
+        "a panic bypasses the console's lock",
         "console-kept-locked",
         Case("panic::in-console-held-smp-8", &["the time was up"]),
     ),
     guard(
-        "a panic before GS is set knows its CPU",
+        "a panic before GS is set identifies its CPU",
         "teller-by-gs-alone",
         Case("panic::in-bring-up-of-an-ap", &["a CPU without a number panicked"]),
     ),
@@ -299,17 +295,17 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
     ),
     guard(
-        "the NMI's handler keeps NMIs masked",
+        "the NMI handler keeps NMIs masked",
         "nmi-unmasked",
         Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
     ),
     guard(
-        "an event takes its place in the trace in one instruction",
+        "a trace event reserves its place in one instruction",
         "trace-place-in-two-steps",
         Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
     ),
     guard(
-        "a drop in the trace is told by the next event",
+        "a drop in the trace is reported by the next event",
         "trace-drop-untold",
         Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
     ),

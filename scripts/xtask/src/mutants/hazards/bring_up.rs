@@ -5,8 +5,8 @@ use super::{Hazard, row};
 /// The rows.
 pub const BRING_UP: &[Hazard] = &[
     row(
-        "a CPU that is lost, late, or comes twice",
-        "a bounded wait, doors that close, one claim a slot; who comes late parks",
+        "a CPU that is lost, late, or started twice",
+        "a bounded wait, slots that are closed, one claim per slot; a late AP parks",
         &[
             "ap::lost",
             "ap::late",
@@ -27,14 +27,14 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "a CPU runs ahead of the others at the run's start or end",
+        "a CPU enters or leaves the run before the others are ready",
         "gates with release and acquire",
         &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
         &["gate-arrive-relaxed", "gate-open-relaxed"],
         "",
     ),
     row(
-        "a MADT with disabled, doubled, sparse, wide, broken or endless entries",
+        "a MADT with disabled, duplicate, sparse, wide, malformed or endless entries",
         "a pure parser; its table is validated before anything else reads it",
         &[
             "kernel: topology::tests::which_entries_are_cpus",
@@ -48,7 +48,7 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "control registers that differ between CPUs",
-        "one function sets them whole on all; they are compared before ring 3 runs",
+        "one function writes complete values on all; they are compared before ring 3 runs",
         &["machine::smp-2", "machine::dump-cpus-*", "guard::write-text"],
         &["ap-without-wp", "wp-off"],
         "",
@@ -58,23 +58,23 @@ pub const BRING_UP: &[Hazard] = &[
         "the mode is read before a register is touched; APIC's global enable is never cleared",
         &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max"],
         &[],
-        "the wrong way has no switch: it would not boot",
+        "there is no mutant: it would not boot",
     ),
     row(
         "the timer's frequency assumed; ticks lost on a busy host",
-        "measured against the ACPI timer or the PIT and repeated; where time matters the clock counts, \
-         not ticks",
+        "measured against the ACPI timer or the PIT and repeated; durations are measured by the clock, not \
+         by ticks",
         &["machine::tick-1000-hz", "machine::icount", "kernel: clock::tests::*"],
         &[],
-        "TCG's timer has one fixed frequency, so that a wrong constant would show only elsewhere; the \
+        "TCG's timer has one fixed frequency, so a wrong constant would show only on other machines; the \
          arithmetic is tested on the host",
     ),
     row(
         "CPUs that wait for each other with interrupts off",
-        "no lock is held across a wait; waits look for a CPU that panics. There is no TLB shootdown",
+        "no lock is held across a wait; wait loops check for a panicking CPU. There is no TLB shootdown",
         &["stress::calls-agree-under-storms", "panic::in-bring-up-*"],
         &[],
-        "a rule of the whole code, with no one place to take away",
+        "a rule for all code, with no single place to remove",
     ),
     row(
         "a page that is writable and executable, the trampoline's included",

@@ -5,8 +5,9 @@ use super::{Hazard, row};
 /// The rows.
 pub const INTERRUPTS: &[Hazard] = &[
     row(
-        "NMI, #DB or #MC in front of the entry's `swapgs`, or behind the exit's",
-        "their common entry asks neither CS nor the base's sign: it saves the GS base, sets it, puts it back",
+        "NMI, #DB or #MC before the entry's `swapgs`, or after the exit's",
+        "their common entry tests neither CS nor the base's sign: it saves the GS base, sets it and \
+         restores it",
         &[
             "guard::nmis-at-every-instruction",
             "guard::gs-base-under-nmis",
@@ -19,28 +20,29 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
-        "an NMI inside of the NMI's handler: any `iretq` unmasks them, and the stack is in use",
+        "an NMI inside the NMI handler: any `iretq` unmasks NMIs, and the stack is in use",
         "the handler does not fault, so that its own `iretq` is the first",
         &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-unmasked"],
         "",
     ),
     row(
-        "an NMI in the middle of an event of the trace: a record lost, a place given twice, a drop never told",
-        "a place is taken, a drop counted and told in one instruction each",
+        "an NMI while a trace event is recorded: a record lost, a place assigned twice, a drop never \
+         reported",
+        "reserving a place, counting a drop and reporting it take one instruction each",
         &["kernel: arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "trace::*"],
         &["trace-place-in-two-steps", "trace-drop-untold"],
-        "on the host, whose single-stepping stands for the NMI",
+        "on the host, where single-stepping simulates the NMI",
     ),
     row(
         "TSS, GDT, IST or stack shared by two CPUs",
-        "an area for each CPU; the CPU's own registers are followed to it before a program and behind it",
+        "an area for each CPU; a check follows the CPU's registers to it before and after a program",
         &["machine::dump-cpus-*", "panic::double-fault-on-two-cpus-at-once", "program::hello-on-every-cpu"],
         &["syscall-stack-shared", "rsp0-shared", "ist-shared"],
         "",
     ),
     row(
-        "a kernel stack that overflows, in whatever context",
+        "a kernel stack overflow, in any context",
         "an unmapped page below each stack; #DF has its own; tables are loaded before anything else",
         &["panic::stack-overflow", "panic::overflow-in-*", "panic::double-fault-in-*"],
         &["double-fault-without-ist", "stack-without-guard", "tables-late"],
@@ -52,33 +54,33 @@ pub const INTERRUPTS: &[Hazard] = &[
          base and kills the program",
         &["inject::nmi"],
         &["iretq-fault-gs"],
-        "no program can make it fault; `inject` writes a CS that does not exist into the frame",
+        "no program can make it fault; `inject` writes a non-existent CS into the frame",
     ),
     row(
-        "end of interrupt missing, doubled, or sent for a spurious one",
-        "one each, in one place",
+        "end of interrupt missing, sent twice, or sent for a spurious interrupt",
+        "exactly one for each, sent in one place",
         &["machine::smp-1"],
         &["eoi-missing", "eoi-doubled"],
-        "ring 0 has interrupts off, so an end too many ends nothing",
+        "ring 0 has interrupts off, so an extra EOI has no effect",
     ),
     row(
-        "a panic while other CPUs run on, or one of them has the console",
-        "one CPU tells; it stops the others by NMI and breaks the console's lock open; without GS it \
-         knows itself by its stack",
+        "a panic while other CPUs run, or while one of them holds the console's lock",
+        "one CPU reports; it stops the others by NMI and bypasses the console's lock; without a GS base it \
+         identifies itself by its stack",
         &["panic::in-*", "panic::while-all-write", "panic::on-cpu-*"],
         &["panic-alone", "console-kept-locked", "teller-by-gs-alone"],
         "",
     ),
     row(
         "a machine check",
-        "CR4.MCE, and a report with CPU, bank, status and address. The kernel does not try to go on",
+        "CR4.MCE, and a report with CPU, bank, status and address. The kernel does not try to continue",
         &["machine-check::*", "inject::machine-check"],
         &["mce-off"],
         "",
     ),
     row(
-        "a wake-up that an NMI between `sti` and `hlt` makes the CPU sleep through",
-        "the NMI goes on behind the `hlt`",
+        "a wake-up that is lost because of an NMI between `sti` and `hlt`",
+        "the NMI resumes after the `hlt`",
         &["kernel: arch::task::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "inject::nmi"],
         &["idle-halts-after-nmi"],
         "",

@@ -1,4 +1,4 @@
-//! The hazards of the road between ring 3 and ring 0, each with its guard, the tests that show the guard at work, and the
+//! The hazards of the path between ring 3 and ring 0, each with its guard, the tests that show the guard at work, and the
 //! mutants that lack it: the table of `docs/security.md`.
 
 mod bring_up;
@@ -9,21 +9,21 @@ mod system_calls;
 pub struct Hazard {
     /// What goes wrong.
     pub hazard: &'static str,
-    /// What stands against it.
+    /// What prevents it.
     pub guard: &'static str,
-    /// Cases and checks of the suite, with `*` at the end for all that begin so; and tests on the host, as
+    /// Cases and checks of the suite, with `*` at the end for all names with that beginning; and tests on the host, as
     /// `crate: module::tests::name`.
     pub shown: &'static [&'static str],
     /// Mutants by name.
     pub mutants: &'static [&'static str],
-    /// What is to be said besides: why something is not shown, or what shows it elsewhere.
+    /// A remark: why something is not shown, or what shows it elsewhere.
     pub note: &'static str,
 }
 
 /// A part of the table: its heading, and its rows.
 pub type Part = (&'static str, &'static [Hazard]);
 
-/// All of it, in the order of the road.
+/// All of it, in the order of the path.
 pub const HAZARDS: [Part; 3] = [
     ("System calls", system_calls::SYSTEM_CALLS),
     ("Interrupts, NMI and IST", interrupts::INTERRUPTS),

@@ -5,8 +5,8 @@ use super::{Hazard, row};
 /// The rows.
 pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
-        "`sysretq` to an RIP that is not canonical: #GP in ring 0 on ring 3's stack (CVE-2012-0217)",
-        "`may_sysret` asks RIP and flags; the last page below the hole cannot be mapped",
+        "`sysretq` to a non-canonical RIP: #GP in ring 0 on ring 3's stack (CVE-2012-0217)",
+        "`may_sysret` checks RIP and flags; the last page below the hole cannot be mapped",
         &[
             "kernel: sysret::tests::sysret_rejects_rip_outside_the_user_half",
             "kernel: sysret::tests::agrees_with_the_conditions_one_by_one",
@@ -15,13 +15,13 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "elf::wrapping",
         ],
         &["sysret-any-rip", "sysret-any-flags"],
-        "on the host: two guards in a row, of which no program gets past the first; and only Intel's \
-         semantics, in QEMU from 10.0.13 on, would fault",
+        "on the host: there are two guards, and no program gets past the first; and only Intel's \
+         semantics, in QEMU 10.0.13 or later, would fault",
     ),
     row(
-        "ring 3's flags in force in ring 0: IF, TF, DF, AC, NT, IOPL",
-        "SFMASK; `cld` and `clac` on the ways in by IDT; FLAGS are looked at on every entry in the \
-         `checking` build",
+        "ring 3's flags in effect in ring 0: IF, TF, DF, AC, NT, IOPL",
+        "SFMASK; `cld` and `clac` on the entries through the IDT; the `checking` build tests FLAGS at \
+         every entry",
         &[
             "guard::flags-exit",
             "guard::flags-fault",
@@ -43,30 +43,30 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "single-stepping or NT over `syscall`; #DB at the entry's first instruction (XSA-204)",
-        "SFMASK clears TF and NT, so that no #DB comes there; #DB has a stack of its own, is cleared and \
-         returned",
+        "single-stepping or NT across `syscall`; #DB at the entry's first instruction (XSA-204)",
+        "SFMASK clears TF and NT, so no #DB is raised there; #DB has a stack of its own, and its handler \
+         clears TF and returns",
         &["fault::tf", "guard::step-nested", "guard::flags-debug", "hostile::*", "inject::debug"],
         &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
-        "without TF in SFMASK the #DB does come at that instruction, and the run still goes on behind it",
+        "without TF in SFMASK the #DB is raised at that instruction, and the run still continues after it",
     ),
     row(
-        "a hostile stack pointer before the switch of stacks",
-        "no memory is touched through it; NMI, #DB, #MC and #DF have stacks of their own",
+        "a hostile stack pointer before the stack switch",
+        "no memory is accessed through it; NMI, #DB, #MC and #DF have stacks of their own",
         &["fault::rsp-*", "guard::nmis-at-every-instruction", "hostile::*", "inject::nmi"],
         &["nmi-without-ist", "debug-without-ist"],
         "",
     ),
     row(
         "a system call's number beyond the table",
-        "one unsigned comparison, and a mask behind it",
+        "one unsigned comparison, and a mask after it",
         &["machine::smp-1", "stress::calls-agree-to-the-last", "hostile::*"],
         &["syscall-number-unchecked", "syscall-index-unmasked"],
-        "the mask works on what a CPU does ahead of the branch: no emulator shows it",
+        "the mask acts on speculative execution past the branch, which no emulator shows",
     ),
     row(
-        "registers lost or leaked over calls, ticks and starts",
-        "all come back but rax, rcx, r11; all are zero at a start",
+        "registers lost or leaked across calls, ticks and starts",
+        "all are preserved except rax, rcx, r11; all are zero at a start",
         &["machine::*", "stress::calls-agree-*", "hostile::*", "inject::nmi"],
         &["syscall-register-lost", "trap-register-lost", "start-register-leaked", "start-segments-leaked"],
         "",
@@ -80,14 +80,15 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     ),
     row(
         "STAR without RPL 3: SS with RPL 0 on AMD",
-        "an assertion at compile time; every MSR of the road is read back on every CPU",
+        "an assertion at compile time; every MSR of the system-call path is read back on every CPU",
         &["kernel: arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "machine::dump-cpus-*"],
         &["star-rpl", "msr-not-compared"],
         "",
     ),
     row(
-        "other doors: `int n`, `sysenter`, a 32-bit `syscall`, the LDT",
-        "gates closed to ring 3 but #BP and #OF; SYSENTER_CS and CSTAR are 0; no 32-bit code segment; no LDT",
+        "other entries: `int n`, `sysenter`, a 32-bit `syscall`, the LDT",
+        "gates closed to ring 3 except #BP and #OF; SYSENTER_CS and CSTAR are 0; no 32-bit code segment; \
+         no LDT",
         &[
             "fault::sysenter",
             "guard::sysenter-of-intel",
@@ -100,15 +101,15 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "pointers from ring 3: null, the kernel's, not canonical, wrapping, unmapped in the middle",
+        "pointers from ring 3: null, the kernel's, non-canonical, wrapping, unmapped in the middle",
         "a range check in one place; one copy that recovers from its fault; then only the copy is used",
         &["machine::*", "kernel: user_slice::tests::ranges_at_the_borders", "check::fuzz", "hostile::*"],
         &["user-range-unchecked", "copy-without-fixup"],
         "",
     ),
     row(
-        "AC left set behind a copy: ring 3's memory open to ring 0",
-        "`clac` on every way out of the copy, the fault's included; SMAP",
+        "AC left set after a copy: ring 3's memory accessible to ring 0",
+        "`clac` on every exit from the copy, including a fault; SMAP",
         &[
             "guard::checked-at-every-call",
             "guard::read-user",
@@ -140,28 +141,28 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "any bytes whatever, executed as code in ring 3",
+        "arbitrary bytes executed as code in ring 3",
         "all of the above",
         &["hostile::*"],
         &[],
-        "seeded, thousands of rounds in `cargo xtask hostile`; what would break shows in the rows above",
+        "seeded, thousands of rounds in `cargo xtask hostile`; any failure belongs to a row above",
     ),
     row(
         "a broken or hostile program file",
         "everything that the loader relies on is checked once, in a pure function",
         &["elf::*", "check::fuzz", "kernel: program::tests::any_headers_never_panic"],
         &[],
-        "each `elf::` case is a defect; the checks are one function's and have no switches",
+        "each `elf::` case is a defect; the checks are in one function, which has no mutants",
     ),
     row(
-        "something of a program's left to the next: memory, the console's line",
-        "pages are zeroed when they are mapped; a begun line is ended with its program",
+        "state that a program leaves to the next: memory, the console's line",
+        "pages are zeroed when they are mapped; an incomplete line ends with its program",
         &["repeat::ten-thousand-starts", "hostile::*"],
         &["page-not-zeroed", "line-kept"],
         "",
     ),
     row(
-        "memory or time that a program keeps beyond its end",
+        "memory that a program keeps after its end, or unlimited time",
         "every frame is counted back; `limit_ticks` ends a copy",
         &["repeat::ten-thousand-starts", "repeat::time-limit", "program::hello-on-every-cpu"],
         &["frame-leaked", "limit-ignored"],
