@@ -1,4 +1,4 @@
-//! The counters of each CPU, read out of the memory of a guest, running or gone; see [`kernel_abi::counters`].
+//! Reads each CPU's counters from a guest's memory, while it runs or after it has exited; see [`kernel_abi::counters`].
 
 use std::mem::size_of;
 
@@ -9,13 +9,13 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 /// Bytes of one CPU's counters.
 const LENGTH: usize = size_of::<Counters<u64>>();
 
-/// What a CPU counted up to now.
+/// One CPU's counters at one time.
 pub type Snapshot = Counters<u64>;
 
-/// Where the counters are.
+/// Addresses and clock of the counters in the guest's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterPages {
-    /// Ticks a second.
+    /// Timer ticks per second.
     pub tick_hz: u32,
     /// Frequency of the TSC in hertz.
     pub tsc_hz: u64,
@@ -24,13 +24,13 @@ pub struct CounterPages {
 }
 
 impl CounterPages {
-    /// Looks for the directory in all of a guest's memory. `None`: there is none yet.
+    /// Searches all of a guest's memory for the directory. `None`: there is none yet.
     ///
     /// # Errors
     /// If the memory cannot be read.
     pub fn find(ram: &GuestRam) -> std::io::Result<Option<CounterPages>> {
         for page in ram.pages_with(&MAGIC)? {
-            // A page that only happens to begin so leads nowhere.
+            // A page may begin with the magic by chance; `at` rejects it.
             if let Some(pages) = CounterPages::at(ram, page)? {
                 return Ok(Some(pages));
             }
@@ -38,7 +38,8 @@ impl CounterPages {
         Ok(None)
     }
 
-    /// The directory in a page, if it can be one. Read behind the search for its magic, which is written last.
+    /// Parses the directory in a page; `None` if it is not valid. The kernel writes the magic last, so a page found by
+    /// its magic is complete.
     fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
         let mut directory = Directory::new_zeroed();
         ram.read(page, directory.as_mut_bytes())?;
@@ -49,12 +50,12 @@ impl CounterPages {
         }
         let mut addresses = vec![0_u64; cpus as usize];
         ram.read(first, addresses.as_mut_bytes())?;
-        let there =
+        let in_memory =
             |address: &u64| address.is_multiple_of(8) && ram.offset(*address, LENGTH as u64).is_some();
-        Ok(addresses.iter().all(there).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
+        Ok(addresses.iter().all(in_memory).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
     }
 
-    /// What each CPU has counted, by dense index.
+    /// Reads the counters of each CPU, by dense index.
     ///
     /// # Errors
     /// If the memory cannot be read.
@@ -77,14 +78,14 @@ pub(crate) mod tests {
     use super::*;
     use trace::capture::Chipset;
 
-    /// Memory in which two CPUs have counted: CPU 0 made 1000 calls of number 0 and 7 of the last class.
+    /// Memory with the counters of two CPUs: CPU 0 made 1000 calls of number 0 and 7 of the last class.
     pub fn guest() -> GuestRam {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(1 << 20).expect("a size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
         let [low, high] =
             [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
-        // In front of it, what only looks like it: the counters would be beyond memory.
+        // An invalid directory at a lower address: its counters would be beyond memory.
         put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 1 << 40]);
         put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0x8100, 0x9200]);
         put(&ram, 0x8100, &[1000]);
@@ -94,13 +95,13 @@ pub(crate) mod tests {
     }
 
     impl CounterPages {
-        /// A clock, for who has no guest.
+        /// Pages with a clock and no addresses, for tests without a guest.
         pub fn of(tick_hz: u32, tsc_hz: u64) -> CounterPages {
             CounterPages { tick_hz, tsc_hz, addresses: Vec::new() }
         }
     }
 
-    /// Writes words.
+    /// Writes consecutive 64-bit words.
     pub fn put(ram: &GuestRam, at: u64, words: &[u64]) {
         for (n, word) in words.iter().enumerate() {
             ram.write_u64(at + 8 * n as u64, *word).expect("writes");
@@ -108,7 +109,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn counters_are_found_behind_a_page_that_only_looks_like_theirs() {
+    fn search_skips_invalid_directory() {
         let ram = guest();
         let pages = CounterPages::find(&ram).expect("reads").expect("a directory");
         assert_eq!((pages.tick_hz, pages.tsc_hz), (100, 2_000_000_000));
@@ -120,7 +121,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn memory_without_counters_has_none() {
+    fn search_finds_nothing_in_empty_memory() {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(1 << 20).expect("a size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("memory");

@@ -1,5 +1,5 @@
-//! Runs whose choices come from a seed: [`stress`] checks all that can be known of each boot, [`hostile`] that the kernel
-//! survives what ring 3 can do. Both print how a failure is replayed.
+//! Runs determined by a seed: [`stress`] checks the console and the counters of each boot, [`hostile`] that the kernel
+//! survives what ring 3 can do. Both print the command that replays a failure.
 #![forbid(unsafe_code)]
 
 pub mod counters;

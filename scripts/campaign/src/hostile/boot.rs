@@ -1,4 +1,4 @@
-//! One boot: started, watched to its end, judged.
+//! Runs one boot, checks its console and determines the outcome.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,14 +17,14 @@ use runner::run::judgement;
 use runner::screen::Words;
 
 use super::options::HostileOptions;
+use super::print_line;
 use super::problem::Problem;
 use super::program::{self, PROGRAM};
 use super::result::Run;
-use super::say;
-use super::watch::{Said, Watch};
+use super::watch::{LineKind, Watch};
 use crate::stress::seeds::Seed;
 
-/// A boot that is ready to begin.
+/// A boot that is ready to start.
 pub struct Boot<'a> {
     options: &'a HostileOptions,
     seed: Seed,
@@ -36,7 +36,7 @@ pub struct Boot<'a> {
 }
 
 impl Boot<'_> {
-    /// Builds the kernel, and makes the program of this seed.
+    /// Builds the kernel, and writes the program with this seed's random bytes.
     pub fn make(options: &HostileOptions, seed: Seed) -> Result<Boot<'_>, Error> {
         if options.machine.serial_dir.is_some() {
             return Err(Error::Usage(
@@ -58,7 +58,7 @@ impl Boot<'_> {
         Ok(Boot { options, seed, machine, kernel, module, cmdline, log })
     }
 
-    /// QEMU and its arguments.
+    /// Returns QEMU's command line.
     pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
         let machine = Machine {
             options: &self.machine,
@@ -70,7 +70,7 @@ impl Boot<'_> {
         machine.command_line(wiring)
     }
 
-    /// Boots.
+    /// Boots, and checks what comes over the console.
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
@@ -104,31 +104,31 @@ impl Boot<'_> {
     }
 }
 
-/// Takes the console, line by line.
+/// Consumes the console, line by line.
 struct Listener<'a> {
     options: &'a HostileOptions,
     log: BufWriter<File>,
     watch: Watch,
     facts: Facts,
     words: Words,
-    /// When the kernel's verdict came.
+    /// When the kernel printed its verdict, since QEMU's start.
     verdict: Option<Duration>,
-    /// When the last line came.
+    /// When the last line came, since QEMU's start.
     last: Duration,
 }
 
 impl Listener<'_> {
     fn take(&mut self, line: &[u8], time: Duration) {
-        // A full disk costs the log, not the run.
+        // A log that cannot be written does not fail the run.
         let _ = self.log.write_all(line).and_then(|()| self.log.write_all(b"\n"));
         let seen = self.facts.take(line);
-        let said = match seen {
-            // A panic's registers and backtrace are nobody's lines.
+        let kind = match seen {
+            // After a panic record come registers and a backtrace, which are not checked.
             Line::Text if self.facts.panics.is_empty() => self.watch.take(line, time),
-            _ => Said::Word,
+            _ => LineKind::Message,
         };
-        if said == Said::Word || self.options.verbose {
-            self.words.of(line, &seen).iter().for_each(|text| say(self.options, text));
+        if kind == LineKind::Message || self.options.verbose {
+            self.words.of(line, &seen).iter().for_each(|text| print_line(self.options, text));
         }
         if !self.facts.verdicts.is_empty() {
             self.verdict.get_or_insert(time);
@@ -137,7 +137,8 @@ impl Listener<'_> {
     }
 }
 
-/// The outcome, and all that is wrong: what a copy found explains why it did not exit with code 0.
+/// Combines the judgement on the run with the watch's problems. If the watch found any, they are the reason for an
+/// exit code other than 0, so that is not reported too.
 fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) {
     let outcome = match judgement.outcome {
         Outcome::Pass if !found.is_empty() => Outcome::Failed,
@@ -147,7 +148,7 @@ fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) 
     let run = judgement.errors.iter().cloned();
     let problems = match outcome {
         Outcome::Failed if !found.is_empty() => found,
-        // A panic is the cause of what came after it.
+        // A panic or a timeout comes first: it is the cause of what the watch found.
         _ => run.chain(found).collect(),
     };
     (outcome, problems)
@@ -158,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_with_a_problem_is_a_failure() {
+    fn pass_with_problem_is_failure() {
         let judged = |outcome, errors: &[&str]| Judgement {
             outcome,
             errors: errors.iter().map(|&error| error.to_owned()).collect(),
             warnings: Vec::new(),
         };
-        let found = [Problem::NotDone { cpu: 1 }];
+        let found = [Problem::NoSummary { cpu: 1 }];
         let text = found[0].to_string();
         assert_eq!(conclude(&judged(Outcome::Pass, &[]), &[]), (Outcome::Pass, vec![]));
         assert_eq!(conclude(&judged(Outcome::Pass, &[]), &found), (Outcome::Failed, vec![text.clone()]));

@@ -1,7 +1,7 @@
-//! The subcommand `hostile`: boots the program of that name with a seed, and looks whether every probe ended as it has
-//! to, on every CPU, to the end.
+//! The subcommand `hostile`: boots the program of that name with a seed, and checks that every probe on every CPU had
+//! its specified outcome.
 //!
-//! `docs/hostile.md` is the book about it.
+//! See `docs/hostile.md`.
 
 mod boot;
 pub mod options;
@@ -23,28 +23,28 @@ use self::options::HostileOptions;
 use self::result::Run;
 use crate::stress::seeds::Seed;
 
-/// Problems that are told one by one.
-const TOLD: usize = 20;
+/// Problems that are printed; the others are counted.
+const PRINTED_MAX: usize = 20;
 
-/// Runs, and tells.
+/// Runs the program and prints the result.
 pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     let seed = options.seed.unwrap_or_else(Seed::random);
     let replay = options.replay(seed);
-    say(options, &format!("seed {seed}; again: {replay}"));
+    print_line(options, &format!("seed {seed}; again: {replay}"));
     let boot = Boot::make(options, seed)?;
-    say(options, &shell_quoted(&boot.command_line(Wiring::Terminal)));
+    print_line(options, &shell_quoted(&boot.command_line(Wiring::Terminal)));
     let run = boot.run(replay)?;
-    say(options, &format!("\n{}", run.table()));
+    print_line(options, &format!("\n{}", run.table()));
     if let Some(coverage) = run.coverage() {
-        say(options, &coverage);
+        print_line(options, &coverage);
     }
-    for problem in run.problems.iter().take(TOLD) {
+    for problem in run.problems.iter().take(PRINTED_MAX) {
         eprintln!("error: {problem}");
     }
-    if run.problems.len() > TOLD {
-        eprintln!("error: and {} more", run.problems.len() - TOLD);
+    if run.problems.len() > PRINTED_MAX {
+        eprintln!("error: and {} more", run.problems.len() - PRINTED_MAX);
     }
-    say(options, &run.verdict());
+    print_line(options, &run.verdict());
     if run.outcome != Outcome::Pass {
         eprintln!("again: {}", run.replay);
     }
@@ -52,8 +52,8 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     Ok(run.outcome.exit_code())
 }
 
-/// Standard output is the JSON's if that is wanted there.
-fn say(options: &HostileOptions, text: &str) {
+/// Prints to standard output, or to standard error if the JSON goes to standard output.
+fn print_line(options: &HostileOptions, text: &str) {
     match &options.json {
         Some(path) if path == Path::new("-") => eprintln!("{text}"),
         _ => println!("{text}"),
@@ -64,7 +64,7 @@ fn write_json(options: &HostileOptions, run: &Run) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
     let text = format!("{:#}\n", run.json());
     if path == Path::new("-") {
-        // Whoever closed the pipe does not want it.
+        // An error means that the reader closed the pipe.
         let _ = std::io::stdout().write_all(text.as_bytes());
         return Ok(());
     }

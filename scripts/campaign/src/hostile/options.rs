@@ -1,4 +1,4 @@
-//! The options of `hostile`, and the command that does the same once more.
+//! The options of `hostile`, and its replay command.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use machine::replay::Words;
 
 use crate::stress::seeds::Seed;
 
-/// The program's time limit counts ticks, and probes are to meet some.
+/// Default tick rate: the program's time limit counts ticks, and probes are to be interrupted by some.
 const TICK_HZ: u32 = 1000;
 
 /// Options of `hostile`.
@@ -18,7 +18,7 @@ pub struct HostileOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// The seed, decimal or 0x hexadecimal. Random, and printed, without this.
+    /// The seed, decimal or 0x hexadecimal. [default: random, and printed]
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 
@@ -30,58 +30,58 @@ pub struct HostileOptions {
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rounds: u32,
 
-    /// A copy that still runs after so many ticks is killed: random bytes have endless loops.
+    /// Kills a copy that still runs after this many ticks: random bytes can contain endless loops.
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_ticks: u32,
 
-    /// Each CPU sends so many IPIs a second to the others.
+    /// Each CPU sends the others this many IPIs per second.
     #[arg(long, default_value_t = 100, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub ipi_storm: u32,
 
-    /// Each CPU sends so many NMIs a second to the others.
+    /// Each CPU sends the others this many NMIs per second.
     #[arg(long, default_value_t = 100, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub nmi_storm: u32,
 
-    /// Ends the run after this many seconds of the host's; 0: never. [default: 60, and 1 for each 4 starts]
+    /// Ends the run after this many seconds of host time; 0: never. [default: 60, plus 1 for each 4 starts]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
-    /// Builds the kernel with this cargo feature, apart from the usual build; may be repeated.
+    /// Builds the kernel with this cargo feature, in a target folder of its own; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
     pub feature: Vec<String>,
 
-    /// Builds the kernel without this guard, of `cargo xtask mutants --list`; may be repeated.
+    /// Builds the kernel without this guard, from `cargo xtask mutants --list`; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
     pub mutant: Vec<String>,
 
-    /// Writes what came of it as JSON; '-' is standard output.
+    /// Writes the result as JSON; '-' is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Writes the console as it came to a file. [default: target/hostile/SEED/console.log]
+    /// Writes the console's raw bytes to a file. [default: target/hostile/SEED/console.log]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
-    /// Shows the whole console, what the probes write included.
+    /// Also shows what the probes write to the console.
     #[arg(long, short)]
     pub verbose: bool,
 
-    /// Takes what was built last, without looking whether it is up to date.
+    /// Uses the last build, without checking that it is up to date.
     #[arg(long)]
     pub as_built: bool,
 
-    /// Takes this kernel's ELF instead of building one.
+    /// Uses this kernel ELF instead of building one.
     #[arg(long, hide = true, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 }
 
 impl HostileOptions {
-    /// The machine, with a tick rate if the user has not said one.
+    /// Returns the machine's options, with the default tick rate unless the user gave one.
     pub fn machine(&self) -> MachineOptions {
         MachineOptions { tick_hz: self.machine.tick_hz.or(Some(TICK_HZ)), ..self.machine.clone() }
     }
 
-    /// The keys of the kernel's command line.
+    /// Returns the keys of the kernel's command line.
     pub fn kernel_keys(&self) -> String {
         let mut keys = format!("repeat={} deaths=go-on limit_ticks={}", self.rounds, self.limit_ticks);
         for (key, rate) in [("ipi_storm", self.ipi_storm), ("nmi_storm", self.nmi_storm)] {
@@ -95,12 +95,12 @@ impl HostileOptions {
         }
     }
 
-    /// Seconds that the run may take; 0: as long as it likes.
+    /// Returns the time limit of the run in seconds; 0: none.
     pub fn seconds(&self) -> u64 {
         self.timeout.unwrap_or(60 + u64::from(self.rounds) / 4)
     }
 
-    /// The command that does the same once more. It says all that is not the default.
+    /// Returns the command that repeats the run. It has every option that differs from its default.
     pub fn replay(&self, seed: Seed) -> String {
         let mut words = Words::of(&self.machine);
         words.flag("icount", self.machine.icount);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_says_all_that_matters() {
+    fn replay_has_all_options() {
         assert_eq!(
             parse("").replay(Seed(0xab)),
             "cargo xtask hostile --smp 4 --probes 20 --rounds 200 --seed 0xab"
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_told_to_go_on() {
+    fn kernel_keys_continue_after_deaths() {
         assert_eq!(
             parse("--rounds 7 --ipi-storm 0 --cmdline trace=fault").kernel_keys(),
             "repeat=7 deaths=go-on limit_ticks=500 nmi_storm=100 trace=fault"

@@ -1,4 +1,4 @@
-//! What can be wrong with a run, each a sentence that names the CPU.
+//! Failures of a run; each message names the CPU.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use machine::console::printable;
 
 use crate::stress::seeds::Seed;
 
-/// Something that is not as it has to be.
+/// A deviation from the specified behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A copy of the program found it: its words.
+    /// A copy of the program reported an unexpected outcome; its text.
     Unexpected { cpu: u32, text: String },
     /// A line that neither the kernel nor the program writes.
-    Stray { cpu: Option<u32>, line: Vec<u8> },
-    /// Ring 3 made ring 0 go in single steps: the kernel's words.
-    Stepped { cpu: u32, text: String },
-    /// A sign of life of another round than the one that has to come.
+    UnknownLine { cpu: Option<u32>, line: Vec<u8> },
+    /// A single step of ring 3 continued in ring 0; the kernel's message.
+    Ring0Step { cpu: u32, text: String },
+    /// A progress line of the wrong round.
     Round { cpu: u32, expected: u64, got: u64 },
-    /// The others went on without it.
+    /// The CPU printed nothing for too long while others did.
     Silent { cpu: u32, seconds: u64 },
-    /// The last copy exited without its last words.
-    NotDone { cpu: u32 },
-    /// So many there are, and so many there have to be.
+    /// The last copy exited without its summary.
+    NoSummary { cpu: u32 },
+    /// A count differs from the expected one.
     Count { cpu: u32, what: &'static str, expected: u64, got: u64 },
     /// The program ran with another seed.
-    OtherSeed { cpu: u32, got: Seed },
+    WrongSeed { cpu: u32, got: Seed },
 }
 
 impl fmt::Display for Problem {
@@ -33,24 +33,26 @@ impl fmt::Display for Problem {
             Problem::Unexpected { cpu, text } => {
                 write!(f, "CPU {cpu}: unexpected: {}", printable(text.as_bytes()))
             }
-            Problem::Stray { cpu: Some(cpu), line } => {
-                write!(f, "CPU {cpu}: nobody writes such a line: \"{}\"", printable(line))
+            Problem::UnknownLine { cpu: Some(cpu), line } => {
+                write!(f, "CPU {cpu}: unknown line: \"{}\"", printable(line))
             }
-            Problem::Stray { cpu: None, line } => {
-                write!(f, "nobody writes such a line: \"{}\"", printable(line))
+            Problem::UnknownLine { cpu: None, line } => {
+                write!(f, "unknown line: \"{}\"", printable(line))
             }
-            Problem::Stepped { cpu, text } => write!(f, "CPU {cpu}: {}", printable(text.as_bytes())),
+            Problem::Ring0Step { cpu, text } => write!(f, "CPU {cpu}: {}", printable(text.as_bytes())),
             Problem::Round { cpu, expected, got } => {
-                write!(f, "CPU {cpu}: round {got} came, and it was the turn of round {expected}")
+                write!(f, "CPU {cpu}: progress line of round {got}, expected round {expected}")
             }
             Problem::Silent { cpu, seconds } => {
-                write!(f, "CPU {cpu}: nothing was heard of it for {seconds} s, while the others went on")
+                write!(f, "CPU {cpu}: no output for {seconds} s while other CPUs printed")
             }
-            Problem::NotDone { cpu } => write!(f, "CPU {cpu}: the last words of its last copy did not come"),
+            Problem::NoSummary { cpu } => write!(f, "CPU {cpu}: its last copy printed no summary"),
             Problem::Count { cpu, what, expected, got } => {
-                write!(f, "CPU {cpu}: {got} {what}, and there have to be {expected}")
+                write!(f, "CPU {cpu}: {got} {what}, expected {expected}")
             }
-            Problem::OtherSeed { cpu, got } => write!(f, "CPU {cpu}: the program ran with the seed {got}"),
+            Problem::WrongSeed { cpu, got } => {
+                write!(f, "CPU {cpu}: the program ran with another seed, {got}")
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program's file, with the random bytes of a seed in it.
+//! Writes the program's file with the random bytes of a seed.
 
 use std::path::{Path, PathBuf};
 
@@ -14,26 +14,27 @@ use machine::tree::bare_artifacts;
 use crate::stress::lines::splitmix64;
 use crate::stress::seeds::Seed;
 
-/// The program's name, in the kernel's records too.
+/// The program's name, also in the kernel's records.
 pub const PROGRAM: &str = "hostile";
 
-/// The symbol of the bytes (`user/src/bin/hostile/deadly/random.rs`).
+/// The symbol of the random bytes (`user/src/bin/hostile/deadly/random.rs`).
 const SYMBOL: &str = "HOSTILE_RANDOM_CODE";
 
 /// Writes the program with the random bytes of this seed into a folder, and returns its path.
 pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
     let built = bare_artifacts().join(PROGRAM);
     let mut elf = std::fs::read(&built).map_err(|error| Error::file("read", &built, error))?;
-    let place = place(&elf).ok_or_else(|| Error::Host(format!("{PROGRAM} has no {SYMBOL} in its code")))?;
-    fill(&mut elf[place], seed);
+    let range =
+        random_range(&elf).ok_or_else(|| Error::Host(format!("{PROGRAM} has no {SYMBOL} in its code")))?;
+    fill(&mut elf[range], seed);
     std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
     let path = folder.join(PROGRAM);
     std::fs::write(&path, stripped(&elf)?).map_err(|error| Error::file("write", &path, error))?;
     Ok(path)
 }
 
-/// Where in the file the bytes are.
-fn place(elf: &[u8]) -> Option<std::ops::Range<usize>> {
+/// Returns the range of the random bytes in the file.
+fn random_range(elf: &[u8]) -> Option<std::ops::Range<usize>> {
     let file = object::File::parse(elf).ok()?;
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(SYMBOL))?;
     let section = file.section_by_index(symbol.section_index()?).ok()?;
@@ -43,7 +44,7 @@ fn place(elf: &[u8]) -> Option<std::ops::Range<usize>> {
     (start < end && end <= elf.len()).then_some(start..end)
 }
 
-/// Fills bytes from a seed.
+/// Fills bytes from a seed, and removes what QEMU cannot run (`tame.rs`).
 fn fill(bytes: &mut [u8], seed: Seed) {
     for (number, word) in bytes.chunks_mut(8).enumerate() {
         let random = splitmix64(splitmix64(seed.0).wrapping_add(number as u64)).to_le_bytes();
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_has_its_own_bytes() {
+    fn random_bytes_depend_on_seed() {
         let bytes = |seed| {
             let mut bytes = vec![0; 4096];
             fill(&mut bytes, Seed(seed));

@@ -1,4 +1,4 @@
-//! What came of a run: the table for people, the JSON for programs.
+//! The result of a run, as a table and as JSON.
 
 use machine::facts::Facts;
 use machine::report::aligned;
@@ -8,41 +8,41 @@ use serde_json::{Value, json};
 use super::watch::Watch;
 use crate::stress::seeds::Seed;
 
-/// A run.
+/// The result of a run.
 pub struct Run {
-    /// What it was made from.
+    /// The seed of the run.
     pub seed: Seed,
-    /// The command that does the same once more.
+    /// The command that repeats the run.
     pub replay: String,
-    /// What it amounts to.
+    /// The outcome.
     pub outcome: Outcome,
-    /// From QEMU's start to the verdict.
+    /// Time from QEMU's start to the verdict.
     pub seconds: f64,
-    /// What was not as it has to be.
+    /// What was wrong, as messages.
     pub problems: Vec<String>,
-    /// What the console said.
+    /// What the console contained.
     pub watch: Watch,
-    /// What the kernel's records say.
+    /// The kernel's records.
     pub facts: Facts,
 }
 
 impl Run {
-    /// Probes of a CPU, or of all.
+    /// Counts the probes of the CPUs that `of` selects.
     fn probes(&self, of: impl Fn(u32) -> bool) -> u64 {
-        let done = self.done().filter(|(cpu, _)| of(*cpu));
-        done.flat_map(|(_, classes)| classes.iter().map(|(_, count)| count)).sum()
+        let selected = self.classes().filter(|(cpu, _)| of(*cpu));
+        selected.flat_map(|(_, classes)| classes.iter().map(|(_, count)| count)).sum()
     }
 
-    fn done(&self) -> impl Iterator<Item = (u32, &[(String, u64)])> {
-        self.watch
-            .cpus
-            .iter()
-            .filter_map(|(number, cpu)| cpu.done.as_ref().map(|done| (*number, done.classes.as_slice())))
+    /// The classes of each CPU that printed its summary.
+    fn classes(&self) -> impl Iterator<Item = (u32, &[(String, u64)])> {
+        self.watch.cpus.iter().filter_map(|(number, cpu)| {
+            cpu.summary.as_ref().map(|summary| (*number, summary.classes.as_slice()))
+        })
     }
 
-    /// A line a class, with the count of each CPU and of all of them, and the sums.
+    /// Formats a table with a line for each class: the count of each CPU, the sum, and a line of totals.
     pub fn table(&self) -> String {
-        let cpus: Vec<_> = self.done().collect();
+        let cpus: Vec<_> = self.classes().collect();
         let Some((_, first)) = cpus.first() else { return String::new() };
         let mut lines = vec![(
             "CLASS".to_owned(),
@@ -68,26 +68,26 @@ impl Run {
         aligned(&[(class, false), (counts, true), (sum, true)], rows)
     }
 
-    /// How often the tables were gone through, in one line.
+    /// Formats how many passes over the tables each CPU made.
     pub fn coverage(&self) -> Option<String> {
-        let done = self.watch.cpus.values().find_map(|cpu| cpu.done.as_ref())?;
+        let summary = self.watch.cpus.values().find_map(|cpu| cpu.summary.as_ref())?;
         let of = |deadly: bool| -> u64 {
             let is_deadly = |class: &str| DEADLY.contains(&class);
             let rest = ["start", "random"];
-            let counts = done.classes.iter().filter(|(class, _)| !rest.contains(&class.as_str()));
+            let counts = summary.classes.iter().filter(|(class, _)| !rest.contains(&class.as_str()));
             counts.filter(|(class, _)| is_deadly(class) == deadly).map(|(_, count)| count).sum()
         };
-        let times = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
+        let passes = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
         Some(format!(
-            "each CPU went {:.2} times through the {} probes that are survived, {:.2} times through the {} deadly ones",
-            times(of(false), done.survived_rows),
-            done.survived_rows,
-            times(of(true), done.deadly_rows),
-            done.deadly_rows
+            "passes per CPU: {:.2} over the {} survived probes, {:.2} over the {} deadly ones",
+            passes(of(false), summary.survived_rows),
+            summary.survived_rows,
+            passes(of(true), summary.deadly_rows),
+            summary.deadly_rows
         ))
     }
 
-    /// The last line.
+    /// Formats the last line: outcome and totals.
     pub fn verdict(&self) -> String {
         let starts: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.starts)).sum();
         let killed: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.killed)).sum();
@@ -101,11 +101,11 @@ impl Run {
         )
     }
 
-    /// All of it.
+    /// Returns the result as JSON.
     pub fn json(&self) -> Value {
         let cpus = self.facts.cpus.iter().map(|cpu| {
             let classes =
-                self.done().find(|(number, _)| *number == cpu.cpu).map_or(&[][..], |(_, classes)| classes);
+                self.classes().find(|(number, _)| *number == cpu.cpu).map_or(&[][..], |(_, classes)| classes);
             let classes: serde_json::Map<_, _> =
                 classes.iter().map(|(class, count)| (class.clone(), json!(count))).collect();
             json!({

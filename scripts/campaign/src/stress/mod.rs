@@ -32,8 +32,6 @@ pub mod seeds;
 mod table;
 pub mod values;
 mod watch;
-#[cfg(test)]
-mod watch_tests;
 
 pub use self::campaign::run;
 pub use self::merge::run as merge;

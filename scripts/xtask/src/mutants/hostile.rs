@@ -44,7 +44,7 @@ pub const PREY: &[Prey] = &[
     prey("start-register-leaked", &["start: rdi"]),
     prey("start-fpu-leaked", &["probe=start: "]),
     prey("start-segments-leaked", &["start: ds"]),
-    prey("line-kept", &["nobody writes such a line"]),
+    prey("line-kept", &["unknown line"]),
     prey("page-not-zeroed", &["start: zeroed memory", "start: initialised memory"]),
     prey("x87-errors-external", &["faults: x87 exception"]),
     prey("frame-leaked", &["frames were free"]),

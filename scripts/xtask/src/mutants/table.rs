@@ -179,7 +179,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an incomplete line ends with its program",
         "line-kept",
-        Case("hostile::four-cpus", &["nobody writes such a line"]),
+        Case("hostile::four-cpus", &["unknown line"]),
     ),
     guard(
         "a program's pages are zeroed",

@@ -1,8 +1,8 @@
-//! The watch, with consoles as they may come.
+//! The watch on correct consoles and on wrong ones.
 
 use super::*;
 
-const DONE: &[u8] =
+const SUMMARY: &[u8] =
     b"[cpu0] hostile: done cpu=0 seed=0x5 survived_rows=9 deadly_rows=3 start=40 numbers=800 random=39";
 
 fn watched(lines: &[(&[u8], u64)]) -> Watch {
@@ -24,22 +24,22 @@ fn cpu(starts: u32) -> machine::facts::Cpu {
 }
 
 #[test]
-fn a_run_as_it_has_to_be_has_no_problem() {
+fn correct_run_has_no_problem() {
     let mut watch = watched(&[
         (b"[cpu0] ringside: 735 mappings", 0),
         (b"[cpu0] hostile: round 0", 0),
         (b"[cpu0] ~~~===", 1),
         (b"[cpu0] ", 1),
         (b"[cpu0] hostile: round 32", 2),
-        (DONE, 3),
+        (SUMMARY, 3),
     ]);
     watch.finish(Seed(5), 40, 20, &[cpu(40)]);
     assert_eq!(watch.problems, []);
-    assert_eq!(watch.cpus[&0].done.as_ref().map(|done| (done.survived_rows, done.deadly_rows)), Some((9, 3)));
+    assert_eq!(watch.cpus[&0].summary.as_ref().map(|it| (it.survived_rows, it.deadly_rows)), Some((9, 3)));
 }
 
 #[test]
-fn what_a_copy_found_is_told() {
+fn unexpected_outcome_is_reported() {
     let watch =
         watched(&[(b"[cpu3] hostile: UNEXPECTED cpu=3 seed=0x5 round=1 probe=x; expected 1; got 2", 0)]);
     let text = "cpu=3 seed=0x5 round=1 probe=x; expected 1; got 2".to_owned();
@@ -47,7 +47,7 @@ fn what_a_copy_found_is_told() {
 }
 
 #[test]
-fn a_line_that_nobody_writes_is_a_problem() {
+fn unknown_line_is_a_problem() {
     for line in [
         &b"[cpu0] ~~x"[..],
         b"~~~",
@@ -56,25 +56,25 @@ fn a_line_that_nobody_writes_is_a_problem() {
         b"[cpu0]~",
         b"[cpu1] hostile: done cpu=0 x=1",
     ] {
-        assert!(matches!(watched(&[(line, 0)]).problems[..], [Problem::Stray { .. }]), "{line:?}");
+        assert!(matches!(watched(&[(line, 0)]).problems[..], [Problem::UnknownLine { .. }]), "{line:?}");
     }
 }
 
 #[test]
-fn a_step_in_ring_0_is_a_problem() {
+fn single_step_in_ring_0_is_a_problem() {
     let watch = watched(&[(b"[cpu1] ringside: warning: 3 #DB in ring 0, the latest at RIP 0x1", 0)]);
-    assert!(matches!(watch.problems[..], [Problem::Stepped { cpu: 1, .. }]));
+    assert!(matches!(watch.problems[..], [Problem::Ring0Step { cpu: 1, .. }]));
 }
 
 #[test]
-fn rounds_come_in_order_and_last_words_once() {
+fn rounds_are_in_order_and_summary_comes_once() {
     let problems = watched(&[(b"[cpu1] hostile: round 0", 0), (b"[cpu1] hostile: round 64", 0)]).problems;
     assert_eq!(problems, [Problem::Round { cpu: 1, expected: 32, got: 64 }]);
-    assert!(matches!(watched(&[(DONE, 0), (DONE, 0)]).problems[..], [Problem::Stray { .. }]));
+    assert!(matches!(watched(&[(SUMMARY, 0), (SUMMARY, 0)]).problems[..], [Problem::UnknownLine { .. }]));
 }
 
 #[test]
-fn a_silent_cpu_is_told_once_and_one_that_is_done_is_not() {
+fn silent_cpu_is_reported_once_unless_finished() {
     let problems = watched(&[
         (b"[cpu0] hostile: round 0", 0),
         (b"[cpu1] hostile: round 0", 0),
@@ -84,22 +84,22 @@ fn a_silent_cpu_is_told_once_and_one_that_is_done_is_not() {
     ])
     .problems;
     assert_eq!(problems, [Problem::Silent { cpu: 0, seconds: 61 }]);
-    assert_eq!(watched(&[(DONE, 0), (b"[cpu1] hostile: round 0", 99)]).problems, []);
+    assert_eq!(watched(&[(SUMMARY, 0), (b"[cpu1] hostile: round 0", 99)]).problems, []);
 }
 
 #[test]
-fn what_is_missing_at_the_end_is_told() {
+fn missing_summary_and_wrong_counts_are_reported() {
     let mut watch = watched(&[]);
     watch.finish(Seed(5), 40, 20, &[cpu(40)]);
-    assert_eq!(watch.problems, [Problem::NotDone { cpu: 0 }]);
-    let mut watch = watched(&[(DONE, 0)]);
+    assert_eq!(watch.problems, [Problem::NoSummary { cpu: 0 }]);
+    let mut watch = watched(&[(SUMMARY, 0)]);
     watch.finish(Seed(6), 41, 20, &[cpu(40)]);
     assert_eq!(
         watch.problems,
         [
             Problem::Count { cpu: 0, what: "probes", expected: 901, got: 879 },
             Problem::Count { cpu: 0, what: "starts", expected: 41, got: 40 },
-            Problem::OtherSeed { cpu: 0, got: Seed(5) },
+            Problem::WrongSeed { cpu: 0, got: Seed(5) },
         ]
     );
 }

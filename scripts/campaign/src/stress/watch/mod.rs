@@ -173,3 +173,6 @@ impl Cpu {
         (self.wrong <= LISTED).then_some(problem)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,5 +232,4 @@ impl LoadOptions {
 }
 
 #[cfg(test)]
-#[path = "options_tests.rs"]
 mod tests;

@@ -3,10 +3,10 @@
 use machine::facts::Facts;
 use machine::verify::{Ending, judge};
 
-use super::lines::line;
-use super::problem::Problem;
-use super::seeds::Seed;
-use super::watch::Watch;
+use super::Watch;
+use crate::stress::lines::line;
+use crate::stress::problem::Problem;
+use crate::stress::seeds::Seed;
 
 const SEED: Seed = Seed(42);
 
