@@ -164,7 +164,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "the FPU is reset at a program's start",
         "start-fpu-leaked",
-        Case("repeat::ten-thousand-starts", &["x87 or SSE is not as after a reset"]),
+        Case("repeat::ten-thousand-starts", &["x87 or SSE state is not the reset state"]),
     ),
     guard(
         "FNINIT at a program's start",
