@@ -1,10 +1,10 @@
-//! The archive of ring-3 programs that the kernel carries inside.
+//! The archive of ring-3 programs that is embedded in the kernel.
 
 use std::path::Path;
 
 use crate::error::Error;
 
-/// A tar file of `(name, bytes)`, the same bytes on every machine and at any time: no owner, no date.
+/// Packs `(name, bytes)` entries into a tar file. The result is reproducible: it has no owner and no date.
 pub fn pack(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     let mut builder = tar::Builder::new(Vec::new());
     let fail = |error| Error::File("cannot pack the programs".to_owned(), error);
@@ -20,7 +20,7 @@ pub fn pack(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     builder.into_inner().map_err(fail)
 }
 
-/// Writes a file unless it has these bytes already, so that cargo sees no change where there is none.
+/// Writes a file unless it already has these bytes, so that cargo does not rebuild what depends on it.
 pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_reads_back_and_is_always_the_same() {
+    fn archive_reads_back_and_is_reproducible() {
         let entries = [("hello".to_owned(), vec![1, 2, 3]), ("spin".to_owned(), vec![7; 5000])];
         let packed = pack(&entries).expect("packs");
         assert_eq!(packed, pack(&entries).expect("packs"));
@@ -57,12 +57,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_the_bytes_is_left_alone() {
+    fn unchanged_file_is_not_written() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("a/b");
         write_if_changed(&path, b"x").expect("writes");
         let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("date");
-        write_if_changed(&path, b"x").expect("looks");
+        write_if_changed(&path, b"x").expect("compares");
         assert_eq!(std::fs::metadata(&path).and_then(|data| data.modified()).expect("date"), before);
         write_if_changed(&path, b"y").expect("writes");
         assert_eq!(std::fs::read(&path).expect("reads"), b"y");

@@ -1,4 +1,4 @@
-//! Builds what is booted: the programs, their archive, and the kernel that carries it.
+//! Builds the programs, their archive, and the kernel that embeds it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,46 +10,46 @@ use crate::toolchain::Toolchain;
 use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative, root};
 use crate::{cargo, executable, programs};
 
-/// What the kernel may weigh, stripped and without programs, in bytes.
+/// The largest size, in bytes, of the stripped kernel without programs.
 pub const KERNEL_LIMIT: usize = 512 * 1024;
 
-/// What a build made.
+/// The result of a build.
 pub struct Built {
     /// The kernel's ELF, with symbols and line tables.
     pub kernel: PathBuf,
-    /// The archive that it carries.
+    /// The archive that is embedded in it.
     pub archive: PathBuf,
-    /// The programs in it, and their stripped sizes.
+    /// The programs in the archive, and their stripped sizes in bytes.
     pub programs: Vec<(String, usize)>,
 }
 
-/// Where the kernel's ELF is, built or not.
+/// Returns the path of the kernel's ELF; the file need not exist yet.
 pub fn kernel_path() -> PathBuf {
     bare_artifacts().join("kernel")
 }
 
-/// Where the ELF of a kernel with these cargo features is, built or not.
+/// Returns the path of the ELF of a kernel with these cargo features; the file need not exist yet.
 fn featured_kernel_path(features: &[String]) -> PathBuf {
     featured_dir(features).join(BARE_TARGET).join("release/kernel")
 }
 
-/// A kernel with features has a folder of its own: it must never be taken for the usual one, nor make it be
-/// built again.
+/// Returns the target folder for these features. A kernel with features has its own, so that it is never mistaken for
+/// the default kernel and does not cause that one to be rebuilt.
 fn featured_dir(features: &[String]) -> PathBuf {
     if features.is_empty() { bare_dir() } else { root().join(format!("target/bare-{}", features.join("+"))) }
 }
 
-/// Where the archive of the programs is, made or not.
+/// Returns the path of the programs' archive; the file need not exist yet.
 pub fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
 }
 
-/// Builds programs and kernel. With [`Show::Slow`] the first build of all shows its progress from the start.
+/// Builds programs and kernel. With [`Show::Slow`] the very first build shows its progress from the start.
 pub fn everything(show: Show) -> Result<Built, Error> {
     with_features(&[], show)
 }
 
-/// As [`everything`], with these cargo features in the kernel.
+/// Builds as [`everything`] does, with these cargo features in the kernel.
 pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let toolchain = Toolchain::find()?;
     let path = featured_kernel_path(features);
@@ -71,20 +71,21 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     Ok(Built { kernel: path, archive, programs })
 }
 
-/// Builds a kernel with mutants and features, or says where it was built last.
+/// Builds a kernel with mutants and features, or uses its last build; returns its ELF's path.
 pub type BuildMutants = fn(mutants: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error>;
 
 static BUILD_MUTANTS: OnceLock<BuildMutants> = OnceLock::new();
 
-/// Registers what builds kernels with mutants: only the command line knows of them.
+/// Registers the function that builds kernels with mutants, which is in the command line's crate.
 pub fn build_mutants_with(build: BuildMutants) {
-    BUILD_MUTANTS.set(build).unwrap_or_else(|_| unreachable!("it is registered once, at the start"));
+    BUILD_MUTANTS.set(build).unwrap_or_else(|_| unreachable!("registered once, at the start"));
 }
 
-/// The kernel that a user asks for with `--feature` and `--mutant`: built, or where it was built last.
+/// Builds the kernel that `--feature` and `--mutant` select and returns its ELF's path. With `as_built` it uses the last
+/// build.
 pub fn asked_for(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
     if !mutants.is_empty() {
-        let build = BUILD_MUTANTS.get().expect("it is registered at the start");
+        let build = BUILD_MUTANTS.get().expect("registered at the start");
         return build(mutants, features, as_built);
     }
     if as_built {
@@ -93,8 +94,8 @@ pub fn asked_for(features: &[String], mutants: &[String], as_built: bool) -> Res
     Ok(with_features(features, Show::Slow)?.kernel)
 }
 
-/// Builds the kernel's library, the system-call module in it, for a target of its own. UEFI's C calling
-/// convention is Microsoft's: code that pins none would be broken there, and here is the place to see it.
+/// Builds the kernel's library, which includes the system-call module, for `target`. UEFI's C calling convention is
+/// Microsoft's: code that does not pin its convention would be wrong there, and this build detects it.
 pub fn kernel_library(target: &str) -> Result<(), Error> {
     let mut library = Toolchain::find()?.build(target, &bare_dir());
     library.args(["--package", "kernel", "--lib"]);
@@ -113,14 +114,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::file("read", path, error))
 }
 
-/// The kernel's weight in bytes, stripped: with the programs, and without their archive.
+/// Returns the size of the stripped kernel in bytes, with the programs' archive and without it.
 pub fn kernel_sizes() -> Result<(usize, usize), Error> {
     let whole = executable::stripped(&read(&kernel_path())?)?.len();
     let archive = std::fs::metadata(archive_path()).map_or(0, |data| data.len());
     Ok((whole, whole.saturating_sub(usize::try_from(archive).unwrap_or(whole))))
 }
 
-/// Says what a build made.
+/// Prints the files that a build made and their sizes.
 pub fn print(built: &Built) -> Result<(), Error> {
     let kib = |bytes: usize| format!("{:.1} KiB", bytes as f64 / 1024.0);
     for (name, size) in &built.programs {

@@ -1,4 +1,4 @@
-//! Runs a build: quiet when nothing is to do, with progress when it takes a while, in full when it fails.
+//! Runs a build: silent when nothing is to be built, with progress when it is slow, with all output when it fails.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// A build that takes longer than this shows what it does.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// A build that takes longer than this shows its progress.
+const PROGRESS_DELAY: Duration = Duration::from_millis(700);
 
-/// When a build shows what it does.
+/// When a build shows its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// At once, on the terminal, progress bar included.
+    /// Immediately, on the terminal, with the progress bar.
     Progress,
-    /// When it takes a while, has warnings, or fails.
+    /// When it is slow, has warnings, or fails.
     Slow,
-    /// When it has warnings or fails: something else is being shown.
+    /// Only when it has warnings or fails, because the caller shows something else meanwhile.
     Trouble,
 }
 
-/// Runs `command` (a cargo) to its end.
+/// Runs `command` (a cargo command) to its end.
 pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> {
     let failed = || Error::Host(format!("building {what} failed"));
     let start = |error| Error::Host(format!("cannot start cargo: {error}"));
@@ -53,9 +53,9 @@ pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> 
     if status.success() { Ok(()) } else { Err(failed()) }
 }
 
-/// Takes lines until the sender is gone. Returns those that were not yet printed.
+/// Receives lines until the sender is closed and prints them once the build is slow. Returns those not printed.
 fn relay(receiver: &mpsc::Receiver<String>) -> Vec<String> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + PROGRESS_DELAY;
     let mut held = Vec::new();
     loop {
         match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {

@@ -1,10 +1,9 @@
-//! The kernel's command line: tokens separated by blanks. A token may have double-quoted parts, and a
-//! backslash takes the next character as it is, inside quotes and outside. Behind ` -- ` stand the
-//! program's arguments.
+//! The kernel's command line: tokens separated by blanks. Parts of a token may be in double quotes, and a backslash
+//! escapes the next character, inside quotes and outside. The program's arguments follow after ` -- `.
 
 use std::fmt::Write;
 
-/// A token that the kernel reads back as exactly `text`.
+/// Quotes `text` as one token that the kernel parses back to exactly `text`.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '\\';
     if !text.is_empty() && text.chars().all(plain) {
@@ -21,7 +20,8 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// The whole command line. `raw` is the user's, taken as it is, so that he can also say what is wrong.
+/// Composes the command line. `raw` is the user's text; it is not checked or quoted, so that invalid input can be
+/// tested too.
 pub fn compose(
     program: Option<&str>,
     tick_hz: Option<u32>,
@@ -55,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_words_stay_plain() {
+    fn plain_words_are_not_quoted() {
         assert_eq!(quote("program=hello"), "program=hello");
         assert_eq!(quote("-x=1,2"), "-x=1,2");
     }
 
     #[test]
-    fn blanks_quotes_and_backslashes_are_protected() {
+    fn blanks_quotes_and_backslashes_are_quoted() {
         assert_eq!(quote("a b"), r#""a b""#);
         assert_eq!(quote(r#"say "hi""#), r#""say \"hi\"""#);
         assert_eq!(quote(r"a\b"), r#""a\\b""#);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_first_then_the_users_then_the_arguments() {
+    fn tool_keys_precede_user_keys_and_arguments() {
         let arguments = ["a".to_owned(), "b c".to_owned()];
         assert_eq!(
             compose(Some("my prog"), Some(250), Some("panic_cpu=2"), &arguments),

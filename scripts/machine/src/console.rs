@@ -1,9 +1,9 @@
-//! Console bytes, made fit for a terminal.
+//! Escapes console bytes so that they are safe to print on a terminal.
 
 use std::fmt::Write;
 
-/// The line with everything that could move a terminal's cursor, change its colours or ring its bell
-/// written out as `\x1b`. Tabs stay; bytes that are no UTF-8 are written out too.
+/// Escapes (as `\x1b`) every character that could move a terminal's cursor, change its colours or ring its bell,
+/// and every byte that is not valid UTF-8. Tabs are kept.
 pub fn printable(line: &[u8]) -> String {
     let mut text = String::with_capacity(line.len());
     // Writing to a `String` cannot fail.
@@ -24,7 +24,7 @@ pub fn printable(line: &[u8]) -> String {
     text
 }
 
-/// Characters that reorder what stands around them: a program could make its line look like another's.
+/// Returns whether the character reorders the text around it. A program could use one to forge another's line.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -34,18 +34,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_text_tabs_and_utf8_stay() {
+    fn plain_text_tabs_and_utf8_are_kept() {
         assert_eq!(printable("[cpu0] ä\tb".as_bytes()), "[cpu0] ä\tb");
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable(b"\x1b[2J\x07\x7f\r"), "\\x1b[2J\\x07\\x7f\\x0d");
         assert_eq!(printable("\u{9b}2J\u{202e}".as_bytes()), "\\u{9b}2J\\u{202e}");
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_written_out() {
+    fn invalid_utf8_is_escaped() {
         assert_eq!(printable(b"a\xff\xc3"), "a\\xff\\xc3");
     }
 }

@@ -1,4 +1,4 @@
-//! The CPUs' states side by side: what must be each CPU's own, and what must be the same on all of them.
+//! Compares the CPUs' registers: some must differ on every CPU, all others must be the same.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use kernel_abi::cpu_state::{REGISTERS, Rule};
 use kernel_abi::record::StateRecord;
 use serde_json::Value;
 
-/// What is not as it must be, in whole sentences.
+/// Returns a sentence for each register that violates its rule.
 pub fn conflicts(states: &[StateRecord]) -> Vec<String> {
     let mut found = Vec::new();
     for (n, (name, rule)) in REGISTERS.iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn conflicts(states: &[StateRecord]) -> Vec<String> {
     found
 }
 
-/// A block for each CPU, three registers a line.
+/// Formats a block for each CPU, three registers per line.
 pub fn blocks(states: &[StateRecord]) -> String {
     let mut sorted: Vec<_> = states.iter().collect();
     sorted.sort_by_key(|state| state.cpu);
@@ -46,7 +46,7 @@ pub fn blocks(states: &[StateRecord]) -> String {
     sorted.into_iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
-/// The registers by name. Hexadecimal texts, since JSON's numbers lose digits beyond 2^53.
+/// Returns the registers by name. The values are hexadecimal strings because JSON numbers lose precision above 2^53.
 pub fn json(state: &StateRecord) -> Value {
     REGISTERS
         .iter()
@@ -59,8 +59,8 @@ pub fn json(state: &StateRecord) -> Value {
 mod tests {
     use super::*;
 
-    /// Two CPUs as they should be.
-    fn sound() -> Vec<StateRecord> {
+    /// Returns two CPUs without a conflict.
+    fn valid() -> Vec<StateRecord> {
         [0, 1]
             .map(|cpu| {
                 let value = |rule| if rule == Rule::Own { 0x1000 + u64::from(cpu) } else { 0x2000 };
@@ -70,10 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn each_register_that_is_shared_or_differs_is_named() {
-        assert_eq!(conflicts(&sound()), [""; 0]);
+    fn each_conflict_names_its_register() {
+        assert_eq!(conflicts(&valid()), [""; 0]);
         for (n, (name, rule)) in REGISTERS.iter().enumerate() {
-            let mut states = sound();
+            let mut states = valid();
             states[1].registers[n] = if *rule == Rule::Own { states[0].registers[n] } else { 0x2001 };
             let expected = match rule {
                 Rule::Own => format!("CPU 0 and CPU 1 have the same {name}, 0x1000, and must not"),
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_every_register_and_so_has_the_json() {
-        let states = sound();
+    fn blocks_and_json_have_every_register() {
+        let states = valid();
         let text = blocks(&states);
         let json = json(&states[1]);
         for (name, _) in REGISTERS {
-            // Some names begin like others.
+            // With blanks around it, since some names are prefixes of others.
             assert!(text.matches(&format!(" {name} ")).count() >= 2, "{name}");
             assert!(json[name].as_str().is_some_and(|value| value.starts_with("0x")), "{name}");
         }

@@ -1,4 +1,4 @@
-//! What can go wrong on the host's side, before there is a run to judge or beside it.
+//! Errors on the host: those that are not the result of a run.
 
 use std::fmt;
 use std::path::Path;
@@ -6,24 +6,24 @@ use std::process::ExitCode;
 
 use crate::verify::Outcome;
 
-/// Why the host tool gave up.
+/// Why the host tool cannot continue.
 #[derive(Debug)]
 pub enum Error {
     /// The user asked for something that does not exist.
     Usage(String),
-    /// A program that is needed is not there, or ended badly.
+    /// A required program is missing or failed.
     Host(String),
-    /// A file could not be read or written: what was tried, and the system's words.
+    /// A file operation failed: what was attempted, and the system's error.
     File(String, std::io::Error),
 }
 
 impl Error {
-    /// An [`Error::File`] that names the file.
+    /// Creates an [`Error::File`] that names the file.
     pub fn file(doing: &str, path: &Path, error: std::io::Error) -> Error {
         Error::File(format!("cannot {doing} {}", path.display()), error)
     }
 
-    /// The outcome that this error stands for.
+    /// Returns the outcome for this error.
     pub fn outcome(&self) -> Outcome {
         match self {
             Error::Usage(_) => Outcome::Usage,
@@ -31,7 +31,7 @@ impl Error {
         }
     }
 
-    /// The exit status of the host tool.
+    /// Returns the host tool's exit status for this error.
     pub fn exit_code(&self) -> ExitCode {
         self.outcome().exit_code()
     }

@@ -1,4 +1,4 @@
-//! What the host tool wants to know about an ELF file: its size without symbols, and is it one of x86-64.
+//! Strips ELF files.
 
 use object::elf::{FileHeader64, PT_NULL, SymbolSection};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -6,9 +6,10 @@ use object::{Endianness, pod};
 
 use crate::error::Error;
 
-/// The ELF file cut down to what a loader reads: headers and segments. Sections lie behind them and go.
+/// Returns the parts of an ELF file that a loader reads: headers and segments. The sections, which follow them, are
+/// removed.
 pub fn stripped(elf: &[u8]) -> Result<Vec<u8>, Error> {
-    let bad = |_| Error::Host("the linker's output is no ELF file".to_owned());
+    let bad = |_| Error::Host("the linker's output is not an ELF file".to_owned());
     let header = FileHeader64::<Endianness>::parse(elf).map_err(bad)?;
     let endian = header.endian().map_err(bad)?;
     let segments = header.program_headers(endian, elf).map_err(bad)?;
@@ -24,7 +25,7 @@ pub fn stripped(elf: &[u8]) -> Result<Vec<u8>, Error> {
     header.e_shstrndx.set(endian, SymbolSection(0));
     let end = usize::try_from(end).ok().filter(|&end| end <= elf.len());
     let body = end.and_then(|end| elf.get(size_of_val(&header)..end));
-    let body = body.ok_or_else(|| Error::Host("the linker's output is cut off".to_owned()))?;
+    let body = body.ok_or_else(|| Error::Host("the linker's output is truncated".to_owned()))?;
     Ok([pod::bytes_of(&header), body].concat())
 }
 
@@ -33,12 +34,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stripping_this_very_program_keeps_its_segments() {
+    fn stripping_keeps_the_segments() {
         let whole = std::fs::read(std::env::current_exe().expect("own path")).expect("own file");
-        let cut = stripped(&whole).expect("an ELF file");
+        let cut = stripped(&whole).expect("own file is ELF");
         assert!(cut.len() < whole.len());
-        let header = FileHeader64::<Endianness>::parse(&*cut).expect("still one");
-        let segments = header.program_headers(Endianness::Little, &*cut).expect("still there");
+        let header = FileHeader64::<Endianness>::parse(&*cut).expect("still ELF");
+        let segments = header.program_headers(Endianness::Little, &*cut).expect("still has segments");
         for segment in segments {
             assert!(segment.data(Endianness::Little, &*cut).is_ok());
         }
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_elf_file_is_refused() {
+    fn other_files_are_refused() {
         assert!(stripped(b"#!/bin/sh\n").is_err());
         assert!(stripped(b"").is_err());
     }

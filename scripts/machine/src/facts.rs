@@ -10,11 +10,11 @@ use trace::console::Console;
 pub struct Cpu {
     /// Dense index; 0 is the BSP.
     pub cpu: u32,
-    /// The hardware's name for it.
+    /// The local APIC's id.
     pub apic_id: u32,
     /// The program it ran.
     pub program: String,
-    /// What became of the program.
+    /// How the program ended.
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`.
     pub code: i32,
@@ -26,14 +26,14 @@ pub struct Cpu {
     pub syscalls: u64,
     /// Timer ticks since the CPU came online.
     pub ticks: u64,
-    /// Tick rate in thousandths of a hertz; 0 if there were too few ticks to tell.
+    /// Tick rate in thousandths of a hertz; 0 if there were too few ticks to measure it.
     pub tick_millihertz: u64,
     /// Why it was killed or is missing.
     pub reason: String,
 }
 
 impl Cpu {
-    /// Tick rate in hertz, if there were ticks enough to tell.
+    /// Returns the tick rate in hertz, if there were enough ticks to measure it.
     pub fn tick_hz(&self) -> Option<f64> {
         (self.tick_millihertz != 0).then(|| self.tick_millihertz as f64 / 1000.0)
     }
@@ -57,50 +57,50 @@ impl From<CpuRecord<'_>> for Cpu {
     }
 }
 
-/// All records of a run, in the order in which they came, sorted by kind.
+/// All records of a run, by kind, each kind in the order of arrival.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Boot records; a sound run has one.
+    /// Boot records; a valid run has one.
     pub boots: Vec<BootRecord>,
     /// One per CPU.
     pub cpus: Vec<Cpu>,
     /// One per CPU that is online.
     pub calls: Vec<CallsRecord>,
-    /// One per CPU, if they were asked for.
+    /// One per CPU, if they were requested.
     pub states: Vec<StateRecord>,
     /// CPU and message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
-    /// How many frames the backtrace has.
+    /// Number of frames in the backtrace.
     pub frames: usize,
-    /// One per CPU, if recording was switched off and on in turn.
+    /// One per CPU, if recording alternated between off and on.
     pub shares: Vec<SharesRecord>,
-    /// The CPUs' traces, if they came over the console.
+    /// The CPUs' traces, if they were sent over the console.
     pub trace: Console,
-    /// Verdicts; a sound run has one.
+    /// Verdicts; a valid run has one.
     pub verdicts: Vec<VerdictRecord>,
-    /// Records that came after the first verdict, which should have been the last.
+    /// Number of records after the first verdict, which must be the last record.
     pub late: usize,
-    /// Lines that look like records and are none.
+    /// Lines that begin like a record but do not parse as one.
     pub malformed: Vec<String>,
-    /// Console lines of any kind.
+    /// Number of console lines of any kind.
     pub lines: usize,
 }
 
-/// What a console line is, for whoever shows it.
+/// How to show a console line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Something to show as it is.
+    /// Text to show unchanged.
     Text,
-    /// A record that the table will show, or a line of a trace.
+    /// A record that is shown in the table, or a line of a trace.
     Counted,
     /// A panic: the CPU and its message.
     Panic(Option<u32>, String),
-    /// A frame of its backtrace: its number and address.
+    /// A frame of the panic's backtrace: its number and address.
     Frame(usize, u64),
 }
 
 impl Facts {
-    /// Takes a console line, without its line end.
+    /// Processes a console line, given without its line end.
     pub fn take(&mut self, line: &[u8]) -> Line {
         self.lines += 1;
         if !line.starts_with(record::MARK.as_bytes()) {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lines_with_the_mark_in_their_first_column_count() {
+    fn record_mark_must_be_in_the_first_column() {
         let mut facts = Facts::default();
         assert_eq!(facts.take(b"[cpu0] @ringside frame ip=0x1"), Line::Text);
         assert_eq!(facts.take(b"@ringside frame ip=0x1"), Line::Frame(0, 1));
@@ -159,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_verdict_is_late() {
+    fn records_after_the_verdict_are_counted_as_late() {
         let mut facts = Facts::default();
         facts.take(b"@ringside verdict outcome=pass records=0 warnings=0");
-        facts.take(b"a word of farewell");
+        facts.take(b"plain text");
         facts.take(b"@ringside frame ip=0x1");
         assert_eq!(facts.late, 1);
     }

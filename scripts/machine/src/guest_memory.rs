@@ -1,5 +1,5 @@
-//! A guest's memory as a file that has no name: the host reads along while QEMU uses it, and it is gone with this tool,
-//! however this tool ends.
+//! A guest's memory as an anonymous file (memfd). The host can read it while QEMU uses it, and it is freed when this tool
+//! ends, even if it is killed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,7 +11,7 @@ use trace::capture::{Chipset, GuestRam};
 use crate::error::Error;
 use crate::options::MachineOptions;
 
-/// The memory of a guest that is about to be started.
+/// The memory of a guest that is to be started.
 pub struct GuestMemory {
     file: File,
     size: u64,
@@ -19,41 +19,41 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Memory for such a machine. `None`: its options do not say in figures how much it has, or give it memory of
-    /// their own.
+    /// Creates the memory for such a machine. Returns `None` if its options do not give the size as a number, or define
+    /// a memory backend themselves.
     ///
     /// # Errors
-    /// If the host has no such files.
+    /// If the host cannot create such a file.
     pub fn create(options: &MachineOptions) -> Result<Option<GuestMemory>, Error> {
         let Some(size) = GuestMemory::size_of(options) else { return Ok(None) };
         let failed = |error: std::io::Error| {
-            Error::File("cannot make a file for the guest's memory".to_owned(), error)
+            Error::File("cannot create a file for the guest's memory".to_owned(), error)
         };
         let fd = memfd_create("ringside-guest", MemfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let file = File::from(fd);
-        // Nothing is taken by that: pages come as the guest touches them.
+        // This allocates no memory: pages are allocated when the guest touches them.
         file.set_len(size).map_err(failed)?;
         Ok(Some(GuestMemory { file, size, chipset: Chipset::of(&options.machine) }))
     }
 
-    /// QEMU's command line, with this memory in it.
+    /// Adds this memory to QEMU's command line.
     pub fn wire(&self, mut words: Vec<OsString>) -> Vec<OsString> {
         if let Some(at) = words.iter().position(|word| word == "-machine") {
             words[at + 1].push(",memory-backend=ram");
         }
-        // By our number, not by `self`: QEMU opens it anew.
+        // By our process id, not `/proc/self`: QEMU opens the path itself.
         let path = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
         let object = format!("memory-backend-file,id=ram,size={},mem-path={path},share=on", self.size);
         words.extend(["-object".into(), object.into()]);
         words
     }
 
-    /// The machine's kind, which says where in the file what lies.
+    /// Returns the chipset, which defines how the file's offsets map to physical addresses.
     pub fn chipset(&self) -> Chipset {
         self.chipset
     }
 
-    /// The file once more.
+    /// Returns another handle to the file.
     ///
     /// # Errors
     /// If this process has too many files open.
@@ -62,22 +62,22 @@ impl GuestMemory {
         self.file.try_clone().map_err(failed)
     }
 
-    /// The memory, to be looked at.
+    /// Returns read access to the memory.
     ///
     /// # Errors
-    /// As [`file`](Self::file).
+    /// As for [`file`](Self::file), or if it cannot be mapped.
     pub fn ram(&self) -> Result<GuestRam, Error> {
         let failed = |error| Error::File("cannot read the guest's memory".to_owned(), error);
         GuestRam::new(self.file()?, self.chipset).map_err(failed)
     }
 
-    /// How many bytes such a machine has, if its memory can be such a file.
+    /// Returns the size of such a machine's memory in bytes, if it can be such a file.
     pub fn size_of(options: &MachineOptions) -> Option<u64> {
         bytes(&options.memory).filter(|_| !options.machine.contains("memory-backend"))
     }
 }
 
-/// A size as QEMU's -m takes it: MiB if there is no unit.
+/// Parses a size in the syntax of QEMU's -m: MiB if there is no unit.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.strip_prefix("size=").unwrap_or(text);
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_qemu_reads_them() {
+    fn sizes_are_parsed_as_qemu_parses_them() {
         assert_eq!(bytes("128M"), Some(128 << 20));
         assert_eq!(bytes("128"), Some(128 << 20));
         assert_eq!(bytes("4G"), Some(4 << 30));

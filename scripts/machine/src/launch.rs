@@ -1,7 +1,7 @@
-//! Starts QEMU so that it cannot outlive this tool, however this tool ends.
+//! Starts QEMU so that it ends with this tool, even if this tool is killed.
 //!
-//! The kernel can send a signal to a process whose parent dies, but only the child itself can ask for it.
-//! So the tool starts itself once more; that copy asks, and then becomes QEMU.
+//! Linux can send a signal to a process whose parent dies, but only the child itself can request it (prctl(2),
+//! `PR_SET_PDEATHSIG`). So the tool starts a copy of itself, which requests the signal and then executes QEMU.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -11,25 +11,25 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::Error;
 
-/// A command that ends with its parent, once the caller has started it.
+/// Returns a command whose process ends with this one. The caller starts it.
 pub fn command(words: &[OsString]) -> Command {
-    // Not by the file's name: a build beside this run may have replaced the file.
+    // Not by the file's name: a build during this run may have replaced the file.
     let mut command = Command::new("/proc/self/exe");
     command.arg("launch").arg(std::process::id().to_string()).arg("--").args(words);
     command
 }
 
-/// The exit status of a launcher that could not become the program; no verdict has it.
+/// The exit status of a launcher that could not execute the program; no verdict uses it.
 pub const CANNOT_START: u8 = 127;
 
-/// The copy's half: asks for the signal, then becomes `words`. Returns only if that failed.
+/// Runs in the copy: requests the signal, then executes `words`. Returns only if that failed.
 pub fn become_child(parent: u32, words: &[OsString]) -> Result<ExitCode, Error> {
     let asked = set_parent_process_death_signal(Some(Signal::KILL));
     if let Err(error) = asked {
-        eprintln!("xtask: cannot tie QEMU to this tool's life: {error}");
+        eprintln!("xtask: cannot arrange that QEMU ends with this tool: {error}");
         return Ok(ExitCode::from(CANNOT_START));
     }
-    // The parent may have ended before the request; nobody would send the signal then.
+    // If the parent ended before the request, the signal would never be sent.
     if std::os::unix::process::parent_id() != parent {
         return Ok(ExitCode::from(CANNOT_START));
     }

@@ -1,4 +1,4 @@
-//! The machine under QEMU: its build, its options, its start, its console and monitor, and the judgement of a run.
+//! The machine under QEMU: builds it, starts it, reads its console and monitor, and judges the run.
 //!
 //! A run is judged by QEMU's exit status *and* the kernel's completion records ([`verify`]).
 #![forbid(unsafe_code)]

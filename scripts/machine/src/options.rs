@@ -5,52 +5,52 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// What kind of machine, and what the kernel is told.
+/// The machine and the kernel's command line.
 #[derive(Args, Clone, Debug)]
 pub struct MachineOptions {
-    /// CPUs, as QEMU's -smp takes them: 4, or 2,maxcpus=8, or 6,sockets=2,cores=3.
+    /// Number of CPUs, in the syntax of QEMU's -smp: 4, or 2,maxcpus=8, or 6,sockets=2,cores=3.
     #[arg(long, default_value = "4", value_name = "N")]
     pub smp: String,
 
-    /// CPU model, as QEMU's -cpu takes it. [default: max; with --icount: max,-x2apic]
+    /// CPU model, in the syntax of QEMU's -cpu. [default: max; with --icount: max,-x2apic]
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
 
-    /// Machine type, as QEMU's -machine takes it: q35 or pc.
+    /// Machine type, in the syntax of QEMU's -machine: q35 or pc.
     #[arg(long, default_value = "q35", value_name = "TYPE")]
     pub machine: String,
 
-    /// Memory, as QEMU's -m takes it.
+    /// Memory size, in the syntax of QEMU's -m.
     #[arg(long, short, default_value = "128M", value_name = "SIZE")]
     pub memory: String,
 
-    /// Accelerator, as QEMU's -accel takes it.
+    /// Accelerator, in the syntax of QEMU's -accel.
     #[arg(long, default_value = "tcg", value_name = "NAME")]
     pub accel: String,
 
-    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one an
-    /// instruction, and every run is the same as the one before.
+    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one per
+    /// instruction, and every run is identical.
     #[arg(long, conflicts_with = "accel")]
     pub icount: bool,
 
-    /// The kernel's timer tick, in hertz. [default: 100]
+    /// Rate of the kernel's timer tick, in hertz. [default: 100]
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub tick_hz: Option<u32>,
 
-    /// More for the kernel's command line, as it is: 'key=value ...'.
+    /// Additional text for the kernel's command line, passed unchanged: 'key=value ...'.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
 
-    /// Gives each CPU a serial port of its own and keeps what it writes as DIR/cpuN.log, N being its place in
+    /// Gives each CPU its own serial port and writes its output to DIR/cpuN.log, where N is its position in
     /// the firmware's list of CPUs.
     #[arg(long, value_name = "DIR")]
     pub serial_dir: Option<PathBuf>,
 
-    /// The QEMU to use.
+    /// The QEMU binary to use.
     #[arg(long, env = "RINGSIDE_QEMU", default_value = "qemu-system-x86_64", value_name = "PATH")]
     pub qemu: PathBuf,
 
-    /// One more argument for QEMU; may be given again and again.
+    /// One additional argument for QEMU; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
 }
@@ -58,7 +58,7 @@ pub struct MachineOptions {
 /// Parses the name of one of the kernel's cargo features.
 ///
 /// # Errors
-/// If it could not be part of a folder's name, as it has to be.
+/// If it has characters that are not allowed, since it becomes part of a folder's name.
 pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
@@ -68,10 +68,10 @@ pub fn feature(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses a subcommand's options from words, without the name of the tool and of the subcommand.
+/// Parses a subcommand's options from `words`, which have neither the tool's name nor the subcommand's.
 ///
 /// # Errors
-/// As on the command line.
+/// The same as on the command line.
 pub fn parse<A: Args>(
     words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<A, clap::Error> {

@@ -1,30 +1,30 @@
-//! The ring-3 programs: those of the tree, which the kernel carries inside, and the user's own.
+//! The ring-3 programs: those in the tree, which are embedded in the kernel, and the user's own.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::tree::root;
 
-/// A program of the tree.
+/// A program in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
-    /// Its name, as `run` and the kernel's `program=` take it.
+    /// Its name, as accepted by `run` and the kernel's `program=`.
     pub name: String,
     /// The first line of its documentation.
     pub about: String,
 }
 
-/// What a run shall run.
+/// The program that a run starts on every CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// One that the kernel carries inside.
+    /// A program that is embedded in the kernel.
     Embedded(String),
-    /// The user's own static ELF64, handed over as boot module, and the name for it.
+    /// The user's own static ELF64, passed as boot module, and its name.
     File(PathBuf, String),
 }
 
 impl Program {
-    /// The value of the kernel's `program=`.
+    /// Returns the value for the kernel's `program=`.
     pub fn name(&self) -> &str {
         match self {
             Program::Embedded(name) | Program::File(_, name) => name,
@@ -32,7 +32,7 @@ impl Program {
     }
 }
 
-/// The programs of the tree, by name.
+/// Lists the programs in the tree, sorted by name.
 pub fn embedded() -> Result<Vec<Embedded>, Error> {
     let folder = root().join("user/src/bin");
     let fail = |error| Error::file("read", &folder, error);
@@ -56,7 +56,7 @@ fn first_doc_line(source: &str) -> String {
     docs.unwrap_or("").trim().to_owned()
 }
 
-/// What the user's PROGRAM means: a program of the tree, or else a file.
+/// Resolves the user's PROGRAM: the name of a program in the tree, or else a file.
 pub fn resolve(word: &str, embedded: &[Embedded]) -> Result<Program, Error> {
     if embedded.iter().any(|program| program.name == word) {
         return Ok(Program::Embedded(word.to_owned()));
@@ -77,7 +77,7 @@ pub fn resolve(word: &str, embedded: &[Embedded]) -> Result<Program, Error> {
     }))
 }
 
-/// The lines of `run --list`.
+/// Formats the output of `run --list`.
 pub fn list(embedded: &[Embedded]) -> String {
     let width = embedded.iter().map(|program| program.name.len()).max().unwrap_or(0);
     embedded.iter().map(|program| format!("{:width$}  {}\n", program.name, program.about)).collect()
@@ -92,12 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_tree_wins_over_a_file() {
+    fn embedded_name_takes_precedence_over_file() {
         assert_eq!(resolve("hello", &tree()).expect("known"), Program::Embedded("hello".to_owned()));
     }
 
     #[test]
-    fn a_file_is_named_by_its_last_component() {
+    fn file_is_named_by_its_last_component() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("a,b \"c");
         std::fs::write(&path, b"").expect("writes");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_what_there_is() {
+    fn unknown_name_lists_the_programs() {
         let Err(Error::Usage(text)) = resolve("hullo", &tree()) else { panic!("must fail") };
         assert!(text.ends_with("Programs: hello, spin"), "{text}");
         assert!(matches!(resolve("./hullo", &tree()), Err(Error::Usage(_))));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_has_the_first_line_of_each_documentation() {
+    fn list_shows_first_doc_line_of_each_program() {
         assert_eq!(first_doc_line("//! Says hello.\n//! More.\n"), "Says hello.");
         assert_eq!(list(&tree()), "hello  About.\nspin   About.\n");
     }

@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::options::MachineOptions;
 use crate::serial_ports;
 
-/// Major and minor version of a QEMU.
+/// Returns the major and minor version of a QEMU.
 ///
 /// # Errors
-/// If it cannot be started, or does not say.
+/// If it cannot be started, or does not print a version.
 pub fn version(qemu: &Path) -> Result<(u32, u32), Error> {
-    let unknown = |said: &str| {
-        Error::Host(format!("`{} --version` does not tell QEMU's version: {said}", qemu.display()))
+    let unknown = |output: &str| {
+        Error::Host(format!("`{} --version` does not print QEMU's version: {output}", qemu.display()))
     };
     let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output();
     let output = output.map_err(|error| unknown(&error.to_string()))?;
@@ -33,31 +33,30 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// Where QEMU's console and monitor are connected.
 #[derive(Clone, Copy, Debug)]
 pub enum Wiring<'a> {
-    /// The console is the terminal, there is no monitor: a command line to paste.
+    /// The console is the terminal, and there is no monitor: a command line for the user to paste.
     Terminal,
-    /// The console is standard output. Standard input is a socket on which QEMU speaks QMP: no name in a
-    /// file system, nothing to clean up.
+    /// The console is standard output. Standard input is a socket for QMP, so there is no socket file to clean up.
     Session,
-    /// The console is a file; the monitor is as in `Session`.
+    /// The console is a file; the monitor is connected as in `Session`.
     File(&'a Path),
 }
 
-/// A machine about to be started.
+/// A machine that is to be started.
 pub struct Machine<'a> {
-    /// What the user wants of it.
+    /// The user's options.
     pub options: &'a MachineOptions,
     /// The kernel's ELF.
     pub kernel: &'a Path,
-    /// The user's own program.
+    /// The user's own program, passed as boot module.
     pub module: Option<&'a Path>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// Start stopped, with gdb's stub on this TCP port.
+    /// Starts stopped, with the gdb stub on this TCP port.
     pub gdb_port: Option<u16>,
 }
 
 impl Machine<'_> {
-    /// The program and its arguments.
+    /// Returns the program and its arguments.
     pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
         let options = self.options;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
@@ -66,7 +65,7 @@ impl Machine<'_> {
             words.push(value.as_ref().to_owned());
         };
         push("-machine", &options.machine);
-        // QEMU cannot count instructions while a guest reads time through x2APIC's MSRs: "Bad icount read".
+        // With -icount QEMU fails ("Bad icount read") when a guest reads the timer through x2APIC's MSRs.
         let cpu = if options.icount { "max,-x2apic" } else { "max" };
         push("-cpu", &options.cpu.as_deref().unwrap_or(cpu));
         push("-smp", &options.smp);
@@ -104,19 +103,19 @@ impl Machine<'_> {
         if let Some(port) = self.gdb_port {
             words.extend(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"].map(OsString::from));
         }
-        // A guest that resets ends QEMU instead of starting anew: a triple fault must not look like a boot.
+        // A guest reset ends QEMU instead of rebooting: a triple fault must not look like a boot.
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
         words.extend(options.qemu_arg.iter().map(OsString::from));
         words
     }
 }
 
-/// In QEMU's options a comma ends a value, and two commas are one.
+/// Doubles commas: in QEMU's options a comma ends a value, and two commas stand for one.
 pub fn escape_commas(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// A command line for the user's shell.
+/// Quotes a command line for the user's shell.
 pub fn shell_quoted(words: &[OsString]) -> String {
     let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     // Only a NUL character cannot be quoted, and no argument of a process has one.
@@ -125,16 +124,15 @@ pub fn shell_quoted(words: &[OsString]) -> String {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::options::parse;
 
     #[test]
-    fn a_version_is_read_from_what_qemu_says() {
+    fn version_is_parsed() {
         assert_eq!(parse_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some((10, 0)));
         assert_eq!(parse_version("QEMU emulator version 7.2.17\nCopyright"), Some((7, 2)));
         assert_eq!(parse_version("QEMU"), None);
     }
-    use crate::options::parse;
 
     fn words(arguments: &[&str], wiring: Wiring<'_>) -> Vec<String> {
         let options: MachineOptions = parse(arguments).expect("parses");
@@ -175,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_the_printed_line_as_the_same_words() {
+    fn shell_splits_the_quoted_line_into_the_same_words() {
         let machine = words(&["--qemu-arg", "-name", "--qemu-arg", "it's a \"test\" $x"], Wiring::Terminal);
         let os: Vec<OsString> = machine.iter().map(OsString::from).collect();
         assert_eq!(shlex::split(&shell_quoted(&os)), Some(machine));
     }
 
     #[test]
-    fn a_comma_in_a_log_files_path_is_doubled() {
+    fn comma_in_log_path_is_doubled() {
         let words = words(&[], Wiring::File(Path::new("/tmp/a,b")));
         assert_eq!(value(&words, "-chardev"), Some("file,id=console,path=/tmp/a,,b"));
     }

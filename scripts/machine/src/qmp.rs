@@ -1,4 +1,4 @@
-//! QEMU's machine protocol (QMP), as far as this tool needs it: one JSON object a line, over a socket.
+//! The parts of QEMU's machine protocol (QMP) that this tool needs: one JSON object per line, over a socket.
 //!
 //! Source: QEMU's documentation, "QEMU Machine Protocol Specification".
 
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 pub enum QmpError {
     /// The connection failed or ended.
     Io(io::Error),
-    /// QEMU refused the command, in its own words.
+    /// QEMU refused the command, with this description.
     Refused(String),
-    /// QEMU sent something that is not the protocol.
+    /// QEMU sent a message that violates the protocol.
     Protocol(String),
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for QmpError {
         match self {
             QmpError::Io(error) => error.fmt(f),
             QmpError::Refused(text) => write!(f, "QEMU refused the command: {text}"),
-            QmpError::Protocol(text) => write!(f, "unexpected answer of QEMU's monitor: {text}"),
+            QmpError::Protocol(text) => write!(f, "unexpected answer from QEMU's monitor: {text}"),
         }
     }
 }
@@ -36,19 +36,19 @@ impl From<io::Error> for QmpError {
     }
 }
 
-/// A QMP session over the two directions of one socket.
+/// A QMP session over one socket; reading and writing use separate handles.
 pub struct Qmp<S> {
     reader: BufReader<S>,
     writer: S,
 }
 
 impl<S: Read + Write> Qmp<S> {
-    /// Takes over a session whose greeting was exchanged earlier.
+    /// Continues a session whose greeting was exchanged earlier.
     pub fn greeted(reader: S, writer: S) -> Qmp<S> {
         Qmp { reader: BufReader::new(reader), writer }
     }
 
-    /// Starts a session: waits for QEMU's greeting and leaves the negotiation mode.
+    /// Starts a session: waits for QEMU's greeting and ends the capabilities negotiation.
     ///
     /// # Errors
     /// If the connection ends, or the other end does not speak QMP.
@@ -125,7 +125,7 @@ mod tests {
     const DONE: &str = r#"{"return": {}}"#;
     const EVENT: &str = r#"{"timestamp": {}, "event": "STOP"}"#;
 
-    /// The other end: each step is what it sends before it waits for the next command. Returns the commands.
+    /// Plays QEMU's side: each step is what it sends before it waits for the next command. Returns the commands.
     fn qemu(steps: &'static [&'static [&'static str]]) -> (UnixStream, JoinHandle<Vec<String>>) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let other = spawn(move || {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_after_events() {
+    fn events_before_an_answer_are_skipped() {
         let (socket, other) =
             qemu(&[&[GREETING], &[EVENT, DONE], &[EVENT, EVENT, r#"{"return": "CPU#0\r\n"}"#]]);
         let mut session = Qmp::greet(&socket, &socket).expect("greeted");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_carries_qemus_words() {
+    fn refusal_has_qemus_description() {
         let refusal = r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#;
         let (socket, _other) =
             qemu(Box::leak(Box::new([&[GREETING] as &[_], &[DONE], Box::leak(Box::new([refusal]))])));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_of_the_connection_is_an_error() {
+    fn closed_connection_or_wrong_protocol_is_an_error() {
         const STEPS: [&[&[&str]]; 4] = [&[&[]], &[&[GREETING]], &[&[r#"{"hello": 1}"#]], &[&["not JSON"]]];
         for steps in STEPS {
             let (socket, other) = qemu(steps);

@@ -1,14 +1,14 @@
-//! The command that does the same once more: the options that are not the defaults, as words.
+//! Composes the command that repeats a run: the options that differ from the defaults, as words.
 
 use crate::options::MachineOptions;
 
-/// Options and their values.
+/// Options and their values, as words of a command line.
 pub struct Words(pub Vec<String>);
 
 impl Words {
-    /// What describes the machine, but for `--icount`.
+    /// Returns the options that describe the machine, except `--icount`.
     pub fn of(machine: &MachineOptions) -> Words {
-        // Without `..`, so that an option that is added and not thought of here does not compile.
+        // Without `..`, so that a new option that is missing here does not compile.
         let MachineOptions {
             smp,
             cpu,
@@ -37,22 +37,22 @@ impl Words {
         words
     }
 
-    /// An option with a value, if it has one.
+    /// Adds an option with a value, if it has one.
     pub fn push(&mut self, name: &str, value: Option<String>) {
         match value {
-            // Behind a blank it would be taken for an option.
+            // As a separate word it would be parsed as an option.
             Some(value) if value.starts_with('-') => self.0.push(format!("--{name}={value}")),
             Some(value) => self.0.extend([format!("--{name}"), value]),
             None => {}
         }
     }
 
-    /// An option without a value, if it is given.
+    /// Adds an option without a value, if it is given.
     pub fn flag(&mut self, name: &str, given: bool) {
         self.0.extend(given.then(|| format!("--{name}")));
     }
 
-    /// The whole command.
+    /// Returns the complete command.
     pub fn command(&self, subcommand: &str) -> String {
         let words = ["cargo", "xtask", subcommand].into_iter().chain(self.0.iter().map(String::as_str));
         // Only a NUL character cannot be quoted, and no argument of a process has one.

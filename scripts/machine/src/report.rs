@@ -1,4 +1,4 @@
-//! What a run leaves behind: the table for people, the JSON for programs.
+//! The results of a run: a table for people, JSON for programs.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 use crate::verify::Judgement;
 
-/// The table's columns. All but the texts are flushed right.
+/// The table's columns, and whether each is right-aligned. Only texts are left-aligned.
 const COLUMNS: [(&str, bool); 9] = [
     ("CPU", true),
     ("APIC", true),
@@ -24,7 +24,7 @@ const COLUMNS: [(&str, bool); 9] = [
     ("REASON", false),
 ];
 
-/// One line per CPU, under a heading; nothing without CPUs.
+/// Formats one line per CPU, under a heading. Empty if there are no CPUs.
 pub fn table(cpus: &[Cpu]) -> String {
     if cpus.is_empty() {
         return String::new();
@@ -34,7 +34,7 @@ pub fn table(cpus: &[Cpu]) -> String {
     aligned(&COLUMNS, sorted.into_iter().map(cells))
 }
 
-/// Rows under a heading, in columns that line up. A column is its name, and whether it is flushed right.
+/// Formats rows under a heading, in aligned columns. A column is its name and whether it is right-aligned.
 pub fn aligned<const N: usize>(
     columns: &[(&str, bool); N],
     cells: impl Iterator<Item = [String; N]>,
@@ -73,7 +73,7 @@ fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// How many copies there were, if a CPU had more than one.
+/// Formats how many copies were started and how they ended, if a CPU started more than one.
 pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     let total = |count: fn(&Cpu) -> u32| cpus.iter().map(|cpu| u64::from(count(cpu))).sum::<u64>();
     let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
@@ -85,7 +85,7 @@ pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     })
 }
 
-/// What was found at boot, in two lines.
+/// Formats the boot record in two lines.
 pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
     let kernel = kernel_size.map_or(String::new(), |size| format!(", kernel {} KiB", size.div_ceil(1024)));
@@ -102,7 +102,7 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     )
 }
 
-/// The run's facts as JSON. `time` is that from QEMU's start to the verdict, or else to QEMU's end.
+/// Returns the run's results as JSON. `time` is the time from QEMU's start to the verdict, or else to QEMU's end.
 pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
     let cpus: Vec<_> = facts.cpus.iter().map(|cpu| cpu_json(cpu, facts)).collect();
     let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_the_order_of_cpus_and_lines_up() {
+    fn table_is_sorted_by_cpu_and_aligned() {
         let expected = "CPU  APIC  PROGRAM  OUTCOME  CODE  SYSCALLS  TICKS      HZ  REASON\n  \
                         0     0  hello    exited      0        12     34  100.00\n  \
                         1    10  hello    killed      -         5      0       -  divide error\n";
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_are_told_if_there_was_more_than_one() {
+    fn starts_are_shown_if_more_than_one() {
         let mut cpus = facts().cpus;
         assert_eq!(starts_line(&cpus), None);
         (cpus[0].starts, cpus[0].killed) = (7, 5);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_a_null_rate_where_there_is_none() {
+    fn json_tick_rate_is_null_if_unknown() {
         let facts = facts();
         let judgement = judge(Ending::Status(35), &facts);
         let value = json(&judgement, &facts, &["qemu".into()], Duration::from_millis(1500));

@@ -1,4 +1,4 @@
-//! `--serial-dir`: a serial port for each CPU, and a file behind each port.
+//! `--serial-dir`: a serial port for each CPU, and a log file for each port.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::error::Error;
 use crate::qemu::escape_commas;
 
-/// Serial ports of a PC: COM1, which is the console, to COM4.
+/// Number of serial ports of a PC: COM1, which is the console, to COM4.
 const COM_PORTS: u32 = 4;
-/// Ports of one `pci-serial-4x`.
+/// Number of ports of one `pci-serial-4x`.
 const CARD_PORTS: u32 = 4;
-/// Cards that find a slot on the root bus of either machine type, beside what is there.
+/// Number of cards for which the root bus of either machine type has free slots.
 const CARDS: u32 = 16;
 
-/// How many CPUs the machine starts with, from what `-smp` says; 0 if it does not say it in numbers.
+/// Returns the number of CPUs that the value of `-smp` gives; 0 if it gives none as a number.
 pub fn cpus(smp: &str) -> u32 {
     let word = smp.split(',').find_map(|word| match word.split_once('=') {
         None => Some(word),
@@ -25,7 +25,8 @@ pub fn cpus(smp: &str) -> u32 {
     word.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// What QEMU is told: ports for all CPUs but the first, whose port is the console, as far as they go round.
+/// Returns QEMU's arguments: a port for each CPU but the first, whose port is the console, up to the largest number of
+/// ports.
 pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
     let cpus = cpus.min(COM_PORTS + CARDS * CARD_PORTS);
@@ -47,25 +48,25 @@ pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }
 
-/// The file of the first CPU, whose lines come over the console.
+/// The log file of the first CPU, whose lines are on the console.
 pub struct FirstCpu(BufWriter<File>);
 
 impl FirstCpu {
-    /// Makes the folder, and the file in it.
+    /// Creates the folder and the file in it.
     ///
     /// # Errors
-    /// If the folder cannot be made or written.
+    /// If the folder cannot be created or written.
     pub fn create(folder: &Path) -> Result<FirstCpu, Error> {
-        std::fs::create_dir_all(folder).map_err(|error| Error::file("make the folder", folder, error))?;
+        std::fs::create_dir_all(folder).map_err(|error| Error::file("create the folder", folder, error))?;
         let path = folder.join("cpu0.log");
         let file = File::create(&path).map_err(|error| Error::file("write", &path, error))?;
         Ok(FirstCpu(BufWriter::new(file)))
     }
 
-    /// Takes a console line, and keeps it if it is the first CPU's.
+    /// Writes a console line to the file if it is the first CPU's.
     pub fn take(&mut self, line: &[u8]) {
         if line.starts_with(b"[cpu0] ") {
-            // A full disk shows when the file is closed, like that of every other log.
+            // A write error must not end the run, as with every other log.
             let _ = self.0.write_all(line).and_then(|()| self.0.write_all(b"\n"));
         }
     }
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_cpus_is_read_as_qemu_reads_it() {
+    fn smp_value_is_parsed_as_qemu_parses_it() {
         for (smp, number) in
             [("4", 4), ("2,maxcpus=8", 2), ("cpus=6,sockets=2", 6), ("sockets=2,cores=3", 0), ("", 0)]
         {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_com_then_cards_of_four() {
+    fn ports_are_com_ports_then_four_port_cards() {
         let text = |cpus| {
             let words = devices(Path::new("d,r"), cpus);
             words.into_iter().map(|word| word.into_string().expect("text")).collect::<Vec<_>>().join(" ")
@@ -97,6 +98,6 @@ mod tests {
              -device pci-serial-4x,chardev1=cpu4,chardev2=cpu5"
         ));
         assert_eq!(text(20).matches("pci-serial-4x").count(), 4);
-        assert_eq!(text(1000), text(68), "what is more shares the console");
+        assert_eq!(text(1000), text(68), "further CPUs share the console");
     }
 }

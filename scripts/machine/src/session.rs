@@ -1,4 +1,4 @@
-//! One run of QEMU: started, listened to, ended, all within bounds.
+//! Runs QEMU once: starts it, reads its console, and ends it within a time limit.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -14,33 +14,33 @@ use crate::launch;
 use crate::monitor::Monitor;
 use crate::verify::Ending;
 
-/// How long QEMU may take to end after its console has closed.
-const LAST_BREATH: Duration = Duration::from_secs(10);
+/// How long QEMU may take to exit after its console has closed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A line longer than this comes in pieces.
+/// A line longer than this, in bytes, is split.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// How many lines may wait to be shown.
+/// How many lines may be queued before they are processed.
 const QUEUE: usize = 1024;
 
-/// How a session went.
+/// The result of a session.
 pub struct Ended {
     /// How QEMU ended.
     pub ending: Ending,
-    /// What QEMU itself had to say.
+    /// QEMU's standard error.
     pub stderr: String,
-    /// State of all CPUs, if the time was up.
+    /// State of all CPUs, if the run timed out.
     pub registers: Option<String>,
-    /// What the monitor was told and had to say.
+    /// The monitor commands that were run, with their answers.
     pub answers: String,
-    /// Those whose text did not come.
+    /// The cues whose text did not appear.
     pub cues_left: Vec<Cue>,
 }
 
-/// A command for QEMU's monitor, given once, when a text comes on the console.
+/// A command for QEMU's monitor, run once, when a text appears on the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
-    /// What has to be in a line.
+    /// The text that a line must contain.
     pub text: String,
     /// The command.
     pub command: String,
@@ -54,12 +54,12 @@ impl std::str::FromStr for Cue {
             Some((text, command)) if !text.trim().is_empty() && !command.trim().is_empty() => {
                 Ok(Cue { text: text.trim().to_owned(), command: command.trim().to_owned() })
             }
-            _ => Err("it takes TEXT=>COMMAND".to_owned()),
+            _ => Err("expected TEXT=>COMMAND".to_owned()),
         }
     }
 }
 
-/// Runs QEMU and hands each console line, without its line end, to `on_line`, with the time since the start.
+/// Runs QEMU and calls `on_line` for each console line, without its line end, with the time since the start.
 pub fn run(
     words: &[OsString],
     limit: Option<Duration>,
@@ -69,8 +69,8 @@ pub fn run(
     watch(words, limit, cues, None, |line, time| line.map_or((), |line| on_line(line, time)))
 }
 
-/// The same for who wants to do something else as well while the guest runs: without a line, `on` is called when
-/// none has come for so long.
+/// Runs QEMU as [`run`] does, and also calls `on` without a line whenever none has come for `pause`, so that the caller
+/// can do other work while the guest runs.
 pub fn watch(
     words: &[OsString],
     limit: Option<Duration>,
@@ -99,7 +99,7 @@ pub fn watch(
             None => Duration::from_secs(3600),
         };
         match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
-            // A machine that never stops talking has to be ended as well.
+            // The limit must also end a machine that prints without pause.
             Ok(line) if !wait.is_zero() => {
                 on(Some(&line), started.elapsed());
                 let text = String::from_utf8_lossy(&line);
@@ -114,7 +114,7 @@ pub fn watch(
                 registers = Some(monitor.registers());
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
-                // What was on its way when the machine was stopped.
+                // Lines that were in the pipe when the machine was stopped.
                 lines.try_iter().take(QUEUE).for_each(|line| on(Some(&line), started.elapsed()));
                 break;
             }
@@ -129,9 +129,9 @@ pub fn watch(
     Ok(Ended { ending, stderr, registers, answers, cues_left: cues })
 }
 
-/// Reads console lines in a thread, so that a wait for them can be bounded.
+/// Reads console lines in a thread, so that waiting for them can time out.
 fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    // Bounded: who talks faster than we show it has to wait, as at any serial line.
+    // Bounded: a guest that prints faster than we show it must wait, as on any serial line.
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
@@ -155,7 +155,7 @@ fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Reads QEMU's own messages; of very many (it can be told to trace) the last ones.
+/// Reads QEMU's standard error and keeps only its end, since QEMU's own tracing can print very much.
 fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
     const KEPT: usize = 1024 * 1024;
     let (sender, receiver) = mpsc::channel();
@@ -169,9 +169,9 @@ fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Waits for a QEMU whose console has closed, and ends it if it does not end itself.
+/// Waits for a QEMU whose console has closed, and ends it if it does not exit.
 fn wait(child: &mut Child) -> Result<Ending, Error> {
-    let until = Instant::now() + LAST_BREATH;
+    let until = Instant::now() + EXIT_TIMEOUT;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(ending(status)),
@@ -187,7 +187,7 @@ fn wait(child: &mut Child) -> Result<Ending, Error> {
     Ok(Ending::TimedOut)
 }
 
-/// Ends QEMU. Nothing is lost: it has no disk, and what it said is in the pipe.
+/// Ends QEMU. Nothing is lost: it has no disk, and its output is in the pipe.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

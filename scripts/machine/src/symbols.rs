@@ -1,4 +1,4 @@
-//! Return addresses of a panic's backtrace, turned into functions and lines.
+//! Resolves the return addresses of a panic's backtrace to functions and lines.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use crate::tree::relative;
 pub struct Symbols(Option<Loader>);
 
 impl Symbols {
-    /// Reads them from the kernel's ELF. Without them a backtrace has addresses only.
+    /// Loads them from the kernel's ELF. If that fails, a backtrace has only addresses.
     pub fn load(kernel: &Path) -> Symbols {
         Symbols(Loader::new(kernel).ok())
     }
 
-    /// One frame of the backtrace as lines to print: the function first, then those that it was inlined into.
+    /// Formats one frame of the backtrace: the innermost function first, then those that it was inlined into.
     pub fn describe(&self, number: usize, ip: u64) -> Vec<String> {
-        // A return address is the instruction behind the call, which may be another line's.
+        // A return address is that of the instruction after the call, which may belong to another line.
         let places = self.0.as_ref().map(|loader| places(loader, ip.saturating_sub(1))).unwrap_or_default();
         if places.is_empty() {
             return vec![format!("  {number:2}: {ip:#018x} ?")];
@@ -30,7 +30,7 @@ impl Symbols {
     }
 }
 
-/// The function at an address, and those that it was inlined into, each with its place in the source.
+/// Returns the function at an address and those that it was inlined into, each with its source location.
 fn places(loader: &Loader, address: u64) -> Vec<String> {
     let mut found: Vec<(Option<String>, String)> = Vec::new();
     if let Ok(mut frames) = loader.find_frames(address) {
@@ -46,8 +46,8 @@ fn places(loader: &Loader, address: u64) -> Vec<String> {
             found.push((name.map(|name| name.into_owned()), place));
         }
     }
-    // The line tables have bare names. The symbol, which is that of the function that all others were inlined
-    // into, has the modules' too; and assembly has no line table at all.
+    // The line tables have function names without module paths. The symbol, which is that of the outermost function,
+    // has the path too; and assembly has no line table.
     if let Some(symbol) = loader.find_symbol(address) {
         let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
         match found.last_mut() {
@@ -58,7 +58,7 @@ fn places(loader: &Loader, address: u64) -> Vec<String> {
     found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
 }
 
-/// A source file's path as it helps: in the tree, in the standard library, or in a package.
+/// Shortens a source file's path: relative to the tree, the standard library, or the package.
 fn short(file: &str) -> String {
     if let Some((_, rest)) = file.split_once("/rust/library/") {
         return rest.to_owned();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_begin_where_they_mean_something() {
+    fn paths_are_shortened() {
         let own = crate::tree::root().join("kernel/src/run.rs");
         assert_eq!(short(own.to_str().expect("text")), "kernel/src/run.rs");
         assert_eq!(short("/usr/lib/rustlib/src/rust/library/core/src/panicking.rs"), "core/src/panicking.rs");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_this_program_is_found_with_its_modules_and_its_line() {
+    fn function_is_found_with_module_path_and_line() {
         let own = std::fs::read("/proc/self/exe").expect("own file");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("own");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn without_symbols_an_address_is_still_shown() {
+    fn address_is_shown_without_symbols() {
         let lines = Symbols::load(Path::new("/nonexistent")).describe(0, 0xffff_ffff_8000_1234);
         assert_eq!(lines, ["   0: 0xffffffff80001234 ?"]);
     }

@@ -1,4 +1,4 @@
-//! Which compiler makes code for bare metal, and in which environment it runs.
+//! Finds the compiler for bare-metal code and sets up its environment.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::process::Command;
 use crate::error::Error;
 use crate::tree::{BARE_TARGET, UEFI_TARGET, root};
 
-/// Debian's tools are named fully: they lie behind rustup's in PATH.
+/// Debian's tools have absolute paths here because rustup's come first in PATH.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-/// The source of `core`, of the package rust-web-src.
+/// The source of `core`, from the package rust-web-src.
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
-/// A way to a `core` for bare metal.
+/// Where `core` for bare metal comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
     /// The `rustc` in PATH has both targets, as rustup delivers them.
@@ -22,7 +22,7 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds one; rustup's before Debian's, as `setup.sh` does.
+    /// Finds a toolchain. Prefers rustup's to Debian's, as `setup.sh` does.
     pub fn find() -> Result<Toolchain, Error> {
         let has_target =
             |sysroot: &Path, target| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
@@ -32,8 +32,8 @@ impl Toolchain {
         {
             return Ok(Toolchain::WithTargets);
         }
-        let is_there = |path| Path::new(path).exists();
-        if is_there(DEBIAN_SOURCE) && is_there(DEBIAN_CARGO) && is_there(DEBIAN_RUSTC) {
+        let exists = |path| Path::new(path).exists();
+        if exists(DEBIAN_SOURCE) && exists(DEBIAN_CARGO) && exists(DEBIAN_RUSTC) {
             return Ok(Toolchain::Debian);
         }
         Err(Error::Host(
@@ -43,7 +43,7 @@ impl Toolchain {
         ))
     }
 
-    /// `cargo build --release --target TARGET`, to which the caller adds what to build.
+    /// Returns `cargo build --release --target TARGET`. The caller adds the packages to build.
     pub fn build(self, target: &str, target_dir: &Path) -> Command {
         let mut command = match self {
             Toolchain::WithTargets => clean_cargo("cargo"),
@@ -59,7 +59,7 @@ impl Toolchain {
         };
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
         if self == Toolchain::Debian {
-            // Everything uses `core` only. `mem` gives memcpy and its kin, which no libc is there to give.
+            // Everything uses only `core` and `alloc`. `mem` provides memcpy, memset and memcmp: there is no libc.
             command.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
@@ -72,14 +72,14 @@ fn sysroot(rustc: &str) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
-/// The cargo for host builds: the one that started this tool, or the one that `setup.sh` found, or else the
-/// one in PATH.
+/// Returns the cargo for host builds: the one that started this tool, else the one that `setup.sh` found, else
+/// the one in PATH.
 pub fn host_cargo() -> Command {
     let program = ["CARGO", "RINGSIDE_CARGO"].into_iter().find_map(std::env::var_os);
     let program = program.unwrap_or_else(|| "cargo".into());
     let mut command = clean_cargo(&program);
     if program == DEBIAN_CARGO {
-        // It would take another rustc, and the other's rustfmt and clippy, if those come first in PATH.
+        // Otherwise it would use another toolchain's rustc, rustfmt and clippy if those come first in PATH.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once("/usr/bin".into()).chain(std::env::split_paths(&path));
         command.env("RUSTC", DEBIAN_RUSTC);
@@ -90,11 +90,11 @@ pub fn host_cargo() -> Command {
     command
 }
 
-/// A cargo that starts from the environment of the user's shell, not from that which a cargo around this
-/// tool made: its RUSTFLAGS would override those of `.cargo/config.toml`, its RUSTC would be used, and
-/// its package's variables would be taken for the child's.
+/// Returns a cargo command with the environment of the user's shell. Variables that an outer cargo set for this tool
+/// are removed: its RUSTFLAGS would override those in `.cargo/config.toml`, its RUSTC would be used, and its
+/// package variables would be taken for the child's.
 fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    const FOREIGN: [&str; 12] = [
+    const REMOVED: [&str; 12] = [
         "RUSTC",
         "RUSTC_BOOTSTRAP",
         "RUSTC_WRAPPER",
@@ -112,13 +112,13 @@ fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        let cargos = text == "CARGO" || text.starts_with("CARGO_");
-        if FOREIGN.contains(&text) || (cargos && !KEPT.iter().any(|kept| text.starts_with(kept))) {
+        let is_cargos = text == "CARGO" || text.starts_with("CARGO_");
+        if REMOVED.contains(&text) || (is_cargos && !KEPT.iter().any(|kept| text.starts_with(kept))) {
             command.env_remove(name);
         }
     }
     if std::env::var_os("CARGO").is_some() {
-        // `cargo run` puts its toolchain's libraries there; another rustc must not load them.
+        // `cargo run` puts its toolchain's libraries in this path; another rustc must not load them.
         command.env_remove("LD_LIBRARY_PATH");
     }
     command.current_dir(root());

@@ -1,4 +1,4 @@
-//! The subcommand `gdb`: a machine that is stopped at its first instruction, and gdb attached to it.
+//! The subcommand `gdb`: starts a machine that is stopped at its first instruction, and attaches gdb to it.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,17 +16,19 @@ use object::{Object, ObjectSymbol};
 use crate::options::GdbOptions;
 use crate::run::{Plan, free_port};
 
-/// Debuggers, the best first. rust-gdb is gdb with printers for Rust's types.
+/// Debuggers, the preferred one first. rust-gdb is gdb with pretty-printers for Rust's types.
 const DEBUGGERS: [&str; 2] = ["rust-gdb", "gdb"];
 
-/// The first function behind the boot code has this in its name. A breakpoint there has to be a hardware
-/// one: at the start the kernel is not mapped, and there is nothing to write an `int3` to.
+/// Part of the name of the first function after the boot code. A breakpoint there must be a hardware breakpoint: at the
+/// start the kernel is not mapped, so gdb cannot write an `int3`.
 const ENTRY_NAME: &str = "bsp_main";
 
-/// Starts QEMU, then becomes gdb. QEMU's parent is then gdb, and it ends when gdb does.
+/// Starts QEMU, then executes gdb in this process. So gdb is QEMU's parent, and QEMU ends when gdb does.
 pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     let debugger = DEBUGGERS.into_iter().find(|name| is_in_path(name)).ok_or_else(|| {
-        Error::Host("no gdb: install the package gdb, or attach another debugger to `run --gdb`".to_owned())
+        Error::Host(
+            "no gdb found: install the package gdb, or attach another debugger to `run --gdb`".to_owned(),
+        )
     })?;
     let plan = Plan::make(&options.run)?;
     let port = free_port()?;
@@ -60,7 +62,7 @@ fn start_qemu(words: &[std::ffi::OsString]) -> Result<(), Error> {
     let stdout = stderr.try_clone().map_err(fail)?;
     let mut command = launch::command(words);
     command.stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr);
-    // Ctrl-C in gdb is meant for the machine, through gdb, and not for QEMU's process.
+    // Ctrl-C in gdb must stop the guest, through gdb, and not end QEMU's process.
     command.process_group(0);
     command.spawn().map_err(fail)?;
     drop(command);

@@ -1,4 +1,4 @@
-//! `run --trace`: the guest's memory in a file, out of which its traces are taken, during the run or after it.
+//! `run --trace`: maps the guest's memory as a file and copies the trace from it, during the run or after it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use trace::console::Console;
 
 use crate::options::{RunOptions, TraceMode, TraceVia};
 
-/// Writes the trace file of a run whose trace comes over the console.
+/// Writes the trace file of a run whose trace was sent over the console.
 ///
 /// # Errors
-/// If nothing came, or the file cannot be written.
+/// If there is no trace, or the file cannot be written.
 pub fn from_console(options: &RunOptions, console: &Console, command: &[OsString]) -> Result<Summary, Error> {
     console.write(&options.trace_out, &words(command)).map_err(host)
 }
@@ -22,7 +22,7 @@ fn words(command: &[OsString]) -> Vec<String> {
     command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// A run whose trace is kept.
+/// A run whose trace is recorded through the guest's memory.
 pub struct Recording {
     memory: GuestMemory,
     out: PathBuf,
@@ -31,23 +31,24 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Makes the file for the guest's memory, and in stream mode starts to drain it. `None`: no trace is
-    /// wanted, or not by way of memory.
+    /// Creates the file for the guest's memory, and in stream mode starts to drain it. Returns `None` if no trace is
+    /// requested, or if it is sent over the console.
     ///
     /// # Errors
-    /// If the memory's size cannot be told, or the files cannot be made.
+    /// If the memory's size is not known, or the files cannot be created.
     pub fn start(options: &RunOptions, command: &[OsString]) -> Result<Option<Recording>, Error> {
         match (&options.trace, options.trace_via, options.trace_mode) {
             (None, ..) | (_, TraceVia::Serial, TraceMode::Flight) => return Ok(None),
             (_, TraceVia::Ram, _) => {}
             (_, TraceVia::Serial, TraceMode::Stream) => {
-                let text = "--trace-mode stream needs a host that reads the guest's memory: not with --trace-via serial";
+                let text =
+                    "--trace-mode stream reads the guest's memory: it cannot be used with --trace-via serial";
                 return Err(Error::Usage(text.to_owned()));
             }
         }
         let memory = GuestMemory::create(&options.machine)?.ok_or_else(|| {
             Error::Usage(
-                "with --trace, --memory has to be a number with K, M, G or nothing behind it, and --machine without \
+                "with --trace, --memory must be a number with K, M, G or no unit, and --machine must not set \
                  memory-backend="
                     .to_owned(),
             )
@@ -63,12 +64,12 @@ impl Recording {
         Ok(Some(Recording { memory, out, command, drain }))
     }
 
-    /// QEMU's command line, with the guest's memory in our file.
+    /// Adds our file as the guest's memory to QEMU's command line.
     pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
         self.memory.wire(words)
     }
 
-    /// Writes the trace file, after the guest is gone.
+    /// Writes the trace file, after QEMU has ended.
     ///
     /// # Errors
     /// If there are no rings in the guest's memory, or the file cannot be written.
@@ -84,13 +85,13 @@ fn host(error: trace::error::Error) -> Error {
     Error::Host(format!("trace: {error}"))
 }
 
-/// What is wrong with a ring of which not everything is in the file.
+/// Returns the error of a ring that is not completely in the file.
 pub fn damage(summary: &Summary) -> Option<Error> {
     let (cpu, why) = summary.header.damage()?;
     Some(host(trace::error::Error::Ring(cpu, why.to_owned())))
 }
 
-/// What a trace file has, in a sentence.
+/// Describes a trace file in one sentence.
 pub fn describe(summary: &Summary) -> String {
     let dropped: u64 = summary.header.total(|cpu| cpu.dropped);
     let overwritten: u64 = summary.header.total(|cpu| cpu.overwritten);

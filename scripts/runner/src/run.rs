@@ -1,4 +1,4 @@
-//! The subcommand `run`: builds, boots, shows, judges.
+//! The subcommand `run`: builds, boots, shows the console, and judges the run.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -24,10 +24,10 @@ use crate::recording;
 use crate::recording::Recording;
 use crate::screen::Screen;
 
-/// Seconds after which a run is ended, if the user does not say.
+/// Default time limit of a run, in seconds.
 const DEFAULT_TIMEOUT: u64 = 60;
 
-/// Runs, and turns whatever happens into an exit status, and into JSON if that is wanted.
+/// Runs, and returns the exit status for the result. Writes JSON if requested, also after an error.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if options.list {
         print!("{}", programs::list(&programs::embedded()?));
@@ -41,9 +41,9 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     })
 }
 
-/// What is started, made of the user's options.
+/// What to start, derived from the user's options.
 pub struct Plan {
-    /// What the CPUs run; `None`: the kernel's default.
+    /// The program that the CPUs run; `None`: the kernel's default.
     pub program: Option<Program>,
     /// The kernel's command line.
     pub cmdline: String,
@@ -52,7 +52,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Looks the program up and brings the build up to date.
+    /// Resolves the program and brings the build up to date.
     pub fn make(options: &RunOptions) -> Result<Plan, Error> {
         let (program, arguments) = match options.words.split_first() {
             Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
@@ -84,7 +84,7 @@ impl Plan {
         Ok(Plan { program, cmdline, kernel })
     }
 
-    /// The machine that runs it.
+    /// Returns the machine for this plan.
     pub fn machine<'a>(&'a self, options: &'a RunOptions, gdb_port: Option<u16>) -> Machine<'a> {
         Machine {
             options: &options.machine,
@@ -139,7 +139,10 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     screen.result(&judgement, &facts, verdict_time);
     eprint!("{}", ended.answers);
     for cue in &ended.cues_left {
-        eprintln!("{:?} did not come on the console: QEMU was not told {:?}", cue.text, cue.command);
+        eprintln!(
+            "{:?} did not appear on the console: {:?} was not run in QEMU's monitor",
+            cue.text, cue.command
+        );
     }
     if let Some(registers) = &ended.registers {
         eprint!("{registers}");
@@ -157,7 +160,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         });
         match captured {
             Ok(()) => {}
-            // A run that went wrong before it had rings has worse to tell.
+            // The run's own errors matter more: it may have failed before it had trace rings.
             Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
             Err(error) => return Err(error),
         }
@@ -167,20 +170,20 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     Ok(judgement.outcome.exit_code())
 }
 
-/// The judgement on a run, with QEMU's own words if it is QEMU that failed.
+/// Judges a run, and adds QEMU's own messages if QEMU failed.
 pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
     let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {
-        judgement.errors.push(format!("QEMU says: {stderr}"));
+        judgement.errors.push(format!("QEMU printed: {stderr}"));
         if stderr.contains("Bad icount read") {
-            judgement.errors.push("with --icount the CPU model has to be without x2APIC".to_owned());
+            judgement.errors.push("with --icount the CPU model must not have x2APIC".to_owned());
         }
     }
     judgement
 }
 
-/// A TCP port that nobody uses; gdb's usual one if it is free.
+/// Returns a free TCP port; gdb's usual port 1234 if it is free.
 pub fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind(("127.0.0.1", 1234)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
     let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
@@ -197,7 +200,7 @@ fn write_json(
     let Some(path) = &options.json else { return Ok(()) };
     let text = format!("{:#}\n", report::json(judgement, facts, qemu, time));
     if path == Path::new("-") {
-        // Whoever closed the pipe does not want it.
+        // A closed pipe is not an error.
         let _ = std::io::stdout().write_all(text.as_bytes());
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What a user sees of a run while it lasts, and at its end.
+//! Shows a run to the user: its console while it runs, and its results at the end.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,32 +13,33 @@ use machine::{build, cpu_state, report};
 
 use crate::options::RunOptions;
 
-/// Where a run is shown. A reader that went away does not end the run.
+/// The outputs of a run. A reader that closes its pipe does not end the run.
 pub struct Screen {
     out: Option<Box<dyn Write>>,
     log: Option<std::fs::File>,
     words: Words,
 }
 
-/// Turns console lines into what a user reads.
+/// Formats console lines for the user.
 pub struct Words {
     symbols: Option<Symbols>,
     kernel: PathBuf,
 }
 
 impl Words {
-    /// Backtraces are of this ELF, which is read when there is one to show.
+    /// Resolves backtraces with this ELF, which is read when the first one is shown.
     pub fn new(kernel: &Path) -> Words {
         Words { symbols: None, kernel: kernel.to_owned() }
     }
 
-    /// The lines for a console line. A record that a table will show has none, nor has a line of a trace.
+    /// Returns the lines to show for a console line. There are none for a record that the table shows, or for a line of a
+    /// trace.
     pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
             Line::Text => vec![printable(line)],
             Line::Counted => Vec::new(),
             Line::Panic(cpu, message) => {
-                let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+                let cpu = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
                 vec![format!("kernel panic on {cpu}: {message}")]
             }
             Line::Frame(number, ip) => {
@@ -51,7 +52,7 @@ impl Words {
 }
 
 impl Screen {
-    /// Opens the log, if there is to be one.
+    /// Opens the log, if one is requested.
     pub fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
         let out: Option<Box<dyn Write>> = match &options.json {
             _ if options.quiet => None,
@@ -72,7 +73,7 @@ impl Screen {
         }
     }
 
-    /// Shows a console line; records are turned into words.
+    /// Shows a console line, with records formatted as text, and writes the original line to the log.
     pub fn console(&mut self, line: &[u8], seen: &Line) {
         if let Some(log) = &mut self.log {
             let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
@@ -80,7 +81,7 @@ impl Screen {
         self.words.of(line, seen).iter().for_each(|text| self.say(text));
     }
 
-    /// Shows what became of each CPU, what was found at boot, and the whole run's outcome.
+    /// Shows each CPU's result, the boot record, and the run's outcome.
     pub fn result(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
         if self.out.is_none() {
             return;
@@ -106,11 +107,11 @@ impl Screen {
         });
     }
 
-    /// What went wrong goes to standard error, quiet or not.
+    /// Prints errors to standard error, even with `--quiet`.
     pub fn trouble(&mut self, judgement: &Judgement, stderr: &str) {
         let failed = judgement.outcome != Outcome::Pass;
         if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
-            eprintln!("QEMU says: {stderr}");
+            eprintln!("QEMU printed: {stderr}");
         }
         if self.out.is_some() || failed {
             judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));

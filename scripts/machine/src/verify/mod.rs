@@ -1,4 +1,4 @@
-//! The judgement on a run: QEMU's exit status and the completion records have to say the same, and all of it.
+//! Judges a run: QEMU's exit status and the completion records must agree, and the records must be complete.
 
 use std::process::ExitCode;
 
@@ -11,17 +11,17 @@ use crate::facts::{Cpu, Facts};
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this exit status.
+    /// It exited with this status.
     Status(i32),
-    /// By a signal.
+    /// It was ended by this signal.
     Signal(i32),
-    /// It was ended because its time was up.
+    /// It was ended because it exceeded its time limit.
     TimedOut,
-    /// It could not be started at all.
+    /// It could not be started.
     NotStarted,
 }
 
-/// What a run amounts to.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every CPU that is online ran its program, and each exited with code 0.
@@ -30,11 +30,11 @@ pub enum Outcome {
     Failed,
     /// The user asked for something that does not exist.
     Usage,
-    /// The kernel panicked, or something that always holds did not.
+    /// The kernel panicked, or an invariant did not hold.
     Panic,
-    /// The time was up.
+    /// The run exceeded its time limit.
     Timeout,
-    /// Something on the host's side does not work.
+    /// An error on the host.
     Host,
 }
 
@@ -43,7 +43,7 @@ impl Outcome {
     pub const ALL: [Outcome; 6] =
         [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
 
-    /// The word for it in JSON.
+    /// Returns its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Pass => "pass",
@@ -55,7 +55,7 @@ impl Outcome {
         }
     }
 
-    /// The host tool's exit status.
+    /// Returns the host tool's exit status.
     pub fn status(self) -> u8 {
         match self {
             Outcome::Pass => 0,
@@ -67,49 +67,49 @@ impl Outcome {
         }
     }
 
-    /// The same, for `main`.
+    /// Returns the same status for `main`.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(self.status())
     }
 }
 
-/// The judgement, and why.
+/// The judgement on a run, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What the run amounts to.
+    /// The run's outcome.
     pub outcome: Outcome,
-    /// What is wrong with it, in whole sentences.
+    /// Why it did not pass, in complete sentences.
     pub errors: Vec<String>,
-    /// What went wrong without making it fail.
+    /// Problems that do not make it fail.
     pub warnings: Vec<String>,
 }
 
-/// Judges a run. A pass needs QEMU's status for it *and* a boot record, one record for each CPU that the
-/// firmware lists, every CPU that is online exited with code 0, and a last record that agrees.
+/// Judges a run. A pass requires the matching QEMU exit status *and* a boot record, one record for each CPU that the
+/// firmware lists, exit code 0 from every online CPU, and a verdict record that agrees.
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
         Ending::TimedOut => {
-            (Outcome::Timeout, vec!["the time was up before the kernel's verdict".to_owned()])
+            (Outcome::Timeout, vec!["the run timed out before the kernel's verdict".to_owned()])
         }
         Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
         Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was ended by signal {signal}")]),
         Ending::Status(1) if facts.lines == 0 => {
-            (Outcome::Host, vec!["QEMU would not start this machine (exit status 1)".to_owned()])
+            (Outcome::Host, vec!["QEMU could not start this machine (exit status 1)".to_owned()])
         }
         Ending::Status(status) => match Verdict::from_qemu_status(status) {
             Some(verdict) => judge_verdict(verdict, facts, &mut warnings),
-            None => (Outcome::Panic, vec![foreign_status(status)]),
+            None => (Outcome::Panic, vec![unknown_status(status)]),
         },
     };
     Judgement { outcome, errors, warnings }
 }
 
-fn foreign_status(status: i32) -> String {
+fn unknown_status(status: i32) -> String {
     match status {
-        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)"
+        0 => "the guest was reset, or QEMU quit on command, before the kernel's verdict (exit status 0)"
             .to_owned(),
-        _ => format!("QEMU ended with exit status {status}, which is no verdict of the kernel's"),
+        _ => format!("QEMU ended with exit status {status}, which is not a kernel verdict"),
     }
 }
 
@@ -127,14 +127,14 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         more => errors.push(format!("there are {} verdicts", more.len())),
     }
     for (cpu, message) in &facts.panics {
-        let cpu = cpu.map_or("a CPU without a number".to_owned(), |cpu| format!("CPU {cpu}"));
+        let cpu = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
         errors.push(format!("{cpu} panicked: {message}"));
     }
     errors.extend(cpu_state::conflicts(&facts.states));
     let outcome = match verdict {
         Verdict::Panic => {
             if facts.panics.is_empty() {
-                errors.push("the kernel gave up without saying why".to_owned());
+                errors.push("the kernel's verdict is a panic, but there is no panic record".to_owned());
             }
             warnings.extend(facts.trace.flaws());
             return (Outcome::Panic, errors);
@@ -142,19 +142,19 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         Verdict::BadCommandLine => Outcome::Usage,
         Verdict::Pass | Verdict::ProgramFailed => {
             check_cpus(facts, &mut errors, warnings);
-            // Of a trace that comes over the console, all of it has to.
+            // A trace that is sent over the console must be complete.
             errors.extend(facts.trace.flaws());
             check_states(facts, &mut errors);
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
                 Verdict::Pass => {
-                    errors.push("the kernel calls this a pass, but a program failed".to_owned());
+                    errors.push("the kernel's verdict is a pass, but a program failed".to_owned());
                     errors.extend(failed);
                     Outcome::Panic
                 }
                 _ if failed.is_empty() => {
-                    errors.push("the kernel says that a program failed, but none did".to_owned());
+                    errors.push("the kernel's verdict is that a program failed, but none did".to_owned());
                     Outcome::Panic
                 }
                 _ if errors.is_empty() => return (Outcome::Failed, failed),
@@ -162,7 +162,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             }
         }
     };
-    // Records that contradict themselves or each other make any other outcome worthless.
+    // If records are inconsistent, no other outcome can be trusted.
     if errors.is_empty() {
         (outcome, if outcome == Outcome::Usage { vec![refused()] } else { errors })
     } else {
@@ -177,21 +177,22 @@ fn refused() -> String {
 fn check_last(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &mut Vec<String>) {
     if record.verdict != verdict {
         errors.push(format!(
-            "QEMU's exit status stands for {}, the kernel's record says {}",
+            "QEMU's exit status means {}, but the kernel's record says {}",
             verdict.name(),
             record.verdict.name()
         ));
     }
     if record.records as usize != facts.cpus.len() {
         errors.push(format!(
-            "the kernel counts {} CPU records, {} arrived",
+            "the kernel sent {} CPU records, but {} arrived",
             record.records,
             facts.cpus.len()
         ));
     }
 }
 
-/// One boot record; one record per CPU, dense; as many missing as the boot record says.
+/// Checks that there is one boot record and one record per CPU, that CPU indices are dense, and that as many CPUs are
+/// missing as the boot record says.
 fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
     let [boot] = facts.boots.as_slice() else {
         errors.push(format!("there are {} boot records instead of one", facts.boots.len()));
@@ -203,7 +204,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
         errors.push(format!("{} CPUs were found, but there are records for {numbers:?}", boot.cpus_found));
     }
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
-        errors.push(format!("{} of {} CPUs are said to be online", boot.cpus_online, boot.cpus_found));
+        errors.push(format!("the boot record has {} of {} CPUs online", boot.cpus_online, boot.cpus_found));
     }
     let missing: Vec<_> = facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
     if missing.len() as u64 != u64::from(boot.cpus_found.saturating_sub(boot.cpus_online)) {
@@ -218,21 +219,21 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
         let reason = if cpu.reason.is_empty() { "no reason given" } else { &cpu.reason };
         warnings.push(format!("CPU {} (APIC id {}) is missing: {reason}", cpu.cpu, cpu.apic_id));
     }
-    let told = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
-    if told > missing.len() {
-        warnings.push(format!("the kernel warned {told} times in all; see its console"));
+    let reported = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
+    if reported > missing.len() {
+        warnings.push(format!("the kernel printed {reported} warnings; see its console"));
     }
 }
 
-/// If one CPU told its state, all that are online did.
+/// Checks that either no CPU or every online CPU reported its state.
 fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
     if !facts.states.is_empty() && facts.states.len() != online {
-        errors.push(format!("{online} CPUs are online, and {} told their state", facts.states.len()));
+        errors.push(format!("{online} CPUs are online, but {} reported their state", facts.states.len()));
     }
 }
 
-/// The sentence about a CPU whose program did not exit with code 0, though the CPU was there.
+/// Returns the error for a CPU whose program did not exit with code 0. A missing CPU is not an error.
 fn failure(cpu: &Cpu) -> Option<String> {
     let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {

@@ -1,4 +1,4 @@
-//! What the judgement lets pass, and what it does not.
+//! Which runs pass, and which do not.
 
 use super::*;
 
@@ -28,20 +28,20 @@ fn good(number: u32) -> String {
 }
 
 #[test]
-fn a_complete_run_with_status_33_passes() {
-    // Records of CPUs come in any order.
+fn complete_run_with_status_33_passes() {
+    // The CPUs' records may come in any order.
     let judgement = judged(33, &["[cpu0] hi", BOOT2, &good(1), &good(0), PASS2]);
     assert_eq!(judgement, Judgement { outcome: Outcome::Pass, errors: vec![], warnings: vec![] });
 }
 
 #[test]
-fn status_33_alone_is_no_pass() {
+fn status_33_without_records_does_not_pass() {
     assert_eq!(judged(33, &[]).outcome, Outcome::Panic);
     assert_eq!(judged(33, &["[cpu0] all is well"]).outcome, Outcome::Panic);
 }
 
 #[test]
-fn each_missing_record_is_noticed() {
+fn each_missing_record_is_detected() {
     let lines = [BOOT2, &good(0), &good(1), PASS2];
     for without in 0..lines.len() {
         let mut lines = lines.to_vec();
@@ -53,7 +53,7 @@ fn each_missing_record_is_noticed() {
 }
 
 #[test]
-fn each_record_twice_is_noticed() {
+fn each_duplicate_record_is_detected() {
     let lines = [BOOT2, &good(0), &good(1), PASS2];
     for twice in 0..lines.len() {
         let mut lines = lines.to_vec();
@@ -63,24 +63,24 @@ fn each_record_twice_is_noticed() {
 }
 
 #[test]
-fn cpu_numbers_must_be_dense() {
+fn cpu_indices_must_be_dense() {
     assert_eq!(judged(33, &[BOOT2, &good(0), &good(2), PASS2]).outcome, Outcome::Panic);
 }
 
 #[test]
-fn a_garbled_record_is_noticed_even_beside_a_complete_set() {
+fn malformed_record_is_detected_beside_a_complete_set() {
     let judgement = judged(33, &[BOOT2, "@ringside cpu cp", &good(0), &good(1), PASS2]);
     assert_eq!(judgement.outcome, Outcome::Panic);
 }
 
 #[test]
-fn a_record_behind_the_verdict_is_noticed() {
+fn record_after_the_verdict_is_detected() {
     let judgement = judged(33, &[BOOT2, &good(0), PASS2, &good(1)]);
     assert_eq!(judgement.outcome, Outcome::Panic);
 }
 
 #[test]
-fn every_other_status_contradicts_a_passing_record() {
+fn every_other_status_contradicts_a_pass_record() {
     for status in [0, 1, 2, 35, 37, 39, 255] {
         let judgement = judged(status, &[BOOT2, &good(0), &good(1), PASS2]);
         assert_eq!(judgement.outcome, Outcome::Panic, "status {status}");
@@ -88,60 +88,60 @@ fn every_other_status_contradicts_a_passing_record() {
 }
 
 #[test]
-fn a_reset_is_a_broken_invariant_and_a_silent_status_1_is_the_hosts() {
+fn reset_is_a_panic_and_status_1_without_output_is_a_host_error() {
     assert_eq!(judged(0, &[]).outcome, Outcome::Panic);
     assert_eq!(judged(1, &[]).outcome, Outcome::Host);
     assert_eq!(judged(1, &["[cpu0] hi"]).outcome, Outcome::Panic);
 }
 
 #[test]
-fn a_killed_program_and_a_code_fail_the_run() {
+fn killed_program_or_nonzero_code_fails_the_run() {
     for bad in [cpu(1, "killed", 0), cpu(1, "exited", 7), cpu(1, "exited", -1)] {
         let judgement = judged(35, &[BOOT2, &good(0), &bad, FAILED2]);
         assert_eq!(judgement.outcome, Outcome::Failed);
         assert_eq!(judgement.errors.len(), 1);
         assert_eq!(judged(33, &[BOOT2, &good(0), &bad, PASS2]).outcome, Outcome::Panic, "called a pass");
     }
-    assert_eq!(judged(35, &[BOOT2, &good(0), &good(1), FAILED2]).outcome, Outcome::Panic, "nobody failed");
+    assert_eq!(judged(35, &[BOOT2, &good(0), &good(1), FAILED2]).outcome, Outcome::Panic, "none failed");
 }
 
 #[test]
-fn a_missing_cpu_is_a_warning() {
+fn missing_cpu_is_a_warning() {
     let boot = BOOT2.replace("online=2", "online=1");
     let verdict = PASS2.replace("warnings=0", "warnings=1");
     let judgement = judged(33, &[&boot, &good(0), &cpu(1, "missing", 0), &verdict]);
     assert_eq!((judgement.outcome, judgement.warnings.len()), (Outcome::Pass, 1));
     let judgement = judged(33, &[BOOT2, &good(0), &cpu(1, "missing", 0), &verdict]);
-    assert_eq!(judgement.outcome, Outcome::Panic, "said to be online");
+    assert_eq!(judgement.outcome, Outcome::Panic, "online by the boot record");
     assert_eq!(
         judged(33, &[&boot, &good(0), &good(1), PASS2]).outcome,
         Outcome::Panic,
-        "not said to be missing"
+        "not reported missing"
     );
 }
 
 #[test]
-fn a_panic_needs_no_other_record() {
-    let judgement = judged(37, &["@ringside panic cpu=2 message=\"told to\"", PANIC0]);
+fn panic_needs_no_other_record() {
+    let judgement = judged(37, &["@ringside panic cpu=2 message=\"requested\"", PANIC0]);
     assert_eq!(judgement.outcome, Outcome::Panic);
-    assert_eq!(judgement.errors, ["CPU 2 panicked: told to"]);
+    assert_eq!(judgement.errors, ["CPU 2 panicked: requested"]);
 }
 
 #[test]
-fn a_panic_record_spoils_a_pass() {
+fn panic_record_contradicts_a_pass() {
     let panic = "@ringside panic cpu=1 message=\"\"";
     assert_eq!(judged(33, &[BOOT2, &good(0), &good(1), panic, PASS2]).outcome, Outcome::Panic);
 }
 
 #[test]
-fn a_refused_command_line_is_the_users() {
+fn refused_command_line_is_a_usage_error() {
     let verdict = "@ringside verdict outcome=bad-command-line records=0 warnings=0";
     assert_eq!(judged(39, &["[cpu0] unknown key", verdict]).outcome, Outcome::Usage);
     assert_eq!(judged(39, &[]).outcome, Outcome::Panic);
 }
 
 #[test]
-fn what_the_host_did_is_the_hosts() {
+fn endings_without_a_status_are_timeout_or_host_errors() {
     let facts = Facts::default();
     assert_eq!(judge(Ending::TimedOut, &facts).outcome, Outcome::Timeout);
     assert_eq!(judge(Ending::NotStarted, &facts).outcome, Outcome::Host);
@@ -149,13 +149,13 @@ fn what_the_host_did_is_the_hosts() {
 }
 
 #[test]
-fn a_trace_that_was_cut_off_is_noticed() {
-    // A line of a trace's that is whole, and not its last one.
+fn truncated_trace_is_detected() {
+    // A valid line of a trace that is not its last one.
     let line = "@ringside trace line=3 part=records cpu=1 at=24 data= crc=020e5803";
     let (cpu0, cpu1) = (good(0), good(1));
     let judgement = judged(33, &[BOOT2, line, &cpu0, &cpu1, PASS2]);
     assert_eq!(judgement.outcome, Outcome::Panic);
     assert!(judgement.errors.iter().any(|error| error.contains("cut off")), "{:?}", judgement.errors);
-    let judgement = judged(37, &["@ringside panic cpu=2 message=\"told to\"", line, PANIC0]);
+    let judgement = judged(37, &["@ringside panic cpu=2 message=\"requested\"", line, PANIC0]);
     assert!(judgement.warnings.iter().any(|warning| warning.contains("cut off")), "{:?}", judgement.warnings);
 }

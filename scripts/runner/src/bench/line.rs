@@ -1,7 +1,7 @@
-//! How long the host takes to bring a cache line from one CPU to another.
+//! Measures how long the host takes to transfer a cache line from one CPU to another.
 //!
-//! Every `rdtsc` of a guest takes a lock in QEMU that all its CPUs share (`cpu_get_ticks`), so this time is in each event
-//! of a trace; it may be six times as long between CPUs that share no cache, and on a virtual machine it changes from one
+//! Every `rdtsc` of a guest takes a lock in QEMU that all its CPUs share (`cpu_get_ticks`), so each trace event includes
+//! this time. It may be six times as long between CPUs that share no cache, and on a virtual machine it changes from one
 //! second to the next.
 
 use std::hint::spin_loop;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How long to measure, and how long at most where other processes keep the two from running at once.
+/// How long to measure, and the limit if other processes keep the two threads from running at the same time.
 const MEASURED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Questions and answers that are timed together. Few, so that in few of these times one of the two was not running; of
-/// all of them the median counts.
+/// Number of round trips in one sample. Small, so that few samples include a time in which one of the threads was not
+/// running; the result is the median of all samples.
 const ROUNDS: u32 = 64;
-/// So many such times have to be there.
-const ENOUGH: usize = 256;
-/// Says that there will be no more.
+/// The least number of samples.
+const SAMPLES_MIN: usize = 256;
+/// The value that ends the exchange.
 const END: u64 = u64::MAX;
 
 /// A word on a cache line of its own.
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-/// Nanoseconds from one CPU to another, of two that this process may run on; `None` if it may not choose two, or they are
-/// too busy.
+/// Returns the nanoseconds for a transfer between two CPUs that this process may run on. `None` if it may not use two, or
+/// if they are too busy.
 pub fn transfer_ns() -> Option<f64> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -35,7 +35,7 @@ pub fn transfer_ns() -> Option<f64> {
     std::thread::scope(|scope| {
         let answering = Builder::new().spawn_scoped(scope, || {
             let pinned = pin(there);
-            // Even if it is not: the other one waits.
+            // Even if pinning failed: the other thread waits for answers.
             answer(&word.0);
             pinned
         });
@@ -53,7 +53,7 @@ fn pin(cpu: usize) -> bool {
     sched_setaffinity(None, &set).is_ok()
 }
 
-/// Makes each odd number even, until the end.
+/// Answers each odd number with the next even one, until the end.
 fn answer(word: &AtomicU64) {
     loop {
         match word.load(Ordering::Acquire) {
@@ -64,12 +64,12 @@ fn answer(word: &AtomicU64) {
     }
 }
 
-/// Makes it odd and waits for the answer, again and again; nanoseconds of one way.
+/// Stores an odd number and waits for the answer, repeatedly. Returns the median nanoseconds of one direction.
 fn ask(word: &AtomicU64) -> Option<f64> {
     let (started, mut times) = (Instant::now(), Vec::new());
     loop {
         let elapsed = started.elapsed();
-        if elapsed > MEASURED.1 || (elapsed > MEASURED.0 && times.len() >= ENOUGH) {
+        if elapsed > MEASURED.1 || (elapsed > MEASURED.0 && times.len() >= SAMPLES_MIN) {
             break;
         }
         let before = Instant::now();
@@ -83,5 +83,5 @@ fn ask(word: &AtomicU64) -> Option<f64> {
         times.push(before.elapsed().as_nanos());
     }
     times.sort_unstable();
-    (times.len() >= ENOUGH).then(|| times[times.len() / 2] as f64 / f64::from(2 * ROUNDS))
+    (times.len() >= SAMPLES_MIN).then(|| times[times.len() / 2] as f64 / f64::from(2 * ROUNDS))
 }

@@ -1,8 +1,8 @@
-//! The subcommand `bench`: how many system calls a second CPUs make while their traces are recorded and drained, and how
-//! many without, within one run.
+//! The subcommand `bench`: measures how many system calls per second the CPUs make with tracing on and with tracing off,
+//! within one run.
 //!
-//! The kernel switches recording off and on in turn (`trace_alternate=`) and counts on each CPU the calls of both kinds of
-//! time, so that whatever slows the host down slows both.
+//! The kernel alternates between recording and not recording (`trace_alternate=`) and counts the calls made in each state
+//! on each CPU. So anything that slows the host down slows both.
 
 mod line;
 
@@ -22,10 +22,10 @@ use crate::options::{BenchOptions, RunOptions};
 use crate::recording::{Recording, damage};
 use crate::run::{Plan, judgement};
 
-/// What the boot, the measuring of clocks and the end of a run may take, in seconds, beside the load.
+/// How long the boot, the clock calibration and the end of a run may take, in seconds, in addition to the load.
 const BOOT_SECONDS: u64 = 60;
 
-/// The columns, right-aligned, with the widest that is expected in each.
+/// The columns, right-aligned, with the expected width of each.
 const COLUMNS: [(&str, usize); 7] = [
     ("RUN", 3),
     ("OFF-CALLS/S", 11),
@@ -36,11 +36,11 @@ const COLUMNS: [(&str, usize); 7] = [
     ("LINE-NS", 9),
 ];
 
-/// What the columns say that their names do not.
-const LEGEND: &str = "DRAIN-NS: the host's processor time for each record. LINE-NS: for a cache line from one of the \
-                      host's CPUs to another, before the run and after it";
+/// Explains the columns whose names need it.
+const LEGEND: &str = "DRAIN-NS: the host's CPU time for each record. LINE-NS: the transfer time of a cache line from one \
+                      of the host's CPUs to another, before the run and after it";
 
-/// What one run measured, all CPUs together.
+/// The measurements of one run, totals of all CPUs.
 struct Measured {
     off: f64,
     on: f64,
@@ -72,7 +72,7 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What all CPUs did together: calls a second add up.
+/// Sums up all CPUs: the calls per second are added.
 fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2]) -> Measured {
     let sum = |of: fn(&SharesRecord) -> (u64, u64)| shares.iter().map(|shares| rate(of(shares))).sum();
     Measured {
@@ -103,17 +103,17 @@ fn aligned(cells: &[String; COLUMNS.len()]) -> String {
     cells.collect::<Vec<_>>().join("  ")
 }
 
-/// The middle one, or the upper of the two in the middle.
+/// Returns the median; of an even number of values, the upper of the two in the middle.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// One run, with the trace drained while it lasts. A run that fails has measured nothing.
+/// Runs the load once, with the trace drained meanwhile. A failed run is an error, since it has no valid measurement.
 fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> {
     let folder = tempfile::tempdir();
     let folder =
-        folder.map_err(|error| Error::File("cannot make a folder for the trace".to_owned(), error))?;
+        folder.map_err(|error| Error::File("cannot create a folder for the trace".to_owned(), error))?;
     let mut run = run_options(options)?;
     run.trace_out = folder.path().join("bench.rtrace");
     let plan = Plan::make(&run)?;
@@ -138,7 +138,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     damage(&summary).map_or(Ok((facts, summary)), Err)
 }
 
-/// As `run` would read them.
+/// Returns the equivalent options of `run`.
 fn run_options(options: &BenchOptions) -> Result<RunOptions, Error> {
     let (mix, seconds) = (&options.mix, options.seconds);
     let own = format!("--trace syscall --trace-mode stream stress --mix {mix} --seconds {seconds} --seed 1");
@@ -151,7 +151,7 @@ fn run_options(options: &BenchOptions) -> Result<RunOptions, Error> {
     Ok(run)
 }
 
-/// Calls a second.
+/// Returns calls per second.
 fn rate((calls, ns): (u64, u64)) -> f64 {
     calls as f64 / ns as f64 * 1e9
 }
@@ -164,7 +164,7 @@ mod tests {
     use trace::file::{Cpu, Header};
 
     #[test]
-    fn rates_add_up_and_ratios_are_of_rates() {
+    fn rates_are_added_and_the_ratio_is_of_rates() {
         let shares = |cpu, off, on| SharesRecord { cpu, off, on };
         let all =
             [shares(0, (1000, 1_000_000), (300, 500_000)), shares(1, (2000, 2_000_000), (1800, 2_000_000))];
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_one() {
+    fn median_is_the_upper_middle_value() {
         assert_eq!(
             (median(&mut [3.0, 1.0, 2.0]), median(&mut [4.0, 1.0]), median(&mut [5.0])),
             (2.0, 4.0, 5.0)
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_run_is_what_is_to_be_measured() {
+    fn run_options_match_the_benchmark() {
         let words = ["--seconds", "3", "--cmdline", "tick_hz=50", "--mix", "null=1,bad=1"];
         let options = parse(words).expect("parses");
         let run = run_options(&options).expect("is a run");

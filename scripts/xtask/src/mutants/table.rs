@@ -282,12 +282,12 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a panic bypasses the console's lock",
         "console-kept-locked",
-        Case("panic::in-console-held-smp-8", &["the time was up"]),
+        Case("panic::in-console-held-smp-8", &["timed out before"]),
     ),
     guard(
         "a panic before GS is set identifies its CPU",
         "teller-by-gs-alone",
-        Case("panic::in-bring-up-of-an-ap", &["a CPU without a number panicked"]),
+        Case("panic::in-bring-up-of-an-ap", &["a CPU whose index is unknown panicked"]),
     ),
     guard(
         "an AP loads its tables first",
