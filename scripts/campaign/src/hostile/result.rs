@@ -49,9 +49,9 @@ impl Run {
             cpus.iter().map(|(cpu, _)| format!("CPU {cpu}")).collect(),
             "ALL".to_owned(),
         )];
-        for (place, (class, _)) in first.iter().enumerate() {
+        for (index, (class, _)) in first.iter().enumerate() {
             let counts: Vec<u64> =
-                cpus.iter().map(|(_, classes)| classes.get(place).map_or(0, |(_, count)| *count)).collect();
+                cpus.iter().map(|(_, classes)| classes.get(index).map_or(0, |(_, count)| *count)).collect();
             let sum = counts.iter().sum::<u64>().to_string();
             lines.push((class.clone(), counts.iter().map(u64::to_string).collect::<Vec<_>>(), sum));
         }

@@ -1,4 +1,4 @@
-//! One boot of a campaign: run, watched, judged.
+//! Runs one boot of a campaign, checks it and determines its outcome.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,177 +15,187 @@ use runner::run::judgement;
 use runner::screen::Words;
 
 use super::conclude::conclude;
-use super::evidence::{Aftermath, Evidence};
-use super::keep::Keep;
+use super::evidence::{Collector, Evidence};
 use super::live::Live;
+use super::log::BootLog;
 use super::machine::{Setup, serial_dir};
 use super::options::{LoadOptions, OFF};
-use super::ports::Ports;
 use super::problem::Problem;
-use super::progress::{Part, View};
-use super::result::{Boot, CpuResult, Trouble};
+use super::progress::{BootDisplay, CpuView};
+use super::result::{Boot, CpuResult, ProblemRecord};
 use super::seeds::Seed;
+use super::serial_files::SerialFiles;
 use super::watch::{Cpu, Watch};
 
-/// How long the console may be silent before the guest's memory is looked at all the same.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Longest time without a console line before the guest's memory is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Which lines of the console the user sees.
+/// Which console lines are shown to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Console {
-    /// None: many boots run.
+    /// None, because several boots run.
     Silent,
-    /// All but the numbered lines that the program writes, and the NMIs of a storm.
-    Told,
+    /// All except the numbered lines that the program writes and the messages about injected NMIs.
+    Filtered,
     /// All.
-    Whole,
+    Complete,
 }
 
 /// What all boots of a campaign share.
-pub struct Order<'a> {
-    /// What a boot is.
+pub struct BootPlan<'a> {
+    /// The load of each boot.
     pub load: &'a LoadOptions,
     /// The machine and the kernel.
     pub setup: &'a Setup,
-    /// How long a boot may take.
+    /// Time limit of a boot.
     pub limit: Option<Duration>,
-    /// Where the logs of failed boots are kept.
+    /// The folder in which logs of failed boots are kept.
     pub logs: &'a Path,
-    /// Keep the trace of each boot?
+    /// Whether the traces of boots that passed are kept too.
     pub keep_traces: bool,
-    /// Is there a page that shows how a boot went?
+    /// Whether a report is written.
     pub report: bool,
-    /// What is shown of the console.
+    /// Which console lines are shown.
     pub console: Console,
 }
 
 /// A boot that has ended.
-pub struct Booted {
-    /// What became of it.
+pub struct FinishedBoot {
+    /// The result.
     pub boot: Boot,
-    /// What a page can show of it, if that is wanted.
+    /// What the report shows of it, if it shows this boot.
     pub evidence: Option<Evidence>,
 }
 
-/// A boot under way.
-struct Under<'a> {
+/// The state of a boot that is running.
+struct BootRun<'a> {
     watch: Watch,
     facts: Facts,
     words: Words,
-    keep: Keep,
-    /// What people read of the console, without the written lines: for the log.
-    told: Vec<String>,
+    log: BootLog,
+    /// The console with symbols and without the written lines, for the log.
+    filtered: Vec<String>,
     verdict: Option<Duration>,
     last: Duration,
-    /// The look into the guest's memory.
+    /// Access to the guest's memory, if the host has it.
     live: Option<Live>,
-    order: &'a Order<'a>,
+    plan: &'a BootPlan<'a>,
 }
 
-/// Boots with a seed. Each problem is told as soon as it is seen. Of a boot that passes there is evidence only if it
-/// is to be `shown`.
+/// Boots with a seed. Passes each problem to `on_problem` as soon as it is detected. For a boot that passes, evidence is
+/// collected only if `shown`.
 pub fn boot(
-    order: &Order<'_>,
+    plan: &BootPlan<'_>,
     seed: Seed,
     shown: bool,
-    part: &mut Part<'_>,
-    tell: &dyn Fn(&str),
-) -> Result<Booted, Error> {
-    let replay = order.load.replay(seed);
-    let memory = GuestMemory::create(&order.load.machine)?;
+    display: &mut BootDisplay<'_>,
+    on_problem: &dyn Fn(&str),
+) -> Result<FinishedBoot, Error> {
+    let replay = plan.load.replay(seed);
+    let memory = GuestMemory::create(&plan.load.machine)?;
     let live = memory.as_ref().map(GuestMemory::ram).transpose()?.map(Live::new);
-    let mut under = Under {
+    let mut run = BootRun {
         watch: Watch::new(seed),
         facts: Facts::default(),
-        words: Words::new(&order.setup.kernel),
-        keep: Keep::begin(order.logs, seed, &replay)?,
-        told: Vec::new(),
+        words: Words::new(&plan.setup.kernel),
+        log: BootLog::begin(plan.logs, seed, &replay)?,
+        filtered: Vec::new(),
         verdict: None,
         last: Duration::ZERO,
         live,
-        order,
+        plan,
     };
-    let paste = shell_quoted(&order.setup.words(order.load, seed, Wiring::Terminal));
-    under.keep.line(format!("$ {paste}").as_bytes());
-    let words = order.setup.words(order.load, seed, Wiring::Session);
+    let paste = shell_quoted(&plan.setup.command_line(plan.load, seed, Wiring::Terminal));
+    run.log.line(format!("$ {paste}").as_bytes());
+    let words = plan.setup.command_line(plan.load, seed, Wiring::Session);
     let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
-    let mut ports = serial_dir(order.load, seed).map(Ports::create).transpose()?;
-    let pause = under.live.is_some().then_some(PAUSE);
-    let ended = session::watch(&words, order.limit, &[], pause, |line, time| {
+    let mut serial_files = serial_dir(plan.load, seed).map(SerialFiles::create).transpose()?;
+    let pause = run.live.is_some().then_some(POLL_INTERVAL);
+    let ended = session::watch(&words, plan.limit, &[], pause, |line, time| {
         if let Some(line) = line {
-            if let Some(ports) = &mut ports {
-                ports.take(line);
+            if let Some(files) = &mut serial_files {
+                files.take(line);
             }
-            under.line(line, time, part, tell);
+            run.line(line, time, display, on_problem);
         }
-        under.progress(time, part);
+        run.progress(time, display);
     })?;
-    if let Some(ports) = ports {
-        ports.lines(|line| {
-            under.watched(line, &Line::Text, tell);
+    if let Some(files) = serial_files {
+        files.lines(|line| {
+            run.check_line(line, &Line::Text, on_problem);
         })?;
     }
-    let judgement = judgement(&ended, &under.facts);
-    let before = under.watch.problems.len();
-    let calls = order.load.calls().filter(|_| order.load.seconds.is_none());
-    under.watch.finish(judgement.outcome, &under.facts, calls);
-    under.watch.problems[before..].iter().for_each(|problem| tell(&problem.to_string()));
-    let (outcome, problems) = conclude(&judgement, std::mem::take(&mut under.watch.problems));
-    // What was not told yet.
-    problems.iter().filter(|problem| matches!(problem, Problem::Run(_))).for_each(|p| tell(&p.to_string()));
-    under.keep.section("as read", &under.told.join("\n"));
-    under.keep.section("problems", &problems.iter().map(|p| format!("{p}\n")).collect::<String>());
-    under.keep.section("registers", ended.registers.as_deref().unwrap_or(""));
-    under.keep.section("what QEMU says", &ended.stderr);
+    let judgement = judgement(&ended, &run.facts);
+    let before = run.watch.problems.len();
+    let calls = plan.load.calls().filter(|_| plan.load.seconds.is_none());
+    run.watch.finish(judgement.outcome, &run.facts, calls);
+    run.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
+    let (outcome, problems) = conclude(&judgement, std::mem::take(&mut run.watch.problems));
+    // Those that were not passed on yet.
+    problems
+        .iter()
+        .filter(|problem| matches!(problem, Problem::Run(_)))
+        .for_each(|p| on_problem(&p.to_string()));
+    run.log.section("console, filtered", &run.filtered.join("\n"));
+    run.log.section("problems", &problems.iter().map(|p| format!("{p}\n")).collect::<String>());
+    run.log.section("registers", ended.registers.as_deref().unwrap_or(""));
+    run.log.section("QEMU's messages", &ended.stderr);
     let failed = outcome != Outcome::Pass;
-    let show = order.report && (failed || shown);
-    let time = under.verdict.unwrap_or(under.last);
-    if let Some(live) = under.live.as_mut().filter(|_| failed || show) {
-        live.last_look(time);
+    let show = plan.report && (failed || shown);
+    let time = run.verdict.unwrap_or(run.last);
+    if let Some(live) = run.live.as_mut().filter(|_| failed || show) {
+        live.poll_final(time);
     }
-    let cpus = under.cpus();
-    let trouble = |problem: &Problem| Trouble { cpu: problem.cpu(), what: problem.to_string() };
-    let aftermath = Aftermath {
+    let cpus = run.cpus();
+    let record = |problem: &Problem| ProblemRecord { cpu: problem.cpu(), what: problem.to_string() };
+    let collector = Collector {
         memory: memory.as_ref(),
-        recorded: order.load.trace != OFF,
-        keep: &under.keep,
-        facts: &under.facts,
+        recorded: plan.load.trace != OFF,
+        log: &run.log,
+        facts: &run.facts,
         qemu: paste,
-        live: under.live.take(),
+        live: run.live.take(),
     };
     let mut warnings = judgement.warnings;
-    let (trace, evidence) = aftermath.take(failed || order.keep_traces, show, &mut warnings);
+    let (trace, evidence) = collector.collect(failed || plan.keep_traces, show, &mut warnings);
     let boot = Boot {
         seed,
         replay,
         outcome,
         seconds: time.as_secs_f64(),
-        problems: problems.iter().map(trouble).collect(),
+        problems: problems.iter().map(record).collect(),
         warnings,
-        log: under.keep.end(failed),
+        log: run.log.end(failed),
         trace,
         cpus,
     };
-    Ok(Booted { boot, evidence })
+    Ok(FinishedBoot { boot, evidence })
 }
 
-impl Under<'_> {
-    fn line(&mut self, line: &[u8], time: Duration, part: &mut Part<'_>, tell: &dyn Fn(&str)) {
-        self.keep.line(line);
+impl BootRun<'_> {
+    /// Takes a console line: logs, checks and shows it.
+    fn line(
+        &mut self,
+        line: &[u8],
+        time: Duration,
+        display: &mut BootDisplay<'_>,
+        on_problem: &dyn Fn(&str),
+    ) {
+        self.log.line(line);
         let seen = self.facts.take(line);
-        let noise = self.watched(line, &seen, tell) || self.is_of_the_storm(line);
-        let shown = match self.order.console {
+        let noise = self.check_line(line, &seen, on_problem) || self.is_injected_nmi(line);
+        let shown = match self.plan.console {
             Console::Silent => false,
-            Console::Told => !noise,
-            Console::Whole => true,
+            Console::Filtered => !noise,
+            Console::Complete => true,
         };
         if shown || !noise {
             let words = self.words.of(line, &seen);
             if shown {
-                words.iter().for_each(|text| part.say(text));
+                words.iter().for_each(|text| display.print(text));
             }
             if !noise {
-                self.told.extend(words);
+                self.filtered.extend(words);
             }
         }
         if !self.facts.verdicts.is_empty() {
@@ -194,48 +204,48 @@ impl Under<'_> {
         self.last = time;
     }
 
-    /// Looks how far the guest is, and shows it when it is time to.
-    fn progress(&mut self, time: Duration, part: &mut Part<'_>) {
+    /// Polls the guest's counters, and shows them at the display's interval.
+    fn progress(&mut self, time: Duration, display: &mut BootDisplay<'_>) {
         if let Some(live) = &mut self.live {
-            live.look(time);
+            live.poll(time);
         }
-        if part.is_due(time) {
-            part.show(time, self.views().into_iter());
+        if display.is_due(time) {
+            display.show(time, self.views().into_iter());
         }
     }
 
-    /// What is known of each CPU that was heard of, on the console or in its memory.
-    fn views(&self) -> Vec<View<'_>> {
-        let now = self.live.as_ref().map(Live::now).unwrap_or_default();
-        let counted = (0..).zip(now.iter()).map(|(cpu, _)| cpu);
+    /// Returns the state of each CPU that has printed a line or has counters in the guest's memory.
+    fn views(&self) -> Vec<CpuView<'_>> {
+        let status = self.live.as_ref().map(Live::status).unwrap_or_default();
+        let counted = (0..).zip(status.iter()).map(|(cpu, _)| cpu);
         let cpus: BTreeSet<u32> = self.watch.cpus.keys().copied().chain(counted).collect();
         let view = |cpu: u32| {
-            let heard = self.watch.cpus.get(&cpu);
-            let said = heard.map_or("", |heard: &Cpu| heard.event.as_str());
-            let lines = heard.map_or(0, |heard| heard.lines);
-            View { cpu, now: now.get(cpu as usize).cloned(), lines, said }
+            let watched = self.watch.cpus.get(&cpu);
+            let message = watched.map_or("", |watched: &Cpu| watched.message.as_str());
+            let lines = watched.map_or(0, |watched| watched.lines);
+            CpuView { cpu, status: status.get(cpu as usize).cloned(), lines, message }
         };
         cpus.into_iter().map(view).collect()
     }
 
-    /// Watches a line, and tells at once what is wrong with it. True: it is one of the written lines.
-    fn watched(&mut self, line: &[u8], seen: &Line, tell: &dyn Fn(&str)) -> bool {
+    /// Checks a line and passes on its problems. Returns whether it is one of the written lines.
+    fn check_line(&mut self, line: &[u8], seen: &Line, on_problem: &dyn Fn(&str)) -> bool {
         let before = self.watch.problems.len();
         let written = self.watch.take(line, seen);
-        self.watch.problems[before..].iter().for_each(|problem| tell(&problem.to_string()));
+        self.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
         written
     }
 
-    /// The kernel says each NMI. Those that it was told to send are no news.
-    fn is_of_the_storm(&self, line: &[u8]) -> bool {
+    /// The kernel prints a message for each NMI. With `--nmi-storm` these are expected.
+    fn is_injected_nmi(&self, line: &[u8]) -> bool {
         const NMI: &[u8] = b" NMI, the latest at RIP ";
-        self.order.load.nmi_storm != 0 && line.windows(NMI.len()).any(|part| part == NMI)
+        self.plan.load.nmi_storm != 0 && line.windows(NMI.len()).any(|part| part == NMI)
     }
 
-    /// What each CPU did: as the kernel reported it in the end, or else as its counters in the guest's memory have it.
+    /// Returns each CPU's counts: from the kernel's report, or from the guest's memory for a CPU without one.
     fn cpus(&self) -> Vec<CpuResult> {
-        let there = self.facts.cpus.iter().filter(|cpu| cpu.outcome != CpuOutcome::Missing);
-        let reported = there.map(|cpu| {
+        let present = self.facts.cpus.iter().filter(|cpu| cpu.outcome != CpuOutcome::Missing);
+        let reported = present.map(|cpu| {
             let counts = self.facts.calls.iter().find(|calls| calls.cpu == cpu.cpu);
             let counts = counts.map_or(Vec::new(), |calls| calls.counts.to_vec());
             (cpu.cpu, cpu.syscalls, counts, cpu.ticks)

@@ -1,4 +1,4 @@
-//! The subcommand `stress`: one boot a seed, several at once if that is wanted, until all are done or one failed.
+//! The subcommand `stress`: one boot for each seed, `--jobs` of them at once, until all are done or one failed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use machine::error::Error;
 use machine::tree::relative;
 use machine::verify::Outcome;
 
-use super::boot::{Booted, Console, Order, boot};
+use super::boot::{BootPlan, Console, FinishedBoot, boot};
 use super::evidence::Evidence;
 use super::html::{self, SHOWN_MAX};
 use super::jitter::Jitter;
@@ -21,10 +21,10 @@ use super::result::{Boot, Campaign};
 use super::seeds::Seed;
 use super::table;
 
-/// How often the result is written while the campaign goes on.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// Interval at which the result is written while the campaign runs.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs the campaign, and turns it into an exit status.
+/// Runs the campaign, prints its result and returns its exit status.
 pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     let seeds = options.campaign.seeds()?;
     if options.campaign.print_jobs {
@@ -52,7 +52,7 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     Ok(campaign.outcome().exit_code())
 }
 
-/// One line of `--print-jobs`: a campaign of one boot, with a result of its own.
+/// Returns a line of `--print-jobs`: the command for a campaign of one boot with a result of its own.
 fn job(options: &StressOptions, seed: Seed) -> String {
     let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
     let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
@@ -75,7 +75,7 @@ fn job(options: &StressOptions, seed: Seed) -> String {
     format!("{} {}", options.load.replay(seed), shlex::try_join(words).unwrap_or_default())
 }
 
-/// A campaign under way.
+/// A campaign that is running.
 struct Running<'a> {
     options: &'a StressOptions,
     seeds: &'a [Seed],
@@ -85,14 +85,15 @@ struct Running<'a> {
 
 /// What the workers share.
 struct State {
-    /// Place of the next seed; beyond the last: there is none.
+    /// Index of the next seed; past the end when there is none.
     next: usize,
-    /// The boots that ended, by the place of their seed.
+    /// The boots that ended, by the index of their seed.
     boots: Vec<Option<Boot>>,
-    /// What the report shows of them, by the place of their seed.
+    /// What the report shows of them, by the index of their seed.
     evidence: BTreeMap<usize, Evidence>,
+    /// When the result was last written.
     saved: Instant,
-    /// Why the campaign cannot go on.
+    /// The first error that ended the campaign.
     error: Option<Error>,
 }
 
@@ -111,13 +112,13 @@ impl<'a> Running<'a> {
     fn run(self, setup: &Setup) -> Result<(Campaign, BTreeMap<Seed, Evidence>), Error> {
         let campaign = &self.options.campaign;
         let console = match (campaign.verbose, self.seeds.len()) {
-            (true, _) => Console::Whole,
-            (false, 1) => Console::Told,
+            (true, _) => Console::Complete,
+            (false, 1) => Console::Filtered,
             (false, _) => Console::Silent,
         };
         let load = &self.options.load;
         let logs = campaign.log_dir();
-        let order = Order {
+        let plan = BootPlan {
             load,
             setup,
             limit: limit(load, campaign.jobs),
@@ -127,78 +128,80 @@ impl<'a> Running<'a> {
             console,
         };
         if let [seed] = self.seeds {
-            self.progress.say(&format!("seed {seed}; again: {}", load.replay(*seed)));
+            self.progress.print(&format!("seed {seed}; again: {}", load.replay(*seed)));
         }
         let jitter = load.jitter.then(Jitter::start);
         std::thread::scope(|scope| {
             for _ in 0..usize::from(campaign.jobs).min(self.seeds.len()) {
-                scope.spawn(|| self.work(&order));
+                scope.spawn(|| self.worker(&plan));
             }
         });
         drop(jitter);
-        // A worker that panicked has ended this tool with it.
+        // Not poisoned: a panic of a worker ends the scope above with a panic.
         let state = self.state.into_inner().unwrap_or_else(|poison| poison.into_inner());
         match state.error {
             Some(error) => Err(error),
             None => {
                 let seeds = self.seeds;
-                let evidence = state.evidence.into_iter().map(|(place, one)| (seeds[place], one));
+                let evidence = state.evidence.into_iter().map(|(index, one)| (seeds[index], one));
                 Ok((result(seeds, &state.boots), evidence.collect()))
             }
         }
     }
 
-    /// A worker. It outlives the QEMUs that it starts, which end with the thread that started them.
-    fn work(&self, order: &Order<'_>) {
-        while let Some((place, seed)) = self.take() {
+    /// Boots seeds until none is left. QEMU is killed with the thread that started it, so the thread waits for it.
+    fn worker(&self, plan: &BootPlan<'_>) {
+        while let Some((index, seed)) = self.next_seed() {
             let many = self.seeds.len() > 1;
-            let mut part = self.progress.begin(seed, place + 1, self.seeds.len());
-            let tell = |problem: &str| self.progress.say(&format!("seed {seed}: {problem}"));
-            let ended = boot(order, seed, place == 0, &mut part, &tell);
-            part.end();
-            if let Ok(Booted { boot, .. }) = &ended
+            let mut display = self.progress.begin(seed, index + 1, self.seeds.len());
+            let on_problem = |problem: &str| self.progress.print(&format!("seed {seed}: {problem}"));
+            let ended = boot(plan, seed, index == 0, &mut display, &on_problem);
+            display.end();
+            if let Ok(FinishedBoot { boot, .. }) = &ended
                 && (many || !boot.passed())
             {
-                self.progress.say(&conclusion(boot));
+                self.progress.print(&summary(boot));
             }
-            self.put(place, ended);
+            self.store(index, ended);
         }
     }
 
-    fn take(&self) -> Option<(usize, Seed)> {
+    /// Takes the next seed and its index.
+    fn next_seed(&self) -> Option<(usize, Seed)> {
         let mut state = self.lock();
-        let place = state.next;
-        let seed = *self.seeds.get(place)?;
+        let index = state.next;
+        let seed = *self.seeds.get(index)?;
         state.next += 1;
-        Some((place, seed))
+        Some((index, seed))
     }
 
-    fn put(&self, place: usize, ended: Result<Booted, Error>) {
+    /// Stores what a boot ended with; stops the campaign after an error, and after a failure without `--keep-going`.
+    fn store(&self, index: usize, ended: Result<FinishedBoot, Error>) {
         let campaign = &self.options.campaign;
         let mut state = self.lock();
         match ended {
-            Ok(Booted { boot, evidence }) => {
+            Ok(FinishedBoot { boot, evidence }) => {
                 if let Some(evidence) = evidence.filter(|_| state.evidence.len() < SHOWN_MAX) {
-                    state.evidence.insert(place, evidence);
+                    state.evidence.insert(index, evidence);
                 }
                 if !boot.passed() && !campaign.keep_going {
                     state.next = self.seeds.len();
                 }
-                state.boots[place] = Some(boot);
+                state.boots[index] = Some(boot);
             }
             Err(error) => {
                 state.next = self.seeds.len();
                 state.error.get_or_insert(error);
             }
         }
-        // So that a campaign which is ended from outside leaves what it found.
+        // A campaign that is killed then leaves its results so far.
         let file = campaign.json.as_deref().filter(|path| *path != Path::new("-"));
         if let Some(path) = file
-            && state.saved.elapsed() >= SAVE_EVERY
+            && state.saved.elapsed() >= SAVE_INTERVAL
         {
             state.saved = Instant::now();
             if let Err(error) = result(self.seeds, &state.boots).write(path) {
-                self.progress.say(&format!("warning: {error}"));
+                self.progress.print(&format!("warning: {error}"));
             }
         }
     }
@@ -208,14 +211,14 @@ impl<'a> Running<'a> {
     }
 }
 
-/// What there is of a campaign.
+/// Returns the campaign's result so far.
 fn result(seeds: &[Seed], boots: &[Option<Boot>]) -> Campaign {
     let not_booted = seeds.iter().zip(boots).filter(|(_, boot)| boot.is_none()).map(|(seed, _)| *seed);
     Campaign::of(boots.iter().flatten().cloned().collect(), not_booted.collect())
 }
 
-/// What is said as soon as a boot has ended.
-fn conclusion(boot: &Boot) -> String {
+/// Formats the lines that are printed when a boot has ended.
+fn summary(boot: &Boot) -> String {
     let Boot { seed, outcome, seconds, replay, log, .. } = boot;
     let mut text = format!("seed {seed}: {}, {} calls, {seconds:.2} s", outcome.name(), boot.syscalls());
     if *outcome != Outcome::Pass {
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_a_campaign_of_one_boot_with_a_result_of_its_own() {
+    fn job_is_campaign_of_one_boot() {
         let options =
             options(&["--smp", "8", "--calls", "5", "--seeds", "1..3", "--print-jobs", "--as-built"]);
         assert_eq!(
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jobs_result_goes_where_the_user_says() {
+    fn job_writes_to_json_path() {
         let options = options(&["--runs", "2", "--print-jobs", "--json", "out dir/{seed}.json"]);
         let line = job(&options, Seed(2));
         let words = shlex::split(&line).expect("a shell can read it");
@@ -257,15 +260,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_boot_says_at_once_how_to_see_it_again() {
-        let text = conclusion(&boot(5, Outcome::Panic));
+    fn failed_boot_prints_replay_and_log() {
+        let text = summary(&boot(5, Outcome::Panic));
         assert!(text.contains("again: cargo xtask stress --smp 2 --seed 0x5"), "{text}");
         assert!(text.contains("log: target/stress-logs/5.log"), "{text}");
-        assert_eq!(conclusion(&boot(5, Outcome::Pass)), "seed 0x5: pass, 2000 calls, 0.50 s");
+        assert_eq!(summary(&boot(5, Outcome::Pass)), "seed 0x5: pass, 2000 calls, 0.50 s");
     }
 
     #[test]
-    fn seeds_without_a_boot_were_not_booted() {
+    fn seeds_without_boot_are_not_booted() {
         let seeds = [Seed(1), Seed(2), Seed(3)];
         let campaign = result(&seeds, &[Some(boot(1, Outcome::Failed)), None, Some(boot(3, Outcome::Pass))]);
         assert_eq!(campaign.not_booted, [Seed(2)]);

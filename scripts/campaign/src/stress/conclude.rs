@@ -1,22 +1,22 @@
-//! What a boot amounts to: the judgement on the run, and what was found besides.
+//! Determines a boot's outcome from the judgement on the run and the problems found by the watch.
 
 use machine::verify::{Judgement, Outcome};
 
 use super::machine::PROGRAM;
 use super::problem::Problem;
 
-/// The outcome, and all problems in the order of what they say: a panic explains what comes after it, and what the
-/// watch found explains that a program did not exit with code 0.
+/// Returns the outcome and all problems, causes first: a panic causes what comes after it, and what the watch found is
+/// the cause of an exit code other than 0.
 pub fn conclude(judgement: &Judgement, mut found: Vec<Problem>) -> (Outcome, Vec<Problem>) {
-    // A violation's exit code says it a second time.
-    let again = |error: &String| {
+    // The exit code 3 reports the same violation again.
+    let duplicate = |error: &String| {
         found.iter().any(|problem| match problem {
             Problem::Violation { cpu, .. } => *error == format!("CPU {cpu}: {PROGRAM} exited with code 3"),
             _ => false,
         })
     };
     let run: Vec<_> =
-        judgement.errors.iter().filter(|error| !again(error)).cloned().map(Problem::Run).collect();
+        judgement.errors.iter().filter(|error| !duplicate(error)).cloned().map(Problem::Run).collect();
     match judgement.outcome {
         Outcome::Pass if found.is_empty() => (Outcome::Pass, found),
         Outcome::Pass | Outcome::Failed => {
@@ -37,8 +37,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_with_a_problem_is_a_failure() {
-        let problem = Problem::NoLast { cpu: 1 };
+    fn pass_with_problem_is_failure() {
+        let problem = Problem::NoLastLine { cpu: 1 };
         assert_eq!(conclude(&judged(Outcome::Pass, &[]), vec![]), (Outcome::Pass, vec![]));
         assert_eq!(
             conclude(&judged(Outcome::Pass, &[]), vec![problem.clone()]),
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_comes_first() {
+    fn cause_comes_first() {
         let violation = Problem::Violation { cpu: 0, text: "rbx".to_owned() };
         let run = |text: &str| Problem::Run(text.to_owned());
         let errors = ["CPU 0: stress exited with code 3", "CPU 1: stress exited with code 3"];

@@ -1,40 +1,40 @@
-//! What the copies count against what the kernel counts, to the last call.
+//! Compares the programs' counts of system calls with the kernel's: they must be exactly equal.
 
 use kernel_abi::record::Outcome;
 use machine::facts::Facts;
 
+use super::console_line::LastLine;
 use super::problem::Problem;
-use super::said::Last;
 
-/// What a CPU's program said last, and how much of what it wrote came.
-pub struct Told<'a> {
+/// The last line of a CPU's program, and how many of its written lines were received.
+pub struct ProgramOutput<'a> {
     /// Dense index.
     pub cpu: u32,
-    /// Its last line; none came if `None`.
-    pub last: Option<&'a Last>,
-    /// Written lines that came.
+    /// Its last line, if it was received.
+    pub last: Option<&'a LastLine>,
+    /// Written lines that were received.
     pub lines: u64,
-    /// Did it find something wrong? It ends early then.
+    /// Whether it reported a violation. It then exits early.
     pub violated: bool,
 }
 
-/// Compares, for each program that came to its end. `calls` is how many calls of the mix each has to make, if that
-/// is how it ends.
-pub fn compare(facts: &Facts, told: &[Told<'_>], calls: Option<u64>) -> Vec<Problem> {
+/// Compares the counts of each program that exited. `calls` is how many calls of the mix each must make, if their
+/// number ends the boot.
+pub fn compare(facts: &Facts, programs: &[ProgramOutput<'_>], calls: Option<u64>) -> Vec<Problem> {
     let exited = facts.cpus.iter().filter(|cpu| cpu.outcome == Outcome::Exited);
     let mut problems = Vec::new();
     for record in exited {
         let cpu = record.cpu;
-        let told = told.iter().find(|told| told.cpu == cpu);
-        let Some((told, last)) = told.and_then(|told| Some((told, told.last?))) else {
-            problems.push(Problem::NoLast { cpu });
+        let program = programs.iter().find(|program| program.cpu == cpu);
+        let Some((output, last)) = program.and_then(|program| Some((program, program.last?))) else {
+            problems.push(Problem::NoLastLine { cpu });
             continue;
         };
-        if let Some(wanted) = calls.filter(|&wanted| wanted != last.calls && !told.violated) {
-            problems.push(Problem::OtherCalls { cpu, wanted, got: last.calls });
+        if let Some(expected) = calls.filter(|&expected| expected != last.calls && !output.violated) {
+            problems.push(Problem::WrongCalls { cpu, expected, got: last.calls });
         }
-        if last.lines != told.lines {
-            problems.push(Problem::LinesLost { cpu, written: last.lines, came: told.lines });
+        if last.lines != output.lines {
+            problems.push(Problem::LinesLost { cpu, written: last.lines, received: output.lines });
         }
         let kernel: Vec<_> = facts.calls.iter().filter(|calls| calls.cpu == cpu).collect();
         let [kernel] = kernel.as_slice() else {
@@ -77,29 +77,29 @@ mod tests {
         facts
     }
 
-    fn last() -> Last {
+    fn last() -> LastLine {
         let mut counts = [0; TABLE_LEN + 1];
         for (count, word) in counts.iter_mut().zip(COUNTS.split(',')) {
             *count = word.parse().expect("a number");
         }
-        Last { seed: Seed(1), calls: 10, lines: 6, counts }
+        LastLine { seed: Seed(1), calls: 10, lines: 6, counts }
     }
 
-    fn told(last: &Last) -> Told<'_> {
-        Told { cpu: 1, last: Some(last), lines: 6, violated: false }
-    }
-
-    #[test]
-    fn equal_to_the_last_call_is_no_problem() {
-        assert_eq!(compare(&facts(COUNTS, 20), &[told(&last())], Some(10)), []);
-        assert_eq!(compare(&facts(COUNTS, 20), &[told(&last())], None), []);
+    fn output(last: &LastLine) -> ProgramOutput<'_> {
+        ProgramOutput { cpu: 1, last: Some(last), lines: 6, violated: false }
     }
 
     #[test]
-    fn every_number_that_differs_is_a_problem_of_its_own() {
+    fn equal_counts_are_no_problem() {
+        assert_eq!(compare(&facts(COUNTS, 20), &[output(&last())], Some(10)), []);
+        assert_eq!(compare(&facts(COUNTS, 20), &[output(&last())], None), []);
+    }
+
+    #[test]
+    fn each_count_that_differs_is_a_problem() {
         let facts = facts("7,1,2,1,1,0,0,0,0,0,0,0,0,0,0,3,5", 20);
         assert_eq!(
-            compare(&facts, &[told(&last())], Some(10)),
+            compare(&facts, &[output(&last())], Some(10)),
             [
                 Problem::Count { cpu: 1, number: 0, program: 8, kernel: 7 },
                 Problem::Count { cpu: 1, number: TABLE_LEN, program: 4, kernel: 5 },
@@ -108,35 +108,35 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_own_sum_has_to_agree() {
+    fn kernel_counts_must_add_up_to_total() {
         assert_eq!(
-            compare(&facts(COUNTS, 21), &[told(&last())], Some(10)),
+            compare(&facts(COUNTS, 21), &[output(&last())], Some(10)),
             [Problem::Sum { cpu: 1, sum: 20, total: 21 }]
         );
     }
 
     #[test]
-    fn a_program_that_ends_has_a_last_line_and_the_kernel_counters() {
-        let silent = Told { last: None, ..told(&last()) };
-        assert_eq!(compare(&facts(COUNTS, 20), &[silent], None), [Problem::NoLast { cpu: 1 }]);
-        assert_eq!(compare(&facts(COUNTS, 20), &[], None), [Problem::NoLast { cpu: 1 }]);
+    fn exited_program_needs_last_line_and_kernel_counters() {
+        let without_last = ProgramOutput { last: None, ..output(&last()) };
+        assert_eq!(compare(&facts(COUNTS, 20), &[without_last], None), [Problem::NoLastLine { cpu: 1 }]);
+        assert_eq!(compare(&facts(COUNTS, 20), &[], None), [Problem::NoLastLine { cpu: 1 }]);
         let mut without = facts(COUNTS, 20);
         without.calls.clear();
-        assert_eq!(compare(&without, &[told(&last())], None), [Problem::NoCounts { cpu: 1, records: 0 }]);
+        assert_eq!(compare(&without, &[output(&last())], None), [Problem::NoCounts { cpu: 1, records: 0 }]);
     }
 
     #[test]
-    fn calls_and_lines_are_those_that_were_asked_for_and_written() {
+    fn wrong_numbers_of_calls_and_lines_are_problems() {
         let last = last();
-        let few = Told { lines: 5, ..told(&last) };
+        let few = ProgramOutput { lines: 5, ..output(&last) };
         assert_eq!(
             compare(&facts(COUNTS, 20), &[few], Some(11)),
             [
-                Problem::OtherCalls { cpu: 1, wanted: 11, got: 10 },
-                Problem::LinesLost { cpu: 1, written: 6, came: 5 },
+                Problem::WrongCalls { cpu: 1, expected: 11, got: 10 },
+                Problem::LinesLost { cpu: 1, written: 6, received: 5 },
             ]
         );
-        let violated = Told { violated: true, ..told(&last) };
+        let violated = ProgramOutput { violated: true, ..output(&last) };
         assert_eq!(compare(&facts(COUNTS, 20), &[violated], Some(11)), []);
     }
 }

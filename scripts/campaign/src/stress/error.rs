@@ -1,23 +1,23 @@
-//! Why a campaign, or the join of several, could not be begun.
+//! Why a campaign or a merge could not start.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use machine::error::Error;
 
-/// The version of the file's layout.
+/// The version of the result file's layout.
 pub const VERSION: u32 = 1;
 
-/// What is wrong with the order or with what it needs.
+/// An error in the options or the input files.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StressError {
     /// `--one-insn` was given with an accelerator that is not TCG.
     NotTcg(String),
-    /// A range of seeds has more than this many.
+    /// More seeds than this maximum.
     TooManySeeds(u64),
-    /// A file that should hold results does not: the reader's words.
-    NoResult(PathBuf, String),
-    /// A file holds results of another version of this tool.
+    /// A file does not contain a result; with the parser's message.
+    NotAResult(PathBuf, String),
+    /// A file contains a result of another version of this tool.
     OtherVersion(PathBuf, u32),
 }
 
@@ -28,14 +28,14 @@ impl fmt::Display for StressError {
                 write!(f, "--one-insn is an option of QEMU's TCG; leave it out, or leave out --accel {accel}")
             }
             StressError::TooManySeeds(most) => {
-                write!(f, "a campaign takes at most {most} seeds; part the range into several")
+                write!(f, "a campaign takes at most {most} seeds; split the range into several campaigns")
             }
-            StressError::NoResult(path, error) => {
-                write!(f, "{} is no result of `stress --json`: {error}", path.display())
+            StressError::NotAResult(path, error) => {
+                write!(f, "{} is not a result of `stress --json`: {error}", path.display())
             }
             StressError::OtherVersion(path, version) => write!(
                 f,
-                "{} is a result of version {version}, this tool reads version {}; run it again",
+                "{} is a result of version {version}, and this tool reads version {}; run the campaign again",
                 path.display(),
                 VERSION
             ),

@@ -1,4 +1,4 @@
-//! What a page can show of a boot beyond its result: where its time went.
+//! Collects what the report shows of a boot beyond its result: trace, counters and samples.
 
 use std::path::{Path, PathBuf};
 
@@ -12,48 +12,48 @@ use trace::error::Error;
 use trace::file::Header;
 use trace::survey::Survey;
 
-use super::keep::Keep;
 use super::live::Live;
+use super::log::BootLog;
 use super::samples::Samples;
 use crate::counters::{CounterPages, Snapshot};
 
-/// Of one boot.
+/// What the report shows of one boot.
 pub struct Evidence {
-    /// What the kernel found.
+    /// The kernel's record of the machine.
     pub boot: Option<BootRecord>,
     /// QEMU's command line, to be pasted into a shell.
     pub qemu: String,
-    /// How the calls grew.
+    /// Each CPU's calls over time.
     pub samples: Samples,
-    /// What each CPU had counted in the end, by dense index.
+    /// Each CPU's counters at the end, by dense index.
     pub counters: Vec<Snapshot>,
     /// The clock of those counters, if they were found.
     pub clock: Option<CounterPages>,
-    /// What is in the trace, or why there is nothing.
+    /// The evaluated trace, or why there is none.
     pub trace: Result<Survey, String>,
 }
 
-/// What is left when QEMU has ended.
-pub struct Aftermath<'a> {
+/// Collects the trace and the evidence after QEMU has exited.
+pub struct Collector<'a> {
     /// The guest's memory, if the host has it.
     pub memory: Option<&'a GuestMemory>,
-    /// Did the guest record anything?
+    /// Whether the guest was told to record events.
     pub recorded: bool,
-    /// The boot's log, beside which a trace is kept.
-    pub keep: &'a Keep,
-    /// What the console said.
+    /// The boot's log; a trace is kept beside it.
+    pub log: &'a BootLog,
+    /// The facts from the console.
     pub facts: &'a Facts,
     /// QEMU's command line.
     pub qemu: String,
-    /// The look into the guest's memory, the last one taken.
+    /// The guest's counters, polled for the last time.
     pub live: Option<Live>,
 }
 
-impl Aftermath<'_> {
-    /// Where the trace is, if it is to be kept, and what a page can show, if one is to.
+impl Collector<'_> {
+    /// Returns the trace's path if `keep`, and the evidence if `show`.
     ///
-    /// A ring that is damaged is told in `warnings`.
-    pub fn take(
+    /// Damaged rings are reported in `warnings`.
+    pub fn collect(
         self,
         keep: bool,
         show: bool,
@@ -62,22 +62,22 @@ impl Aftermath<'_> {
         if !keep && !show {
             return (None, None);
         }
-        let (stays, part) = self.keep.trace();
+        let (kept_path, part) = self.log.trace();
         let captured = self.capture(&part, warnings);
         let trace = show.then(|| captured.and_then(|()| self.survey(&part)));
-        let kept = keep && std::fs::rename(&part, &stays).is_ok();
+        let kept = keep && std::fs::rename(&part, &kept_path).is_ok();
         if !kept {
-            // It may not be there.
+            // Fails if the file does not exist.
             let _ = std::fs::remove_file(&part);
         }
-        let kept = kept.then(|| relative(&stays).to_owned());
+        let kept = kept.then(|| relative(&kept_path).to_owned());
         let (samples, counters, clock) = self.live.map(Live::finish).unwrap_or_default();
         let boot = self.facts.boots.first().copied();
         let evidence = |trace| Evidence { boot, qemu: self.qemu, samples, counters, clock, trace };
         (kept, trace.map(evidence))
     }
 
-    /// Takes what the guest's rings hold. The error says why there is no trace.
+    /// Writes the records of the guest's rings to a file. The error says why there is no trace.
     fn capture(&self, part: &Path, warnings: &mut Vec<String>) -> Result<(), String> {
         let memory =
             self.memory.ok_or("the machine's options do not let the host read the guest's memory")?;
@@ -92,7 +92,7 @@ impl Aftermath<'_> {
         }
     }
 
-    /// Reads the trace file. Its CPUs get the numbers that programs know them by: they differ if a CPU did not come.
+    /// Evaluates the trace file. Its CPUs get the indexes that programs see: they differ if a CPU did not come online.
     fn survey(&self, path: &Path) -> Result<Survey, String> {
         let rename = |header: &mut Header| {
             for cpu in &mut header.cpus {

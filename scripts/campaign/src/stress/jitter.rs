@@ -1,4 +1,4 @@
-//! Burns the host's CPUs in bursts of random length, so that the guest's CPUs run in other orders than usual.
+//! Loads the host's CPUs in bursts of random length, to vary how the guest's CPUs interleave.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use super::lines::splitmix64;
 use super::seeds::Seed;
 
-/// The longest burst, and the longest pause, in microseconds.
-const LONGEST: u64 = 10_000;
+/// Upper limit of a burst and of a pause, in microseconds.
+const BURST_MAX_US: u64 = 10_000;
 
-/// Threads that burn CPU time until this is dropped.
+/// Threads that load the host's CPUs until this is dropped.
 pub struct Jitter {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Jitter {
-    /// One thread a host CPU, two at least.
+    /// Starts one thread for each host CPU, and at least two.
     pub fn start() -> Jitter {
         let stop = Arc::new(AtomicBool::new(false));
         let count = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
@@ -36,20 +36,21 @@ impl Drop for Jitter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A thread that only burns time has nothing to say.
+            // The thread has no result.
             let _ = thread.join();
         }
     }
 }
 
+/// Alternates busy loops and sleeps of random length until told to stop.
 fn burn(stop: &AtomicBool) {
     let mut random = Seed::random().0;
     while !stop.load(Ordering::Relaxed) {
         random = splitmix64(random);
-        let until = Instant::now() + Duration::from_micros(random % LONGEST);
+        let until = Instant::now() + Duration::from_micros(random % BURST_MAX_US);
         while Instant::now() < until {
             spin_loop();
         }
-        std::thread::sleep(Duration::from_micros((random >> 32) % LONGEST));
+        std::thread::sleep(Duration::from_micros((random >> 32) % BURST_MAX_US));
     }
 }

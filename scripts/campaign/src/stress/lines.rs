@@ -1,14 +1,14 @@
-//! The lines that the program writes, made again from its definition (`user/src/bin/stress/lines.rs`), so that each
-//! can be compared byte for byte.
+//! Generates the lines that the program writes, from their definition in `user/src/bin/stress/lines.rs`, so that each
+//! can be compared byte by byte.
 //!
-//! Written anew on purpose: two readings of one definition check each other.
+//! This is a second implementation on purpose: two implementations of one definition check each other.
 
 use super::seeds::Seed;
 
-/// The longest payload.
+/// The longest payload, in bytes.
 const PAYLOAD_MAX: u64 = 100;
 
-/// The first number that the generator splitmix64 gives from the state `x`.
+/// Returns the first output of the generator splitmix64 with the state `x`.
 pub fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +16,7 @@ pub fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Line `number`, counted from 0, of a CPU, without its line end.
+/// Returns line `number` (from 0) of a CPU, without its line end.
 pub fn line(seed: Seed, cpu: u32, number: u64) -> String {
     let hash = splitmix64(seed.0 ^ (u64::from(cpu) << 32) ^ number);
     // At most 100.
@@ -26,7 +26,7 @@ pub fn line(seed: Seed, cpu: u32, number: u64) -> String {
     format!("w {cpu} {number} {payload}")
 }
 
-/// The number that a line says it has.
+/// Parses the number of a line.
 pub fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.strip_prefix("w ")?.split(' ').nth(1)?.parse().ok()
@@ -36,7 +36,7 @@ pub fn number(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Hashes and lengths by the definition's text, worked out apart from this code.
+    /// Lines that were computed from the definition's text, independently of this code.
     const TABLE: [(u64, u32, u64, &str); 8] = [
         (1, 0, 0, "w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191"),
         (1, 0, 1, "w 0 1 e220a8397b1dcdafe220a8397b1dcdafe220"),
@@ -69,14 +69,14 @@ mod tests {
     ];
 
     #[test]
-    fn lines_are_those_of_the_definition() {
+    fn lines_match_definition() {
         for (seed, cpu, number, expected) in TABLE {
             assert_eq!(line(Seed(seed), cpu, number), expected);
         }
     }
 
     #[test]
-    fn the_generators_known_numbers() {
+    fn splitmix64_matches_known_outputs() {
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(splitmix64(1), 0x910a_2dec_8902_5cc1);
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_its_number() {
+    fn number_is_parsed_from_line() {
         assert_eq!(number(b"w 3 57 ab"), Some(57));
         assert_eq!(number(b"w 3"), None);
         assert_eq!(number(b"w 3 x ab"), None);

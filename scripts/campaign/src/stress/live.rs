@@ -1,4 +1,4 @@
-//! Looks into the memory of a guest that runs: what its CPUs have counted, how fast, and what they did last.
+//! Reads the counters, rates and latest events of a running guest's CPUs from its memory.
 
 use std::time::Duration;
 
@@ -8,58 +8,58 @@ use trace::shape::Described;
 use super::samples::Samples;
 use crate::counters::{CounterPages, Snapshot};
 
-/// How long to wait at least between two searches, and how many times as long as a search took.
+/// Minimum time between two searches: this duration, and this multiple of the time that the last search took.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
-/// The time between two looks at most.
-const REFRESH: Duration = Duration::from_millis(100);
-/// The stretch of time that a rate is of. The console's pace makes shorter ones jump.
-const RATE_OVER: Duration = Duration::from_secs(1);
+/// Maximum time between two polls.
+const POLL_MAX: Duration = Duration::from_millis(100);
+/// Time over which a rate is averaged. Over shorter times the rate fluctuates with the speed of the console.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// How far a CPU is.
+/// A CPU's counts and latest event at the last poll.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Now {
+pub struct CpuStatus {
     /// System calls so far.
     pub calls: u64,
-    /// System calls a second of late.
+    /// System calls per second over the last second.
     pub rate: f64,
     /// Timer ticks so far.
     pub ticks: u64,
-    /// Its latest event, if it records any.
+    /// Its latest event, if it records events.
     pub event: Option<String>,
 }
 
-/// The guest's memory, and what was found in it.
+/// A guest's memory, and what was found in it.
 pub struct Live {
     ram: GuestRam,
     counters: Option<CounterPages>,
     rings: Option<Rings>,
     next_search: Duration,
-    next_look: Duration,
+    next_poll: Duration,
     samples: Samples,
     last: Vec<Snapshot>,
 }
 
 impl Live {
-    /// Of a guest that is about to run.
+    /// Creates the view of a guest that is about to run.
     pub fn new(ram: GuestRam) -> Live {
         Live {
             ram,
             counters: None,
             rings: None,
             next_search: Duration::ZERO,
-            next_look: Duration::ZERO,
+            next_poll: Duration::ZERO,
             samples: Samples::default(),
             last: Vec::new(),
         }
     }
 
-    /// To be called as often as one likes while the guest runs, with the time since its start. Looks when it is time
-    /// to, and searches with patience: the kernel makes its counters known only when all its CPUs have come.
-    pub fn look(&mut self, time: Duration) {
-        if time < self.next_look {
+    /// Samples the counters if their interval has passed; `time` is the time since the guest's start. Searches for the
+    /// counters repeatedly until they are found: the kernel publishes them after bring-up of all its CPUs.
+    pub fn poll(&mut self, time: Duration) {
+        if time < self.next_poll {
             return;
         }
-        self.next_look = time + self.samples.every().min(REFRESH);
+        self.next_poll = time + self.samples.interval().min(POLL_MAX);
         if self.counters.is_none() && time >= self.next_search {
             let started = std::time::Instant::now();
             self.search();
@@ -68,55 +68,56 @@ impl Live {
         self.sample(time);
     }
 
-    /// The last look, when the guest is gone: its memory is as it left it.
-    pub fn last_look(&mut self, time: Duration) {
+    /// Samples the counters for the last time, after the guest has exited. Its memory is unchanged since then.
+    pub fn poll_final(&mut self, time: Duration) {
         if self.counters.is_none() {
             self.search();
         }
         self.sample(time);
     }
 
-    /// What each CPU had counted at the last look, by dense index.
+    /// Returns each CPU's counters at the last poll, by dense index.
     pub fn counters(&self) -> &[Snapshot] {
         &self.last
     }
 
-    /// What each CPU has done so far, by dense index; nothing before the counters are found.
-    pub fn now(&self) -> Vec<Now> {
+    /// Returns the status of each CPU at the last poll, by dense index; empty until the counters are found.
+    pub fn status(&self) -> Vec<CpuStatus> {
         let events = self.events();
-        let rates = self.samples.rates(RATE_OVER);
-        let now = |(n, counters): (usize, &Snapshot)| Now {
+        let rates = self.samples.rates(RATE_WINDOW);
+        let status = |(n, counters): (usize, &Snapshot)| CpuStatus {
             calls: counters.calls.iter().sum(),
             rate: rates.get(n).copied().unwrap_or(0.0),
             ticks: counters.ticks,
             event: events.get(n).cloned().flatten(),
         };
-        self.last.iter().enumerate().map(now).collect()
+        self.last.iter().enumerate().map(status).collect()
     }
 
-    /// How the counts of calls grew, and what each CPU had counted at the last look.
+    /// Returns the samples, each CPU's counters at the last poll, and where they were found.
     pub fn finish(self) -> (Samples, Vec<Snapshot>, Option<CounterPages>) {
         (self.samples, self.last, self.counters)
     }
 
-    /// Memory that cannot be read is no reason to end a boot: there is less to see of it.
+    /// Searches for the counters and the rings. An error does not end the boot; the status then stays empty.
     fn search(&mut self) {
         self.counters = CounterPages::find(&self.ram).ok().flatten();
         if self.counters.is_some() {
-            // The rings are there before the counters, or never.
+            // The kernel publishes the rings, if any, before the counters.
             self.rings = Rings::find(&self.ram).ok();
         }
     }
 
+    /// Reads the counters and adds a sample.
     fn sample(&mut self, time: Duration) {
         let Some(counters) = &self.counters else { return };
-        if let Ok(now) = counters.read(&self.ram) {
-            self.samples.push(time, now.iter().map(|cpu| cpu.calls.iter().sum()).collect());
-            self.last = now;
+        if let Ok(counted) = counters.read(&self.ram) {
+            self.samples.push(time, counted.iter().map(|cpu| cpu.calls.iter().sum()).collect());
+            self.last = counted;
         }
     }
 
-    /// The latest event of each CPU in the list.
+    /// Returns the latest event of each CPU that has a ring.
     fn events(&self) -> Vec<Option<String>> {
         let rings = self.rings.iter().flat_map(Rings::rings);
         let last = |ring: trace::capture::Ring| Some(Described(&ring.last(&self.ram).ok()??).to_string());
@@ -130,21 +131,21 @@ mod tests {
     use crate::counters::tests::{guest, put};
 
     #[test]
-    fn counts_and_rates_follow_the_guest() {
+    fn poll_reads_counts_and_rates() {
         let mut live = Live::new(guest());
-        live.look(Duration::ZERO);
-        let now = live.now();
+        live.poll(Duration::ZERO);
+        let now = live.status();
         assert_eq!((now.len(), now[0].calls, now[0].ticks, now[1].ticks), (2, 1007, 55, 56));
         assert_eq!((now[0].rate, &now[0].event), (0.0, &None));
         // Calls of CPU 0, half a second later.
         put(&live.ram, 0x8100, &[2000]);
-        live.look(Duration::from_millis(1));
-        assert_eq!(live.now()[0].calls, 1007, "too early for another look");
-        live.look(Duration::from_millis(500));
-        let now = live.now();
+        live.poll(Duration::from_millis(1));
+        assert_eq!(live.status()[0].calls, 1007, "the interval has not passed");
+        live.poll(Duration::from_millis(500));
+        let now = live.status();
         assert_eq!((now[0].calls, now[0].rate, now[1].rate), (2007, 2000.0, 0.0));
         put(&live.ram, 0x8100, &[2001]);
-        live.last_look(Duration::from_millis(501));
+        live.poll_final(Duration::from_millis(501));
         let (_, last, pages) = live.finish();
         assert_eq!((last[0].calls[0], pages.map(|pages| pages.tick_hz)), (2001, Some(100)));
     }

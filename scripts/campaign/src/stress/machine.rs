@@ -1,4 +1,4 @@
-//! The machine and the kernel of a campaign's boots.
+//! Prepares the kernel and QEMU's command line for a campaign's boots.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,44 +17,43 @@ use super::error::StressError;
 use super::options::{LoadOptions, OFF};
 use super::seeds::Seed;
 
-/// Records in each CPU's ring at most: some 30000 system calls, all of a boot of the default length.
+/// Maximum records in each CPU's ring: about 30000 system calls, a complete boot of the default length.
 const RECORDS_MAX: u64 = 64 * 1024;
-/// The part of the guest's memory that its rings may take.
+/// All rings together take at most one part in this many of the guest's memory.
 const RINGS_SHARE: u64 = 16;
 
-/// The program that is run.
+/// The name of the program.
 pub const PROGRAM: &str = "stress";
 
-/// What a host that is slow, busy and shared by several boots takes at most for the boot itself, in seconds.
+/// Time limit for the boot itself in seconds, for a slow and busy host.
 const BOOT_SECONDS: u64 = 120;
-/// How many calls it makes in a second at least, over all CPUs, when each instruction is a block of its own and
-/// interrupts come in storms.
-const CALLS_A_SECOND: u64 = 500;
+/// Minimum rate of calls over all CPUs, with one instruction per translation block and under interrupt stress.
+const CALLS_PER_SECOND_MIN: u64 = 500;
 
 /// What all boots of a campaign have in common.
 pub struct Setup {
-    /// What the user asked for, with the accelerator that it leads to.
+    /// The user's options, with the accelerator's options added.
     machine: MachineOptions,
     /// The kernel's ELF.
     pub kernel: PathBuf,
 }
 
 impl Setup {
-    /// Builds the kernel, and asks QEMU what it has to be asked.
+    /// Builds the kernel, and asks QEMU for its version if an option depends on it.
     pub fn make(load: &LoadOptions, as_built: bool) -> Result<Setup, Error> {
         let mut machine = load.machine.clone();
         if load.one_insn {
-            demand_tcg(&machine.accel)?;
+            require_tcg(&machine.accel)?;
             let version = qemu::version(&machine.qemu)?;
-            one_insn(&mut machine, version);
+            enable_one_insn(&mut machine, version);
         }
         let kernel = build::asked_for(&load.feature, &load.mutant, as_built)?;
         Ok(Setup { machine, kernel })
     }
 
-    /// QEMU's command line for one seed.
-    pub fn words(&self, load: &LoadOptions, seed: Seed, wiring: Wiring<'_>) -> Vec<OsString> {
-        let cmdline = kernel_line(load, seed);
+    /// Returns QEMU's command line for one seed.
+    pub fn command_line(&self, load: &LoadOptions, seed: Seed, wiring: Wiring<'_>) -> Vec<OsString> {
+        let cmdline = kernel_cmdline(load, seed);
         let options = MachineOptions { serial_dir: serial_dir(load, seed), ..self.machine.clone() };
         let machine = Machine {
             options: &options,
@@ -67,13 +66,13 @@ impl Setup {
     }
 }
 
-/// Where the boot with this seed leaves what its CPUs write, if each has a serial port of its own.
+/// Returns the folder for the CPUs' output of this seed's boot, if each CPU has its own serial port.
 pub fn serial_dir(load: &LoadOptions, seed: Seed) -> Option<PathBuf> {
     load.machine.serial_dir.as_ref().map(|folder| folder.join(seed.to_string()))
 }
 
-/// The kernel's command line, the program's arguments included.
-fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
+/// Returns the kernel's command line, including the program's arguments.
+fn kernel_cmdline(load: &LoadOptions, seed: Seed) -> String {
     let mut keys = Vec::new();
     for (key, rate) in [("ipi_storm", load.ipi_storm), ("nmi_storm", load.nmi_storm)] {
         keys.extend((rate != 0).then(|| format!("{key}={rate}")));
@@ -93,46 +92,46 @@ fn kernel_line(load: &LoadOptions, seed: Seed) -> String {
     cmdline::compose(Some(PROGRAM), load.machine.tick_hz, keys.as_deref(), &arguments)
 }
 
-/// What the kernel is told to record. What the user's own command line says of it goes first.
+/// Returns the kernel's trace keys. Keys in the user's `--cmdline` override them.
 fn trace_keys(load: &LoadOptions) -> Vec<String> {
     let own = load.machine.cmdline.as_deref().unwrap_or("");
-    let says = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
-    // What nobody can read need not be recorded.
+    let given = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
+    // If the host cannot map the guest's memory, a trace could not be read.
     let Some(memory) = GuestMemory::size_of(&load.machine) else { return Vec::new() };
-    if load.trace == OFF || says("trace=") {
+    if load.trace == OFF || given("trace=") {
         return Vec::new();
     }
     let mut keys = vec![format!("trace={}", load.trace)];
-    if !says("trace_records=") {
+    if !given("trace_records=") {
         keys.push(format!("trace_records={}", records(load, memory)));
     }
     keys
 }
 
-/// How many records each CPU's ring takes, so that all rings together leave the guest its memory.
+/// Returns the records of each CPU's ring, so that all rings together take at most their share of the memory.
 fn records(load: &LoadOptions, memory: u64) -> u64 {
     const RECORD: u64 = size_of::<kernel_abi::trace::Record>() as u64;
     let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
     let room = memory / RINGS_SHARE / RECORD / cpus;
-    // A power of two, as the kernel rounds up to one.
+    // A power of two, because the kernel rounds up to one.
     let below = if room == 0 { 0 } else { 1 << room.ilog2() };
     below.clamp(64, RECORDS_MAX)
 }
 
-/// How long a boot may take; `None`: as long as it likes.
+/// Returns the time limit of a boot; `None`: none.
 pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
     let seconds = load.timeout.unwrap_or_else(|| {
         let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
-        let calls = load.calls().map(|calls| calls.saturating_mul(cpus) / CALLS_A_SECOND);
+        let calls = load.calls().map(|calls| calls.saturating_mul(cpus) / CALLS_PER_SECOND_MIN);
         let load = [calls, load.seconds].into_iter().flatten().min().unwrap_or(0);
         load.saturating_mul(u64::from(jobs)).saturating_add(BOOT_SECONDS)
     });
     (seconds != 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Makes QEMU translate one instruction at a time: an option of the accelerator since QEMU 8.1, and one of QEMU's
-/// own before, which later versions do not know.
-fn one_insn(machine: &mut MachineOptions, version: (u32, u32)) {
+/// Makes QEMU translate one instruction per block: an option of the accelerator since QEMU 8.1, and before that
+/// `-singlestep`, which later versions reject.
+fn enable_one_insn(machine: &mut MachineOptions, version: (u32, u32)) {
     if version >= (8, 1) {
         machine.accel += ",one-insn-per-tb=on";
     } else {
@@ -140,8 +139,8 @@ fn one_insn(machine: &mut MachineOptions, version: (u32, u32)) {
     }
 }
 
-/// Only TCG has translation blocks.
-fn demand_tcg(accel: &str) -> Result<(), StressError> {
+/// Rejects `--one-insn` with another accelerator: only TCG has translation blocks.
+fn require_tcg(accel: &str) -> Result<(), StressError> {
     match accel.split(',').next() {
         Some("tcg") => Ok(()),
         _ => Err(StressError::NotTcg(accel.to_owned())),
@@ -159,25 +158,25 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_gets_the_storms_and_the_program_the_load() {
+    fn kernel_gets_interrupt_rates_and_program_gets_load() {
         let load = load(
             "--tick-hz 1000 --ipi-storm 5 --nmi-storm 6 --cmdline trace=user --calls 7 --mix null=1 --trace tick",
         );
         assert_eq!(
-            kernel_line(&load, Seed(0xab)),
+            kernel_cmdline(&load, Seed(0xab)),
             "program=stress tick_hz=1000 ipi_storm=5 nmi_storm=6 trace=user -- --calls 7 --mix null=1 --seed 0xab"
         );
     }
 
     #[test]
-    fn without_options_the_program_gets_its_calls_and_seed() {
-        let line = |text: &str| kernel_line(&load(text), Seed(1));
+    fn defaults_pass_calls_and_seed() {
+        let line = |text: &str| kernel_cmdline(&load(text), Seed(1));
         assert_eq!(line("--trace off"), "program=stress -- --calls 20000 --seed 0x1");
         assert_eq!(line("--seconds 5 --trace off"), "program=stress -- --seconds 5 --seed 0x1");
     }
 
     #[test]
-    fn rings_leave_the_guest_its_memory_and_the_user_the_last_word() {
+    fn rings_fit_in_memory_and_user_keys_override() {
         for (text, keys) in [
             ("", "trace=all trace_records=65536"),
             ("--trace tick,user --smp 16", "trace=tick,user trace_records=16384"),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn one_instruction_a_block_is_asked_for_as_the_version_takes_it() {
+    fn one_insn_option_depends_on_qemu_version() {
         for (version, accel, arguments) in [
             ((10, 0), "tcg,thread=multi,one-insn-per-tb=on", vec![]),
             ((8, 1), "tcg,thread=multi,one-insn-per-tb=on", vec![]),
@@ -202,14 +201,14 @@ mod tests {
             ((7, 2), "tcg,thread=multi", vec!["-singlestep"]),
         ] {
             let mut machine = load("--accel tcg,thread=multi").machine;
-            one_insn(&mut machine, version);
+            enable_one_insn(&mut machine, version);
             assert_eq!(machine.accel, accel);
             assert_eq!(machine.qemu_arg, arguments);
         }
     }
 
     #[test]
-    fn a_boot_may_take_what_its_load_can_take() {
+    fn time_limit_follows_load() {
         assert_eq!(limit(&load("--timeout 0"), 1), None);
         assert_eq!(limit(&load("--timeout 7"), 3), Some(Duration::from_secs(7)));
         assert_eq!(limit(&load("--seconds 60"), 1), Some(Duration::from_secs(180)));
@@ -218,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn another_accelerator_has_no_blocks() {
-        assert_eq!(demand_tcg("tcg,thread=single"), Ok(()));
-        assert_eq!(demand_tcg("kvm"), Err(StressError::NotTcg("kvm".to_owned())));
+    fn one_insn_requires_tcg() {
+        assert_eq!(require_tcg("tcg,thread=single"), Ok(()));
+        assert_eq!(require_tcg("kvm"), Err(StressError::NotTcg("kvm".to_owned())));
     }
 }

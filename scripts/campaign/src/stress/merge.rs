@@ -1,4 +1,4 @@
-//! The subcommand `merge`: the results of many machines become one.
+//! The subcommand `merge`: joins the results of several campaigns into one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use super::result::{Boot, Campaign, worst};
 use super::seeds::Seed;
 use super::table;
 
-/// Several results as one, and what is remarkable about that.
+/// Several results joined, with what to warn about.
 #[derive(Debug, PartialEq)]
 struct Merged {
     campaign: Campaign,
-    /// The same boot is in two results, which agree.
+    /// Messages about boots that are in two results with the same outcome.
     duplicates: Vec<String>,
-    /// The same boot is in two results, which disagree. The one that failed counts.
+    /// Messages about boots that are in two results with different outcomes. The worse outcome counts.
     conflicts: Vec<String>,
-    /// How many different orders the boots come from, their seeds left out.
-    orders: usize,
+    /// Number of different replay commands, not counting the seed.
+    option_sets: usize,
 }
 
-/// Reads, joins, prints. The exit status is that of a campaign with all these boots.
+/// Reads the results, joins them and prints the table. The exit status is that of a campaign with all these boots.
 pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
-    let wanted = options.seeds.map(|range| range.seeds()).transpose()?.unwrap_or_default();
+    let required = options.seeds.map(|range| range.seeds()).transpose()?.unwrap_or_default();
     let read = |path: &PathBuf| Ok((path.clone(), Campaign::read(path)?));
     let results = options.results.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-    let merged = join(results, &wanted);
+    let merged = join(results, &required);
     for text in merged.duplicates.iter().chain(&merged.conflicts) {
         eprintln!("warning: {text}");
     }
-    if merged.orders > 1 {
-        eprintln!("warning: the results come from {} different sets of options", merged.orders);
+    if merged.option_sets > 1 {
+        eprintln!("warning: the results are from {} different sets of options", merged.option_sets);
     }
     let text = table::text(&merged.campaign);
     let to_stdout = options.json.as_deref() == Some(Path::new("-"));
@@ -60,16 +60,16 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     Ok(worst([merged.campaign.outcome(), missing].into_iter()).exit_code())
 }
 
-/// Joins results. Boots with one replay command are the same boot; `wanted` are seeds that have to be there.
-fn join(results: Vec<(PathBuf, Campaign)>, wanted: &[Seed]) -> Merged {
+/// Joins results. Boots with the same replay command are the same boot. Each seed in `required` must have a boot.
+fn join(results: Vec<(PathBuf, Campaign)>, required: &[Seed]) -> Merged {
     let mut boots: BTreeMap<(Seed, String), (PathBuf, Boot)> = BTreeMap::new();
-    let mut missing: BTreeSet<Seed> = wanted.iter().copied().collect();
-    let mut orders = BTreeSet::new();
+    let mut missing: BTreeSet<Seed> = required.iter().copied().collect();
+    let mut option_sets = BTreeSet::new();
     let (mut duplicates, mut conflicts) = (Vec::new(), Vec::new());
     for (path, campaign) in results {
         missing.extend(campaign.not_booted);
         for boot in campaign.boots {
-            orders.insert(boot.replay.replace(&boot.seed.to_string(), "SEED"));
+            option_sets.insert(boot.replay.replace(&boot.seed.to_string(), "SEED"));
             let key = (boot.seed, boot.replay.clone());
             let Some((other, kept)) = boots.get_mut(&key) else {
                 boots.insert(key, (path.clone(), boot));
@@ -81,7 +81,7 @@ fn join(results: Vec<(PathBuf, Campaign)>, wanted: &[Seed]) -> Merged {
                 continue;
             }
             conflicts.push(format!(
-                "seed {} has two outcomes, {} and {}, in {files}: it does not end in the same way every time",
+                "seed {} has two outcomes, {} and {}, in {files}: its outcome is not reproducible",
                 boot.seed,
                 kept.outcome.name(),
                 boot.outcome.name()
@@ -96,7 +96,7 @@ fn join(results: Vec<(PathBuf, Campaign)>, wanted: &[Seed]) -> Merged {
         missing.remove(&boot.seed);
     }
     let campaign = Campaign::of(boots, missing.into_iter().collect());
-    Merged { campaign, duplicates, conflicts, orders: orders.len() }
+    Merged { campaign, duplicates, conflicts, option_sets: option_sets.len() }
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn boots_come_in_the_order_of_their_seeds() {
+    fn boots_are_sorted_by_seed() {
         let merged = join(
             vec![
                 result("a", vec![boot(20, Pass), boot(3, Failed)], &[]),
@@ -123,12 +123,12 @@ mod tests {
             &[],
         );
         assert_eq!(outcomes(&merged), [(3, Failed), (7, Pass), (20, Pass)]);
-        assert_eq!((merged.duplicates.len(), merged.conflicts.len(), merged.orders), (0, 0, 1));
+        assert_eq!((merged.duplicates.len(), merged.conflicts.len(), merged.option_sets), (0, 0, 1));
         assert_eq!(merged.campaign.outcome(), Failed);
     }
 
     #[test]
-    fn a_boot_that_is_there_twice_counts_once_and_is_named() {
+    fn duplicate_boot_counts_once_and_is_reported() {
         let merged =
             join(vec![result("a", vec![boot(1, Pass)], &[]), result("b", vec![boot(1, Pass)], &[])], &[]);
         assert_eq!(outcomes(&merged), [(1, Pass)]);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_outcomes_the_worse_counts_whatever_the_order() {
+    fn worse_of_two_outcomes_counts() {
         for pair in [[Pass, Timeout], [Timeout, Pass]] {
             let results = pair.map(|outcome| result("x", vec![boot(1, outcome)], &[])).into();
             let merged = join(results, &[]);
@@ -148,19 +148,19 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_under_other_options_is_another_boot() {
+    fn same_seed_with_other_options_is_another_boot() {
         let mut other = boot(1, Failed);
         other.replay = other.replay.replace("--smp 2", "--smp 8");
         let merged = join(vec![result("a", vec![boot(1, Pass)], &[]), result("b", vec![other], &[])], &[]);
         assert_eq!(merged.campaign.boots.len(), 2);
-        assert_eq!((merged.conflicts.len(), merged.orders), (0, 2));
+        assert_eq!((merged.conflicts.len(), merged.option_sets), (0, 2));
     }
 
     #[test]
-    fn seeds_that_nobody_booted_are_missing() {
+    fn seeds_without_boot_are_missing() {
         let results = vec![result("a", vec![boot(1, Pass)], &[2, 3]), result("b", vec![boot(2, Pass)], &[])];
-        let wanted: Vec<_> = (1..6).map(Seed).collect();
+        let required: Vec<_> = (1..6).map(Seed).collect();
         assert_eq!(join(results.clone(), &[]).campaign.not_booted, [Seed(3)]);
-        assert_eq!(join(results, &wanted).campaign.not_booted, [Seed(3), Seed(4), Seed(5)]);
+        assert_eq!(join(results, &required).campaign.not_booted, [Seed(3), Seed(4), Seed(5)]);
     }
 }

@@ -1,34 +1,34 @@
-//! The subcommand `stress`: boots the program of that name with a seed, once or in a campaign, and looks at all
-//! that can be known of each boot.
+//! The subcommand `stress`: boots the program of that name with a seed, once or in a campaign, and checks the console,
+//! the counts and the outcome of each boot.
 //!
 //! ```text
-//!   options, seeds --> machine, boot --(console)--> watch: lines, said, counts --> problems
-//!                      campaign: one boot a seed --> result (JSON), table, replay commands --> merge
+//!   options, seeds --> machine, boot --(console)--> watch: lines, console_line, counts --> problems
+//!                      campaign: one boot per seed --> result (JSON), table, replay commands --> merge
 //! ```
 //!
-//! `docs/stress.md` is the book about it.
+//! See `docs/stress.md`.
 
 mod boot;
 mod campaign;
 mod conclude;
+mod console_line;
 mod counts;
 pub mod error;
 mod evidence;
 mod html;
 mod jitter;
-mod keep;
 pub mod lines;
 mod live;
+mod log;
 mod machine;
 mod merge;
 pub mod options;
-mod ports;
 mod problem;
 mod progress;
 mod result;
-mod said;
 mod samples;
 pub mod seeds;
+mod serial_files;
 mod table;
 pub mod values;
 mod watch;

@@ -1,4 +1,4 @@
-//! What can be wrong with a boot, each a sentence that names the CPU.
+//! Failures of a boot; each message names the CPU.
 
 use std::fmt;
 
@@ -7,56 +7,56 @@ use machine::console::printable;
 
 use super::seeds::Seed;
 
-/// Something that is not as it has to be.
+/// A deviation from the expected behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A copy of the program found it: its words.
+    /// A copy of the program reported a violation; its text.
     Violation { cpu: u32, text: String },
-    /// A written line is another than the one that has to come.
+    /// A written line differs from the expected one.
     Line { cpu: u32, number: u64, expected: String, got: Vec<u8> },
-    /// More written lines are wrong than are listed.
+    /// This many more written lines are wrong than are listed.
     MoreLines { cpu: u32, count: u64 },
     /// A line that neither the kernel nor the program writes.
-    Stray { cpu: Option<u32>, line: Vec<u8> },
-    /// The program said something that it says only when its arguments make no sense, or its last line is garbled.
-    Said { cpu: u32, text: String },
-    /// The program ended without its last line.
-    NoLast { cpu: u32 },
+    UnknownLine { cpu: Option<u32>, line: Vec<u8> },
+    /// A message of the program that it prints only for invalid arguments, or a garbled last line.
+    ProgramMessage { cpu: u32, text: String },
+    /// The program exited without its last line.
+    NoLastLine { cpu: u32 },
     /// The program has two last lines.
-    LastTwice { cpu: u32 },
+    TwoLastLines { cpu: u32 },
     /// The program ran with another seed.
-    OtherSeed { cpu: u32, got: Seed },
-    /// The program made more or fewer calls of the mix than it was told to.
-    OtherCalls { cpu: u32, wanted: u64, got: u64 },
-    /// The program wrote so many lines, and so many came.
-    LinesLost { cpu: u32, written: u64, came: u64 },
-    /// The kernel's counters of this CPU came not once.
+    WrongSeed { cpu: u32, got: Seed },
+    /// The program made more or fewer calls of the mix than `--calls`.
+    WrongCalls { cpu: u32, expected: u64, got: u64 },
+    /// the number of received lines differs from the number that the program wrote.
+    LinesLost { cpu: u32, written: u64, received: u64 },
+    /// The kernel printed this CPU's counters not at all, or more than once.
     NoCounts { cpu: u32, records: usize },
-    /// Program and kernel disagree about a system call; numbers beyond the table are one.
+    /// The program's and the kernel's count of a system call differ. All numbers past the table are counted together.
     Count { cpu: u32, number: usize, program: u64, kernel: u64 },
-    /// The kernel's counters by number do not add up to its counter of all.
+    /// The kernel's counters do not add up to its total.
     Sum { cpu: u32, sum: u64, total: u64 },
-    /// The judgement on the run: a panic, a time-out, a program that did not exit with code 0.
+    /// An error of the run: a panic, a timeout, or a program that did not exit with code 0.
     Run(String),
 }
 
 impl Problem {
-    /// The CPU that it is about, if it is about one.
+    /// Returns the CPU that the problem is about, if it is about one.
     pub fn cpu(&self) -> Option<u32> {
         match self {
             Problem::Violation { cpu, .. }
             | Problem::Line { cpu, .. }
             | Problem::MoreLines { cpu, .. }
-            | Problem::Said { cpu, .. }
-            | Problem::NoLast { cpu }
-            | Problem::LastTwice { cpu }
-            | Problem::OtherSeed { cpu, .. }
-            | Problem::OtherCalls { cpu, .. }
+            | Problem::ProgramMessage { cpu, .. }
+            | Problem::NoLastLine { cpu }
+            | Problem::TwoLastLines { cpu }
+            | Problem::WrongSeed { cpu, .. }
+            | Problem::WrongCalls { cpu, .. }
             | Problem::LinesLost { cpu, .. }
             | Problem::NoCounts { cpu, .. }
             | Problem::Count { cpu, .. }
             | Problem::Sum { cpu, .. } => Some(*cpu),
-            Problem::Stray { cpu, .. } => *cpu,
+            Problem::UnknownLine { cpu, .. } => *cpu,
             Problem::Run(_) => None,
         }
     }
@@ -72,19 +72,21 @@ impl fmt::Display for Problem {
             Problem::Line { number, expected, got, .. } => {
                 let same = expected.bytes().zip(got).take_while(|(a, b)| a == *b).count();
                 let got = printable(got);
-                write!(f, "line {number} has to be {expected:?}, not \"{got}\": byte {same} differs")
+                write!(f, "line {number}: expected {expected:?}, got \"{got}\": byte {same} differs")
             }
             Problem::MoreLines { count, .. } => write!(f, "{count} more written lines are wrong"),
-            Problem::Stray { line, .. } => write!(f, "nobody writes such a line: \"{}\"", printable(line)),
-            Problem::Said { text, .. } => write!(f, "the program says {:?}", printable(text.as_bytes())),
-            Problem::NoLast { .. } => f.write_str("the program exited, but its last line did not come"),
-            Problem::LastTwice { .. } => f.write_str("the program's last line came twice"),
-            Problem::OtherSeed { got, .. } => write!(f, "the program ran with the seed {got}"),
-            Problem::OtherCalls { wanted, got, .. } => {
-                write!(f, "{got} calls of the mix were made instead of {wanted}")
+            Problem::UnknownLine { line, .. } => write!(f, "unknown line: \"{}\"", printable(line)),
+            Problem::ProgramMessage { text, .. } => {
+                write!(f, "the program printed {:?}", printable(text.as_bytes()))
             }
-            Problem::LinesLost { written, came, .. } => {
-                write!(f, "the program wrote {written} lines, {came} came")
+            Problem::NoLastLine { .. } => f.write_str("the program exited without its last line"),
+            Problem::TwoLastLines { .. } => f.write_str("the program's last line was received twice"),
+            Problem::WrongSeed { got, .. } => write!(f, "the program ran with another seed, {got}"),
+            Problem::WrongCalls { expected, got, .. } => {
+                write!(f, "{got} calls of the mix, expected {expected}")
+            }
+            Problem::LinesLost { written, received, .. } => {
+                write!(f, "the program wrote {written} lines, {received} were received")
             }
             Problem::NoCounts { records, .. } => {
                 write!(f, "the kernel printed its counters {records} times instead of once")
@@ -97,14 +99,14 @@ impl fmt::Display for Problem {
                 )
             }
             Problem::Sum { sum, total, .. } => {
-                write!(f, "the kernel's counters add up to {sum}, its counter of all says {total}")
+                write!(f, "the kernel's counters add up to {sum}, its total is {total}")
             }
             Problem::Run(text) => f.write_str(text),
         }
     }
 }
 
-/// A system call for people.
+/// Returns the name and number of a system call.
 pub fn call_name(number: usize) -> String {
     match Call::from_number(number as u64) {
         Some(call) => format!("{} ({number})", call.name()),
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_names_the_cpu_and_what() {
+    fn message_names_cpu_and_problem() {
         for (problem, text) in [
             (
                 Problem::Count { cpu: 2, number: 0, program: 10, kernel: 9 },
@@ -135,7 +137,7 @@ mod tests {
                     expected: "w 1 5 abc".to_owned(),
                     got: b"w 1 5 a\x1b".into(),
                 },
-                "CPU 1: line 5 has to be \"w 1 5 abc\", not \"w 1 5 a\\x1b\": byte 7 differs",
+                "CPU 1: line 5: expected \"w 1 5 abc\", got \"w 1 5 a\\x1b\": byte 7 differs",
             ),
             (Problem::Run("CPU 1 panicked: told to".to_owned()), "CPU 1 panicked: told to"),
         ] {

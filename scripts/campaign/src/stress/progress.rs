@@ -1,4 +1,4 @@
-//! What a user sees while boots run: on a terminal one line a CPU, kept up to date; else plain lines.
+//! Shows the progress of running boots: on a terminal one updated line per CPU, otherwise plain lines at an interval.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -6,37 +6,37 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use machine::console::printable;
 
-use super::live::Now;
+use super::live::CpuStatus;
 use super::seeds::Seed;
 
-/// How often a boot's lines are brought up to date.
-const EVERY: Duration = Duration::from_millis(100);
-/// When a boot that is the only one says its first plain lines.
+/// Interval at which a boot's lines are updated on a terminal.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
+/// Time of the first plain lines of a campaign with one boot.
 const FIRST_PLAIN: Duration = Duration::from_secs(2);
 
-/// What is known of a CPU while it runs.
+/// The state of a running CPU.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View<'a> {
+pub struct CpuView<'a> {
     /// Dense index.
     pub cpu: u32,
-    /// What was read in the guest's memory; `None`: nothing can be, or nothing is there yet.
-    pub now: Option<Now>,
-    /// Written lines that came.
+    /// What was read from the guest's memory. `None`: it cannot be read, or the counters are not there yet.
+    pub status: Option<CpuStatus>,
+    /// Written lines that were received.
     pub lines: u64,
-    /// What it said last that is none.
-    pub said: &'a str,
+    /// Its latest other line.
+    pub message: &'a str,
 }
 
-/// The screen of a campaign.
+/// The progress display of a campaign.
 pub struct Progress {
     bars: MultiProgress,
     live: bool,
-    /// How often a boot says plain lines, if the screen is none.
+    /// Interval of a boot's plain lines, if standard error is not a terminal.
     plain: Duration,
 }
 
-/// The part of the screen that belongs to one boot.
-pub struct Part<'a> {
+/// The progress display of one boot.
+pub struct BootDisplay<'a> {
     progress: &'a Progress,
     seed: Seed,
     head: ProgressBar,
@@ -45,73 +45,72 @@ pub struct Part<'a> {
 }
 
 impl Progress {
-    /// On standard error.
+    /// Creates a display on standard error.
     pub fn new(plain: Duration) -> Progress {
         let live = std::io::stderr().is_terminal();
         Progress { bars: MultiProgress::new(), live, plain }
     }
 
-    /// Prints a line that stays.
-    pub fn say(&self, text: &str) {
-        // Above the lines that move, if there are any.
+    /// Prints a line above the updated ones.
+    pub fn print(&self, text: &str) {
         self.bars.suspend(|| eprintln!("{text}"));
     }
 
-    /// A boot begins.
-    pub fn begin(&self, seed: Seed, place: usize, count: usize) -> Part<'_> {
+    /// Starts the display of boot `number` of `count`.
+    pub fn begin(&self, seed: Seed, number: usize, count: usize) -> BootDisplay<'_> {
         let head = self.bars.add(ProgressBar::new_spinner());
         if self.live {
             head.set_style(style("{spinner} {prefix}  {elapsed}"));
-            head.set_prefix(format!("seed {seed} ({place} of {count})"));
-            // So that time is seen to pass when the guest says nothing.
-            head.enable_steady_tick(EVERY);
+            head.set_prefix(format!("seed {seed} ({number} of {count})"));
+            // Updates the elapsed time while the guest prints nothing.
+            head.enable_steady_tick(UPDATE_INTERVAL);
         } else if count > 1 {
-            self.say(&format!("seed {seed}: begins, {place} of {count}"));
+            self.print(&format!("seed {seed}: begins, {number} of {count}"));
         }
         let next = match (self.live, count) {
             (true, _) => Duration::ZERO,
             (false, 1) => FIRST_PLAIN.min(self.plain),
             (false, _) => self.plain,
         };
-        Part { progress: self, seed, head, cpus: Vec::new(), next }
+        BootDisplay { progress: self, seed, head, cpus: Vec::new(), next }
     }
 }
 
-impl Part<'_> {
-    /// Prints a line that stays.
-    pub fn say(&self, text: &str) {
-        self.progress.say(text);
+impl BootDisplay<'_> {
+    /// Prints a line above the updated ones.
+    pub fn print(&self, text: &str) {
+        self.progress.print(text);
     }
 
-    /// Is it time for [`show`](Self::show)? A user cannot follow every change.
+    /// Returns whether the interval for [`show`](Self::show) has passed.
     pub fn is_due(&mut self, time: Duration) -> bool {
         let due = time >= self.next;
         if due {
-            self.next = time + if self.progress.live { EVERY } else { self.progress.plain };
+            self.next = time + if self.progress.live { UPDATE_INTERVAL } else { self.progress.plain };
         }
         due
     }
 
-    /// Brings the boot's lines up to date.
-    pub fn show<'v>(&mut self, time: Duration, views: impl Iterator<Item = View<'v>>) {
+    /// Updates or prints the boot's lines.
+    pub fn show<'v>(&mut self, time: Duration, views: impl Iterator<Item = CpuView<'v>>) {
         if !self.progress.live {
             let rows: String = views.map(|view| format!("\n  {}", row(&view))).collect();
-            let rows = if rows.is_empty() { " no CPU has said anything yet" } else { &rows };
-            self.progress.say(&format!("seed {}: {} s:{rows}", self.seed, time.as_secs()));
+            let rows = if rows.is_empty() { " no CPU has printed anything yet" } else { &rows };
+            self.progress.print(&format!("seed {}: {} s:{rows}", self.seed, time.as_secs()));
             return;
         }
-        for (place, view) in views.enumerate() {
-            if place == self.cpus.len() {
+        for (index, view) in views.enumerate() {
+            if index == self.cpus.len() {
                 let last = self.cpus.last().unwrap_or(&self.head);
                 let bar = self.progress.bars.insert_after(last, ProgressBar::new_spinner());
                 bar.set_style(style("  {wide_msg}"));
                 self.cpus.push(bar);
             }
-            self.cpus[place].set_message(row(&view));
+            self.cpus[index].set_message(row(&view));
         }
     }
 
-    /// The boot has ended; its lines go.
+    /// Removes the boot's lines.
     pub fn end(self) {
         self.cpus.iter().for_each(ProgressBar::finish_and_clear);
         self.head.finish_and_clear();
@@ -119,21 +118,21 @@ impl Part<'_> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates above are sound; one that is not would look dull, and no more.
+    // The templates are constant and valid; an invalid one would fall back to the default style.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// A CPU's line, which a terminal cuts to its width.
-fn row(view: &View<'_>) -> String {
-    let View { cpu, now, lines, said } = view;
-    let said = printable(said.as_bytes());
-    match now {
-        // The console is quoted last: it may be long.
-        Some(Now { calls, rate, ticks, event }) => {
-            let event = event.as_deref().unwrap_or(&said);
+/// Formats a CPU's line. A terminal truncates it to its width.
+fn row(view: &CpuView<'_>) -> String {
+    let CpuView { cpu, status, lines, message } = view;
+    let message = printable(message.as_bytes());
+    match status {
+        // The message is last because it may be long.
+        Some(CpuStatus { calls, rate, ticks, event }) => {
+            let event = event.as_deref().unwrap_or(&message);
             format!("CPU {cpu:<3} {calls:>9} calls {rate:>8.0}/s {ticks:>7} ticks  {event}")
         }
-        None => format!("CPU {cpu:<3} {lines:>9} lines  {said}"),
+        None => format!("CPU {cpu:<3} {lines:>9} lines  {message}"),
     }
 }
 
@@ -141,34 +140,38 @@ fn row(view: &View<'_>) -> String {
 mod tests {
     use super::*;
 
-    fn view(now: Option<Now>, said: &str) -> View<'_> {
-        View { cpu: 3, now, lines: 12, said }
+    fn view(status: Option<CpuStatus>, message: &str) -> CpuView<'_> {
+        CpuView { cpu: 3, status, lines: 12, message }
     }
 
     #[test]
-    fn a_cpus_row_says_how_far_it_is_and_cannot_move_the_cursor() {
-        let now =
-            Now { calls: 123_456, rate: 14_000.4, ticks: 880, event: Some("tick ticks=880".to_owned()) };
+    fn row_has_counts_and_escapes_control_characters() {
+        let status = CpuStatus {
+            calls: 123_456,
+            rate: 14_000.4,
+            ticks: 880,
+            event: Some("tick ticks=880".to_owned()),
+        };
         assert_eq!(
-            row(&view(Some(now.clone()), "")),
+            row(&view(Some(status.clone()), "")),
             "CPU 3      123456 calls    14000/s     880 ticks  tick ticks=880"
         );
-        let untraced = Now { event: None, ..now };
+        let untraced = CpuStatus { event: None, ..status };
         assert!(row(&view(Some(untraced), "stress: \x1b[2J")).ends_with(" ticks  stress: \\x1b[2J"));
         assert_eq!(row(&view(None, "stress: \x1b[2J")), "CPU 3          12 lines  stress: \\x1b[2J");
     }
 
     #[test]
-    fn without_a_terminal_the_first_plain_line_waits() {
+    fn first_plain_line_is_delayed() {
         let plain = Duration::from_secs(10);
         let progress = Progress { bars: MultiProgress::new(), live: false, plain };
         for (count, first) in [(1, FIRST_PLAIN), (2, plain)] {
-            let mut part = progress.begin(Seed(1), 1, count);
-            assert!(!part.is_due(Duration::ZERO));
-            assert!(!part.is_due(first - EVERY));
-            assert!(part.is_due(first));
-            assert!(!part.is_due(first + plain - EVERY));
-            assert!(part.is_due(first + plain));
+            let mut display = progress.begin(Seed(1), 1, count);
+            assert!(!display.is_due(Duration::ZERO));
+            assert!(!display.is_due(first - UPDATE_INTERVAL));
+            assert!(display.is_due(first));
+            assert!(!display.is_due(first + plain - UPDATE_INTERVAL));
+            assert!(display.is_due(first + plain));
         }
     }
 }

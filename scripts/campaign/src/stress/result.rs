@@ -1,4 +1,4 @@
-//! The result of a campaign: what is written as JSON, and read again by `merge`.
+//! The result of a campaign: written as JSON, and read by `merge`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,50 +10,50 @@ use serde::{Deserialize, Serialize};
 use super::error::{StressError, VERSION};
 use super::seeds::Seed;
 
-/// A campaign, or several joined.
+/// The result of a campaign, or of several joined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
     /// [`VERSION`].
     pub ringside_stress: u32,
-    /// Name of the worst outcome of all boots.
+    /// Name of the worst outcome of the boots.
     pub outcome: String,
-    /// The boots, in the order of their seeds in the order.
+    /// The boots, in the order of the campaign's seeds.
     pub boots: Vec<Boot>,
-    /// Seeds that were to be booted and were not.
+    /// The campaign's seeds that were not booted.
     pub not_booted: Vec<Seed>,
 }
 
-/// One boot.
+/// The result of one boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// What its randomness came from.
+    /// The seed of its random choices.
     pub seed: Seed,
-    /// The command that boots it again. Two boots with one command are the same test.
+    /// The command that repeats it. Two boots with the same command are the same test.
     pub replay: String,
     /// As in `run`: pass, failed, panic, timeout, host.
     #[serde(with = "outcome_name")]
     pub outcome: Outcome,
-    /// From QEMU's start to the verdict, or to QEMU's end if there was none.
+    /// Time from QEMU's start to the verdict, or to QEMU's end if there was none.
     pub seconds: f64,
-    /// What is wrong, first things first.
-    pub problems: Vec<Trouble>,
-    /// What went wrong without making it fail.
+    /// What is wrong, causes first.
+    pub problems: Vec<ProblemRecord>,
+    /// What went wrong without failing the boot.
     pub warnings: Vec<String>,
-    /// Where the log is, if it failed.
+    /// Path of the log, if the boot failed.
     pub log: Option<PathBuf>,
-    /// Where the trace is, if it was kept.
+    /// Path of the trace, if it was kept.
     #[serde(default)]
     pub trace: Option<PathBuf>,
     /// What each CPU did.
     pub cpus: Vec<CpuResult>,
 }
 
-/// One problem.
+/// A problem as the result has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    /// The CPU, if it is that of one.
+pub struct ProblemRecord {
+    /// The CPU that it is about, if it is about one.
     pub cpu: Option<u32>,
-    /// A sentence that names the CPU.
+    /// The message, which names the CPU.
     pub what: String,
 }
 
@@ -64,46 +64,46 @@ pub struct CpuResult {
     pub cpu: u32,
     /// System calls by the kernel's count.
     pub syscalls: u64,
-    /// By number; the last counts those beyond the table. Empty if the kernel did not tell.
+    /// System calls by number; the last counts all numbers past the table. Empty if not known.
     pub counts: Vec<u64>,
-    /// Calls of the mix by the program's count, if it told.
+    /// Calls of the mix by the program's count, if its last line was received.
     pub calls: Option<u64>,
-    /// Written lines that came.
+    /// Written lines that were received.
     pub lines: u64,
     /// Timer ticks.
     pub ticks: u64,
 }
 
 impl Boot {
-    /// System calls by the kernel's count, over all CPUs.
+    /// Returns the system calls of all CPUs by the kernel's count.
     pub fn syscalls(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.syscalls).sum()
     }
 
-    /// Is it a pass?
+    /// Returns whether the boot passed.
     pub fn passed(&self) -> bool {
         self.outcome == Outcome::Pass
     }
 }
 
 impl Campaign {
-    /// Of these boots; the outcome is worked out.
+    /// Creates the result of these boots, with the worst outcome.
     pub fn of(boots: Vec<Boot>, not_booted: Vec<Seed>) -> Campaign {
         let outcome = worst(boots.iter().map(|boot| boot.outcome)).name().to_owned();
         Campaign { ringside_stress: VERSION, outcome, boots, not_booted }
     }
 
-    /// The outcome of the whole.
+    /// Returns the worst outcome of the boots.
     pub fn outcome(&self) -> Outcome {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
-    /// Writes it, whole or not at all: a campaign that is ended leaves what it had written before.
+    /// Writes the result atomically: a campaign that is killed leaves the previous result.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        // A struct of numbers and texts always becomes JSON.
+        // Serialising a struct of numbers and strings cannot fail.
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
         if path == Path::new("-") {
-            // Whoever closed the pipe does not want it.
+            // An error means that the reader closed the pipe.
             let _ = std::io::stdout().write_all(text.as_bytes());
             return Ok(());
         }
@@ -112,14 +112,14 @@ impl Campaign {
         written.map_err(|error| Error::file("write", path, error))
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads a result that [`write`](Self::write) wrote.
     pub fn read(path: &Path) -> Result<Campaign, Error> {
         #[derive(Deserialize)]
         struct Version {
             ringside_stress: u32,
         }
         let text = std::fs::read_to_string(path).map_err(|error| Error::file("read", path, error))?;
-        let bad = |error: serde_json::Error| StressError::NoResult(path.to_owned(), error.to_string());
+        let bad = |error: serde_json::Error| StressError::NotAResult(path.to_owned(), error.to_string());
         let version: Version = serde_json::from_str(&text).map_err(bad)?;
         if version.ringside_stress != VERSION {
             return Err(StressError::OtherVersion(path.to_owned(), version.ringside_stress).into());
@@ -128,7 +128,7 @@ impl Campaign {
     }
 }
 
-/// The outcome of several boots: what says most about the kernel first.
+/// Returns the worst of several outcomes. Failures of the kernel rank before those of the host.
 pub fn worst(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
     const RANKS: [Outcome; 6] =
         [Outcome::Panic, Outcome::Failed, Outcome::Timeout, Outcome::Host, Outcome::Usage, Outcome::Pass];
@@ -136,7 +136,7 @@ pub fn worst(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
     outcomes.min_by_key(rank).unwrap_or(Outcome::Pass)
 }
 
-/// An outcome is written as its name.
+/// Serialises an outcome as its name.
 mod outcome_name {
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
@@ -158,7 +158,7 @@ mod outcome_name {
 pub(crate) mod tests {
     use super::*;
 
-    /// A boot of two CPUs with an outcome.
+    /// Returns a boot of two CPUs with an outcome.
     pub fn boot(seed: u64, outcome: Outcome) -> Boot {
         let cpu = |cpu| CpuResult {
             cpu,
@@ -168,13 +168,13 @@ pub(crate) mod tests {
             lines: 12,
             ticks: 50,
         };
-        let trouble = Trouble { cpu: Some(1), what: "CPU 1: violation: rbx".to_owned() };
+        let problem = ProblemRecord { cpu: Some(1), what: "CPU 1: violation: rbx".to_owned() };
         Boot {
             seed: Seed(seed),
             replay: format!("cargo xtask stress --smp 2 --seed {}", Seed(seed)),
             outcome,
             seconds: 0.5,
-            problems: if outcome == Outcome::Pass { vec![] } else { vec![trouble] },
+            problems: if outcome == Outcome::Pass { vec![] } else { vec![problem] },
             warnings: Vec::new(),
             log: (outcome != Outcome::Pass).then(|| format!("target/stress-logs/{seed}.log").into()),
             trace: None,
@@ -183,7 +183,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_result_reads_back_as_written() {
+    fn result_reads_back_as_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("result.json");
         let campaign =
@@ -194,14 +194,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_named() {
+    fn invalid_result_files_are_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("result.json");
         for (text, word) in [
-            ("{}", "no result"),
-            ("", "no result"),
+            ("{}", "not a result"),
+            ("", "not a result"),
             ("{\"ringside_stress\": 99}", "version 99"),
-            ("{\"ringside_stress\": 1, \"boots\": 5}", "no result"),
+            ("{\"ringside_stress\": 1, \"boots\": 5}", "not a result"),
         ] {
             std::fs::write(&path, text).expect("writes");
             let error = Campaign::read(&path).expect_err(text).to_string();
@@ -211,7 +211,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_panic_outweighs_a_failure_and_that_a_time_out() {
+    fn worst_is_panic_then_failure_then_timeout() {
         use Outcome::{Failed, Host, Panic, Pass, Timeout};
         assert_eq!(worst([Pass, Failed, Panic, Timeout].into_iter()), Panic);
         assert_eq!(worst([Host, Timeout, Failed, Pass].into_iter()), Failed);

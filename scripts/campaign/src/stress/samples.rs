@@ -1,72 +1,73 @@
-//! How the number of system calls grew on each CPU, in as many points as a picture can show, however long it took.
+//! Samples of each CPU's system calls over time. The number of samples is bounded, whatever the length of the boot.
 
 use std::time::Duration;
 
-/// Points that are kept at most. Then every other goes, and from then on half as many are taken.
-const POINTS: usize = 512;
-/// The time between two points at first.
-const FIRST: Duration = Duration::from_millis(20);
+/// Maximum number of samples. When it is reached, every other one is dropped and the interval is doubled.
+const POINTS_MAX: usize = 512;
+/// The initial time between two samples.
+const INITIAL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Points in time, with each CPU's calls so far.
+/// Times since QEMU's start, with each CPU's calls until then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Samples {
     points: Vec<(Duration, Vec<u64>)>,
-    every: Duration,
+    interval: Duration,
 }
 
 impl Default for Samples {
     fn default() -> Samples {
-        Samples { points: Vec::new(), every: FIRST }
+        Samples { points: Vec::new(), interval: INITIAL_INTERVAL }
     }
 }
 
 impl Samples {
-    /// The time between two points, at this stage.
-    pub fn every(&self) -> Duration {
-        self.every
+    /// Returns the current time between two samples.
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
-    /// Adds a point, the newest. It takes the place of the one before if that is too near to its own predecessor. A time
-    /// before that one's counts as the same: the last look is made at the time of the verdict, and QEMU ended later.
+    /// Adds a sample. It replaces the latest one if that is closer than the interval to its predecessor. An earlier time
+    /// than the latest counts as equal to it: the final poll has the time of the verdict, and QEMU ended later.
     pub fn push(&mut self, time: Duration, calls: Vec<u64>) {
         let time = self.points.last().map_or(time, |(last, _)| time.max(*last));
         let same_time = self.points.last().is_some_and(|(last, _)| *last == time);
-        let too_near =
-            matches!(&self.points[..], [.., (before, _), (last, _)] if *last - *before < self.every);
-        if same_time || too_near {
+        let too_close =
+            matches!(&self.points[..], [.., (before, _), (last, _)] if *last - *before < self.interval);
+        if same_time || too_close {
             self.points.pop();
         }
         self.points.push((time, calls));
-        if self.points.len() > POINTS {
-            let mut place = 0;
-            // The first point stays, and so does the newest.
+        if self.points.len() > POINTS_MAX {
+            let mut index = 0;
+            // Keeps the first sample and the newest.
             let newest = self.points.len() - 1;
             self.points.retain(|_| {
-                place += 1;
-                (place - 1) % 2 == 0 || place - 1 == newest
+                index += 1;
+                (index - 1) % 2 == 0 || index - 1 == newest
             });
-            self.every *= 2;
+            self.interval *= 2;
         }
     }
 
-    /// Calls a second of each CPU, over at least the last `over`, or all there is.
+    /// Returns each CPU's calls per second over at least the last `over`, or over all samples if they cover less.
     pub fn rates(&self, over: Duration) -> Vec<f64> {
         let Some((end, last)) = self.points.last() else { return Vec::new() };
         let from = self.points.iter().rev().find(|(time, _)| *end - *time >= over).or(self.points.first());
         from.map_or(Vec::new(), |from| speed(from, &(*end, last.clone())))
     }
 
-    /// The end of each stretch between two points in seconds, and each CPU's calls a second in it.
+    /// Returns for each pair of successive samples the later time in seconds, and each CPU's calls per second between.
     pub fn speeds(&self) -> Vec<(f64, Vec<f64>)> {
         self.points.windows(2).map(|pair| (pair[1].0.as_secs_f64(), speed(&pair[0], &pair[1]))).collect()
     }
 
-    /// Each CPU's calls at the last point.
+    /// Returns each CPU's calls at the latest sample.
     pub fn last(&self) -> &[u64] {
         self.points.last().map_or(&[], |(_, calls)| calls)
     }
 }
 
+/// Returns each CPU's calls per second between two samples.
 fn speed(from: &(Duration, Vec<u64>), to: &(Duration, Vec<u64>)) -> Vec<f64> {
     let seconds = (to.0 - from.0).as_secs_f64();
     let one = |(from, to): (&u64, &u64)| {
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_are_calls_a_second_between_two_points() {
+    fn speeds_are_calls_per_second_between_samples() {
         let mut samples = Samples::default();
         assert_eq!((samples.rates(ms(1000)), samples.speeds()), (vec![], vec![]));
         samples.push(ms(100), vec![0, 10]);
@@ -94,27 +95,27 @@ mod tests {
         assert_eq!(samples.rates(ms(500)), [200.0, 20.0]);
         assert_eq!(samples.rates(ms(501)), [250.0, 10.0 / 0.6]);
         samples.push(ms(700), vec![250, 20]);
-        assert_eq!(samples.speeds()[1], (0.7, vec![400.0, 20.0]), "the newer of one time");
+        assert_eq!(samples.speeds()[1], (0.7, vec![400.0, 20.0]), "the newer sample of the same time");
         samples.push(ms(150), vec![300, 20]);
-        assert_eq!(samples.speeds()[1], (0.7, vec![500.0, 20.0]), "of an earlier time, too");
+        assert_eq!(samples.speeds()[1], (0.7, vec![500.0, 20.0]), "an earlier time counts as equal");
     }
 
     #[test]
-    fn a_long_boot_is_thinned_out_and_keeps_its_ends() {
+    fn long_boot_is_thinned_and_keeps_first_and_last() {
         let mut samples = Samples::default();
-        for n in 0..10 * POINTS as u64 {
+        for n in 0..10 * POINTS_MAX as u64 {
             samples.push(ms(20 * n), vec![n]);
-            assert!(samples.points.len() <= POINTS + 1);
+            assert!(samples.points.len() <= POINTS_MAX + 1);
         }
         assert_eq!(samples.points.first(), Some(&(ms(0), vec![0])));
-        assert_eq!(samples.last(), [10 * POINTS as u64 - 1]);
+        assert_eq!(samples.last(), [10 * POINTS_MAX as u64 - 1]);
         assert!(samples.points.is_sorted());
-        // A call every 20 ms all the time.
+        // One call every 20 ms.
         assert!(samples.speeds().iter().all(|(_, speed)| (speed[0] - 50.0).abs() < 1e-6));
-        assert!(samples.every() > ms(100));
-        // However far apart the points are, the newest is always there.
+        assert!(samples.interval() > ms(100));
+        // The newest sample is kept whatever the interval.
         for n in 1..10 {
-            samples.push(ms(20 * (10 * POINTS as u64) + n), vec![n]);
+            samples.push(ms(20 * (10 * POINTS_MAX as u64) + n), vec![n]);
             assert_eq!(samples.last(), [n]);
         }
     }

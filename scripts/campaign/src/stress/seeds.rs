@@ -1,4 +1,4 @@
-//! Seeds: how they are written, and which ones a campaign has.
+//! Seeds: their notation, and the seeds of a campaign.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use super::error::StressError;
 use super::lines::splitmix64;
 
-/// The most seeds of one campaign: its results are kept in memory.
+/// Maximum number of seeds of one campaign: its results are kept in memory.
 pub const SEEDS_MAX: u64 = 1_000_000;
 
-/// What all randomness of a boot comes from.
+/// The seed of all random choices of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// One that nobody chose.
+    /// Returns a random seed.
     pub fn random() -> Seed {
-        // The standard library takes the keys of its hash maps from the system's randomness.
+        // The standard library seeds its hash maps from the system's random numbers.
         Seed(RandomState::new().hash_one("seed"))
     }
 }
@@ -31,7 +31,7 @@ impl fmt::Display for Seed {
     }
 }
 
-// In JSON a seed is a string: many readers of numbers keep 53 bits.
+// In JSON a seed is a string, because many JSON readers keep only 53 bits of a number.
 impl From<Seed> for String {
     fn from(seed: Seed) -> String {
         seed.to_string()
@@ -46,23 +46,25 @@ impl TryFrom<String> for Seed {
     }
 }
 
-/// What is wrong with a seed, or with a range of them.
+/// An error in a seed or in a range of seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeedError {
-    /// Neither decimal nor hexadecimal, or more than 64 bits.
+    /// Not a decimal or hexadecimal number of at most 64 bits.
     Number,
-    /// No `..` in a range.
+    /// A range without `..`.
     NoRange,
-    /// The range has no seed in it.
+    /// An empty range.
     Empty,
 }
 
 impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SeedError::Number => "a seed is a decimal number, or a hexadecimal one after 0x, of 64 bits",
-            SeedError::NoRange => "a range is A..B, without B, or A..=B, with it",
-            SeedError::Empty => "no seed is in this range: B comes before A, or is A in A..B",
+            SeedError::Number => {
+                "a seed is a decimal number, or a hexadecimal one after 0x, of at most 64 bits"
+            }
+            SeedError::NoRange => "a range is A..B, which excludes B, or A..=B, which includes B",
+            SeedError::Empty => "the range is empty: A must be less than B, or equal in A..=B",
         })
     }
 }
@@ -107,7 +109,7 @@ impl FromStr for SeedRange {
 }
 
 impl SeedRange {
-    /// All of them.
+    /// Returns all seeds of the range.
     pub fn seeds(self) -> Result<Vec<Seed>, StressError> {
         if self.last - self.first >= SEEDS_MAX {
             return Err(StressError::TooManySeeds(SEEDS_MAX));
@@ -116,12 +118,12 @@ impl SeedRange {
     }
 }
 
-/// The seeds of a campaign of `count` boots: `first`, and then numbers that it leads to. No two are the same.
+/// Returns `count` different seeds: `first`, and numbers that are derived from it.
 pub fn derived(first: Seed, count: u64) -> Result<Vec<Seed>, StressError> {
     if count > SEEDS_MAX {
         return Err(StressError::TooManySeeds(SEEDS_MAX));
     }
-    // What splitmix64 makes of different numbers differs; only `first` itself could come again.
+    // splitmix64 is a bijection, so only `first` itself could occur twice.
     let rest = (0..).map(|n: u64| Seed(splitmix64(first.0.wrapping_add(n)))).filter(|seed| *seed != first);
     // At most a million, which fits.
     Ok(std::iter::once(first).chain(rest).take(count as usize).collect())
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_decimal_or_hexadecimal_and_read_back_as_printed() {
+    fn seeds_are_decimal_or_hexadecimal_and_round_trip() {
         assert_eq!("17".parse(), Ok(Seed(17)));
         assert_eq!("0xffffffffffffffff".parse(), Ok(Seed(u64::MAX)));
         for text in ["", "0x", "-1", "+1", "0x+1", "1 ", "18446744073709551616", "ff"] {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_its_end_only_with_an_equals_sign() {
+    fn range_includes_its_end_only_with_equals_sign() {
         assert_eq!(range("3..6"), Ok(vec![3, 4, 5]));
         assert_eq!(range("3..=6"), Ok(vec![3, 4, 5, 6]));
         assert_eq!(range("0xe..0x10"), Ok(vec![14, 15]));
@@ -167,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_no_campaign_can_hold_is_refused() {
+    fn too_large_range_is_rejected() {
         let whole: SeedRange = "0..=0xffffffffffffffff".parse().expect("a range");
         assert_eq!(whole.seeds(), Err(StressError::TooManySeeds(SEEDS_MAX)));
         assert_eq!(derived(Seed(1), SEEDS_MAX + 1), Err(StressError::TooManySeeds(SEEDS_MAX)));
     }
 
     #[test]
-    fn derived_seeds_begin_with_the_given_one_and_differ() {
+    fn derived_seeds_start_with_first_and_differ() {
         let seeds = derived(Seed(7), 1000).expect("not too many");
         assert_eq!(seeds[0], Seed(7));
         assert_eq!(seeds.iter().collect::<HashSet<_>>().len(), 1000);
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_chooses_random_seeds() {
+    fn random_seeds_differ() {
         assert_ne!(Seed::random(), Seed::random());
     }
 }

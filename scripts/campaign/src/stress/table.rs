@@ -1,4 +1,4 @@
-//! The end of a campaign for people: a line a boot, the totals, and what to do about each that failed.
+//! Formats a campaign's result as text: a line for each boot, the totals, and each failure with its replay command.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use machine::report::aligned;
 
 use super::result::{Boot, Campaign};
 
-/// The columns. All but the texts are flushed right.
+/// The columns, and whether each is right-aligned.
 const COLUMNS: [(&str, bool); 6] = [
     ("SEED", true),
     ("OUTCOME", false),
@@ -16,10 +16,10 @@ const COLUMNS: [(&str, bool); 6] = [
     ("FIRST PROBLEM", false),
 ];
 
-/// Characters of a problem that the table shows; below it stands all.
+/// Characters of a problem that the table shows. It is printed in full below the table.
 const PROBLEM_WIDTH: usize = 90;
 
-/// The whole text.
+/// Formats the complete text.
 pub fn text(campaign: &Campaign) -> String {
     let mut text = String::new();
     if !campaign.boots.is_empty() {
@@ -28,11 +28,12 @@ pub fn text(campaign: &Campaign) -> String {
     text += &totals(campaign);
     for boot in campaign.boots.iter().filter(|boot| !boot.passed()) {
         text.push('\n');
-        text += &trouble(boot);
+        text += &failure(boot);
     }
     text
 }
 
+/// Formats a boot's cells.
 fn cells(boot: &Boot) -> [String; COLUMNS.len()] {
     let first = boot.problems.first().map_or("", |problem| problem.what.as_str());
     let first = first.lines().next().unwrap_or("");
@@ -50,18 +51,19 @@ fn cells(boot: &Boot) -> [String; COLUMNS.len()] {
     ]
 }
 
+/// Returns calls per second.
 fn rate(calls: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { calls as f64 / seconds } else { 0.0 }
 }
 
-/// The campaign in a line.
+/// Formats the totals in a line.
 pub fn totals(campaign: &Campaign) -> String {
     let boots = &campaign.boots;
     let calls: u64 = boots.iter().map(Boot::syscalls).sum();
     let seconds: f64 = boots.iter().map(|boot| boot.seconds).sum();
     let passed = boots.iter().filter(|boot| boot.passed()).count();
     let mut text = format!(
-        "{}: {passed} of {} boots passed; {calls} system calls in {seconds:.1} s of guests, {:.0} a second",
+        "{}: {passed} of {} boots passed; {calls} system calls in {seconds:.1} s of guest time, {:.0} per second",
         campaign.outcome,
         boots.len(),
         rate(calls, seconds)
@@ -72,8 +74,8 @@ pub fn totals(campaign: &Campaign) -> String {
     text + "\n"
 }
 
-/// What is wrong with a boot, how to see it again, and where its log is.
-pub fn trouble(boot: &Boot) -> String {
+/// Formats a failed boot: its problems, its replay command and its log.
+pub fn failure(boot: &Boot) -> String {
     let mut text = format!("seed {}: {}\n", boot.seed, boot.outcome.name());
     for problem in &boot.problems {
         text += &format!("  {}\n", problem.what.trim_end().replace('\n', "\n  "));
@@ -93,7 +95,7 @@ mod tests {
     use machine::verify::Outcome;
 
     #[test]
-    fn a_table_of_two_boots() {
+    fn table_has_boots_totals_and_failures() {
         let mut failed = boot(31, Outcome::Failed);
         failed.seconds = 0.0;
         let campaign = Campaign::of(vec![boot(1, Outcome::Pass), failed], vec![Seed(5)]);
@@ -101,7 +103,7 @@ mod tests {
 SEED  OUTCOME  CALLS  CALLS/S  SECONDS  FIRST PROBLEM
  0x1  pass      2000     4000     0.50
 0x1f  failed    2000        0     0.00  CPU 1: violation: rbx
-failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guests, 8000 a second; seeds not booted: 1
+failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guest time, 8000 per second; seeds not booted: 1
 
 seed 0x1f: failed
   CPU 1: violation: rbx
@@ -112,7 +114,7 @@ seed 0x1f: failed
     }
 
     #[test]
-    fn a_long_problem_is_cut_in_the_table_and_whole_below_it() {
+    fn long_problem_is_truncated_only_in_the_table() {
         let mut failed = boot(1, Outcome::Host);
         failed.problems[0].what = format!("{}\nsecond line", "x".repeat(200));
         let text = text(&Campaign::of(vec![failed], vec![]));

@@ -1,4 +1,4 @@
-//! What the page shows of one boot: facts, tables, and a place for each picture with its table below it.
+//! The section of one boot: facts, tables, and an element for each chart with its table.
 
 use std::fmt::Write;
 
@@ -15,12 +15,12 @@ use crate::stress::evidence::Evidence;
 use crate::stress::problem::call_name;
 use crate::stress::result::{Boot, CpuResult};
 
-/// Rows of the table of calls over time at most.
-const RATE_ROWS: usize = 40;
-/// The latest events of each CPU that the timeline's table has.
+/// Maximum rows of the table of calls over time.
+const RATE_ROWS_MAX: usize = 40;
+/// Number of each CPU's latest events in the timeline's table.
 const LATEST: usize = 16;
 
-/// The `n`-th boot that is shown.
+/// Formats the section of the `n`-th boot that is shown.
 pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
     let open = if n == 0 { " open" } else { "" };
     let mut html = format!(
@@ -28,7 +28,7 @@ pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
          {outcome}</h2></summary>\n{facts}",
         seed = boot.seed,
         outcome = boot.outcome.name(),
-        facts = facts(&of(boot, evidence)),
+        facts = facts(&boot_facts(boot, evidence)),
     );
     if !boot.problems.is_empty() {
         let items = boot.problems.iter().map(|problem| format!("<li>{}</li>\n", escaped(&problem.what)));
@@ -55,15 +55,16 @@ pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
     html + "</details>\n</section>\n"
 }
 
-fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
+/// Returns the list of facts.
+fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
     let seconds = boot.seconds;
     let rate = if seconds > 0.0 { boot.syscalls() as f64 / seconds } else { 0.0 };
     let mut facts = vec![
         (Text("Outcome"), boot.outcome.name().to_owned()),
-        (Code("Again"), boot.replay.clone()),
+        (Code("Replay command"), boot.replay.clone()),
         (
             Text("System calls"),
-            format!("{} in {seconds:.2} s, boot included: {rate:.0} a second", boot.syscalls()),
+            format!("{} in {seconds:.2} s including the boot: {rate:.0} per second", boot.syscalls()),
         ),
     ];
     if let Some(found) = &evidence.boot {
@@ -75,13 +76,13 @@ fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
         facts.push((Text("Clock"), clock));
         facts.push((
             Text("Memory"),
-            format!("{} MiB, {} KiB a CPU", found.memory_kib / 1024, found.per_cpu_kib),
+            format!("{} MiB, {} KiB per CPU", found.memory_kib / 1024, found.per_cpu_kib),
         ));
     }
     if let Ok(trace) = &evidence.trace {
         let overwritten = trace.header.total(|cpu| cpu.overwritten);
         let text = format!(
-            "the latest {} events of all CPUs, over {:.3} s; {overwritten} older ones were overwritten",
+            "the latest {} events of all CPUs, over {:.3} s; {overwritten} older events were overwritten",
             trace.report.events, trace.report.seconds
         );
         facts.push((Text("Trace"), text));
@@ -93,11 +94,11 @@ fn of(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)> {
     facts
 }
 
-/// A row for each CPU. The cells that the result has as well are marked with its names.
+/// Formats the table of CPUs. Cells with a value from the result have `data-field` with the result's name for it.
 fn cpus(boot: &Boot, evidence: &Evidence) -> String {
-    let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>What \
-                    each CPU did; shares of time are those of the trace, idling behind the program\u{2019}s end included; of a CPU that did not come to \
-                    its report, what it had counted in the guest\u{2019}s memory</caption><thead><tr>"
+    let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>Shares of time \
+                    are from the trace and include idling after the program\u{2019}s end. For a CPU without a report the counts \
+                    are from the guest\u{2019}s memory.</caption><thead><tr>"
         .to_owned();
     for name in
         ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
@@ -130,7 +131,7 @@ fn cpus(boot: &Boot, evidence: &Evidence) -> String {
     html + "</tbody></table></div>\n"
 }
 
-/// System calls of each CPU by number; numbers that nobody called are left out.
+/// Formats the table of system calls by number and CPU, without the numbers that were never called.
 fn counts(cpus: &[CpuResult]) -> String {
     let longest = cpus.iter().map(|cpu| cpu.counts.len()).max().unwrap_or(0);
     let count = |cpu: &CpuResult, number: usize| cpu.counts.get(number).copied().unwrap_or(0);
@@ -145,7 +146,7 @@ fn counts(cpus: &[CpuResult]) -> String {
     table("System calls by number", &columns, called.map(row))
 }
 
-/// A place for a picture, with what it shows in words and its table.
+/// Formats a chart's element, with its heading, a description and the numbers as a table.
 fn figure(kind: &str, heading: &str, text: &str, table: &str) -> String {
     format!(
         "<h3>{heading}</h3>\n<figure class=\"chart\" data-chart=\"{kind}\">\n<figcaption>{text}</figcaption>\n<div \
@@ -155,23 +156,24 @@ fn figure(kind: &str, heading: &str, text: &str, table: &str) -> String {
     )
 }
 
+/// Formats the timeline's element.
 fn timeline(trace: &Survey) -> String {
     let mut rows: Vec<(u32, u64, String, String)> = Vec::new();
     trace.timeline.lanes.iter().for_each(|lane| rows.extend(latest(lane)));
     let cells = rows.into_iter().map(|(cpu, ns, what, length)| {
         vec![cpu.to_string(), format!("{:.6}", ns as f64 / 1e6), what, length]
     });
-    let columns = [Number("CPU"), Number("At, ms"), Text("What"), Number("Took, µs")];
+    let columns = [Number("CPU"), Number("Time, ms"), Text("Event"), Number("Duration, µs")];
     figure(
         "timeline",
-        "The last moments",
+        "Timeline",
         "Each CPU\u{2019}s system calls and idle times as bars; ticks, interrupts and other events as marks above them. \
          Between two calls the CPU is in ring 3. Times are since the kernel\u{2019}s start.",
-        &table("The latest of each CPU", &columns, cells),
+        &table("Latest events of each CPU", &columns, cells),
     )
 }
 
-/// The latest slices and marks of a CPU, in the order of time: CPU, when, what, and how long.
+/// Returns the latest slices and marks of a CPU in order of time: CPU, time in ns, event, duration in µs.
 fn latest(lane: &Lane) -> Vec<(u32, u64, String, String)> {
     let cpu = lane.cpu.cpu;
     let slices = lane.slices.iter().rev().take(LATEST).map(|slice| {
@@ -191,6 +193,7 @@ fn latest(lane: &Lane) -> Vec<(u32, u64, String, String)> {
     rows.split_off(rows.len().saturating_sub(LATEST))
 }
 
+/// Formats the element of the latency histograms.
 fn latency(trace: &Survey) -> String {
     let columns = ["CPU", "Entered", "Timed", "Min", "Median", "p99", "p99.9", "Max"].map(Number);
     let columns = [&columns[..1], &[Text("System call")], &columns[1..]].concat();
@@ -206,13 +209,14 @@ fn latency(trace: &Survey) -> String {
     };
     figure(
         "latency",
-        "How long system calls take",
-        "Calls in the trace by the time from the event on their way in to the one on their way out, both scales \
-         logarithmic. The host\u{2019}s scheduling is in it: compare within one boot.",
+        "System-call latency",
+        "Calls in the trace by the time from the entry event to the exit event, both scales logarithmic. Times include \
+         the host\u{2019}s scheduling: compare them only within one boot.",
         &table("Times of system calls, in µs", &columns, trace.report.syscalls.iter().map(row)),
     )
 }
 
+/// Formats the element of calls over time.
 fn rate(evidence: &Evidence) -> String {
     if evidence.clock.is_none() {
         return "<p class=\"note\">The CPUs\u{2019} counters were not found in the guest\u{2019}s memory.</p>\n".to_owned();
@@ -221,7 +225,7 @@ fn rate(evidence: &Evidence) -> String {
     let names: Vec<_> = (0..evidence.samples.last().len()).map(|cpu| format!("CPU {cpu}")).collect();
     let columns: Vec<_> =
         std::iter::once(Number("Until, s")).chain(names.iter().map(|name| Number(name))).collect();
-    let step = speeds.len().div_ceil(RATE_ROWS).max(1);
+    let step = speeds.len().div_ceil(RATE_ROWS_MAX).max(1);
     let row = |(second, speeds): &(f64, Vec<f64>)| {
         let cells = speeds.iter().map(|speed| format!("{speed:.0}"));
         std::iter::once(format!("{second:.2}")).chain(cells).collect()
@@ -229,16 +233,17 @@ fn rate(evidence: &Evidence) -> String {
     let last: Vec<_> = evidence.samples.last().iter().map(u64::to_string).collect();
     let html = figure(
         "rate",
-        "System calls a second",
-        "Read from the memory of the running guest, by the host\u{2019}s clock since QEMU\u{2019}s start.",
-        &table("System calls a second", &columns, speeds.iter().step_by(step).map(row)),
+        "System calls per second",
+        "Read from the memory of the running guest. Times are the host\u{2019}s, since QEMU\u{2019}s start.",
+        &table("System calls per second", &columns, speeds.iter().step_by(step).map(row)),
     );
     html + &format!(
-        "<p class=\"note\">At the last look: <span data-last-look>{}</span> calls.</p>\n",
+        "<p class=\"note\">System calls of each CPU at the final poll: <span data-last-look>{}</span>.</p>\n",
         last.join(" ")
     )
 }
 
+/// Formats the element of the tick deviations.
 fn jitter(evidence: &Evidence) -> String {
     let Some(clock) = &evidence.clock else { return String::new() };
     let names: Vec<_> = (0..evidence.counters.len()).map(|cpu| format!("CPU {cpu}")).collect();
@@ -251,10 +256,10 @@ fn jitter(evidence: &Evidence) -> String {
     };
     figure(
         "jitter",
-        "How even the ticks come",
+        "Tick jitter",
         &format!(
-            "All ticks of the run by how far the time since the tick before is from the period, {:.0} µs. The kernel counts \
-             them, in classes of powers of two.",
+            "All ticks of the run by the difference between the time since the previous tick and the period of {:.0} µs. The \
+             kernel counts them in classes of powers of two.",
             1e6 / f64::from(clock.tick_hz.max(1))
         ),
         &table("Ticks by their deviation from the period", &columns, deviations(evidence).map(row)),

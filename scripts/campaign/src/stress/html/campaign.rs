@@ -1,4 +1,4 @@
-//! The page's head: the verdict, and for a campaign the grid of its seeds and what failed.
+//! The page's header: the verdict, and for a campaign the grid of its seeds and the failures.
 
 use std::fmt::Write;
 
@@ -8,13 +8,13 @@ use super::markup::{Column, escaped, table};
 use crate::stress::result::{Boot, Campaign};
 use crate::stress::table::totals;
 
-/// The head.
+/// Formats the header.
 pub fn section(campaign: &Campaign) -> String {
     let passed = campaign.outcome() == Outcome::Pass && campaign.not_booted.is_empty();
     let (class, sign) = if passed { ("pass", '\u{2713}') } else { ("bad", '\u{2717}') };
     let mut html = format!(
         "<header>\n<h1>Ringside stress report</h1>\n<p class=\"verdict {class}\" id=\"verdict\"><span aria-hidden=\"true\">\
-         {sign}</span> {}</p>\n<noscript><p>The charts need JavaScript; the tables have their numbers.</p></noscript>\n\
+         {sign}</span> {}</p>\n<noscript><p>The charts need JavaScript; the tables contain the same numbers.</p></noscript>\n\
          </header>\n",
         escaped(totals(campaign).trim_end())
     );
@@ -23,18 +23,18 @@ pub fn section(campaign: &Campaign) -> String {
     }
     let failed: Vec<_> = campaign.boots.iter().filter(|boot| !boot.passed()).collect();
     if !failed.is_empty() {
-        html += &format!("<section>\n<h2>What failed</h2>\n{}</section>\n", failures(&failed));
+        html += &format!("<section>\n<h2>Failures</h2>\n{}</section>\n", failures(&failed));
     }
     html
 }
 
-/// A field for each seed, with a sign besides its colour.
+/// Formats a cell for each seed, with a sign in addition to its colour.
 fn grid(campaign: &Campaign) -> String {
     let mut html = "<section id=\"campaign\">\n<h2>Seeds</h2>\n<ol class=\"grid\">\n".to_owned();
     for boot in &campaign.boots {
         let name = boot.outcome.name();
         let first = boot.problems.first().map_or(String::new(), |problem| format!(": {}", problem.what));
-        // Writing to a `String` cannot fail; likewise below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = writeln!(
             html,
             "<li class=\"{name}\" title=\"{}\"><span aria-hidden=\"true\">{}</span> {} <span class=\"hidden\">{name}</span></li>",
@@ -63,9 +63,10 @@ fn grid(campaign: &Campaign) -> String {
     html + "</p>\n</section>\n"
 }
 
+/// Formats the table of failed boots.
 fn failures(failed: &[&Boot]) -> String {
     use Column::{Code, Text};
-    let columns = [Text("Seed"), Text("Outcome"), Text("First problem"), Code("Again"), Code("Log")];
+    let columns = [Text("Seed"), Text("Outcome"), Text("First problem"), Code("Replay command"), Code("Log")];
     let row = |boot: &&Boot| {
         vec![
             boot.seed.to_string(),
@@ -75,9 +76,10 @@ fn failures(failed: &[&Boot]) -> String {
             boot.log.as_ref().map_or(String::new(), |log| log.display().to_string()),
         ]
     };
-    table("Boots that failed, with the command that boots each again", &columns, failed.iter().map(row))
+    table("Failed boots, with the command that repeats each", &columns, failed.iter().map(row))
 }
 
+/// Returns the sign of an outcome.
 fn sign(outcome: Outcome) -> char {
     match outcome {
         Outcome::Pass => '\u{2713}',

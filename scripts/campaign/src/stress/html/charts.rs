@@ -1,4 +1,4 @@
-//! The numbers behind the pictures, as `page.js` takes them.
+//! The charts' data as JSON, in the form that `page.js` reads.
 
 use kernel_abi::syscall::{Call, FREE};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use trace::timeline::{Lane, Timeline};
 
 use crate::stress::evidence::Evidence;
 
-/// System calls of the busiest CPU that the timeline shows at first.
-const FIRST_CALLS: usize = 40;
+/// Number of system calls of the busiest CPU in the timeline's initial window.
+const WINDOW_CALLS: usize = 40;
 
-/// All pictures of a boot.
+/// Returns the data of all charts of a boot.
 pub fn boot(evidence: &Evidence) -> Value {
     let trace = evidence.trace.as_ref().ok();
     json!({
@@ -23,7 +23,7 @@ pub fn boot(evidence: &Evidence) -> Value {
     })
 }
 
-/// Calls a second over time: `x` in seconds, `y` a list for each CPU.
+/// Returns calls per second over time: `x` in seconds, `y` a list for each CPU.
 fn rate(evidence: &Evidence) -> Value {
     let speeds = evidence.samples.speeds();
     let cpus = evidence.samples.last().len();
@@ -32,7 +32,7 @@ fn rate(evidence: &Evidence) -> Value {
     json!({ "x": x, "y": (0..cpus).map(of).collect::<Vec<_>>(), "cpus": (0..cpus).collect::<Vec<_>>() })
 }
 
-/// The classes of deviations that any CPU has ticks in, from the first to the last.
+/// Returns the range of deviation classes in which any CPU has ticks.
 pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     let used = |class: &usize| evidence.counters.iter().any(|cpu| cpu.deviations[*class] != 0);
     let mut classes = (0..kernel_abi::counters::CLASSES).filter(used);
@@ -40,14 +40,14 @@ pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     first..classes.next_back().map_or(first + 1, |last| last + 1)
 }
 
-/// Where a class of deviations begins, in microseconds. The first one, which has none, is drawn as if it had half a
-/// step of the TSC: a logarithmic scale has no 0.
+/// Returns the lower bound of a deviation class in microseconds. For class 0, whose bound is 0, it is half a TSC tick,
+/// because a logarithmic scale has no 0.
 pub fn deviation_floor(class: usize, tsc_hz: u64) -> f64 {
     let ticks = 2_f64.powi(i32::try_from(class).unwrap_or(i32::MAX) - 1);
     ticks * 1e6 / tsc_hz.max(1) as f64
 }
 
-/// Ticks by their deviation: `x` has where each class begins, and where the last one ends.
+/// Returns ticks by deviation: `x` has the lower bound of each class and the upper bound of the last.
 fn jitter(evidence: &Evidence) -> Value {
     let Some(clock) = &evidence.clock else { return Value::Null };
     let classes = deviations(evidence);
@@ -59,7 +59,8 @@ fn jitter(evidence: &Evidence) -> Value {
     json!({ "x": x, "y": evidence.counters.iter().map(of).collect::<Vec<_>>(), "cpus": cpus })
 }
 
-/// For each system call, and first for all of them, calls by their time: `x` in microseconds, as for [`jitter`].
+/// Returns histograms of latency, the first of all system calls, then one for each: `x` in microseconds, as in
+/// [`jitter`].
 fn latency(distributions: &[Distribution]) -> Value {
     let mut names: Vec<_> = distributions.iter().map(|one| one.name).collect();
     let mut cpus: Vec<_> = distributions.iter().map(|one| one.cpu).collect();
@@ -67,7 +68,7 @@ fn latency(distributions: &[Distribution]) -> Value {
     names.dedup();
     cpus.sort_unstable();
     cpus.dedup();
-    let picture = |name: Option<&str>| {
+    let histogram = |name: Option<&str>| {
         let of: Vec<_> =
             distributions.iter().filter(|one| name.is_none_or(|name| one.name == name)).collect();
         let classes = || of.iter().flat_map(|one| &one.classes).map(|(class, _)| *class);
@@ -81,16 +82,16 @@ fn latency(distributions: &[Distribution]) -> Value {
         let y: Vec<_> = cpus.iter().map(of_cpu).collect();
         json!({ "name": name.unwrap_or("all system calls"), "x": x, "y": y, "cpus": cpus })
     };
-    let all = std::iter::once(picture(None));
-    all.chain(names.iter().map(|name| picture(Some(name)))).collect()
+    let all = std::iter::once(histogram(None));
+    all.chain(names.iter().map(|name| histogram(Some(name)))).collect()
 }
 
-/// The last moments. Times are nanoseconds from `origin`, which is in nanoseconds since the kernel's start.
+/// Returns the timeline. Times are nanoseconds since `origin`, which is in nanoseconds since the kernel's start.
 fn timeline(timeline: &Timeline) -> Value {
     let (first, end) = timeline.range();
-    // A whole millisecond, so that round numbers on the axis are round times.
+    // A multiple of 1 ms, so that round numbers on the axis are round times.
     let origin = first - first % 1_000_000;
-    let (from, to) = timeline.window(FIRST_CALLS);
+    let (from, to) = timeline.window(WINDOW_CALLS);
     let lane = |lane: &Lane| {
         let slices = lane.slices.iter().map(|slice| {
             let (begin, length) = (slice.begin.saturating_sub(origin), slice.end - slice.begin);
@@ -106,7 +107,7 @@ fn timeline(timeline: &Timeline) -> Value {
             "slices": slices.collect::<Vec<_>>(), "marks": marks.collect::<Vec<_>>(),
         })
     };
-    // A CPU that never came has nothing to show.
+    // Without the CPUs that recorded no event.
     let mut lanes: Vec<_> = timeline.lanes.iter().filter(|lane| lane.range.is_some()).collect();
     lanes.sort_by_key(|lane| lane.cpu.cpu);
     json!({
@@ -116,7 +117,7 @@ fn timeline(timeline: &Timeline) -> Value {
     })
 }
 
-/// The number of a slice's colour and name: that of its system call, then one for all numbers without one, then idling.
+/// Returns the index of a slice's colour and name: the system call's number, or the index for unknown numbers or idling.
 fn colour(span: Span) -> u64 {
     match span {
         Span::Syscall(number) => number.min(FREE.start),

@@ -1,11 +1,11 @@
-//! Pieces of HTML. What is not markup goes through [`escaped`], on every way into the page.
+//! HTML elements. All text that is not markup is passed through [`escaped`].
 
 use std::fmt::Write;
 
 use machine::console::printable;
 use serde::Serialize;
 
-/// Text as HTML shows it, in an element or in a quoted attribute. Control characters are made visible.
+/// Escapes text for an element or a quoted attribute. Control characters are made visible.
 pub fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {
@@ -23,24 +23,24 @@ pub fn escaped(text: &str) -> String {
     html
 }
 
-/// JSON that can stand in a `script` element: no `<` in it could end the element.
+/// Serialises JSON for a `script` element. `<` is escaped, so that the JSON cannot end the element.
 pub fn script_json(value: &impl Serialize) -> String {
-    // Numbers and texts always become JSON.
+    // Serialising numbers and strings cannot fail.
     serde_json::to_string(value).unwrap_or_default().replace('<', "\\u003c")
 }
 
 /// A column of a table, or a fact's name.
 #[derive(Clone, Copy)]
 pub enum Column<'a> {
-    /// Numbers, flushed right.
+    /// Numbers, right-aligned.
     Number(&'a str),
-    /// Words.
+    /// Text.
     Text(&'a str),
-    /// A command, or whatever else is to be copied as it is.
+    /// A command or a path, in a monospace font.
     Code(&'a str),
 }
 
-/// A table. All cells are text, which is escaped here.
+/// Formats a table. The cells are text and are escaped here.
 pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut html = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
@@ -48,7 +48,7 @@ pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = V
     );
     for column in columns {
         let (Column::Number(name) | Column::Text(name) | Column::Code(name)) = column;
-        // Writing to a `String` cannot fail; likewise below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(column), escaped(name));
     }
     html += "</tr></thead><tbody>\n";
@@ -66,16 +66,17 @@ pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = V
     html + "</tbody></table></div>\n"
 }
 
+/// Returns the class attribute of a column's cells.
 fn class(column: &Column<'_>) -> &'static str {
     if matches!(column, Column::Number(_)) { " class=\"n\"" } else { "" }
 }
 
-/// What is shown when it is asked for.
+/// Formats an element that shows its content when it is opened.
 pub fn folded(summary: &str, content: &str) -> String {
     format!("<details><summary>{}</summary>\n{content}</details>\n", escaped(summary))
 }
 
-/// A list of names and values. What is [`Column::Code`] is to be copied as it is.
+/// Formats a list of names and values.
 pub fn facts(facts: &[(Column<'_>, String)]) -> String {
     let one = |(column, value): &(Column<'_>, String)| {
         let (Column::Number(name) | Column::Text(name) | Column::Code(name)) = column;

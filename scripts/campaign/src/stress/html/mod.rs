@@ -1,13 +1,13 @@
-//! The report: one HTML file that needs nothing else, neither network nor server, made of a campaign's result and of
-//! what was seen of some of its boots.
+//! The report: one self-contained HTML file, without network or server, made from a campaign's result and the evidence
+//! of some of its boots.
 //!
 //! ```text
-//!   Campaign  --> campaign: verdict, grid of seeds, what failed
+//!   Campaign  --> campaign: verdict, grid of seeds, failures
 //!   Evidence  --> boot: facts, tables            \
-//!             --> charts: numbers as JSON --> page.js, uPlot: pictures of them
+//!             --> charts: numbers as JSON --> page.js, uPlot: charts
 //! ```
 //!
-//! All text goes through [`markup`], which escapes it: console lines, options and paths are other people's words.
+//! All text goes through [`markup`], which escapes it: console lines, options and paths are untrusted input.
 
 mod boot;
 mod campaign;
@@ -28,21 +28,21 @@ use super::evidence::Evidence;
 use super::result::Campaign;
 use super::seeds::Seed;
 
-/// Boots that are shown in full at most; more would make a page that nobody waits for.
+/// Maximum number of boots with a section of their own, so that the page loads quickly.
 pub const SHOWN_MAX: usize = 8;
 
-/// The charts' library (MIT; its licence is beside it, and goes into the page).
+/// The chart library. Its licence (MIT) is beside it, and is included in the page.
 const UPLOT: &str = include_str!("uplot/uPlot.iife.min.js");
 const UPLOT_STYLE: &str = include_str!("uplot/uPlot.min.css");
 const UPLOT_LICENCE: &str = include_str!("uplot/LICENSE");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Neither the page nor what somebody smuggles into it can load or send anything.
+/// Neither the page nor any markup injected into it can load or send anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// Writes the report, whole or not at all.
+/// Writes the report atomically.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -56,7 +56,7 @@ pub fn write(path: &Path, campaign: &Campaign, evidence: &BTreeMap<Seed, Evidenc
     std::fs::rename(&part, path).map_err(failed)
 }
 
-/// The whole page.
+/// Formats the page.
 fn page(campaign: &Campaign, evidence: &BTreeMap<Seed, Evidence>) -> String {
     let shown: Vec<_> =
         campaign.boots.iter().filter_map(|boot| Some((boot, evidence.get(&boot.seed)?))).collect();

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the pictures of the report with uPlot. The numbers are in the element `data`; the tables are there without this.
+// Draws the report's charts with uPlot. The data is in the element `data`. The tables do not depend on this script.
 (() => {
   const boots = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
@@ -14,7 +14,7 @@
 
   const digits = (value, count) => String(Number(value.toPrecision(count)));
   const number = value => value == null ? "-" : value.toLocaleString("en", { maximumFractionDigits: 3 });
-  // Microseconds for people.
+  // Formats a duration in microseconds.
   const time = us => {
     if (us >= 1e6) return digits(us / 1e6, 4) + " s";
     if (us >= 1e3) return digits(us / 1e3, 4) + " ms";
@@ -26,13 +26,13 @@
     stroke: colour("soft"), font: FONT, grid: { stroke: colour("line"), width: 1 },
     ticks: { stroke: colour("line"), width: 1 }, ...more,
   });
-  // Beyond the colours that can be told apart, lines differ by their dashes.
+  // With more CPUs than distinguishable colours, lines also differ by dash pattern.
   const lines = (cpus, more) => cpus.map((cpu, n) => ({
     label: "CPU " + cpu, stroke: colour("s" + n % SERIES), width: 1.5, points: { show: false },
     dash: [[], [8, 4], [2, 3], [8, 3, 2, 3]][Math.floor(n / SERIES) % 4], value: (_, value) => number(value), ...more,
   }));
 
-  // Each kind of picture gives uPlot's options, data, and the whole range of x.
+  // For each kind of chart: uPlot's options and data, or null if there is nothing to draw.
   const kinds = {
     rate: ({ rate }) => rate.x.length < 1 ? null : {
       options: {
@@ -46,10 +46,10 @@
     },
     latency: ({ latency }, choice) => latency && latency.length > 0 ? steps(latency[choice], "time of a call", "calls") : null,
     jitter: ({ jitter }) => jitter ? steps(jitter, "deviation from the period", "ticks") : null,
-    timeline: ({ timeline }, _, figure) => timeline ? moments(timeline, figure) : null,
+    timeline: ({ timeline }, _, figure) => timeline ? timelineChart(timeline, figure) : null,
   };
 
-  // Where powers of ten would not have room for their labels, only every other has one, or fewer.
+  // Labels only every second power of ten, or fewer, if there is no room for all labels.
   const decades = (u, ats) => {
     const every = Math.ceil(Math.log10(u.scales.x.max / u.scales.x.min) * 75 / u.width);
     return ats.map(us => us == null || Math.round(Math.log10(us)) % every !== 0 ? "" : time(us));
@@ -67,15 +67,15 @@
       series: [{ label: "from", value: (_, us) => us == null ? "-" : time(us) },
         ...lines(cpus, { paths: uPlot.paths.stepped({ align: 1 }), value: (_, v) => v == null ? "-" : number(v < 1 ? 0 : v) })],
     },
-    // A logarithmic scale has no 0: classes without any are drawn as the ground line.
+    // A logarithmic scale has no 0: empty classes are drawn on the base line.
     data: [x, ...y.map(counts => counts.map(count => count === 0 ? 0.5 : count))],
   });
 
-  // The last moments: bars and marks, which uPlot knows nothing of.
-  const moments = ({ origin, end, window, names, lanes }, figure) => {
+  // The timeline: uPlot has no bars over time and no marks, so a hook draws them.
+  const timelineChart = ({ origin, end, window, names, lanes }, figure) => {
     const lane = lanes.length <= 8 ? 46 : lanes.length <= 32 ? 26 : 14;
     const at = (us, places) => (origin / 1e6 + us / 1e3).toFixed(places) + " ms";
-    // As many places as neighbours on the axis need to differ.
+    // Uses enough decimals for neighbouring labels to differ.
     const axisTimes = ats => ats.map(us => at(us, Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(ats[1] - ats[0] || 1))))));
     const draw = u => {
       const { ctx, bbox } = u, ratio = devicePixelRatio;
@@ -156,30 +156,30 @@
     };
   };
 
-  // One picture, with its buttons and keys.
-  const picture = figure => {
+  // Draws one chart, with its buttons and keys.
+  const drawChart = figure => {
     const host = figure.querySelector(".plot"), bar = make("div", { className: "bar" });
     const numbers = boots[figure.closest("[data-boot]").dataset.boot], kind = figure.dataset.chart;
-    let u = null, log = false, whole = [0, 1], choice = 0, keys = null;
+    let u = null, log = false, full = [0, 1], choice = 0, keys = null;
 
     const inner = value => log ? Math.log10(value) : value, outer = value => log ? 10 ** value : value;
     const show = (min, max) => u.setScale("x", { min: outer(min), max: outer(max) });
     const range = () => [inner(u.scales.x.min), inner(u.scales.x.max)];
     const zoom = factor => {
       const [min, max] = range(), middle = (min + max) / 2, half = (max - min) / 2 * factor;
-      if (half > 1e-6) show(Math.max(whole[0], middle - half), Math.min(whole[1], middle + half));
+      if (half > 1e-6) show(Math.max(full[0], middle - half), Math.min(full[1], middle + half));
     };
     const pan = share => {
       const [min, max] = range(), length = max - min;
-      const from = Math.min(Math.max(whole[0], min + share * length), whole[1] - length);
+      const from = Math.min(Math.max(full[0], min + share * length), full[1] - length);
       show(from, from + length);
     };
-    const all = () => show(...whole);
-    const end = last => { const [min, max] = range(); pan((last ? whole[1] - max : whole[0] - min) / (max - min)); };
+    const all = () => show(...full);
+    const end = last => { const [min, max] = range(); pan((last ? full[1] - max : full[0] - min) / (max - min)); };
 
     const build = () => {
       const made = kinds[kind](numbers, choice, figure);
-      if (!made) { host.replaceWith(make("p", { className: "note", textContent: "There is nothing to draw." })); return false; }
+      if (!made) { host.replaceWith(make("p", { className: "note", textContent: "No data to draw." })); return false; }
       if (u) u.destroy();
       log = !!made.log;
       const { options, data } = made, x = data[0];
@@ -193,11 +193,11 @@
         cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => all }, ...options.cursor },
         hooks: { ...options.hooks, setSelect: [selected, u => u.setSelect({ width: 0, height: 0 }, false)] },
       }, data, host);
-      whole = [inner(x[0]), inner(x[x.length - 1])];
-      if (whole[0] === whole[1]) whole[1] += log ? 0.1 : 1;
-      show(...(made.window && made.window[0] < made.window[1] ? made.window : whole));
+      full = [inner(x[0]), inner(x[x.length - 1])];
+      if (full[0] === full[1]) full[1] += log ? 0.1 : 1;
+      show(...(made.window && made.window[0] < made.window[1] ? made.window : full));
       if (made.keys) { if (keys) keys.remove(); keys = made.keys; host.after(keys); }
-      // A series is hidden by a click on its name: by the keyboard too.
+      // A click on a series' name hides it; this makes Enter do the same.
       u.root.querySelectorAll(".u-legend tr:not(:first-child) th").forEach(th => {
         Object.assign(th, { tabIndex: 0, role: "button" });
         th.addEventListener("keydown", event => { if (event.key === "Enter") th.click(); });
@@ -220,10 +220,10 @@
     }
     button("+", "zoom in", () => zoom(0.5));
     button("−", "zoom out", () => zoom(2));
-    button("◀", "to the left", () => pan(-0.25));
-    button("▶", "to the right", () => pan(0.25));
+    button("◀", "move left", () => pan(-0.25));
+    button("▶", "move right", () => pan(0.25));
     button("all", "show all", all);
-    bar.append(make("span", { className: "note", textContent: "or drag over it; by keyboard + − ← → Home End 0" }));
+    bar.append(make("span", { className: "note", textContent: "or drag over the chart; keys: + − ← → Home End 0" }));
     host.before(bar);
     const acts = { "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), ArrowLeft: () => pan(-0.25),
       ArrowRight: () => pan(0.25), Home: () => end(false), End: () => end(true), 0: all };
@@ -239,13 +239,13 @@
     root.dataset.charts = Number(root.dataset.charts || 0) + 1;
   };
 
-  // What is folded away has no width: its pictures are drawn when it is opened.
+  // A closed element has no width, so its charts are drawn when it is opened.
   document.querySelectorAll("details.boot").forEach(boot => {
     let drawn = false;
     const draw = () => {
       if (!boot.open || drawn) return;
       drawn = true;
-      boot.querySelectorAll("figure.chart").forEach(picture);
+      boot.querySelectorAll("figure.chart").forEach(drawChart);
     };
     boot.addEventListener("toggle", draw);
     draw();

@@ -1,4 +1,4 @@
-//! The page of made-up boots: every number where it belongs, nothing of what came from outside as markup.
+//! Pages of synthetic boots: each number is in its place, and no external text becomes markup.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::counters::{CounterPages, Snapshot};
 use crate::stress::result::tests::boot;
 use crate::stress::samples::Samples;
 
-/// What nobody may be able to bring into the page, as text, as an attribute, as part of a script.
+/// Text that would inject markup if it were not escaped: in an element, in an attribute, in a script.
 const HOSTILE: &str = "<script>alert(1)</script>\"'&</script \u{1b}[2J";
 
 fn counters(ticks: u64, deviation_class: usize) -> Snapshot {
@@ -24,7 +24,7 @@ fn counters(ticks: u64, deviation_class: usize) -> Snapshot {
     counters
 }
 
-/// Two CPUs with two samples and the trace of a made-up guest.
+/// Returns the evidence of a synthetic boot with two CPUs.
 fn evidence(trace: Result<Survey, String>) -> Evidence {
     let mut samples = Samples::default();
     for (ms, calls) in [(100, [0, 0]), (200, [50, 100]), (300, [950, 1000])] {
@@ -42,7 +42,7 @@ fn evidence(trace: Result<Survey, String>) -> Evidence {
     }
 }
 
-/// The survey of a trace file with these events on two CPUs: nanoseconds, CPU, kind, first number.
+/// Returns the survey of a trace file with these events on two CPUs: TSC in ns, CPU, kind, first argument.
 fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.rtrace");
@@ -59,24 +59,25 @@ fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
         .expect("reads")
 }
 
-/// A trace of two CPUs: 20 calls on CPU 0, one of them of a number without a call, and a tick on CPU 1.
+/// Returns a trace of two CPUs: 20 calls on CPU 0, one of them with an unknown number, and a tick on CPU 1.
 fn traced() -> Survey {
     let call = |n: u64| {
         let (begin, number) = (1000 + 100 * n, if n == 7 { 99 } else { 4 });
         [(begin, 1, Kind::SyscallEnter, number), (begin + 40, 1, Kind::SyscallExit, number)]
     };
     let events: Vec<_> = (0..20).flat_map(call).chain([(1500, 0, Kind::Tick, 1)]).collect();
-    // The second in the file is known as CPU 0.
+    // The second CPU in the file has index 0.
     survey(&events)
 }
 
-/// The numbers that the page's script gets.
+/// Parses the data element of a page.
 fn data(page: &str) -> Value {
     let (_, rest) = page.split_once("id=\"data\">").expect("the data");
     let (json, _) = rest.split_once("</script>").expect("its end");
     serde_json::from_str(json).expect("JSON")
 }
 
+/// Returns the page of one boot.
 fn one(trace: Result<Survey, String>, outcome: Outcome) -> String {
     let boot = boot(1, outcome);
     let evidence = BTreeMap::from([(boot.seed, evidence(trace))]);
@@ -84,7 +85,7 @@ fn one(trace: Result<Survey, String>, outcome: Outcome) -> String {
 }
 
 #[test]
-fn the_page_has_the_numbers_of_the_result_and_of_the_trace() {
+fn page_has_numbers_of_result_and_trace() {
     let page = one(Ok(traced()), Outcome::Pass);
     for part in [
         "pass: 1 of 1 boots passed; 2000 system calls",
@@ -93,10 +94,10 @@ fn the_page_has_the_numbers_of_the_result_and_of_the_trace() {
         "data-field=\"lines\">12</td>",
         "data-field=\"ticks\">50</td>",
         "<span data-last-look>950 1000</span>",
-        // Of the latency's table: CPU 0's calls, all timed, each 40 ns long.
+        // The latency table: CPU 0's calls, all timed, each 40 ns long.
         "<td class=\"n\">0</td><td>SYS_GET_CPU</td><td class=\"n\">19</td><td class=\"n\">19</td><td class=\"n\">0.040</td>",
         "<td class=\"n\">0</td><td>no such call</td><td class=\"n\">1</td>",
-        // Of the jitter's: class 12 begins with 2048 steps of a clock of 2 GHz.
+        // The jitter table: class 12 starts at 2048 ticks of a 2 GHz TSC.
         "<td class=\"n\">1.024</td><td class=\"n\">49</td><td class=\"n\">0</td>",
     ] {
         assert!(page.contains(part), "{part}");
@@ -107,16 +108,12 @@ fn the_page_has_the_numbers_of_the_result_and_of_the_trace() {
     assert_eq!(data[0]["jitter"]["y"], serde_json::json!([[49, 0, 0, 0], [0, 0, 50, 0]]));
     let lanes = data[0]["timeline"]["lanes"].as_array().expect("lanes");
     assert_eq!(lanes[0]["slices"].as_array().map(Vec::len), Some(20));
-    assert_eq!(
-        lanes[0]["slices"][7],
-        serde_json::json!([Call::ALL.len(), 1700, 40, 1]),
-        "a number without a call"
-    );
+    assert_eq!(lanes[0]["slices"][7], serde_json::json!([Call::ALL.len(), 1700, 40, 1]), "an unknown number");
     assert_eq!(lanes[1]["marks"][0], serde_json::json!(["tick", 1500, "tick ticks=1 rip=0x0"]));
 }
 
 #[test]
-fn what_comes_from_outside_is_text() {
+fn external_text_is_escaped() {
     let mut failed = boot(2, Outcome::Failed);
     failed.problems[0].what = HOSTILE.to_owned();
     failed.replay = HOSTILE.to_owned();
@@ -127,9 +124,9 @@ fn what_comes_from_outside_is_text() {
     assert!(!page.contains("alert(1)</script>") && !page.contains("<script>alert") && !page.contains("<b>"));
     assert!(!page.contains('\u{1b}'));
     let shown = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;&lt;/script \\x1b[2J";
-    // Grid, table, problem, replay twice, log twice, warning, and why there is no trace.
+    // Grid, table, problem, replay twice, log twice, warning, and the reason for the missing trace.
     assert_eq!(page.matches(shown).count(), 9, "{}", page.matches("alert(1)").count());
-    // The page's own scripts and the data, and nobody else's.
+    // The page's two scripts and the data.
     assert_eq!(page.matches("<script").count(), 3);
 }
 
@@ -141,7 +138,7 @@ fn json_cannot_end_its_element() {
 }
 
 #[test]
-fn the_page_needs_nothing_else() {
+fn page_is_self_contained() {
     let page = one(Ok(traced()), Outcome::Pass);
     for part in ["src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest", "WebSocket", "import("] {
         assert!(!page.contains(part), "{part}");
@@ -150,7 +147,7 @@ fn the_page_needs_nothing_else() {
 }
 
 #[test]
-fn a_campaigns_grid_has_every_seed_and_every_failure_its_replay() {
+fn grid_has_every_seed_and_failures_have_replay() {
     use Outcome::{Failed, Host, Panic, Pass, Timeout};
     let boots: Vec<_> =
         [Pass, Failed, Panic, Timeout, Host].into_iter().zip(1..).map(|(o, n)| boot(n, o)).collect();
@@ -168,7 +165,7 @@ fn a_campaigns_grid_has_every_seed_and_every_failure_its_replay() {
 }
 
 #[test]
-fn without_a_trace_the_page_says_why() {
+fn page_without_trace_has_reason() {
     let page = one(Err("nothing was recorded: --trace off".to_owned()), Outcome::Pass);
     assert!(page.contains("There is no trace of this boot: nothing was recorded: --trace off"));
     let data = data(&page);
@@ -176,7 +173,7 @@ fn without_a_trace_the_page_says_why() {
 }
 
 #[test]
-fn a_report_is_written_whole_into_a_folder_that_need_not_be_there() {
+fn report_is_written_atomically_into_new_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("new/report.html");
     write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new()).expect("writes");

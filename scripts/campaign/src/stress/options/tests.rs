@@ -4,7 +4,7 @@ fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<StressOptions, 
     machine::options::parse(words)
 }
 
-/// What the printed command says to the tool.
+/// Parses the options of the replay command.
 fn replayed(options: &StressOptions, seed: Seed) -> StressOptions {
     let words = shlex::split(&options.load.replay(seed)).expect("a shell can read it");
     assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
@@ -12,7 +12,7 @@ fn replayed(options: &StressOptions, seed: Seed) -> StressOptions {
 }
 
 #[test]
-fn the_printed_command_says_the_same_options() {
+fn replay_command_has_the_same_options() {
     for text in [
         "",
         "--smp 8 --calls 77 --seed 5 --keep-going --jobs 2 --json x",
@@ -31,7 +31,7 @@ fn the_printed_command_says_the_same_options() {
         let options = parse(words.iter().map(String::as_str)).expect(text);
         let again = replayed(&options, Seed(0xabc));
         assert_eq!(again.campaign.seeds(), Ok(vec![Seed(0xabc)]), "{text}");
-        // The one difference: the replay says how many calls there are even if the default did.
+        // The one difference: the replay command has the number of calls even if it is the default.
         let mut explicit = options.load.clone();
         explicit.calls = explicit.calls();
         assert_eq!(format!("{:?}", again.load), format!("{explicit:?}"), "{text}");
@@ -40,14 +40,14 @@ fn the_printed_command_says_the_same_options() {
 }
 
 #[test]
-fn a_boot_ends_after_20000_calls_unless_told_otherwise() {
+fn boot_ends_after_20000_calls_by_default() {
     assert_eq!(parse([]).expect("parses").load.calls(), Some(20_000));
     assert_eq!(parse(["--seconds", "1"]).expect("parses").load.calls(), None);
     assert_eq!(parse(["--seconds", "1", "--calls", "2"]).expect("parses").load.calls(), Some(2));
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_is_booted() {
+fn invalid_options_are_rejected() {
     for words in [
         ["--calls", "0"],
         ["--mix", "null"],
@@ -75,7 +75,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_booted() {
 }
 
 #[test]
-fn seeds_are_a_range_or_follow_from_one() {
+fn seeds_are_a_range_or_derived() {
     let seeds = |words: &[&str]| {
         parse(words.iter().copied()).expect("parses").campaign.seeds().expect("not too many")
     };

@@ -1,56 +1,57 @@
-//! Watches the console of one boot, line by line.
+//! Checks the console of one boot, line by line.
 
 use std::collections::BTreeMap;
 
 use machine::facts::{Facts, Line};
 use machine::verify::Outcome;
 
-use super::counts::{self, Told};
+use super::console_line::{self, ConsoleLine, LastLine};
+use super::counts::{self, ProgramOutput};
 use super::lines;
 use super::problem::Problem;
-use super::said::{self, Last, Said};
 use super::seeds::Seed;
 
-/// Wrong lines of a CPU that are listed; the others are counted.
-const LISTED: u64 = 3;
+/// Maximum number of a CPU's wrong lines that are listed; the others are counted.
+const LISTED_MAX: u64 = 3;
 
-/// What came from one CPU.
+/// State of one CPU's output.
 #[derive(Default)]
 pub struct Cpu {
-    /// Written lines that came.
+    /// Written lines that were received.
     pub lines: u64,
-    /// What it said last that is no written line.
-    pub event: String,
-    /// The last line of its program.
-    pub last: Option<Last>,
+    /// Its latest line that is not a written line.
+    pub message: String,
+    /// The last line of its program, if it was received.
+    pub last: Option<LastLine>,
     /// The number of the next written line.
     next: u64,
     /// Written lines that were wrong.
     wrong: u64,
-    /// A written line that ended too early: right only if the program ended there.
+    /// An incomplete written line: correct only if the program was killed or reported a violation there.
     cut: Option<Problem>,
+    /// Whether its program reported a violation.
     violated: bool,
 }
 
-/// The console of one boot, as far as it came.
+/// The console of one boot, as far as it has come.
 pub struct Watch {
     seed: Seed,
     /// By dense index.
     pub cpus: BTreeMap<u32, Cpu>,
     /// What is wrong so far, in the order in which it came.
     pub problems: Vec<Problem>,
-    /// Lines of which nobody knows who wrote them: a panic may tear lines.
-    stray: Vec<Problem>,
+    /// Unknown lines. They are not reported after a panic, which may tear lines.
+    unknown: Vec<Problem>,
     panicked: bool,
 }
 
 impl Watch {
-    /// Nothing came yet.
+    /// Creates the watch of a boot with this seed.
     pub fn new(seed: Seed) -> Watch {
-        Watch { seed, cpus: BTreeMap::new(), problems: Vec::new(), stray: Vec::new(), panicked: false }
+        Watch { seed, cpus: BTreeMap::new(), problems: Vec::new(), unknown: Vec::new(), panicked: false }
     }
 
-    /// Takes a console line, without its line end. True: it is one of the written lines, which nobody wants to see.
+    /// Checks a console line, without its line end. Returns whether it is one of the written lines, which are not shown.
     pub fn take(&mut self, line: &[u8], seen: &Line) -> bool {
         match seen {
             Line::Text => {}
@@ -61,54 +62,55 @@ impl Watch {
             Line::Counted | Line::Frame(..) => return false,
         }
         if self.panicked {
-            // Registers, the backtrace, and what other CPUs had begun.
+            // Registers, the backtrace, and incomplete lines of other CPUs.
             return false;
         }
-        let Some((cpu, text)) = said::split(line) else {
-            self.stray.push(Problem::Stray { cpu: None, line: line.to_vec() });
+        let Some((cpu, text)) = console_line::split(line) else {
+            self.unknown.push(Problem::UnknownLine { cpu: None, line: line.to_vec() });
             return false;
         };
         let state = self.cpus.entry(cpu).or_default();
-        let said = said::read(text);
-        if said != Said::Kernel
+        let parsed = console_line::parse(text);
+        if parsed != ConsoleLine::Kernel
             && let Some(cut) = state.cut.take()
-            && !matches!(said, Said::Violation(_))
+            && !matches!(parsed, ConsoleLine::Violation(_))
         {
             self.problems.extend(state.wrong_line(cut));
         }
-        if said == Said::Written {
-            let problem = state.written(self.seed, cpu, text);
+        if parsed == ConsoleLine::Written {
+            let problem = state.check_written(self.seed, cpu, text);
             self.problems.extend(problem);
             return true;
         }
-        state.event = String::from_utf8_lossy(text).into_owned();
-        match said {
-            Said::Violation(text) => {
+        state.message = String::from_utf8_lossy(text).into_owned();
+        match parsed {
+            ConsoleLine::Violation(text) => {
                 state.violated = true;
-                // That it names the CPU of its prefix is no news; another would be.
+                // Removes the CPU if it is that of the prefix; the message names it already.
                 let text = text.strip_prefix(&format!("cpu={cpu} ")).unwrap_or(&text).to_owned();
                 self.problems.push(Problem::Violation { cpu, text });
             }
-            Said::Last(last) => {
+            ConsoleLine::Last(last) => {
                 if last.seed != self.seed {
-                    self.problems.push(Problem::OtherSeed { cpu, got: last.seed });
+                    self.problems.push(Problem::WrongSeed { cpu, got: last.seed });
                 }
                 if state.last.replace(last).is_some() {
-                    self.problems.push(Problem::LastTwice { cpu });
+                    self.problems.push(Problem::TwoLastLines { cpu });
                 }
             }
-            Said::Program(text) => self.problems.push(Problem::Said { cpu, text }),
-            Said::Nobody => self.stray.push(Problem::Stray { cpu: Some(cpu), line: text.to_vec() }),
-            Said::Written | Said::Kernel => {}
+            ConsoleLine::Program(text) => self.problems.push(Problem::ProgramMessage { cpu, text }),
+            ConsoleLine::Unknown => {
+                self.unknown.push(Problem::UnknownLine { cpu: Some(cpu), line: text.to_vec() })
+            }
+            ConsoleLine::Written | ConsoleLine::Kernel => {}
         }
         false
     }
 
-    /// The boot has ended so, with these facts: what can be said only now. Consequences of an end that is bad
-    /// enough by itself are left out.
+    /// Checks what can be checked only at the end of the boot. Consequences of a panic or a timeout are not reported.
     pub fn finish(&mut self, outcome: Outcome, facts: &Facts, calls: Option<u64>) {
         for (&cpu, state) in &self.cpus {
-            if let Some(count) = state.wrong.checked_sub(LISTED).filter(|&count| count > 0) {
+            if let Some(count) = state.wrong.checked_sub(LISTED_MAX).filter(|&count| count > 0) {
                 self.problems.push(Problem::MoreLines { cpu, count });
             }
         }
@@ -127,24 +129,24 @@ impl Watch {
                 self.problems.push(cut);
             }
         }
-        self.problems.append(&mut self.stray);
-        let told: Vec<_> = self
+        self.problems.append(&mut self.unknown);
+        let programs: Vec<_> = self
             .cpus
             .iter()
-            .map(|(&cpu, state)| Told {
+            .map(|(&cpu, state)| ProgramOutput {
                 cpu,
                 last: state.last.as_ref(),
                 lines: state.lines,
                 violated: state.violated,
             })
             .collect();
-        self.problems.extend(counts::compare(facts, &told, calls));
+        self.problems.extend(counts::compare(facts, &programs, calls));
     }
 }
 
 impl Cpu {
-    /// Compares a written line with the one that has to come.
-    fn written(&mut self, seed: Seed, cpu: u32, text: &[u8]) -> Option<Problem> {
+    /// Compares a written line with the expected one.
+    fn check_written(&mut self, seed: Seed, cpu: u32, text: &[u8]) -> Option<Problem> {
         self.lines += 1;
         let number = self.next;
         self.next += 1;
@@ -159,18 +161,19 @@ impl Cpu {
             self.cut = Some(problem);
             return None;
         }
-        // After lines that are lost, and after one that came twice, the count goes on from the line that came.
-        if let Some(came) = lines::number(text)
-            && lines::line(seed, cpu, came).as_bytes() == text
+        // After a lost or repeated line the count continues from the line that came.
+        if let Some(number) = lines::number(text)
+            && lines::line(seed, cpu, number).as_bytes() == text
         {
-            self.next = came.saturating_add(1);
+            self.next = number.saturating_add(1);
         }
         self.wrong_line(problem)
     }
 
+    /// Counts a wrong line, and returns its problem if it is to be listed.
     fn wrong_line(&mut self, problem: Problem) -> Option<Problem> {
         self.wrong += 1;
-        (self.wrong <= LISTED).then_some(problem)
+        (self.wrong <= LISTED_MAX).then_some(problem)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Consoles as they should be, and with one defect each.
+//! The watch on a correct console, and on consoles with one defect each.
 
 use machine::facts::Facts;
 use machine::verify::{Ending, judge};
@@ -10,8 +10,8 @@ use crate::stress::seeds::Seed;
 
 const SEED: Seed = Seed(42);
 
-/// A boot of two CPUs with three lines each, in the way in which they come from the kernel.
-fn sound() -> Vec<String> {
+/// Returns the correct console of a boot of two CPUs with three written lines each.
+fn correct() -> Vec<String> {
     let mut lines = vec!["[cpu0] ringside: 735 mappings, none writable and executable".to_owned()];
     for number in 0..3 {
         lines.extend((0..2).map(|cpu| format!("[cpu{cpu}] {}", line(SEED, cpu, number))));
@@ -49,66 +49,69 @@ fn problems(lines: &[String]) -> Vec<Problem> {
     watch.problems
 }
 
-/// The sound console with the lines that `change` makes of each.
+/// Returns the problems of the correct console with each line replaced by those that `change` returns.
 fn changed(change: impl Fn(usize, &str) -> Vec<String>) -> Vec<Problem> {
-    let lines: Vec<_> = sound().iter().enumerate().flat_map(|(n, line)| change(n, line)).collect();
+    let lines: Vec<_> = correct().iter().enumerate().flat_map(|(n, line)| change(n, line)).collect();
     problems(&lines)
 }
 
-/// The place of line 1 of CPU 1 in the sound console.
-const PLACE: usize = 4;
+/// Index of line 1 of CPU 1 in the correct console.
+const INDEX: usize = 4;
 
 #[test]
-fn a_sound_console_has_no_problem() {
-    assert!(sound()[PLACE].starts_with("[cpu1] w 1 1 "));
-    assert_eq!(problems(&sound()), []);
+fn correct_console_has_no_problem() {
+    assert!(correct()[INDEX].starts_with("[cpu1] w 1 1 "));
+    assert_eq!(problems(&correct()), []);
 }
 
 #[test]
-fn a_byte_that_differs_is_a_problem_and_the_lines_behind_it_are_none() {
+fn wrong_byte_is_one_problem() {
     let found = changed(|n, line| {
         let last = line.len() - 1;
-        vec![if n == PLACE { format!("{}_", &line[..last]) } else { line.to_owned() }]
+        vec![if n == INDEX { format!("{}_", &line[..last]) } else { line.to_owned() }]
     });
     assert!(matches!(found.as_slice(), [Problem::Line { cpu: 1, number: 1, .. }]), "{found:?}");
 }
 
 #[test]
-fn a_lost_line_shows_at_once_and_in_the_count() {
-    let found = changed(|n, line| if n == PLACE { vec![] } else { vec![line.to_owned()] });
-    let lost = Problem::LinesLost { cpu: 1, written: 3, came: 2 };
+fn lost_line_is_reported_and_counted() {
+    let found = changed(|n, line| if n == INDEX { vec![] } else { vec![line.to_owned()] });
+    let lost = Problem::LinesLost { cpu: 1, written: 3, received: 2 };
     assert!(matches!(found.as_slice(), [Problem::Line { cpu: 1, number: 1, .. }, last] if *last == lost));
 }
 
 #[test]
-fn a_line_that_comes_twice_does_too() {
-    let found = changed(|n, line| vec![line.to_owned(); 1 + usize::from(n == PLACE)]);
-    let many = Problem::LinesLost { cpu: 1, written: 3, came: 4 };
+fn repeated_line_is_reported_and_counted() {
+    let found = changed(|n, line| vec![line.to_owned(); 1 + usize::from(n == INDEX)]);
+    let many = Problem::LinesLost { cpu: 1, written: 3, received: 4 };
     assert!(matches!(found.as_slice(), [Problem::Line { cpu: 1, number: 2, .. }, last] if *last == many));
 }
 
 #[test]
-fn the_lines_of_another_cpu_are_wrong_lines() {
+fn line_of_another_cpu_is_wrong() {
     let found =
-        changed(|n, line| vec![if n == PLACE { line.replace("[cpu1]", "[cpu0]") } else { line.into() }]);
+        changed(|n, line| vec![if n == INDEX { line.replace("[cpu1]", "[cpu0]") } else { line.into() }]);
     assert!(matches!(found.first(), Some(Problem::Line { cpu: 0, number: 2, .. })), "{found:?}");
     assert!(found.iter().any(|p| matches!(p, Problem::Line { cpu: 1, number: 1, .. })), "{found:?}");
 }
 
 #[test]
-fn a_line_in_two_halves_is_wrong() {
+fn split_line_is_wrong() {
     let found = changed(|n, line| match n {
-        PLACE => vec![line[..line.len() - 1].to_owned(), format!("[cpu1] {}", &line[line.len() - 1..])],
+        INDEX => vec![line[..line.len() - 1].to_owned(), format!("[cpu1] {}", &line[line.len() - 1..])],
         _ => vec![line.to_owned()],
     });
     assert!(matches!(found.first(), Some(Problem::Line { cpu: 1, number: 1, .. })), "{found:?}");
-    assert!(found.iter().any(|problem| matches!(problem, Problem::Stray { cpu: Some(1), .. })), "{found:?}");
+    assert!(
+        found.iter().any(|problem| matches!(problem, Problem::UnknownLine { cpu: Some(1), .. })),
+        "{found:?}"
+    );
 }
 
 #[test]
-fn a_line_may_be_cut_off_where_the_program_found_something_wrong() {
+fn line_may_be_cut_by_a_violation() {
     let found = changed(|n, line| match line {
-        _ if n == PLACE => vec![
+        _ if n == INDEX => vec![
             line[..line.len() - 1].to_owned(),
             "[cpu1] stress: VIOLATION cpu=1 call=7 number=0x0: expected rbx 0x1 got 0x2".to_owned(),
         ],
@@ -126,9 +129,9 @@ fn a_line_may_be_cut_off_where_the_program_found_something_wrong() {
 }
 
 #[test]
-fn very_many_wrong_lines_are_listed_in_part() {
-    let mut lines = sound();
-    lines.splice(PLACE..PLACE, (0..10).map(|_| "[cpu1] w nonsense".to_owned()));
+fn many_wrong_lines_are_listed_in_part() {
+    let mut lines = correct();
+    lines.splice(INDEX..INDEX, (0..10).map(|_| "[cpu1] w nonsense".to_owned()));
     let found = problems(&lines);
     let listed = found.iter().filter(|problem| matches!(problem, Problem::Line { .. })).count();
     assert_eq!(listed, 3);
@@ -136,7 +139,7 @@ fn very_many_wrong_lines_are_listed_in_part() {
 }
 
 #[test]
-fn another_seed_a_second_last_line_and_a_stray_line_are_problems() {
+fn wrong_seed_second_last_line_and_unknown_line_are_problems() {
     let found = changed(|_, line| {
         let other = line.replace("seed=0x2a", "seed=0x2b");
         if line.starts_with("[cpu0] stress: ") {
@@ -146,17 +149,17 @@ fn another_seed_a_second_last_line_and_a_stray_line_are_problems() {
         }
     });
     assert_eq!(
-        found.iter().filter(|problem| matches!(problem, Problem::OtherSeed { cpu: 0, .. })).count(),
+        found.iter().filter(|problem| matches!(problem, Problem::WrongSeed { cpu: 0, .. })).count(),
         2
     );
-    assert!(found.contains(&Problem::LastTwice { cpu: 0 }));
-    assert!(found.contains(&Problem::Stray { cpu: None, line: b"who?".to_vec() }));
+    assert!(found.contains(&Problem::TwoLastLines { cpu: 0 }));
+    assert!(found.contains(&Problem::UnknownLine { cpu: None, line: b"who?".to_vec() }));
 }
 
 #[test]
-fn what_a_panic_tears_is_its_consequence() {
+fn lines_torn_by_a_panic_are_not_reported() {
     let (mut facts, mut watch) = (Facts::default(), Watch::new(SEED));
-    let torn = &sound()[PLACE];
+    let torn = &correct()[INDEX];
     for line in [
         &torn[..torn.len() - 2],
         "[cp",

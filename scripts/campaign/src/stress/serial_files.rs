@@ -1,5 +1,4 @@
-//! With `--serial-dir` only the first CPU writes to the console; the others' lines are read from their files when the
-//! boot has ended.
+//! Reads the other CPUs' serial files after a boot: with `--serial-dir` only the first CPU writes to the console.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,21 +6,21 @@ use std::path::PathBuf;
 use machine::error::Error;
 use machine::serial_ports::FirstCpu;
 
-/// The files of one boot.
-pub struct Ports {
+/// The serial files of one boot.
+pub struct SerialFiles {
     folder: PathBuf,
     first: FirstCpu,
 }
 
-impl Ports {
-    /// Makes the folder. What an earlier boot left there goes: it may have had more CPUs.
-    pub fn create(folder: PathBuf) -> Result<Ports, Error> {
+impl SerialFiles {
+    /// Creates the folder, and removes an earlier boot's files: it may have had more CPUs.
+    pub fn create(folder: PathBuf) -> Result<SerialFiles, Error> {
         let first = FirstCpu::create(&folder)?;
-        let ports = Ports { folder, first };
-        for path in ports.others()? {
+        let files = SerialFiles { folder, first };
+        for path in files.others()? {
             fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error))?;
         }
-        Ok(ports)
+        Ok(files)
     }
 
     /// Takes a line of the console.
@@ -29,7 +28,7 @@ impl Ports {
         self.first.take(line);
     }
 
-    /// Hands over each line that did not come over the console, without its line end.
+    /// Passes each line of the other CPUs to `on_line`, without its line end.
     pub fn lines(self, mut on_line: impl FnMut(&[u8])) -> Result<(), Error> {
         for path in self.others()? {
             let text = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
@@ -42,7 +41,7 @@ impl Ports {
         Ok(())
     }
 
-    /// All files but the first CPU's, whose lines came over the console.
+    /// Returns the paths of all files except the first CPU's, whose lines came over the console.
     fn others(&self) -> Result<Vec<PathBuf>, Error> {
         let fail = |error| Error::file("read", &self.folder, error);
         let mut paths = Vec::new();
@@ -63,17 +62,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_all_cpus_but_the_first_come_from_their_files() {
+    fn lines_of_other_cpus_are_read_from_files() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("cpu7.log"), "of an earlier boot\n").expect("writes");
         fs::write(folder.path().join("notes.txt"), "the user's\n").expect("writes");
-        let mut ports = Ports::create(folder.path().to_owned()).expect("creates");
+        let mut files = SerialFiles::create(folder.path().to_owned()).expect("creates");
         assert!(!folder.path().join("cpu7.log").exists() && folder.path().join("notes.txt").exists());
-        ports.take(b"[cpu0] from the console");
+        files.take(b"[cpu0] from the console");
         fs::write(folder.path().join("cpu1.log"), b"[cpu1] a\r\n[cpu1] \xff\ncut").expect("writes");
         fs::write(folder.path().join("cpu2.log"), b"").expect("writes");
         let mut lines = Vec::new();
-        ports.lines(|line| lines.push(line.to_vec())).expect("reads");
+        files.lines(|line| lines.push(line.to_vec())).expect("reads");
         assert_eq!(lines, [b"[cpu1] a".to_vec(), b"[cpu1] \xff".to_vec(), b"cut".to_vec()]);
     }
 }
