@@ -9,11 +9,13 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "trace")]
 pub mod counters;
 pub mod cpu_state;
 pub mod errno;
 pub mod record;
 pub mod syscall;
+#[cfg(feature = "trace")]
 pub mod trace;
 pub mod verdict;
 

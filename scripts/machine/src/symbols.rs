@@ -1,24 +1,46 @@
 //! Resolves the return addresses of a panic's backtrace to functions and lines.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use addr2line::Loader;
+use addr2line::Context;
+use gimli::{Dwarf, EndianArcSlice, LittleEndian, SectionId};
+use object::{Object, ObjectSection};
 
 use crate::tree::relative;
 
+/// The bytes of a section with line tables.
+type Section = EndianArcSlice<LittleEndian>;
+
 /// The kernel's symbols and line tables.
-pub struct Symbols(Option<Loader>);
+#[derive(Default)]
+pub struct Symbols {
+    /// The line tables, if there are any.
+    lines: Option<Context<Section>>,
+    /// Addresses and mangled names, sorted by address.
+    functions: Vec<(u64, String)>,
+}
 
 impl Symbols {
     /// Loads them from the kernel's ELF. If that fails, a backtrace has only addresses.
     pub fn load(kernel: &Path) -> Symbols {
-        Symbols(Loader::new(kernel).ok())
+        let Ok(bytes) = std::fs::read(kernel) else { return Symbols::default() };
+        let Ok(file) = object::File::parse(&*bytes) else { return Symbols::default() };
+        let section = |id: SectionId| {
+            let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
+            Ok::<_, gimli::Error>(Section::new(Arc::from(data.unwrap_or_default()), LittleEndian))
+        };
+        let lines = Dwarf::load(section).and_then(Context::from_dwarf).ok();
+        let map = file.symbol_map();
+        let functions =
+            map.symbols().iter().map(|symbol| (symbol.address(), symbol.name().to_owned())).collect();
+        Symbols { lines, functions }
     }
 
     /// Formats one frame of the backtrace: the innermost function first, then those that it was inlined into.
     pub fn describe(&self, number: usize, ip: u64) -> Vec<String> {
         // A return address is that of the instruction after the call, which may belong to another line.
-        let places = self.0.as_ref().map(|loader| places(loader, ip.saturating_sub(1))).unwrap_or_default();
+        let places = self.places(ip.saturating_sub(1));
         if places.is_empty() {
             return vec![format!("  {number:2}: {ip:#018x} ?")];
         }
@@ -28,34 +50,42 @@ impl Symbols {
         };
         places.into_iter().enumerate().map(line).collect()
     }
-}
 
-/// Returns the function at an address and those that it was inlined into, each with its source location.
-fn places(loader: &Loader, address: u64) -> Vec<String> {
-    let mut found: Vec<(Option<String>, String)> = Vec::new();
-    if let Ok(mut frames) = loader.find_frames(address) {
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
-            let place = frame.location.as_ref().map_or(String::new(), |location| {
-                match (location.file, location.line) {
-                    (Some(file), Some(line)) => format!(" ({}:{line})", short(file)),
-                    (Some(file), None) => format!(" ({})", short(file)),
-                    (None, _) => String::new(),
-                }
-            });
-            found.push((name.map(|name| name.into_owned()), place));
+    /// Returns the function at an address and those that it was inlined into, each with its source location.
+    fn places(&self, address: u64) -> Vec<String> {
+        let mut found: Vec<(Option<String>, String)> = Vec::new();
+        if let Some(lines) = &self.lines
+            && let Ok(mut frames) = lines.find_frames(address).skip_all_loads()
+        {
+            while let Ok(Some(frame)) = frames.next() {
+                let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
+                let place = frame.location.as_ref().map_or(String::new(), |location| {
+                    match (location.file, location.line) {
+                        (Some(file), Some(line)) => format!(" ({}:{line})", short(file)),
+                        (Some(file), None) => format!(" ({})", short(file)),
+                        (None, _) => String::new(),
+                    }
+                });
+                found.push((name.map(|name| name.into_owned()), place));
+            }
         }
-    }
-    // The line tables have function names without module paths. The symbol, which is that of the outermost function,
-    // has the path too; and assembly has no line table.
-    if let Some(symbol) = loader.find_symbol(address) {
-        let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
-        match found.last_mut() {
-            Some(last) => last.0 = Some(name),
-            None => found.push((Some(name), String::new())),
+        // The line tables have bare names. The symbol, which is that of the function that all others were inlined
+        // into, has the modules' too; and assembly has no line table at all.
+        if let Some(symbol) = self.symbol(address) {
+            let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
+            match found.last_mut() {
+                Some(last) => last.0 = Some(name),
+                None => found.push((Some(name), String::new())),
+            }
         }
+        found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
     }
-    found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
+
+    /// The name of the last symbol that does not start after the address.
+    fn symbol(&self, address: u64) -> Option<&str> {
+        let after = self.functions.partition_point(|(start, _)| *start <= address);
+        self.functions[..after].last().map(|(_, name)| name.as_str())
+    }
 }
 
 /// Shortens a source file's path: relative to the tree, the standard library, or the package.

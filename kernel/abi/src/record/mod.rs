@@ -13,6 +13,7 @@ mod parse;
 
 use core::fmt;
 
+#[cfg(feature = "trace")]
 pub(crate) use self::parse::Fields;
 pub use self::parse::{Malformed, parse};
 use crate::cpu_state;
