@@ -3,10 +3,7 @@
 //! The order of the kernel's layers is the order of declarations. `kernel/src/lib.rs` declares the pure modules, then
 //! `arch`, then what is above it; `kernel/src/arch/mod.rs` declares its layers, the lowest first. (A blank line between
 //! two declarations keeps rustfmt from sorting them.) A file imports from its own layer and from lower ones. Pure modules
-//! import each other as they like.
-//!
-//! The pure modules are held to it now; the rest of the kernel as soon as every layer is a folder ([`is_layered`]), and
-//! the host tool as soon as it consists of its crates ([`is_split`]).
+//! import each other as they like. Between the host tool's crates, cargo forbids cycles.
 
 mod graph;
 mod source;
@@ -25,14 +22,10 @@ pub fn check(root: &Path) -> Result<(), String> {
     let mut found = Vec::new();
     for file in crate_roots(root)? {
         let graph = read(root, &file)?;
-        let is_kernel = file.starts_with("kernel");
-        if is_kernel {
+        if file.starts_with("kernel") {
             found.extend(upward(&graph)?);
         }
-        let is_held_to_it = if is_kernel { is_layered(&graph) } else { is_split(root) };
-        if is_held_to_it {
-            found.extend(graph.cycles().iter().map(|cycle| circle(&graph, cycle)));
-        }
+        found.extend(graph.cycles().iter().map(|cycle| circle(&graph, cycle)));
     }
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
@@ -58,22 +51,6 @@ fn read(root: &Path, file: &Path) -> Result<Graph, String> {
     Graph::read(file, &|path| std::fs::read_to_string(root.join(path)).ok())
 }
 
-/// Is each layer below `arch` a folder, with files of its own? A crate without `arch` has no layers to lack.
-fn is_layered(graph: &Graph) -> bool {
-    let has_files = |layer: &str| {
-        graph
-            .files
-            .iter()
-            .any(|file| matches!(&file.module[..], [arch, of, _, ..] if arch == "arch" && of == layer))
-    };
-    graph.file_of(&["arch"]).is_none_or(|arch| graph.declared(arch).all(has_files))
-}
-
-/// Does the host tool consist of the crates that its parts become?
-fn is_split(root: &Path) -> bool {
-    ["machine", "trace", "campaign", "inject"].iter().all(|name| root.join("scripts").join(name).is_dir())
-}
-
 /// The imports of the kernel that go up. A crate without `arch` has no layers.
 fn upward(graph: &Graph) -> Result<Vec<String>, String> {
     let Some(arch) = graph.file_of(&["arch"]) else { return Ok(Vec::new()) };
@@ -94,10 +71,7 @@ fn upward(graph: &Graph) -> Result<Vec<String>, String> {
         layer if layer == above => "what is above arch's layers (declared after `arch` in lib.rs)".to_owned(),
         layer => format!("layer `{}`", layers[layer - 1]),
     };
-    let is_layered = is_layered(graph);
-    let goes_up = |import: &&Import| {
-        layer(import.from) < layer(import.to) && (is_layered || layer(import.from) == PURE)
-    };
+    let goes_up = |import: &&Import| layer(import.from) < layer(import.to);
     let said = |import: &Import| {
         let (from, to) = (name(layer(import.from)), name(layer(import.to)));
         format!("{}: an upward import, from {from} to {to}", place(graph, import))

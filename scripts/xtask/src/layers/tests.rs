@@ -175,22 +175,6 @@ fn an_upward_import_is_found_and_one_downward_is_not() {
 }
 
 #[test]
-fn files_directly_below_arch_are_no_layers_and_pure_modules_are_pure_all_the_same() {
-    let files = [
-        ("lib.rs", "mod pure; mod arch;"),
-        ("pure.rs", "use crate::arch::low;"),
-        ("arch/mod.rs", "mod low; mod high;"),
-        ("arch/low.rs", "use super::high;"),
-        ("arch/high.rs", ""),
-    ];
-    let graph = graph(&files);
-    assert!(!is_layered(&graph));
-    let found = upward(&graph).expect("there is arch");
-    assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("pure.rs:1 imports `crate::arch::low`"), "{}", found[0]);
-}
-
-#[test]
 fn the_checkout_has_crates_to_look_at() {
     let roots = crate_roots(machine::tree::root()).expect("the folders can be read");
     for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
