@@ -116,9 +116,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Returns the size of the stripped kernel in bytes, with the programs' archive and without it.
 pub fn kernel_sizes() -> Result<(usize, usize), Error> {
-    let whole = executable::stripped(&read(&kernel_path())?)?.len();
+    let total = executable::stripped(&read(&kernel_path())?)?.len();
     let archive = std::fs::metadata(archive_path()).map_or(0, |data| data.len());
-    Ok((whole, whole.saturating_sub(usize::try_from(archive).unwrap_or(whole))))
+    Ok((total, total.saturating_sub(usize::try_from(archive).unwrap_or(total))))
 }
 
 /// Prints the files that a build made and their sizes.

@@ -35,9 +35,9 @@ mod tests {
 
     #[test]
     fn stripping_keeps_the_segments() {
-        let whole = std::fs::read(std::env::current_exe().expect("own path")).expect("own file");
-        let cut = stripped(&whole).expect("own file is ELF");
-        assert!(cut.len() < whole.len());
+        let original = std::fs::read(std::env::current_exe().expect("own path")).expect("own file");
+        let cut = stripped(&original).expect("own file is ELF");
+        assert!(cut.len() < original.len());
         let header = FileHeader64::<Endianness>::parse(&*cut).expect("still ELF");
         let segments = header.program_headers(Endianness::Little, &*cut).expect("still has segments");
         for segment in segments {

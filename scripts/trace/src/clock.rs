@@ -1,4 +1,4 @@
-//! From a CPU's time-stamp counter to nanoseconds since the kernel's start.
+//! Converts a CPU's time-stamp counter to nanoseconds since the kernel's start.
 
 use super::file::Header;
 
@@ -11,19 +11,19 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock of a CPU whose TSC needs `tsc_offset` added to be the BSP's. Where the frequency was never
-    /// measured, one tick counts as one nanosecond.
+    /// Creates the clock of a CPU. Its TSC plus `tsc_offset` is the BSP's TSC. If the frequency was never measured, one
+    /// tick counts as one nanosecond.
     pub fn new(header: &Header, tsc_offset: i64) -> Clock {
         let tsc_hz = if header.tsc_hz == 0 { 1_000_000_000 } else { header.tsc_hz };
         Clock { tsc_offset, boot_tsc: header.boot_tsc, tsc_hz }
     }
 
-    /// Ticks of the BSP's TSC since the kernel's start; 0 before it.
+    /// Returns the ticks of the BSP's TSC since the kernel's start; 0 before it.
     pub fn ticks(&self, tsc: u64) -> u64 {
         tsc.saturating_add_signed(self.tsc_offset).saturating_sub(self.boot_tsc)
     }
 
-    /// Nanoseconds in so many ticks, rounded down. Never loses precision, however long the machine ran.
+    /// Converts ticks to nanoseconds, rounded down. Does not lose precision or overflow in a long run.
     pub fn nanoseconds(&self, ticks: u64) -> u64 {
         const GIGA: u64 = 1_000_000_000;
         match ticks.checked_mul(GIGA) {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn offset_and_boot_time_are_taken_into_account() {
+    fn offset_and_boot_time_are_applied() {
         let clock = clock(2_000_000_000, 1000, -500);
         assert_eq!(clock.ticks(3500), 2000);
         assert_eq!(clock.nanoseconds(2000), 1000);
@@ -54,14 +54,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_days_do_not_overflow() {
+    fn hundred_days_do_not_overflow() {
         let seconds = 100 * 24 * 3600;
         let clock = clock(3_000_000_001, 0, 0);
         assert_eq!(clock.nanoseconds(seconds * 3_000_000_001), seconds * 1_000_000_000);
     }
 
     #[test]
-    fn without_a_frequency_a_tick_is_a_nanosecond() {
+    fn tick_is_a_nanosecond_if_the_frequency_is_unknown() {
         assert_eq!(clock(0, 0, 0).nanoseconds(7), 7);
     }
 }

@@ -1,4 +1,4 @@
-//! The subcommand `trace`: converts a trace file, in one pass over it, into whatever is asked for.
+//! The subcommand `trace`: converts a trace file into the requested outputs, in one pass over the file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -20,11 +20,10 @@ use super::stats::Stats;
 use super::svg::Svg;
 use super::text::Text;
 
-/// CPUs of a made-up trace.
+/// Number of CPUs in a synthetic trace.
 const SYNTHETIC_CPUS: u32 = 4;
 
-/// The subcommand: converts a trace into whatever is asked for. What is cut off is converted as far as it is
-/// whole, and is an error all the same.
+/// Runs the subcommand. A truncated trace is converted as far as it is complete, and is reported as an error.
 pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     if let Some(records) = options.synthesize {
         super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
@@ -40,7 +39,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     let outputs = Outputs::of(options)?;
     let report = convert(&reader, &filter, &outputs)?;
     if let Some(text) = &report {
-        // Whoever closed the pipe does not want it.
+        // A closed pipe is not an error.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
     if let Some(losses) = reader.header().losses() {
@@ -54,7 +53,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes what is in the rings of a guest's memory to a trace file beside it.
+/// Writes the records in the rings of a guest's memory to a trace file beside it.
 fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     let path = options.input.with_extension("rtrace");
     let chipset = Chipset::of(&options.machine);
@@ -71,11 +70,11 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     Ok(summary.path)
 }
 
-/// Waits until standard input ends, and says every second how far the CPUs are.
+/// Waits until standard input ends, and prints each CPU's progress every second.
 fn wait_for_end_of_input(drain: &Drain) {
     let (sender, receiver) = mpsc::channel::<()>();
     std::thread::spawn(move || {
-        // Whether it ended or cannot be read: there will be no other sign.
+        // An error ends the wait too: no other signal will come.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         drop(sender);
     });
@@ -87,7 +86,7 @@ fn wait_for_end_of_input(drain: &Drain) {
     }
 }
 
-/// The events that are wanted.
+/// Builds the filter for the selected events.
 fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
     let mut filter = Filter::all(reader);
     filter.kinds = options.kinds();
@@ -102,7 +101,7 @@ fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
     Ok(filter)
 }
 
-/// Where what goes. `-` is standard output.
+/// The outputs and their paths. `-` is standard output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outputs {
     pftrace: Option<PathBuf>,
@@ -117,13 +116,13 @@ struct Outputs {
 }
 
 impl Outputs {
-    /// The outputs that the user asked for, in folders that are there.
+    /// Returns the outputs that the user requested, and creates their folder.
     fn of(options: &TraceOptions) -> Result<Outputs, Error> {
         let plain = options.is_plain();
         let folder = options.out_dir.clone().or_else(|| plain.then(|| options.input.with_extension("out")));
         let inside = |name: &str| folder.as_ref().map(|folder| folder.join(name));
         if let Some(folder) = &folder {
-            fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+            fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         }
         let text = options
             .text
@@ -147,7 +146,7 @@ impl Outputs {
     }
 }
 
-/// Makes all outputs, in one pass over the file if it can be. Gives the tables that are to be printed.
+/// Writes all outputs, in one pass over the file unless the text is ordered by CPU. Returns the tables to print.
 fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option<String>, Error> {
     let header = reader.header();
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -180,7 +179,7 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
     let mut merge = Merge::new(reader, filter.clone())?;
     pass(&mut merge, &mut all)?;
     if merge.backward() != 0 {
-        eprintln!("{} records had an earlier time than the one before on their CPU", merge.backward());
+        eprintln!("{} records had an earlier time than the previous record of their CPU", merge.backward());
     }
     match stats {
         Some(stats) => write_stats(&stats, outputs),
@@ -188,7 +187,7 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
     }
 }
 
-/// Hands every event to every sink.
+/// Passes every event to every sink.
 pub(super) fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
     while let Some(event) = merge.next()? {
         for sink in sinks.iter_mut() {
@@ -215,7 +214,7 @@ fn write_stats(stats: &Stats, outputs: &Outputs) -> Result<Option<String>, Error
     Ok(outputs.stats.then_some(tables))
 }
 
-/// A file to write into, or standard output.
+/// Opens a file for writing, or standard output.
 fn create(path: &Path) -> Result<Box<dyn Write>, Error> {
     const BUFFER: usize = 1 << 20;
     if path == Path::new("-") {

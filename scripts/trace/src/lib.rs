@@ -1,12 +1,12 @@
-//! The trace, from rings in a guest's memory to pictures.
+//! Traces: captured from the rings in a guest's memory, converted, summarised and drawn.
 //!
 //! ```text
 //!   guest RAM --(capture)--> x.rtrace --(reader, merge)--> events --> perfetto, ctf, text, stats
 //!   console --(console)----> x.rtrace
 //! ```
 //!
-//! [`capture`] is for whoever runs QEMU, [`file`] for whoever has records from elsewhere, [`run`] is the subcommand.
-//! `docs/tracing.md` is the book about all of it.
+//! Code that runs QEMU uses [`capture`]; code that has records from another source uses [`file`]; [`run`] is the
+//! subcommand. `docs/tracing.md` is the manual.
 #![forbid(unsafe_code)]
 
 pub mod capture;
@@ -16,8 +16,6 @@ pub mod console;
 mod ctf;
 pub mod error;
 pub mod file;
-#[cfg(test)]
-mod file_tests;
 mod layout;
 mod merge;
 pub mod options;

@@ -1,4 +1,4 @@
-//! All CPUs' records as one stream of events in the order of time.
+//! Merges all CPUs' records into one stream of events in the order of time.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -10,40 +10,40 @@ use super::clock::Clock;
 use super::error::Error;
 use super::reader::{Reader, Records};
 
-/// How far out of order a CPU's records may be. An NMI between a record's place and its time stamp takes a later
-/// place with an earlier time, one between time stamp and place the other way about; NMIs do not nest, and seldom
-/// follow each other so closely that one place would not do.
+/// How far out of order a CPU's records may be, in records. The kernel reserves a record's position and reads its time
+/// stamp non-atomically. An NMI between the two adds records with later positions and earlier times, or with earlier
+/// positions and later times. NMIs do not nest, and rarely follow each other so closely that this window is too small.
 const WINDOW: usize = 8;
 
-/// What happened.
+/// An event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    /// Nanoseconds since the kernel's start. Never less than that of the event before, on the same CPU or any.
+    /// Nanoseconds since the kernel's start. Never less than that of the previous event on any CPU.
     pub ns: u64,
-    /// The CPU's place in the trace file's header.
+    /// The CPU's index in the trace file's header.
     pub lane: usize,
-    /// What the record tells; `None`: a kind that this tool does not know.
+    /// The record's kind; `None`: a kind that this tool does not know.
     pub kind: Option<Kind>,
     /// The record itself.
     pub record: Record,
 }
 
-/// Which events are wanted.
+/// Selects events.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// The CPUs' places in the header.
+    /// The CPUs' indices in the header.
     pub lanes: Vec<usize>,
-    /// Mask of kinds; `u32::MAX` lets unknown kinds pass as well.
+    /// Mask of kinds; `u32::MAX` selects unknown kinds too.
     pub kinds: u32,
 }
 
 impl Filter {
-    /// Everything.
+    /// Returns the filter that selects all events.
     pub fn all(reader: &Reader) -> Filter {
         Filter { lanes: (0..reader.header().cpus.len()).collect(), kinds: u32::MAX }
     }
 
-    fn wants(&self, kind: Option<Kind>) -> bool {
+    fn selects(&self, kind: Option<Kind>) -> bool {
         self.kinds & kind.map_or(0, Kind::bit) != 0 || self.kinds == u32::MAX
     }
 }
@@ -51,14 +51,14 @@ impl Filter {
 /// The merged events of a trace file.
 pub struct Merge {
     lanes: Vec<Lane>,
-    /// The next record of each CPU that has one: its time in ticks, and the place in `lanes`.
+    /// The next record of each CPU that has one: its time in ticks, and the index in `lanes`.
     next: BinaryHeap<Reverse<(u64, usize)>>,
     filter: Filter,
     backward: u64,
 }
 
 impl Merge {
-    /// The events of a file that a filter lets pass.
+    /// Merges the events of a file that a filter selects.
     pub fn new(reader: &Reader, filter: Filter) -> Result<Merge, Error> {
         let cpu = |lane: &usize| Lane::new(reader, *lane);
         let mut lanes: Vec<_> = filter.lanes.iter().map(cpu).collect();
@@ -71,7 +71,7 @@ impl Merge {
         Ok(Merge { lanes, next, filter, backward: 0 })
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
         while let Some(mut top) = self.next.peek_mut() {
             let Reverse((ticks, n)) = *top;
@@ -79,7 +79,7 @@ impl Merge {
             let Some((_, record)) = lane.window.pop_front() else { break };
             match lane.fill()? {
                 Some(later) if later < ticks => {
-                    // More out of order than an NMI explains: the clock ran backward.
+                    // Further out of order than an NMI can cause: the clock ran backward.
                     self.backward += 1;
                     lane.window[0].0 = ticks;
                 }
@@ -87,20 +87,20 @@ impl Merge {
                 None => drop(PeekMut::pop(top)),
             }
             let kind = Kind::from_number(record.kind);
-            if self.filter.wants(kind) {
+            if self.filter.selects(kind) {
                 return Ok(Some(Event { ns: lane.clock.nanoseconds(ticks), lane: lane.lane, kind, record }));
             }
         }
         Ok(None)
     }
 
-    /// Records whose CPU's clock had run backward; they were given the time of the one before.
+    /// Returns the number of records whose CPU's clock ran backward. They were given the previous record's time.
     pub fn backward(&self) -> u64 {
         self.backward
     }
 }
 
-/// One CPU: its records, of which the next few are sorted by time.
+/// One CPU's records, of which the next few are sorted by time.
 struct Lane {
     lane: usize,
     clock: Clock,
@@ -114,7 +114,7 @@ impl Lane {
         Lane { lane, clock, records: reader.records(lane), window: VecDeque::with_capacity(WINDOW + 1) }
     }
 
-    /// Fills the window up, and gives the time of the record at its front.
+    /// Fills the window, and returns the time of the record at its front.
     fn fill(&mut self) -> Result<Option<u64>, Error> {
         while self.window.len() < WINDOW {
             let Some(record) = self.records.next()? else { break };
@@ -131,7 +131,8 @@ mod tests {
     use super::*;
     use crate::file::{Cpu, Header, Writer};
 
-    /// Time, CPU and `a` of what comes out when these time stamps go in; `a` counts per CPU.
+    /// Merges records with these TSC offsets and time stamps. Returns each event's time, CPU and `a`, which counts per CPU,
+    /// and the number of records whose clock ran backward.
     fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
@@ -147,9 +148,9 @@ mod tests {
         }
         writer.finish(header).expect("finishes");
         let reader = Reader::open(&path).expect("opens");
-        let mut wanted = Filter::all(&reader);
-        filter(&mut wanted);
-        let mut merge = Merge::new(&reader, wanted).expect("merges");
+        let mut selected = Filter::all(&reader);
+        filter(&mut selected);
+        let mut merge = Merge::new(&reader, selected).expect("merges");
         let mut events = Vec::new();
         while let Some(event) = merge.next().expect("reads") {
             events.push((event.ns, event.lane, event.record.a));
@@ -164,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn an_nmi_between_place_and_time_stamp_is_put_in_order() {
+    fn record_of_an_nmi_is_sorted_by_time() {
         let (events, backward) = merged(&[(0, &[110, 130, 129, 140])], |_| ());
         assert_eq!(events, [(10, 0, 0), (29, 0, 2), (30, 0, 1), (40, 0, 3)]);
         assert_eq!(backward, 0);
     }
 
     #[test]
-    fn time_never_runs_backward_and_it_is_told_when_it_tried() {
+    fn merged_time_is_monotonic_and_backward_clocks_are_counted() {
         let mut stamps: Vec<u64> = (0..20).map(|n| 200 + n).collect();
         stamps.extend([150, 300]);
         let (events, backward) = merged(&[(0, &stamps)], |_| ());
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_take_cpus_and_kinds() {
+    fn filters_select_cpus_and_kinds() {
         let cpus: [(i64, &[u64]); 2] = [(0, &[110, 120]), (0, &[115, 125])];
         assert_eq!(merged(&cpus, |filter| filter.lanes = vec![1]).0, [(15, 1, 0), (25, 1, 1)]);
         assert_eq!(merged(&cpus, |filter| filter.kinds = Kind::Tick.bit()).0, [(20, 0, 1), (25, 1, 1)]);

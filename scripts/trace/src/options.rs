@@ -6,30 +6,30 @@ use std::str::FromStr;
 use clap::Args;
 use kernel_abi::trace::{GROUPS, Kind, all_groups};
 
-/// What to make out of a trace.
+/// The outputs to make from a trace.
 #[derive(Args, Clone, Debug)]
 pub struct TraceOptions {
-    /// A trace file (.rtrace), or the log of a console over which a trace came, which is first written to IN with
-    /// the extension .rtrace; with --ram, the file of a guest's memory.
+    /// A trace file (.rtrace), or a console's log that has a trace, which is first converted to IN with the extension
+    /// .rtrace; with --ram, the file of a guest's memory.
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 
-    /// IN is the file of a memory-backend-file: what survived in the guest's rings is first written to
-    /// IN with the extension .rtrace.
+    /// IN is the file of a memory-backend-file: the records in the guest's rings are first written to IN with the
+    /// extension .rtrace.
     #[arg(long)]
     pub ram: bool,
 
-    /// With --ram: the guest is running. Drains its rings until standard input ends (Ctrl-D), which has to be after
-    /// the guest has stopped if nothing is to be missing.
+    /// With --ram: the guest is running. Drains its rings until standard input ends (Ctrl-D). To get all records, end
+    /// it after the guest has stopped.
     #[arg(long, requires = "ram")]
     pub follow: bool,
 
-    /// With --ram: the machine type that the guest had, as QEMU's -machine takes it.
+    /// With --ram: the guest's machine type, in the syntax of QEMU's -machine.
     #[arg(long, default_value = "q35", value_name = "TYPE")]
     pub machine: String,
 
-    /// Where to put what has no place of its own: out.pftrace, ctf/, stats.txt, stats.json.
-    /// [default, if nothing else is asked for: IN with the extension .out]
+    /// Folder for outputs whose own path is not given: out.pftrace, ctf/, stats.txt, stats.json.
+    /// [default, if no other output is requested: IN with the extension .out]
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 
@@ -41,19 +41,19 @@ pub struct TraceOptions {
     #[arg(long, value_name = "DIR")]
     pub ctf: Option<PathBuf>,
 
-    /// Writes one line an event, to FILE or to standard output.
+    /// Writes one line per event, to FILE or to standard output.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub text: Option<Option<PathBuf>>,
 
-    /// With --text: CPU after CPU instead of all merged in the order of time.
+    /// With --text: one CPU after the other instead of all CPUs merged by time.
     #[arg(long, requires = "text")]
     pub per_cpu: bool,
 
-    /// Prints figures: times of system calls, shares of ring 3, ring 0 and idle, evenness of ticks.
+    /// Prints statistics: durations of system calls, shares of ring 3, ring 0 and idle time, jitter of ticks.
     #[arg(long)]
     pub stats: bool,
 
-    /// Writes these figures as JSON.
+    /// Writes the statistics as JSON.
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
 
@@ -61,26 +61,26 @@ pub struct TraceOptions {
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
-    /// With --svg: from when to when, in milliseconds since the kernel's start.
-    /// [default: the last moment in which all CPUs were at work]
+    /// With --svg: the time range to draw, in milliseconds since the kernel's start.
+    /// [default: the last short range in which most CPUs were busy]
     #[arg(long, value_name = "FROM..TO", requires = "svg")]
     pub window: Option<Window>,
 
-    /// Takes only this CPU; may be given again and again.
+    /// Selects only this CPU; may be given more than once.
     #[arg(long, value_name = "K")]
     pub cpu: Vec<u32>,
 
-    /// Takes only this kind of event, or this group of kinds as in the kernel's trace= option; may be given
-    /// again and again.
+    /// Selects only this kind of event, or this group of kinds as in the kernel's trace= option; may be given more than
+    /// once.
     #[arg(long, value_name = "NAME", value_parser = kind)]
     pub kind: Vec<u32>,
 
-    /// Writes IN, a made-up trace of about so many records, and does nothing else.
+    /// Writes a synthetic trace of about RECORDS records to IN and does nothing else.
     #[arg(long, value_name = "RECORDS", hide = true)]
     pub synthesize: Option<u64>,
 }
 
-/// A stretch of time, in nanoseconds since the kernel's start.
+/// A range of time, in nanoseconds since the kernel's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Its begin.
@@ -92,7 +92,7 @@ pub struct Window {
 impl FromStr for Window {
     type Err = String;
 
-    /// `FROM..TO`, in milliseconds with fractions.
+    /// Parses `FROM..TO`, in milliseconds with fractions.
     fn from_str(text: &str) -> Result<Window, String> {
         let error = || format!("{text:?} is not FROM..TO, in milliseconds, such as 150.2..150.9");
         let (from, to) = text.split_once("..").ok_or_else(error)?;
@@ -108,7 +108,7 @@ impl FromStr for Window {
 }
 
 impl TraceOptions {
-    /// Whether no output is asked for by name.
+    /// Returns whether no particular output is requested.
     pub fn is_plain(&self) -> bool {
         self.out_dir.is_none()
             && self.pftrace.is_none()
@@ -119,13 +119,13 @@ impl TraceOptions {
             && !self.stats
     }
 
-    /// Mask of the kinds that are wanted.
+    /// Returns the mask of the selected kinds.
     pub fn kinds(&self) -> u32 {
         if self.kind.is_empty() { u32::MAX } else { self.kind.iter().fold(0, |mask, kind| mask | kind) }
     }
 }
 
-/// The mask for a kind's or a group's name.
+/// Returns the mask for a kind's or a group's name.
 fn kind(word: &str) -> Result<u32, String> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == word).map(Kind::bit);
     let group = || GROUPS.into_iter().find(|(name, _)| *name == word).map(|(_, mask)| mask);
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_in_milliseconds() {
+    fn window_is_in_milliseconds() {
         assert_eq!("150.25..151".parse(), Ok(Window { from: 150_250_000, to: 151_000_000 }));
         for bad in ["1", "2..1", "1..1", "-1..2", "a..b", "1..NaN", "0..inf", ""] {
             assert!(bad.parse::<Window>().is_err(), "{bad}");
@@ -153,7 +153,7 @@ mod tests {
     fn kinds_and_groups_have_masks() {
         assert_eq!(kind("syscall_exit"), Ok(Kind::SyscallExit.bit()));
         assert_eq!(kind("syscall"), Ok(Kind::SyscallEnter.bit() | Kind::SyscallExit.bit()));
-        // Both a kind and a group: the group that is named like a kind holds it.
+        // The name of a kind and of a group, which consists of this kind.
         assert_eq!(kind("tick"), Ok(Kind::Tick.bit()));
         assert_eq!(kind("all"), Ok(all_groups()));
         assert!(kind("sycall").expect_err("a typo").contains("syscall_enter"));

@@ -1,35 +1,35 @@
-//! The colours of system calls in pictures.
+//! Colours of the system calls in pictures.
 
 use std::fmt::Write;
 
 use kernel_abi::syscall::{Call, TABLE_LEN};
 
-/// A colour for each number of the table, so that a new call has one. The first are after Okabe and Ito, which people who
-/// see few colours can tell apart; all are light enough for a black label.
+/// A colour for each entry of the system-call table, so that a new call has one. The first ones are from Okabe and Ito's
+/// palette, which colour-blind people can distinguish; all are light enough for a black label.
 const CALLS: [&str; TABLE_LEN] = [
     "#56b4e9", "#e69f00", "#35b58c", "#a9a9a9", "#f0e442", "#c9c9c9", "#cc79a7", "#7fa8f5", "#9dd9a3",
     "#d4b483", "#b39ddb", "#f4a6a0", "#80cbc4", "#c5e06e", "#ffcc80", "#b7a298",
 ];
-/// That of all numbers without a call.
+/// The colour for all numbers without a call.
 const OTHER: &str = "#ee7c33";
 
-/// Each call's colour.
+/// Returns each call and its colour.
 fn calls() -> impl Iterator<Item = (Call, &'static str)> {
     Call::ALL.into_iter().zip(CALLS)
 }
 
-/// Rules of a style sheet for the elements of an SVG: classes `call0`, `call1`, ..., and `other`.
+/// Returns the CSS rules for an SVG: classes `call0`, `call1`, ..., and `other`.
 pub fn classes() -> String {
     let mut text = String::new();
     for (call, colour) in calls() {
-        // Writing to a `String` cannot fail; likewise below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = writeln!(text, ".call{} {{ fill: {colour}; }}", call.number());
     }
     text + &format!(".other {{ fill: {OTHER}; }}\n")
 }
 
-/// Variables of a style sheet: `--call0`, `--call1`, ..., then one for all numbers without a call, and one for idling,
-/// which the sheet has to define.
+/// Returns the CSS variables: `--call0`, `--call1`, ..., then one for all numbers without a call, and one for idle time,
+/// whose colour `--idle` the style sheet must define.
 pub fn variables() -> String {
     let mut text = String::from(":root {");
     for (call, colour) in calls() {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_have_the_same_colour() {
+    fn colours_are_distinct() {
         let colours: BTreeSet<_> = CALLS.into_iter().chain([OTHER]).collect();
         assert_eq!(colours.len(), TABLE_LEN + 1);
     }

@@ -1,4 +1,4 @@
-//! Reading a trace file, CPU by CPU, in chunks.
+//! Reads a trace file, one CPU at a time, in chunks.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use super::error::Error;
 use super::file::{Header, MAGIC, PREFIX, VERSION};
 use super::layout::RECORD;
 
-/// Records that are read at once, per CPU.
+/// Number of records that are read at once, per CPU.
 const CHUNK: u64 = 4096;
 
 /// An open trace file.
@@ -20,13 +20,12 @@ pub struct Reader {
     path: PathBuf,
     file: Arc<File>,
     header: Header,
-    /// Where each CPU's records begin, and how many are there.
+    /// The file offset of each CPU's records, and their number.
     lanes: Vec<(u64, u64)>,
 }
 
 impl Reader {
-    /// Opens a trace file and checks its header. A file that ends too early is opened all the same: see
-    /// [`Reader::complete`].
+    /// Opens a trace file and checks its header. A truncated file is opened too: see [`Reader::complete`].
     pub fn open(path: &Path) -> Result<Reader, Error> {
         let failed = || Error::io("read", path);
         let file = File::open(path).map_err(failed())?;
@@ -58,17 +57,17 @@ impl Reader {
         Ok(Reader { path: path.to_owned(), file: Arc::new(file), header, lanes })
     }
 
-    /// What the file says about its records.
+    /// Returns the file's header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Records that are whole in this file.
+    /// Returns the number of complete records in the file.
     pub fn found(&self) -> u64 {
         self.lanes.iter().map(|(_, records)| records).sum()
     }
 
-    /// An error if the file ends before its last record does.
+    /// Returns an error if the file is truncated.
     pub fn complete(&self) -> Result<(), Error> {
         let (found, promised) = (self.found(), self.header.cpus.iter().map(|cpu| cpu.records).sum());
         if found == promised {
@@ -77,7 +76,7 @@ impl Reader {
         Err(Error::Truncated { path: self.path.clone(), found, promised })
     }
 
-    /// The records of one CPU, by its place in the header.
+    /// Returns the records of one CPU, by its index in the header.
     pub fn records(&self, lane: usize) -> Records {
         let (at, left) = self.lanes[lane];
         Records {
@@ -91,31 +90,31 @@ impl Reader {
     }
 }
 
-/// Where each CPU's records begin, and how many of them are whole. `None` if the sums overflow.
+/// Returns the file offset of each CPU's records and how many of them are complete. `None` if the sums overflow.
 fn lanes(header: &Header, start: u64, size: u64) -> Option<Vec<(u64, u64)>> {
     let mut at = start;
     let mut lanes = Vec::with_capacity(header.cpus.len());
     for cpu in &header.cpus {
-        let there = size.saturating_sub(at) / RECORD as u64;
-        lanes.push((at, cpu.records.min(there)));
+        let present = size.saturating_sub(at) / RECORD as u64;
+        lanes.push((at, cpu.records.min(present)));
         at = at.checked_add(cpu.records.checked_mul(RECORD as u64)?)?;
     }
     Some(lanes)
 }
 
-/// One CPU's records, in the order in which it wrote them.
+/// Iterates over one CPU's records, in the order in which it wrote them.
 pub struct Records {
     path: PathBuf,
     file: Arc<File>,
     at: u64,
-    /// Records that have not been read.
+    /// Number of records that have not been read.
     left: u64,
     buffer: Vec<Record>,
     used: usize,
 }
 
 impl Records {
-    /// The next record.
+    /// Returns the next record.
     pub fn next(&mut self) -> Result<Option<Record>, Error> {
         if self.used == self.buffer.len() && !self.fill()? {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! How a record's two numbers read, for all outputs. What they are is in the table of kinds, `kernel_abi::trace::Kind`.
+//! Formats a record's two numbers, for all outputs. Their meaning is in the table of kinds, `kernel_abi::trace::Kind`.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use kernel_abi::syscall::Call;
 use kernel_abi::trace::{Field, Style};
 use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind, Record};
 
-/// What `a` and `b` of a record are, where they are anything.
+/// The meaning of a record's `a` and `b`; `None` if the number is not used.
 pub type Shape = [Option<Field>; 2];
 
-/// A kind that this tool does not know.
+/// The shape of a kind that this tool does not know.
 pub const UNKNOWN: Shape = [
     Some(Field { name: "a", style: Style::Hex, meaning: "" }),
     Some(Field { name: "b", style: Style::Hex, meaning: "" }),
 ];
 
-/// A system call's name; `None` for a number that has none.
+/// Returns a system call's name; `None` for a number without a system call.
 pub fn syscall_name(number: u64) -> Option<&'static str> {
     Call::from_number(number).map(Call::name)
 }
 
-/// What a call of a number without a system call is called.
+/// The name for calls of numbers without a system call.
 pub const NO_SYSCALL: &str = "no such call";
 
 /// The CPU's exceptions, by vector (Intel SDM vol. 3, 6.15).
@@ -40,7 +40,7 @@ const SLOTS: [(u32, &str); 5] = [
     (slot_state::CLOSED, "closed"),
 ];
 
-/// An event in words: what it is, and its numbers with their names.
+/// Formats an event: its kind, and its numbers with their names.
 pub struct Described<'a>(pub &'a Record);
 
 impl fmt::Display for Described<'_> {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_system_call_of_the_abi_has_its_name() {
+    fn every_system_call_has_its_name() {
         for call in Call::ALL {
             assert_eq!(syscall_name(call.number()), Some(call.name()));
         }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_as_what_they_are() {
+    fn numbers_are_formatted_by_their_style() {
         for (style, value, text) in [
             (Style::Result, Errno::NoSys.to_rax(), "-ENOSYS"),
             (Style::Result, 12, "12"),

@@ -1,13 +1,13 @@
-//! Whatever takes events: a picture, a table, lines.
+//! The interface of everything that consumes events: pictures, tables, text.
 
 use super::error::Error;
 use super::merge::Event;
 
-/// Takes events in the order of time.
+/// Consumes events in the order of time.
 pub trait Sink {
-    /// Takes the next event.
+    /// Processes the next event.
     fn event(&mut self, event: &Event) -> Result<(), Error>;
 
-    /// There are no more events: writes out what is left.
+    /// Writes the remaining output after the last event.
     fn finish(&mut self) -> Result<(), Error>;
 }

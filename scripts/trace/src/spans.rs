@@ -1,4 +1,4 @@
-//! From points to spans: which event opens a slice of time on its CPU, and which one closes it.
+//! Combines events into spans: which event opens a slice of time on its CPU, and which one closes it.
 //!
 //! ```text
 //!   program  |===========================================|
@@ -6,15 +6,15 @@
 //!   idle                                                    |=====|
 //! ```
 //!
-//! Spans nest. One that is cut (its end was dropped, overwritten, or never came) is closed by what shows that it
-//! is over, and is not whole: it may be drawn, but its length says nothing.
+//! Spans nest. A span whose end event is missing (dropped, overwritten, or never written) is cut: the next event that
+//! shows that it is over closes it. A cut span may be drawn, but its length is meaningless.
 
 use kernel_abi::trace::{Kind, Record};
 
 /// A slice of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// A program's life, ring 3 and its system calls.
+    /// A program's lifetime: ring 3 and its system calls.
     Program,
     /// From IDLE_IN to IDLE_OUT.
     Idle,
@@ -22,7 +22,7 @@ pub enum Span {
     Syscall(u64),
 }
 
-/// Does an event of this kind begin or end a span? All others are points in time.
+/// Returns whether an event of this kind begins or ends a span. All others are instants.
 pub const fn is_edge(kind: Kind) -> bool {
     use Kind::*;
     matches!(kind, SyscallEnter | SyscallExit | ProgramStart | ProgramEnd | IdleIn | IdleOut)
@@ -33,14 +33,14 @@ pub const fn is_edge(kind: Kind) -> bool {
 pub enum Step {
     /// A span begins.
     Open(Span),
-    /// The span opened last ends.
+    /// The innermost open span ends.
     Close {
-        /// Which it is.
+        /// The span.
         span: Span,
         /// When it began, in nanoseconds.
         begun: u64,
-        /// Whether this event is its own end.
-        whole: bool,
+        /// Whether this event is its end event; otherwise the span is cut.
+        complete: bool,
     },
 }
 
@@ -51,7 +51,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Takes the CPU's next event and tells each step that it makes, in order.
+    /// Processes the CPU's next event and calls `step` for each resulting step, in order.
     pub fn take(&mut self, ns: u64, kind: Kind, record: &Record, mut step: impl FnMut(Step)) {
         let is_program = |span: &Span| *span == Span::Program;
         match kind {
@@ -79,7 +79,7 @@ impl Spans {
         }
     }
 
-    /// The CPU's events are over: tells what is still open, the innermost first.
+    /// Ends the CPU's events: cuts all open spans, the innermost first.
     pub fn end(&mut self, mut step: impl FnMut(Step)) {
         self.cut(|_| true, &mut step);
     }
@@ -89,21 +89,21 @@ impl Spans {
         step(Step::Open(span));
     }
 
-    /// Closes the innermost spans for as long as they are such.
-    fn cut(&mut self, such: impl Fn(&Span) -> bool, step: &mut impl FnMut(Step)) {
-        while let Some((span, begun)) = self.open.pop_if(|(span, _)| such(span)) {
-            step(Step::Close { span, begun, whole: false });
+    /// Cuts the innermost spans while `matches` returns true for them.
+    fn cut(&mut self, matches: impl Fn(&Span) -> bool, step: &mut impl FnMut(Step)) {
+        while let Some((span, begun)) = self.open.pop_if(|(span, _)| matches(span)) {
+            step(Step::Close { span, begun, complete: false });
         }
     }
 
-    /// Closes a span and what is still open inside it. An end without a beginning changes nothing.
+    /// Closes a span and cuts those still open inside it. An end without a beginning is ignored.
     fn close(&mut self, span: Span, step: &mut impl FnMut(Step)) {
         if !self.open.iter().any(|(open, _)| *open == span) {
             return;
         }
         self.cut(|open| *open != span, step);
         if let Some((span, begun)) = self.open.pop() {
-            step(Step::Close { span, begun, whole: true });
+            step(Step::Close { span, begun, complete: true });
         }
     }
 }
@@ -112,7 +112,7 @@ impl Spans {
 mod tests {
     use super::*;
 
-    /// The steps as text: `+` opens, `-` closes, `~` cuts.
+    /// Formats the steps: `+` opens, `-` closes, `~` cuts.
     fn steps(events: &[(Kind, u64)]) -> String {
         let mut spans = Spans::default();
         let mut text = String::new();
@@ -121,7 +121,7 @@ mod tests {
             spans.take(ns as u64, *kind, &record, |step| {
                 let (sign, span) = match step {
                     Step::Open(span) => ('+', span),
-                    Step::Close { span, whole: true, .. } => ('-', span),
+                    Step::Close { span, complete: true, .. } => ('-', span),
                     Step::Close { span, .. } => ('~', span),
                 };
                 let name = match span {
@@ -141,9 +141,9 @@ mod tests {
             let opens_or_closes = Kind::ALL.into_iter().any(|before| {
                 let (mut spans, mut found) = (Spans::default(), false);
                 spans.take(1, before, &Record::default(), |_| ());
-                // A span that is cut has another end: the record that is missing.
+                // Closing a span as cut does not make this kind its end event.
                 spans.take(2, kind, &Record::default(), |step| {
-                    found |= matches!(step, Step::Open(_) | Step::Close { whole: true, .. });
+                    found |= matches!(step, Step::Open(_) | Step::Close { complete: true, .. });
                 });
                 found
             });
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_nest_in_programs_and_exit_never_returns() {
+    fn calls_nest_in_programs_and_exit_does_not_return() {
         use Kind::*;
         let events = [
             (ProgramStart, 0),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_cuts_spans_and_ends_nothing() {
+    fn missing_events_cut_spans() {
         use Kind::*;
         assert_eq!(steps(&[(SyscallExit, 1), (IdleOut, 0), (ProgramEnd, 0)]), "", "ends without beginnings");
         assert_eq!(steps(&[(SyscallEnter, 3), (ProgramEnd, 0)]), "+3 ~3");

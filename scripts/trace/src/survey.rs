@@ -1,4 +1,4 @@
-//! All that a page about one run needs of its trace, in one pass over the file.
+//! Collects what a report page about one run needs from its trace, in one pass over the file.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use super::reader::Reader;
 use super::stats::{Distribution, Report, Stats};
 use super::timeline::Timeline;
 
-/// Slices, and marks, that a page can take; the CPUs share them.
+/// The largest number of slices, and of marks, on a page, for all CPUs together.
 const LIMIT: usize = 40_000;
 
-/// What is in a trace.
+/// The contents of a trace.
 pub struct Survey {
-    /// What the file says about its records.
+    /// The file's header.
     pub header: Header,
-    /// The figures.
+    /// The statistics.
     pub report: Report,
-    /// The distribution of each system call's times.
+    /// The distribution of each system call's durations.
     pub distributions: Vec<Distribution>,
-    /// The last moments.
+    /// The timeline of the last events.
     pub timeline: Timeline,
 }
 
 impl Survey {
-    /// Of a trace file. `rename` gives each CPU the number under which the reader knows it.
+    /// Surveys a trace file. `rename` gives each CPU the number by which the reader of the page knows it.
     pub fn of(path: &Path, rename: impl Fn(&mut Header)) -> Result<Survey, Error> {
         let reader = Reader::open(path)?;
         let mut header = reader.header().clone();
@@ -47,7 +47,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::file::{Cpu, Writer};
 
-    /// The survey of a trace file with these events on so many CPUs: nanoseconds, CPU, kind, first number.
+    /// Surveys a trace file with these events on `cpus` CPUs: nanoseconds, CPU, kind, first number.
     pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.rtrace");
@@ -64,7 +64,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn figures_distributions_and_the_timeline_have_the_callers_numbers() {
+    fn all_parts_use_the_callers_cpu_numbers() {
         let events =
             [(1000, 0, Kind::SyscallEnter, 4), (1040, 0, Kind::SyscallExit, 4), (1500, 1, Kind::Tick, 1)];
         let survey = survey(2, &events);

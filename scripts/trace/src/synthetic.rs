@@ -1,5 +1,5 @@
-//! A trace that no machine made: programs that make system calls, ticks, idling. For measuring the converters, and
-//! for checking them against other tools where no guest has run.
+//! Generates a synthetic trace with programs that make system calls, ticks and idle time. It is used to measure the
+//! converters, and to compare them with other tools without running a guest.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ const TSC_HZ: u64 = 2_400_000_000;
 const BOOT_TSC: u64 = 5_000_000_000;
 /// Ticks of the TSC between two timer ticks.
 const TICK: u64 = TSC_HZ / 100;
-/// Records that are handed to the writer at once.
+/// Number of records that are passed to the writer at once.
 const BATCH: usize = 1024;
 
-/// Writes a trace of about so many records, the same ones every time.
+/// Writes a trace of about `records` records. The result is reproducible.
 pub fn write(path: &Path, records: u64, cpus: u32) -> Result<Header, Error> {
     let mut writer = Writer::create(path, cpus as usize)?;
     let mut header = Header {
@@ -48,7 +48,7 @@ pub fn write(path: &Path, records: u64, cpus: u32) -> Result<Header, Error> {
     writer.finish(header)
 }
 
-/// One CPU.
+/// The generator of one CPU's records.
 struct Machine {
     tsc: u64,
     next_tick: u64,
@@ -79,7 +79,7 @@ impl Machine {
         }
     }
 
-    /// A number below `limit` (xorshift64).
+    /// Returns a pseudo-random number below `limit` (xorshift64).
     fn random(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -87,7 +87,7 @@ impl Machine {
         self.random % limit
     }
 
-    /// The CPU's next record; `last`: no more than this one and another will be asked for.
+    /// Returns the CPU's next record. With `last`, at most one more record will follow.
     fn next(&mut self, last: bool) -> Record {
         self.tsc += 200 + self.random(400);
         self.sequence += 1;
@@ -109,7 +109,7 @@ impl Machine {
             State::Booting => (State::Ring3, (Kind::ProgramStart, 0x1_0000_0000, 0x7fff_fe00_0000)),
             State::Ring3 if last => (State::Over, (Kind::SyscallEnter, SYS_EXIT, 0)),
             State::Ring3 => match self.random(16) {
-                // As a test program calls numbers that there are none of.
+                // Test programs also call numbers without a system call.
                 0 => (State::InCall(99), (Kind::SyscallEnter, 99, 0)),
                 n => {
                     let number = CALLS[n as usize % CALLS.len()];

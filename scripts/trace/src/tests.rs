@@ -1,4 +1,4 @@
-//! A made-up trace through everything at once.
+//! Runs the subcommand on a synthetic trace.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ struct Cli {
     options: TraceOptions,
 }
 
-/// What `xtask trace` makes of a trace in a folder, with these options.
+/// Runs `xtask trace` on the trace in a folder, with these options.
 fn trace(folder: &Path, options: &str) -> Result<ExitCode, crate::error::Error> {
     let input = folder.join("x.rtrace");
     let words = options.split_whitespace().map(|word| word.replace('@', &folder.display().to_string()));
@@ -34,7 +34,7 @@ fn lines(folder: &Path, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn without_options_everything_but_text_goes_beside_the_trace() {
+fn without_options_all_outputs_but_text_are_written_beside_the_trace() {
     let folder = folder(3000);
     trace(folder.path(), "").expect("converts");
     let out = folder.path().join("x.out");
@@ -49,20 +49,20 @@ fn without_options_everything_but_text_goes_beside_the_trace() {
 }
 
 #[test]
-fn text_is_merged_by_time_or_comes_cpu_after_cpu() {
+fn text_is_merged_by_time_or_ordered_by_cpu() {
     let folder = folder(3000);
     trace(folder.path(), "--text @/merged").expect("converts");
     trace(folder.path(), "--text @/apart --per-cpu").expect("converts");
     let (merged, apart) = (lines(folder.path(), "merged"), lines(folder.path(), "apart"));
     assert_eq!((merged.len(), apart.len()), (3000, 3000));
-    // The time has a fixed width.
+    // The time has a fixed width, so that its text sorts like the number.
     assert!(merged.is_sorted_by_key(|line| line[..19].to_owned()));
     let cpu = |line: &String| line[19..23].to_owned();
     assert!(apart.is_sorted_by_key(cpu) && !merged.is_sorted_by_key(cpu));
 }
 
 #[test]
-fn filters_take_cpus_and_kinds() {
+fn filters_select_cpus_and_kinds() {
     let folder = folder(3000);
     trace(folder.path(), "--text @/out --cpu 1 --kind syscall_enter --kind program").expect("converts");
     for line in lines(folder.path(), "out") {
@@ -73,12 +73,12 @@ fn filters_take_cpus_and_kinds() {
 }
 
 #[test]
-fn a_file_cut_off_is_converted_and_is_an_error() {
+fn truncated_file_is_converted_and_is_an_error() {
     let folder = folder(3000);
     let path = folder.path().join("x.rtrace");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
-    file.set_len(path.metadata().expect("metadata").len() - 100 * 32 - 5).expect("cuts");
-    let error = trace(folder.path(), "--text @/out").expect_err("cut off");
+    file.set_len(path.metadata().expect("metadata").len() - 100 * 32 - 5).expect("truncates");
+    let error = trace(folder.path(), "--text @/out").expect_err("truncated");
     assert!(error.to_string().contains("2899 of 3000"), "{error}");
     assert_eq!(lines(folder.path(), "out").len(), 2899);
 }

@@ -1,4 +1,4 @@
-//! One line an event: `[seconds.nanoseconds] cpuK kind name=value name=value`.
+//! Text output, one line per event: `[seconds.nanoseconds] cpuK kind name=value name=value`.
 
 use std::io::{self, Write};
 
@@ -8,20 +8,20 @@ use super::merge::Event;
 use super::shape::Described;
 use super::sink::Sink;
 
-/// Writes lines.
+/// Writes events as lines of text.
 pub struct Text<W> {
     to: W,
-    /// What each CPU is called, by its place in the header.
+    /// Each CPU's label, by its index in the header.
     cpus: Vec<String>,
     name: String,
-    /// The line that is being made.
+    /// The line that is being formatted.
     line: Vec<u8>,
 }
 
 impl<W: Write> Text<W> {
-    /// Lines to `to`, which errors call `name`.
+    /// Writes to `to`; error messages name it `name`.
     pub fn new(to: W, name: String, header: &Header) -> Text<W> {
-        // As wide as the widest, so that what follows lines up.
+        // All labels have the same width, so that the columns after them are aligned.
         let width = header.cpus.iter().map(|cpu| cpu.cpu.to_string().len()).max().unwrap_or(0);
         let cpus = header.cpus.iter().map(|cpu| format!("cpu{:<width$}", cpu.cpu)).collect();
         Text { to, cpus, name, line: Vec::new() }
@@ -56,7 +56,7 @@ mod tests {
     use crate::file::Cpu;
 
     #[test]
-    fn lines_line_up_and_say_what_the_numbers_are() {
+    fn lines_are_aligned_and_name_their_numbers() {
         let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
         let header = Header { cpus: vec![cpu(0), cpu(10)], ..Header::default() };
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The last moments of each CPU, for pictures: slices of time and marks, the latest so many of each.
+//! The last events of each CPU, for pictures: a limited number of the latest slices of time and marks.
 
 use std::collections::VecDeque;
 
@@ -10,30 +10,30 @@ use super::merge::Event;
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step, is_edge};
 
-/// How long a moment is at most, in nanoseconds: so short that a call of a tenth of a microsecond can be seen in it.
-const MOMENT: u64 = 100_000;
-/// A CPU is at work in a moment if it makes so many calls in it.
-const AT_WORK: usize = 3;
+/// The largest length of the default window, in nanoseconds: short enough that a call of 100 ns is visible.
+const WINDOW_MAX: u64 = 100_000;
+/// A CPU counts as busy in a window if it makes at least this number of calls in it.
+const BUSY_CALLS: usize = 3;
 
-/// A system call, or a time without work.
+/// A system call or idle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// What it is; never a program, whose life is as long as the picture.
+    /// What it is; never a program, which would be as long as the picture.
     pub span: Span,
     /// When it began, in nanoseconds since the kernel's start.
     pub begin: u64,
     /// When it ended.
     pub end: u64,
-    /// Whether its own end is known: it is cut otherwise.
-    pub whole: bool,
+    /// Whether its end event is known; otherwise it is cut.
+    pub complete: bool,
 }
 
-/// What has no length.
+/// An instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
-    /// When it was.
+    /// Its time, in nanoseconds since the kernel's start.
     pub ns: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The record.
     pub record: Record,
@@ -42,7 +42,7 @@ pub struct Mark {
 /// One CPU.
 #[derive(Clone, Debug)]
 pub struct Lane {
-    /// Which it is.
+    /// Its entry in the header.
     pub cpu: Cpu,
     /// Its latest slices, in the order of their ends.
     pub slices: VecDeque<Slice>,
@@ -56,13 +56,13 @@ pub struct Lane {
 /// All CPUs.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// One a CPU.
+    /// One per CPU.
     pub lanes: Vec<Lane>,
     limit: usize,
 }
 
 impl Timeline {
-    /// Of a trace with this header; so many slices and so many marks of each CPU are kept.
+    /// Creates an empty timeline for a trace with this header. `limit` slices and `limit` marks are kept for each CPU.
     pub fn new(header: &Header, limit: usize) -> Timeline {
         let lane = |cpu: &Cpu| Lane {
             cpu: cpu.clone(),
@@ -74,14 +74,14 @@ impl Timeline {
         Timeline { lanes: header.cpus.iter().map(lane).collect(), limit }
     }
 
-    /// Where a look is worth while: the latest of the short moments in which most CPUs made calls. None of them made more
-    /// than `calls`. From and to, in nanoseconds; all there is, if nobody made any.
+    /// Returns the default window, as its begin and end in nanoseconds: the latest short window with the largest number of
+    /// busy CPUs, in which no CPU made more than `calls` calls. If no CPU made a call, it is the whole range.
     pub fn window(&self, calls: usize) -> (u64, u64) {
         let mut all: Vec<(usize, &Slice)> = Vec::new();
         for (lane, Lane { slices, .. }) in self.lanes.iter().enumerate() {
-            // A call that never returned says nothing of work.
+            // A call that never returned does not count as activity.
             all.extend(
-                slices.iter().filter(|slice| slice.is_call() && slice.whole).map(|slice| (lane, slice)),
+                slices.iter().filter(|slice| slice.is_call() && slice.complete).map(|slice| (lane, slice)),
             );
         }
         all.sort_unstable_by_key(|(_, slice)| slice.end);
@@ -89,20 +89,20 @@ impl Timeline {
         let (mut oldest, mut best, mut window) = (0, 0, None);
         for (lane, newest) in &all {
             counts[*lane] += 1;
-            while counts[*lane] > calls || all[oldest].1.end + MOMENT < newest.end {
+            while counts[*lane] > calls || all[oldest].1.end + WINDOW_MAX < newest.end {
                 counts[all[oldest].0] -= 1;
                 oldest += 1;
             }
-            let at_work = counts.iter().filter(|count| **count >= AT_WORK).count();
-            if at_work >= best {
-                let from = all[oldest].1.begin.max(newest.end.saturating_sub(MOMENT));
-                (best, window) = (at_work, Some((from, newest.end)));
+            let busy = counts.iter().filter(|count| **count >= BUSY_CALLS).count();
+            if busy >= best {
+                let from = all[oldest].1.begin.max(newest.end.saturating_sub(WINDOW_MAX));
+                (best, window) = (busy, Some((from, newest.end)));
             }
         }
         window.filter(|(from, to)| from < to).unwrap_or_else(|| self.range())
     }
 
-    /// Leaves only the last stretch of time, the same for all CPUs, in which there are at most so many slices, and as many
+    /// Keeps only the last part of the timeline, from the same time on for all CPUs, with at most `limit` slices and `limit`
     /// marks.
     pub fn keep_last(&mut self, limit: usize) {
         let slices = self.lanes.iter().flat_map(|lane| lane.slices.iter().map(|slice| slice.end)).collect();
@@ -114,7 +114,7 @@ impl Timeline {
         }
     }
 
-    /// The times of the first thing that is kept and of the last event.
+    /// Returns the times of the first slice or mark and of the last event.
     pub fn range(&self) -> (u64, u64) {
         let slices = self.lanes.iter().filter_map(|lane| lane.slices.front()).map(|slice| slice.begin);
         let marks = self.lanes.iter().filter_map(|lane| lane.marks.front()).map(|mark| mark.ns);
@@ -124,7 +124,7 @@ impl Timeline {
 }
 
 impl Slice {
-    /// Is it a system call?
+    /// Returns whether it is a system call.
     pub fn is_call(&self) -> bool {
         matches!(self.span, Span::Syscall(_))
     }
@@ -138,14 +138,14 @@ impl Sink for Timeline {
         let Some(kind) = kind else { return Ok(()) };
         let slices = &mut lane.slices;
         lane.spans.take(ns, kind, &record, |step| keep(slices, step, ns, limit));
-        // A program is no slice here: its start and its end are marks.
+        // A program is not a slice here: its start and its end are marks.
         if !is_edge(kind) || matches!(kind, Kind::ProgramStart | Kind::ProgramEnd) {
             push(&mut lane.marks, Mark { ns, kind, record }, limit);
         }
         Ok(())
     }
 
-    /// What is still open reaches to its CPU's last event.
+    /// Ends open slices at their CPU's last event.
     fn finish(&mut self) -> Result<(), Error> {
         let limit = self.limit;
         for lane in &mut self.lanes {
@@ -158,14 +158,14 @@ impl Sink for Timeline {
 }
 
 fn keep(slices: &mut VecDeque<Slice>, step: Step, end: u64, limit: usize) {
-    if let Step::Close { span, begun, whole } = step
+    if let Step::Close { span, begun, complete } = step
         && span != Span::Program
     {
-        push(slices, Slice { span, begin: begun, end, whole }, limit);
+        push(slices, Slice { span, begin: begun, end, complete }, limit);
     }
 }
 
-/// The time from which on there are at most `count` of these.
+/// Returns the earliest time after which there are at most `count` of these times.
 fn nth_last(mut times: Vec<u64>, count: usize) -> u64 {
     match times.len().checked_sub(count + 1) {
         Some(place) => *times.select_nth_unstable(place).1 + 1,
@@ -184,7 +184,7 @@ fn push<T>(to: &mut VecDeque<T>, new: T, limit: usize) {
 pub(crate) mod tests {
     use super::*;
 
-    /// A timeline of these events: nanoseconds, CPU, kind, and its first number.
+    /// Creates a timeline of these events: nanoseconds, CPU, kind, and its first number.
     pub fn timeline(cpus: u32, limit: usize, events: &[(u64, usize, Kind, u64)]) -> Timeline {
         let cpus = (0..cpus).map(|cpu| Cpu { cpu, ..Cpu::default() }).collect();
         let mut timeline = Timeline::new(&Header { cpus, ..Header::default() }, limit);
@@ -192,11 +192,11 @@ pub(crate) mod tests {
             let record = Record { a, kind: kind as u16, ..Record::default() };
             timeline.event(&Event { ns, lane, kind: Some(kind), record }).expect("takes it");
         }
-        timeline.finish().expect("ends");
+        timeline.finish().expect("finishes");
         timeline
     }
 
-    /// Calls of CPU `lane`, each 6 ns long, every 10 ns.
+    /// Returns the events of `count` calls of CPU `lane`, each 6 ns long, every 10 ns.
     pub fn calls(lane: usize, from: u64, count: u64) -> Vec<(u64, usize, Kind, u64)> {
         let at = |n: u64| from + 10 * n;
         (0..count)
@@ -207,7 +207,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_latest_stay_and_what_is_open_reaches_to_the_end() {
+    fn latest_are_kept_and_open_slices_end_with_the_trace() {
         use Kind::*;
         let events = [
             (1, 0, ProgramStart, 0),
@@ -221,7 +221,8 @@ pub(crate) mod tests {
         ];
         let timeline = timeline(1, 2, &events);
         let lane = &timeline.lanes[0];
-        let slice = |number, begin, end, whole| Slice { span: Span::Syscall(number), begin, end, whole };
+        let slice =
+            |number, begin, end, complete| Slice { span: Span::Syscall(number), begin, end, complete };
         assert_eq!(lane.slices, [slice(2, 20, 25, true), slice(3, 30, 33, false)]);
         assert_eq!(
             lane.marks.iter().map(|mark| (mark.ns, mark.record.a)).collect::<Vec<_>>(),
@@ -231,11 +232,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_window_is_the_latest_in_which_most_were_at_work() {
-        // CPU 0 ends long before CPU 1 does, by a call that does not return.
+    fn default_window_is_the_latest_with_most_cpus_busy() {
+        // CPU 0 ends long before CPU 1, with a call that does not return.
         let exit = vec![(1600, 0, Kind::SyscallEnter, 3), (3000, 0, Kind::Tick, 1)];
         let events = [calls(0, 1000, 50), calls(1, 1005, 100), exit].concat();
-        // The fifth call of CPU 1 up to now would be its fourth, once those of CPU 0 were only three.
+        // One call of CPU 1 later, CPU 0 would have only two calls in the window, and so would not be busy.
         let (from, to) = timeline(2, 1000, &events).window(5);
         assert_eq!(to, 1521, "calls 47 to 51 of CPU 1, and of CPU 0 from 47 on");
         assert_eq!(from, 1470);
@@ -245,7 +246,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn all_cpus_keep_the_same_stretch_of_time() {
+    fn all_cpus_keep_the_same_range_of_time() {
         let mut timeline = timeline(2, 1000, &[calls(0, 1000, 10), calls(1, 1005, 100)].concat());
         timeline.keep_last(30);
         let counts = timeline.lanes.iter().map(|lane| lane.slices.len()).collect::<Vec<_>>();

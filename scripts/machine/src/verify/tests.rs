@@ -155,7 +155,11 @@ fn truncated_trace_is_detected() {
     let (cpu0, cpu1) = (good(0), good(1));
     let judgement = judged(33, &[BOOT2, line, &cpu0, &cpu1, PASS2]);
     assert_eq!(judgement.outcome, Outcome::Panic);
-    assert!(judgement.errors.iter().any(|error| error.contains("cut off")), "{:?}", judgement.errors);
+    assert!(judgement.errors.iter().any(|error| error.contains("truncated")), "{:?}", judgement.errors);
     let judgement = judged(37, &["@ringside panic cpu=2 message=\"requested\"", line, PANIC0]);
-    assert!(judgement.warnings.iter().any(|warning| warning.contains("cut off")), "{:?}", judgement.warnings);
+    assert!(
+        judgement.warnings.iter().any(|warning| warning.contains("truncated")),
+        "{:?}",
+        judgement.warnings
+    );
 }

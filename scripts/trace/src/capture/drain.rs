@@ -1,16 +1,16 @@
-//! The stream: a thread that empties the rings while the guest runs.
+//! Stream mode: a thread that drains the rings while the guest runs.
 //!
 //! ```text
-//!   looking --(1)--> draining --(2)--> last look --(3)--> trace file
+//!   searching --(1)--> draining --(2)--> last poll --(3)--> trace file
 //! ```
 //!
 //! 1. A valid directory is in the guest's memory.
-//! 2. [`Drain::stop`]: the guest has stopped, so what is unfinished now is torn.
+//! 2. [`Drain::stop`]: the guest has stopped, so a record that is unfinished now is torn.
 //! 3. Every ring has been read to its head.
 //!
-//! Of each ring the thread reads `head` (which the CPU writes), then the records before it, then it writes `tail`.
-//! Both sides are x86: stores are seen in their order, loads are not done after later stores, and each access is a
-//! system call apart from the next. So a CPU that sees `tail` may use the places before it.
+//! For each ring the thread reads `head` (which the CPU writes), then the records before it, and then writes `tail`.
+//! Both sides are x86: stores become visible in program order, and loads are not reordered with later stores. Each access
+//! here is also a separate system call. So a CPU that reads `tail` may reuse the positions before it.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -28,23 +28,23 @@ use super::rings::{Buffer, Found, Ring, Rings};
 use crate::error::Error;
 use crate::file::Writer;
 
-/// How long to sleep when no ring had much in it. A ring of 64 Ki records fills in 30 ms at two million a second.
+/// How long to sleep when no ring had many records. A ring of 64 Ki records fills in 30 ms at two million per second.
 const PAUSE: Duration = Duration::from_millis(1);
-/// So many records of one CPU are much: no pause before the next look.
-const MUCH: u64 = 8 * 1024;
-/// How long to wait at least between two searches for the directory, and how many times as long as a search took.
+/// If one CPU had more records than this, the next poll follows without a pause.
+const BUSY_RECORDS: u64 = 8 * 1024;
+/// The pause between two searches for the directory: at least this long, and at least this multiple of a search's time.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
 
-/// What a CPU has done so far, for a live display.
+/// A CPU's progress, for a live display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Records read.
+    /// Number of records read.
     pub records: u64,
-    /// System calls entered.
+    /// Number of system calls entered.
     pub syscalls: u64,
-    /// Timer ticks.
+    /// Number of timer ticks.
     pub ticks: u64,
-    /// The kind of its last record, and the TSC in it.
+    /// The kind of its last record, and the record's TSC.
     pub last: Option<(Kind, u64)>,
 }
 
@@ -60,8 +60,8 @@ struct Shared {
 }
 
 impl Drain {
-    /// Starts to look for rings in `memory`, the file of the guest's memory-backend-file, opened for reading and
-    /// writing, and then drains them into the trace file `path`. The guest need not have started yet.
+    /// Starts a thread that searches for rings in `memory`, the file of the guest's memory-backend-file, opened for
+    /// reading and writing, and then drains them into the trace file `path`. The guest need not have started yet.
     pub fn start(
         memory: File,
         chipset: Chipset,
@@ -79,14 +79,14 @@ impl Drain {
         Ok(Drain { shared, thread })
     }
 
-    /// What each CPU has done so far; empty until the rings are found.
+    /// Returns each CPU's progress; empty until the rings are found.
     pub fn progress(&self) -> Vec<Progress> {
-        // A thread that panicked says so in `stop`.
+        // If the thread panicked, `stop` reports it.
         self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes what is left in the rings and writes the trace file. To be called when the guest has stopped or is
-    /// gone; whatever it writes later is lost.
+    /// Drains the rest of the rings and writes the trace file. Must be called after the guest has stopped or ended;
+    /// records that it writes later are lost.
     pub fn stop(self) -> Result<Summary, Error> {
         self.shared.stop.store(true, Ordering::Release);
         self.thread.join().unwrap_or(Err(Error::DrainDied))
@@ -95,17 +95,17 @@ impl Drain {
 
 fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Result<Summary, Error> {
     let rings = search(ram, shared)?;
-    let searched = processor_time();
+    let searched = cpu_time();
     let mut lanes: Vec<_> = rings.rings().map(Lane::new).collect();
     let mut writer = Writer::create(&path, lanes.len())?;
     *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Progress::default(); lanes.len()];
     let mut buffer = Buffer::new()?;
     loop {
-        // Asked for before the look: what the guest wrote before it stopped is seen by this last look.
+        // Loaded before the poll, so that the last poll sees everything that the guest wrote before it stopped.
         let last = shared.stop.load(Ordering::Acquire);
-        let mut much = false;
+        let mut busy = false;
         for (n, lane) in lanes.iter_mut().enumerate() {
-            much |= lane.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
+            busy |= lane.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
         }
         let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.iter_mut().zip(&lanes).for_each(|(to, lane)| *to = lane.progress);
@@ -113,11 +113,11 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
         if last {
             break;
         }
-        if !much {
+        if !busy {
             std::thread::sleep(PAUSE);
         }
     }
-    let drained = processor_time().saturating_sub(searched);
+    let drained = cpu_time().saturating_sub(searched);
     let mut cpus = Vec::new();
     for lane in &lanes {
         cpus.push(lane.ring.describe(ram, lane.found)?);
@@ -126,12 +126,12 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
     Ok(Summary { path, header, drained })
 }
 
-/// What this thread has taken so far.
-fn processor_time() -> Duration {
+/// Returns this thread's CPU time.
+fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
-/// Looks for the directory until it is there. After the guest's end there is one more look.
+/// Searches for the directory until it is found. After the guest's end it searches once more.
 fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
     loop {
         let last = shared.stop.load(Ordering::Acquire);
@@ -144,7 +144,7 @@ fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
     }
 }
 
-/// How far one ring has been read.
+/// The state of reading one ring.
 struct Lane {
     ring: Ring,
     next: u64,
@@ -157,7 +157,7 @@ impl Lane {
         Lane { ring, next: 0, found: Found::default(), progress: Progress::default() }
     }
 
-    /// Takes what is in the ring, and says whether that was so much that there will soon be more.
+    /// Drains the ring. Returns whether it had so many records that more will follow soon.
     fn drain(
         &mut self,
         ram: &GuestRam,
@@ -166,7 +166,7 @@ impl Lane {
         append: &mut impl FnMut(&[Record]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let first = self.next;
-        // A CPU that writes as fast as we read must not keep us from the others: what came before the first look is enough.
+        // A CPU that writes as fast as we read must not block the others: read only up to the first head.
         let mut end = None;
         loop {
             let progress = &mut self.progress;
@@ -181,7 +181,7 @@ impl Lane {
                 self.ring.publish_tail(ram, self.next)?;
             }
             if stuck || self.next >= *end.get_or_insert(taken.head) {
-                return Ok(self.next - first > MUCH);
+                return Ok(self.next - first > BUSY_RECORDS);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The flight recorder: what survived in the rings when the guest has stopped.
+//! Flight-recorder mode: copies the records that are in the rings after the guest has stopped.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::rings::{Buffer, Found, Rings};
 use crate::error::Error;
 use crate::file::Writer;
 
-/// Writes the records that are in the rings to a trace file, in order, CPU by CPU.
+/// Writes the records that are in the rings to a trace file, in order, one CPU after the other.
 ///
-/// To be called when the guest is stopped or gone. While it runs, the records that a CPU overwrites meanwhile are
+/// Should be called after the guest has stopped or ended. If it is running, records that a CPU overwrites meanwhile are
 /// left out, and its unfinished record counts as torn. `command` is the run's command line, for the file's header.
 pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary, Error> {
     let rings = Rings::find(ram)?;
@@ -19,7 +19,7 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
     let mut writer = Writer::create(path, rings_of_cpus.len())?;
     let (mut buffer, mut cpus) = (Buffer::new()?, Vec::new());
     for (lane, ring) in rings_of_cpus.iter().enumerate() {
-        // What comes after this look is not waited for: a running guest would never let us end.
+        // Records after this head are not read: with a running guest this would never end.
         let head = ring.header(ram)?.head;
         let (mut next, mut found) = (0, Found::default());
         while next < head {

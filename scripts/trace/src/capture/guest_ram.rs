@@ -1,7 +1,7 @@
-//! A guest's memory as the file of QEMU's `memory-backend-file`, addressed as the guest addresses it.
+//! A guest's memory, as the file of QEMU's `memory-backend-file`, accessed by guest-physical address.
 //!
-//! The file holds RAM without the PCI hole: offset and physical address are the same up to the end of low memory,
-//! and what did not fit below the hole goes on, in the file at once, for the guest at 4 GiB.
+//! The file has the RAM without the PCI hole: offset and physical address are the same up to the end of low memory. The
+//! memory above the hole, which begins at 4 GiB for the guest, follows directly in the file.
 
 use std::fs::File;
 use std::io;
@@ -9,13 +9,13 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::SeekFrom;
 
-/// Where memory goes on above the PCI hole.
+/// The physical address at which memory continues above the PCI hole.
 const HIGH: u64 = 1 << 32;
 const PAGE: usize = 4096;
-/// Bytes that a scan reads at once.
+/// Number of bytes that a scan reads at once.
 const CHUNK: usize = 1 << 20;
 
-/// The kinds of machine, which differ in how much memory they have below the hole.
+/// The chipsets, which differ in the amount of memory below the hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chipset {
     /// `-machine q35`: with 2.75 GiB or more, 2 GiB of it are low.
@@ -25,15 +25,15 @@ pub enum Chipset {
 }
 
 impl Chipset {
-    /// The chipset of a machine type as QEMU's `-machine` takes it, options included. An unknown one counts as
-    /// [`Chipset::Q35`]: it matters only for memory above the hole.
+    /// Returns the chipset of a machine type in the syntax of QEMU's `-machine`, options included. An unknown type counts
+    /// as [`Chipset::Q35`]; the difference matters only for memory above the hole.
     pub fn of(machine: &str) -> Chipset {
         let name = machine.split(',').next().unwrap_or_default();
         let name = name.strip_prefix("type=").unwrap_or(name);
         if name == "pc" || name.starts_with("pc-i440fx") { Chipset::Pc } else { Chipset::Q35 }
     }
 
-    /// Bytes of low memory in a machine with so many.
+    /// Returns the bytes of low memory in a machine with `size` bytes of memory.
     fn low(self, size: u64) -> u64 {
         let (limit, low) = match self {
             Chipset::Q35 => (0xb000_0000, 0x8000_0000),
@@ -52,14 +52,14 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// The memory in this file, all of it.
+    /// Wraps this file, all of which is the guest's memory.
     pub fn new(file: File, chipset: Chipset) -> io::Result<GuestRam> {
         let size = file.metadata()?.len();
         Ok(GuestRam { file, size, low: chipset.low(size) })
     }
 
-    /// Where in the file `length` bytes from a physical address lie; `None` if they are not all RAM, or not in
-    /// one piece.
+    /// Returns the file offset of `length` bytes at a physical address; `None` if they are not all RAM, or not
+    /// contiguous.
     pub fn offset(&self, address: u64, length: u64) -> Option<u64> {
         let end = address.checked_add(length)?;
         if end <= self.low {
@@ -69,7 +69,7 @@ impl GuestRam {
         (address >= HIGH && end <= high_end).then(|| address - HIGH + self.low)
     }
 
-    /// The physical address of a place in the file.
+    /// Returns the physical address of a file offset.
     fn address(&self, offset: u64) -> u64 {
         if offset < self.low { offset } else { offset - self.low + HIGH }
     }
@@ -87,14 +87,14 @@ impl GuestRam {
         self.file.read_exact_at(buffer, offset)
     }
 
-    /// Writes memory. An aligned word arrives whole: it is one store.
+    /// Writes a word. An aligned word is written with one store.
     pub fn write_u64(&self, address: u64, value: u64) -> io::Result<()> {
         let offset = self.offset(address, 8).ok_or(io::ErrorKind::UnexpectedEof)?;
         self.file.write_all_at(&value.to_le_bytes(), offset)
     }
 
-    /// Physical addresses of all pages that begin with these bytes. Memory that the guest never touched is a
-    /// hole in the file and is not read, where the file system can tell.
+    /// Returns the physical addresses of all pages that begin with these bytes. Memory that the guest never touched is a
+    /// hole in the file; it is not read if the file system supports `SEEK_DATA`.
     pub fn pages_with(&self, start: &[u8]) -> io::Result<Vec<u64>> {
         let mut found = Vec::new();
         let mut buffer = vec![0; CHUNK];
@@ -110,7 +110,7 @@ impl GuestRam {
         Ok(found)
     }
 
-    /// The first page at or after `at` that is in the file, and no hole.
+    /// Returns the first page at or after `at` that is not in a hole of the file.
     fn next_data(&self, at: u64) -> Option<u64> {
         if at >= self.size {
             return None;
@@ -118,20 +118,20 @@ impl GuestRam {
         match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
             Ok(data) => Some(data - data % PAGE as u64).filter(|data| *data < self.size),
             Err(rustix::io::Errno::NXIO) => None,
-            // A file system that does not know.
+            // The file system does not support `SEEK_DATA`.
             Err(_) => Some(at),
         }
     }
 }
 
-/// A guest that writes in the middle of a copy of one record, which no clock can be made to bring about.
+/// Lets a test write to memory in the middle of a copy of one record, which timing alone cannot reproduce.
 #[cfg(test)]
 pub mod midway {
     use std::cell::RefCell;
 
     use crate::layout::RECORD;
 
-    /// Between a record's first two words and its last two.
+    /// The offset between a record's first two words and its last two.
     pub const PLACE: usize = 16;
 
     type Writer = Box<dyn FnOnce()>;
@@ -140,7 +140,7 @@ pub mod midway {
         static WRITER: RefCell<Option<Writer>> = const { RefCell::new(None) };
     }
 
-    /// In the middle of this thread's next copy of one record.
+    /// Calls `writer` in the middle of this thread's next copy of one record.
     pub fn set(writer: impl FnOnce() + 'static) {
         WRITER.set(Some(Box::new(writer)));
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_types_have_their_chipset() {
+    fn machine_types_map_to_chipsets() {
         assert_eq!(Chipset::of("q35,smm=off"), Chipset::Q35);
         assert_eq!(Chipset::of("pc-q35-9.0"), Chipset::Q35);
         assert_eq!(Chipset::of("type=pc,accel=tcg"), Chipset::Pc);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_goes_on_above_the_hole() {
+    fn memory_continues_above_the_hole() {
         for (chipset, edge, low) in
             [(Chipset::Q35, 2816 * MIB, 0x8000_0000), (Chipset::Pc, 3584 * MIB, 0xc000_0000u64)]
         {
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(big.offset(low - 4, 8), None, "into the hole");
             assert_eq!(big.offset(HIGH, 8), Some(low));
             assert_eq!(big.offset(HIGH + (edge - low) - 8, 8), Some(edge - 8));
-            assert_eq!(big.offset(HIGH + (edge - low), 1), None, "behind the end");
+            assert_eq!(big.offset(HIGH + (edge - low), 1), None, "beyond the end");
             assert_eq!(big.offset(u64::MAX, 8), None);
             assert_eq!(big.address(low), HIGH);
         }

@@ -1,12 +1,12 @@
-//! From rings in a guest's memory to a trace file.
+//! Captures a trace file from the rings in a guest's memory.
 //!
-//! The memory is the file of QEMU's `memory-backend-file` with `share=on`: whatever the guest writes is in it at
-//! once, and stays there when the guest panics, hangs or is gone.
+//! The memory is the file of QEMU's `memory-backend-file` with `share=on`: everything that the guest writes is in it
+//! immediately, and stays there when the guest panics, hangs or has ended.
 //!
-//! * [`flight`], after the run: what survived in each ring.
-//! * [`Drain`], during the run: a thread that empties the rings as they fill.
+//! * [`flight`], after the run: copies the records that are in each ring.
+//! * [`Drain`], during the run: a thread that drains the rings as they fill.
 //!
-//! The file has to be a new one for every run: the rings of an earlier run would be taken for this one's.
+//! The file must be new for every run: otherwise the rings of an earlier run would be mistaken for this run's.
 
 mod drain;
 mod flight;
@@ -25,19 +25,19 @@ use std::time::Duration;
 
 use super::file::Header;
 
-/// A trace file that was captured.
+/// A captured trace file.
 #[derive(Debug)]
 pub struct Summary {
     /// The file.
     pub path: PathBuf,
-    /// What it says about its records: per CPU how many there are, were dropped, overwritten, torn.
+    /// Its header: per CPU the number of records, and how many were dropped, overwritten, torn.
     pub header: Header,
-    /// The processor time that it took to empty the rings from when they were found, the looks in vain included.
+    /// The CPU time that draining the rings took after they were found, including polls that found nothing.
     pub drained: Duration,
 }
 
 impl Summary {
-    /// Records in the file.
+    /// Returns the number of records in the file.
     pub fn records(&self) -> u64 {
         self.header.cpus.iter().map(|cpu| cpu.records).sum()
     }

@@ -1,4 +1,4 @@
-//! Finding the rings in a guest's memory, and taking records out of one.
+//! Finds the rings in a guest's memory, and reads records from one.
 
 use std::io;
 
@@ -10,16 +10,16 @@ use crate::error::{Error, Flaw};
 use crate::file::{Cpu, Header, Mode};
 use crate::layout::{RECORD, RING_HEADER, TAIL};
 
-/// More CPUs than any machine has that QEMU makes.
+/// More CPUs than QEMU supports in any machine.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
-/// A CPU leaves less records than that unfinished when it stops: one, and those of an NMI's handler.
-const UNFINISHED: u64 = 8;
-/// A record with so many behind it has been finished: a CPU is in the middle of one, and perhaps of those that an NMI's
-/// handler makes.
+/// A CPU that stops leaves fewer unfinished records than this: one, and those of an NMI handler.
+const UNFINISHED_MAX: u64 = 8;
+/// Only the latest records can be unfinished: a CPU is writing one, and perhaps those of an NMI handler. A record with this
+/// number of records after it is finished.
 const LATEST: u64 = 64;
 
-/// A directory that has been checked: all its rings lie in the guest's memory.
+/// A valid directory: all its rings are in the guest's memory.
 #[derive(Clone, Debug)]
 pub struct Rings {
     page: u64,
@@ -27,10 +27,10 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Looks for a directory in all of the guest's memory.
+    /// Searches all of the guest's memory for a directory.
     pub fn find(ram: &GuestRam) -> Result<Rings, Error> {
         let mut flawed = None;
-        // The kernel's own constant, if it happens to begin a page, is one too, and a flawed one.
+        // The kernel's own constant may happen to be at the start of a page. It is then found too, as an invalid directory.
         for page in ram.pages_with(&MAGIC).map_err(failed)? {
             match Rings::at(ram, page) {
                 Ok(Some(rings)) => return Ok(rings),
@@ -42,8 +42,8 @@ impl Rings {
         Err(flawed.unwrap_or(Error::NoDirectory))
     }
 
-    /// The directory in a page, or `None` if there is none. Read here and not by whoever found the page: the
-    /// magic is written last, so all of the directory is there only after the magic was seen.
+    /// Reads the directory in a page; `None` if there is none. It is read again here, after the search saw the magic: the
+    /// kernel writes the magic last, so only a read after that is sure to get the complete directory.
     pub fn at(ram: &GuestRam, page: u64) -> Result<Option<Rings>, Error> {
         let mut directory = Directory::new_zeroed();
         ram.read(page, directory.as_mut_bytes()).map_err(failed)?;
@@ -56,8 +56,8 @@ impl Rings {
         }
     }
 
-    /// What the directory says now: the kernel fills in the TSC's frequency only when it has measured it. The
-    /// rings themselves do not move; if the page is not what it was, the old one holds.
+    /// Reads the directory again: the kernel writes the TSC's frequency only after it has measured it. The rings
+    /// themselves do not move; if the new directory describes other rings or is invalid, the old one is kept.
     pub fn refreshed(self, ram: &GuestRam) -> Result<Rings, Error> {
         let same = |new: &Rings| {
             let (new, old) = (&new.directory, &self.directory);
@@ -71,19 +71,19 @@ impl Rings {
         }
     }
 
-    /// The rings, in the order of the CPU list.
+    /// Iterates over the rings, in the order of the CPU list.
     pub fn rings(&self) -> impl Iterator<Item = Ring> + use<> {
         let Directory { cpus, capacity, first_ring, ring_stride, mode, .. } = self.directory;
         (0..cpus).map(move |cpu| Ring {
             cpu,
             stream: mode == 1,
-            // Neither overflows: `check` has computed them.
+            // These do not overflow: `check` has computed the same values.
             at: first_ring + u64::from(cpu) * ring_stride,
             capacity: u64::from(capacity),
         })
     }
 
-    /// The trace file's header, without what only the rings and the caller know.
+    /// Builds the trace file's header. The caller provides the command line and the CPUs' entries.
     pub fn header(&self, command: &[String], cpus: Vec<Cpu>) -> Header {
         Header {
             tsc_hz: self.directory.tsc_hz,
@@ -96,7 +96,7 @@ impl Rings {
     }
 }
 
-/// Whether a directory can be true.
+/// Checks that a directory is valid.
 fn check(directory: &Directory, page: u64, ram: &GuestRam) -> Result<(), Flaw> {
     let Directory { cpus, capacity, first_ring, ring_stride, mode, .. } = *directory;
     if cpus == 0 || cpus > CPUS_MAX {
@@ -128,29 +128,29 @@ fn check(directory: &Directory, page: u64, ram: &GuestRam) -> Result<(), Flaw> {
 /// One CPU's ring.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    /// Place of the CPU in the CPU list.
+    /// Index of the CPU in the CPU list.
     pub cpu: u32,
     stream: bool,
     at: u64,
     capacity: u64,
 }
 
-/// What came of a look into a ring.
+/// The result of one read of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// The place to go on at.
+    /// The position at which to continue.
     pub next: u64,
-    /// The ring's head at the look.
+    /// The ring's head at the start of the read.
     pub head: u64,
-    /// Records that were begun and never finished.
+    /// Number of records that were begun and never finished.
     pub torn: u64,
-    /// Records that were overwritten before they were read.
+    /// Number of records that were overwritten before they were read.
     pub overwritten: u64,
-    /// The head is less than it was: it is the CPU's no more, and nothing was taken.
+    /// The head is less than before, so it is not valid any more, and nothing was read.
     pub went_back: bool,
 }
 
-/// What came of all looks into a ring.
+/// The totals of all reads of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     torn: u64,
@@ -159,7 +159,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Another look.
+    /// Adds the result of a read.
     pub fn add(&mut self, taken: &Taken) {
         self.torn = self.torn.saturating_add(taken.torn);
         self.overwritten = self.overwritten.saturating_add(taken.overwritten);
@@ -167,18 +167,18 @@ impl Found {
     }
 }
 
-/// Where the records of one look are copied to.
+/// The buffer for the records of one read.
 #[derive(Debug)]
 pub struct Buffer(Box<[Record]>);
 
 impl Buffer {
-    /// So many stay in a core's own cache while they are looked at, copied and written.
+    /// Number of records. This number stays in a core's private cache while they are checked, copied and written.
     const PLACES: usize = 2048;
 
-    /// Room for one look.
+    /// Allocates the buffer.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     pub fn new() -> Result<Buffer, Error> {
         let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
         Ok(Buffer(Record::new_vec_zeroed(Buffer::PLACES).map_err(full)?.into_boxed_slice()))
@@ -186,14 +186,14 @@ impl Buffer {
 }
 
 impl Ring {
-    /// The ring's header as it is now.
+    /// Reads the ring's header.
     pub fn header(&self, ram: &GuestRam) -> Result<RingHeader, Error> {
         let mut header = RingHeader::new_zeroed();
         ram.read(self.at, header.as_mut_bytes()).map_err(failed)?;
         Ok(header)
     }
 
-    /// What the header says about the CPU, for the trace file, when all looks are done.
+    /// Returns the CPU's entry for the trace file's header. Must be called after the last read.
     pub fn describe(&self, ram: &GuestRam, found: Found) -> Result<Cpu, Error> {
         let Found { torn, overwritten, .. } = found;
         let RingHeader { apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
@@ -201,26 +201,26 @@ impl Ring {
         Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, torn, overwritten, damaged, ..Cpu::default() })
     }
 
-    /// Why the header cannot be the CPU's, if it cannot.
+    /// Returns why the ring's header is not valid, if it is not.
     fn damage(&self, ram: &GuestRam, found: Found) -> Result<Option<String>, Error> {
         let RingHeader { head, cpu, .. } = self.header(ram)?;
-        // A CPU that never came may have left its header blank.
+        // The header of a CPU that never came online may be empty.
         if head != 0 && cpu != self.cpu {
-            return Ok(Some(format!("it says that it is CPU {cpu}'s")));
+            return Ok(Some(format!("its header names CPU {cpu}")));
         }
-        // The kernel overwrites nothing in a stream that the host has not read.
-        if found.torn > UNFINISHED || (self.stream && found.overwritten != 0) {
-            return Ok(Some("its head is not where its records end".to_owned()));
+        // In a stream the kernel does not overwrite records that the host has not read.
+        if found.torn > UNFINISHED_MAX || (self.stream && found.overwritten != 0) {
+            return Ok(Some("its head is not at the end of its records".to_owned()));
         }
-        let mut behind = [Record::default()];
-        self.read(ram, head, &mut behind)?;
-        let written = behind[0].sequence != 0 && reading::ahead(&behind[0], head) == 0;
-        // The CPU takes a place before it writes there: if it runs on, its head has moved.
+        let mut after = [Record::default()];
+        self.read(ram, head, &mut after)?;
+        let written = after[0].sequence != 0 && reading::ahead(&after[0], head) == 0;
+        // The CPU reserves a position before it writes there: if it is still running, its head has moved.
         let went_back = found.went_back || (written && self.header(ram)?.head == head);
-        Ok(went_back.then(|| "its head went back".to_owned()))
+        Ok(went_back.then(|| "its head decreased".to_owned()))
     }
 
-    /// The record that was taken last, if it is finished.
+    /// Returns the record before the head, if it is finished.
     pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
         let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
         let mut record = [Record::default()];
@@ -228,18 +228,17 @@ impl Ring {
         Ok((reading::ahead(&record[0], place) == 0).then_some(record[0]))
     }
 
-    /// Tells the kernel that the records before place `next` have been read.
+    /// Publishes to the kernel that the records before position `next` have been read.
     pub fn publish_tail(&self, ram: &GuestRam, next: u64) -> Result<(), Error> {
         ram.write_u64(self.at + TAIL, next).map_err(failed)
     }
 
-    /// Gives to `each` the whole records of as many places from `from` on as there are and as the buffer takes.
+    /// Reads records from position `from` on, at most as many as the buffer takes, and passes the complete ones to `each`.
     ///
-    /// Works while the CPU writes. A record's sequence is its last word to be written, but a copy of memory has
-    /// no order, so of the latest places a first look finds which records are finished, and only then they are
-    /// copied. Last `head` tells which of the places were taken again in the meantime. With `last`, the CPU will
-    /// write no more: a record that is not finished never will be, is counted as torn, and skipped; else the batch
-    /// ends in front of it.
+    /// Works while the CPU writes. The kernel writes a record's sequence number last, but copying memory has no defined
+    /// order. So a first copy of the latest positions only finds which records are finished, and a second copy reads them.
+    /// Finally `head` shows which positions were reused meanwhile. With `last`, the CPU has stopped writing: a record that
+    /// is unfinished will never be finished, so it is counted as torn and skipped. Otherwise the batch ends before it.
     pub fn take(
         &self,
         ram: &GuestRam,
@@ -264,10 +263,10 @@ impl Ring {
         }
         let records = &mut buffer.0[..places as usize];
         self.read(ram, start, records)?;
-        let taken_again = self.header(ram)?.head.saturating_sub(self.capacity);
-        let gone = taken_again.saturating_sub(start).min(places);
-        taken.overwritten += gone;
-        taken.next += gone;
+        let reused = self.header(ram)?.head.saturating_sub(self.capacity);
+        let overwritten = reused.saturating_sub(start).min(places);
+        taken.overwritten += overwritten;
+        taken.next += overwritten;
         loop {
             let rest = &records[(taken.next - start) as usize..];
             let own = reading::own(rest, taken.next);

@@ -1,4 +1,4 @@
-//! CTF's metadata: the description, in TSDL, of what the stream files hold.
+//! CTF's metadata: the description of the stream files, in TSDL.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use kernel_abi::trace::{Kind, Style};
 use crate::file::Header;
 use crate::shape::{Shape, UNKNOWN};
 
-/// The number that each packet begins with.
+/// The magic number at the start of each packet.
 pub const MAGIC: u32 = 0xc1fc_1fc1;
-/// The event that stands for kinds that this tool does not know.
+/// The event id for kinds that this tool does not know.
 pub const UNKNOWN_ID: u16 = 0;
 
-/// The text of the file `metadata`.
+/// Returns the contents of the file `metadata`.
 pub fn metadata(header: &Header) -> String {
     let mut text = String::from(HEAD);
     // Writing to a `String` cannot fail.
@@ -80,7 +80,7 @@ stream {
 
 ";
 
-/// One event's declaration. All have their numbers in the order a, b; those without meaning are left out.
+/// Returns one event's declaration. The fields are a and b, in this order; unused ones are omitted.
 fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
     let mut text = format!("event {{\n    name = \"{name}\";\n    id = {id};\n    stream_id = 0;\n");
     text += "    fields := struct {\n";
@@ -95,19 +95,19 @@ fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
             Style::Ending => "enum : uint64_t { exited = 0, killed = 1 }".to_owned(),
             _ => "uint64_t".to_owned(),
         };
-        // With an underscore, which readers take away again: a name must not be a keyword.
+        // The underscore, which readers remove, prevents a clash with a keyword.
         let _ = writeln!(text, "        {} _{};", r#type, field.name);
     }
     text += "    };\n};\n\n";
     text
 }
 
-/// The system calls' names as an enumeration's labels.
+/// Returns the system calls' names as labels of an enumeration.
 fn syscalls() -> String {
     Call::ALL.map(|call| format!("{} = {}", call.name(), call.number())).join(", ")
 }
 
-/// A text inside a TSDL string.
+/// Escapes a text for a TSDL string.
 fn escaped(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).fold(String::new(), |mut escaped, c| {
         if c == '"' || c == '\\' {
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn every_kind_is_declared_with_its_fields() {
         let text = metadata(&Header { command: vec!["a \"b\"\n".to_owned()], ..Header::default() });
-        assert!(text.starts_with("/* CTF 1.8 */"), "readers look for these very characters");
+        assert!(text.starts_with("/* CTF 1.8 */"), "readers require exactly these characters");
         assert!(text.contains("command = \"a \\\"b\\\"\";"), "{text}");
         for kind in Kind::ALL {
             let declared = format!("name = \"{}\";\n    id = {};", kind.name(), kind as u16);

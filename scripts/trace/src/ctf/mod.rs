@@ -1,5 +1,5 @@
-//! The Common Trace Format, version 1.8: a folder with `metadata` and a stream file per CPU, for babeltrace2,
-//! Trace Compass and whatever else reads LTTng's traces.
+//! Writes the Common Trace Format, version 1.8: a folder with `metadata` and a stream file per CPU, for babeltrace2,
+//! Trace Compass and other readers of LTTng traces.
 
 mod metadata;
 
@@ -15,23 +15,23 @@ use super::merge::Event;
 use super::shape::UNKNOWN;
 use super::sink::Sink;
 
-/// Bytes that fill a packet.
+/// Largest size of a packet in bytes.
 const PACKET: usize = 64 * 1024;
-/// Bytes of a packet's header and context.
+/// Size of a packet's header and context in bytes.
 const HEAD: usize = 4 + 4 + 5 * 8 + 4;
-/// Bytes of the biggest event: header, kind, two numbers.
+/// Size of the largest event in bytes: header, kind, two numbers.
 const EVENT: usize = 2 + 8 + 2 + 8 + 8;
 
-/// Writes a folder.
+/// Writes a folder in the Common Trace Format.
 pub struct Ctf {
     folder: PathBuf,
     streams: Vec<Stream>,
 }
 
 impl Ctf {
-    /// Makes the folder, and takes away what an earlier trace left in it.
+    /// Creates the folder, and removes the stream files of an earlier trace from it.
     pub fn new(folder: &Path, header: &Header) -> Result<Ctf, Error> {
-        fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
             let path = entry.map_err(Error::io("read the folder", folder))?.path();
             if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(STREAM)) {
@@ -46,7 +46,7 @@ impl Ctf {
     }
 }
 
-/// How a stream file's name begins.
+/// The prefix of a stream file's name.
 const STREAM: &str = "cpu_";
 
 impl Sink for Ctf {
@@ -61,7 +61,7 @@ impl Sink for Ctf {
     }
 }
 
-/// One CPU's file, and the packet that is being filled. A CPU without events has no file.
+/// One CPU's file, and its current packet. A CPU without events has no file.
 struct Stream {
     path: PathBuf,
     file: Option<File>,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_follow_each_other_and_say_what_was_dropped() {
+    fn packets_are_contiguous_and_count_dropped_records() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("writes");
         let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
@@ -173,7 +173,7 @@ mod tests {
             at += word(&bytes, at + 32) as usize / 8;
         }
         assert_eq!((at, begin), (bytes.len(), 4010));
-        // What follows the head is the first event.
+        // The first event follows the head.
         assert_eq!(bytes[HEAD..HEAD + 2], [Kind::Dropped as u8, 0]);
         assert_eq!(word(&bytes, HEAD + 2), 5);
     }

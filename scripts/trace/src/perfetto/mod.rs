@@ -1,7 +1,7 @@
-//! Perfetto's trace format, `.pftrace`: open it at ui.perfetto.dev, or with `trace_processor`.
+//! Writes Perfetto's trace format, `.pftrace`, for ui.perfetto.dev and `trace_processor`.
 //!
-//! One group of tracks, and in it for each CPU a track with its slices (program, system calls, idle) and its
-//! instants (ticks, interrupts, faults, ...), under which lies a counter of its system calls per second.
+//! There is one group of tracks. In it each CPU has a track with its slices (program, system calls, idle) and its
+//! instants (ticks, interrupts, faults, ...), and below that a counter of its system calls per second.
 
 mod names;
 mod proto;
@@ -25,19 +25,19 @@ use super::shape::{Shape, Shown, UNKNOWN};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step, is_edge};
 
-/// The track that holds all others.
+/// The track that contains all others.
 const ROOT: u64 = 1;
-/// The packets with slices and instants, which use interned names.
+/// The sequence of packets with slices and instants, which use interned names.
 const EVENTS: u32 = 1;
-/// The packets with counters. Their times go a little back, for a rate is known only afterwards.
+/// The sequence of packets with counters. Their times are slightly earlier, since a rate is known only afterwards.
 const COUNTERS: u32 = 2;
 
-/// The track of a CPU.
+/// Returns the track of a CPU.
 const fn track(lane: usize) -> u64 {
     ROOT + 1 + 2 * lane as u64
 }
 
-/// The counter under it.
+/// Returns the counter track of a CPU.
 const fn counter(lane: usize) -> u64 {
     track(lane) + 1
 }
@@ -49,12 +49,12 @@ pub struct Perfetto<W> {
     names: Names,
     lanes: Vec<(Spans, Rate)>,
     buffer: Vec<u8>,
-    /// Room for arguments, used again and again.
+    /// The arguments of the current packet; reused to avoid allocations.
     arguments: Vec<DebugAnnotation>,
 }
 
 impl<W: Write> Perfetto<W> {
-    /// Packets to `to`, which errors call `name`.
+    /// Writes to `to`; error messages name it `name`.
     pub fn new(to: W, name: String, header: &Header) -> Result<Perfetto<W>, Error> {
         let lanes = vec![<(Spans, Rate)>::default(); header.cpus.len()];
         let (names, buffer, arguments) = (Names::new(), Vec::new(), Vec::new());
@@ -64,7 +64,7 @@ impl<W: Write> Perfetto<W> {
         Ok(perfetto)
     }
 
-    /// Names and tracks.
+    /// Writes the names and tracks.
     fn begin(&mut self, header: &Header) -> io::Result<()> {
         self.packet(&TracePacket {
             trusted_packet_sequence_id: Some(EVENTS),
@@ -112,7 +112,7 @@ impl<W: Write> Perfetto<W> {
         self.to.write_all(&self.buffer)
     }
 
-    /// A slice's beginning or end, or an instant, with the arguments that were collected.
+    /// Writes a slice's beginning or end, or an instant, with the collected arguments.
     fn slice(&mut self, event: &Event, r#type: Type, name_iid: Option<u64>) -> io::Result<()> {
         let mut packet = TracePacket {
             timestamp: Some(event.ns),
@@ -139,8 +139,8 @@ impl<W: Write> Perfetto<W> {
                 self.collect(event);
                 self.slice(event, Type::SliceBegin, Some(self.names.span(span)))
             }
-            Step::Close { span, whole, .. } => {
-                if whole {
+            Step::Close { span, complete, .. } => {
+                if complete {
                     self.collect_end(event, span);
                 } else {
                     let name_iid = Some(names::CUT_IID);
@@ -152,18 +152,18 @@ impl<W: Write> Perfetto<W> {
         }
     }
 
-    /// The event's numbers as arguments.
+    /// Collects the event's numbers as arguments.
     fn collect(&mut self, event: &Event) {
         self.arguments_of(event, event.kind.map_or(UNKNOWN, Kind::fields));
     }
 
-    /// The arguments that a slice gets only at its end.
+    /// Collects the arguments of a slice's end event.
     fn collect_end(&mut self, event: &Event, span: Span) {
         let [a, b] = event.kind.map_or(UNKNOWN, Kind::fields);
         if !matches!(span, Span::Syscall(_)) {
             return self.arguments_of(event, [a, b]);
         }
-        // A system call's number is there from its beginning.
+        // A system call's number is already an argument of its beginning.
         self.arguments_of(event, [None, b]);
         if Errno::from_rax(event.record.b).is_some() {
             let name_iid = Some(names::ERROR_IID);
@@ -207,7 +207,7 @@ impl<W: Write> Perfetto<W> {
             self.collect(event);
             return self.slice(event, Type::Instant, Some(self.names.instant(None)));
         };
-        // Closing a program closes a call and an idle span in it as well.
+        // One event can make several steps: closing a program also closes the call or idle span in it.
         let mut spans = std::mem::take(&mut self.lanes[event.lane].0);
         let mut result = Ok(());
         spans.take(event.ns, kind, &event.record, |step| {

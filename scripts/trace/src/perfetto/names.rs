@@ -1,4 +1,4 @@
-//! Names that occur in every trace, each written once and then stood for by a number.
+//! Interned names: each name is written once, and packets refer to it by its id.
 
 use kernel_abi::syscall::Call;
 use kernel_abi::trace::Kind;
@@ -7,32 +7,32 @@ use super::proto::{InternedData, InternedName};
 use crate::shape::{NO_SYSCALL, UNKNOWN};
 use crate::spans::Span;
 
-/// What an argument is called that says that a slice's own end is missing.
+/// The name of the argument that marks a slice whose end event is missing.
 const CUT: &str = "cut";
-/// The number of this name.
+/// The id of this name.
 pub const CUT_IID: u64 = 1;
-/// What an argument is called that names a system call's error.
+/// The name of the argument that has a system call's error.
 const ERROR: &str = "error";
-/// The number of this name.
+/// The id of this name.
 pub const ERROR_IID: u64 = 2;
 
-/// The numbers of names.
+/// All interned names and their ids.
 pub struct Names {
     events: Vec<&'static str>,
     arguments: Vec<&'static str>,
     kinds: [u64; KINDS],
-    /// The numbers of each kind's arguments' names; 0 where there is none.
+    /// The ids of the names of each kind's arguments; 0 if there is no argument.
     fields: [[u64; 2]; KINDS],
 }
 
-/// Kinds count from 1; 0 stands for those that this tool does not know.
+/// Number of kinds. They are numbered from 1; index 0 is for kinds that this tool does not know.
 const KINDS: usize = Kind::ALL.len() + 1;
 
-/// The names begin with those of the system calls, in the order of their numbers.
+/// Number of system calls, whose names come first, in the order of their numbers.
 const SYSCALLS: u64 = Call::ALL.len() as u64;
 
 impl Names {
-    /// All names of events and arguments.
+    /// Interns all names of events and arguments.
     pub fn new() -> Names {
         let mut events: Vec<_> = Call::ALL.into_iter().map(Call::name).collect();
         events.extend([NO_SYSCALL, "program", "idle", "unknown"]);
@@ -57,27 +57,27 @@ impl Names {
         Names { events, arguments, kinds, fields }
     }
 
-    /// The number of a span's name.
+    /// Returns the id of a span's name.
     pub fn span(&self, span: Span) -> u64 {
         match span {
-            // Numbers count from 1.
+            // Ids begin with 1.
             Span::Syscall(number) => 1 + number.min(SYSCALLS),
             Span::Program => SYSCALLS + 2,
             Span::Idle => SYSCALLS + 3,
         }
     }
 
-    /// The number of an instant's name.
+    /// Returns the id of an instant's name.
     pub fn instant(&self, kind: Option<Kind>) -> u64 {
         self.kinds[place(kind)]
     }
 
-    /// The numbers of the names of a kind's arguments.
+    /// Returns the ids of the names of a kind's arguments.
     pub fn fields(&self, kind: Option<Kind>) -> [u64; 2] {
         self.fields[place(kind)]
     }
 
-    /// The names for the packet that goes first.
+    /// Returns the names for the first packet.
     pub fn interned(&self) -> InternedData {
         let numbered = |names: &[&str]| {
             let name =
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_for_the_right_names() {
+    fn ids_refer_to_the_right_names() {
         let names = Names::new();
         let event = |iid: u64| names.events[iid as usize - 1];
         for call in Call::ALL {

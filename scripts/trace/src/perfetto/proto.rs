@@ -1,7 +1,7 @@
-//! The few messages of Perfetto's trace format that are written here, with the official field numbers
+//! The messages of Perfetto's trace format that are written here, with the official field numbers
 //! (`protos/perfetto/trace/` in Perfetto's source: trace_packet.proto, track_event/track_event.proto,
 //! track_event/track_descriptor.proto, track_event/counter_descriptor.proto, track_event/debug_annotation.proto,
-//! interned_data/interned_data.proto). Fields that are not used are left out; a `oneof` is a set of options.
+//! interned_data/interned_data.proto). Unused fields are omitted; a `oneof` is represented by optional fields.
 
 use prost::Message;
 
@@ -14,7 +14,7 @@ pub struct TracePacket {
     /// Packets with the same number share interned data.
     #[prost(uint32, optional, tag = "10")]
     pub trusted_packet_sequence_id: Option<u32>,
-    /// Something happened on a track.
+    /// An event on a track.
     #[prost(message, optional, tag = "11")]
     pub track_event: Option<TrackEvent>,
     /// Names for later packets.
@@ -28,11 +28,11 @@ pub struct TracePacket {
     pub track_descriptor: Option<TrackDescriptor>,
 }
 
-/// Interned data begins with this packet.
+/// The packet starts the interned data of its sequence.
 pub const INCREMENTAL_STATE_CLEARED: u32 = 1;
-/// This packet uses interned data.
+/// The packet uses interned data.
 pub const NEEDS_INCREMENTAL_STATE: u32 = 2;
-/// `Trace.packet`: field 1, a message. What stands before each packet's length.
+/// The tag of `Trace.packet` (field 1, a message), which precedes each packet's length.
 pub const PACKET_TAG: u8 = 1 << 3 | 2;
 
 /// `TrackEvent`.
@@ -41,7 +41,7 @@ pub struct TrackEvent {
     /// A [`Type`].
     #[prost(enumeration = "Type", optional, tag = "9")]
     pub r#type: Option<i32>,
-    /// The event's name, as interned.
+    /// The event's interned name.
     #[prost(uint64, optional, tag = "10")]
     pub name_iid: Option<u64>,
     /// The track.
@@ -63,9 +63,9 @@ pub enum Type {
     Unspecified = 0,
     /// A slice begins.
     SliceBegin = 1,
-    /// The slice begun last ends.
+    /// The innermost open slice ends.
     SliceEnd = 2,
-    /// A point in time.
+    /// An instant.
     Instant = 3,
     /// A counter has a new value.
     Counter = 4,
@@ -74,10 +74,10 @@ pub enum Type {
 /// `DebugAnnotation`: one argument.
 #[derive(Clone, PartialEq, Message)]
 pub struct DebugAnnotation {
-    /// Its name, as interned.
+    /// Its interned name.
     #[prost(uint64, optional, tag = "1")]
     pub name_iid: Option<u64>,
-    /// A truth value.
+    /// A boolean.
     #[prost(bool, optional, tag = "2")]
     pub bool_value: Option<bool>,
     /// A number.
@@ -89,7 +89,7 @@ pub struct DebugAnnotation {
     /// A text.
     #[prost(string, optional, tag = "6")]
     pub string_value: Option<String>,
-    /// A number that is shown in hexadecimal.
+    /// A number that is displayed in hexadecimal.
     #[prost(uint64, optional, tag = "7")]
     pub pointer_value: Option<u64>,
 }
@@ -105,10 +105,10 @@ pub struct InternedData {
     pub debug_annotation_names: Vec<InternedName>,
 }
 
-/// `EventName` and `DebugAnnotationName`, which are alike.
+/// `EventName` and `DebugAnnotationName`, which have the same fields.
 #[derive(Clone, PartialEq, Message)]
 pub struct InternedName {
-    /// The number that stands for the name; not 0.
+    /// The name's id; not 0.
     #[prost(uint64, optional, tag = "1")]
     pub iid: Option<u64>,
     /// The name.
@@ -119,22 +119,22 @@ pub struct InternedName {
 /// `TrackDescriptor`.
 #[derive(Clone, PartialEq, Message)]
 pub struct TrackDescriptor {
-    /// The track's number.
+    /// The track's id.
     #[prost(uint64, optional, tag = "1")]
     pub uuid: Option<u64>,
     /// Its name.
     #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
-    /// The track under which it is shown.
+    /// The parent track.
     #[prost(uint64, optional, tag = "5")]
     pub parent_uuid: Option<u64>,
-    /// It is a counter.
+    /// Present if the track is a counter.
     #[prost(message, optional, tag = "8")]
     pub counter: Option<CounterDescriptor>,
-    /// In which order the tracks under it are shown: [`ORDER_EXPLICIT`].
+    /// The order of its child tracks: [`ORDER_EXPLICIT`].
     #[prost(int32, optional, tag = "11")]
     pub child_ordering: Option<i32>,
-    /// Its place among its siblings.
+    /// Its rank among its siblings.
     #[prost(int32, optional, tag = "12")]
     pub sibling_order_rank: Option<i32>,
 }
@@ -145,7 +145,7 @@ pub const ORDER_EXPLICIT: i32 = 3;
 /// `CounterDescriptor`.
 #[derive(Clone, PartialEq, Message)]
 pub struct CounterDescriptor {
-    /// What is counted.
+    /// The unit of the counter.
     #[prost(string, optional, tag = "6")]
     pub unit_name: Option<String>,
 }

@@ -5,7 +5,7 @@ const BIN: u64 = 10_000_000;
 /// Bins in a second.
 const PER_SECOND: u64 = 1_000_000_000 / BIN;
 
-/// A value from a time on: nanoseconds, and calls per second.
+/// A time in nanoseconds, and the calls per second from that time on.
 pub type Value = (u64, u64);
 
 /// One CPU's rate.
@@ -16,8 +16,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// There was a call. Gives the values of the bins that are now over: the last one with calls in it, and 0 for
-    /// those without behind it.
+    /// Counts a call. Returns the values of the bins that are now complete: that of the last bin with calls, and 0 if
+    /// empty bins follow it.
     pub fn call(&mut self, ns: u64) -> [Option<Value>; 2] {
         let bin = ns / BIN;
         let mut values = [None; 2];
@@ -32,7 +32,7 @@ impl Rate {
         values
     }
 
-    /// There are no more calls.
+    /// Returns the remaining values after the last call.
     pub fn finish(&mut self) -> [Option<Value>; 2] {
         if self.calls == 0 {
             return [None; 2];
@@ -57,6 +57,6 @@ mod tests {
         let ms = |(ns, rate): (u64, u64)| (ns / 1_000_000, rate);
         let values: Vec<_> = values.into_iter().map(ms).collect();
         assert_eq!(values, [(0, 200), (10, 100), (20, 0), (40, 300), (50, 0)]);
-        assert_eq!(rate.finish(), [None; 2], "nothing more to say");
+        assert_eq!(rate.finish(), [None; 2], "no remaining values");
     }
 }

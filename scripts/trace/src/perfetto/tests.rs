@@ -1,11 +1,11 @@
-//! What is written, decoded again with the same messages. That the messages are Perfetto's own is for
-//! `docs/tracing.md`'s check with the official Python package.
+//! Decodes the written packets with the same message types. That these match Perfetto's own is checked with the official
+//! Python package (see `docs/tracing.md`).
 
 use kernel_abi::trace::Record;
 
 use super::*;
 
-/// The packets that these events of CPU 1 of 2 become, without the descriptions at the start.
+/// Converts these events of CPU 1 of 2. Returns the packets that describe tracks and names, and those with events.
 fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePacket>) {
     let cpu = |cpu, apic_id| Cpu { cpu, apic_id, ..Cpu::default() };
     let header = Header { cpus: vec![cpu(0, 0), cpu(1, 16)], ..Header::default() };
@@ -26,7 +26,7 @@ fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePack
     packets.into_iter().partition(|packet| packet.track_event.is_none())
 }
 
-/// An event as text: type, name or argument values.
+/// Formats an event packet: time, type, name and arguments.
 fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
     let names = head[0].interned_data.as_ref().expect("names");
     let name = |list: &[proto::InternedName], iid: Option<u64>| {
@@ -49,7 +49,7 @@ fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
             argument.string_value.clone(),
         ];
         let value: Vec<_> = value.into_iter().flatten().collect();
-        assert_eq!(value.len(), 1, "one value an argument");
+        assert_eq!(value.len(), 1, "one value per argument");
         text += &format!(" {}={}", name(&names.debug_annotation_names, argument.name_iid), value[0]);
     }
     text
@@ -71,7 +71,7 @@ fn tracks_have_names_parents_and_an_order() {
 }
 
 #[test]
-fn events_become_slices_instants_and_counters_on_their_cpus_track() {
+fn events_are_slices_instants_and_counters_on_their_cpus_track() {
     let fault = (-14i64).cast_unsigned();
     let (head, events) = packets(&[
         (5, Kind::ProgramStart, 0x1000, 0x2000),
@@ -104,7 +104,7 @@ fn events_become_slices_instants_and_counters_on_their_cpus_track() {
         .map(|packet| (packet.timestamp, packet.track_event.as_ref().and_then(|event| event.counter_value)))
         .collect();
     assert_eq!(counters, [(Some(0), Some(200)), (Some(10_000_000), Some(0))]);
-    // Whatever uses names says so.
+    // Packets that use interned names have the flag for it.
     let flags = |packet: &&TracePacket| packet.sequence_flags == Some(proto::NEEDS_INCREMENTAL_STATE);
     assert!(events.iter().filter(on_cpu_1).all(|packet| flags(&packet)));
 }

@@ -1,37 +1,37 @@
-//! How the times of a system call are distributed, in classes that a picture with a logarithmic scale can show.
+//! The distribution of a system call's durations, in logarithmic classes.
 
 use serde::Serialize;
 
 use super::{Calls, Stats};
 use crate::shape::{NO_SYSCALL, syscall_name};
 
-/// Classes in which times double.
+/// Number of classes per doubling of the duration.
 pub const PER_OCTAVE: u32 = 4;
 
-/// The times of one system call on one CPU.
+/// The durations of one system call on one CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Distribution {
-    /// Place in the CPU list.
+    /// Index in the CPU list.
     pub cpu: u32,
     /// The system call's name.
     pub name: &'static str,
-    /// Number of a class, and how many calls are in it, for classes that have any. Class n has the times of at least
-    /// [`floor`]`(n)` and less than `floor(n + 1)`.
+    /// The number of each class that is not empty, and the number of calls in it. Class n has the durations from
+    /// [`floor`]`(n)` to less than `floor(n + 1)`.
     pub classes: Vec<(u32, u64)>,
 }
 
-/// The class of a time. Times below 1 ns count as 1 ns.
+/// Returns the class of a duration. Durations below 1 ns count as 1 ns.
 pub fn class(ns: u64) -> u32 {
     (f64::from(PER_OCTAVE) * (ns.max(1) as f64).log2()).floor() as u32
 }
 
-/// Where a class begins, in nanoseconds.
+/// Returns the lower bound of a class in nanoseconds.
 pub fn floor(class: u32) -> f64 {
     2_f64.powf(f64::from(class) / f64::from(PER_OCTAVE))
 }
 
 impl Stats {
-    /// The distribution of each system call's times on each CPU.
+    /// Returns the distribution of each system call's durations on each CPU.
     pub fn distributions(&self) -> Vec<Distribution> {
         let lane = |lane: &super::Lane| {
             let cpu = lane.cpu.cpu;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_holds_what_lies_between_its_floor_and_the_next() {
+    fn class_contains_durations_from_its_floor_to_the_next() {
         assert_eq!([0, 1, 2, 3, 4, 1024].map(class), [0, 0, 4, 6, 8, 40]);
         for ns in [1, 5, 99, 1000, 123_456_789] {
             let class = class(ns);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_one_class_are_one_entry() {
+    fn durations_of_one_class_are_one_entry() {
         let mut calls = Calls::new().expect("a histogram");
         for ns in [1000, 1001, 1002, 5000] {
             calls.ns.record(ns).expect("counts");

@@ -1,4 +1,4 @@
-//! Figures out of a trace: how long system calls take, where time goes, how even the ticks are.
+//! Statistics of a trace: durations of system calls, shares of time, and the jitter of ticks.
 
 pub mod distribution;
 mod report;
@@ -23,15 +23,15 @@ use super::shape::{NO_SYSCALL, syscall_name};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step};
 
-/// Significant figures of a histogram's values.
-const FIGURES: u8 = 3;
+/// Significant digits of a histogram's values.
+const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// Collects figures.
+/// Collects statistics.
 pub struct Stats {
     lanes: Vec<Lane>,
     /// The times of the first event and of the last one.
     range: Option<(u64, u64)>,
-    /// Kinds that were recorded and not filtered out.
+    /// Mask of the kinds that were recorded and not filtered out.
     kinds: u32,
 }
 
@@ -60,21 +60,21 @@ impl Calls {
 }
 
 fn histogram() -> Result<Histogram<u32>, Error> {
-    Histogram::new(FIGURES).map_err(refused)
+    Histogram::new(SIGNIFICANT_DIGITS).map_err(refused)
 }
 
-/// Only a histogram of more than memory holds, or of other figures than ours, is refused.
+/// Converts a histogram's error: it had no memory, or its parameters were invalid.
 fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Io("cannot count times in a histogram".to_owned(), std::io::Error::other(error))
 }
 
-/// All numbers without a system call count as one.
+/// Returns the key under which a number is counted: all numbers without a system call share one.
 fn key(number: u64) -> u64 {
     if syscall_name(number).is_some() { number } else { TABLE_LEN as u64 }
 }
 
 impl Stats {
-    /// Figures of a trace of which only these kinds pass the filter.
+    /// Creates empty statistics for a trace of which `filter` selects these kinds.
     pub fn new(header: &Header, filter: u32) -> Result<Stats, Error> {
         let lane = |cpu: &Cpu| {
             Ok(Lane {
@@ -94,7 +94,7 @@ impl Stats {
         Ok(Stats { lanes, range: None, kinds })
     }
 
-    /// The figures.
+    /// Returns the statistics collected so far.
     pub fn report(&self) -> Result<Report, Error> {
         let (first, last) = self.range.unwrap_or_default();
         let cpus = self.lanes.iter().map(|lane| lane.figures(self.kinds)).collect::<Result<_, Error>>()?;
@@ -143,13 +143,13 @@ impl Lane {
                     self.intervals.record(event.ns - last).map_err(refused)?;
                 }
             }
-            // There may have been ticks among them.
+            // The dropped records may include ticks.
             Kind::Dropped => self.last_tick = None,
             _ => {}
         }
         let mut timed = None;
         self.spans.take(event.ns, kind, &event.record, |step| {
-            if let Step::Close { span: Span::Syscall(number), begun, whole: true } = step {
+            if let Step::Close { span: Span::Syscall(number), begun, complete: true } = step {
                 timed = Some((number, event.ns - begun));
             }
         });
@@ -182,7 +182,7 @@ impl Lane {
             torn: self.cpu.torn,
             lost: self.cpu.lost,
             ring3: share(calls, self.times.ring3()),
-            // Where idling is not recorded, it looks like ring 0.
+            // If idle time is not recorded, it cannot be distinguished from ring 0.
             ring0: share(calls && idle, self.times.ring0()),
             idle: share(idle, self.times.idle()),
             ticks: self.ticks,

@@ -1,17 +1,17 @@
-//! The figures as they are written out: JSON by `serde`, or aligned tables.
+//! Formats the statistics: JSON by `serde`, or aligned tables.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-/// All figures of a trace.
+/// All statistics of a trace.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// From the first event to the last one, in seconds.
     pub seconds: f64,
     /// Events that were counted.
     pub events: u64,
-    /// One entry a CPU.
+    /// One entry per CPU.
     pub cpus: Vec<CpuFigures>,
     /// One entry for each CPU and system call that it made, then one for each system call on all CPUs.
     pub syscalls: Vec<CallFigures>,
@@ -28,15 +28,15 @@ pub struct CpuFigures {
     pub events: u64,
     /// Records lost because the ring was full.
     pub dropped: u64,
-    /// Records lost because the ring went round.
+    /// Records lost because the ring wrapped around.
     pub overwritten: u64,
     /// Records that were never finished.
     pub torn: u64,
     /// Records that were sent over a console and did not arrive.
     pub lost: u64,
-    /// Share of time in ring 3; none where the trace cannot tell.
+    /// Share of time in ring 3; none if the trace does not have the required kinds.
     pub ring3: Option<f64>,
-    /// Share of time in ring 0, without idling.
+    /// Share of time in ring 0, without idle time.
     pub ring0: Option<f64>,
     /// Share of time idle.
     pub idle: Option<f64>,
@@ -44,9 +44,9 @@ pub struct CpuFigures {
     pub ticks: u64,
     /// The median time between two ticks, in nanoseconds; none with fewer than two.
     pub tick_interval_ns: Option<u64>,
-    /// 99 of 100 intervals were at most so far from the median, in nanoseconds.
+    /// The 99th percentile of the intervals' distance from the median, in nanoseconds.
     pub tick_jitter_p99_ns: Option<u64>,
-    /// The interval that was farthest from the median.
+    /// The largest distance of an interval from the median, in nanoseconds.
     pub tick_jitter_max_ns: Option<u64>,
 }
 
@@ -70,18 +70,18 @@ pub struct CallFigures {
 pub struct Quantiles {
     /// The smallest.
     pub min: u64,
-    /// Half of them are at most this.
+    /// The median.
     pub median: u64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: u64,
-    /// 999 of 1000.
+    /// The 99.9th percentile.
     pub p999: u64,
-    /// The biggest.
+    /// The largest.
     pub max: u64,
 }
 
 impl Report {
-    /// Two tables: CPUs, system calls.
+    /// Formats two tables: CPUs and system calls.
     pub fn tables(&self) -> String {
         let mut text = format!("{} events in {:.6} s\n\n", self.events, self.seconds);
         text += &table(self.cpu_rows(), &[]);
@@ -142,7 +142,7 @@ fn with_heading(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> Vec<V
     std::iter::once(heading).chain(rows).collect()
 }
 
-/// Columns as wide as their widest cell, two blanks apart; numbers are flushed right, texts left.
+/// Formats rows in columns as wide as their widest cell, two blanks apart. Numbers are right-aligned, texts left-aligned.
 fn table(rows: Vec<Vec<String>>, texts: &[usize]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

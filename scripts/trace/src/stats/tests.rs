@@ -1,4 +1,4 @@
-//! Figures of events that were counted by hand.
+//! Statistics of small hand-written traces.
 
 use kernel_abi::trace::{Record, all_groups};
 
@@ -19,7 +19,7 @@ fn stats(kinds: u32, events: &[Event]) -> Report {
 }
 
 #[test]
-fn calls_are_timed_per_cpu_and_over_all() {
+fn calls_are_timed_per_cpu_and_in_total() {
     let mut events = Vec::new();
     for n in 0..100 {
         let start = n * 1000;
@@ -56,7 +56,7 @@ fn calls_are_timed_per_cpu_and_over_all() {
 }
 
 #[test]
-fn ticks_have_intervals_and_jitter_but_not_across_a_gap() {
+fn tick_intervals_exclude_gaps() {
     let mut events: Vec<_> = (0..10).map(|n| event(0, n * 1000, Kind::Tick, n)).collect();
     events.push(event(0, 10_100, Kind::Tick, 10));
     events.push(event(0, 90_000, Kind::Dropped, 5));
@@ -69,7 +69,7 @@ fn ticks_have_intervals_and_jitter_but_not_across_a_gap() {
 }
 
 #[test]
-fn shares_that_the_trace_cannot_tell_are_left_out() {
+fn unknown_shares_are_omitted() {
     let events = [
         event(0, 0, Kind::SyscallExit, 0),
         event(0, 75, Kind::SyscallEnter, 0),
@@ -83,7 +83,7 @@ fn shares_that_the_trace_cannot_tell_are_left_out() {
 }
 
 #[test]
-fn tables_line_up() {
+fn tables_are_aligned() {
     let report =
         stats(all_groups(), &[event(0, 1000, Kind::SyscallEnter, 1), event(0, 2000, Kind::SyscallExit, 1)]);
     let text = report.tables();

@@ -1,6 +1,6 @@
-//! Where a CPU's time went: ring 3, ring 0, idle.
+//! How much time a CPU spent in ring 3, in ring 0 and idle.
 //!
-//! The trace has no event for every crossing between the rings, only for those that end a stretch of one kind:
+//! Not every transition between the rings has an event. These events change the state:
 //!
 //! | event | before it | after it |
 //! |---|---|---|
@@ -11,11 +11,11 @@
 //! | `idle_out` | idle, if nothing else is known | ring 0 |
 //! | `dropped` | not known | not known |
 //!
-//! So the handler of a tick counts as what it interrupted.
+//! So the time in a tick's handler counts as the state that it interrupted.
 
 use kernel_abi::trace::Kind;
 
-/// What a CPU is doing.
+/// The state of a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -25,7 +25,7 @@ enum State {
     Idle,
 }
 
-/// A CPU's time so far.
+/// The time that a CPU has spent in each state so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     state: State,
@@ -34,7 +34,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Takes the CPU's next event.
+    /// Processes the CPU's next event.
     pub fn take(&mut self, ns: u64, kind: Kind) {
         let (before, after) = match kind {
             Kind::ProgramStart | Kind::SyscallExit => (None, Some(State::Ring3)),
@@ -51,28 +51,28 @@ impl Times {
         if let (State::Unknown, Some(before)) = (self.state, before) {
             self.state = before;
         }
-        // Before the first event there was nothing.
+        // No time is counted before the first event.
         self.spent[self.state as usize] += ns - self.since.unwrap_or(ns);
         self.since = Some(ns);
         self.state = after.unwrap_or(self.state);
     }
 
-    /// Nanoseconds in ring 3.
+    /// Returns the nanoseconds in ring 3.
     pub fn ring3(&self) -> u64 {
         self.spent[State::Ring3 as usize]
     }
 
-    /// Nanoseconds in ring 0, without idling.
+    /// Returns the nanoseconds in ring 0, without idle time.
     pub fn ring0(&self) -> u64 {
         self.spent[State::Ring0 as usize]
     }
 
-    /// Nanoseconds idle.
+    /// Returns the idle nanoseconds.
     pub fn idle(&self) -> u64 {
         self.spent[State::Idle as usize]
     }
 
-    /// Nanoseconds from the first event to the last one.
+    /// Returns the nanoseconds from the first event to the last one.
     pub fn all(&self) -> u64 {
         self.spent.iter().sum()
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_life_is_split_between_the_rings() {
+    fn time_is_split_between_rings_and_idle() {
         use Kind::*;
         let events = [
             (100, ApState),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_not_guessed() {
+    fn time_before_a_gap_counts_as_unknown() {
         use Kind::*;
         let events = [(0, ProgramStart), (10, SyscallEnter), (90, Dropped), (95, Tick), (96, SyscallExit)];
         assert_eq!(times(&events), [10, 0, 0, 96]);

@@ -1,12 +1,12 @@
-//! A timeline as SVG: a lane for each CPU, its system calls as bars, what has no length as marks above them. The file
-//! stands for itself, and reads on light ground as on dark.
+//! Draws a timeline as SVG: a lane for each CPU with its system calls as bars and its instants as marks above them. The
+//! file is self-contained and readable on light and dark backgrounds.
 
-mod look;
+mod style;
 
 use std::fmt::Write as _;
 use std::io::Write;
 
-use self::look::{class, label, shape_of, step, time};
+use self::style::{class, label, shape_of, step, time};
 use super::error::Error;
 use super::file::Header;
 use super::merge::Event;
@@ -16,12 +16,12 @@ use super::shape::Described;
 use super::sink::Sink;
 use super::timeline::{Lane, Mark, Slice, Timeline};
 
-/// Slices and marks of each CPU that are kept until it is known which moment is drawn.
+/// Number of slices and of marks that are kept for each CPU until the window to draw is known.
 const LIMIT: usize = 20_000;
-/// System calls of the busiest CPU in the window, if the user does not say which.
+/// Number of system calls of the busiest CPU in the default window.
 const CALLS: usize = 24;
 
-/// Measures, in pixels.
+/// Dimensions in pixels.
 const WIDTH: f64 = 1120.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
@@ -29,13 +29,13 @@ const TOP: f64 = 44.0;
 const LANE: f64 = 52.0;
 const MARKS: f64 = 14.0;
 const BAR: f64 = 26.0;
-/// Roughly what a character of a label takes.
+/// Approximate width of a label's character.
 const CHARACTER: f64 = 6.6;
 
-/// All but the colours of the calls.
+/// The style sheet, without the colours of the calls.
 const STYLE: &str = include_str!("style.css");
 
-/// Collects events, and draws them when all have come.
+/// Collects events and draws them after the last one.
 pub struct Svg<W> {
     to: W,
     name: String,
@@ -44,7 +44,7 @@ pub struct Svg<W> {
 }
 
 impl<W: Write> Svg<W> {
-    /// A picture to `to`, which errors call `name`.
+    /// Writes to `to`; error messages name it `name`.
     pub fn new(to: W, name: String, header: &Header, window: Option<Window>) -> Svg<W> {
         let limit = if window.is_some() { usize::MAX } else { LIMIT };
         Svg { to, name, timeline: Timeline::new(header, limit), window }
@@ -60,9 +60,9 @@ impl<W: Write> Sink for Svg<W> {
         self.timeline.finish()?;
         let window = self.window.unwrap_or_else(|| {
             let (from, to) = self.timeline.window(CALLS);
-            // A little air, so that the outermost bars are seen to begin and to end.
-            let air = (to - from) / 50 + 1;
-            Window { from: from.saturating_sub(air), to: to + air }
+            // A margin, so that the ends of the outermost bars are visible.
+            let margin = (to - from) / 50 + 1;
+            Window { from: from.saturating_sub(margin), to: to + margin }
         });
         let text = Picture { lanes: &self.timeline.lanes, window }.draw();
         let written = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
@@ -106,7 +106,7 @@ impl Picture<'_> {
         )
     }
 
-    /// The slices in the window, of all CPUs.
+    /// Returns all CPUs' slices in the window.
     fn slices(&self) -> impl Iterator<Item = &Slice> {
         let Window { from, to } = self.window;
         let inside = move |slice: &&Slice| slice.end >= from && slice.begin <= to;
@@ -125,7 +125,7 @@ impl Picture<'_> {
         let mut at = 0.0;
         while at <= (to - from) as f64 {
             let (x, y) = (self.x(from + at as u64), bottom + 18.0);
-            // Writing to a `String` cannot fail; likewise below.
+            // Writing to a `String` cannot fail, here and below.
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{y}\">+{}</text>",
@@ -154,10 +154,10 @@ impl Picture<'_> {
 
     fn bar(&self, svg: &mut String, slice: &Slice, top: f64) {
         let (x, end) = (self.x(slice.begin), self.x(slice.end));
-        // What is too short to be seen is drawn one pixel wide.
+        // At least one pixel wide, so that it is visible.
         let width = (end - x).max(1.0);
         let (class, label) = (class(slice.span), label(slice.span));
-        let cut = if slice.whole { "" } else { ", cut" };
+        let cut = if slice.complete { "" } else { ", cut" };
         let _ = write!(
             svg,
             "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BAR}\"><title>{label}, \
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_lies_where_its_call_was() {
+    fn bar_is_at_the_time_of_its_call() {
         let events = [calls(0, 1000, 3), calls(1, 1500, 2), vec![(1502, 1, Kind::Tick, 9)]].concat();
         let svg = picture(&events, Window { from: 1000, to: 2000 });
         // A nanosecond is 1.04 pixels.
@@ -240,9 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_the_window_is_not_drawn() {
+    fn slices_outside_the_window_are_not_drawn() {
         let svg = picture(&calls(0, 1000, 10), Window { from: 1020, to: 1037 });
-        // Calls 2 and 3; the legend has a colour for each, and the ground is a rectangle too.
+        // Calls 2 and 3, as bars and in the legend. The background is a rectangle of another class.
         assert_eq!(svg.matches("<rect class=\"call").count(), 2 + 2, "{svg}");
     }
 }

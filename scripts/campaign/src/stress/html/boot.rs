@@ -182,7 +182,7 @@ fn latest(lane: &Lane) -> Vec<(u32, u64, String, String)> {
             Span::Program => "program",
             Span::Idle => "idle",
         };
-        let cut = if slice.whole { "" } else { " (cut)" };
+        let cut = if slice.complete { "" } else { " (cut)" };
         let length = format!("{:.3}", (slice.end - slice.begin) as f64 / 1e3);
         (cpu, slice.begin, format!("{what}{cut}"), length)
     });

@@ -95,7 +95,7 @@ fn timeline(timeline: &Timeline) -> Value {
     let lane = |lane: &Lane| {
         let slices = lane.slices.iter().map(|slice| {
             let (begin, length) = (slice.begin.saturating_sub(origin), slice.end - slice.begin);
-            json!([colour(slice.span), begin, length, u8::from(slice.whole)])
+            json!([colour(slice.span), begin, length, u8::from(slice.complete)])
         });
         let marks = lane.marks.iter().map(|mark| {
             json!([mark.kind.name(), mark.ns.saturating_sub(origin), Described(&mark.record).to_string()])

@@ -1,4 +1,4 @@
-//! A guest that writes its rings as the kernel does, and what a look into them gives.
+//! A synthetic guest that writes its rings as the kernel does, and reads of these rings.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ pub const MEMORY: u64 = 64 << 20;
 pub const PAGE: u64 = 0x20_3000;
 pub const FIRST: u64 = 0x40_0000;
 
-/// A guest, written to through its memory's file.
+/// A guest whose memory is written through its file.
 pub struct Guest {
     pub file: File,
     pub directory: Directory,
@@ -24,7 +24,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest with so many CPUs, each with a ring of so many records.
+    /// Creates a guest with `cpus` CPUs, each with a ring of `capacity` records.
     pub fn new(cpus: u32, capacity: u32, mode: u32) -> Guest {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(MEMORY).expect("a size");
@@ -60,7 +60,7 @@ impl Guest {
         header
     }
 
-    /// What only the CPU writes; the tail stays.
+    /// Writes the part of the header that only the CPU writes; the tail is not changed.
     pub fn put_header(&self, cpu: usize) {
         let mut header = self.header(cpu);
         header.head = self.heads[cpu];
@@ -68,7 +68,7 @@ impl Guest {
         self.file.write_all_at(&header.as_bytes()[..64], self.ring(cpu)).expect("writes");
     }
 
-    /// Writes the record of a place, whose `a` is the place's number.
+    /// Writes the record at a position; its `a` is the position.
     pub fn fill(&self, cpu: usize, place: u64) {
         let sequence = (place + 1) as u32;
         let record =
@@ -77,8 +77,8 @@ impl Guest {
         self.file.write_all_at(record.as_bytes(), self.ring(cpu) + at).expect("writes");
     }
 
-    /// Takes the next place without filling it.
-    pub fn take(&mut self, cpu: usize) -> u64 {
+    /// Reserves the next position without writing the record.
+    pub fn reserve(&mut self, cpu: usize) -> u64 {
         self.heads[cpu] += 1;
         self.put_header(cpu);
         self.heads[cpu] - 1
@@ -92,7 +92,7 @@ impl Guest {
         self.put_header(cpu);
     }
 
-    /// Waits until the reader has made room for so many records.
+    /// Waits until the reader has freed space for `count` records.
     pub fn wait_for_room(&self, cpu: usize, count: u64) {
         while self.heads[cpu] + count - self.header(cpu).tail > u64::from(self.directory.capacity) {
             std::thread::yield_now();
@@ -108,18 +108,18 @@ impl Guest {
     }
 }
 
-/// A look into a ring of a guest that may be running, and what it gave.
-pub fn look(ram: &GuestRam, ring: &Ring, from: u64) -> (Taken, Vec<Record>) {
+/// Reads a ring of a guest that may be running. Returns the result and the records.
+pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (Taken, Vec<Record>) {
     let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
     let mut each = |some: &[Record]| {
         records.extend_from_slice(some);
         Ok(())
     };
-    let taken = ring.take(ram, from, false, &mut buffer, &mut each).expect("looks");
+    let taken = ring.take(ram, from, false, &mut buffer, &mut each).expect("reads");
     (taken, records)
 }
 
-/// The records' `a`, CPU by CPU.
+/// Returns the records' `a`, for each CPU.
 pub fn places(path: &Path) -> Vec<Vec<u64>> {
     let reader = Reader::open(path).expect("opens");
     let lane = |lane| {

@@ -7,7 +7,7 @@ use crate::capture::{Chipset, Drain, Summary};
 use crate::error::Error;
 use crate::file::Mode;
 
-/// A guest in stream mode that waits for room, as no kernel would: what it wrote must arrive, all of it.
+/// Runs a guest in stream mode that waits for free space, unlike the kernel, so that no record may be lost.
 fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
     let mut guest = Guest::new(2, capacity, 1);
     let (_folder, path) = scratch();
@@ -19,9 +19,9 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
             guest.write(cpu, chunk);
         }
     }
-    // Never finished, and one behind it: only the last look passes over it.
+    // A record that is never finished, and one after it: only the last poll skips the unfinished one.
     guest.wait_for_room(1, 2);
-    guest.take(1);
+    guest.reserve(1);
     guest.write(1, 1);
     let summary = drain.stop().expect("drains");
     let expected: Vec<u64> = (0..guest.heads[1]).filter(|place| *place != guest.heads[1] - 2).collect();
@@ -32,7 +32,7 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
 }
 
 #[test]
-fn a_stream_arrives_whole_and_in_order_and_makes_room_for_more() {
+fn stream_is_complete_and_in_order_and_frees_space() {
     let summary = stream(2000, 64, 8);
     assert_eq!(summary.records(), 2 * 2000 + 1);
     let [first, second] = &summary.header.cpus[..] else { panic!("two CPUs") };
@@ -41,13 +41,13 @@ fn a_stream_arrives_whole_and_in_order_and_makes_room_for_more() {
 }
 
 #[test]
-fn a_stream_of_many_looks_arrives_whole() {
-    // More than one copy takes, around the end of the ring again and again, and mostly more than one look finds.
+fn stream_of_many_polls_is_complete() {
+    // More than one copy takes, with many wrap-arounds, and mostly more than one poll finds.
     assert_eq!(stream(300_000, 16384, 5000).records(), 2 * 300_000 + 1);
 }
 
 #[test]
-fn a_guest_that_never_came_to_its_trace_ends_the_search() {
+fn search_ends_if_the_guest_never_set_up_its_trace() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(MEMORY).expect("a size");
     let (_folder, path) = scratch();
@@ -57,8 +57,8 @@ fn a_guest_that_never_came_to_its_trace_ends_the_search() {
 }
 
 #[test]
-fn a_head_that_is_nonsense_costs_no_other_cpu_a_record() {
-    for nonsense in [1 << 63, u64::MAX, 5] {
+fn invalid_head_in_stream_mode_does_not_affect_other_cpus() {
+    for head in [1 << 63, u64::MAX, 5] {
         let mut guest = Guest::new(2, 64, 1);
         let (_folder, path) = scratch();
         let file = guest.file.try_clone().expect("another handle");
@@ -67,21 +67,21 @@ fn a_head_that_is_nonsense_costs_no_other_cpu_a_record() {
         while (0..2).any(|cpu| guest.header(cpu).tail != 30) {
             std::thread::yield_now();
         }
-        guest.file.write_all_at(&u64::to_le_bytes(nonsense), guest.ring(0)).expect("writes");
+        guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(0)).expect("writes");
         guest.write(1, 20);
-        while nonsense > 30 && guest.header(0).tail == 30 {
+        while head > 30 && guest.header(0).tail == 30 {
             std::thread::yield_now();
         }
         let summary = drain.stop().expect("drains");
         assert_eq!(places(&path)[1], (0..50).collect::<Vec<_>>());
         assert_eq!(places(&path)[0][..30], (0..30).collect::<Vec<_>>());
-        let why = if nonsense < 30 { "its head went back" } else { "its head is not where its records end" };
-        assert_eq!(summary.header.damage(), Some((0, why)), "{nonsense:#x}");
+        let why = if head < 30 { "its head decreased" } else { "its head is not at the end of its records" };
+        assert_eq!(summary.header.damage(), Some((0, why)), "{head:#x}");
     }
 }
 
 #[test]
-fn a_stream_that_was_overwritten_is_damaged_however_whole_its_records_are() {
+fn overwritten_stream_is_damaged_even_if_its_records_are_complete() {
     let mut guest = Guest::new(1, 64, 1);
     let (_folder, path) = scratch();
     let file = guest.file.try_clone().expect("another handle");
@@ -90,6 +90,6 @@ fn a_stream_that_was_overwritten_is_damaged_however_whole_its_records_are() {
     guest.write(0, 64);
     let summary = drain.stop().expect("drains");
     assert_eq!((summary.header.cpus[0].overwritten, summary.header.cpus[0].torn), (1000, 0));
-    assert_eq!(summary.header.damage(), Some((0, "its head is not where its records end")));
+    assert_eq!(summary.header.damage(), Some((0, "its head is not at the end of its records")));
     assert_eq!(places(&path), [(1000..1064).collect::<Vec<_>>()]);
 }

@@ -1,4 +1,4 @@
-//! The trace file, `.rtrace`: what a run leaves behind, for converters that may come much later.
+//! The trace file, `.rtrace`: the format, its header, and the writer.
 //!
 //! ```text
 //!   magic     16 bytes, "ringside-rtrace\0"
@@ -10,9 +10,9 @@
 //!
 //! Numbers are little-endian; a record is a [`kernel_abi::trace::Record`], in the order of its CPU's sequence.
 //!
-//! How many records each CPU has is known only at the end. Until then they wait in one nameless temporary file
-//! per CPU beside the trace file, so memory does not grow with the trace, and nothing is left behind if the tool
-//! is killed. They wait packed ([`kernel_abi::trace::packing`]): what writes to a disk takes its time from the guest.
+//! The number of records of each CPU is known only at the end. Until then they are kept in one unnamed temporary file
+//! per CPU, in the folder of the trace file, so memory does not grow with the trace, and no file is left over if the tool
+//! is killed. They are packed ([`kernel_abi::trace::packing`]), because disk writes take CPU time from the guest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -29,23 +29,23 @@ use super::error::Error;
 pub const MAGIC: [u8; 16] = *b"ringside-rtrace\x00";
 /// The version that this tool writes and reads.
 pub const VERSION: u32 = 1;
-/// Bytes in front of the header.
+/// Number of bytes before the header.
 pub const PREFIX: usize = MAGIC.len() + 4 + 4;
-/// Records that are packed or unpacked at once.
+/// Number of records that are packed or unpacked at once.
 const BATCH: usize = 1024;
 
-/// How the rings were kept.
+/// What happened to records when a ring was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The oldest records were overwritten: the trace holds the last ones of each CPU.
+    /// The oldest records were overwritten: the trace has the last records of each CPU.
     #[default]
     Flight,
-    /// The host drained the rings as they filled; what found a ring full was dropped.
+    /// The host drained the rings as they filled; a record was dropped if its ring was full.
     Stream,
 }
 
-/// What a trace file says about its records.
+/// The header of a trace file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Frequency of the TSC in hertz; 0: it was never measured.
@@ -54,9 +54,9 @@ pub struct Header {
     pub boot_tsc: u64,
     /// Names of the kinds that were recorded.
     pub kinds: Vec<String>,
-    /// How the rings were kept.
+    /// What happened to records when a ring was full.
     pub mode: Mode,
-    /// One entry a CPU.
+    /// One entry per CPU.
     pub cpus: Vec<Cpu>,
     /// The command line of the run.
     pub command: Vec<String>,
@@ -65,15 +65,15 @@ pub struct Header {
 /// One CPU of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// Place in the CPU list; 0 is the BSP.
+    /// Index in the CPU list; 0 is the BSP.
     pub cpu: u32,
     /// Its APIC id.
     pub apic_id: u32,
-    /// What to add to its TSC to get the BSP's.
+    /// The value to add to its TSC to get the BSP's.
     pub tsc_offset: i64,
     /// Records in this file.
     pub records: u64,
-    /// Records that found the ring full (stream).
+    /// Records that were dropped because the ring was full (stream).
     pub dropped: u64,
     /// Records that were overwritten before they were read (flight recorder).
     pub overwritten: u64,
@@ -83,24 +83,24 @@ pub struct Cpu {
     /// Records that were sent over a console and did not arrive.
     #[serde(default)]
     pub lost: u64,
-    /// Why the ring cannot be the CPU's, or not any more: somebody wrote over its header.
+    /// Why the ring's header is not valid: something overwrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
 
 impl Header {
-    /// Whether records of this kind were wanted.
+    /// Returns whether this kind was recorded.
     pub fn records_kind(&self, kind: Kind) -> bool {
         self.kinds.iter().any(|name| name == kind.name())
     }
 
-    /// A count over all CPUs. They come from the guest, and may be anything.
+    /// Returns the sum of a count over all CPUs. The counts come from the guest and can be invalid, so the sum saturates.
     pub fn total(&self, of: fn(&Cpu) -> u64) -> u64 {
         self.cpus.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// What is missing, in a sentence for the user; `None`: nothing is. A flight recorder is meant to forget, so what
-    /// it overwrote is missing only from a stream.
+    /// Describes for the user which records are missing; `None` if none are. A flight recorder overwrites records by
+    /// design, so overwritten records count as missing only in a stream.
     pub fn losses(&self) -> Option<String> {
         let overwritten = if self.mode == Mode::Stream { self.total(|cpu| cpu.overwritten) } else { 0 };
         let counts = [
@@ -114,18 +114,18 @@ impl Header {
         (!lost.is_empty()).then(|| format!("records are missing from the trace: {}", lost.join(", ")))
     }
 
-    /// The first CPU whose ring is damaged, and why it is thought so.
+    /// Returns the first CPU whose ring is damaged, and the reason.
     pub fn damage(&self) -> Option<(u32, &str)> {
         self.cpus.iter().find_map(|cpu| Some((cpu.cpu, cpu.damaged.as_deref()?)))
     }
 
-    /// The names of the kinds in a mask.
+    /// Returns the names of the kinds in a mask.
     pub fn kind_names(mask: u32) -> Vec<String> {
         Kind::ALL.iter().filter(|kind| mask & kind.bit() != 0).map(|kind| kind.name().to_owned()).collect()
     }
 }
 
-/// Writes a trace file, in any interleaving of CPUs.
+/// Writes a trace file. The CPUs' records can be appended in any interleaving.
 pub struct Writer {
     path: PathBuf,
     lanes: Vec<Lane>,
@@ -139,13 +139,13 @@ struct Lane {
 }
 
 impl Writer {
-    /// A writer for so many CPUs. The file itself appears with [`Writer::finish`].
+    /// Creates a writer for `cpus` CPUs. The file itself is created by [`Writer::finish`].
     pub fn create(path: &Path, cpus: usize) -> Result<Writer, Error> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let spill = || tempfile::tempfile_in(folder).map_err(Error::io("make a temporary file in", folder));
+        let spill = || tempfile::tempfile_in(folder).map_err(Error::io("create a temporary file in", folder));
         let lane = || {
             let spill = BufWriter::with_capacity(64 * 1024, spill()?);
             Ok(Lane { records: 0, packing: Packing::default(), spill })
@@ -154,7 +154,7 @@ impl Writer {
         Ok(Writer { path: path.to_owned(), lanes, packed: vec![0; BATCH * LONGEST] })
     }
 
-    /// Adds a CPU's next records. `lane` is the CPU's place in the header.
+    /// Appends a CPU's next records. `lane` is the CPU's index in the header.
     pub fn append(&mut self, lane: usize, records: &[Record]) -> Result<(), Error> {
         let lane = &mut self.lanes[lane];
         lane.records += records.len() as u64;
@@ -167,7 +167,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the file: the header, with the number of records of each CPU put in, and then the records.
+    /// Writes the file: the header, completed with the number of records of each CPU, and then the records.
     pub fn finish(self, mut header: Header) -> Result<Header, Error> {
         for (cpu, lane) in header.cpus.iter_mut().zip(&self.lanes) {
             cpu.records = lane.records;
@@ -197,7 +197,7 @@ impl Writer {
     }
 }
 
-/// Reads so many packed records and writes them as they are.
+/// Reads `records` packed records and writes them unpacked.
 fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io::Result<()> {
     let (mut packing, mut batch) = (Packing::default(), vec![Record::default(); BATCH]);
     let (mut left, mut filled) = (records, 0);
@@ -224,3 +224,6 @@ fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
-//! How what a picture shows is drawn and called.
+//! Colours, labels, shapes and scales of a picture.
 
 use kernel_abi::trace::Kind;
 
 use crate::shape::{NO_SYSCALL, syscall_name};
 use crate::spans::Span;
 
-/// The colour of a slice, as a class of the style sheet.
+/// Returns the class of the style sheet that gives a slice its colour.
 pub fn class(span: Span) -> String {
     match span {
         Span::Syscall(number) if syscall_name(number).is_some() => format!("call{number}"),
@@ -14,6 +14,7 @@ pub fn class(span: Span) -> String {
     }
 }
 
+/// Returns the label of a slice.
 pub fn label(span: Span) -> &'static str {
     match span {
         Span::Syscall(number) => syscall_name(number).unwrap_or(NO_SYSCALL),
@@ -22,7 +23,7 @@ pub fn label(span: Span) -> &'static str {
     }
 }
 
-/// The outline of a mark, 10 pixels high: what differs in kind differs in form.
+/// Returns the outline of a mark, 10 pixels high. The common kinds have distinct shapes.
 pub fn shape_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Tick => "M-4 1h8l-4 9z",
@@ -35,7 +36,7 @@ pub fn shape_of(kind: Kind) -> &'static str {
     }
 }
 
-/// A step of the axis that gives some eight of them, and is 1, 2 or 5 times a power of ten.
+/// Returns a step for an axis of this length: 1, 2 or 5 times a power of ten, and about eight steps.
 pub fn step(length: f64) -> f64 {
     let rough = (length / 8.0).max(1.0);
     let power = 10_f64.powf(rough.log10().floor());
@@ -43,7 +44,7 @@ pub fn step(length: f64) -> f64 {
     factor * power
 }
 
-/// A time for people.
+/// Formats a time with a unit.
 pub fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns >= 1e9 => (ns / 1e9, "s"),
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_axis_has_round_steps_and_times_have_units() {
+    fn axis_steps_are_round_and_times_have_units() {
         assert_eq!([1.0, 10.0, 900.0, 5000.0, 123_456.0].map(step), [1.0, 2.0, 200.0, 1000.0, 20_000.0]);
         assert_eq!([5.0, 1500.0, 2e6, 3.25e9].map(time), ["5 ns", "1.5 µs", "2 ms", "3.2 s"]);
     }

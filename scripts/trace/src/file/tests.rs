@@ -1,19 +1,19 @@
-//! A trace file, written and read back: whole, cut off, damaged.
+//! Trace files, written and read back: complete, truncated, damaged.
 
 use std::fs::OpenOptions;
 
 use kernel_abi::trace::{Kind, Record};
 
-use super::error::Error;
-use super::file::{Cpu, Header, Writer};
-use super::layout::RECORD;
-use super::reader::Reader;
+use super::{Cpu, Header, Writer};
+use crate::error::Error;
+use crate::layout::RECORD;
+use crate::reader::Reader;
 
 fn record(n: u64) -> Record {
     Record { tsc: 1000 + n, a: n, b: !n, sequence: n as u32 + 1, kind: Kind::User as u16, reserved: 0 }
 }
 
-/// A file in which CPU 0 has `first` records and CPU 1 has `second`.
+/// Writes a file in which CPU 0 has `first` records and CPU 1 has `second`.
 fn file(folder: &tempfile::TempDir, first: u64, second: u64) -> std::path::PathBuf {
     let path = folder.path().join("x.rtrace");
     let mut writer = Writer::create(&path, 2).expect("a writer");
@@ -41,45 +41,45 @@ fn count(reader: &Reader, lane: usize) -> u64 {
     n
 }
 
-fn cut(path: &std::path::Path, bytes: u64) {
+fn truncate(path: &std::path::Path, bytes: u64) {
     let file = OpenOptions::new().write(true).open(path).expect("opens");
     let size = file.metadata().expect("metadata").len();
-    file.set_len(size - bytes).expect("is cut");
+    file.set_len(size - bytes).expect("truncates");
 }
 
 #[test]
-fn cpus_come_back_as_they_went_however_they_were_interleaved() {
+fn records_are_restored_per_cpu_after_interleaved_writes() {
     let folder = tempfile::tempdir().expect("a folder");
-    // More than a chunk, and no multiple of it.
+    // More than a chunk, and not a multiple of one.
     let reader = Reader::open(&file(&folder, 10_001, 3)).expect("opens");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (10_001, 3));
     assert_eq!(reader.header().cpus[1].apic_id, 8);
     reader.complete().expect("is complete");
-    assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1, "no spill file stays");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1, "a spill file is left over");
 }
 
 #[test]
-fn a_file_cut_off_gives_what_is_whole_and_says_so() {
+fn truncated_file_gives_its_complete_records_and_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = file(&folder, 100, 50);
-    cut(&path, 10 * RECORD as u64 + 1);
+    truncate(&path, 10 * RECORD as u64 + 1);
     let reader = Reader::open(&path).expect("opens");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (100, 39));
-    let error = reader.complete().expect_err("is cut off");
+    let error = reader.complete().expect_err("is truncated");
     assert!(error.to_string().contains("139 of 150 records"), "{error}");
     // Into the first CPU's records.
-    cut(&path, 60 * RECORD as u64);
+    truncate(&path, 60 * RECORD as u64);
     let reader = Reader::open(&path).expect("opens");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (79, 0));
 }
 
 #[test]
-fn what_is_no_trace_file_is_refused_with_the_reason() {
+fn invalid_file_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = file(&folder, 1, 1);
-    let whole = std::fs::read(&path).expect("reads");
+    let valid = std::fs::read(&path).expect("reads");
     let with = |at: usize, byte: u8| {
-        let mut bytes = whole.clone();
+        let mut bytes = valid.clone();
         bytes[at] = byte;
         std::fs::write(&path, bytes).expect("writes");
         Reader::open(&path).err().expect("is refused")
@@ -87,7 +87,7 @@ fn what_is_no_trace_file_is_refused_with_the_reason() {
     assert!(matches!(with(0, b'x'), Error::NotATrace(_)));
     assert!(matches!(with(16, 99), Error::Version(_, 99)));
     assert!(matches!(with(23, 1), Error::Header(..)), "a header longer than the file");
-    assert!(matches!(with(24, b'x'), Error::Header(..)), "no JSON");
-    std::fs::write(&path, &whole[..10]).expect("writes");
+    assert!(matches!(with(24, b'x'), Error::Header(..)), "not JSON");
+    std::fs::write(&path, &valid[..10]).expect("writes");
     assert!(matches!(Reader::open(&path).err(), Some(Error::NotATrace(_))));
 }

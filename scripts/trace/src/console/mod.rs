@@ -1,7 +1,7 @@
-//! A trace that came over a console, put together again out of its lines ([`kernel_abi::trace::serial`]).
+//! Reassembles a trace that was sent over a console from its lines ([`kernel_abi::trace::serial`]).
 //!
-//! A line stands by itself, so whatever came whole is used. What did not come is counted: lines by their numbers, records
-//! by their places, and a trace without its last line was cut off.
+//! Each line can be decoded independently, so every intact line is used. Missing lines are detected by their numbers,
+//! missing records by their positions; a trace without its last line is truncated.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,32 +19,32 @@ use super::error::Error;
 use super::file::{self, Cpu, Header, Mode, Writer};
 use super::layout::RECORD;
 
-/// A line longer than this comes in pieces, none of which is a line of a trace.
+/// A line longer than this, in bytes, is split, and no part of it is a valid line of a trace.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// A trace, as far as it came.
+/// A trace, as far as it was received.
 #[derive(Clone, Debug, Default)]
 pub struct Console {
     directory: Option<Directory>,
     rings: BTreeMap<u32, Lane>,
-    /// Lines that came whole.
-    whole: u64,
+    /// Number of intact lines.
+    intact: u64,
     /// The number of the next line.
     next: u32,
-    /// Lines that began like one of a trace and were damaged.
+    /// Number of lines that begin like one of a trace and are damaged.
     damaged: u64,
-    /// Numbers that were passed over.
+    /// Number of lines that are missing, by their numbers.
     missing: u64,
     ended: bool,
 }
 
-/// One CPU's ring, as far as it came.
+/// One CPU's ring, as far as it was received.
 #[derive(Clone, Debug, Default)]
 struct Lane {
     header: Option<RingHeader>,
-    /// The place of the first record that is sent.
+    /// The position of the first record that was sent.
     first: u64,
-    /// The place of the next record.
+    /// The position of the next record.
     next: u64,
     records: Vec<Record>,
     lost: u64,
@@ -53,7 +53,7 @@ struct Lane {
 }
 
 impl Console {
-    /// Takes a console line, without its line end. False: it is none of a trace.
+    /// Processes a console line, without its line end. Returns false if it is not a line of a trace.
     pub fn take(&mut self, line: &[u8]) -> bool {
         match serial::parse(line) {
             None => return false,
@@ -63,17 +63,17 @@ impl Console {
         true
     }
 
-    /// Takes what a line holds; `None` if it cannot be true.
+    /// Adds the contents of a line. Returns `None` if they are invalid.
     fn put(&mut self, place: Place, data: &[u8]) -> Option<()> {
         if place.cpu >= CPUS_MAX || data.len() > DATA_MAX {
             return None;
         }
         if place.part == Part::Start || place.line.saturating_add(1) < self.next {
-            // Another boot on the same console: the latest one counts.
+            // Another boot on the same console: only the latest one is kept.
             *self = Console::default();
         }
         if place.line < self.next {
-            // The same line once more, as some terminals' logs have it.
+            // A repeated line, as in some terminals' logs.
             return Some(());
         }
         match place.part {
@@ -90,50 +90,50 @@ impl Console {
             }
             Part::Records => {
                 let (records, []) = data.as_chunks::<RECORD>() else { return None };
-                let lane = self.rings.entry(place.cpu).or_insert_with(|| Lane::behind(place.at));
+                let lane = self.rings.entry(place.cpu).or_insert_with(|| Lane::without_header(place.at));
                 lane.put(place.at, records)?;
             }
         }
-        self.whole += 1;
+        self.intact += 1;
         self.missing += u64::from(place.line - self.next);
         self.next = place.line + 1;
         Some(())
     }
 
-    /// Did anything come?
-    pub fn is_there(&self) -> bool {
-        self.whole != 0
+    /// Returns whether no line of a trace was received.
+    pub fn is_empty(&self) -> bool {
+        self.intact == 0
     }
 
-    /// What is wrong with it, in whole sentences; nothing if nothing of a trace came.
+    /// Returns what is wrong with the trace, in complete sentences. Empty if no line of a trace was received.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
         let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
         if self.damaged != 0 {
-            flaws.push(format!("{} of the trace came damaged", lines(self.damaged)));
+            flaws.push(format!("{} of the trace damaged", lines(self.damaged)));
         }
         if self.missing != 0 {
-            flaws.push(format!("{} of the trace did not come, or not whole", lines(self.missing)));
+            flaws.push(format!("{} of the trace missing", lines(self.missing)));
         }
-        if (self.is_there() || self.damaged != 0) && !self.ended {
-            flaws.push("the trace was cut off: its last line did not come".to_owned());
+        if (!self.is_empty() || self.damaged != 0) && !self.ended {
+            flaws.push("the trace is truncated: its last line is missing".to_owned());
         }
         flaws
     }
 
-    /// Writes what came to a trace file. `command` is the run's command line, for the file's header.
+    /// Writes what was received to a trace file. `command` is the run's command line, for the file's header.
     ///
     /// # Errors
-    /// [`Error::NoLines`] if nothing came; or the file cannot be written.
+    /// [`Error::NoLines`] if nothing was received; or if the file cannot be written.
     pub fn write(&self, path: &Path, command: &[String]) -> Result<Summary, Error> {
-        if !self.is_there() {
+        if self.is_empty() {
             return Err(Error::NoLines);
         }
         let promised = self.directory.map_or(0, |directory| directory.cpus.min(CPUS_MAX));
-        let there = self.rings.last_key_value().map_or(0, |(cpu, _)| cpu + 1);
-        let blank = Lane::default();
+        let received = self.rings.last_key_value().map_or(0, |(cpu, _)| cpu + 1);
+        let empty = Lane::default();
         let lanes: Vec<_> =
-            (0..promised.max(there)).map(|cpu| (cpu, self.rings.get(&cpu).unwrap_or(&blank))).collect();
+            (0..promised.max(received)).map(|cpu| (cpu, self.rings.get(&cpu).unwrap_or(&empty))).collect();
         let mut writer = Writer::create(path, lanes.len())?;
         for (n, (_, lane)) in lanes.iter().enumerate() {
             writer.append(n, &lane.records)?;
@@ -143,7 +143,7 @@ impl Console {
         Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })
     }
 
-    /// Without a directory, times are ticks.
+    /// Builds the file's header. Without a directory, the times are ticks.
     fn header(&self, command: &[String], cpus: Vec<Cpu>) -> Header {
         let mut header = Header { cpus, command: command.to_vec(), ..Header::default() };
         if let Some(directory) = &self.directory {
@@ -156,8 +156,8 @@ impl Console {
 }
 
 impl Lane {
-    /// A ring whose header did not come.
-    fn behind(at: u64) -> Lane {
+    /// Creates a ring whose header was not received.
+    fn without_header(at: u64) -> Lane {
         Lane { first: at, next: at, ..Lane::default() }
     }
 
@@ -167,7 +167,7 @@ impl Lane {
             let record = Record::read_from_bytes(bytes).ok()?;
             match ahead(&record, place) {
                 0 => self.records.push(record),
-                // The CPU, while its ring was sent.
+                // Overwritten by the CPU while its ring was sent.
                 1.. => self.overwritten += 1,
                 _ => self.torn += 1,
             }
@@ -191,8 +191,8 @@ impl Lane {
     }
 }
 
-/// The trace file for a file that a user names: the file itself or, made of a console's log, one beside it. What is
-/// wrong with the log comes second.
+/// Returns the trace file for a file that a user names: the file itself or, if it is a console's log, the trace file that
+/// is then written beside it. The second part is what is wrong with the log.
 ///
 /// # Errors
 /// If the file cannot be read, or there is no trace in it.
@@ -209,7 +209,7 @@ pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
         console.take(line.trim_ascii_end());
         line.clear();
     }
-    if !console.is_there() || to == path {
+    if console.is_empty() || to == path {
         return Err(Error::NotATrace(path.to_owned()));
     }
     console.write(&to, &[])?;
@@ -218,5 +218,4 @@ pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
 }
 
 #[cfg(test)]
-#[path = "console_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! A trace's lines: whole, damaged, lost, cut off, of two boots.
+//! A trace's lines: intact, damaged, missing, truncated, of two boots.
 
 use kernel_abi::trace::Kind;
 use kernel_abi::trace::serial::{Line, RECORDS_MAX};
@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use super::*;
 use crate::reader::Reader;
 
-/// Records of CPU 1 before those that are sent, and those that are.
+/// Number of CPU 1's records before those that are sent, and number of those that are sent.
 const FIRST: u64 = 100;
 const SENT: u64 = 50;
 
@@ -21,7 +21,7 @@ fn record(place: u64) -> Record {
     }
 }
 
-/// The lines of a trace of two CPUs, of which the first has written nothing.
+/// Returns the lines of a trace of two CPUs, of which the first has written nothing.
 fn lines() -> Vec<String> {
     let directory = Directory {
         magic: MAGIC,
@@ -58,7 +58,7 @@ fn taken<T: AsRef<[u8]>>(lines: &[T]) -> Console {
     console
 }
 
-/// What the trace file of it says of CPU 1, and its records' places.
+/// Returns CPU 1's entry in the written trace file, and its records' positions.
 fn written(console: &Console) -> (Cpu, Vec<u64>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.rtrace");
@@ -70,7 +70,7 @@ fn written(console: &Console) -> (Cpu, Vec<u64>) {
 }
 
 #[test]
-fn a_whole_trace_comes_back_as_it_was() {
+fn intact_trace_is_restored() {
     let console = taken(&lines());
     assert_eq!(console.flaws(), Vec::<String>::new());
     let (cpu, places) = written(&console);
@@ -80,24 +80,24 @@ fn a_whole_trace_comes_back_as_it_was() {
 }
 
 #[test]
-fn what_else_is_on_the_console_is_none_of_it() {
+fn other_console_lines_are_ignored() {
     let mut console = Console::default();
     for line in ["[cpu0] hello", "@ringside verdict outcome=pass records=0 warnings=0", "", "\u{7f}"] {
         assert!(!console.take(line.as_bytes()));
     }
-    assert!(!console.is_there() && console.flaws().is_empty());
-    let error = console.write(Path::new("/nonexistent"), &[]).expect_err("nothing came");
+    assert!(console.is_empty() && console.flaws().is_empty());
+    let error = console.write(Path::new("/nonexistent"), &[]).expect_err("nothing was received");
     assert!(matches!(error, Error::NoLines));
 }
 
 #[test]
-fn a_trace_cut_off_anywhere_is_noticed_and_what_came_is_kept() {
+fn truncation_after_any_line_is_detected_and_the_rest_is_kept() {
     let lines = lines();
     for end in 1..lines.len() {
         let console = taken(&lines[..end]);
         assert_eq!(
             console.flaws(),
-            ["the trace was cut off: its last line did not come"],
+            ["the trace is truncated: its last line is missing"],
             "after {end} lines"
         );
         if end > 2 {
@@ -108,37 +108,37 @@ fn a_trace_cut_off_anywhere_is_noticed_and_what_came_is_kept() {
 }
 
 #[test]
-fn a_line_cut_off_is_damaged() {
+fn truncated_line_is_damaged() {
     let mut lines = lines();
     lines.pop();
     let last = lines.last_mut().expect("lines");
     last.truncate(last.len() - 1);
     let flaws = taken(&lines).flaws();
-    assert_eq!(
-        flaws,
-        ["1 line of the trace came damaged", "the trace was cut off: its last line did not come"]
-    );
+    assert_eq!(flaws, ["1 line of the trace damaged", "the trace is truncated: its last line is missing"]);
 }
 
 #[test]
-fn each_line_that_is_lost_or_damaged_is_noticed_and_the_others_stay_of_use() {
-    let whole = lines();
-    for hit in 0..whole.len() - 1 {
-        let mut lost = whole.clone();
+fn each_missing_or_damaged_line_is_detected_and_the_others_are_used() {
+    let intact = lines();
+    for hit in 0..intact.len() - 1 {
+        let mut lost = intact.clone();
         lost.remove(hit);
-        assert_eq!(taken(&lost).flaws(), ["1 line of the trace did not come, or not whole"], "line {hit}");
-        let mut damaged: Vec<_> = whole.iter().map(|line| line.clone().into_bytes()).collect();
+        assert_eq!(taken(&lost).flaws(), ["1 line of the trace missing"], "line {hit}");
+        let mut damaged: Vec<_> = intact.iter().map(|line| line.clone().into_bytes()).collect();
         damaged[hit][40] ^= 1;
-        assert_eq!(taken(&damaged).flaws().len(), 2, "line {hit}: damaged, and its number did not come");
+        assert_eq!(taken(&damaged).flaws().len(), 2, "line {hit}: damaged, and its number is missing");
         let (cpu, places) = written(&taken(&lost));
-        let records = if whole[hit].contains("part=records") { SENT - places.len() as u64 } else { 0 };
-        assert_eq!((places.len() as u64 + records, records > 0), (SENT, whole[hit].contains("part=records")));
+        let records = if intact[hit].contains("part=records") { SENT - places.len() as u64 } else { 0 };
+        assert_eq!(
+            (places.len() as u64 + records, records > 0),
+            (SENT, intact[hit].contains("part=records"))
+        );
         assert_eq!(cpu.lost, records, "line {hit}");
     }
 }
 
 #[test]
-fn a_line_that_comes_twice_is_taken_once() {
+fn repeated_line_is_used_once() {
     let lines: Vec<_> = lines().into_iter().flat_map(|line| [line.clone(), line]).collect();
     let console = taken(&lines);
     assert_eq!(console.flaws(), Vec::<String>::new());
@@ -146,29 +146,29 @@ fn a_line_that_comes_twice_is_taken_once() {
 }
 
 #[test]
-fn of_two_boots_in_one_log_the_later_one_counts() {
-    // The earlier one was cut off; of the later one the first line is lost.
-    let whole = lines();
-    let twice: Vec<_> = whole[..5].iter().chain(&whole).cloned().collect();
+fn later_of_two_boots_in_one_log_is_kept() {
+    // The earlier one is truncated; in the second log the later one's first line is missing.
+    let intact = lines();
+    let twice: Vec<_> = intact[..5].iter().chain(&intact).cloned().collect();
     assert_eq!(taken(&twice).flaws(), Vec::<String>::new());
-    let twice: Vec<_> = whole[..5].iter().chain(&whole[1..]).cloned().collect();
+    let twice: Vec<_> = intact[..5].iter().chain(&intact[1..]).cloned().collect();
     let console = taken(&twice);
-    assert_eq!(console.flaws(), ["1 line of the trace did not come, or not whole"]);
+    assert_eq!(console.flaws(), ["1 line of the trace missing"]);
     assert_eq!(written(&console).1.len() as u64, SENT);
 }
 
 #[test]
-fn a_record_that_was_not_finished_or_was_overwritten_meanwhile_is_counted() {
+fn torn_and_overwritten_records_are_counted() {
     let data = [record(7), record(1000), record(2)];
     let place = Place { line: 0, part: Part::Records, cpu: 1, at: 7 };
     let line = Line { place, data: data.as_bytes() }.to_string();
     let (cpu, places) = written(&taken(&[line]));
-    // Without a header the first record that came counts as the first that was sent.
+    // Without a header the first record received counts as the first one sent.
     assert_eq!((places, cpu.overwritten, cpu.torn), (vec![7], 7 + 1, 1));
 }
 
 #[test]
-fn a_log_becomes_a_trace_file_beside_it() {
+fn log_is_converted_to_a_trace_file_beside_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("console.log");
     let text = format!("booting ...\r\n{}\r\n[cpu0] done\r\n", lines().join("\r\n"));
@@ -176,10 +176,10 @@ fn a_log_becomes_a_trace_file_beside_it() {
     let (path, flaw) = trace_file(&log).expect("converts");
     assert_eq!(path, folder.path().join("console.rtrace"));
     assert!(flaw.is_none());
-    assert_eq!(trace_file(&path).expect("is one").0, path);
+    assert_eq!(trace_file(&path).expect("is a trace file").0, path);
     std::fs::write(&log, &text[..text.len() / 2]).expect("writes");
-    let flaw = trace_file(&log).expect("converts").1.expect("is cut off");
-    assert!(flaw.to_string().contains("cut off"), "{flaw}");
+    let flaw = trace_file(&log).expect("converts").1.expect("is truncated");
+    assert!(flaw.to_string().contains("truncated"), "{flaw}");
     std::fs::write(&log, "[cpu0] hello\n").expect("writes");
     assert!(matches!(trace_file(&log), Err(Error::NotATrace(_))));
 }
