@@ -83,7 +83,7 @@ struct Running<'a> {
     state: Mutex<State>,
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct State {
     /// Index of the next seed; past the end when there is none.
     next: usize,

@@ -12,9 +12,9 @@ use super::seeds::Seed;
 
 /// A log that is being written: the replay command, then the console.
 pub struct BootLog {
-    /// The file until it is known whether it is kept.
+    /// Temporary path while the boot runs.
     part: PathBuf,
-    /// Its name if it is kept.
+    /// Final path, used if the log is kept.
     log: PathBuf,
     file: BufWriter<File>,
 }
@@ -34,7 +34,7 @@ impl BootLog {
         Ok(log)
     }
 
-    /// Returns the path of the boot's trace if it is kept, and the path to write it to until that is known.
+    /// Returns the final path of the boot's trace, and the temporary path to write it to.
     pub fn trace(&self) -> (PathBuf, PathBuf) {
         let kept = self.log.with_extension("rtrace");
         let part = kept.with_extension(format!("rtrace.{}.part", std::process::id()));

@@ -30,7 +30,7 @@ const BOOT_SECONDS: u64 = 120;
 /// Minimum rate of calls over all CPUs, with one instruction per translation block and under interrupt stress.
 const CALLS_PER_SECOND_MIN: u64 = 500;
 
-/// What all boots of a campaign have in common.
+/// The machine options and the kernel that all boots of a campaign share.
 pub struct Setup {
     /// The user's options, with the accelerator's options added.
     machine: MachineOptions,

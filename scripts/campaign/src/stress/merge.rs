@@ -13,7 +13,7 @@ use super::result::{Boot, Campaign, worst};
 use super::seeds::Seed;
 use super::table;
 
-/// Several results joined, with what to warn about.
+/// Several results joined, and the warnings about them.
 #[derive(Debug, PartialEq)]
 struct Merged {
     campaign: Campaign,
@@ -81,7 +81,7 @@ fn join(results: Vec<(PathBuf, Campaign)>, required: &[Seed]) -> Merged {
                 continue;
             }
             conflicts.push(format!(
-                "seed {} has two outcomes, {} and {}, in {files}: its outcome is not reproducible",
+                "seed {} has two outcomes, {} and {}, in {files}: the outcome is not reproducible",
                 boot.seed,
                 kept.outcome.name(),
                 boot.outcome.name()

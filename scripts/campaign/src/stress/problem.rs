@@ -28,7 +28,7 @@ pub enum Problem {
     WrongSeed { cpu: u32, got: Seed },
     /// The program made more or fewer calls of the mix than `--calls`.
     WrongCalls { cpu: u32, expected: u64, got: u64 },
-    /// the number of received lines differs from the number that the program wrote.
+    /// The number of received lines differs from the number that the program wrote.
     LinesLost { cpu: u32, written: u64, received: u64 },
     /// The kernel printed this CPU's counters not at all, or more than once.
     NoCounts { cpu: u32, records: usize },

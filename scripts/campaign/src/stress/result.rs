@@ -150,7 +150,7 @@ mod outcome_name {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
         let name = String::deserialize(deserializer)?;
         let found = Outcome::ALL.into_iter().find(|outcome| outcome.name() == name);
-        found.ok_or_else(|| D::Error::custom(format!("there is no outcome {name:?}")))
+        found.ok_or_else(|| D::Error::custom(format!("unknown outcome {name:?}")))
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Watch {
     seed: Seed,
     /// By dense index.
     pub cpus: BTreeMap<u32, Cpu>,
-    /// What is wrong so far, in the order in which it came.
+    /// What is wrong so far, in order of detection.
     pub problems: Vec<Problem>,
     /// Unknown lines. They are not reported after a panic, which may tear lines.
     unknown: Vec<Problem>,
@@ -161,7 +161,7 @@ impl Cpu {
             self.cut = Some(problem);
             return None;
         }
-        // After a lost or repeated line the count continues from the line that came.
+        // After a lost or repeated line the count continues from the received line.
         if let Some(number) = lines::number(text)
             && lines::line(seed, cpu, number).as_bytes() == text
         {
