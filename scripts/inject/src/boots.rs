@@ -1,28 +1,28 @@
-//! The boots that it takes to come to every path, and the order of their legs, which is the order in which the program
-//! `paths` and the kernel come to them.
+//! The boots that together reach every path. Within a boot the paths are in the order in which the program `paths` and
+//! the kernel execute them.
 
+use super::driver::{Driver, Event};
 use super::error::InjectError;
 use super::paths::{self, KILLS, Path};
 use super::tally::Failure;
-use super::trip::{Deed, Trip};
 
-/// A boot, by what becomes of the CPUs that are struck.
+/// A boot, named after what happens on the CPUs that injections are made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boot {
-    /// The program goes each way, and ends with a #DB behind a system call that left by `iretq`.
+    /// The program takes each path, and ends with a #DB after a system call that returned by `iretq`.
     Tour,
-    /// The program goes each way, and ends by this one of [`KILLS`].
+    /// The program takes each path, and ends with the exception at this index of [`KILLS`].
     Kill(usize),
-    /// The `iretq` that starts the program faults: the host has broken its frame.
+    /// The `iretq` that starts the program faults, because the host has corrupted its frame.
     IretFault,
-    /// This CPU has a machine check in the entry of a system call.
+    /// This CPU takes a machine check at the system-call entry.
     MachineCheck(usize),
-    /// This CPU runs off its stack.
+    /// This CPU overflows its syscall stack.
     DoubleFault(usize),
 }
 
 impl Boot {
-    /// Those that it takes to strike these CPUs on every path.
+    /// All boots that injections on every path of these CPUs need.
     pub fn all(cpus: &[usize]) -> Vec<Boot> {
         let mut boots = vec![Boot::Tour];
         boots.extend((0..KILLS.len()).map(Boot::Kill));
@@ -32,7 +32,7 @@ impl Boot {
         boots
     }
 
-    /// The paths that it comes to, by their names.
+    /// The names of the paths that this boot reaches.
     pub fn paths(self) -> Vec<&'static str> {
         match self {
             Boot::Tour => {
@@ -46,7 +46,7 @@ impl Boot {
         }
     }
 
-    /// How the program ends where nothing else ends it.
+    /// The argument that says how the program ends where nothing else ends it.
     pub fn ending(self) -> &'static str {
         match self {
             Boot::Tour => "step",
@@ -55,7 +55,7 @@ impl Boot {
         }
     }
 
-    /// What the kernel's command line needs.
+    /// The key that the kernel's command line needs.
     pub fn kernel_key(self) -> Option<String> {
         match self {
             Boot::DoubleFault(cpu) => Some(format!("overflow_cpu={cpu}")),
@@ -63,105 +63,105 @@ impl Boot {
         }
     }
 
-    /// Which of the wanted CPUs it strikes.
-    pub fn cpus(self, wanted: &[usize]) -> Vec<usize> {
+    /// Those of the selected CPUs that this boot makes injections on.
+    pub fn cpus(self, selected: &[usize]) -> Vec<usize> {
         match self {
             Boot::MachineCheck(cpu) | Boot::DoubleFault(cpu) => vec![cpu],
-            _ => wanted.to_vec(),
+            _ => selected.to_vec(),
         }
     }
 
-    /// Goes all of its legs.
-    pub fn go(self, trip: &mut Trip<'_>) -> Result<(), Failure> {
-        let cpus = self.cpus(&trip.wish.cpus);
+    /// Drives the selected CPUs along all paths of this boot.
+    pub fn drive(self, driver: &mut Driver<'_>) -> Result<(), Failure> {
+        let cpus = self.cpus(&driver.selection.cpus);
         if let Boot::DoubleFault(cpu) = self {
-            return trip.leg_of_all(cpu, &paths::DOUBLE_FAULT);
+            return driver.take_path_with_all(cpu, &paths::DOUBLE_FAULT);
         }
-        trip.gather()?;
+        driver.run_all_to_start()?;
         for &cpu in &cpus {
-            if trip.over {
+            if driver.over {
                 return Ok(());
             }
             match self {
-                Boot::Tour => tour(trip, cpu)?,
+                Boot::Tour => tour(driver, cpu)?,
                 Boot::Kill(kind) => {
-                    kill(trip, cpu, &KILLS[kind].0)?;
-                    survive(trip, cpu, KILLS[kind].0.name)?;
+                    kill(driver, cpu, &KILLS[kind].0)?;
+                    check_survival(driver, cpu, KILLS[kind].0.name)?;
                 }
                 Boot::IretFault => {
-                    iret_fault(trip, cpu)?;
-                    survive(trip, cpu, paths::IRET_FAULT.name)?;
+                    iret_fault(driver, cpu)?;
+                    check_survival(driver, cpu, paths::IRET_FAULT.name)?;
                 }
-                _ => machine_check(trip, cpu)?,
+                _ => machine_check(driver, cpu)?,
             }
         }
-        if self == Boot::Tour { trip.wake_legs(cpus) } else { Ok(()) }
+        if self == Boot::Tour { driver.wake_paths(cpus) } else { Ok(()) }
     }
 }
 
-/// A program from its start to its CPU's idling.
-fn tour(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
-    trip.tell_nmi_stack(cpu)?;
-    trip.along(paths::START.name, cpu, &paths::START.walk(trip.code)?)?;
-    trip.nmi_leg(cpu)?;
-    trip.leg(cpu, &paths::SYSRET, |_, _| Ok(true))?;
-    trip.debug_leg(cpu)?;
-    trip.hostile_legs(cpu)?;
-    trip.leg(cpu, &paths::COPY, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::TICK, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::IRET, |_, registers| Ok(registers.get("r11") & super::registers::TF != 0))?;
-    trip.leg(cpu, &paths::DEBUG, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::END, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::IDLE, |_, _| Ok(true))?;
-    trip.leg(cpu, &paths::TICK_IDLE, |_, _| Ok(true))?;
-    if !trip.over {
-        // Where it holds nothing that another CPU could wait for.
-        let halt = trip.code.function(paths::IDLE.entry)?.start();
-        trip.reach(paths::IDLE.name, cpu, halt, |_, _| Ok(true))?;
+/// Drives a CPU along all paths from the program's start to the idle loop.
+fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
+    driver.pass_nmi_stack(cpu)?;
+    driver.inject_along(paths::START.name, cpu, &paths::START.addresses(driver.code)?)?;
+    driver.nmi_path(cpu)?;
+    driver.take_path(cpu, &paths::SYSRET, |_, _| Ok(true))?;
+    driver.debug_path(cpu)?;
+    driver.hostile_paths(cpu)?;
+    driver.take_path(cpu, &paths::COPY, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::TICK, |_, _| Ok(true))?;
+    driver
+        .take_path(cpu, &paths::IRET, |_, registers| Ok(registers.get("r11") & super::registers::TF != 0))?;
+    driver.take_path(cpu, &paths::DEBUG, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::END, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::IDLE, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::TICK_IDLE, |_, _| Ok(true))?;
+    if !driver.over {
+        // At this instruction the CPU holds nothing that another CPU could wait for.
+        let halt = driver.code.function(paths::IDLE.entry)?.start();
+        driver.reach(paths::IDLE.name, cpu, halt, |_, _| Ok(true))?;
     }
     Ok(())
 }
 
-fn kill(trip: &mut Trip<'_>, cpu: usize, path: &'static Path) -> Result<(), Failure> {
-    // On its way the program makes the kernel's copy fault, which is not the one that is meant. An error code comes
-    // in front of RIP and CS.
-    trip.leg(cpu, path, |guest, registers| match path.entry {
+fn kill(driver: &mut Driver<'_>, cpu: usize, path: &'static Path) -> Result<(), Failure> {
+    // The program also makes the kernel's copy fault; only a fault from ring 3 is the right one. The frame holds the
+    // error code, RIP and CS, in this order.
+    driver.take_path(cpu, path, |guest, registers| match path.entry {
         "vector_0e" => Ok(guest.words::<3>(cpu, registers.rsp())?[2] & 3 == 3),
         _ => Ok(true),
     })
 }
 
-fn iret_fault(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
+fn iret_fault(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     /// A selector beyond the GDT's limit.
     const NO_SEGMENT: u64 = 0xfff3;
-    let iretq = trip.code.label("ringside_iretq_to_user")?;
-    trip.reach(paths::IRET_FAULT.name, cpu, iretq, |_, _| Ok(true))?;
-    let rsp = trip.guest.registers(cpu)?.rsp();
-    trip.guest.write_word(cpu, rsp + 8, NO_SEGMENT)?;
-    trip.leg(cpu, &paths::IRET_FAULT, |_, _| Ok(true))
+    let iretq = driver.code.label("ringside_iretq_to_user")?;
+    driver.reach(paths::IRET_FAULT.name, cpu, iretq, |_, _| Ok(true))?;
+    let rsp = driver.guest.registers(cpu)?.rsp();
+    driver.guest.write_word(cpu, rsp + 8, NO_SEGMENT)?;
+    driver.take_path(cpu, &paths::IRET_FAULT, |_, _| Ok(true))
 }
 
-/// The kernel ends the program, and goes on, while no other CPU runs.
-fn survive(trip: &mut Trip<'_>, cpu: usize, name: &'static str) -> Result<(), Failure> {
-    if trip.over {
+/// Checks that the kernel ends the program and continues, while no other CPU runs.
+fn check_survival(driver: &mut Driver<'_>, cpu: usize, name: &'static str) -> Result<(), Failure> {
+    if driver.over {
         return Ok(());
     }
-    let end = trip.code.function(paths::END.entry)?.start();
-    trip.reach(name, cpu, end, |_, _| Ok(true))
+    let end = driver.code.function(paths::END.entry)?.start();
+    driver.reach(name, cpu, end, |_, _| Ok(true))
 }
 
-fn machine_check(trip: &mut Trip<'_>, cpu: usize) -> Result<(), Failure> {
-    let entry = trip.code.function(paths::SYSRET.entry)?.start();
-    trip.reach(paths::MACHINE_CHECK.name, cpu, entry, |_, _| Ok(true))?;
-    trip.guest.inject_machine_check(cpu)?;
-    trip.leg(cpu, &paths::MACHINE_CHECK, |_, _| Ok(true))
+fn machine_check(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
+    let entry = driver.code.function(paths::SYSRET.entry)?.start();
+    driver.reach(paths::MACHINE_CHECK.name, cpu, entry, |_, _| Ok(true))?;
+    driver.guest.inject_machine_check(cpu)?;
+    driver.take_path(cpu, &paths::MACHINE_CHECK, |_, _| Ok(true))
 }
 
-impl Trip<'_> {
-    /// Lets all CPUs run until each is about to start its program, where it holds nothing that another one could wait
-    /// for.
-    fn gather(&mut self) -> Result<(), Failure> {
+impl Driver<'_> {
+    /// Runs all CPUs until each is about to start its program, where it holds nothing that another one could wait for.
+    fn run_all_to_start(&mut self) -> Result<(), Failure> {
         let start = self.code.function(paths::START.entry)?.start();
         self.guest.arm(&[start])?;
         let mut going: Vec<_> = (0..self.guest.cpus()).collect();
@@ -170,7 +170,7 @@ impl Trip<'_> {
             let cpu = cpu.map_err(|error| {
                 error.waiting_for(|| format!("the CPUs {going:?} started their programs"))
             })?;
-            // Two that come there at the same time stop the machine twice.
+            // Two CPUs that reach the breakpoint at the same time stop the machine twice.
             if self.guest.registers(cpu)?.rip() == start {
                 going.retain(|&own| own != cpu);
             }
@@ -178,11 +178,11 @@ impl Trip<'_> {
         Ok(())
     }
 
-    /// Lets all CPUs run. Those that were struck idle until the last of the others has ended, which wakes them.
-    fn wake_legs(&mut self, mut asleep: Vec<usize>) -> Result<(), Failure> {
-        let wake = paths::WAKE.walk(self.code)?;
+    /// Runs all CPUs. Those that injections were made on idle until the last of the others has ended, which wakes them.
+    fn wake_paths(&mut self, mut asleep: Vec<usize>) -> Result<(), Failure> {
+        let wake = paths::WAKE.addresses(self.code)?;
         let all: Vec<_> = (0..self.guest.cpus()).collect();
-        while wake.iter().any(|&address| self.wish.has(paths::WAKE.name, address))
+        while wake.iter().any(|&address| self.selection.includes(paths::WAKE.name, address))
             && !asleep.is_empty()
             && !self.over
         {
@@ -194,7 +194,7 @@ impl Trip<'_> {
             }
             if asleep.contains(&cpu) {
                 asleep.retain(|&own| own != cpu);
-                self.along(paths::WAKE.name, cpu, &wake)?;
+                self.inject_along(paths::WAKE.name, cpu, &wake)?;
             } else {
                 self.guest.step(cpu)?;
             }
@@ -202,28 +202,29 @@ impl Trip<'_> {
         Ok(())
     }
 
-    /// Leads one CPU along a path while all run.
-    fn leg_of_all(&mut self, cpu: usize, path: &'static Path) -> Result<(), Failure> {
-        let walk = path.walk(self.code)?;
-        self.guest.arm(&walk[..1])?;
+    /// Runs all CPUs until this one reaches a path, and drives it along the path.
+    fn take_path_with_all(&mut self, cpu: usize, path: &'static Path) -> Result<(), Failure> {
+        let addresses = path.addresses(self.code)?;
+        self.guest.arm(&addresses[..1])?;
         let all: Vec<_> = (0..self.guest.cpus()).collect();
         let stopped = self.guest.run(&all);
         let stopped =
-            stopped.map_err(|error| error.waiting_for(|| format!("CPU {cpu} ran off its stack")))?;
+            stopped.map_err(|error| error.waiting_for(|| format!("CPU {cpu} overflowed its stack")))?;
         if stopped != cpu {
-            let error = InjectError::Wrong(format!("CPU {stopped} came to {}, not CPU {cpu}", path.entry));
+            let error =
+                InjectError::Mismatch(format!("CPU {stopped} reached {} instead of CPU {cpu}", path.entry));
             return Err(error.into());
         }
-        self.along(path.name, cpu, &walk)
+        self.inject_along(path.name, cpu, &addresses)
     }
 }
 
-/// Does this boot serve to strike like this? A machine check in another one's handler resets the machine, as a real CPU
-/// shuts down; and ring 0 is not stepped in handlers that have a stack of their own.
-pub fn can(boot: Boot, deed: Deed) -> bool {
+/// Can this event be injected in this boot? A machine check in the machine-check handler resets the machine, as it
+/// shuts down a real CPU; and ring 0 is not single-stepped in handlers on an IST stack.
+pub fn supports(boot: Boot, event: Event) -> bool {
     match boot {
-        Boot::MachineCheck(_) => deed == Deed::Nmi,
-        Boot::DoubleFault(_) => deed != Deed::Debug,
+        Boot::MachineCheck(_) => event == Event::Nmi,
+        Boot::DoubleFault(_) => event != Event::Debug,
         _ => true,
     }
 }

@@ -1,5 +1,5 @@
-//! The road's instructions, as they stand in the kernel's ELF: found by the names of the functions that make it up, and
-//! decoded from each one's first byte to its last.
+//! The instructions of the kernel's entry and exit code: the functions are found by name in the kernel's ELF, and each
+//! is decoded from its first byte to its last.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,26 +10,26 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use super::error::InjectError;
 
-/// Where the road's assembly is. Every function of these modules is part of it, but for [`RUST`].
+/// The modules of the entry and exit assembly. Every function of these modules is part of it, except for [`RUST`].
 const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
-/// Functions of those modules that are compiled Rust, between the road's two halves.
+/// Functions of those modules that are compiled Rust, between entry and exit.
 const RUST: [&str; 1] = ["syscall_shell"];
-/// The road's functions of other modules.
+/// Functions of other modules that belong to the entry and exit code.
 const OTHERS: [&str; 2] = ["kernel::arch::memory::usercopy::copy_bytes", "kernel::arch::task::idle::halt"];
-/// Instructions that change what an interrupt finds. They must not be anywhere else.
-const OURS_ALONE: [Mnemonic; 5] =
+/// Instructions that change the state that an interrupt finds. They must be nowhere else.
+const PATH_ONLY: [Mnemonic; 5] =
     [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
 
-/// One of the functions.
+/// A function of the entry and exit code.
 #[derive(Debug)]
 pub struct Function {
     /// Its name, without its module.
     pub name: String,
-    /// All that it has, in order of address.
+    /// Its instructions, in order of address.
     pub instructions: Vec<Instruction>,
 }
 
-/// All of them.
+/// The entry and exit code.
 #[derive(Debug)]
 pub struct Code {
     /// In order of address.
@@ -37,7 +37,7 @@ pub struct Code {
     labels: HashMap<String, u64>,
 }
 
-/// An address as a person reads it.
+/// An address as function and offset.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     /// The function's name.
@@ -56,12 +56,12 @@ impl Code {
     /// Reads a kernel's ELF.
     pub fn load(kernel: &Path) -> Result<Code, InjectError> {
         let bytes = std::fs::read(kernel).map_err(InjectError::Io)?;
-        let bad = |error| InjectError::Code(format!("{} is no ELF file: {error}", kernel.display()));
+        let bad = |error| InjectError::Code(format!("{} is not an ELF file: {error}", kernel.display()));
         let file = object::File::parse(&*bytes).map_err(bad)?;
         let mut code = Code { functions: Vec::new(), labels: HashMap::new() };
         for symbol in file.symbols().filter(|symbol| symbol.is_definition()) {
             let name = addr2line::demangle_auto(symbol.name().map_err(bad)?.into(), None);
-            if symbol.kind() == SymbolKind::Text && is_of_the_road(&name) {
+            if symbol.kind() == SymbolKind::Text && is_path_code(&name) {
                 let name = name.rsplit("::").next().unwrap_or(&name).to_owned();
                 let text = text(&file, symbol.address(), symbol.size());
                 let text =
@@ -72,7 +72,7 @@ impl Code {
             }
         }
         code.functions.sort_by_key(Function::start);
-        code.demand_nothing_elsewhere(&file)?;
+        code.check_no_others(&file)?;
         Ok(code)
     }
 
@@ -88,14 +88,16 @@ impl Code {
         found.ok_or_else(|| InjectError::Code(format!("the kernel has no label {name}")))
     }
 
-    /// The instruction at an address of the road's.
+    /// The instruction at an address of the entry and exit code.
     pub fn at(&self, address: u64) -> Result<&Instruction, InjectError> {
         let all = self.functions.iter().flat_map(|function| &function.instructions);
         let found = all.into_iter().find(|instruction| instruction.ip() == address);
-        found.ok_or_else(|| InjectError::Code(format!("{address:#x} is no instruction of the road's")))
+        found.ok_or_else(|| {
+            InjectError::Code(format!("{address:#x} is not an instruction of the entry and exit code"))
+        })
     }
 
-    /// What a person calls an address.
+    /// An address as function and offset.
     pub fn place(&self, address: u64) -> Place {
         let holds = |function: &&Function| function.instructions.iter().any(|one| one.ip() == address);
         match self.functions.iter().find(holds) {
@@ -104,29 +106,29 @@ impl Code {
         }
     }
 
-    /// A place that a person has written, such as `syscall_entry+0x3`.
+    /// Parses a place such as `syscall_entry+0x3`.
     pub fn parse(&self, text: &str) -> Result<u64, InjectError> {
         let (name, offset) = text.split_once('+').unwrap_or((text, "0"));
         let digits = offset.strip_prefix("0x").map_or((offset, 10), |digits| (digits, 16));
         let offset = u64::from_str_radix(digits.0, digits.1);
-        let address = offset.map_err(|_| InjectError::Code(format!("{text} is no SYMBOL+OFFSET")))?
+        let address = offset.map_err(|_| InjectError::Code(format!("{text} is not SYMBOL+OFFSET")))?
             + self.function(name)?.start();
-        self.at(address).map(Instruction::ip).map_err(|_| {
-            InjectError::Code(format!("no instruction starts at {text}; the road's are in docs/injection.md"))
-        })
+        self.at(address)
+            .map(Instruction::ip)
+            .map_err(|_| InjectError::Code(format!("no instruction starts at {text}; see --list")))
     }
 
-    /// That the list of functions above is whole: what changes GS and AC, and what leaves ring 0, is in
-    /// none but those. The boot's own code ends before there is an IDT, and has none of these.
-    fn demand_nothing_elsewhere(&self, file: &object::File<'_>) -> Result<(), InjectError> {
+    /// Checks that the list of functions is complete: no other function has an instruction that changes GS or AC, or
+    /// that leaves ring 0. The boot code ends before there is an IDT, and has none of these.
+    fn check_no_others(&self, file: &object::File<'_>) -> Result<(), InjectError> {
         let own: Vec<_> = self.functions.iter().map(|function| function.start()..function.end()).collect();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
             let Ok(data) = section.data() else { continue };
             for instruction in Decoder::with_ip(64, data, section.address(), DecoderOptions::NONE).iter() {
                 let ours = own.iter().any(|range| range.contains(&instruction.ip()));
-                if !ours && OURS_ALONE.contains(&instruction.mnemonic()) {
+                if !ours && PATH_ONLY.contains(&instruction.mnemonic()) {
                     return Err(InjectError::Code(format!(
-                        "{instruction} at {:#x} is part of the road, and no path goes there",
+                        "{instruction} at {:#x} is outside the entry and exit code",
                         instruction.ip()
                     )));
                 }
@@ -137,7 +139,7 @@ impl Code {
 }
 
 impl Function {
-    /// Its first byte's address.
+    /// The address of its first byte.
     pub fn start(&self) -> u64 {
         self.instructions.first().map_or(0, Instruction::ip)
     }
@@ -147,7 +149,7 @@ impl Function {
     }
 }
 
-fn is_of_the_road(name: &str) -> bool {
+fn is_path_code(name: &str) -> bool {
     match MODULES.iter().find_map(|module| name.strip_prefix(module)) {
         Some(rest) => !RUST.contains(&rest),
         None => OTHERS.contains(&name),
@@ -169,7 +171,7 @@ fn decode(bytes: &[u8], address: u64) -> Result<Vec<Instruction>, InjectError> {
 
 #[cfg(test)]
 impl Code {
-    /// Code that consists of these functions: name, first address, bytes.
+    /// Decodes code that consists of these functions: name, first address, bytes.
     pub fn of(functions: &[(&str, u64, &[u8])]) -> Code {
         let decoded = |&(name, address, bytes): &(&str, u64, &[u8])| Function {
             name: name.to_owned(),
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_is_written() {
+    fn place_is_parsed_as_it_is_displayed() {
         let code = Code::of(&[("halt", 0x1000, &[0xfb, 0xf4, 0xfa, 0xc3])]);
         assert_eq!(code.place(0x1002).to_string(), "halt+0x2");
         for text in ["halt+0x2", "halt+2"] {
@@ -197,16 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn names_are_of_the_road_by_their_module() {
-        assert!(is_of_the_road("kernel::arch::entry::points::vector_02"));
-        assert!(is_of_the_road("kernel::arch::exit::points::iret_to_user"));
-        assert!(is_of_the_road("kernel::arch::task::idle::halt"));
-        assert!(!is_of_the_road("kernel::arch::entry::points::syscall_shell"));
-        assert!(!is_of_the_road("kernel::arch::task::idle::idle_until"));
+    fn entry_and_exit_code_is_recognised_by_its_module() {
+        assert!(is_path_code("kernel::arch::entry::points::vector_02"));
+        assert!(is_path_code("kernel::arch::exit::points::iret_to_user"));
+        assert!(is_path_code("kernel::arch::task::idle::halt"));
+        assert!(!is_path_code("kernel::arch::entry::points::syscall_shell"));
+        assert!(!is_path_code("kernel::arch::task::idle::idle_until"));
     }
 
     #[test]
-    fn every_byte_is_decoded_or_it_is_an_error() {
+    fn undecodable_bytes_are_an_error() {
         // swapgs; sysretq
         let code = [0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07];
         let places: Vec<_> = decode(&code, 0x1000).expect("code").iter().map(Instruction::ip).collect();

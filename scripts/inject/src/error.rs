@@ -1,4 +1,4 @@
-//! Why an injection failed: the machine would not be led, or the kernel did not stand it.
+//! Why an injection failed: the machine could not be controlled, or its state is not the expected one.
 
 use std::fmt;
 use std::io;
@@ -6,44 +6,44 @@ use std::io;
 use machine::error::Error;
 use machine::qmp::QmpError;
 
-/// What went wrong in one boot.
+/// A failure in one boot.
 #[derive(Debug)]
 pub enum InjectError {
-    /// QEMU's gdbstub said something that makes no sense here.
+    /// QEMU's gdbstub sent an unexpected reply.
     Protocol {
-        /// What it was asked.
+        /// The request.
         asked: String,
-        /// What it said.
+        /// The reply.
         reply: String,
     },
-    /// The connection to the gdbstub is gone.
+    /// The connection to the gdbstub is closed.
     Closed,
-    /// QEMU ended while a CPU was expected somewhere.
+    /// QEMU ended before this happened.
     Ended(String),
-    /// Nothing happened for so long that nothing will.
-    Silent(String),
+    /// This did not happen before the timeout.
+    TimedOut(String),
     /// A socket or the monitor failed.
     Io(io::Error),
-    /// The kernel's code is not what the paths expect.
+    /// The kernel's code does not match the paths.
     Code(String),
-    /// Something is not as it was, or not as it has to be.
-    Wrong(String),
+    /// A state is not the expected one.
+    Mismatch(String),
 }
 
 impl InjectError {
-    /// A read that took too long is [`InjectError::Silent`].
+    /// Converts an I/O error; a read that timed out becomes [`InjectError::TimedOut`].
     pub fn from_io(error: io::Error) -> InjectError {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => InjectError::Silent(String::new()),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => InjectError::TimedOut(String::new()),
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => InjectError::Closed,
             _ => InjectError::Io(error),
         }
     }
 
-    /// With what was waited for, if nothing came.
+    /// Adds what was waited for, if QEMU ended or the wait timed out.
     pub fn waiting_for(self, what: impl FnOnce() -> String) -> InjectError {
         match self {
-            InjectError::Silent(_) => InjectError::Silent(what()),
+            InjectError::TimedOut(_) => InjectError::TimedOut(what()),
             InjectError::Closed => InjectError::Ended(what()),
             other => other,
         }
@@ -54,13 +54,13 @@ impl fmt::Display for InjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             InjectError::Protocol { asked, reply } => {
-                write!(f, "QEMU's gdbstub was asked {asked:?} and said {reply:?}")
+                write!(f, "QEMU's gdbstub was sent {asked:?} and replied {reply:?}")
             }
-            InjectError::Closed => f.write_str("QEMU's gdbstub is gone"),
+            InjectError::Closed => f.write_str("QEMU's gdbstub closed the connection"),
             InjectError::Ended(what) => write!(f, "QEMU ended before {what}"),
-            InjectError::Silent(what) => write!(f, "the time was up before {what}"),
+            InjectError::TimedOut(what) => write!(f, "timed out before {what}"),
             InjectError::Io(error) => error.fmt(f),
-            InjectError::Code(text) | InjectError::Wrong(text) => f.write_str(text),
+            InjectError::Code(text) | InjectError::Mismatch(text) => f.write_str(text),
         }
     }
 }

@@ -1,26 +1,26 @@
-//! The subcommand `inject`: stops a CPU at one instruction of the road between ring 3 and ring 0 after the other, lets
-//! an NMI, a debug exception or a machine check strike exactly there, and looks at everything that must be as it was.
+//! The subcommand `inject`: stops a CPU at each instruction of the kernel's entry and exit paths in turn, injects an
+//! NMI, a debug exception or a machine check there, and compares the CPU's state with the expected one.
 //!
-//! [`code`] finds the instructions, [`paths`] the orders in which CPUs come to them, [`boots`] the machines that lead
-//! there; [`trip`] goes through one of them, [`strike`] is the one strike, and [`tally`] counts. `docs/injection.md`
-//! tells how it works and what it shows.
+//! [`code`] finds the instructions in the ELF, [`paths`] lists the execution paths through them, and [`boots`] the
+//! boots that reach the paths. [`driver`] moves the CPUs of one boot along its paths, [`injector`] makes one injection,
+//! and [`tally`] counts. `docs/injection.md` describes the method and its results.
 #![forbid(unsafe_code)]
 
 mod boots;
 mod code;
+mod driver;
 mod error;
-mod finale;
 mod guest;
+mod injector;
 mod nmis;
 pub mod options;
+mod outcome;
 mod paths;
 mod plan;
+mod process;
 mod registers;
 mod rsp;
-mod strike;
 mod tally;
-mod trip;
-mod wires;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,13 +29,13 @@ use machine::error::Error;
 use serde_json::json;
 
 use self::code::Code;
+use self::driver::{Driver, Event};
 use self::error::InjectError;
 use self::options::InjectOptions;
-use self::plan::{Errand, Plan};
+use self::plan::{Job, Plan};
 use self::tally::{Failure, Tally};
-use self::trip::{Deed, Trip};
 
-/// Strikes everywhere, or where the options say.
+/// Makes all injections that the options select, and prints the result.
 pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     let plan = Plan::make(options)?;
     if options.list {
@@ -45,29 +45,29 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut failures = Vec::new();
-    'all: for &deed in options.deeds() {
-        let errands = plan.errands(deed, options.every)?;
-        tally.of(deed).wanted = plan.strikes(&errands)?;
-        for (index, errand) in errands.iter().enumerate() {
-            if let Err(failure) = go(&plan, errand, &mut tally) {
-                let text = describe(&plan, errand, &failure);
+    'all: for &event in options.events() {
+        let jobs = plan.jobs(event, options.every)?;
+        tally.of(event).required = plan.injections(&jobs)?;
+        for (index, job) in jobs.iter().enumerate() {
+            if let Err(failure) = run_boot(&plan, job, &mut tally) {
+                let text = describe(&plan, job, &failure);
                 eprintln!("FAILED: {text}");
                 failures.push(text);
                 if !options.keep_going {
                     break 'all;
                 }
             }
-            if deed == Deed::MachineCheck && (index + 1) % 50 == 0 {
-                println!("{} of {} machine checks", index + 1, errands.len());
+            if event == Event::MachineCheck && (index + 1) % 50 == 0 {
+                println!("{} of {} machine checks", index + 1, jobs.len());
             }
         }
     }
     if tally.is_empty() {
-        return Err(Error::Usage("no instruction of that path is at that place".to_owned()));
+        return Err(Error::Usage("the path has no instruction at that address; see --list".to_owned()));
     }
     println!("{}", tally.table(&plan.cpus));
-    let whole = tally.is_whole() && failures.is_empty();
-    println!("{}", summary(&tally, whole, started.elapsed().as_secs_f64()));
+    let passed = tally.is_complete() && failures.is_empty();
+    println!("{}", summary(&tally, passed, started.elapsed().as_secs_f64()));
     for (name, why) in paths::UNREACHABLE {
         println!(
             "not reached: {name} ({} instructions): {why}",
@@ -75,56 +75,56 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
         );
     }
     write_json(options, &plan.code, &tally, &failures)?;
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One boot, from QEMU's start to its end.
-fn go(plan: &Plan<'_>, errand: &Errand, tally: &mut Tally) -> Result<(), Failure> {
-    let guest = plan.start(errand)?;
-    let mut trip = Trip::new(guest, &plan.code, errand.deed, &errand.wish, tally)?;
-    match errand.boot.go(&mut trip) {
-        Ok(()) => Ok(finale::judge(trip, errand.boot)?),
+/// Runs one boot, from the start of QEMU to its end.
+fn run_boot(plan: &Plan<'_>, job: &Job, tally: &mut Tally) -> Result<(), Failure> {
+    let guest = plan.start(job)?;
+    let mut driver = Driver::new(guest, &plan.code, job.event, &job.selection, tally)?;
+    match job.boot.drive(&mut driver) {
+        Ok(()) => Ok(outcome::check(driver, job.boot)?),
         Err(mut failure) => {
-            // What the kernel said when it ended too early is the better half of the reason.
-            if let Ok((ended, console)) = trip.guest.end()
-                && let Some(words) = finale::last_words(&ended, &console)
+            // If the kernel panicked, its message names the cause.
+            if let Ok((ended, console)) = driver.guest.end()
+                && let Some(report) = outcome::kernel_report(&ended, &console)
             {
-                failure.error = InjectError::Wrong(format!("{}: {words}", failure.error));
+                failure.error = InjectError::Mismatch(format!("{}: {report}", failure.error));
             }
             Err(failure)
         }
     }
 }
 
-/// What failed, where, and how to see it again.
-fn describe(plan: &Plan<'_>, errand: &Errand, failure: &Failure) -> String {
-    let name = match errand.deed {
-        Deed::Nmi => "NMI",
-        Deed::Debug => "#DB",
-        Deed::MachineCheck => "#MC",
+/// Formats a failure: what failed, where, and the command that repeats it.
+fn describe(plan: &Plan<'_>, job: &Job, failure: &Failure) -> String {
+    let name = match job.event {
+        Event::Nmi => "NMI",
+        Event::Debug => "#DB",
+        Event::MachineCheck => "#MC",
     };
     let Some((path, cpu)) = failure.path else {
-        return format!("{name}, boot {:?}: {}", errand.boot, failure.error);
+        return format!("{name}, boot {:?}: {}", job.boot, failure.error);
     };
     let place = failure.address.map(|address| plan.code.place(address).to_string());
     let at = place.as_ref().map_or(String::new(), |place| format!(" at {place}"));
-    let again = plan.options.replay(errand.deed, path, cpu, place);
+    let again = plan.options.replay(job.event, path, cpu, place);
     format!("{name}{at} on CPU {cpu}, path {path}: {}\nagain: {again}", failure.error)
 }
 
-fn summary(tally: &Tally, whole: bool, seconds: f64) -> String {
+fn summary(tally: &Tally, passed: bool, seconds: f64) -> String {
     let mut parts = Vec::new();
-    for (name, strikes) in tally.kinds() {
-        let (stood, wanted) = strikes.counts();
-        if wanted > 0 {
-            let percent = 100.0 * stood as f64 / wanted as f64;
+    for (name, injections) in tally.kinds() {
+        let (survived, required) = injections.counts();
+        if required > 0 {
+            let percent = 100.0 * survived as f64 / required as f64;
             parts.push(format!(
-                "{stood} of {wanted} {name} stood ({percent:.1} %), at {} instructions",
-                strikes.instructions()
+                "{survived} of {required} {name} injections survived ({percent:.1} %), at {} instructions",
+                injections.instructions()
             ));
         }
     }
-    format!("{}: {}; {seconds:.1} s", if whole { "pass" } else { "failed" }, parts.join(", "))
+    format!("{}: {}; {seconds:.1} s", if passed { "pass" } else { "failed" }, parts.join(", "))
 }
 
 fn write_json(options: &InjectOptions, code: &Code, tally: &Tally, failures: &[String]) -> Result<(), Error> {

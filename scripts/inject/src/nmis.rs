@@ -1,8 +1,8 @@
-//! How many NMIs a CPU has to have taken, of those that were sent to all.
+//! Computes how many of the NMIs that were sent to all CPUs one CPU must have taken.
 
 use std::ops::RangeInclusive;
 
-/// NMIs of one CPU. One at most pends: what is sent while another does is one with it.
+/// The NMIs of one CPU. At most one is pending: an NMI that is sent while one is pending merges with it.
 #[derive(Clone, Copy, Default)]
 pub struct Nmis {
     pending: Pending,
@@ -10,38 +10,38 @@ pub struct Nmis {
     most: u64,
 }
 
-/// Does one pend?
+/// Is an NMI pending?
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Pending {
     #[default]
     No,
     Yes,
-    /// The CPU was let go, and may have been stopped again before it took it.
-    Perhaps,
+    /// The CPU was resumed, and may have been stopped again before it took the NMI.
+    Maybe,
 }
 
 impl Nmis {
-    /// One was sent.
+    /// Notes that an NMI was sent.
     pub fn sent(&mut self) {
         self.pending = Pending::Yes;
     }
 
-    /// The CPU has executed something, and taken what was pending.
+    /// Notes that the CPU has executed at least one instruction, and so has taken a pending NMI.
     pub fn has_run(&mut self) {
         self.most += u64::from(self.pending == Pending::Yes);
         self.least += u64::from(self.pending != Pending::No);
         self.pending = Pending::No;
     }
 
-    /// The CPU was let go, together with one that stopped the machine.
+    /// Notes that the CPU was resumed together with another one that stopped the machine.
     pub fn may_have_run(&mut self) {
         if self.pending == Pending::Yes {
             self.most += 1;
-            self.pending = Pending::Perhaps;
+            self.pending = Pending::Maybe;
         }
     }
 
-    /// So many it has taken.
+    /// The possible numbers of NMIs that the CPU has taken.
     pub fn taken(&self) -> RangeInclusive<u64> {
         self.least..=self.most
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cpu_that_runs_alone_takes_each() {
+    fn resumed_cpu_takes_each_nmi() {
         let mut nmis = Nmis::default();
         for _ in 0..3 {
             nmis.sent();
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_while_one_pends_is_one_with_it() {
+    fn nmis_merge_while_one_is_pending() {
         let mut nmis = Nmis::default();
         nmis.sent();
         nmis.sent();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_may_have_been_taken_is_taken_once_at_the_most() {
+    fn possibly_taken_nmi_counts_at_most_once() {
         let mut nmis = Nmis::default();
         nmis.sent();
         nmis.may_have_run();

@@ -1,4 +1,4 @@
-//! What is struck where: the machine, its kernel, and the boots that the options come to.
+//! The machine, the kernel, and the boots and injections that the options select.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -9,35 +9,35 @@ use machine::error::Error;
 use machine::qemu::{Machine, Wiring};
 use machine::{build, cmdline, qemu, serial_ports};
 
-use super::boots::{Boot, can};
+use super::boots::{Boot, supports};
 use super::code::Code;
+use super::driver::{Event, Selection};
 use super::error::InjectError;
 use super::guest::Guest;
 use super::options::{InjectOptions, TICK_HZ};
 use super::paths;
-use super::tally::Strike;
-use super::trip::{Deed, Wish};
+use super::tally::Injection;
 
-/// The program that goes each way.
+/// The ring-3 program that takes each path.
 const PROGRAM: &str = "paths";
 
-/// A boot and what is done in it.
-pub struct Errand {
+/// A boot and the injections that are made in it.
+pub struct Job {
     /// The boot.
     pub boot: Boot,
-    /// What strikes.
-    pub deed: Deed,
-    /// Where.
-    pub wish: Wish,
+    /// The injected event.
+    pub event: Event,
+    /// Where it is injected.
+    pub selection: Selection,
 }
 
-/// All that the boots have in common.
+/// What all boots have in common.
 pub struct Plan<'a> {
-    /// What the user asked for.
+    /// The user's options.
     pub options: &'a InjectOptions,
-    /// The kernel's road.
+    /// The kernel's entry and exit code.
     pub code: Code,
-    /// The CPUs that are struck.
+    /// The CPUs on which injections are made, by QEMU's index.
     pub cpus: Vec<usize>,
     kernel: PathBuf,
     count: usize,
@@ -45,11 +45,11 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Builds the kernel and reads it.
+    /// Checks the options, builds the kernel and reads its code.
     pub fn make(options: &InjectOptions) -> Result<Plan<'_>, Error> {
         let count = serial_ports::cpus(&options.machine.smp) as usize;
         if count < 3 {
-            let text = "an injection takes three CPUs at least: the BSP, an AP, and one that wakes both";
+            let text = "inject needs at least three CPUs (--smp 3): the BSP, an AP, and one that wakes both";
             return Err(Error::Usage(text.to_owned()));
         }
         let cpus = match options.on {
@@ -63,7 +63,7 @@ impl Plan<'_> {
             None => build::asked_for(&options.feature, &options.mutant, options.as_built)?,
         };
         let code = Code::load(&kernel)?;
-        paths::demand_all(&code)?;
+        paths::check_coverage(&code)?;
         let usage = |error: InjectError| Error::Usage(error.to_string());
         let at = options.at.as_deref().map(|text| code.parse(text)).transpose().map_err(usage)?;
         let plan = Plan { options, code, cpus, kernel, count, at };
@@ -74,64 +74,68 @@ impl Plan<'_> {
         Ok(plan)
     }
 
-    /// The boots that it takes, each with what is done in it.
-    pub fn errands(&self, deed: Deed, every: u16) -> Result<Vec<Errand>, Error> {
-        let boots = Boot::all(&self.cpus).into_iter().filter(|&boot| can(boot, deed));
-        let wish = Wish { cpus: self.cpus.clone(), path: self.options.path.clone(), at: self.at };
-        let all = boots.map(|boot| Errand { boot, deed, wish: wish.clone() });
-        if deed != Deed::MachineCheck {
-            let mut wanted = Vec::new();
-            for errand in all {
-                if !self.strikes_of(&errand)?.is_empty() {
-                    wanted.push(errand);
+    /// The boots that the selection needs for this event. A machine check ends the run, so each takes a boot of its
+    /// own; of these, every `every`th is returned.
+    pub fn jobs(&self, event: Event, every: u16) -> Result<Vec<Job>, Error> {
+        let boots = Boot::all(&self.cpus).into_iter().filter(|&boot| supports(boot, event));
+        let selection = Selection { cpus: self.cpus.clone(), path: self.options.path.clone(), at: self.at };
+        let all = boots.map(|boot| Job { boot, event, selection: selection.clone() });
+        if event != Event::MachineCheck {
+            let mut required = Vec::new();
+            for job in all {
+                if !self.injections_of(&job)?.is_empty() {
+                    required.push(job);
                 }
             }
-            return Ok(wanted);
+            return Ok(required);
         }
-        // Each instruction once, on whichever path comes first; with a hostile stack pointer once more for each.
-        let mut errands = Vec::new();
+        // Each instruction once, on the first path that has it, and once more with each hostile stack pointer.
+        let mut jobs = Vec::new();
         let mut seen = BTreeSet::new();
-        for errand in all {
-            for (path, cpu, address) in self.strikes_of(&errand)? {
+        for job in all {
+            for (path, cpu, address) in self.injections_of(&job)? {
                 let hostile = paths::is_hostile(path).then_some(path);
                 if seen.insert((hostile, cpu, address)) {
-                    let wish = Wish { cpus: vec![cpu], path: Some(path.to_owned()), at: Some(address) };
-                    errands.push(Errand { boot: errand.boot, deed, wish });
+                    let selection =
+                        Selection { cpus: vec![cpu], path: Some(path.to_owned()), at: Some(address) };
+                    jobs.push(Job { boot: job.boot, event, selection });
                 }
             }
         }
-        Ok(errands.into_iter().step_by(every.into()).collect())
+        Ok(jobs.into_iter().step_by(every.into()).collect())
     }
 
-    /// All strikes of these boots.
-    pub fn strikes(&self, errands: &[Errand]) -> Result<Vec<Strike>, Error> {
-        let mut strikes = Vec::new();
-        for errand in errands {
-            strikes.extend(self.strikes_of(errand)?);
+    /// All injections of these boots.
+    pub fn injections(&self, jobs: &[Job]) -> Result<Vec<Injection>, Error> {
+        let mut injections = Vec::new();
+        for job in jobs {
+            injections.extend(self.injections_of(job)?);
         }
-        Ok(strikes)
+        Ok(injections)
     }
 
-    fn strikes_of(&self, errand: &Errand) -> Result<Vec<Strike>, Error> {
-        let mut strikes = Vec::new();
-        for name in errand.boot.paths() {
-            for address in paths::walk_of(name, &self.code)? {
-                if errand.wish.has(name, address) && errand.deed.strikes(name, self.code.at(address)?) {
-                    let cpus = errand.boot.cpus(&errand.wish.cpus);
-                    strikes.extend(cpus.into_iter().map(|cpu| (name, cpu, address)));
+    fn injections_of(&self, job: &Job) -> Result<Vec<Injection>, Error> {
+        let mut injections = Vec::new();
+        for name in job.boot.paths() {
+            for address in paths::addresses_of(name, &self.code)? {
+                if job.selection.includes(name, address)
+                    && job.event.is_injected_at(name, self.code.at(address)?)
+                {
+                    let cpus = job.boot.cpus(&job.selection.cpus);
+                    injections.extend(cpus.into_iter().map(|cpu| (name, cpu, address)));
                 }
             }
         }
-        Ok(strikes)
+        Ok(injections)
     }
 
     /// Starts the machine of a boot.
-    pub fn start(&self, errand: &Errand) -> Result<Guest, InjectError> {
+    pub fn start(&self, job: &Job) -> Result<Guest, InjectError> {
         let machine = &self.options.machine;
-        let keys = [errand.boot.kernel_key(), machine.cmdline.clone()];
+        let keys = [job.boot.kernel_key(), machine.cmdline.clone()];
         let keys = keys.into_iter().flatten().collect::<Vec<_>>().join(" ");
         let keys = (!keys.is_empty()).then_some(keys);
-        let ending = [errand.boot.ending().to_owned()];
+        let ending = [job.boot.ending().to_owned()];
         let tick_hz = machine.tick_hz.unwrap_or(TICK_HZ);
         let line = cmdline::compose(Some(PROGRAM), Some(tick_hz), keys.as_deref(), &ending);
         let machine =
@@ -140,14 +144,14 @@ impl Plan<'_> {
         Guest::start(machine.command_line(Wiring::Session), self.count, Some(limit))
     }
 
-    /// The paths with their instructions, for a person.
+    /// Formats the paths with their instructions.
     pub fn list(&self) -> Result<String, Error> {
         let mut text = String::new();
         let mut seen = BTreeSet::new();
         for name in Boot::all(&self.cpus).into_iter().flat_map(Boot::paths).filter(|name| seen.insert(*name))
         {
             let _ = writeln!(text, "{name}");
-            for address in paths::walk_of(name, &self.code)? {
+            for address in paths::addresses_of(name, &self.code)? {
                 let _ = writeln!(
                     text,
                     "  {:<24} {}",

@@ -1,7 +1,7 @@
-//! A CPU's registers as QEMU's gdbstub gives them, and what differs between two readings.
+//! A CPU's registers as QEMU's gdbstub sends them, and the differences between two readings.
 
-/// Name, place and length in bytes of each, in the order of QEMU's `gdb-xml/i386-64bit.xml`, in which they are
-/// numbered too, from 0. The last is none: it marks the end.
+/// Name, offset and length in bytes of each register, in the order and numbering of QEMU's `gdb-xml/i386-64bit.xml`.
+/// The last entry marks the end.
 const LAYOUT: [(&str, usize, usize); 67] = {
     const NAMES: [(&str, usize); 67] = [
         ("rax", 8),
@@ -85,10 +85,10 @@ const LAYOUT: [(&str, usize, usize); 67] = {
 /// The length of a reading in bytes.
 pub const LENGTH: usize = LAYOUT[66].1;
 
-/// The number of the flags' register.
+/// The number of the register eflags.
 pub const EFLAGS: usize = 17;
 
-/// The resume flag. QEMU sets it in what an NMI pushes, and `iretq` loads it; the instruction behind clears it.
+/// The resume flag. QEMU sets it in the frame of an NMI, and `iretq` loads it; the next instruction clears it.
 pub const RF: u64 = 1 << 16;
 /// The trap flag.
 pub const TF: u64 = 1 << 8;
@@ -98,16 +98,16 @@ pub const TF: u64 = 1 << 8;
 pub struct Registers(Vec<u8>);
 
 impl Registers {
-    /// What QEMU has sent; `None` if this is not its layout.
+    /// Takes the bytes that QEMU has sent; `None` if they do not have this layout.
     pub fn new(bytes: Vec<u8>) -> Option<Registers> {
-        // EFER: long mode is on and in use.
+        // EFER: LME and LMA.
         const LONG_MODE: u64 = 1 << 8 | 1 << 10;
         let registers = Registers(bytes);
-        let sound = registers.0.len() == LENGTH && registers.get("efer") & LONG_MODE == LONG_MODE;
-        sound.then_some(registers)
+        let valid = registers.0.len() == LENGTH && registers.get("efer") & LONG_MODE == LONG_MODE;
+        valid.then_some(registers)
     }
 
-    /// The register of this name; of one that is longer, the low 64 bits.
+    /// The low 64 bits of the register of this name.
     pub fn get(&self, name: &str) -> u64 {
         let place = LAYOUT.iter().find(|(own, ..)| *own == name);
         let &(_, at, length) = place.expect("the callers' names are in the table");
@@ -117,7 +117,7 @@ impl Registers {
         u64::from_le_bytes(word)
     }
 
-    /// Where it stands.
+    /// The instruction pointer.
     pub fn rip(&self) -> u64 {
         self.get("rip")
     }
@@ -127,12 +127,12 @@ impl Registers {
         self.get("rsp")
     }
 
-    /// The flags but RF.
+    /// The flags without RF.
     pub fn flags(&self) -> u64 {
         self.get("eflags") & !RF
     }
 
-    /// The registers that differ from those of an earlier reading, RF aside, each with both values.
+    /// The registers that differ from those of an earlier reading, except for RF, each with both values.
     pub fn changed_since<'a>(
         &'a self,
         earlier: &'a Registers,
@@ -169,23 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_is_qemus() {
+    fn layout_matches_qemu() {
         assert_eq!(LENGTH, 608);
         assert_eq!(LAYOUT[EFLAGS].0, "eflags");
-        let registers = reading(|bytes| bytes[172] = 7).expect("sound");
+        let registers = reading(|bytes| bytes[172] = 7).expect("a valid reading");
         assert_eq!(registers.get("gs_base"), 7);
         assert!(reading(|bytes| bytes.truncate(600)).is_none());
         assert!(reading(|bytes| bytes[228..236].fill(0)).is_none());
     }
 
     #[test]
-    fn what_changed_is_named_and_rf_is_not() {
-        let one = reading(|_| ()).expect("sound");
+    fn changed_registers_are_named_except_rf() {
+        let one = reading(|_| ()).expect("a valid reading");
         let other = reading(|bytes| {
             bytes[180] = 0x12;
             bytes[138] = 1;
         });
-        let other = other.expect("sound");
+        let other = other.expect("a valid reading");
         let changes: Vec<_> = other.changed_since(&one).collect();
         assert_eq!(changes, [("k_gs_base", "k_gs_base 0000000000000000 became 0000000000000012".to_owned())]);
     }

@@ -1,7 +1,7 @@
-//! The debugger's half of GDB's remote serial protocol, as far as an injection needs it (GDB manual, appendix E).
+//! The debugger's side of GDB's remote serial protocol, as far as an injection needs it (GDB manual, appendix E).
 //!
-//! Written here because no package that is kept does it: `gdbstub` and `gdbstub_arch` are the other half, and
-//! `gdb-protocol` (0.1.0) knows packets only.
+//! Written here because no maintained package implements it: `gdbstub` and `gdbstub_arch` are the target's side, and
+//! `gdb-protocol` (0.1.0) implements packets only.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,18 +11,18 @@ use super::error::InjectError;
 /// A connection to QEMU's gdbstub.
 pub struct Rsp {
     stream: UnixStream,
-    /// What came and was not yet taken.
+    /// Received bytes that are not yet consumed.
     received: Vec<u8>,
-    /// The thread that `g` and its kin are about.
+    /// The thread that `g`, `P`, `m` and `M` apply to.
     selected: Option<usize>,
 }
 
-/// How a machine that ran came to stop.
+/// Why the machine stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// A CPU is at a breakpoint, or has made its single step.
+    /// This CPU is at a breakpoint, or has completed its single step.
     Cpu(usize),
-    /// QEMU ends.
+    /// QEMU has ended.
     Ended,
 }
 
@@ -32,16 +32,16 @@ impl Rsp {
         Rsp { stream, received: Vec::new(), selected: None }
     }
 
-    /// Asks for the registers' description, as debuggers do. QEMU 7.2 lets nobody else write a register.
+    /// Reads the description of the registers, as debuggers do. QEMU 7.2 refuses register writes without it.
     pub fn greet(&mut self) -> Result<(), InjectError> {
         self.send("qXfer:features:read:target.xml:0,ffb")?;
         self.receive().map(drop)
     }
 
-    /// Lets CPUs go, each on its own or all of them, and waits until the machine has stopped.
+    /// Resumes CPUs with an action of `vCont`, and waits until the machine has stopped.
     pub fn resume(&mut self, action: &str) -> Result<Stop, InjectError> {
         let reply = match self.send(&format!("vCont;{action}")).and_then(|()| self.receive()) {
-            // It may end without a word.
+            // QEMU may end without a reply.
             Err(InjectError::Closed) => return Ok(Stop::Ended),
             reply => text(reply?)?,
         };
@@ -55,22 +55,22 @@ impl Rsp {
         Ok(Stop::Cpu(thread - 1))
     }
 
-    /// Lets all CPUs run, for good.
+    /// Detaches, which resumes all CPUs permanently.
     pub fn detach(mut self) -> Result<(), InjectError> {
         self.done("D")
     }
 
-    /// A hardware breakpoint on an instruction, for all CPUs.
+    /// Sets a hardware breakpoint on an instruction, for all CPUs.
     pub fn insert(&mut self, address: u64) -> Result<(), InjectError> {
         self.done(&format!("Z1,{address:x},1"))
     }
 
-    /// Takes it away.
+    /// Removes a breakpoint.
     pub fn remove(&mut self, address: u64) -> Result<(), InjectError> {
         self.done(&format!("z1,{address:x},1"))
     }
 
-    /// All registers of a CPU, as QEMU packs them.
+    /// Reads all registers of a CPU, in QEMU's layout.
     pub fn registers(&mut self, cpu: usize) -> Result<Vec<u8>, InjectError> {
         self.select(cpu)?;
         self.bytes("g")
@@ -82,18 +82,14 @@ impl Rsp {
         self.done(&format!("P{number:x}={}", hex(value)))
     }
 
-    /// Memory at an address as this CPU sees it.
+    /// Reads memory through the page tables of this CPU.
     pub fn read(&mut self, cpu: usize, address: u64, length: usize) -> Result<Vec<u8>, InjectError> {
         self.select(cpu)?;
         let bytes = self.bytes(&format!("m{address:x},{length:x}"))?;
-        if bytes.len() == length {
-            Ok(bytes)
-        } else {
-            Err(unexpected("m", "fewer bytes than were asked for"))
-        }
+        if bytes.len() == length { Ok(bytes) } else { Err(unexpected("m", "fewer bytes than requested")) }
     }
 
-    /// Writes memory, whether the page is writable or not.
+    /// Writes memory, even if the page is read-only.
     pub fn write(&mut self, cpu: usize, address: u64, bytes: &[u8]) -> Result<(), InjectError> {
         self.select(cpu)?;
         self.done(&format!("M{address:x},{:x}:{}", bytes.len(), hex(bytes)))
@@ -109,14 +105,14 @@ impl Rsp {
         Ok(())
     }
 
-    /// Asks for something that is answered with `OK`.
+    /// Sends a request whose reply must be `OK`.
     fn done(&mut self, packet: &str) -> Result<(), InjectError> {
         self.send(packet)?;
         let reply = text(self.receive()?)?;
         if reply == "OK" { Ok(()) } else { Err(unexpected(packet, &reply)) }
     }
 
-    /// Asks for bytes. Those of a register that cannot be read are 0.
+    /// Sends a request whose reply is bytes. Those of a register that cannot be read are 0.
     fn bytes(&mut self, packet: &str) -> Result<Vec<u8>, InjectError> {
         self.send(packet)?;
         let reply = text(self.receive()?)?;
@@ -129,7 +125,7 @@ impl Rsp {
     }
 
     fn send(&mut self, packet: &str) -> Result<(), InjectError> {
-        // The connection is a local socket: nothing is lost on it, so nothing is ever sent twice.
+        // The connection is a local socket, which loses nothing, so retransmission is not needed.
         let packet = format!("${packet}#{:02x}", checksum(packet.as_bytes()));
         self.stream.write_all(packet.as_bytes()).map_err(InjectError::from_io)
     }
@@ -154,7 +150,7 @@ impl Rsp {
     }
 }
 
-/// The first whole packet: what is in it, its checksum, and where it ends. Acknowledgements in front are skipped.
+/// The first complete packet: its payload, its checksum, and its end. Acknowledgements before it are skipped.
 fn first_packet(received: &[u8]) -> Option<(&[u8], u8, usize)> {
     let start = received.iter().position(|&byte| byte == b'$')? + 1;
     let end = start + received[start..].iter().position(|&byte| byte == b'#')?;
@@ -166,7 +162,7 @@ fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
 }
 
-/// Undoes run-length encoding: behind `*` stands how often the byte in front comes once more, plus 29.
+/// Undoes run-length encoding: the byte after `*` is the number of repetitions of the byte before it, plus 29.
 fn expand(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = payload.iter();
@@ -187,7 +183,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, InjectError> {
-    String::from_utf8(bytes).map_err(|_| unexpected("a packet", "bytes that are no text"))
+    String::from_utf8(bytes).map_err(|_| unexpected("a packet", "bytes that are not UTF-8"))
 }
 
 fn unexpected(packet: &str, reply: &str) -> InjectError {
@@ -199,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_is_found_behind_acknowledgements_and_only_when_it_is_whole() {
+    fn packet_is_found_after_acknowledgements_once_complete() {
         assert_eq!(first_packet(b"+$OK#9a+"), Some((b"OK".as_slice(), 0x9a, 7)));
         for part in [b"+".as_slice(), b"$OK", b"$OK#", b"$OK#9"] {
             assert_eq!(first_packet(part), None);
@@ -208,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_a_byte_is_spelt_out() {
+    fn run_length_encoding_is_expanded() {
         assert_eq!(expand(b"0* 1"), b"00001");
         assert_eq!(expand(b"T05"), b"T05");
     }
 
     #[test]
-    fn a_stub_at_the_other_end_is_understood() {
+    fn replies_of_a_gdbstub_are_parsed() {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         let mut rsp = Rsp::new(ours);
         for reply in ["T05thread:02;", "OK", "0a0b", "E14", "W21"] {

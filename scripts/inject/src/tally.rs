@@ -1,31 +1,31 @@
-//! What was struck, out of what there is; and what failed.
+//! Counts which of the required injections were survived, and describes failures.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::code::Code;
+use super::driver::Event;
 use super::error::InjectError;
-use super::trip::Deed;
 
-/// A strike that was not stood, or a boot that did not go as it has to.
+/// An injection that was not survived, or a boot that did not take the expected course.
 #[derive(Debug)]
 pub struct Failure {
-    /// What is wrong.
+    /// The error.
     pub error: InjectError,
-    /// The path and the CPU on it, if it was on one.
+    /// The path and the CPU, if a CPU was on a path.
     pub path: Option<(&'static str, usize)>,
-    /// The instruction, if it was a strike.
+    /// The address of the instruction, if an injection failed.
     pub address: Option<u64>,
 }
 
 impl Failure {
-    /// At one instruction of a path.
+    /// A failure at one instruction of a path.
     pub fn at(error: InjectError, path: &'static str, cpu: usize, address: u64) -> Failure {
         Failure { address: Some(address), ..Failure::on(error, path, cpu) }
     }
 
-    /// On a path, but at no strike.
+    /// A failure on a path, outside any injection.
     pub fn on(error: InjectError, path: &'static str, cpu: usize) -> Failure {
         Failure { error, path: Some((path, cpu)), address: None }
     }
@@ -37,71 +37,71 @@ impl From<InjectError> for Failure {
     }
 }
 
-/// One instruction on one path on one CPU.
-pub type Strike = (&'static str, usize, u64);
+/// One injection: path, CPU and address of the instruction.
+pub type Injection = (&'static str, usize, u64);
 
-/// The strikes of one kind.
+/// The injections of one kind of event.
 #[derive(Default)]
-pub struct Strikes {
-    /// Those that there have to be, by path in the order of the boots.
-    pub wanted: Vec<Strike>,
-    /// Those that were stood.
-    pub stood: BTreeSet<Strike>,
+pub struct Injections {
+    /// The required injections, by path in the order of the boots.
+    pub required: Vec<Injection>,
+    /// The injections that were survived.
+    pub survived: BTreeSet<Injection>,
 }
 
-/// All strikes.
+/// All injections.
 #[derive(Default)]
 pub struct Tally {
     /// NMIs.
-    pub nmis: Strikes,
+    pub nmis: Injections,
     /// Debug exceptions in ring 0.
-    pub debugs: Strikes,
+    pub debugs: Injections,
     /// Machine checks.
-    pub machine_checks: Strikes,
+    pub machine_checks: Injections,
 }
 
 impl Tally {
-    /// Those of one kind.
-    pub fn of(&mut self, deed: Deed) -> &mut Strikes {
-        match deed {
-            Deed::Nmi => &mut self.nmis,
-            Deed::Debug => &mut self.debugs,
-            Deed::MachineCheck => &mut self.machine_checks,
+    /// The injections of one kind.
+    pub fn of(&mut self, event: Event) -> &mut Injections {
+        match event {
+            Event::Nmi => &mut self.nmis,
+            Event::Debug => &mut self.debugs,
+            Event::MachineCheck => &mut self.machine_checks,
         }
     }
 
-    /// A strike was stood.
-    pub fn count(&mut self, deed: Deed, path: &'static str, cpu: usize, address: u64) {
-        self.of(deed).stood.insert((path, cpu, address));
+    /// Counts an injection as survived.
+    pub fn count(&mut self, event: Event, path: &'static str, cpu: usize, address: u64) {
+        self.of(event).survived.insert((path, cpu, address));
     }
 
-    /// Has every strike been stood that there has to be?
-    pub fn is_whole(&self) -> bool {
-        self.kinds().into_iter().all(|(_, strikes)| strikes.missing().is_empty())
+    /// Was every required injection survived?
+    pub fn is_complete(&self) -> bool {
+        self.kinds().into_iter().all(|(_, injections)| injections.missing().is_empty())
     }
 
-    /// Is nothing to be struck?
+    /// Is no injection required?
     pub fn is_empty(&self) -> bool {
-        self.kinds().into_iter().all(|(_, strikes)| strikes.wanted.is_empty())
+        self.kinds().into_iter().all(|(_, injections)| injections.required.is_empty())
     }
 
     /// Each kind with its name.
-    pub fn kinds(&self) -> [(&'static str, &Strikes); 3] {
+    pub fn kinds(&self) -> [(&'static str, &Injections); 3] {
         [("NMI", &self.nmis), ("#DB", &self.debugs), ("#MC", &self.machine_checks)]
     }
 
-    /// A line for each path.
+    /// Formats a table with a row for each path.
     pub fn table(&self, cpus: &[usize]) -> String {
         let mut text = format!("{:<18}", "PATH");
         let kinds: Vec<_> =
-            self.kinds().into_iter().filter(|(_, strikes)| !strikes.wanted.is_empty()).collect();
+            self.kinds().into_iter().filter(|(_, injections)| !injections.required.is_empty()).collect();
         for (kind, _) in &kinds {
             cpus.iter().for_each(|cpu| text += &format!("{:>16}", format!("{kind} on CPU {cpu}")));
         }
         for path in self.paths() {
             text += &format!("\n{path:<18}");
-            for (_, strikes) in &kinds {
-                cpus.iter().for_each(|&cpu| text += &format!("{:>16}", strikes.share(path, cpu)));
+            for (_, injections) in &kinds {
+                cpus.iter().for_each(|&cpu| text += &format!("{:>16}", injections.share(path, cpu)));
             }
         }
         text
@@ -109,7 +109,7 @@ impl Tally {
 
     fn paths(&self) -> Vec<&'static str> {
         let mut paths = Vec::new();
-        for (path, ..) in self.kinds().into_iter().flat_map(|(_, strikes)| &strikes.wanted) {
+        for (path, ..) in self.kinds().into_iter().flat_map(|(_, injections)| &injections.required) {
             if !paths.contains(path) {
                 paths.push(path);
             }
@@ -118,40 +118,40 @@ impl Tally {
     }
 }
 
-impl Strikes {
-    /// Those that are not stood.
-    pub fn missing(&self) -> Vec<Strike> {
-        self.wanted.iter().filter(|strike| !self.stood.contains(*strike)).copied().collect()
+impl Injections {
+    /// The required injections that were not survived.
+    pub fn missing(&self) -> Vec<Injection> {
+        self.required.iter().filter(|injection| !self.survived.contains(*injection)).copied().collect()
     }
 
-    /// How many there are, and how many there have to be.
+    /// The numbers of survived and of required injections.
     pub fn counts(&self) -> (usize, usize) {
-        (self.wanted.len() - self.missing().len(), self.wanted.len())
+        (self.required.len() - self.missing().len(), self.required.len())
     }
 
-    /// How many different instructions there have to be.
+    /// The number of different instructions at which injections are required.
     pub fn instructions(&self) -> usize {
-        self.wanted.iter().map(|(.., address)| address).collect::<BTreeSet<_>>().len()
+        self.required.iter().map(|(.., address)| address).collect::<BTreeSet<_>>().len()
     }
 
     fn share(&self, path: &str, cpu: usize) -> String {
-        let wanted = || self.wanted.iter().filter(|strike| (strike.0, strike.1) == (path, cpu));
-        let stood = wanted().filter(|strike| self.stood.contains(*strike)).count();
-        match wanted().count() {
+        let required = || self.required.iter().filter(|injection| (injection.0, injection.1) == (path, cpu));
+        let survived = required().filter(|injection| self.survived.contains(*injection)).count();
+        match required().count() {
             0 => "-".to_owned(),
-            count => format!("{stood}/{count}"),
+            count => format!("{survived}/{count}"),
         }
     }
 
-    /// For a machine to read.
+    /// The counts and the missing injections as JSON.
     pub fn json(&self, code: &Code) -> Value {
-        let (stood, wanted) = self.counts();
+        let (survived, required) = self.counts();
         let missing: Vec<_> = self
             .missing()
             .into_iter()
             .map(|(path, cpu, address)| json!({ "path": path, "cpu": cpu, "at": code.place(address).to_string() }))
             .collect();
-        json!({ "stood": stood, "wanted": wanted, "instructions": self.instructions(), "missing": missing })
+        json!({ "stood": survived, "wanted": required, "instructions": self.instructions(), "missing": missing })
     }
 }
 
@@ -160,18 +160,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_no_whole() {
+    fn tally_with_a_missing_injection_is_not_complete() {
         let mut tally = Tally::default();
-        tally.nmis.wanted = vec![("sysret", 0, 1), ("sysret", 0, 2), ("sysret", 1, 1)];
-        tally.count(Deed::Nmi, "sysret", 0, 1);
-        tally.count(Deed::Nmi, "sysret", 1, 1);
-        tally.count(Deed::Nmi, "nowhere", 0, 9);
-        assert!(!tally.is_whole());
+        tally.nmis.required = vec![("sysret", 0, 1), ("sysret", 0, 2), ("sysret", 1, 1)];
+        tally.count(Event::Nmi, "sysret", 0, 1);
+        tally.count(Event::Nmi, "sysret", 1, 1);
+        tally.count(Event::Nmi, "nowhere", 0, 9);
+        assert!(!tally.is_complete());
         assert_eq!(tally.nmis.missing(), [("sysret", 0, 2)]);
         assert_eq!((tally.nmis.counts(), tally.nmis.instructions()), ((2, 3), 2));
         let table = tally.table(&[0, 1]);
         assert!(table.contains("1/2") && table.contains("1/1"), "{table}");
-        tally.count(Deed::Nmi, "sysret", 0, 2);
-        assert!(tally.is_whole());
+        tally.count(Event::Nmi, "sysret", 0, 2);
+        assert!(tally.is_complete());
     }
 }

@@ -1,4 +1,4 @@
-//! QEMU in a thread of its own, its console listened to, and the two sockets by which it is led.
+//! Runs QEMU in a thread, reads its console, and connects the sockets of its monitor and its gdbstub.
 
 use std::ffi::OsString;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,31 +14,31 @@ use machine::session::Ended;
 use tempfile::TempDir;
 
 use super::error::InjectError;
-use super::guest::PATIENCE;
+use super::guest::STOP_TIMEOUT;
 
-/// What the console has said.
+/// The output of the console.
 #[derive(Default)]
 pub struct Console {
     /// The records.
     pub facts: Facts,
-    /// The lines that are none.
+    /// The lines that are not records.
     pub lines: Vec<String>,
 }
 
-/// A QEMU that runs, or has ended.
-pub struct Wires {
+/// A QEMU process that runs or has ended.
+pub struct QemuProcess {
     session: JoinHandle<Result<Ended, Error>>,
     console: Arc<Mutex<Console>>,
-    /// Holds the sockets.
+    /// The directory of the sockets, which is deleted when this is dropped.
     _folder: TempDir,
 }
 
-impl Wires {
-    /// Starts QEMU with these words and more, stopped. The sockets are the monitor's and the gdbstub's.
+impl QemuProcess {
+    /// Starts QEMU with this command line, stopped. Returns the sockets of the monitor and of the gdbstub.
     pub fn connect(
         mut words: Vec<OsString>,
         limit: Option<Duration>,
-    ) -> Result<(Wires, UnixStream, UnixStream), InjectError> {
+    ) -> Result<(QemuProcess, UnixStream, UnixStream), InjectError> {
         let folder = tempfile::tempdir().map_err(InjectError::Io)?;
         let listen = |name: &str| {
             let path = folder.path().join(name);
@@ -48,31 +48,31 @@ impl Wires {
         let (qmp, qmp_name) = listen("qmp").map_err(InjectError::Io)?;
         words.extend(["-S", "-gdb", &gdb_name, "-qmp", &qmp_name].map(OsString::from));
         let console = Arc::new(Mutex::new(Console::default()));
-        let heard = Arc::clone(&console);
+        let shared = Arc::clone(&console);
         let session =
-            std::thread::spawn(move || session::run(&words, limit, &[], |line, _| hear(&heard, line)));
+            std::thread::spawn(move || session::run(&words, limit, &[], |line, _| record(&shared, line)));
         let connected = accept(&qmp, &session).and_then(|qmp| Ok((qmp, accept(&gdb, &session)?)));
         let (qmp, gdb) = match connected {
             Ok(both) => both,
-            Err(error) => return Err(why_it_did_not_start(error, session)),
+            Err(error) => return Err(start_error(error, session)),
         };
-        Ok((Wires { session, console, _folder: folder }, qmp, gdb))
+        Ok((QemuProcess { session, console, _folder: folder }, qmp, gdb))
     }
 
-    /// Waits for QEMU's end.
+    /// Waits until QEMU ends.
     pub fn finish(self) -> Result<(Ended, Console), InjectError> {
         let ended = self
             .session
             .join()
-            .map_err(|_| InjectError::Wrong("the tool's own thread panicked".to_owned()))?;
-        let ended = ended.map_err(|error| InjectError::Wrong(error.to_string()))?;
+            .map_err(|_| InjectError::Mismatch("the thread that runs QEMU panicked".to_owned()))?;
+        let ended = ended.map_err(|error| InjectError::Mismatch(error.to_string()))?;
         let console =
             self.console.lock().map(|mut console| std::mem::take(&mut *console)).unwrap_or_default();
         Ok((ended, console))
     }
 }
 
-fn hear(console: &Mutex<Console>, line: &[u8]) {
+fn record(console: &Mutex<Console>, line: &[u8]) {
     let Ok(mut console) = console.lock() else { return };
     if console.facts.take(line) == Line::Text {
         console.lines.push(String::from_utf8_lossy(line).into_owned());
@@ -85,30 +85,32 @@ fn accept(
     session: &JoinHandle<Result<Ended, Error>>,
 ) -> Result<UnixStream, InjectError> {
     listener.set_nonblocking(true).map_err(InjectError::Io)?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + STOP_TIMEOUT;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).map_err(InjectError::Io)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(InjectError::Io)?;
+                stream.set_read_timeout(Some(STOP_TIMEOUT)).map_err(InjectError::Io)?;
                 return Ok(stream);
             }
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
                 return Err(InjectError::Io(error));
             }
             Err(_) if session.is_finished() => return Err(InjectError::Ended("it connected".to_owned())),
-            Err(_) if Instant::now() > until => return Err(InjectError::Silent("QEMU connected".to_owned())),
+            Err(_) if Instant::now() > until => {
+                return Err(InjectError::TimedOut("QEMU connected".to_owned()));
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
 
-fn why_it_did_not_start(error: InjectError, session: JoinHandle<Result<Ended, Error>>) -> InjectError {
+fn start_error(error: InjectError, session: JoinHandle<Result<Ended, Error>>) -> InjectError {
     match session.is_finished().then(|| session.join()) {
         Some(Ok(Ok(ended))) => {
-            InjectError::Wrong(format!("QEMU would not start: {}", ended.stderr.trim_end()))
+            InjectError::Mismatch(format!("QEMU did not start: {}", ended.stderr.trim_end()))
         }
-        Some(Ok(Err(error))) => InjectError::Wrong(error.to_string()),
+        Some(Ok(Err(error))) => InjectError::Mismatch(error.to_string()),
         _ => error,
     }
 }

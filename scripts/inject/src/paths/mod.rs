@@ -1,5 +1,5 @@
-//! The ways into the kernel and out of it, each an order of instructions; and those of which no emulator here can be
-//! made to take one step.
+//! The execution paths into the kernel and out of it, each a sequence of instructions; and the stubs that cannot be
+//! reached under QEMU.
 
 use std::collections::BTreeSet;
 
@@ -8,55 +8,55 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, Register};
 use super::code::Code;
 use super::error::InjectError;
 
-/// A way through the road's functions, from the first instruction to the one that leaves.
+/// A path through the entry and exit code, from its first instruction to the one that leaves it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Path {
-    /// What the user calls it.
+    /// The name in options and output.
     pub name: &'static str,
     /// The function that it begins in.
     pub entry: &'static str,
-    /// Whether each conditional branch on the way is taken.
+    /// For each conditional branch on the path, whether it is taken.
     pub taken: &'static [bool],
-    /// It goes no further than its call into Rust, which ends the program or the run.
-    pub dies: bool,
+    /// The path ends at its call into Rust, which ends the program or the run.
+    pub ends_in_call: bool,
 }
 
 const fn path(name: &'static str, entry: &'static str, taken: &'static [bool]) -> Path {
-    Path { name, entry, taken, dies: false }
+    Path { name, entry, taken, ends_in_call: false }
 }
 
 const fn last(name: &'static str, entry: &'static str, taken: &'static [bool]) -> Path {
-    Path { name, entry, taken, dies: true }
+    Path { name, entry, taken, ends_in_call: true }
 }
 
-/// Where a way from ring 3 goes in `trap_common`, and where two from ring 0 go.
+/// The branches that `trap_common` takes for a trap from ring 3, and for the two kinds from ring 0.
 const FROM_RING_3: &[bool] = &[false];
 const FROM_RING_0: &[bool] = &[true, true];
 const FROM_THE_IRETQ: &[bool] = &[true, false];
 
-/// A program's start.
+/// The start of a program.
 pub const START: Path = path("start", "enter_ring3", &[]);
-/// A system call that `sysretq` ends.
+/// A system call that returns by `sysretq`.
 pub const SYSRET: Path = path("sysret", "syscall_entry", &[false]);
-/// One that `iretq` ends.
+/// A system call that returns by `iretq`.
 pub const IRET: Path = path("iret", "syscall_entry", &[true]);
-/// An NMI's own way, with another one waiting.
+/// An NMI handler, with another NMI pending.
 pub const NMI: Path = path("nmi", "vector_02", &[]);
 /// A debug exception in ring 0.
 pub const DEBUG_RING_0: Path = path("debug-ring-0", "vector_01", &[]);
-/// One in ring 3.
+/// A debug exception in ring 3.
 pub const DEBUG: Path = last("debug", "vector_01", &[]);
-/// A copy out of ring 3's memory.
+/// A copy from ring 3's memory.
 pub const COPY: Path = path("copy", "copy_bytes", &[]);
 /// A fault of such a copy.
 pub const COPY_FAULT: Path = path("copy-fault", "vector_0e", FROM_RING_0);
-/// A tick that strikes ring 3.
+/// A timer tick in ring 3.
 pub const TICK: Path = path("tick", "vector_20", FROM_RING_3);
-/// A tick that strikes the idle loop.
+/// A timer tick in the idle loop.
 pub const TICK_IDLE: Path = path("tick-idle", "vector_20", FROM_RING_0);
-/// Another CPU's wake-up call.
+/// The wake-up IPI of another CPU.
 pub const WAKE: Path = path("wake", "vector_fd", FROM_RING_0);
-/// A program's end.
+/// The end of a program.
 pub const END: Path = path("end", "restart_on", &[]);
 /// The idle loop's halt.
 pub const IDLE: Path = path("idle", "halt", &[]);
@@ -67,7 +67,7 @@ pub const DOUBLE_FAULT: Path = last("double-fault", "vector_08", &[]);
 /// A fault of the `iretq` to ring 3.
 pub const IRET_FAULT: Path = last("iret-fault", "vector_0d", FROM_THE_IRETQ);
 
-/// Exceptions that end a program, each with the ending of `paths` that raises it, and what the kernel then says.
+/// Exceptions that end a program, each with the argument of `paths` that raises it, and the kernel's name for it.
 pub const KILLS: [(Path, &str, &str); 7] = [
     (last("divide", "vector_00", FROM_RING_3), "div0", "#DE"),
     (last("breakpoint", "vector_03", FROM_RING_3), "int3", "#BP"),
@@ -78,7 +78,7 @@ pub const KILLS: [(Path, &str, &str); 7] = [
     (last("x87", "vector_10", FROM_RING_3), "x87", "#MF"),
 ];
 
-/// The ways of the boot that goes most of them, in its order.
+/// The paths of the boot that takes most of them, in its order.
 pub const TOUR: [&Path; 13] = [
     &START,
     &NMI,
@@ -95,30 +95,27 @@ pub const TOUR: [&Path; 13] = [
     &WAKE,
 ];
 
-/// All of them.
+/// All paths.
 pub fn all() -> impl Iterator<Item = &'static Path> {
     let others = [&IRET_FAULT, &MACHINE_CHECK, &DOUBLE_FAULT];
     TOUR.into_iter().chain(others).chain(KILLS.iter().map(|(path, ..)| path))
 }
 
-/// Stack pointers that `paths` makes system calls with: the instructions in front of which rsp is ring 3's are struck
-/// once more with each.
+/// Stack pointers that `paths` makes system calls with. With each, injections are made at the instructions that execute
+/// with ring 3's rsp.
 pub const HOSTILE: [(&str, u64); 3] =
     [("rsp-zero", 0), ("rsp-kernel", 0xffff_8000_0010_0000), ("rsp-noncanonical", 0x0000_8000_0000_0000)];
-/// Likewise, with the top of the stack that the CPU's NMIs have.
+/// The same with the top of the CPU's NMI stack as stack pointer.
 pub const HOSTILE_NMI_STACK: &str = "rsp-nmi-stack";
 
-/// Stubs that nothing here can enter, and why.
+/// Stubs that cannot be entered under QEMU, and why.
 pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_05", "#BR: `bound` does not exist in 64-bit mode"),
     ("vector_07", "#NM: CR0.TS and CR0.EM are never set"),
     ("vector_09", "reserved: no CPU with an FPU inside raises it"),
-    ("vector_0a", "#TS: there is no task gate, and the TSS is whole"),
+    ("vector_0a", "#TS: there is no task gate, and the TSS is valid"),
     ("vector_0b", "#NP: every descriptor that ring 3 can name is present"),
-    (
-        "vector_0c",
-        "#SS: QEMU raises #GP for a stack address that is not canonical, and no segment has a limit",
-    ),
+    ("vector_0c", "#SS: QEMU raises #GP for a non-canonical stack address, and no segment has a limit"),
     ("vector_0f", "reserved"),
     ("vector_11", "#AC: QEMU's TCG does not check alignment"),
     ("vector_13", "#XM: QEMU's TCG raises no unmasked SSE exception"),
@@ -134,13 +131,14 @@ pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_1d", "#VC: only in a virtual machine's guest"),
     ("vector_1e", "#SX: only in a virtual machine's guest"),
     ("vector_1f", "reserved"),
-    ("vector_fe", "the local APIC's error: nothing that the kernel sends is wrong"),
-    ("vector_ff", "spurious: QEMU's local APIC withdraws no interrupt from this kernel"),
+    ("vector_fe", "local APIC error: the kernel sends no illegal vector"),
+    ("vector_ff", "spurious interrupt: QEMU's local APIC does not raise it"),
 ];
 
 impl Path {
-    /// Its instructions, in the order in which a CPU comes to them. What is called in between is Rust's.
-    pub fn walk(&self, code: &Code) -> Result<Vec<u64>, InjectError> {
+    /// The addresses of its instructions, in the order in which a CPU executes them. Rust functions that it calls are
+    /// left out.
+    pub fn addresses(&self, code: &Code) -> Result<Vec<u64>, InjectError> {
         let mut addresses = Vec::new();
         let mut taken = self.taken.iter();
         let mut next = Some(code.function(self.entry)?.start());
@@ -152,77 +150,85 @@ impl Path {
                 FlowControl::UnconditionalBranch => Some(instruction.near_branch_target()),
                 FlowControl::ConditionalBranch => match taken.next() {
                     Some(true) => Some(instruction.near_branch_target()),
-                    // A branch that the path does not know of is not taken, or the CPU will be missed.
+                    // A branch that the path does not list is taken as not taken. If that is incorrect, the wait for
+                    // the CPU times out.
                     _ => Some(instruction.next_ip()),
                 },
-                FlowControl::Call if self.dies => None,
+                FlowControl::Call if self.ends_in_call => None,
                 FlowControl::Call => Some(instruction.next_ip()),
                 FlowControl::Return | FlowControl::IndirectBranch => None,
                 _ => {
-                    return Err(self.surprise(code, address, "an instruction that leads nobody knows where"));
+                    return Err(self.unexpected(
+                        code,
+                        address,
+                        "an instruction that branches to an unknown address",
+                    ));
                 }
             };
         }
         match taken.next() {
-            Some(_) => Err(self.surprise(code, addresses[0], "fewer branches than the path knows")),
+            Some(_) => Err(self.unexpected(code, addresses[0], "fewer branches than the path lists")),
             None => Ok(addresses),
         }
     }
 
-    fn surprise(&self, code: &Code, address: u64, what: &str) -> InjectError {
+    fn unexpected(&self, code: &Code, address: u64, what: &str) -> InjectError {
         InjectError::Code(format!("the path {} has, from {}, {what}", self.name, code.place(address)))
     }
 }
 
-/// Those of [`SYSRET`]'s instructions in front of which rsp is ring 3's: up to the switch to the kernel's stack, and
-/// from the switch back.
-pub fn with_ring_3s_rsp(code: &Code) -> Result<Vec<u64>, InjectError> {
-    let mut ring_3s = true;
+/// The instructions of [`SYSRET`] that execute with ring 3's rsp: up to the switch to the kernel's stack, and after the
+/// switch back.
+pub fn with_user_rsp(code: &Code) -> Result<Vec<u64>, InjectError> {
+    let mut user_rsp = true;
     let mut addresses = Vec::new();
-    for address in SYSRET.walk(code)? {
+    for address in SYSRET.addresses(code)? {
         let instruction = code.at(address)?;
-        if ring_3s {
+        if user_rsp {
             addresses.push(address);
         }
         if instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register() == Register::RSP {
-            ring_3s = !ring_3s;
+            user_rsp = !user_rsp;
         }
     }
-    if ring_3s {
+    if user_rsp {
         Ok(addresses)
     } else {
-        Err(InjectError::Code("a system call ends on the kernel's stack".to_owned()))
+        Err(InjectError::Code("the path sysret returns on the kernel's stack".to_owned()))
     }
 }
 
-/// Is it a way that differs from another by a stack pointer of ring 3's?
+/// Is this the name of a system call with a hostile stack pointer?
 pub fn is_hostile(name: &str) -> bool {
     name == HOSTILE_NMI_STACK || HOSTILE.iter().any(|(own, _)| *own == name)
 }
 
-/// The instructions of the path of this name, or of the windows with a hostile stack pointer.
-pub fn walk_of(name: &str, code: &Code) -> Result<Vec<u64>, InjectError> {
+/// The addresses of the path of this name; for a hostile stack pointer, those that execute with ring 3's rsp.
+pub fn addresses_of(name: &str, code: &Code) -> Result<Vec<u64>, InjectError> {
     match all().find(|path| path.name == name) {
-        Some(path) => path.walk(code),
-        None => with_ring_3s_rsp(code),
+        Some(path) => path.addresses(code),
+        None => with_user_rsp(code),
     }
 }
 
-/// Every instruction of the road is on a path, or in a stub of which it is said why it is on none.
-pub fn demand_all(code: &Code) -> Result<(), InjectError> {
+/// Checks that every instruction of the entry and exit code is either on a path or in one of the [`UNREACHABLE`] stubs.
+pub fn check_coverage(code: &Code) -> Result<(), InjectError> {
     let mut reached = BTreeSet::new();
     for path in all() {
-        reached.extend(path.walk(code)?);
+        reached.extend(path.addresses(code)?);
     }
     for function in &code.functions {
-        let excused = UNREACHABLE.iter().any(|(name, _)| *name == function.name);
+        let unreachable = UNREACHABLE.iter().any(|(name, _)| *name == function.name);
         for address in function.instructions.iter().map(Instruction::ip) {
-            match (reached.contains(&address), excused) {
+            match (reached.contains(&address), unreachable) {
                 (false, false) => {
                     return Err(InjectError::Code(format!("{} is on no path", code.place(address))));
                 }
                 (true, true) => {
-                    return Err(InjectError::Code(format!("{} is on a path after all", code.place(address))));
+                    return Err(InjectError::Code(format!(
+                        "{} is on a path, but listed as unreachable",
+                        code.place(address)
+                    )));
                 }
                 _ => {}
             }
@@ -232,5 +238,4 @@ pub fn demand_all(code: &Code) -> Result<(), InjectError> {
 }
 
 #[cfg(test)]
-#[path = "paths_tests.rs"]
 mod tests;

@@ -1,0 +1,260 @@
+//! Drives the CPUs of one boot along its paths, and injects the event at every selected instruction.
+
+use iced_x86::{FlowControl, Instruction};
+use kernel_abi::layout::SHARED_PAGE;
+
+use super::code::Code;
+use super::error::InjectError;
+use super::guest::Guest;
+use super::injector::{Injector, nmi_stack};
+use super::paths::{self, Path};
+use super::registers::Registers;
+use super::tally::{Failure, Tally};
+
+/// The injected event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// NMIs, one at each instruction.
+    Nmi,
+    /// Debug exceptions, one after each instruction that can be single-stepped in ring 0.
+    Debug,
+    /// One machine check, which ends the run.
+    MachineCheck,
+}
+
+impl Event {
+    /// Is this event injected at this instruction of this path? Ring 0 can be single-stepped over all instructions but
+    /// those that load new flags or branch to an unknown address. The handlers on IST stacks are left out: the `iretq`
+    /// of a #DB in the NMI handler would unmask NMIs, and the kernel ensures that there is no such #DB. The idle loop
+    /// is left out because its `hlt` would miss its wake-up.
+    pub fn is_injected_at(self, path: &str, instruction: &Instruction) -> bool {
+        let on_ist =
+            [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
+        let apart = on_ist.into_iter().chain([&paths::IDLE]);
+        let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
+        self != Event::Debug || !leaves && apart.into_iter().all(|own| own.name != path)
+    }
+}
+
+/// Where the event is injected.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The CPUs, by QEMU's index, in the order of the injections.
+    pub cpus: Vec<usize>,
+    /// This path only.
+    pub path: Option<String>,
+    /// This instruction only.
+    pub at: Option<u64>,
+}
+
+impl Selection {
+    /// Is this instruction of this path selected?
+    pub fn includes(&self, path: &str, address: u64) -> bool {
+        self.path.as_deref().is_none_or(|own| own == path) && self.at.is_none_or(|own| own == address)
+    }
+}
+
+/// A boot in progress.
+pub struct Driver<'a> {
+    /// The machine.
+    pub guest: Guest,
+    /// The kernel's entry and exit code.
+    pub code: &'a Code,
+    /// The injected event.
+    pub event: Event,
+    /// Where it is injected.
+    pub selection: &'a Selection,
+    injector: Injector<'a>,
+    tally: &'a mut Tally,
+    /// The event that ends the run was injected.
+    pub over: bool,
+    /// The latest injection, for a report.
+    pub latest: Option<(&'static str, usize, u64)>,
+    /// How often each CPU was single-stepped in ring 0.
+    pub debugs: Vec<u64>,
+}
+
+impl<'a> Driver<'a> {
+    /// Drives a machine that is stopped at its first instruction.
+    pub fn new(
+        guest: Guest,
+        code: &'a Code,
+        event: Event,
+        selection: &'a Selection,
+        tally: &'a mut Tally,
+    ) -> Result<Driver<'a>, InjectError> {
+        let injector = Injector::new(code)?;
+        let debugs = vec![0; guest.cpus()];
+        Ok(Driver { guest, code, event, selection, injector, tally, over: false, latest: None, debugs })
+    }
+
+    /// The indices of the instructions of a path at which the event is to be injected.
+    fn selected(&self, name: &str, addresses: &[u64]) -> Vec<usize> {
+        let possible = |address| self.code.at(address).is_ok_and(|one| self.event.is_injected_at(name, one));
+        let required =
+            |&index: &usize| self.selection.includes(name, addresses[index]) && possible(addresses[index]);
+        if self.over { Vec::new() } else { (0..addresses.len()).filter(required).collect() }
+    }
+
+    /// Runs a CPU until it reaches the path and `when` holds, then injects along the path.
+    pub fn take_path(
+        &mut self,
+        cpu: usize,
+        path: &'static Path,
+        when: impl Fn(&mut Guest, &Registers) -> Result<bool, InjectError>,
+    ) -> Result<(), Failure> {
+        let addresses = path.addresses(self.code)?;
+        if self.selected(path.name, &addresses).is_empty() {
+            return Ok(());
+        }
+        self.reach(path.name, cpu, addresses[0], when)?;
+        self.inject_along(path.name, cpu, &addresses)
+    }
+
+    /// Runs a CPU until it is at an instruction and `when` holds.
+    pub fn reach(
+        &mut self,
+        name: &'static str,
+        cpu: usize,
+        address: u64,
+        when: impl Fn(&mut Guest, &Registers) -> Result<bool, InjectError>,
+    ) -> Result<(), Failure> {
+        let place = |error: InjectError| Failure::on(error, name, cpu);
+        loop {
+            self.injector.run_to(&mut self.guest, cpu, address).map_err(place)?;
+            let registers = self.guest.registers(cpu)?;
+            if when(&mut self.guest, &registers)? {
+                return Ok(());
+            }
+            self.guest.step(cpu)?;
+        }
+    }
+
+    /// Injects at the selected instructions of a path. The CPU is at the first instruction of the path.
+    pub fn inject_along(&mut self, name: &'static str, cpu: usize, addresses: &[u64]) -> Result<(), Failure> {
+        let mut here = addresses[0];
+        for index in self.selected(name, addresses) {
+            let address = addresses[index];
+            self.latest = Some((name, cpu, address));
+            let come =
+                if address == here { Ok(()) } else { self.injector.run_to(&mut self.guest, cpu, address) };
+            come.and_then(|()| self.inject(cpu)).map_err(|error| Failure::at(error, name, cpu, address))?;
+            self.tally.count(self.event, name, cpu, address);
+            here = address;
+            if self.over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn inject(&mut self, cpu: usize) -> Result<(), InjectError> {
+        match self.event {
+            Event::Nmi => self.injector.nmi(&mut self.guest, cpu),
+            Event::Debug => {
+                self.debugs[cpu] += 1;
+                self.injector.debug(&mut self.guest, cpu)
+            }
+            Event::MachineCheck => {
+                self.over = true;
+                self.injector.machine_check(&mut self.guest, cpu)
+            }
+        }
+    }
+
+    /// Injects at each instruction of the NMI handler: an NMI, which must stay pending, or a machine check, which is
+    /// taken. The NMI before it is injected at the system-call entry, where GS and rsp are ring 3's.
+    pub fn nmi_path(&mut self, cpu: usize) -> Result<(), Failure> {
+        let name = paths::NMI.name;
+        let addresses = paths::NMI.addresses(self.code)?;
+        let required = self.selected(name, &addresses);
+        if required.is_empty() {
+            return Ok(());
+        }
+        let entry = self.code.function(paths::SYSRET.entry)?.start();
+        self.reach(name, cpu, entry, |_, _| Ok(true))?;
+        for index in required {
+            let address = addresses[index];
+            self.latest = Some((name, cpu, address));
+            let result = match self.event {
+                Event::Nmi => {
+                    self.injector.nmi_in_nmi(&mut self.guest, cpu, address, addresses.get(index + 1).copied())
+                }
+                Event::Debug | Event::MachineCheck => self.machine_check_in_nmi(cpu, addresses[0], address),
+            };
+            result.map_err(|error| Failure::at(error, name, cpu, address))?;
+            self.tally.count(self.event, name, cpu, address);
+            if self.over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn machine_check_in_nmi(&mut self, cpu: usize, entry: u64, address: u64) -> Result<(), InjectError> {
+        self.guest.inject_nmi()?;
+        self.injector.run_to(&mut self.guest, cpu, entry)?;
+        if address != entry {
+            self.injector.run_to(&mut self.guest, cpu, address)?;
+        }
+        self.inject(cpu)
+    }
+
+    /// Single-steps ring 0 over the `swapgs` before `sysretq`, after which GS and rsp are ring 3's, and injects in the
+    /// handler of the #DB that follows. The host sets TF, since no program can.
+    pub fn debug_path(&mut self, cpu: usize) -> Result<(), Failure> {
+        let path = &paths::DEBUG_RING_0;
+        let addresses = path.addresses(self.code)?;
+        if self.selected(path.name, &addresses).is_empty() {
+            return Ok(());
+        }
+        let call = paths::SYSRET.addresses(self.code)?;
+        let [.., swapgs, sysretq] = call[..] else {
+            return Err(
+                InjectError::Code("the path sysret has fewer than two instructions".to_owned()).into()
+            );
+        };
+        self.reach(path.name, cpu, swapgs, |_, _| Ok(true))?;
+        let before = self.guest.registers(cpu)?;
+        self.guest.set_trap_flag(cpu)?;
+        self.debugs[cpu] += 1;
+        self.reach(path.name, cpu, addresses[0], |_, _| Ok(true))?;
+        self.inject_along(path.name, cpu, &addresses)?;
+        if self.over {
+            return Ok(());
+        }
+        self.reach(path.name, cpu, sysretq, |_, _| Ok(true))?;
+        let after = self.guest.registers(cpu)?;
+        let swapped = after.get("gs_base") == before.get("k_gs_base")
+            && after.get("k_gs_base") == before.get("gs_base");
+        let mut others =
+            after.changed_since(&before).filter(|(name, _)| !["rip", "gs_base", "k_gs_base"].contains(name));
+        match (swapped, others.next()) {
+            (true, None) => Ok(()),
+            (_, change) => {
+                let change = change.map_or("GS is not swapped".to_owned(), |(_, change)| change);
+                let error = InjectError::Mismatch(format!("across a #DB in ring 0, {change}"));
+                Err(Failure::on(error, path.name, cpu))
+            }
+        }
+    }
+
+    /// Injects where rsp is ring 3's, during the call that `paths` makes with each hostile stack pointer.
+    pub fn hostile_paths(&mut self, cpu: usize) -> Result<(), Failure> {
+        let addresses = paths::with_user_rsp(self.code)?;
+        let own = nmi_stack(&mut self.guest, cpu)?;
+        for (name, rsp) in paths::HOSTILE.into_iter().chain([(paths::HOSTILE_NMI_STACK, own)]) {
+            if !self.selected(name, &addresses).is_empty() {
+                self.reach(name, cpu, addresses[0], |_, registers| Ok(registers.rsp() == rsp))?;
+                self.inject_along(name, cpu, &addresses)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the address of the CPU's NMI stack into the shared page, for the program that is about to start on it.
+    pub fn pass_nmi_stack(&mut self, cpu: usize) -> Result<(), InjectError> {
+        let top = nmi_stack(&mut self.guest, cpu)?;
+        self.guest.write_word(cpu, SHARED_PAGE + 8 * cpu as u64, top)
+    }
+}
