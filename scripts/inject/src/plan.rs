@@ -60,7 +60,7 @@ impl Plan<'_> {
         qemu::version(&options.machine.qemu)?;
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
-            None => build::asked_for(&options.feature, &options.mutant, options.as_built)?,
+            None => build::selected_kernel(&options.feature, &options.mutant, options.as_built)?,
         };
         let code = Code::load(&kernel)?;
         paths::check_coverage(&code)?;

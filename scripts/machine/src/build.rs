@@ -83,7 +83,7 @@ pub fn build_mutants_with(build: BuildMutants) {
 
 /// Builds the kernel that `--feature` and `--mutant` select and returns its ELF's path. With `as_built` it uses the last
 /// build.
-pub fn asked_for(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
+pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
     if !mutants.is_empty() {
         let build = BUILD_MUTANTS.get().expect("registered at the start");
         return build(mutants, features, as_built);

@@ -9,7 +9,7 @@ use crate::verify::Outcome;
 /// Why the host tool cannot continue.
 #[derive(Debug)]
 pub enum Error {
-    /// The user asked for something that does not exist.
+    /// The user requested something that does not exist.
     Usage(String),
     /// A required program is missing or failed.
     Host(String),

@@ -1,4 +1,4 @@
-//! What a run's completion records say, collected from the console.
+//! Collects a run's completion records from the console.
 
 use kernel_abi::record::{
     self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
@@ -12,19 +12,19 @@ pub struct Cpu {
     pub cpu: u32,
     /// The local APIC's id.
     pub apic_id: u32,
-    /// The program it ran.
+    /// The program that it ran.
     pub program: String,
     /// How the program ended.
     pub outcome: Outcome,
     /// The code given to `SYS_EXIT`.
     pub code: i32,
-    /// How often the program was started.
+    /// Number of times the program was started.
     pub starts: u32,
-    /// How many of these copies were killed.
+    /// Number of these copies that were killed.
     pub killed: u32,
-    /// System calls that entered the kernel.
+    /// Number of system calls that entered the kernel.
     pub syscalls: u64,
-    /// Timer ticks since the CPU came online.
+    /// Number of timer ticks since the CPU came online.
     pub ticks: u64,
     /// Tick rate in thousandths of a hertz; 0 if there were too few ticks to measure it.
     pub tick_millihertz: u64,

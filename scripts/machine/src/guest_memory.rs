@@ -65,7 +65,7 @@ impl GuestMemory {
     /// Returns read access to the memory.
     ///
     /// # Errors
-    /// As for [`file`](Self::file), or if it cannot be mapped.
+    /// As for [`file`](Self::file), or if the file's size cannot be read.
     pub fn ram(&self) -> Result<GuestRam, Error> {
         let failed = |error| Error::File("cannot read the guest's memory".to_owned(), error);
         GuestRam::new(self.file()?, self.chipset).map_err(failed)

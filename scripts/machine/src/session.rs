@@ -99,7 +99,7 @@ pub fn watch(
             None => Duration::from_secs(3600),
         };
         match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
-            // The limit must also end a machine that prints without pause.
+            // The time limit also applies to a machine that never stops printing.
             Ok(line) if !wait.is_zero() => {
                 on(Some(&line), started.elapsed());
                 let text = String::from_utf8_lossy(&line);

@@ -69,8 +69,8 @@ impl Symbols {
                 found.push((name.map(|name| name.into_owned()), place));
             }
         }
-        // The line tables have bare names. The symbol, which is that of the function that all others were inlined
-        // into, has the modules' too; and assembly has no line table at all.
+        // The line tables have function names without module paths. The symbol, which is that of the outermost function,
+        // has the path too; and assembly has no line table.
         if let Some(symbol) = self.symbol(address) {
             let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
             match found.last_mut() {
@@ -81,7 +81,7 @@ impl Symbols {
         found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
     }
 
-    /// The name of the last symbol that does not start after the address.
+    /// Returns the name of the last symbol that does not start after the address.
     fn symbol(&self, address: u64) -> Option<&str> {
         let after = self.functions.partition_point(|(start, _)| *start <= address);
         self.functions[..after].last().map(|(_, name)| name.as_str())

@@ -15,7 +15,7 @@ const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 /// Where `core` for bare metal comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The `rustc` in PATH has both targets, as rustup delivers them.
+    /// The `rustc` in PATH has both targets, as installed by rustup.
     WithTargets,
     /// Debian's packages: `core` is built from the library's source.
     Debian,

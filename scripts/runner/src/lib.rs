@@ -1,4 +1,4 @@
-//! One run of a program on all CPUs: shown on the terminal ([`run`]), with gdb attached ([`gdb`]), or measured ([`bench`]).
+//! Runs a program on all CPUs once: on the terminal ([`run`]), with gdb attached ([`gdb`]), or measured ([`bench`]).
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -71,7 +71,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub list: bool,
 
-    /// Prints neither console nor table, only what went wrong.
+    /// Prints neither console nor table, only errors.
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -84,7 +84,7 @@ pub struct RunOptions {
     pub kernel: Option<PathBuf>,
 }
 
-/// What becomes of events when a CPU's ring is full.
+/// What happens to events when a CPU's ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceMode {
     /// The oldest are overwritten.

@@ -105,9 +105,9 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let machine = plan.machine(options, gdb_port);
     let shown = machine.command_line(Wiring::Terminal);
     let mut screen = Screen::new(options, &plan.kernel)?;
-    screen.say(&shell_quoted(&shown));
+    screen.print(&shell_quoted(&shown));
     if let Some(port) = gdb_port {
-        screen.say(&format!(
+        screen.print(&format!(
             "stopped; attach with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
             relative(&plan.kernel).display()
         ));
@@ -126,7 +126,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     };
     let ended = session::run(&words, limit, &options.monitor, |line, time| {
         let seen = facts.take(line);
-        screen.console(line, &seen);
+        screen.print_console(line, &seen);
         if let Some(file) = &mut first_cpu {
             file.take(line);
         }
@@ -136,7 +136,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         last = time;
     })?;
     let judgement = judgement(&ended, &facts);
-    screen.result(&judgement, &facts, verdict_time);
+    screen.print_results(&judgement, &facts, verdict_time);
     eprint!("{}", ended.answers);
     for cue in &ended.cues_left {
         eprintln!(
@@ -147,7 +147,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(registers) = &ended.registers {
         eprint!("{registers}");
     }
-    screen.trouble(&judgement, ended.stderr.trim_end());
+    screen.print_problems(&judgement, ended.stderr.trim_end());
     let captured = match recording {
         Some(recording) => Some(recording.finish()),
         None if options.trace.is_some() => Some(recording::from_console(options, &facts.trace, &shown)),
@@ -155,7 +155,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     };
     if let Some(captured) = captured {
         let captured = captured.and_then(|summary| {
-            screen.say(&recording::describe(&summary));
+            screen.print(&recording::describe(&summary));
             recording::damage(&summary).map_or(Ok(()), Err)
         });
         match captured {

@@ -17,24 +17,24 @@ use crate::options::RunOptions;
 pub struct Screen {
     out: Option<Box<dyn Write>>,
     log: Option<std::fs::File>,
-    words: Words,
+    formatter: ConsoleFormatter,
 }
 
 /// Formats console lines for the user.
-pub struct Words {
+pub struct ConsoleFormatter {
     symbols: Option<Symbols>,
     kernel: PathBuf,
 }
 
-impl Words {
+impl ConsoleFormatter {
     /// Resolves backtraces with this ELF, which is read when the first one is shown.
-    pub fn new(kernel: &Path) -> Words {
-        Words { symbols: None, kernel: kernel.to_owned() }
+    pub fn new(kernel: &Path) -> ConsoleFormatter {
+        ConsoleFormatter { symbols: None, kernel: kernel.to_owned() }
     }
 
     /// Returns the lines to show for a console line. There are none for a record that the table shows, or for a line of a
     /// trace.
-    pub fn of(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
+    pub fn format(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
             Line::Text => vec![printable(line)],
             Line::Counted => Vec::new(),
@@ -62,11 +62,11 @@ impl Screen {
         let create =
             |path: &PathBuf| std::fs::File::create(path).map_err(|error| Error::file("write", path, error));
         let log = options.log.as_ref().map(create).transpose()?;
-        Ok(Screen { out, log, words: Words::new(kernel) })
+        Ok(Screen { out, log, formatter: ConsoleFormatter::new(kernel) })
     }
 
     /// Prints a line.
-    pub fn say(&mut self, text: &str) {
+    pub fn print(&mut self, text: &str) {
         if let Some(out) = &mut self.out {
             let _ = writeln!(out, "{text}");
             let _ = out.flush();
@@ -74,41 +74,41 @@ impl Screen {
     }
 
     /// Shows a console line, with records formatted as text, and writes the original line to the log.
-    pub fn console(&mut self, line: &[u8], seen: &Line) {
+    pub fn print_console(&mut self, line: &[u8], seen: &Line) {
         if let Some(log) = &mut self.log {
             let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
         }
-        self.words.of(line, seen).iter().for_each(|text| self.say(text));
+        self.formatter.format(line, seen).iter().for_each(|text| self.print(text));
     }
 
     /// Shows each CPU's result, the boot record, and the run's outcome.
-    pub fn result(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
+    pub fn print_results(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
         if self.out.is_none() {
             return;
         }
         if !facts.states.is_empty() {
-            self.say(&format!("\n{}", cpu_state::blocks(&facts.states).trim_end()));
+            self.print(&format!("\n{}", cpu_state::blocks(&facts.states).trim_end()));
         }
         let table = report::table(&facts.cpus);
         if !table.is_empty() {
-            self.say(&format!("\n{}", table.trim_end()));
+            self.print(&format!("\n{}", table.trim_end()));
         }
         if let Some(starts) = report::starts_line(&facts.cpus) {
-            self.say(&starts);
+            self.print(&starts);
         }
         if let Some(boot) = facts.boots.first() {
             let size = build::kernel_sizes().ok().map(|(_, without)| without);
-            self.say(report::boot_line(boot, size).trim_end());
+            self.print(report::boot_line(boot, size).trim_end());
         }
         let name = judgement.outcome.name();
-        self.say(&match verdict {
+        self.print(&match verdict {
             Some(time) => format!("{name}: {:.2} s from QEMU's start to the verdict", time.as_secs_f64()),
             None => format!("{name}: no verdict from the kernel"),
         });
     }
 
     /// Prints errors to standard error, even with `--quiet`.
-    pub fn trouble(&mut self, judgement: &Judgement, stderr: &str) {
+    pub fn print_problems(&mut self, judgement: &Judgement, stderr: &str) {
         let failed = judgement.outcome != Outcome::Pass;
         if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
             eprintln!("QEMU printed: {stderr}");

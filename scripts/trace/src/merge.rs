@@ -24,7 +24,7 @@ pub struct Event {
     pub lane: usize,
     /// The record's kind; `None`: a kind that this tool does not know.
     pub kind: Option<Kind>,
-    /// The record itself.
+    /// The record.
     pub record: Record,
 }
 

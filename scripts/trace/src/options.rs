@@ -83,7 +83,7 @@ pub struct TraceOptions {
 /// A range of time, in nanoseconds since the kernel's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its begin.
+    /// Its start.
     pub from: u64,
     /// Its end, which is later.
     pub to: u64,

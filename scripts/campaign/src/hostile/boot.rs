@@ -14,7 +14,7 @@ use machine::tree::{relative, root};
 use machine::verify::{Judgement, Outcome};
 use machine::{build, cmdline, session};
 use runner::run::judgement;
-use runner::screen::Words;
+use runner::screen::ConsoleFormatter;
 
 use super::options::HostileOptions;
 use super::print_line;
@@ -45,7 +45,7 @@ impl Boot<'_> {
         }
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
-            None => build::asked_for(&options.feature, &options.mutant, options.as_built)?,
+            None => build::selected_kernel(&options.feature, &options.mutant, options.as_built)?,
         };
         let folder = root().join(format!("target/hostile/{seed}"));
         let module = program::write(&folder, seed)?;
@@ -97,7 +97,7 @@ impl Boot<'_> {
             log: BufWriter::new(file),
             watch: Watch::default(),
             facts: Facts::default(),
-            words: Words::new(&self.kernel),
+            formatter: ConsoleFormatter::new(&self.kernel),
             verdict: None,
             last: Duration::ZERO,
         })
@@ -110,7 +110,7 @@ struct Listener<'a> {
     log: BufWriter<File>,
     watch: Watch,
     facts: Facts,
-    words: Words,
+    formatter: ConsoleFormatter,
     /// When the kernel printed its verdict, since QEMU's start.
     verdict: Option<Duration>,
     /// When the last line came, since QEMU's start.
@@ -128,7 +128,7 @@ impl Listener<'_> {
             _ => LineKind::Message,
         };
         if kind == LineKind::Message || self.options.verbose {
-            self.words.of(line, &seen).iter().for_each(|text| print_line(self.options, text));
+            self.formatter.format(line, &seen).iter().for_each(|text| print_line(self.options, text));
         }
         if !self.facts.verdicts.is_empty() {
             self.verdict.get_or_insert(time);

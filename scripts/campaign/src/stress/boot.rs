@@ -12,7 +12,7 @@ use machine::qemu::{Wiring, shell_quoted};
 use machine::session;
 use machine::verify::Outcome;
 use runner::run::judgement;
-use runner::screen::Words;
+use runner::screen::ConsoleFormatter;
 
 use super::conclude::conclude;
 use super::evidence::{Collector, Evidence};
@@ -71,7 +71,7 @@ pub struct FinishedBoot {
 struct BootRun<'a> {
     watch: Watch,
     facts: Facts,
-    words: Words,
+    formatter: ConsoleFormatter,
     log: BootLog,
     /// The console with symbols and without the written lines, for the log.
     filtered: Vec<String>,
@@ -97,7 +97,7 @@ pub fn boot(
     let mut run = BootRun {
         watch: Watch::new(seed),
         facts: Facts::default(),
-        words: Words::new(&plan.setup.kernel),
+        formatter: ConsoleFormatter::new(&plan.setup.kernel),
         log: BootLog::begin(plan.logs, seed, &replay)?,
         filtered: Vec::new(),
         verdict: None,
@@ -190,7 +190,7 @@ impl BootRun<'_> {
             Console::Complete => true,
         };
         if shown || !noise {
-            let words = self.words.of(line, &seen);
+            let words = self.formatter.format(line, &seen);
             if shown {
                 words.iter().for_each(|text| display.print(text));
             }

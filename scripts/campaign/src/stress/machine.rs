@@ -47,7 +47,7 @@ impl Setup {
             let version = qemu::version(&machine.qemu)?;
             enable_one_insn(&mut machine, version);
         }
-        let kernel = build::asked_for(&load.feature, &load.mutant, as_built)?;
+        let kernel = build::selected_kernel(&load.feature, &load.mutant, as_built)?;
         Ok(Setup { machine, kernel })
     }
 

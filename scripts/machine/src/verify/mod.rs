@@ -24,11 +24,11 @@ pub enum Ending {
 /// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every CPU that is online ran its program, and each exited with code 0.
+    /// Every online CPU ran its program, and each program exited with code 0.
     Pass,
     /// A program exited with another code, or was killed.
     Failed,
-    /// The user asked for something that does not exist.
+    /// The user requested something that does not exist.
     Usage,
     /// The kernel panicked, or an invariant did not hold.
     Panic,

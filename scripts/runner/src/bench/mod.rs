@@ -41,7 +41,7 @@ const LEGEND: &str = "DRAIN-NS: the host's CPU time for each record. LINE-NS: th
                       of the host's CPUs to another, before the run and after it";
 
 /// The measurements of one run, totals of all CPUs.
-struct Measured {
+struct Measurement {
     off: f64,
     on: f64,
     dropped: u64,
@@ -49,7 +49,7 @@ struct Measured {
     line_ns: [Option<f64>; 2],
 }
 
-/// Measures, and prints a row for each run and the median of their ratios.
+/// Runs the benchmark, and prints a row for each run and the median of their ratios.
 pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let mut ratios = Vec::new();
     for number in 1..=options.runs {
@@ -73,9 +73,9 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
 }
 
 /// Sums up all CPUs: the calls per second are added.
-fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2]) -> Measured {
+fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2]) -> Measurement {
     let sum = |of: fn(&SharesRecord) -> (u64, u64)| shares.iter().map(|shares| rate(of(shares))).sum();
-    Measured {
+    Measurement {
         off: sum(|shares| shares.off),
         on: sum(|shares| shares.on),
         dropped: summary.header.total(|cpu| cpu.dropped),
@@ -84,8 +84,8 @@ fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2
     }
 }
 
-fn row(number: u32, measured: &Measured) -> [String; COLUMNS.len()] {
-    let Measured { off, on, dropped, drain_ns, line_ns } = measured;
+fn row(number: u32, measured: &Measurement) -> [String; COLUMNS.len()] {
+    let Measurement { off, on, dropped, drain_ns, line_ns } = measured;
     let [before, after] = line_ns.map(|ns| ns.map_or("-".to_owned(), |ns| format!("{ns:.0}")));
     [
         number.to_string(),

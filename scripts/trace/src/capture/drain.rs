@@ -24,7 +24,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Summary;
 use super::guest_ram::{Chipset, GuestRam};
-use super::rings::{Buffer, Found, Ring, Rings};
+use super::rings::{Buffer, Ring, Rings, Totals};
 use crate::error::Error;
 use crate::file::Writer;
 
@@ -120,7 +120,7 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
     let drained = cpu_time().saturating_sub(searched);
     let mut cpus = Vec::new();
     for lane in &lanes {
-        cpus.push(lane.ring.describe(ram, lane.found)?);
+        cpus.push(lane.ring.describe(ram, lane.totals)?);
     }
     let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
     Ok(Summary { path, header, drained })
@@ -148,13 +148,13 @@ fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
 struct Lane {
     ring: Ring,
     next: u64,
-    found: Found,
+    totals: Totals,
     progress: Progress,
 }
 
 impl Lane {
     fn new(ring: Ring) -> Lane {
-        Lane { ring, next: 0, found: Found::default(), progress: Progress::default() }
+        Lane { ring, next: 0, totals: Totals::default(), progress: Progress::default() }
     }
 
     /// Drains the ring. Returns whether it had so many records that more will follow soon.
@@ -174,7 +174,7 @@ impl Lane {
                 progress.count(records);
                 append(records)
             })?;
-            self.found.add(&taken);
+            self.totals.add(&taken);
             let stuck = taken.next == self.next;
             if !stuck {
                 self.next = taken.next;

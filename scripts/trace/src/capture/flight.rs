@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Summary;
 use super::guest_ram::GuestRam;
-use super::rings::{Buffer, Found, Rings};
+use super::rings::{Buffer, Rings, Totals};
 use crate::error::Error;
 use crate::file::Writer;
 
@@ -21,17 +21,17 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
     for (lane, ring) in rings_of_cpus.iter().enumerate() {
         // Records after this head are not read: with a running guest this would never end.
         let head = ring.header(ram)?.head;
-        let (mut next, mut found) = (0, Found::default());
+        let (mut next, mut totals) = (0, Totals::default());
         while next < head {
             let mut append = |records: &[_]| writer.append(lane, records);
             let taken = ring.take(ram, next, true, &mut buffer, &mut append)?;
-            found.add(&taken);
-            if taken.went_back {
+            totals.add(&taken);
+            if taken.head_decreased {
                 break;
             }
             next = taken.next.max(next + 1);
         }
-        cpus.push(ring.describe(ram, found)?);
+        cpus.push(ring.describe(ram, totals)?);
     }
     let header = writer.finish(rings.header(command, cpus))?;
     Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })

@@ -137,7 +137,7 @@ pub struct Ring {
 
 /// The result of one read of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct ReadResult {
     /// The position at which to continue.
     pub next: u64,
     /// The ring's head at the start of the read.
@@ -147,23 +147,23 @@ pub struct Taken {
     /// Number of records that were overwritten before they were read.
     pub overwritten: u64,
     /// The head is less than before, so it is not valid any more, and nothing was read.
-    pub went_back: bool,
+    pub head_decreased: bool,
 }
 
 /// The totals of all reads of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Totals {
     torn: u64,
     overwritten: u64,
-    went_back: bool,
+    head_decreased: bool,
 }
 
-impl Found {
+impl Totals {
     /// Adds the result of a read.
-    pub fn add(&mut self, taken: &Taken) {
+    pub fn add(&mut self, taken: &ReadResult) {
         self.torn = self.torn.saturating_add(taken.torn);
         self.overwritten = self.overwritten.saturating_add(taken.overwritten);
-        self.went_back |= taken.went_back;
+        self.head_decreased |= taken.head_decreased;
     }
 }
 
@@ -194,30 +194,30 @@ impl Ring {
     }
 
     /// Returns the CPU's entry for the trace file's header. Must be called after the last read.
-    pub fn describe(&self, ram: &GuestRam, found: Found) -> Result<Cpu, Error> {
-        let Found { torn, overwritten, .. } = found;
+    pub fn describe(&self, ram: &GuestRam, totals: Totals) -> Result<Cpu, Error> {
+        let Totals { torn, overwritten, .. } = totals;
         let RingHeader { apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
-        let damaged = self.damage(ram, found)?;
+        let damaged = self.damage(ram, totals)?;
         Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, torn, overwritten, damaged, ..Cpu::default() })
     }
 
     /// Returns why the ring's header is not valid, if it is not.
-    fn damage(&self, ram: &GuestRam, found: Found) -> Result<Option<String>, Error> {
+    fn damage(&self, ram: &GuestRam, totals: Totals) -> Result<Option<String>, Error> {
         let RingHeader { head, cpu, .. } = self.header(ram)?;
         // The header of a CPU that never came online may be empty.
         if head != 0 && cpu != self.cpu {
             return Ok(Some(format!("its header names CPU {cpu}")));
         }
         // In a stream the kernel does not overwrite records that the host has not read.
-        if found.torn > UNFINISHED_MAX || (self.stream && found.overwritten != 0) {
+        if totals.torn > UNFINISHED_MAX || (self.stream && totals.overwritten != 0) {
             return Ok(Some("its head is not at the end of its records".to_owned()));
         }
         let mut after = [Record::default()];
         self.read(ram, head, &mut after)?;
         let written = after[0].sequence != 0 && reading::ahead(&after[0], head) == 0;
         // The CPU reserves a position before it writes there: if it is still running, its head has moved.
-        let went_back = found.went_back || (written && self.header(ram)?.head == head);
-        Ok(went_back.then(|| "its head decreased".to_owned()))
+        let head_decreased = totals.head_decreased || (written && self.header(ram)?.head == head);
+        Ok(head_decreased.then(|| "its head decreased".to_owned()))
     }
 
     /// Returns the record before the head, if it is finished.
@@ -246,12 +246,12 @@ impl Ring {
         last: bool,
         buffer: &mut Buffer,
         each: &mut impl FnMut(&[Record]) -> Result<(), Error>,
-    ) -> Result<Taken, Error> {
+    ) -> Result<ReadResult, Error> {
         let head = self.header(ram)?.head;
         let start = from.max(head.saturating_sub(self.capacity));
-        let mut taken = Taken { next: start, head, overwritten: start - from, ..Taken::default() };
+        let mut taken = ReadResult { next: start, head, overwritten: start - from, ..ReadResult::default() };
         if head <= start {
-            taken.went_back = head < from;
+            taken.head_decreased = head < from;
             return Ok(taken);
         }
         let mut places = (head - start).min(Buffer::PLACES as u64);
@@ -283,7 +283,7 @@ impl Ring {
         Ok(taken)
     }
 
-    /// Reads places, around the ring's end if need be.
+    /// Reads the records from position `start` on, with wrap-around at the ring's end.
     fn read(&self, ram: &GuestRam, start: u64, records: &mut [Record]) -> Result<(), Error> {
         let first = start % self.capacity;
         let (head, tail) = records.split_at_mut(((self.capacity - first) as usize).min(records.len()));

@@ -105,7 +105,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes the packet.
+    /// Writes the current packet to the file.
     fn flush(&mut self) -> io::Result<()> {
         if self.packet.is_empty() {
             return Ok(());

@@ -42,7 +42,7 @@ const fn counter(lane: usize) -> u64 {
     track(lane) + 1
 }
 
-/// Writes packets.
+/// Writes events as Perfetto packets.
 pub struct Perfetto<W> {
     to: W,
     name: String,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::capture::rings::{Buffer, Ring, Rings, Taken};
+use crate::capture::rings::{Buffer, ReadResult, Ring, Rings};
 use crate::capture::{Chipset, GuestRam};
 use crate::layout::{RECORD, RING_HEADER};
 use crate::reader::Reader;
@@ -109,7 +109,7 @@ impl Guest {
 }
 
 /// Reads a ring of a guest that may be running. Returns the result and the records.
-pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (Taken, Vec<Record>) {
+pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>) {
     let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
     let mut each = |some: &[Record]| {
         records.extend_from_slice(some);

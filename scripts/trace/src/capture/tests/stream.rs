@@ -1,4 +1,4 @@
-//! Rings that are drained while the guest runs.
+//! Drains rings while the guest runs.
 
 use std::os::unix::fs::FileExt;
 
