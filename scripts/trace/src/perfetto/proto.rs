@@ -3,28 +3,78 @@
 //! track_event/track_descriptor.proto, track_event/counter_descriptor.proto, track_event/debug_annotation.proto,
 //! interned_data/interned_data.proto). Unused fields are omitted; a `oneof` is represented by optional fields.
 
+use prost::DecodeError;
 use prost::Message;
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{self, DecodeContext, WireType};
+
+/// Implements a message by its fields' numbers, in rising order, and kinds. prost has a derive macro for this, whose
+/// packages would be a twentieth of the host tool's first build.
+macro_rules! message {
+    ($name:ident: $($number:literal => $shape:ident $kind:ident $field:ident,)+) => {
+        impl Message for $name {
+            fn encode_raw(&self, out: &mut impl BufMut) {
+                $(message!(@encode $shape $kind, $number, &self.$field, out);)+
+            }
+
+            fn encoded_len(&self) -> usize {
+                0 $(+ message!(@len $shape $kind, $number, &self.$field))+
+            }
+
+            fn merge_field(
+                &mut self,
+                number: u32,
+                wire_type: WireType,
+                bytes: &mut impl Buf,
+                context: DecodeContext,
+            ) -> Result<(), DecodeError> {
+                match number {
+                    $($number => message!(@merge $shape $kind, wire_type, self.$field, bytes, context),)+
+                    _ => encoding::skip_field(wire_type, number, bytes, context),
+                }
+            }
+
+            fn clear(&mut self) {
+                *self = Self::default();
+            }
+        }
+    };
+    (@encode optional $kind:ident, $number:literal, $field:expr, $out:ident) => {
+        if let Some(value) = $field {
+            encoding::$kind::encode($number, value, $out);
+        }
+    };
+    (@encode repeated $kind:ident, $number:literal, $field:expr, $out:ident) => {
+        encoding::$kind::encode_repeated($number, $field, $out)
+    };
+    (@merge optional $kind:ident, $wire:ident, $field:expr, $bytes:ident, $context:ident) => {
+        encoding::$kind::merge($wire, $field.get_or_insert_default(), $bytes, $context)
+    };
+    (@merge repeated $kind:ident, $wire:ident, $field:expr, $bytes:ident, $context:ident) => {
+        encoding::$kind::merge_repeated($wire, &mut $field, $bytes, $context)
+    };
+    (@len optional $kind:ident, $number:literal, $field:expr) => {
+        $field.as_ref().map_or(0, |value| encoding::$kind::encoded_len($number, value))
+    };
+    (@len repeated $kind:ident, $number:literal, $field:expr) => {
+        encoding::$kind::encoded_len_repeated($number, $field)
+    };
+}
 
 /// `TracePacket`. A trace is a sequence of these, each as field 1 of `Trace`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TracePacket {
     /// Nanoseconds of the trace's clock.
-    #[prost(uint64, optional, tag = "8")]
     pub timestamp: Option<u64>,
     /// Packets with the same number share interned data.
-    #[prost(uint32, optional, tag = "10")]
     pub trusted_packet_sequence_id: Option<u32>,
     /// An event on a track.
-    #[prost(message, optional, tag = "11")]
     pub track_event: Option<TrackEvent>,
     /// Names for later packets.
-    #[prost(message, optional, tag = "12")]
     pub interned_data: Option<InternedData>,
     /// [`INCREMENTAL_STATE_CLEARED`], [`NEEDS_INCREMENTAL_STATE`].
-    #[prost(uint32, optional, tag = "13")]
     pub sequence_flags: Option<u32>,
     /// A track.
-    #[prost(message, optional, tag = "60")]
     pub track_descriptor: Option<TrackDescriptor>,
 }
 
@@ -36,31 +86,24 @@ pub const NEEDS_INCREMENTAL_STATE: u32 = 2;
 pub const PACKET_TAG: u8 = 1 << 3 | 2;
 
 /// `TrackEvent`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackEvent {
     /// A [`Type`].
-    #[prost(enumeration = "Type", optional, tag = "9")]
     pub r#type: Option<i32>,
     /// The event's interned name.
-    #[prost(uint64, optional, tag = "10")]
     pub name_iid: Option<u64>,
     /// The track.
-    #[prost(uint64, optional, tag = "11")]
     pub track_uuid: Option<u64>,
     /// A counter's value.
-    #[prost(int64, optional, tag = "30")]
     pub counter_value: Option<i64>,
     /// Arguments.
-    #[prost(message, repeated, tag = "4")]
     pub debug_annotations: Vec<DebugAnnotation>,
 }
 
 /// `TrackEvent.Type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Type {
-    /// None.
-    Unspecified = 0,
     /// A slice begins.
     SliceBegin = 1,
     /// The innermost open slice ends.
@@ -72,70 +115,54 @@ pub enum Type {
 }
 
 /// `DebugAnnotation`: one argument.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DebugAnnotation {
     /// Its interned name.
-    #[prost(uint64, optional, tag = "1")]
     pub name_iid: Option<u64>,
     /// A boolean.
-    #[prost(bool, optional, tag = "2")]
     pub bool_value: Option<bool>,
     /// A number.
-    #[prost(uint64, optional, tag = "3")]
     pub uint_value: Option<u64>,
     /// A number that may be negative.
-    #[prost(int64, optional, tag = "4")]
     pub int_value: Option<i64>,
     /// A text.
-    #[prost(string, optional, tag = "6")]
     pub string_value: Option<String>,
     /// A number that is displayed in hexadecimal.
-    #[prost(uint64, optional, tag = "7")]
     pub pointer_value: Option<u64>,
 }
 
 /// `InternedData`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InternedData {
     /// Names of events.
-    #[prost(message, repeated, tag = "2")]
     pub event_names: Vec<InternedName>,
     /// Names of arguments.
-    #[prost(message, repeated, tag = "3")]
     pub debug_annotation_names: Vec<InternedName>,
 }
 
 /// `EventName` and `DebugAnnotationName`, which have the same fields.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InternedName {
     /// The name's id; not 0.
-    #[prost(uint64, optional, tag = "1")]
     pub iid: Option<u64>,
     /// The name.
-    #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
 }
 
 /// `TrackDescriptor`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackDescriptor {
     /// The track's id.
-    #[prost(uint64, optional, tag = "1")]
     pub uuid: Option<u64>,
     /// Its name.
-    #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
     /// The parent track.
-    #[prost(uint64, optional, tag = "5")]
     pub parent_uuid: Option<u64>,
     /// Present if the track is a counter.
-    #[prost(message, optional, tag = "8")]
     pub counter: Option<CounterDescriptor>,
     /// The order of its child tracks: [`ORDER_EXPLICIT`].
-    #[prost(int32, optional, tag = "11")]
     pub child_ordering: Option<i32>,
     /// Its rank among its siblings.
-    #[prost(int32, optional, tag = "12")]
     pub sibling_order_rank: Option<i32>,
 }
 
@@ -143,9 +170,57 @@ pub struct TrackDescriptor {
 pub const ORDER_EXPLICIT: i32 = 3;
 
 /// `CounterDescriptor`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CounterDescriptor {
     /// The unit of the counter.
-    #[prost(string, optional, tag = "6")]
     pub unit_name: Option<String>,
+}
+
+message! { TracePacket:
+    8 => optional uint64 timestamp,
+    10 => optional uint32 trusted_packet_sequence_id,
+    11 => optional message track_event,
+    12 => optional message interned_data,
+    13 => optional uint32 sequence_flags,
+    60 => optional message track_descriptor,
+}
+
+message! { TrackEvent:
+    4 => repeated message debug_annotations,
+    9 => optional int32 r#type,
+    10 => optional uint64 name_iid,
+    11 => optional uint64 track_uuid,
+    30 => optional int64 counter_value,
+}
+
+message! { DebugAnnotation:
+    1 => optional uint64 name_iid,
+    2 => optional bool bool_value,
+    3 => optional uint64 uint_value,
+    4 => optional int64 int_value,
+    6 => optional string string_value,
+    7 => optional uint64 pointer_value,
+}
+
+message! { InternedData:
+    2 => repeated message event_names,
+    3 => repeated message debug_annotation_names,
+}
+
+message! { InternedName:
+    1 => optional uint64 iid,
+    2 => optional string name,
+}
+
+message! { TrackDescriptor:
+    1 => optional uint64 uuid,
+    2 => optional string name,
+    5 => optional uint64 parent_uuid,
+    8 => optional message counter,
+    11 => optional int32 child_ordering,
+    12 => optional int32 sibling_order_rank,
+}
+
+message! { CounterDescriptor:
+    6 => optional string unit_name,
 }

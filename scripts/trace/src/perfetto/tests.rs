@@ -34,10 +34,11 @@ fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
         entry.and_then(|entry| entry.name.clone()).unwrap_or_default()
     };
     let event = packet.track_event.as_ref().expect("an event");
+    let types = [Type::SliceBegin, Type::SliceEnd, Type::Instant, Type::Counter];
     let mut text = format!(
         "{} {:?} {}",
         packet.timestamp.expect("a time"),
-        event.r#type(),
+        types.iter().find(|r#type| Some(**r#type as i32) == event.r#type).expect("a type"),
         name(&names.event_names, event.name_iid)
     );
     for argument in &event.debug_annotations {
