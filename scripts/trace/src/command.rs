@@ -91,7 +91,7 @@ fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
     let mut filter = Filter::all(reader);
     filter.kinds = options.kinds();
     let cpus = &reader.header().cpus;
-    if let Some(cpu) = options.cpu.iter().find(|wanted| !cpus.iter().any(|cpu| cpu.cpu == **wanted)) {
+    if let Some(cpu) = options.cpu.iter().find(|selected| !cpus.iter().any(|cpu| cpu.cpu == **selected)) {
         let text = format!("there is no CPU {cpu} in the trace; it has {}", cpus.len());
         return Err(Error::Usage(text));
     }

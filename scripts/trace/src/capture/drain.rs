@@ -170,7 +170,7 @@ impl Lane {
         let mut end = None;
         loop {
             let progress = &mut self.progress;
-            let taken = self.ring.take(ram, self.next, last, buffer, &mut |records| {
+            let taken = self.ring.read_records(ram, self.next, last, buffer, &mut |records| {
                 progress.count(records);
                 append(records)
             })?;

@@ -24,7 +24,7 @@ pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary
         let (mut next, mut totals) = (0, Totals::default());
         while next < head {
             let mut append = |records: &[_]| writer.append(lane, records);
-            let taken = ring.take(ram, next, true, &mut buffer, &mut append)?;
+            let taken = ring.read_records(ram, next, true, &mut buffer, &mut append)?;
             totals.add(&taken);
             if taken.head_decreased {
                 break;

@@ -160,10 +160,10 @@ pub struct Totals {
 
 impl Totals {
     /// Adds the result of a read.
-    pub fn add(&mut self, taken: &ReadResult) {
-        self.torn = self.torn.saturating_add(taken.torn);
-        self.overwritten = self.overwritten.saturating_add(taken.overwritten);
-        self.head_decreased |= taken.head_decreased;
+    pub fn add(&mut self, result: &ReadResult) {
+        self.torn = self.torn.saturating_add(result.torn);
+        self.overwritten = self.overwritten.saturating_add(result.overwritten);
+        self.head_decreased |= result.head_decreased;
     }
 }
 
@@ -172,8 +172,8 @@ impl Totals {
 pub struct Buffer(Box<[Record]>);
 
 impl Buffer {
-    /// Number of records. This number stays in a core's private cache while they are checked, copied and written.
-    const PLACES: usize = 2048;
+    /// Number of records in the buffer. They fit into a core's private cache while they are checked, copied and written.
+    const CAPACITY: usize = 2048;
 
     /// Allocates the buffer.
     ///
@@ -181,7 +181,7 @@ impl Buffer {
     /// If there is not enough memory.
     pub fn new() -> Result<Buffer, Error> {
         let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
-        Ok(Buffer(Record::new_vec_zeroed(Buffer::PLACES).map_err(full)?.into_boxed_slice()))
+        Ok(Buffer(Record::new_vec_zeroed(Buffer::CAPACITY).map_err(full)?.into_boxed_slice()))
     }
 }
 
@@ -222,10 +222,10 @@ impl Ring {
 
     /// Returns the record before the head, if it is finished.
     pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
-        let Some(place) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
+        let Some(last) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
         let mut record = [Record::default()];
-        self.read(ram, place, &mut record)?;
-        Ok((reading::ahead(&record[0], place) == 0).then_some(record[0]))
+        self.read(ram, last, &mut record)?;
+        Ok((reading::ahead(&record[0], last) == 0).then_some(record[0]))
     }
 
     /// Publishes to the kernel that the records before position `next` have been read.
@@ -239,7 +239,7 @@ impl Ring {
     /// order. So a first copy of the latest positions only finds which records are finished, and a second copy reads them.
     /// Finally `head` shows which positions were reused meanwhile. With `last`, the CPU has stopped writing: a record that
     /// is unfinished will never be finished, so it is counted as torn and skipped. Otherwise the batch ends before it.
-    pub fn take(
+    pub fn read_records(
         &self,
         ram: &GuestRam,
         from: u64,
@@ -249,38 +249,38 @@ impl Ring {
     ) -> Result<ReadResult, Error> {
         let head = self.header(ram)?.head;
         let start = from.max(head.saturating_sub(self.capacity));
-        let mut taken = ReadResult { next: start, head, overwritten: start - from, ..ReadResult::default() };
+        let mut result = ReadResult { next: start, head, overwritten: start - from, ..ReadResult::default() };
         if head <= start {
-            taken.head_decreased = head < from;
-            return Ok(taken);
+            result.head_decreased = head < from;
+            return Ok(result);
         }
-        let mut places = (head - start).min(Buffer::PLACES as u64);
+        let mut count = (head - start).min(Buffer::CAPACITY as u64);
         if !last {
-            let old = head.saturating_sub(LATEST).clamp(start, start + places) - start;
-            let latest = &mut buffer.0[old as usize..places as usize];
+            let old = head.saturating_sub(LATEST).clamp(start, start + count) - start;
+            let latest = &mut buffer.0[old as usize..count as usize];
             self.read(ram, start + old, latest)?;
-            places = old + reading::written(latest, start + old) as u64;
+            count = old + reading::written(latest, start + old) as u64;
         }
-        let records = &mut buffer.0[..places as usize];
+        let records = &mut buffer.0[..count as usize];
         self.read(ram, start, records)?;
         let reused = self.header(ram)?.head.saturating_sub(self.capacity);
-        let overwritten = reused.saturating_sub(start).min(places);
-        taken.overwritten += overwritten;
-        taken.next += overwritten;
+        let overwritten = reused.saturating_sub(start).min(count);
+        result.overwritten += overwritten;
+        result.next += overwritten;
         loop {
-            let rest = &records[(taken.next - start) as usize..];
-            let own = reading::own(rest, taken.next);
+            let rest = &records[(result.next - start) as usize..];
+            let own = reading::own(rest, result.next);
             each(&rest[..own])?;
-            taken.next += own as u64;
+            result.next += own as u64;
             match rest.get(own) {
                 None => break,
-                Some(record) if !last && reading::ahead(record, taken.next) < 0 => break,
+                Some(record) if !last && reading::ahead(record, result.next) < 0 => break,
                 Some(_) => {}
             }
-            taken.torn += 1;
-            taken.next += 1;
+            result.torn += 1;
+            result.next += 1;
         }
-        Ok(taken)
+        Ok(result)
     }
 
     /// Reads the records from position `start` on, with wrap-around at the ring's end.

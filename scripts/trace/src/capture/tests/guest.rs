@@ -115,7 +115,7 @@ pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>)
         records.extend_from_slice(some);
         Ok(())
     };
-    let taken = ring.take(ram, from, false, &mut buffer, &mut each).expect("reads");
+    let taken = ring.read_records(ram, from, false, &mut buffer, &mut each).expect("reads");
     (taken, records)
 }
 
