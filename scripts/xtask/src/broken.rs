@@ -1,4 +1,4 @@
-//! ELF files that no kernel should load, each made of a good one by one change.
+//! ELF files that the kernel must reject, each made from a valid one by one change.
 
 use kernel_abi::layout::{SHARED_PAGE, STACK_TOP};
 use object::elf::{
@@ -11,9 +11,9 @@ use object::{LittleEndian as LE, pod};
 type Header = FileHeader64<LE>;
 type Segment = ProgramHeader64<LE>;
 
-/// A way to break a program: its name, and the change.
+/// A defect of a program's ELF file.
 pub struct Defect {
-    /// What is wrong with the file.
+    /// The name of the defect.
     pub name: &'static str,
     change: Change,
 }
@@ -81,34 +81,34 @@ const fn loads(name: &'static str, change: fn(&mut [&mut Segment])) -> Defect {
     Defect { name, change: Change::Loads(change) }
 }
 
-/// Moves a segment to another page. Its place within the page has to stay that of its bytes in the file, or
-/// the file would have two defects.
+/// Moves a segment to another page. Its offset within the page must stay equal to that in the file, or the file would
+/// have two defects.
 fn place(segment: &mut Segment, page: u64) {
     let within = segment.p_vaddr.get(LE) & 0xfff;
     segment.p_vaddr.set(LE, page + within);
 }
 
 impl Defect {
-    /// The good file with this defect.
-    pub fn apply(&self, good: Vec<u8>) -> Result<Vec<u8>, &'static str> {
-        const NOT_GOOD: &str = "the file to be broken is no good ELF file itself";
-        let mut header = *Header::parse(&*good).map_err(|_| NOT_GOOD)?;
-        let mut segments = header.program_headers(LE, &*good).map_err(|_| NOT_GOOD)?.to_vec();
-        let table = usize::try_from(header.e_phoff.get(LE)).map_err(|_| NOT_GOOD)?;
+    /// Returns the valid file with this defect.
+    pub fn apply(&self, valid: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+        const NOT_VALID: &str = "the file to change is not a valid ELF file";
+        let mut header = *Header::parse(&*valid).map_err(|_| NOT_VALID)?;
+        let mut segments = header.program_headers(LE, &*valid).map_err(|_| NOT_VALID)?.to_vec();
+        let table = usize::try_from(header.e_phoff.get(LE)).map_err(|_| NOT_VALID)?;
         match self.change {
-            Change::Bytes(change) => return Ok(change(good)),
+            Change::Bytes(change) => return Ok(change(valid)),
             Change::Header(change) => change(&mut header),
             Change::Segments(change) => change(&mut segments),
             Change::Loads(change) => {
                 let is_load = |segment: &&mut Segment| segment.p_type.get(LE) == PT_LOAD;
                 let mut loads: Vec<_> = segments.iter_mut().filter(is_load).collect();
                 if loads.len() < 2 {
-                    return Err("the program has only one segment to load");
+                    return Err("the program has fewer than two PT_LOAD segments");
                 }
                 change(&mut loads);
             }
         }
-        let mut broken = good;
+        let mut broken = valid;
         broken[..size_of::<Header>()].copy_from_slice(pod::bytes_of(&header));
         let rows = pod::bytes_of_slice(&segments);
         broken[table..table + rows.len()].copy_from_slice(rows);
@@ -121,13 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_defect_changes_the_file_and_no_two_have_one_name() {
-        let mut good = std::fs::read("/proc/self/exe").expect("own file");
-        // Programs for the host are position independent; this byte is the type's low one.
-        good[16] = 2;
+    fn every_defect_changes_the_file_and_has_a_unique_name() {
+        let mut valid = std::fs::read("/proc/self/exe").expect("own file");
+        // The low byte of e_type, ET_EXEC: programs for the host are position-independent.
+        valid[16] = 2;
         for (index, defect) in DEFECTS.iter().enumerate() {
-            let broken = defect.apply(good.clone());
-            assert!(broken.is_ok_and(|broken| broken != good), "{}", defect.name);
+            let broken = defect.apply(valid.clone());
+            assert!(broken.is_ok_and(|broken| broken != valid), "{}", defect.name);
             assert!(DEFECTS[..index].iter().all(|other| other.name != defect.name));
         }
     }

@@ -1,4 +1,4 @@
-//! A page in a browser that nobody sees: what becomes of it, and what the browser has to say about it.
+//! Opens a page in a headless browser, and returns its document and the browser's errors.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use machine::launch;
 
-/// What the browser is called: Debian's name, and others'.
+/// The names of the browser: Debian's first.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// How long the browser may take. It takes two seconds.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// The time limit of the browser, which usually takes two seconds.
+const TIME_LIMIT: Duration = Duration::from_secs(100);
 
 /// Options that make it quiet, self-contained, and able to run as root.
 const OPTIONS: [&str; 12] = [
@@ -23,7 +23,7 @@ const OPTIONS: [&str; 12] = [
     "--disable-component-update",
     "--disable-sync",
     "--enable-logging=stderr",
-    // Milliseconds of the page's own time.
+    // In milliseconds of the page's virtual time.
     "--virtual-time-budget=5000",
     "--window-size=1280,2000",
     "--dump-dom",
@@ -33,14 +33,14 @@ const OPTIONS: [&str; 12] = [
 pub struct Page {
     /// The document as HTML.
     pub dom: String,
-    /// What the page's scripts and the browser's rules complained of, a line each.
+    /// Errors and warnings of the page's scripts and of the browser, a line each.
     pub complaints: Vec<String>,
 }
 
 /// Opens a file. `base` is the path of the logs, to which extensions are added.
 ///
 /// # Errors
-/// If there is no browser, or it does not end in time or well.
+/// There is no browser, it fails, or it exceeds the time limit.
 pub fn open(page: &Path, base: &Path) -> Result<Page, String> {
     let name = NAMES.into_iter().find(|name| is_there(name)).ok_or("no chromium in PATH")?;
     let profile = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -55,12 +55,12 @@ pub fn open(page: &Path, base: &Path) -> Result<Page, String> {
     let mut command = launch::command(&words);
     command.stdin(Stdio::null()).stdout(create(&dom)?).stderr(create(&log)?);
     let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
-    wait(child).map_err(|error| format!("{name} {error}; what it said is in {}", log.display()))?;
+    wait(child).map_err(|error| format!("{name} {error}; its output is in {}", log.display()))?;
     let read = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let (dom, said) = (read(&dom), read(&log));
+    let (dom, output) = (read(&dom), read(&log));
     let dom = dom.map_err(|error| error.to_string())?;
-    let said = said.map_err(|error| error.to_string())?;
-    let complaints = said.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
+    let output = output.map_err(|error| error.to_string())?;
+    let complaints = output.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
     Ok(Page { dom, complaints })
 }
 
@@ -76,7 +76,7 @@ fn is_there(name: &str) -> bool {
 }
 
 fn wait(mut child: Child) -> Result<(), String> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIME_LIMIT;
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
@@ -85,7 +85,7 @@ fn wait(mut child: Child) -> Result<(), String> {
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("did not end within {} s", PATIENCE.as_secs()));
+                return Err(format!("did not end within {} s", TIME_LIMIT.as_secs()));
             }
             Err(error) => return Err(format!("cannot be waited for: {error}")),
         }

@@ -1,5 +1,4 @@
-//! The checks that need no QEMU: format, lints, host tests, the loom model, and what the bare-metal builds
-//! have to be.
+//! The checks that need no QEMU: format, lints, host tests, the loom model, and properties of the bare-metal builds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,15 +10,15 @@ use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 
 use crate::{fuzz, layers, mutants, soft_float};
 
-/// A check: its name, and what it does. An error is a text for the user.
+/// A check. An error is a text for the user.
 pub struct Check {
-    /// What `test` lists and filters.
+    /// The name that `test` lists and filters.
     pub name: &'static str,
-    /// Runs it; the path is that of its log.
+    /// Runs the check and writes its output to this log.
     pub run: fn(&Path) -> Result<(), String>,
 }
 
-/// Every check, in the order in which they run: what is quick and often wrong comes first.
+/// Every check, in the order in which they run: those that are quick and fail often come first.
 pub const CHECKS: [Check; 12] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
@@ -46,8 +45,7 @@ pub const CHECKS: [Check; 12] = [
     Check { name: "check::kernel-size", run: |_| kernel_is_small() },
 ];
 
-/// The kernel's ELF. It is built, programs included, when this is first called, and never again: the cases
-/// must not each ask cargo.
+/// Returns the kernel's ELF, with the programs inside. The first call builds it; later calls do not run cargo again.
 pub fn built() -> Result<PathBuf, String> {
     use std::sync::OnceLock;
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -56,7 +54,7 @@ pub fn built() -> Result<PathBuf, String> {
     BUILT.get_or_init(build).clone()
 }
 
-/// The fuzz targets are a workspace of their own.
+/// Checks the format of the workspace and of the fuzz targets, which are a workspace of their own.
 fn formatted(log: &Path) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], log)?;
     cargo(&["fmt", "--check", "--manifest-path", "kernel/fuzz/Cargo.toml"], log)
@@ -68,7 +66,7 @@ fn cargo(arguments: &[&str], log: &Path) -> Result<(), String> {
     logged(command, log)
 }
 
-/// The model takes the place of `core::sync::atomic`, so it is another build of everything, in another place.
+/// Runs the loom tests. Loom replaces `core::sync::atomic`, so this is a separate build, in a directory of its own.
 fn loom(log: &Path) -> Result<(), String> {
     let mut command = host_cargo();
     command.args(["test", "--locked", "--package", "kernel", "--lib", "--release", "--target-dir"]);
@@ -76,7 +74,7 @@ fn loom(log: &Path) -> Result<(), String> {
     logged(command, log)?;
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let ran = text.lines().any(|line| line.starts_with("test ") && line.ends_with(" ok"));
-    if ran { Ok(()) } else { Err("no test has `loom` in its name: nothing was checked".to_owned()) }
+    if ran { Ok(()) } else { Err("no test has `loom` in its name, so nothing was checked".to_owned()) }
 }
 
 fn library(target: &str) -> Result<(), String> {
@@ -113,5 +111,5 @@ fn logged(mut command: Command, log: &Path) -> Result<(), String> {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
-    Err(format!("{tail}\n{status}; all of it is in {}", relative(log).display()))
+    Err(format!("{tail}\n{status}; the complete output is in {}", relative(log).display()))
 }

@@ -22,12 +22,12 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Builds the programs and the kernel that carries them, and prints what they weigh.
+    /// Builds the programs and the kernel that carries them, and prints their sizes.
     Build,
-    /// Builds everything, boots it under QEMU, and judges the run.
+    /// Builds everything, boots it under QEMU, and reports how the run ended.
     ///
     /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage;
-    /// 3 kernel panic or broken invariant; 4 time-out; 5 the host's fault (build, QEMU missing).
+    /// 3 kernel panic or broken invariant; 4 time limit exceeded; 5 host failure (build, QEMU missing).
     #[command(override_usage = "xtask run [OPTIONS] [PROGRAM [ARGS...]]")]
     Run(RunOptions),
     /// Starts QEMU stopped, with gdb attached and the kernel's symbols loaded; CPUs are gdb's threads.
@@ -37,33 +37,33 @@ pub enum Command {
     Gdb(GdbOptions),
     /// Runs every check and every QEMU case, or those whose names contain a FILTER.
     Test(TestOptions),
-    /// Takes one guard away after the other, and demands that the test which is there for it fails.
+    /// Removes one guard at a time from the kernel, and checks that the test for it fails.
     Mutants(MutantOptions),
-    /// Feeds the kernel's parsers with inputs that libFuzzer makes out of the seeds in kernel/fuzz.
+    /// Feeds the kernel's parsers with inputs that libFuzzer generates from the seeds in kernel/fuzz.
     Fuzz(FuzzOptions),
-    /// Stops CPUs at every instruction of the kernel's entry and exit paths, and strikes there with an NMI, #DB or #MC.
+    /// Injects an NMI, #DB or #MC at every instruction of the kernel's entry and exit paths.
     ///
-    /// Exit status: 0 every instruction was struck and every strike was stood; 1 not so; 2 usage; 5 the host's fault.
+    /// Exit status: 0 every required injection was survived; 1 one was not; 2 usage; 5 host failure.
     Inject(Box<InjectOptions>),
-    /// Boots the program `stress` with one seed or many, and checks every boot to the last call and byte.
+    /// Boots the program `stress` with one seed or many, and checks every call and byte of each boot.
     ///
-    /// Exit status as that of `run`, of the worst boot: 3 panic, then 1 failed, 4 time-out, 5 the host's fault.
+    /// Exit status as for `run`, of the worst boot: 3 panic, then 1 failed, 4 time limit exceeded, 5 host failure.
     Stress(Box<StressOptions>),
-    /// Boots the program `hostile`, which tries on every CPU what ring 3 could hurt the kernel with, and dies of it
-    /// over and over.
+    /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU, and is killed and restarted
+    /// repeatedly.
     ///
-    /// Exit status: 0 every probe ended as it has to; 1 one did not; else as that of `run`.
+    /// Exit status: 0 every probe ended as expected; 1 one did not; else as for `run`.
     Hostile(Box<HostileOptions>),
-    /// Joins results of `stress --json` from many machines: one table, one exit status.
+    /// Merges results of `stress --json` from many machines into one table and one exit status.
     Merge(MergeOptions),
     /// Measures what recording a trace costs the system calls of `stress`, within one run.
     Bench(Box<BenchOptions>),
-    /// Makes out of a trace: a file for Perfetto, one in the Common Trace Format, text, figures.
+    /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
     Trace(trace::options::TraceOptions),
-    /// Becomes COMMAND, which then ends with its parent.
+    /// Executes COMMAND, which is killed when its parent ends.
     #[command(hide = true)]
     Launch {
-        /// The process whose end ends the command.
+        /// The parent process.
         parent: u32,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn what_follows_the_program_is_the_programs() {
+    fn words_after_the_program_are_its_arguments() {
         let options = run(&["--smp", "2", "args", "--smp", "9", "-x", "--", "y"]).expect("parses");
         assert_eq!(options.machine.smp, "2");
         assert_eq!(options.words, ["args", "--smp", "9", "-x", "--", "y"]);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_trace_lists_the_groups() {
+    fn help_of_trace_lists_the_groups() {
         let command = Cli::command();
         let run = command.find_subcommand("run").expect("run");
         let option = run.get_arguments().find(|argument| argument.get_id() == "trace").expect("--trace");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_rate_out_of_range_is_refused() {
+    fn tick_rate_out_of_range_is_rejected() {
         assert!(run(&["--tick-hz", "0"]).is_err());
         assert!(run(&["--tick-hz", "10001"]).is_err());
         assert!(run(&["--icount", "--accel", "kvm"]).is_err());

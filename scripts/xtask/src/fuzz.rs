@@ -1,8 +1,8 @@
 //! The subcommand `fuzz`, and the check of the same name: builds the fuzz targets of `kernel/fuzz` with the flags that
-//! libFuzzer needs, and runs each for so many inputs, from the seeds in the tree.
+//! libFuzzer needs, and runs each for a number of inputs, from the seeds in the tree.
 //!
-//! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This does without that tool, and without the nightly
-//! compiler that it takes for its sanitizers: the targets are safe Rust, in which a violated property is a panic.
+//! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This needs neither that tool nor the nightly compiler
+//! that it uses for its sanitizers: the targets are safe Rust, in which a violated property is a panic.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -14,16 +14,16 @@ use machine::error::Error;
 use machine::toolchain::host_cargo;
 use machine::tree::{relative, root};
 
-/// The targets: what the kernel reads and did not write.
+/// The targets, one for each parser of input that the kernel does not produce.
 pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
 
-/// Inputs that each target gets, if the user does not say. A number and not a time: the same on every host.
+/// The default number of inputs for each target. It is a number and not a time, so that it is the same on every host.
 pub const RUNS: u32 = 100_000;
-/// The seed of libFuzzer's choices, if the user does not say. They depend on where things lie in memory too: what
-/// replays a failure for certain is the input, which is kept.
+/// The default seed of libFuzzer's choices. They depend on memory addresses too, so only the input, which is kept,
+/// reproduces a failure reliably.
 pub const SEED: u32 = 1;
 
-/// Coverage, inline and with comparisons, as libFuzzer wants it: `cargo fuzz` sets the same (libFuzzer's manual,
+/// Inline coverage counters and comparisons, which libFuzzer needs: `cargo fuzz` sets the same (libFuzzer's manual,
 /// "Fuzzer usage"; rustc's `-C passes`).
 const FLAGS: [&str; 6] = [
     "--cfg=fuzzing",
@@ -52,34 +52,34 @@ pub struct FuzzOptions {
     pub seed: u32,
 }
 
-/// Runs the targets that are named, or all.
+/// Runs the named targets, or all.
 pub fn run(options: &FuzzOptions) -> Result<ExitCode, Error> {
     let built = build(Show::Slow)?;
-    let is_wanted =
+    let is_selected =
         |target: &str| options.targets.is_empty() || options.targets.iter().any(|name| name == target);
-    for target in TARGETS.into_iter().filter(|target| is_wanted(target)) {
-        let said = try_out(&built, target, options.runs, options.seed).map_err(Error::Host)?;
-        println!("{target:12} {said}");
+    for target in TARGETS.into_iter().filter(|target| is_selected(target)) {
+        let summary = run_target(&built, target, options.runs, options.seed).map_err(Error::Host)?;
+        println!("{target:12} {summary}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// All targets, for the suite.
+/// Runs all targets, for the suite.
 pub fn check() -> Result<(), String> {
     let built = build(Show::Trouble).map_err(|error| error.to_string())?;
-    TARGETS.iter().try_for_each(|target| try_out(&built, target, RUNS, SEED).map(drop))
+    TARGETS.iter().try_for_each(|target| run_target(&built, target, RUNS, SEED).map(drop))
 }
 
 fn folder() -> PathBuf {
     root().join("target/fuzz")
 }
 
-/// Builds the targets. Returns the folder that they are in.
+/// Builds the targets. Returns their folder.
 fn build(show: Show) -> Result<PathBuf, Error> {
     let host = host_triple()?;
     let mut command = host_cargo();
     command.args(["build", "--release", "--locked", "--manifest-path", "kernel/fuzz/Cargo.toml"]);
-    // With a target of its own the flags are for it alone, not for build scripts, which have no libFuzzer.
+    // With `--target`, the flags apply to the target only, not to build scripts, which are not linked with libFuzzer.
     command.args(["--target", &host, "--target-dir"]).arg(folder());
     command.env("RUSTFLAGS", FLAGS.join(" "));
     cargo::build(command, "the fuzz targets", show)?;
@@ -91,14 +91,14 @@ fn host_triple() -> Result<String, Error> {
     let output = output.map_err(|error| Error::File("cannot start cargo".to_owned(), error))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let host = text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned);
-    host.ok_or_else(|| Error::Host("`cargo -vV` does not say which host this is".to_owned()))
+    host.ok_or_else(|| Error::Host("`cargo -vV` does not name the host triple".to_owned()))
 }
 
-/// Runs one target over its seeds and what comes of them. Returns libFuzzer's last words; the error has the input that
-/// violates a property, and how to reproduce it.
-fn try_out(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
+/// Runs one target on its seeds and their mutations. Returns the last line of libFuzzer's output; the error names the
+/// input that violates a property, and how to reproduce it.
+fn run_target(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
     let place = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
-    // New inputs go into a folder that is empty at first: nothing depends on the runs before.
+    // New inputs go into a folder that is empty at first, so that no run depends on an earlier one.
     let corpus = folder().join("corpus").join(target);
     let artifacts = folder().join("artifacts").join(target);
     let _ = std::fs::remove_dir_all(&corpus);
@@ -119,7 +119,7 @@ fn try_out(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, S
     }
 }
 
-/// The first words of the panic, and what to type.
+/// Formats a failure: the beginning of the panic, and the commands that reproduce it.
 fn failure(target: &str, seed: u32, runs: u32, built: &Path, text: &str) -> String {
     const SHOWN: usize = 30;
     let input = text.lines().find_map(|line| line.split("Test unit written to ").nth(1)).unwrap_or("");
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_targets_are_those_of_the_crate_and_each_has_seeds() {
+    fn targets_are_those_of_the_crate_and_have_seeds() {
         let manifest =
             std::fs::read_to_string(root().join("kernel/fuzz/Cargo.toml")).expect("it can be read");
         let bins: Vec<_> =
@@ -151,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_how_to_see_it_again() {
+    fn failure_names_the_commands_that_reproduce_it() {
         let text = "INFO: Seed: 1\nthread panicked at kernel/src/properties.rs:7:\nleft: 1\n\
                     artifact_prefix='x'; Test unit written to /nowhere/crash-1\n";
-        let said = failure("cmdline", 1, 9, &root().join("target/fuzz/h/release"), text);
-        assert!(said.contains("properties.rs:7:\nleft: 1"), "{said}");
-        assert!(said.contains("again: target/fuzz/h/release/cmdline /nowhere/crash-1\n"), "{said}");
-        assert!(said.contains("cargo xtask fuzz cmdline --seed 1 --runs 9"), "{said}");
+        let shown = failure("cmdline", 1, 9, &root().join("target/fuzz/h/release"), text);
+        assert!(shown.contains("properties.rs:7:\nleft: 1"), "{shown}");
+        assert!(shown.contains("again: target/fuzz/h/release/cmdline /nowhere/crash-1\n"), "{shown}");
+        assert!(shown.contains("cargo xtask fuzz cmdline --seed 1 --runs 9"), "{shown}");
     }
 }

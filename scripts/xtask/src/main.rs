@@ -1,6 +1,6 @@
-//! Ringside's host tool: builds the kernel and its programs, runs them under QEMU, tests them, debugs them.
+//! Ringside's host tool: builds the kernel and its programs, runs them under QEMU, tests and debugs them.
 //!
-//! `build` makes the kernel's ELF with the programs inside; `run` boots it and judges the run by QEMU's
+//! `build` builds the kernel's ELF with the programs inside; `run` boots it and determines the outcome from QEMU's
 //! exit status *and* the kernel's completion records ([`machine::verify`]); `test` runs every check and every QEMU
 //! case; `gdb` starts QEMU stopped, with gdb attached.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The kernel must not touch the FPU's registers: they are ring 3's, and its entries save none of them.
+//! Checks that the kernel uses no FPU register: they hold ring 3's values, and kernel entry does not save them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use object::{Object, ObjectSection, SectionKind, SymbolMap, SymbolMapName};
 /// Instructions of the kernel's ELF that use a vector, MMX or x87 register: address, symbol and instruction.
 pub fn violations(kernel: &Path) -> Result<Vec<String>, Error> {
     let bytes = std::fs::read(kernel).map_err(|error| Error::file("read", kernel, error))?;
-    let bad = |error| Error::Host(format!("{} is no ELF file: {error}", kernel.display()));
+    let bad = |error| Error::Host(format!("{} is not an ELF file: {error}", kernel.display()));
     let file = object::File::parse(&*bytes).map_err(bad)?;
     let symbols = file.symbol_map();
     let mut found = Vec::new();
@@ -28,7 +28,7 @@ pub fn violations(kernel: &Path) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// How many instructions there are, and which of them use such a register.
+/// Counts the instructions, and lists those that use such a register.
 fn scan(code: &[u8], address: u64) -> (usize, Vec<(u64, Mnemonic)>) {
     let mut info = InstructionInfoFactory::new();
     let mut count = 0;
@@ -36,7 +36,7 @@ fn scan(code: &[u8], address: u64) -> (usize, Vec<(u64, Mnemonic)>) {
     for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE).iter() {
         count += 1;
         let registers = info.info(&instruction).used_registers();
-        // Many x87 instructions name no register. `fninit` only makes the FPU ready for ring 3.
+        // Many x87 instructions name no register. `fninit` is allowed: it resets the FPU for ring 3.
         let x87 = instruction.cpuid_features().contains(&CpuidFeature::FPU)
             && instruction.mnemonic() != Mnemonic::Fninit;
         if x87 || registers.iter().any(|used| is_fpu(used.register())) {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vector_and_x87_instructions_are_seen_and_others_are_not() {
+    fn only_vector_and_x87_instructions_are_violations() {
         // mov rax, rbx; movaps xmm1, xmm0; fld1; ret
         let code = [0x48, 0x89, 0xd8, 0x0f, 0x28, 0xc8, 0xd9, 0xe8, 0xc3];
         let (count, uses) = scan(&code, 0x1000);

@@ -9,34 +9,34 @@ use machine::cargo::Show;
 use machine::error::Error;
 
 use crate::cases;
-use crate::cases::PATIENCE;
+use crate::cases::TIME_LIMIT;
 use crate::checks::{CHECKS, built};
 use crate::logs::{file_name, log_folder};
 
 /// Options of `test`.
 #[derive(Args, Clone, Debug)]
 pub struct TestOptions {
-    /// Runs what has one of these words in its name. Default: everything.
+    /// Runs the tests that have one of these words in their names. Default: all.
     pub filter: Vec<String>,
 
-    /// Lists the names and does nothing else.
+    /// Lists the names, and does nothing else.
     #[arg(long)]
     pub list: bool,
 }
 
-/// Runs what the filter leaves. The last line counts, for whoever reads only that: `N passed, N failed`.
+/// Runs the tests that the filter selects. The last line is `N passed, N failed`.
 pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     let folder = log_folder();
     std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
-    let wanted = |trial: &Trial| {
+    let selected = |trial: &Trial| {
         options.filter.is_empty() || options.filter.iter().any(|word| trial.name().contains(word.as_str()))
     };
-    let trials: Vec<_> = checks().chain(qemu_cases()).filter(wanted).collect();
+    let trials: Vec<_> = checks().chain(qemu_cases()).filter(selected).collect();
     if trials.is_empty() {
         return Err(Error::Usage(format!("no test has {:?} in its name", options.filter.join(" or "))));
     }
-    // One after the other: a machine with more CPUs than the host has cores is slow enough alone, and the
-    // checks share cargo's lock.
+    // One at a time: a machine with more CPUs than the host has cores is slow even alone, and the checks share cargo's
+    // lock.
     let arguments = Arguments { test_threads: Some(1), list: options.list, ..Arguments::default() };
     let conclusion = libtest_mimic::run(&arguments, trials);
     if options.list {
@@ -56,7 +56,7 @@ fn checks() -> impl Iterator<Item = Trial> {
 fn qemu_cases() -> impl Iterator<Item = Trial> {
     cases::all().into_iter().map(|case| {
         Trial::test(case.name.clone(), move || {
-            built().map_err(|error| format!("there is nothing to run: {error}"))?;
+            built().map_err(|error| format!("the build failed: {error}"))?;
             let kernel = match case.features {
                 [] => None,
                 features => {
@@ -65,7 +65,7 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
                     Some(built.map_err(|error| error.to_string())?.kernel)
                 }
             };
-            case.run(&log_folder(), kernel.as_deref(), PATIENCE).map_err(Failed::from)
+            case.run(&log_folder(), kernel.as_deref(), TIME_LIMIT).map_err(Failed::from)
         })
     })
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_unique_and_so_is_its_log() {
+    fn names_and_logs_are_unique() {
         let names: Vec<_> = checks().chain(qemu_cases()).map(|trial| trial.name().to_owned()).collect();
         let logs: HashSet<_> = names.iter().map(|name| file_name(name)).collect();
         assert_eq!(logs.len(), names.len());

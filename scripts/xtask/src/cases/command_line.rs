@@ -1,4 +1,4 @@
-//! Kernel command lines that make no sense: refused with a word about what would have.
+//! Invalid kernel command lines: each is rejected with a message that names the key.
 
 use super::{Case, case};
 
@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         row("repeat-0-times", "repeat=0").shows("repeat= takes a number from 1 to 1000000000"),
         row("deaths-of-another-kind", "deaths=ignore").shows("deaths= takes 'end' or 'go-on'"),
         row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
-        // A failure that is asked for and does not happen would let its test pass; one that nobody ends would hang.
+        // If a requested failure did not happen, its test would pass; if no CPU ended the run, it would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held").shows("no other CPU"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")

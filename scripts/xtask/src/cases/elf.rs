@@ -1,4 +1,4 @@
-//! Files that are no programs: the kernel refuses them with a reason, on every CPU, and nothing else happens.
+//! Invalid ELF files: the kernel rejects them with a reason, on every CPU.
 
 use super::{Case, case};
 use crate::broken::{DEFECTS, Defect};

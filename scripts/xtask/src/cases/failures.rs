@@ -1,10 +1,10 @@
-//! The kernel fails on purpose, in every context that it has: each time a report that names the CPU and the cause, and
-//! the verdict for a failure; never a reset, never a hang.
+//! Injected failures of the kernel, in each of its contexts: each must produce a report that names the CPU and the
+//! cause, and the verdict for a failure, not a reset or a hang.
 
 use super::{Case, case};
 
-/// A kind of failure: the command line's key, and what the report says, the stack that overflowed at `{stack}` and the
-/// CPU at `{cpu}`.
+/// A kind of failure: the key on the command line, and the report, with `{stack}` for the stack that overflowed and
+/// `{cpu}` for the CPU.
 struct Kind {
     name: &'static str,
     key: &'static str,
@@ -21,12 +21,12 @@ const OVERFLOW: Kind = Kind {
 const DOUBLE_FAULT: Kind =
     Kind { name: "double-fault-in", key: "double_fault_cpu", report: "double fault (#DF) in ring 0" };
 
-/// Where a CPU can fail, and the program that brings it there.
+/// The contexts in which a CPU can fail, and the programs that reach them.
 const PLACES: [(&str, &str); 6] = [
     ("start", "hello"),
     ("bring-up", "hello"),
     ("syscall", "hello"),
-    // A tick that strikes in ring 3.
+    // A tick in ring 3.
     ("tick", "spin"),
     ("nmi", "hello"),
     ("idle", "hello"),
@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
     let everywhere = PLACES.iter().flat_map(|&(place, program)| {
         [(&PANIC, 1, 0), (&PANIC, 8, 5), (&OVERFLOW, 1, 0), (&OVERFLOW, 8, 5), (&DOUBLE_FAULT, 8, 2)]
             .into_iter()
-            // CPU 0 of several is brought up as CPU 0 of one is; the others have cases of their own below.
+            // The bring-up of CPU 0 does not depend on the number of CPUs; that of an AP has cases of its own below.
             .map(move |(kind, smp, cpu)| {
                 (kind, place, program, smp, if place == "bring-up" { 0 } else { cpu })
             })
@@ -64,8 +64,8 @@ fn failing(name: String, kind: &Kind, place: &str, smp: u32, cpu: u32, program: 
         .demand(one_panic)
 }
 
-/// Two CPUs lose their stacks behind the same gate. Each #DF has a stack of its own, so the one that tells knows its own
-/// story, and the other is silent.
+/// Two CPUs take a double fault at the same time. Each has a #DF stack of its own, so the panicking CPU reports its own
+/// fault, and the other one reports nothing.
 fn two_at_once() -> Case {
     case(
         "panic::double-fault-on-two-cpus-at-once",
@@ -75,16 +75,16 @@ fn two_at_once() -> Case {
     .status(3)
     .demand(one_panic)
     .demand(|finished| {
-        let stories = [
+        let reports = [
             "CPU 2 panicked: double fault (#DF): the syscall stack of CPU 2 overflowed",
             "CPU 5 panicked: double fault (#DF) in ring 0",
         ];
-        let told = stories.iter().filter(|story| finished.stderr.contains(**story)).count();
-        super::expect(told, 1, "true stories")
+        let reported = reports.iter().filter(|report| finished.stderr.contains(**report)).count();
+        super::expect(reported, 1, "correct reports")
     })
 }
 
-/// One CPU tells, and nothing else is wrong with the run.
+/// Checks that the panic of one CPU is the only error of the run.
 fn one_panic(finished: &super::Finished) -> Result<(), String> {
     let errors = finished.json["errors"].as_array().map_or(0, Vec::len);
     super::expect(errors, 1, "errors")

@@ -1,10 +1,10 @@
-//! Programs that do what they must not: CPU 1 of 4 does it and is killed, the others run to their end.
+//! Programs that fault: on CPU 1 of 4 the program is killed, on the others it runs to its end.
 
 use super::{Case, case};
 
-/// What is done, and the vector that the reason has to name, with the error code where it says whose page it was
-/// (SDM 3A, 4.7): bit 0, the page is there; 1, a write; 2, in ring 3; 4, an instruction.
-const DEEDS: [(&str, &str); 23] = [
+/// The arguments of `fault`, and the exceptions that they raise, with the error code where it identifies the access
+/// (SDM 3A, 4.7): bit 0, the page is present; 1, a write; 2, in ring 3; 4, an instruction fetch.
+const FAULTS: [(&str, &str); 23] = [
     ("div0", "#DE"),
     ("ud2", "#UD"),
     ("int3", "#BP"),
@@ -31,25 +31,25 @@ const DEEDS: [(&str, &str); 23] = [
     ("int-timer", "#GP"),
 ];
 
-/// Stack pointers with which a program makes its calls, while NMIs come: nobody is hurt.
+/// Stack pointers with which a program makes its calls under NMIs. This is harmless.
 const STACK_POINTERS: [&str; 3] = ["rsp-zero", "rsp-kernel", "rsp-noncanonical"];
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let row = |(deed, vector): (&str, &str)| {
-        case(format!("fault::{deed}"), "--smp 4", &format!("fault {deed} 1"))
+    let row = |(kind, vector): (&str, &str)| {
+        case(format!("fault::{kind}"), "--smp 4", &format!("fault {kind} 1"))
             .status(1)
             .exits_on(3)
             .killed_on(1, vector)
             .demand(|finished| super::expect(finished.cpu(1)?["outcome"].as_str(), Some("killed"), "CPU 1"))
             .shows("fault: cpu 3 ran on")
-            // Ring 0 takes no trap that was meant for ring 3.
+            // TF of ring 3 raises no #DB in ring 0.
             .hides("#DB in ring 0")
     };
     let all = case("fault::on-every-cpu-at-once", "--smp 4", "fault div0").status(1).killed_on(4, "#DE");
-    let harmless = |deed: &str| {
+    let harmless = |kind: &str| {
         let options = "--smp 4 --tick-hz 1000 --cmdline nmi_storm=1000";
-        case(format!("fault::{deed}"), options, &format!("fault {deed}")).exits_on(4)
+        case(format!("fault::{kind}"), options, &format!("fault {kind}")).exits_on(4)
     };
-    DEEDS.into_iter().map(row).chain([all]).chain(STACK_POINTERS.map(harmless)).collect()
+    FAULTS.into_iter().map(row).chain([all]).chain(STACK_POINTERS.map(harmless)).collect()
 }

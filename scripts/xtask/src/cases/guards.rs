@@ -1,9 +1,9 @@
-//! Guards of which no other case needs the working: each of these fails in a kernel that was built without one, see
+//! Guards that no other case tests: each of these cases fails on a kernel that was built without one of them, see
 //! `docs/mutants.md`.
 
 use super::{Case, case};
 
-/// What `probe` tries, and why it is killed.
+/// The arguments of `probe`, and the exceptions that kill it.
 const REFUSED: [(&str, &str); 11] = [
     ("sgdt", "#GP"),
     ("sidt", "#GP"),
@@ -18,9 +18,9 @@ const REFUSED: [(&str, &str); 11] = [
     ("step-nested", "#DB"),
 ];
 
-/// What ring 0 does on demand, and the error code of its page fault (SDM 3A, 4.7): bit 0, the page is there; 1, a
-/// write; 4, an instruction.
-const BREACHES: [(&str, u32); 4] =
+/// The protection violations that ring 0 commits on request, and the error codes of their page faults (SDM 3A, 4.7):
+/// bit 0, the page is present; 1, a write; 4, an instruction fetch.
+const VIOLATIONS: [(&str, u32); 4] =
     [("write-text", 0b11), ("write-alias", 0b11), ("read-user", 0b1), ("run-user", 0b1_0001)];
 
 /// The cases.
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     let refused = REFUSED.iter().map(|(kind, reason)| {
         case(format!("guard::{kind}"), "--smp 2", &format!("probe {kind}")).status(1).killed_on(2, *reason)
     });
-    let breaches = BREACHES.iter().map(|(kind, code)| {
+    let violations = VIOLATIONS.iter().map(|(kind, code)| {
         case(format!("guard::{kind}"), &format!("--smp 2 --cmdline breach={kind}"), "hello")
             .status(3)
             .complains(format!("panicked: page fault (#PF) in ring 0, error code {code:#x}"))
@@ -47,10 +47,10 @@ pub fn cases() -> Vec<Case> {
         nested_nmi("--smp 8", 8),
         nested_nmi("--smp 2 --cpu max,-x2apic", 2),
     ];
-    refused.chain(breaches).chain(others).collect()
+    refused.chain(violations).chain(others).collect()
 }
 
-/// Each CPU sends itself an NMI out of its NMI handler.
+/// Each CPU sends itself an NMI from its NMI handler.
 fn nested_nmi(options: &str, cpus: usize) -> Case {
     let apic = if options.contains("-x2apic") { "-xapic" } else { "" };
     (0..cpus).fold(
@@ -64,10 +64,10 @@ fn nested_nmi(options: &str, cpus: usize) -> Case {
     )
 }
 
-/// QEMU's options for a translation block an instruction: interrupts come between blocks only.
+/// QEMU's options for translation blocks of one instruction: QEMU takes interrupts between blocks only.
 fn one_at_a_time() -> &'static str {
     let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
-    // Without a version there is no QEMU, and the case says so.
+    // Without a version there is no QEMU, and the case reports that.
     match machine::qemu::version(qemu.as_ref()) {
         Ok((major, _)) if major < 9 => "--qemu-arg=-singlestep",
         _ => "--accel tcg,one-insn-per-tb=on",

@@ -1,8 +1,8 @@
-//! Short hunts of `hostile`, on the kinds of CPU and machine on which its probes have different outcomes.
+//! Short runs of `hostile`, on the kinds of CPU and machine on which its probes have different outcomes.
 
 use super::{Case, Finished, case, expect};
 
-/// The cases. The seeds are fixed: a case that fails fails again.
+/// The cases. The seeds are fixed, so that a failure is reproducible.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, cpus, options: &str| {
         let mut case = case(format!("hostile::{name}"), options, "");
@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Nothing unexpected, and on each CPU the probes of all classes together are as many as were asked for.
+/// Checks that no outcome is unexpected, and that each CPU made the requested number of probes.
 fn every_probe_was_made(finished: &Finished) -> Result<(), String> {
     expect(finished.json["unexpected"].as_array().map(Vec::len), Some(0), "unexpected outcomes")?;
     let replay = finished.json["replay"].as_str().ok_or("no replay command")?;

@@ -18,8 +18,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that all injections were survived, at `least` instructions or more: the number changes with the entry and exit
-/// code, but a tool that found only a few would have to fail.
+/// Checks that all injections were survived, at `least` instructions or more: the number changes with the entry and
+/// exit code, but a tool that found only a few would have to fail.
 fn at_many_instructions(finished: &Finished, kind: &str, least: u64) -> Result<(), String> {
     match finished.json[kind]["instructions"].as_u64() {
         Some(count) if count >= least => all_survived(finished, kind),

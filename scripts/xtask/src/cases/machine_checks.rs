@@ -1,14 +1,14 @@
-//! Machine checks, which QEMU's monitor raises: each is a report that names the CPU and what its bank says.
+//! Machine checks that QEMU's monitor raises: each report names the CPU and the contents of its bank.
 
 use super::{Case, case};
 
-/// What bank 4 holds (SDM 3B, 16.3.2): a valid, uncorrected, enabled error with an address, the context corrupt; memory
-/// read, level 2, of the data cache.
+/// The status of bank 4 (SDM 3B, 16.3.2): a valid, uncorrected, enabled error with an address, the context corrupt;
+/// memory read, level 2, of the data cache.
 const STATUS: &str = "0xb600000000000136";
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    // One tick a second, so that ring 3 is where a CPU that spins is found.
+    // One tick per second, so that a spinning CPU is in ring 3.
     let spinning = "--tick-hz 1";
     vec![
         row("in-ring-3-smp-1", &format!("--smp 1 {spinning}"), 0, "spin: all others loop", "spin", 3),

@@ -31,11 +31,11 @@ pub fn cases() -> Vec<Case> {
             let kib = finished.json["boot"]["memory_kib"].as_u64().unwrap_or(0);
             if kib > 4_000_000 { Ok(()) } else { Err(format!("only {kib} KiB of 4 GiB are usable")) }
         }),
-        // Six CPUs that the firmware lists but that are not there: they must not be waited for.
+        // The firmware lists six CPUs that do not exist: the kernel must not wait for them.
         row("smp-2-of-8", "--smp 2,maxcpus=8", 2).demand(|finished| {
             super::expect(finished.json["boot"]["cpus_found"].as_u64(), Some(2), "CPUs found")
         }),
-        // APIC ids with gaps: an id is no index.
+        // APIC ids with gaps: an APIC id is not a CPU index.
         row("sparse-apic-ids", "--smp 6,sockets=2,cores=3", 6).demand(|finished| {
             let ids: Vec<_> = finished.cpus().iter().filter_map(|cpu| cpu["apic_id"].as_u64()).collect();
             if ids.iter().any(|&id| id > 5) { Ok(()) } else { Err(format!("no gaps in APIC ids {ids:?}")) }
@@ -49,7 +49,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The registers of all CPUs as the JSON has them: as many values of each as there must be.
+/// Checks that the registers in the JSON are different on all CPUs or equal on all, as their rules require.
 fn each_cpu_has_its_own(finished: &Finished, cpus: usize) -> Result<(), String> {
     for (name, rule) in REGISTERS {
         let values: Vec<_> =

@@ -1,5 +1,5 @@
-//! The QEMU cases. Each is one row of a table and shows one behaviour: what is run, the exit status that it
-//! has to have, and what else must be true of it.
+//! The QEMU cases. Each is one row of a table and tests one behaviour: what is run, the required exit status, and
+//! further requirements.
 
 mod command_line;
 mod elf;
@@ -32,22 +32,22 @@ use serde_json::Value;
 use crate::broken::Defect;
 use crate::logs::file_name;
 
-/// Seconds that a case may take, unless it says otherwise. A busy host is slow; a hang is for ever.
-pub const PATIENCE: u32 = 120;
+/// The default time limit of a case in seconds: long, since the host may be busy.
+pub const TIME_LIMIT: u32 = 120;
 
-/// What a case demands beyond the exit status; the error says what is not so.
+/// A requirement of a case beyond the exit status; the error describes what does not hold.
 type Demand = Box<dyn Fn(&Finished) -> Result<(), String> + Send>;
 
 /// A QEMU case.
 pub struct Case {
-    /// What `test` lists and filters.
+    /// The name that `test` lists and filters.
     pub name: String,
-    /// Cargo features of the kernel that it needs.
+    /// The cargo features of the kernel that it needs.
     pub features: &'static [&'static str],
     subcommand: &'static str,
     options: Vec<String>,
     program: Vec<String>,
-    /// Makes files that the case needs, in the folder of the logs.
+    /// Creates the files that the case needs, in the folder of the logs.
     prepare: Option<fn(&Path) -> std::io::Result<()>>,
     /// The defect of the program's file, if it has one.
     defect: Option<&'static Defect>,
@@ -55,15 +55,15 @@ pub struct Case {
     demands: Vec<Demand>,
 }
 
-/// What a case left behind.
+/// The output of a case.
 pub struct Finished {
     /// Exit status of the host tool; `None` if a signal ended it.
     pub status: Option<i32>,
-    /// What it printed: the QEMU command line, the console, the table.
+    /// Its standard output: the QEMU command line, the console, the table.
     pub stdout: String,
-    /// Warnings, errors, registers.
+    /// Its standard error: warnings, errors, registers.
     pub stderr: String,
-    /// The run's facts.
+    /// The result as JSON.
     pub json: Value,
 }
 
@@ -90,7 +90,7 @@ pub fn all() -> Vec<Case> {
     groups.into_iter().flatten().collect()
 }
 
-/// A case that runs `xtask run OPTIONS PROGRAM...` and has to pass. Both texts are split as a shell would.
+/// A case that runs `xtask run OPTIONS PROGRAM...` and must pass. Both texts are split as in a shell.
 fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
     let split = |text| shlex::split(text).unwrap_or_default();
     Case {
@@ -107,57 +107,57 @@ fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
 }
 
 impl Case {
-    /// The host tool has to end with this exit status instead of 0.
+    /// Requires this exit status of the host tool instead of 0.
     fn status(mut self, status: i32) -> Case {
         self.status = status;
         self
     }
 
-    /// The kernel that looks at its invariants on every system call.
+    /// Uses the kernel that checks its invariants on every system call.
     fn checking(mut self) -> Case {
         self.features = &["checking"];
         self
     }
 
-    /// This has to be true as well.
+    /// Adds a requirement.
     fn demand(mut self, demand: fn(&Finished) -> Result<(), String>) -> Case {
         self.demands.push(Box::new(demand));
         self
     }
 
-    /// This text has to be on the console, or elsewhere on standard output.
+    /// Requires this text on standard output, which has the console.
     fn shows(mut self, text: impl Into<String>) -> Case {
         let text = text.into();
         self.demands.push(Box::new(move |finished| finished.has(&finished.stdout, &text)));
         self
     }
 
-    /// This text must not be on the console, nor elsewhere on standard output.
+    /// Requires that this text is not on standard output, which has the console.
     fn hides(mut self, text: &'static str) -> Case {
         self.demands.push(Box::new(move |finished| match finished.has(&finished.stdout, text) {
-            Ok(()) => Err(format!("{text:?} is among what was printed")),
+            Ok(()) => Err(format!("{text:?} was printed")),
             Err(_) => Ok(()),
         }));
         self
     }
 
-    /// A line of standard output has to begin and go on like this.
+    /// Requires a line of standard output that begins with `start` and contains `rest`.
     fn shows_line(mut self, start: String, rest: &'static str) -> Case {
         self.demands.push(Box::new(move |finished| {
             let found = finished.stdout.lines().any(|line| line.starts_with(&start) && line.contains(rest));
-            if found { Ok(()) } else { Err(format!("no line starts with {start:?} and has {rest:?} in it")) }
+            if found { Ok(()) } else { Err(format!("no line starts with {start:?} and contains {rest:?}")) }
         }));
         self
     }
 
-    /// This text has to be on standard error.
+    /// Requires this text on standard error.
     fn complains(mut self, text: impl Into<String>) -> Case {
         let text = text.into();
         self.demands.push(Box::new(move |finished| finished.has(&finished.stderr, &text)));
         self
     }
 
-    /// Every one of `count` CPUs has to have run the program to its end, with code 0.
+    /// Requires that the program exited with code 0 on `count` CPUs.
     fn exits_on(mut self, count: usize) -> Case {
         self.demands.push(Box::new(move |finished| {
             let exited = finished.cpus().iter().filter(|cpu| cpu["outcome"] == "exited" && cpu["code"] == 0);
@@ -166,7 +166,7 @@ impl Case {
         self
     }
 
-    /// The program has to have been killed on `count` CPUs, each for a reason that has `reason` in it.
+    /// Requires that the program was killed on `count` CPUs, for a reason that contains `reason`.
     fn killed_on(mut self, count: usize, reason: impl Into<String>) -> Case {
         let reason = reason.into();
         self.demands.push(Box::new(move |finished| {
@@ -174,15 +174,15 @@ impl Case {
             expect(killed.len(), count, "CPUs whose program was killed")?;
             killed.iter().try_for_each(|cpu| match cpu["reason"].as_str() {
                 Some(text) if text.contains(&reason) => Ok(()),
-                text => Err(format!("the reason is {text:?}, {reason:?} is not in it")),
+                text => Err(format!("the reason is {text:?}, which does not contain {reason:?}")),
             })
         }));
         self
     }
 
-    /// Runs the case, on another kernel than the usual one if there is one, for at most so many seconds. The error says
-    /// what is not as it should be, how to see it again, and where the log is.
-    pub fn run(&self, folder: &Path, kernel: Option<&Path>, patience: u32) -> Result<(), String> {
+    /// Runs the case, on this kernel instead of the usual one if there is one, with a time limit in seconds. The error
+    /// describes the failure and names the command that repeats it and the log.
+    pub fn run(&self, folder: &Path, kernel: Option<&Path>, time_limit: u32) -> Result<(), String> {
         let base = folder.join(file_name(&self.name));
         let log = base.with_added_extension("log");
         let program = self.program_words(&base)?;
@@ -196,7 +196,7 @@ impl Case {
         if let Some(prepare) = self.prepare {
             prepare(folder).map_err(|error| format!("cannot prepare the case: {error}"))?;
         }
-        let finished = self.start(&base, &program, kernel, patience)?;
+        let finished = self.start(&base, &program, kernel, time_limit)?;
         let raw = std::fs::read(base.with_added_extension("console")).unwrap_or_default();
         let text = format!(
             "$ {replay}\n{}\n--- standard error\n{}\n--- console as it came\n{}\n--- facts\n{:#}\n",
@@ -206,19 +206,20 @@ impl Case {
             finished.json
         );
         std::fs::write(&log, text).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        self.judge(&finished)
+        self.check(&finished)
             .map_err(|error| format!("{error}\n\nagain: {replay}\nlog:   {}", relative(&log).display()))
     }
 
-    /// The program and its arguments. A broken one is written beside the log, so that it can be tried again.
+    /// The program and its arguments. A file with a defect is written next to the log, so that the case can be
+    /// repeated.
     fn program_words(&self, base: &Path) -> Result<Vec<String>, String> {
         let Some(defect) = self.defect else { return Ok(self.program.clone()) };
         let mut words = self.program.clone();
         let path = base.with_added_extension("elf");
-        let good = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
-        // Without what no loader reads, so that a file cut in half lacks something that matters.
-        let good = executable::stripped(&good).map_err(|error| error.to_string())?;
-        std::fs::write(&path, defect.apply(good)?).map_err(|error| error.to_string())?;
+        let valid = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
+        // The sections that no loader reads are removed, so that half of the file lacks a part of a segment.
+        let valid = executable::stripped(&valid).map_err(|error| error.to_string())?;
+        std::fs::write(&path, defect.apply(valid)?).map_err(|error| error.to_string())?;
         words[0] = relative(&path).display().to_string();
         Ok(words)
     }
@@ -228,22 +229,22 @@ impl Case {
         base: &Path,
         program: &[String],
         kernel: Option<&Path>,
-        patience: u32,
+        time_limit: u32,
     ) -> Result<Finished, String> {
         let facts = base.with_added_extension("json");
         let console = base.with_added_extension("console");
         let _ = std::fs::remove_file(&facts);
         let _ = std::fs::remove_file(&console);
-        // By this name and no other: the checks may have replaced the file with a newer build.
+        // `/proc/self/exe` is this build: the checks may have replaced the file with a newer one.
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);
-        // `stress` keeps the console of a boot that failed by itself, and `inject` says what the kernel said.
+        // `stress` keeps the console of a failed boot itself, and `inject` reports the kernel's messages.
         if !matches!(self.subcommand, "stress" | "inject") {
             command.arg("--log").arg(&console);
         }
         if !self.options.iter().any(|word| word == "--timeout") {
-            command.args(["--timeout", &patience.to_string()]);
+            command.args(["--timeout", &time_limit.to_string()]);
         }
         if let Some(kernel) = kernel {
             command.arg("--kernel").arg(kernel);
@@ -260,7 +261,7 @@ impl Case {
         })
     }
 
-    fn judge(&self, finished: &Finished) -> Result<(), String> {
+    fn check(&self, finished: &Finished) -> Result<(), String> {
         if finished.status != Some(self.status) {
             return Err(format!(
                 "exit status {:?} instead of {}\n{}",
@@ -272,36 +273,36 @@ impl Case {
 }
 
 impl Finished {
-    /// The CPUs' facts.
+    /// The results of all CPUs.
     fn cpus(&self) -> &[Value] {
         self.json["cpus"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The fact about one CPU.
+    /// The result of one CPU.
     fn cpu(&self, number: usize) -> Result<&Value, String> {
         self.cpus().iter().find(|cpu| cpu["cpu"] == number).ok_or(format!("there is no CPU {number}"))
     }
 
     fn has(&self, text: &str, part: &str) -> Result<(), String> {
-        if text.contains(part) { Ok(()) } else { Err(format!("{part:?} is not among what was printed")) }
+        if text.contains(part) { Ok(()) } else { Err(format!("{part:?} was not printed")) }
     }
 
-    /// QEMU's command line, as it can be pasted into a shell: the first line of the output.
+    /// QEMU's command line, quoted for a shell: the first line of the output.
     fn pasteable(&self) -> &str {
         self.stdout.lines().next().unwrap_or("")
     }
 }
 
-fn expect<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) -> Result<(), String> {
-    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?} instead of {wanted:?}")) }
+fn expect<T: PartialEq + std::fmt::Debug>(found: T, expected: T, what: &str) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found:?} instead of {expected:?}")) }
 }
 
-/// The ELF file of a program of the tree.
+/// The ELF file of a program in `user/`.
 fn program_path(name: &str) -> PathBuf {
     bare_artifacts().join(name)
 }
 
-/// For demands that run something themselves.
+/// Runs a shell command, for requirements that need one.
 fn shell(command: &str) -> Result<std::process::Output, String> {
     let words: [OsString; 2] = ["-c".into(), command.into()];
     let output = Command::new("sh").args(words).stdin(Stdio::null()).current_dir(root()).output();

@@ -1,4 +1,4 @@
-//! The kernel in trouble: it panics on a CPU of our choice, or a CPU does not come.
+//! A panic on a given CPU, and an AP that does not come online.
 
 use super::{Case, Finished, case};
 
@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
     vec![panic(0), panic(2), overflow, writing, absent("lost", "lose_ap"), absent("late", "delay_ap")]
 }
 
-/// Functions with file and line, and the kernel's own among them.
+/// Checks that the backtrace has a frame with file and line of the kernel.
 fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     let frame = |line: &&str| line.contains("(kernel/src/") && line.contains(".rs:");
     match finished.stdout.lines().filter(frame).count() {
@@ -36,18 +36,19 @@ fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     }
 }
 
-/// Once a CPU has begun to tell, no other says anything.
+/// Checks that no other CPU prints anything after the panic's first line.
 fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     const PANIC: &str = "kernel panic on CPU ";
     let mut lines = finished.stdout.lines().skip_while(|line| !line.starts_with(PANIC));
-    let teller = lines.next().and_then(|line| line[PANIC.len()..].split(':').next()).unwrap_or("");
-    match lines.find(|line| line.starts_with("[cpu") && !line.starts_with(&format!("[cpu{teller}]"))) {
+    let panicking = lines.next().and_then(|line| line[PANIC.len()..].split(':').next()).unwrap_or("");
+    match lines.find(|line| line.starts_with("[cpu") && !line.starts_with(&format!("[cpu{panicking}]"))) {
         Some(line) => Err(format!("another CPU ran on: {line}")),
         None => Ok(()),
     }
 }
 
-/// CPUs are numbered as they come, so the one that stays away has the last number; its APIC id names it.
+/// CPUs are numbered in the order in which they come online, so the missing one has the last number; its APIC id
+/// identifies it.
 fn only_apic_id_2_is_missing(finished: &Finished) -> Result<(), String> {
     let missing = finished.cpus().iter().filter(|cpu| cpu["outcome"] == "missing");
     let ids: Vec<_> = missing.filter_map(|cpu| cpu["apic_id"].as_u64()).collect();

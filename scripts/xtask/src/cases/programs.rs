@@ -1,10 +1,10 @@
-//! Programs that do what they should.
+//! Programs that must exit with code 0.
 
 use machine::tree::root;
 
 use super::{Case, case, program_path};
 
-/// The most instructions that a null system call's round trip may take, its loop included.
+/// The maximum number of instructions of a null system call's round trip, its loop included.
 const ROUND_TRIP_LIMIT: f64 = 110.0;
 
 /// The cases.
@@ -33,7 +33,7 @@ pub fn cases() -> Vec<Case> {
             .shows("[cpu1] argv[0]=<args>")
             .shows("[cpu1] argv[1]=<-x>")
             .shows("[cpu1] argv[2]=<a b>"),
-        // With one instruction a tick of the time-stamp counter, the figure is the same on every host.
+        // With `--icount` the time-stamp counter counts instructions, so the figure is the same on every host.
         case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
         (0..4).fold(
             case(
@@ -59,7 +59,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// What each CPU wrote, and nothing else: COM1 to COM4 and a card's ports.
+/// Checks that each CPU's serial log has its own output only: COM1 to COM4 and the ports of a card.
 fn each_cpu_has_its_file(_: &super::Finished) -> Result<(), String> {
     (0..6).try_for_each(|cpu| {
         let path = root().join(format!("target/test-logs/serial/cpu{cpu}.log"));
@@ -82,7 +82,8 @@ fn round_trip(finished: &super::Finished) -> Result<(), String> {
     }
 }
 
-/// What the program `roundtrip` has measured, its loop included, in ticks of the TSC: under `--icount` instructions.
+/// The result of the program `roundtrip`, its loop included, in ticks of the TSC, which are instructions with
+/// `--icount`.
 pub fn round_trip_figure(stdout: &str) -> Option<f64> {
     let line = stdout.lines().find(|line| line.ends_with("loop included"))?;
     line.split(", ").nth(1)?.split(' ').next()?.parse().ok()

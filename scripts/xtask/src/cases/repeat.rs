@@ -1,11 +1,12 @@
-//! A program that is started over and over, and ends in every way that there is.
+//! A program that is restarted many times, and ends in every possible way.
 
 use super::{Case, case};
 
-/// The cases. Each run ends in a broken invariant, status 3, if a frame of memory is not given back.
+/// The cases. Each run ends in a broken invariant, status 3, if a frame of memory is not freed.
 pub fn cases() -> Vec<Case> {
     vec![
-        // Each copy looks for what its predecessor left, and compares how that ended with what it is told of it.
+        // Each copy checks that nothing of its predecessor is left, and that the recorded end of the predecessor is
+        // correct.
         (0..4).fold(
             case("repeat::ten-thousand-starts", "--smp 4 --repeat 2500 --cmdline deaths=go-on", "restart")
                 .exits_on(4)

@@ -1,4 +1,4 @@
-//! The report of real boots, in a browser: it is drawn, nothing complains, and its numbers are those of the result.
+//! The report of real boots in a browser: it is drawn without errors, and its numbers are those of the result.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::browser;
 use crate::browser::Page;
 use crate::logs::log_folder;
 
-/// The reports that the cases leave, in the folder of the logs.
+/// The reports that the cases write, in the folder of the logs.
 const PASSED: &str = "report-passed.html";
 const FAILED: &str = "report-failed.html";
 
@@ -22,7 +22,8 @@ pub fn cases() -> Vec<Case> {
         case
     };
     vec![
-        // By time, so that no CPU has the numbers of another; slow calls, so that the trace has all of them.
+        // The run is limited by time, so that the CPUs have different numbers; the calls are slow, so that the trace
+        // has all of them.
         row("numbers-in-a-browser", "--smp 2 --seconds 1 --mix write=100 --seed 5 --tick-hz 1000", PASSED)
             .demand(numbers),
         row(
@@ -35,19 +36,19 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Opens a report. Its pictures are drawn, and nothing complains.
+/// Opens a report, and checks that all charts are drawn without errors. Returns their number.
 fn open(file: &str) -> Result<(Page, usize), String> {
     let path: PathBuf = log_folder().join(file);
     let page = browser::open(&path, &path)?;
-    expect(page.complaints.join("\n"), String::new(), "complaints of the browser")?;
+    expect(page.complaints.join("\n"), String::new(), "errors of the browser")?;
     let drawn = attribute(&page.dom, "data-charts=\"").and_then(|text| text.parse().ok()).unwrap_or(0);
-    expect(page.dom.matches("<canvas").count(), drawn, "canvases of pictures that were drawn")?;
+    expect(page.dom.matches("<canvas").count(), drawn, "canvases, one for each chart")?;
     Ok((page, drawn))
 }
 
 fn numbers(finished: &Finished) -> Result<(), String> {
     let (Page { dom, .. }, drawn) = open(PASSED)?;
-    expect(drawn, 4, "pictures that were drawn")?;
+    expect(drawn, 4, "charts")?;
     let boot = &finished.json["boots"][0];
     let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
     expect(cpus.len(), 2, "CPUs")?;
@@ -60,32 +61,32 @@ fn numbers(finished: &Finished) -> Result<(), String> {
             expect(shown, Some(cpu[field].to_string()), field)?;
         }
     }
-    // What was read in the memory that the guest left is what the kernel printed.
+    // The counters that were read from the guest's memory are those that the kernel printed.
     let counted: Vec<_> = cpus.iter().map(|cpu| cpu["syscalls"].to_string()).collect();
     let read = attribute(&dom, "data-last-look=\"\">").map(str::to_owned);
-    expect(read, Some(counted.join(" ")), "calls that were read in the guest's memory")?;
-    pictures(&dom, cpus)
+    expect(read, Some(counted.join(" ")), "calls that were read from the guest's memory")?;
+    charts(&dom, cpus)
 }
 
-/// The numbers behind the pictures.
-fn pictures(dom: &str, cpus: &[Value]) -> Result<(), String> {
+/// Checks the data of the charts.
+fn charts(dom: &str, cpus: &[Value]) -> Result<(), String> {
     let (_, rest) = dom.split_once("id=\"data\">").ok_or("no data")?;
     let json = rest.split("</script>").next().unwrap_or("");
-    let data: Value = serde_json::from_str(json).map_err(|error| format!("the data is no JSON: {error}"))?;
+    let data: Value = serde_json::from_str(json).map_err(|error| format!("the data is not JSON: {error}"))?;
     let data = &data[0];
-    // While the guest ran, not only in the end: a rate is what lies between two looks.
-    let looks = data["rate"]["x"].as_array().map_or(0, Vec::len);
-    if looks < 2 {
-        return Err(format!("{looks} looks into the running guest"));
+    // The counters were sampled while the guest ran, not only at the end: a rate needs two samples.
+    let samples = data["rate"]["x"].as_array().map_or(0, Vec::len);
+    if samples < 2 {
+        return Err(format!("{samples} samples of the running guest"));
     }
     let sum =
         |values: &Value| values.as_array().map_or(0, |all| all.iter().filter_map(Value::as_u64).sum::<u64>());
     for (n, cpu) in cpus.iter().enumerate() {
-        // All calls of so short a boot are in its trace; SYS_EXIT alone has no end.
+        // All calls of such a short boot are in its trace; SYS_EXIT does not return.
         let timed = sum(&data["latency"][0]["y"][n]);
         expect(Some(timed + 1), cpu["syscalls"].as_u64(), "calls in the histogram of times, and SYS_EXIT")?;
         if sum(&data["jitter"]["y"][n]) == 0 {
-            return Err("no time between two ticks was counted".to_owned());
+            return Err("no interval between two ticks was counted".to_owned());
         }
         let slices = data["timeline"]["lanes"][n]["slices"].as_array().map_or(0, Vec::len);
         if (slices as u64) < timed {
@@ -96,10 +97,11 @@ fn pictures(dom: &str, cpus: &[Value]) -> Result<(), String> {
 }
 
 fn failures(finished: &Finished) -> Result<(), String> {
-    // Those of the first boot, the other being folded. It may have panicked before there were two looks at its counters.
+    // Only the charts of the first boot are drawn, since the other one is folded. It may have panicked before its
+    // counters were sampled twice.
     let (Page { dom, .. }, drawn) = open(FAILED)?;
     if drawn == 0 {
-        return Err("no picture was drawn".to_owned());
+        return Err("no chart was drawn".to_owned());
     }
     let boots = finished.json["boots"].as_array().ok_or("no boots")?;
     expect(boots.len(), 2, "boots")?;
@@ -108,7 +110,7 @@ fn failures(finished: &Finished) -> Result<(), String> {
         finished.has(&dom, &format!("<li class=\"panic\" title=\"{seed} panic, "))?;
         finished.has(&dom, &format!("<code>{replay}</code>"))?;
         finished.has(&dom, &format!("id=\"boot-{seed}\""))?;
-        // No CPU came to its report: these are out of the guest's memory.
+        // No CPU printed its counters: these are from the guest's memory.
         let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
         expect(cpus.len(), 2, "CPUs that had counted")?;
         for (cpu, n) in (0..).zip(cpus) {
@@ -119,17 +121,17 @@ fn failures(finished: &Finished) -> Result<(), String> {
         }
         let trace = text(&boot["trace"])?;
         if !Path::new(trace).is_file() {
-            return Err(format!("the trace {trace} is not there"));
+            return Err(format!("the trace {trace} does not exist"));
         }
     }
     finished.has(&dom, "CPU 1 panicked")
 }
 
 fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or(format!("{value} is no text"))
+    value.as_str().ok_or(format!("{value} is not a text"))
 }
 
-/// What stands behind this text, up to the next `"` or `<`.
+/// What follows this text, up to the next `"` or `<`.
 fn attribute<'a>(html: &'a str, before: &str) -> Option<&'a str> {
     html.split_once(before)?.1.split(['"', '<']).next()
 }

@@ -1,8 +1,8 @@
-//! Short boots of `stress`: one as it comes, and one with all that can get in a system call's way.
+//! Short boots of `stress`: one with the defaults, and one with all interrupt sources.
 
 use super::{Case, Finished, case, expect};
 
-/// The cases. The seeds are fixed: a case that fails fails again.
+/// The cases. The seeds are fixed, so that a failure is reproducible.
 pub fn cases() -> Vec<Case> {
     let case_of = |name: &str, options: &str| {
         let mut case = case(format!("stress::{name}"), &format!("{options} --no-report"), "");
@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
             "--smp 6 --calls 500 --seed 3 --serial-dir target/test-logs/stress --trace off",
         ),
         case_of("progress-of-a-running-guest", "--smp 2 --seconds 3 --seed 4 --progress 1").demand(progress),
-        // On few host cores each exchange of clocks with the BSP, which only a trace asks for, takes its time.
+        // On few host cores each clock synchronisation with the BSP, which only a trace needs, is slow.
         case_of("many-cpus-come-though-they-are-traced", "--smp 48 --memory 512M --calls 50 --seed 5")
             .demand(|finished| {
                 expect(finished.json["boots"][0]["cpus"].as_array().map(Vec::len), Some(48), "CPUs")
@@ -29,40 +29,40 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// While the guest ran, it was told of each CPU how far it was, and that was further and further.
+/// Checks that the progress of each CPU was reported while the guest ran, and that it grew.
 fn progress(finished: &Finished) -> Result<(), String> {
     for cpu in ["CPU 0 ", "CPU 1 "] {
         let rows = finished.stderr.lines().filter_map(|line| line.trim_start().strip_prefix(cpu));
-        // How many calls, how many of late, how many ticks, and what it did last.
+        // The number of calls, their rate, the number of ticks, and the latest event.
         let words = rows.map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
-        let told = words.filter_map(|words| match words[..] {
+        let reported = words.filter_map(|words| match words[..] {
             [calls, "calls", rate, ticks, "ticks", _, ..] => {
                 let rate = rate.strip_suffix("/s")?.parse::<u64>().ok()?;
                 Some((calls.parse::<u64>().ok()?, rate, ticks.parse::<u64>().ok()?))
             }
             _ => None,
         });
-        let told: Vec<_> = told.filter(|(calls, ..)| *calls > 0).collect();
-        let sorted = told.is_sorted_by(|before, after| before.0 <= after.0 && before.2 <= after.2);
-        let grows = sorted && told.first().map(|first| first.0) < told.last().map(|last| last.0);
-        if !grows || told.iter().all(|(_, rate, _)| *rate == 0) {
-            return Err(format!("of {cpu}this was told: {told:?}\n{}", finished.stderr));
+        let reported: Vec<_> = reported.filter(|(calls, ..)| *calls > 0).collect();
+        let sorted = reported.is_sorted_by(|before, after| before.0 <= after.0 && before.2 <= after.2);
+        let grows = sorted && reported.first().map(|first| first.0) < reported.last().map(|last| last.0);
+        if !grows || reported.iter().all(|(_, rate, _)| *rate == 0) {
+            return Err(format!("the reported progress of {cpu}is {reported:?}\n{}", finished.stderr));
         }
     }
     Ok(())
 }
 
-/// Each CPU made as many calls of the mix as it was told to, and its written lines came.
+/// Checks that each CPU made the requested number of calls, and that its written lines arrived.
 fn every_call_was_made(finished: &Finished) -> Result<(), String> {
     let boot = &finished.json["boots"][0];
-    let wanted = boot["replay"].as_str().and_then(|text| text.split_once("--calls ")?.1.split(' ').next());
-    let wanted: u64 = wanted.and_then(|number| number.parse().ok()).ok_or("no replay command")?;
+    let requested = boot["replay"].as_str().and_then(|text| text.split_once("--calls ")?.1.split(' ').next());
+    let requested: u64 = requested.and_then(|number| number.parse().ok()).ok_or("no replay command")?;
     let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
     if cpus.len() < 4 {
         return Err(format!("only {} CPUs", cpus.len()));
     }
     cpus.iter().try_for_each(|cpu| {
-        expect(cpu["calls"].as_u64(), Some(wanted), "calls of the mix")?;
+        expect(cpu["calls"].as_u64(), Some(requested), "calls of the mix")?;
         let lines = cpu["lines"].as_u64().unwrap_or(0);
         if lines > 0 { Ok(()) } else { Err("no line was written".to_owned()) }
     })

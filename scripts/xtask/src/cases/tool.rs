@@ -1,4 +1,4 @@
-//! The host tool itself: time-outs, a missing QEMU, the command line to paste, gdb.
+//! The host tool itself: time limits, a missing QEMU, the command line for a shell, gdb.
 
 use kernel_abi::verdict::Verdict;
 
@@ -24,8 +24,8 @@ pub fn cases() -> Vec<Case> {
             .status(5)
             .complains("no-such-machine"),
         case("tool::unknown-program", "", "no-such-program").status(2).complains("selftest"),
-        case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(pastes),
-        // QEMU then ends with status 0, as if all were well.
+        case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(runs_in_a_shell),
+        // After a reset, QEMU ends with status 0, as after a normal end.
         reset.status(3).complains("the guest was reset"),
         gdb.shows("Thread 1.3").shows("bsp_main ("),
     ]
@@ -36,7 +36,7 @@ fn all_registers(finished: &Finished) -> Result<(), String> {
     super::expect(finished.stderr.matches("RIP=").count(), 4, "CPUs whose RIP is shown")
 }
 
-fn pastes(finished: &Finished) -> Result<(), String> {
+fn runs_in_a_shell(finished: &Finished) -> Result<(), String> {
     let output = shell(finished.pasteable())?;
     super::expect(output.status.code(), Some(Verdict::Pass.qemu_status()), "QEMU's exit status in a shell")
 }

@@ -1,4 +1,4 @@
-//! The trace of a real run: through memory, over the console, and in the eyes of other tools.
+//! The trace of a real run: through memory, over the console, and read by other tools.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::trace_readers::{self as compare, convert};
 use super::{Case, Finished, case, expect};
 use crate::logs::log_folder;
 
-/// Kinds that nobody writes any more when a trace is sent over the console.
+/// Kinds of which no more events are recorded once a trace is sent over the console.
 const SETTLED: &str = "syscall,tick,fault,program,boot,user";
 
 /// The cases.
@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
             .exits_on(2)
             .hides("@ringside")
             .demand(|_| both_programs_are_in("over-serial.rtrace")),
-        // The host reads the memory *and* the console: two ways for one trace.
+        // The host reads the same trace from memory *and* from the console.
         traced(
             "over-serial-as-in-memory",
             &format!("--smp 3 --trace {SETTLED} --cmdline 'trace_via=serial trace_records=512'"),
@@ -44,14 +44,14 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The text of a trace that a case left.
+/// The text of a trace that a case wrote.
 fn text(name: &str) -> Result<String, String> {
     let path = scratch(name)?.join("text");
     convert(&log_folder().join(name), &[("--text", &path)])?;
     std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A folder for what is made of a trace.
+/// A folder for the files that a trace is converted to.
 fn scratch(name: &str) -> Result<PathBuf, String> {
     let folder = log_folder().join(name).with_extension("made");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -70,13 +70,13 @@ fn both_programs_are_in(name: &str) -> Result<(), String> {
 fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
     const NAME: &str = "over-serial-as-in-memory";
     let memory = text(&format!("{NAME}.rtrace"))?;
-    // What the tool finds by itself in the log of a console.
+    // The trace that the tool finds in the log of the console.
     let console = text(&format!("trace-{NAME}.console"))?;
     expect(console == memory, true, "the trace over the console is the one in memory")?;
     expect(memory.lines().count(), 3 * 512, "events: the rings are full")
 }
 
-/// The run ended before CPU 1's program began; what led there is in the trace.
+/// Checks that the trace has the events before the panic, and no start of CPU 1's program.
 fn the_panic_is_the_end(_: &Finished) -> Result<(), String> {
     let text = text("over-serial-after-a-panic.rtrace")?;
     for event in ["cpu0 ipi_sent vector=INIT", "cpu1 ap_state apic_id=1 state=online"] {
@@ -92,12 +92,12 @@ fn babeltrace2_agrees(_: &Finished) -> Result<(), String> {
 
 fn perfetto_agrees(_: &Finished) -> Result<(), String> {
     const NAME: &str = "perfetto-reads-the-same.rtrace";
-    let said = compare::with_perfetto(&log_folder().join(NAME), &scratch(NAME)?)?;
-    let slices = said.split(' ').next().and_then(|word| word.parse().ok());
-    slices.ok_or(format!("it says {said:?}")).and_then(enough)
+    let output = compare::with_perfetto(&log_folder().join(NAME), &scratch(NAME)?)?;
+    let slices = output.split(' ').next().and_then(|word| word.parse().ok());
+    slices.ok_or(format!("the comparison printed {output:?}")).and_then(enough)
 }
 
-/// A comparison of nothing would say that all is the same.
+/// Checks that enough events were compared: a comparison of nothing would find no difference.
 fn enough(compared: usize) -> Result<(), String> {
     if compared > 1000 { Ok(()) } else { Err(format!("only {compared} events were compared")) }
 }

@@ -1,4 +1,4 @@
-//! A trace, read by tools that are not ours: they have to find the same events at the same times.
+//! Reads a trace with independent tools, which must find the same events at the same times.
 
 use std::io;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::process::{Command, Output, Stdio};
 
 use machine::tree::root;
 
-/// What installs the tools.
+/// How to install the tools.
 const SET_UP: &str = "run ./scripts/setup.sh --dev";
 
 /// Compares the trace's CTF, as babeltrace2 reads it, with its text: the same number of events, each at the same time
-/// on the same CPU. Gives that number. What is made of the trace goes into `folder`.
+/// on the same CPU. Returns that number. The converted files go into `folder`.
 pub fn with_babeltrace2(trace: &Path, folder: &Path) -> Result<usize, String> {
     let (ctf, text) = (folder.join("ctf"), folder.join("text"));
     convert(trace, &[("--ctf", &ctf), ("--text", &text)])?;
     let mut command = Command::new("babeltrace2");
     command.args(["--no-delta", "--clock-seconds", "--names", "none"]).arg(&ctf);
     let output = run(command, "babeltrace2")?;
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    if !complaints.is_empty() {
-        return Err(format!("babeltrace2 says: {complaints}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if !errors.is_empty() {
+        return Err(format!("babeltrace2 printed: {errors}"));
     }
     let theirs = String::from_utf8_lossy(&output.stdout).into_owned();
     let ours = std::fs::read_to_string(&text).map_err(|error| format!("{}: {error}", text.display()))?;
@@ -36,7 +36,7 @@ pub fn with_babeltrace2(trace: &Path, folder: &Path) -> Result<usize, String> {
     }
 }
 
-/// Compares the trace for Perfetto, as Perfetto's own messages read it, with the text. Gives what the comparison says.
+/// Compares the trace for Perfetto, as Perfetto's own messages read it, with the text. Returns the comparison's output.
 pub fn with_perfetto(trace: &Path, folder: &Path) -> Result<String, String> {
     let (pftrace, text) = (folder.join("out.pftrace"), folder.join("text"));
     convert(trace, &[("--pftrace", &pftrace), ("--text", &text)])?;
@@ -50,7 +50,7 @@ pub fn with_perfetto(trace: &Path, folder: &Path) -> Result<String, String> {
 type Event = (String, String, String);
 
 fn sorted(text: &str, event: fn(&str) -> Option<Event>) -> Result<Vec<Event>, String> {
-    let event = |line: &str| event(line).ok_or(format!("no event can be read out of {line:?}"));
+    let event = |line: &str| event(line).ok_or(format!("{line:?} is not an event"));
     let mut events: Vec<_> = text.lines().map(event).collect::<Result<_, _>>()?;
     events.sort();
     Ok(events)
@@ -70,7 +70,7 @@ fn their_event(line: &str) -> Option<Event> {
     Some((time.to_owned(), cpu.to_owned(), kind.to_owned()))
 }
 
-/// What `xtask trace` makes of a trace.
+/// Converts a trace with `xtask trace`.
 pub fn convert(trace: &Path, outputs: &[(&str, &Path)]) -> Result<(), String> {
     let mut words = vec![trace.as_os_str().to_owned()];
     for (option, path) in outputs {
@@ -80,7 +80,7 @@ pub fn convert(trace: &Path, outputs: &[(&str, &Path)]) -> Result<(), String> {
     ::trace::run(&options).map(drop).map_err(|error| error.to_string())
 }
 
-/// Runs one of the tools. That it is not there is a failure: nothing would have been compared.
+/// Runs one of the tools. A missing tool is a failure, since nothing would be compared.
 fn run(mut command: Command, name: &str) -> Result<Output, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("there is no {name}: {SET_UP}"),

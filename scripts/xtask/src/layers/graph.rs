@@ -1,4 +1,4 @@
-//! The files of one crate, and which imports which.
+//! The files of one crate, and the imports between them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct Graph {
 
 /// A file that is a module.
 pub struct File {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its module path below the root.
     pub module: Vec<String>,
@@ -25,9 +25,9 @@ pub struct File {
 /// One file imports another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
-    /// Who imports: an index of [`Graph::files`].
+    /// The importing file: an index of [`Graph::files`].
     pub from: usize,
-    /// What is imported.
+    /// The imported file.
     pub to: usize,
     /// The line in the importing file.
     pub line: usize,
@@ -73,8 +73,7 @@ impl Graph {
         self.files.iter().position(|file| file.module == module)
     }
 
-    /// The shortest chain of imports, of three files or more, that comes back to where it starts; none twice. Two chains
-    /// may share files, but not an import.
+    /// Import cycles of three files or more, the shortest first. Two cycles may share files, but not an import.
     pub fn cycles(&self) -> Vec<Vec<&Import>> {
         let mut rest: Vec<&Import> = self.imports.iter().collect();
         let mut found = Vec::new();
@@ -86,7 +85,7 @@ impl Graph {
     }
 }
 
-/// Where the files of a file's modules lie.
+/// The folder of the files of a file's modules.
 fn children_folder(path: &Path, is_root: bool) -> PathBuf {
     if is_root || path.ends_with("mod.rs") {
         path.parent().unwrap_or(Path::new("")).to_owned()
@@ -95,7 +94,7 @@ fn children_folder(path: &Path, is_root: bool) -> PathBuf {
     }
 }
 
-/// The shortest cycle of three files or more. Two files that import each other are none, and no part of a shorter way.
+/// The shortest cycle of three files or more. Two files that import each other do not count as a cycle.
 fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
     let mut out: BTreeMap<usize, Vec<&'a Import>> = BTreeMap::new();
     for &import in imports {
@@ -105,32 +104,32 @@ fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
         .iter()
         .filter_map(|&first| {
             let mut cycle = vec![first];
-            cycle.extend(way_back(&out, first)?);
+            cycle.extend(path_back(&out, first)?);
             Some(cycle)
         })
         .min_by_key(Vec::len)
 }
 
 /// The shortest chain from an import's target to its source, the direct import excepted.
-fn way_back<'a>(out: &BTreeMap<usize, Vec<&'a Import>>, first: &Import) -> Option<Vec<&'a Import>> {
-    let mut came_by: BTreeMap<usize, &'a Import> = BTreeMap::new();
+fn path_back<'a>(out: &BTreeMap<usize, Vec<&'a Import>>, first: &Import) -> Option<Vec<&'a Import>> {
+    let mut reached_by: BTreeMap<usize, &'a Import> = BTreeMap::new();
     let mut queue = VecDeque::from([first.to]);
     while let Some(file) = queue.pop_front() {
         for &import in out.get(&file).into_iter().flatten() {
             let is_direct = import.from == first.to && import.to == first.from;
-            if is_direct || import.to == first.to || came_by.contains_key(&import.to) {
+            if is_direct || import.to == first.to || reached_by.contains_key(&import.to) {
                 continue;
             }
-            came_by.insert(import.to, import);
+            reached_by.insert(import.to, import);
             queue.push_back(import.to);
         }
     }
-    let mut way = vec![*came_by.get(&first.from)?];
-    while way.last().is_some_and(|import| import.from != first.to) {
-        way.push(came_by[&way.last()?.from]);
+    let mut path = vec![*reached_by.get(&first.from)?];
+    while path.last().is_some_and(|import| import.from != first.to) {
+        path.push(reached_by[&path.last()?.from]);
     }
-    way.reverse();
-    Some(way)
+    path.reverse();
+    Some(path)
 }
 
 fn imports(files: &[File]) -> Vec<Import> {
@@ -160,7 +159,7 @@ fn imports(files: &[File]) -> Vec<Import> {
     found.into_values().collect()
 }
 
-/// The module of the deepest file that a path leads to; nothing if it leads to another crate or to a local name.
+/// The module of the deepest file that a path resolves to; `None` if it names another crate or a local item.
 fn resolve<'a>(
     files: &BTreeMap<&'a [String], usize>,
     module: &[String],

@@ -1,9 +1,9 @@
-//! What a source file imports: the paths of its `use` items and those that stand in its code, the macros it invokes, and
-//! the files that it declares as its modules. Items under `#[cfg(test)]` are left out: tests are no part of the layers.
+//! What a source file imports: the paths of its `use` items and those in its code, the macros that it invokes, and the
+//! files that it declares as its modules. Items under `#[cfg(test)]` are left out, since layers do not apply to tests.
 
 use super::tokens::{Token, tokens};
 
-/// What a file says about other files.
+/// The references of a file to other files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// Paths, in the order of the text.
@@ -19,7 +19,7 @@ pub struct Source {
 /// A path that may lead to another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Where it stands.
+    /// Its line, counted from 1.
     pub line: usize,
     /// The inline modules around it.
     pub inside: Vec<String>,
@@ -77,7 +77,8 @@ impl Reader {
         self.mark(at) == Some(':') && self.mark(at + 1) == Some(':')
     }
 
-    /// Reads what is next. Returns the file that a `#[path]` names; `file` is the one that such an attribute named before.
+    /// Reads the next token or item. Returns the file that a `#[path]` names; `file` is that of the preceding
+    /// `#[path]`.
     fn step(&mut self, file: &mut Option<String>) -> Option<String> {
         let at = self.at;
         self.at += 1;
@@ -92,7 +93,7 @@ impl Reader {
             Token::Mark('#') if self.mark(at + 1) == Some('[') => return self.attribute(),
             Token::Word(word) if word == "mod" => self.module(file),
             Token::Word(word) if word == "use" => self.use_tree(&[]),
-            // `pub(in path)` grants, it does not import.
+            // `pub(in path)` is not an import.
             Token::Word(word) if word == "in" && at > 0 && self.mark(at - 1) == Some('(') => {
                 while self.at < self.tokens.len() && self.mark(self.at) != Some(')') {
                     self.at += 1;
@@ -104,7 +105,7 @@ impl Reader {
         None
     }
 
-    /// After the `#`. What stands in the attribute is read as code, for it may name functions.
+    /// After the `#`. The content of the attribute is read as code, since it may name functions.
     fn attribute(&mut self) -> Option<String> {
         let start = self.at + 1;
         let is_test = self.word(start) == Some("cfg")
@@ -121,13 +122,13 @@ impl Reader {
         }
     }
 
-    /// From an attribute's bracket to the end of the item that it stands before.
+    /// Skips from an attribute's bracket to the end of the item that it belongs to.
     fn skip_item(&mut self) {
         let mut depth = 0_usize;
         while let Some(token) = self.tokens.get(self.at).map(|(_, token)| token) {
             match token {
                 Token::Mark('{' | '(' | '[') => depth += 1,
-                // The end of what encloses the item, which is its last.
+                // The item is the last one in its block, which ends here.
                 Token::Mark('}' | ')' | ']') if depth == 0 => return,
                 Token::Mark(c @ ('}' | ')' | ']')) => {
                     depth -= 1;
@@ -157,7 +158,7 @@ impl Reader {
         self.at += 1;
     }
 
-    /// After `use`, or inside of a group: one tree, whose paths start with `prefix`.
+    /// Reads one tree after `use` or inside a group; its paths start with `prefix`.
     fn use_tree(&mut self, prefix: &[String]) {
         let mut segments = prefix.to_vec();
         loop {
@@ -186,7 +187,7 @@ impl Reader {
                     }
                     return;
                 }
-                // A leading `::` is another crate's.
+                // A leading `::` names another crate.
                 Some(Token::Mark(':')) => {}
                 // A comma, or `use<...>` in a type.
                 _ => return,
@@ -194,7 +195,7 @@ impl Reader {
         }
     }
 
-    /// A word outside of `use`: does a path start here, or is it a macro?
+    /// Reads a word outside of `use`, which may begin a path or name a macro.
     fn word_in_code(&mut self, at: usize, word: String) {
         if word == "macro_rules" && self.mark(at + 1) == Some('!') {
             self.found.macros.extend(self.word(at + 2).map(str::to_owned));

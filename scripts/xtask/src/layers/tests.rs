@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::source::read as source;
 use super::*;
 
-/// A crate's graph, out of files and their texts; the first is the root.
+/// The graph of a crate from its files and their texts; the first is the root.
 fn graph(files: &[(&str, &str)]) -> Graph {
     let texts: BTreeMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let read = |path: &Path| texts.get(path).map(|&text| text.to_owned());
@@ -20,7 +20,7 @@ fn paths(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn groups_globs_and_renames_of_use_are_read() {
+fn use_groups_globs_and_renames_are_read() {
     let table: &[(&str, &[&str])] = &[
         ("use crate::a;", &["crate::a"]),
         ("pub use crate::a::B;", &["crate::a::B"]),
@@ -46,7 +46,7 @@ fn groups_globs_and_renames_of_use_are_read() {
 }
 
 #[test]
-fn comments_strings_and_tests_are_no_imports() {
+fn comments_strings_and_tests_are_not_imports() {
     let table = [
         "// use crate::a;",
         "/// [`crate::a`]\n//! crate::a",
@@ -59,14 +59,14 @@ fn comments_strings_and_tests_are_no_imports() {
     ];
     for text in table {
         assert_eq!(paths(text), [""; 0], "{text}");
-        // What follows is seen.
+        // Code after a skipped item is read.
         assert_eq!(paths(&format!("{text}\nuse crate::b;")), ["crate::b"], "{text}");
     }
     assert_eq!(paths("fn f<'a>(c: &'a str) { ['\"', '\\'', 'c']; crate::a::B }"), ["crate::a::B"]);
 }
 
 #[test]
-fn paths_lead_to_the_deepest_file() {
+fn paths_resolve_to_the_deepest_file() {
     let graph = graph(&[
         ("src/lib.rs", "mod a; mod b; #[macro_use] mod c; pub struct Root;"),
         ("src/a.rs", "mod deep; use crate::b::inner::Item; fn f() { deep::g(); c!(); std::b::x(); }"),
@@ -94,7 +94,7 @@ fn paths_lead_to_the_deepest_file() {
 }
 
 #[test]
-fn a_cycle_of_three_files_is_found_and_one_of_two_is_not() {
+fn cycle_of_three_files_is_found_and_one_of_two_is_allowed() {
     let root = ("lib.rs", "mod a;\nmod b;\nmod c;");
     let two =
         graph(&[root, ("a.rs", "use crate::b;"), ("b.rs", "use crate::{a, c};"), ("c.rs", "use crate::b;")]);
@@ -107,14 +107,14 @@ fn a_cycle_of_three_files_is_found_and_one_of_two_is_not() {
     ]);
     let cycles = three.cycles();
     assert_eq!(cycles.len(), 1);
-    let said = circle(&three, &cycles[0]);
-    assert!(said.starts_with("an import cycle of 3 files"), "{said}");
+    let described = describe_cycle(&three, &cycles[0]);
+    assert!(described.starts_with("an import cycle of 3 files"), "{described}");
     for line in [
         "a.rs:1 imports `crate::b` (b.rs)",
         "b.rs:2 imports `crate::c` (c.rs)",
         "c.rs:1 imports `crate::a::g` (a.rs)",
     ] {
-        assert!(said.contains(line), "{said}");
+        assert!(described.contains(line), "{described}");
     }
 }
 
@@ -139,7 +139,7 @@ fn kernel(file: &str, import: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_upward_import_is_found_and_one_downward_is_not() {
+fn upward_import_is_found_and_downward_import_is_allowed() {
     let upward: &[(&str, &str, &str)] = &[
         ("arch/low/a.rs", "use crate::arch::high;", "from layer `low` to layer `high`"),
         ("arch/low/a.rs", "use crate::run;", "from layer `low` to what is above"),
@@ -175,7 +175,7 @@ fn an_upward_import_is_found_and_one_downward_is_not() {
 }
 
 #[test]
-fn the_checkout_has_crates_to_look_at() {
+fn source_tree_has_crate_roots() {
     let roots = crate_roots(machine::tree::root()).expect("the folders can be read");
     for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
         assert!(roots.contains(&PathBuf::from(file)), "{file}");
@@ -183,7 +183,7 @@ fn the_checkout_has_crates_to_look_at() {
 }
 
 #[test]
-fn a_module_without_a_file_is_an_error() {
+fn module_without_a_file_is_an_error() {
     let read = |path: &Path| (path == Path::new("lib.rs")).then(|| "mod lost;".to_owned());
     let error = Graph::read(Path::new("lib.rs"), &read).err();
     assert_eq!(error.as_deref(), Some("lib.rs: no file for `mod lost;`"));

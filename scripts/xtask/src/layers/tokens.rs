@@ -1,5 +1,5 @@
-//! Rust source text as words and marks, each with its line: enough to find paths in it. Comments are left out; strings
-//! stay apart from words.
+//! Splits Rust source text into words, strings and punctuation, each with its line, which is enough to find paths.
+//! Comments are left out.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -45,7 +45,7 @@ impl Reader<'_> {
         self.rest.peek().copied()
     }
 
-    /// The next token; `Some(None)` is a comment, a space, a character or a lifetime, `None` the end.
+    /// Reads the next token; `Some(None)` is a comment, a space, a character or a lifetime, `None` the end of the text.
     fn token(&mut self) -> Option<Option<Token>> {
         let first = self.bump()?;
         Some(match (first, self.peek()) {
@@ -105,7 +105,7 @@ impl Reader<'_> {
         content
     }
 
-    /// A word, or the literal that it is the prefix of: `b"..."`, `r#"..."#`. `r#word` is that word.
+    /// Reads a word, or the literal that it is the prefix of: `b"..."`, `r#"..."#`. `r#word` is that word.
     fn word(&mut self, first: char) -> Token {
         let mut word = String::from(first);
         while let Some(c) = self.peek().filter(|&c| c.is_alphanumeric() || c == '_') {
@@ -124,7 +124,7 @@ impl Reader<'_> {
         }
     }
 
-    /// After the prefix: hashes, a quote, whatever there is up to a quote and as many hashes.
+    /// After the prefix: hashes, a quote, and any text up to a quote and the same number of hashes.
     fn raw_string(&mut self) -> Token {
         let mut hashes = 0;
         while self.peek() == Some('#') {

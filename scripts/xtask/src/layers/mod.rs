@@ -1,9 +1,9 @@
-//! The check `check::layers`: imports go down, and no more than two files import each other in a circle.
+//! The check `check::layers`: imports go down, and there is no import cycle of more than two files.
 //!
 //! The order of the kernel's layers is the order of declarations. `kernel/src/lib.rs` declares the pure modules, then
 //! `arch`, then what is above it; `kernel/src/arch/mod.rs` declares its layers, the lowest first. (A blank line between
-//! two declarations keeps rustfmt from sorting them.) A file imports from its own layer and from lower ones. Pure modules
-//! import each other as they like. Between the host tool's crates, cargo forbids cycles.
+//! two declarations keeps rustfmt from sorting them.) A file imports from its own layer and from lower ones. Pure
+//! modules import each other as they like. Between the host tool's crates, cargo forbids cycles.
 
 mod graph;
 mod source;
@@ -17,7 +17,7 @@ use self::graph::{Graph, Import};
 /// The pure modules' layer.
 const PURE: usize = 0;
 
-/// Looks at the checkout. The error names each import that may not be.
+/// Checks the source tree. The error names each import that is not allowed.
 pub fn check(root: &Path) -> Result<(), String> {
     let mut found = Vec::new();
     for file in crate_roots(root)? {
@@ -25,7 +25,7 @@ pub fn check(root: &Path) -> Result<(), String> {
         if file.starts_with("kernel") {
             found.extend(upward(&graph)?);
         }
-        found.extend(graph.cycles().iter().map(|cycle| circle(&graph, cycle)));
+        found.extend(graph.cycles().iter().map(|cycle| describe_cycle(&graph, cycle)));
     }
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
@@ -72,14 +72,14 @@ fn upward(graph: &Graph) -> Result<Vec<String>, String> {
         layer => format!("layer `{}`", layers[layer - 1]),
     };
     let goes_up = |import: &&Import| layer(import.from) < layer(import.to);
-    let said = |import: &Import| {
+    let describe = |import: &Import| {
         let (from, to) = (name(layer(import.from)), name(layer(import.to)));
         format!("{}: an upward import, from {from} to {to}", place(graph, import))
     };
-    Ok(graph.imports.iter().filter(goes_up).map(said).collect())
+    Ok(graph.imports.iter().filter(goes_up).map(describe).collect())
 }
 
-fn circle(graph: &Graph, cycle: &[&Import]) -> String {
+fn describe_cycle(graph: &Graph, cycle: &[&Import]) -> String {
     let mut text = format!("an import cycle of {} files (at most two may import each other):", cycle.len());
     for import in cycle {
         let _ = write!(text, "\n  {}", place(graph, import));
