@@ -1,4 +1,4 @@
-//! Where the kernel's own image lies, section by section, as the linker script placed it.
+//! The addresses of the kernel image's sections, from the symbols of the linker script.
 
 use core::ops::Range;
 
@@ -6,12 +6,12 @@ use x86_64::structures::paging::PageTableFlags;
 
 use crate::layout::KERNEL_BASE;
 
-/// A part of the image that has rights of its own.
+/// A part of the image with the same access rights throughout.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// Virtual addresses, whole pages.
+    /// Virtual addresses, aligned to pages.
     pub range: Range<u64>,
-    /// Rights in the kernel's tables.
+    /// The rights in the kernel's page tables.
     pub flags: PageTableFlags,
 }
 
@@ -30,7 +30,8 @@ mod symbols {
     }
 }
 
-/// The address of a symbol that the linker script defines; off the kernel's own target there is none.
+/// The address of a symbol of the linker script. Builds for the host have no such symbols: [`KERNEL_BASE`] replaces
+/// them.
 macro_rules! symbol {
     ($name:ident) => {{
         #[cfg(target_os = "none")]
@@ -41,7 +42,7 @@ macro_rules! symbol {
     }};
 }
 
-/// The image's sections with the rights that they get: no page is both writable and executable.
+/// Returns the image's sections with their rights: no page is both writable and executable (invariant: W^X).
 #[must_use]
 pub fn sections() -> [Section; 3] {
     let read = PageTableFlags::PRESENT | PageTableFlags::NO_EXECUTE;
@@ -53,7 +54,7 @@ pub fn sections() -> [Section; 3] {
     ]
 }
 
-/// The image's place in physical memory, the boot code included.
+/// Returns the image's range of physical addresses, the boot code included.
 #[must_use]
 pub fn physical() -> Range<u64> {
     #[cfg(target_os = "none")]
@@ -63,19 +64,19 @@ pub fn physical() -> Range<u64> {
     start..symbol!(__data_end) - KERNEL_BASE
 }
 
-/// The BSP's first stack, without its guard page.
+/// Returns the range of the BSP's boot stack, without its guard page.
 #[must_use]
 pub fn boot_stack() -> Range<u64> {
     boot_stack_guard() + 4096..symbol!(__boot_stack_top)
 }
 
-/// The page below the BSP's first stack: part of the data section, and never mapped.
+/// Returns the address of the guard page below the boot stack: it lies in the data section and is never mapped.
 #[must_use]
 pub fn boot_stack_guard() -> u64 {
     symbol!(__boot_stack_guard)
 }
 
-/// Is this the address of an instruction of the kernel's?
+/// Whether an address lies in the kernel's text.
 #[must_use]
 pub fn is_text(address: u64) -> bool {
     (symbol!(__text_start)..symbol!(__text_end)).contains(&address)

@@ -1,4 +1,4 @@
-//! What every way to boot hands over. Nothing after this knows how the kernel was booted.
+//! The information that each boot protocol passes to the kernel. Nothing after this module depends on the protocol.
 
 pub mod image;
 #[cfg(target_os = "none")]
@@ -8,49 +8,49 @@ use spin::Once;
 
 use crate::frames::Region;
 
-/// What a piece of physical memory is for.
+/// The use of a range of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionKind {
-    /// Free to use.
+    /// Free memory.
     Usable,
-    /// Tables of the firmware: to be read, not to be written.
+    /// The firmware's tables, which the kernel only reads.
     Firmware,
 }
 
 /// An entry of the memory map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRegion {
-    /// Where it is.
+    /// The physical addresses.
     pub range: Region,
-    /// What it is for.
+    /// Its use.
     pub kind: RegionKind,
 }
 
-/// What the loader says about the machine, copied out of the loader's memory.
+/// What the loader reports about the machine, copied from the loader's memory.
 #[derive(Clone)]
 pub struct BootInfo {
     regions: [MemoryRegion; BootInfo::MAX_REGIONS],
     region_count: usize,
     command_line: [u8; BootInfo::MAX_COMMAND_LINE],
     command_line_len: usize,
-    /// Was the map or the command line longer than there is room for?
+    /// The memory map or the command line did not fit and was cut.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
     pub rsdp: u64,
-    /// The first module: the user's program.
+    /// The first module, which holds the user's program.
     pub module: Option<Region>,
     /// The time-stamp counter when the first Rust code ran.
     pub tsc: u64,
 }
 
 impl BootInfo {
-    /// Usable and firmware regions that are kept. PCs have about ten, big servers some dozens.
+    /// How many usable and firmware regions fit. PCs have about ten, large servers some dozens.
     const MAX_REGIONS: usize = 128;
-    /// Bytes of the command line that are kept.
+    /// How many bytes of the command line fit.
     const MAX_COMMAND_LINE: usize = 4096;
 
-    /// A loader that says nothing.
-    pub const NOTHING: BootInfo = BootInfo {
+    /// The information of a loader that passes none.
+    pub const EMPTY: BootInfo = BootInfo {
         regions: [MemoryRegion { range: Region { start: 0, len: 0 }, kind: RegionKind::Firmware };
             BootInfo::MAX_REGIONS],
         region_count: 0,
@@ -62,7 +62,7 @@ impl BootInfo {
         tsc: 0,
     };
 
-    /// Adds an entry to the memory map; past the last place it only notes that the map is not whole.
+    /// Adds an entry to the memory map. If the map is full, it only sets [`truncated`](Self::truncated).
     pub fn add_region(&mut self, region: MemoryRegion) {
         match self.regions.get_mut(self.region_count) {
             Some(place) => {
@@ -73,7 +73,7 @@ impl BootInfo {
         }
     }
 
-    /// Copies the command line; one that is too long is cut and noted.
+    /// Copies the command line. One that is too long is cut, which sets [`truncated`](Self::truncated).
     pub fn set_command_line(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(Self::MAX_COMMAND_LINE);
         self.command_line[..len].copy_from_slice(&bytes[..len]);
@@ -96,13 +96,13 @@ impl BootInfo {
 
 static INFO: Once<BootInfo> = Once::new();
 
-/// What the loader said.
+/// Returns the loader's information.
 ///
 /// # Panics
 /// Before [`start`].
 #[must_use]
 pub fn info() -> &'static BootInfo {
-    INFO.get().expect("every way to boot hands its information over first")
+    INFO.get().expect("`start` sets the boot information before it calls the kernel")
 }
 
 unsafe extern "Rust" {
@@ -111,10 +111,11 @@ unsafe extern "Rust" {
     fn kernel_main(info: &'static BootInfo) -> !;
 }
 
-/// Where every way to boot ends: BSP, long mode, the boot tables, the boot stack, interrupts off.
+/// Keeps the loader's information and calls `kernel_main`. Every boot protocol ends here: on the BSP, in long mode, on
+/// the boot tables and the boot stack, with interrupts off.
 #[cfg(target_os = "none")]
 fn start(info: &BootInfo) -> ! {
     let info = INFO.call_once(|| BootInfo { tsc: crate::arch::cpu::tsc::now(), ..info.clone() });
-    // SAFETY: the binary defines it with this signature.
+    // SAFETY: the binary `kernel` defines the function with this signature.
     unsafe { kernel_main(info) }
 }

@@ -1,12 +1,12 @@
 # From the PVH entry to 64-bit Rust code: an environment for Rust, nothing more.
 #
 # Given (Xen's x86/HVM direct boot ABI): 32-bit protected mode, flat segments, paging off, interrupts off,
-# DF unknown, ebx = physical address of the start info. No stack, no GDT of ours, .bss zeroed by the loader.
+# DF undefined, ebx = physical address of the start info. No stack, the loader's GDT, .bss zeroed by the loader.
 #
-# Left to `pvh_start`: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped with 2 MiB
-# pages at 0 (this code), at PHYSMAP_BASE and, its first GiB, at KERNEL_BASE; the kernel's code segment; the
-# boot stack; edi = ebx. These tables are writable and executable throughout: Rust replaces them as soon as
-# it has frames for others.
+# State in which `pvh_start` is entered: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
+# with 2 MiB pages at 0 (for this code) and at PHYSMAP_BASE, the first GiB also at KERNEL_BASE; the kernel's code
+# segment; the boot stack; edi = address of the start info. All these pages are writable and executable: Rust replaces
+# the tables as soon as the frame allocator is set up.
 
 .section .boot, "ax"
 .code32
@@ -15,7 +15,7 @@
 pvh_start32:
     cld
 
-    # Is this a 64-bit CPU at all? ebx is precious, and cpuid writes it.
+    # Check for long mode and NX. cpuid overwrites ebx, so the start info's address moves to edi.
     mov     edi, ebx
     mov     eax, 0x80000000
     cpuid
@@ -28,7 +28,7 @@ pvh_start32:
     bt      edx, 20                         # NX: the W^X tables need it
     jnc     4f
 
-    # The page directories: 2048 large pages, 4 GiB.
+    # The four page directories: 2048 large pages, 4 GiB.
     mov     ecx, offset boot_pd - {kernel_base}
     mov     eax, {large_page}
     xor     edx, edx
@@ -38,7 +38,7 @@ pvh_start32:
     cmp     edx, 2048
     jb      1b
 
-    # Their directory pointer table, for the low addresses and the physical map ...
+    # The page directory pointer table for the low addresses and the physical map.
     mov     ecx, offset boot_pdpt - {kernel_base}
     mov     eax, offset boot_pd - {kernel_base} + {table}
     xor     edx, edx
@@ -48,7 +48,7 @@ pvh_start32:
     cmp     edx, 4
     jb      2b
 
-    # ... and the one for the kernel's image, of which the first GiB is enough.
+    # The one for the kernel's image: the first GiB is enough.
     mov     eax, offset boot_pd - {kernel_base} + {table}
     mov     ecx, offset boot_pdpt_high - {kernel_base}
     mov     [ecx + {kernel_pdpt_index} * 8], eax
@@ -60,7 +60,7 @@ pvh_start32:
     mov     eax, offset boot_pdpt_high - {kernel_base} + {table}
     mov     [ecx + {kernel_pml4_index} * 8], eax
 
-    # Long mode: PAE, the tables, LME and NXE, then paging (SDM 3A, 10.8.5).
+    # Enter long mode: PAE, CR3, LME and NXE, then paging (SDM 3A, 10.8.5).
     mov     eax, {cr4}
     mov     cr4, eax
     mov     cr3, ecx
@@ -71,13 +71,14 @@ pvh_start32:
     mov     eax, {cr0}
     mov     cr0, eax
 
-    # Compatibility mode; the far jump loads a 64-bit code segment.
+    # Compatibility mode until the far jump loads a 64-bit code segment.
     lgdt    [boot_gdtr]
     .byte   0xea                            # jmp far imm16:imm32
     .long   3f
     .word   {kernel_code}
 
-    # No long mode or no NX: say so on COM1, byte by byte, and end the run as a panic does.
+    # No long mode or no NX: report it on COM1 and end the run like a panic. The UART is not set up, and no byte waits
+    # for the one before it: emulators accept that.
 4:  mov     esi, offset no_long_mode
     mov     edx, {com1}
 5:  lodsb
@@ -100,8 +101,8 @@ pvh_start32:
     mov     gs, eax
     mov     edi, edi                        # the start info's address, zero-extended
     movabs  rsp, offset __boot_stack_top
-    xor     ebp, ebp                        # the end of the backtrace
-    push    rbp                             # alignment as after a call, and a return address that is none
+    xor     ebp, ebp                        # ends the backtrace
+    push    rbp                             # return address 0; rsp is aligned as after a call
     movabs  rax, offset {pvh_start}
     jmp     rax
 

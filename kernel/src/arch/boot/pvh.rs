@@ -1,4 +1,4 @@
-//! The PVH way to boot: QEMU's `-kernel` and other monitors start the ELF through its note.
+//! The PVH boot protocol: QEMU's `-kernel` and other hypervisors start the ELF at the entry that its note names.
 
 use core::alloc::Layout;
 use core::ptr;
@@ -11,15 +11,15 @@ use super::{BootInfo, MemoryRegion, RegionKind};
 use crate::frames::Region;
 use crate::physmap::phys_to_virt;
 
-/// The type of note that holds the physical address of a 32-bit entry (Xen's public/elfnote.h).
+/// The type of the ELF note that holds the physical address of the 32-bit entry (Xen's public/elfnote.h).
 const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 
 unsafe extern "sysv64" {
-    /// In `pvh.S`. Entered by the loader in 32-bit mode; never called from Rust.
+    /// Defined in `pvh.S`. The loader enters it in 32-bit mode; Rust never calls it.
     fn pvh_start32() -> !;
 }
 
-/// `.boot` is linked where it is loaded, so the function's address is the physical one that the note wants.
+/// The note. `.boot` is linked at its load address, so the function's address is the physical one that the note needs.
 #[used]
 #[unsafe(link_section = ".note.Xen")]
 static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
@@ -28,7 +28,7 @@ static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
 core::arch::global_asm!(
     include_str!("pvh.S"),
     kernel_base = const crate::layout::KERNEL_BASE,
-    // Present, writable, and for the page directories' entries 2 MiB large (SDM 3A, 4.5.4).
+    // Present and writable; `large_page` also has PS, a 2 MiB page (SDM 3A, 4.5.4).
     table = const 0x03,
     large_page = const 0x83,
     kernel_pml4_index = const crate::layout::KERNEL_BASE >> 39 & 511,
@@ -46,7 +46,7 @@ core::arch::global_asm!(
     pvh_start = sym pvh_start,
 );
 
-/// Physical memory as the boot tables and the kernel's own both map it.
+/// The physical map, which the boot tables and the kernel's own tables have at the same address.
 struct PhysMap;
 
 impl MemMap for PhysMap {
@@ -56,15 +56,16 @@ impl MemMap for PhysMap {
     }
 }
 
-/// The first Rust code. Entered once, by `pvh.S`, on the boot stack, with interrupts off and no IDT.
+/// Copies PVH's start info to a [`BootInfo`] and starts the kernel. The first Rust code: `pvh.S` enters it once, on the
+/// boot stack, with interrupts off and no IDT.
 unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
-    // SAFETY: the loader promises a valid start info at this address, and the boot tables map the first 4 GiB
-    // of physical memory, where it lies; nothing has been written to memory yet.
+    // SAFETY: PVH guarantees a valid start info at this address, and the boot tables map the first 4 GiB of physical
+    // memory, which contain it. The kernel has written nothing outside of its image yet.
     let reader = unsafe { StartInfoReader::from_paddr(start_info, PhysMap) };
-    let Some(reader) = reader else { super::start(&BootInfo::NOTHING) };
+    let Some(reader) = reader else { super::start(&BootInfo::EMPTY) };
 
     let raw = reader.raw();
-    let mut info = BootInfo { rsdp: raw.rsdp_paddr, ..BootInfo::NOTHING };
+    let mut info = BootInfo { rsdp: raw.rsdp_paddr, ..BootInfo::EMPTY };
     for entry in reader.memmap() {
         let kind = match entry.ty() {
             MemmapType::Ram => RegionKind::Usable,
@@ -76,7 +77,7 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     if let Some(command_line) = reader.cmdline() {
         info.set_command_line(command_line.to_bytes());
     }
-    // Only the module's place: it may lie beyond what the boot tables map.
+    // The module itself is not read yet: it may lie beyond what the boot tables map.
     if let Some(module) = reader.modlist().next() {
         info.module = Some(Region { start: module.raw().paddr, len: module.raw().size });
     }

@@ -1,4 +1,5 @@
-//! Control registers, EFER and PAT: one function sets them, on every CPU, and all CPUs are compared.
+//! Control registers, EFER and PAT: one function sets them on every CPU, and the boot compares all CPUs
+//! (invariant: SAME-CONTROL).
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
@@ -8,9 +9,9 @@ use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpu::msr::IA32_PAT;
 
-/// CR0 from the first 64-bit instruction on. WP: ring 0 respects read-only pages. NE: x87 errors are #MF, not
-/// an interrupt. EM and TS are clear: ring 3 owns the FPU, whose registers the kernel never touches. AM is
-/// clear: AC in ring 3 checks nothing, so a program cannot turn its own accesses into #AC.
+/// CR0 from the first 64-bit instruction on. WP: ring 0 may not write read-only pages. NE: x87 errors raise #MF, not
+/// an external interrupt. EM and TS are clear: ring 3 owns the FPU, whose registers the kernel never uses. AM is
+/// clear: RFLAGS.AC has no effect in ring 3, so a program cannot turn its own accesses into #AC.
 pub const BOOT_CR0: Cr0Flags = Cr0Flags::PROTECTED_MODE_ENABLE
     .union(Cr0Flags::MONITOR_COPROCESSOR)
     .union(Cr0Flags::EXTENSION_TYPE)
@@ -18,21 +19,21 @@ pub const BOOT_CR0: Cr0Flags = Cr0Flags::PROTECTED_MODE_ENABLE
     .union(Cr0Flags::WRITE_PROTECT)
     .union(Cr0Flags::PAGING);
 
-/// CR4 until Rust has asked CPUID what there is.
+/// CR4 until [`init`] sets it by the features that CPUID reports.
 pub const BOOT_CR4: Cr4Flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
 
-/// EFER for the way into long mode: NXE because the page tables use bit 63.
+/// EFER for the entry into long mode. NXE: the page tables use bit 63.
 pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO_EXECUTE_ENABLE);
 
 /// PAT's value at reset (SDM 3A, 12.12.4). Firmware may have changed it on the BSP alone.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// What CPUID says that this kernel uses where it is there.
+/// The optional CPU features that this kernel uses, as CPUID reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Supervisor-mode execution prevention.
     pub smep: bool,
-    /// Supervisor-mode access prevention, and with it the instructions STAC and CLAC.
+    /// Supervisor-mode access prevention, which includes the instructions STAC and CLAC.
     pub smap: bool,
     /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in ring 3.
     pub umip: bool,
@@ -41,7 +42,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// Asks this CPU (SDM 2A, CPUID, leaves 1 and 7).
+    /// Reads this CPU's features (SDM 2A, CPUID, leaves 1 and 7).
     #[must_use]
     pub fn detect() -> Features {
         let leaf7 = if __cpuid(0).eax >= 7 { Some(__cpuid_count(7, 0)) } else { None };
@@ -54,9 +55,9 @@ impl Features {
         }
     }
 
-    /// CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT give ring 3 SSE; MCE makes a machine check an
-    /// exception instead of a shutdown. Clear on purpose: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
-    /// is allowed), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE, PGE.
+    /// CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check an
+    /// exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
+    /// is allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE (not used).
     fn cr4(self) -> Cr4Flags {
         let always = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::MACHINE_CHECK_EXCEPTION;
         let mut cr4 = BOOT_CR4 | always;
@@ -67,17 +68,19 @@ impl Features {
     }
 }
 
-/// Sets CR0, CR4, EFER and PAT of this CPU, whole: nothing that firmware left survives. Returns what they must read
-/// from now on.
+/// Sets all bits of CR0, CR4, EFER and PAT of this CPU, so that nothing of the firmware's settings remains. Returns the
+/// values that the registers must have from now on.
 ///
 /// # Safety
-/// The mappings in use must suit them: kernel text not writable, no user pages reached without STAC.
+/// The code that runs from here on must work with these settings: it writes no read-only page and accesses no user page
+/// without STAC.
 pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
     let state =
         ControlState { cr0: BOOT_CR0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
-    // SAFETY: paging, long mode and NX are on already and stay on; the other bits take rights away from ring 3
-    // or from the kernel's own careless accesses, which is what the caller vouches for.
+    // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict ring 0's accesses, which
+    // the caller guarantees to be compatible; UMIP restricts ring 3. PAT's reset value keeps the memory types of all
+    // mappings.
     unsafe {
         Cr0::write_raw(state.cr0);
         Cr4::write_raw(state.cr4);
@@ -97,7 +100,7 @@ pub struct ControlState {
 }
 
 impl ControlState {
-    /// Reads this CPU's.
+    /// Reads this CPU's registers.
     #[must_use]
     pub fn read() -> ControlState {
         // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
@@ -105,7 +108,7 @@ impl ControlState {
         ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
     }
 
-    /// CR0, CR4, EFER, PAT.
+    /// The values of CR0, CR4, EFER and PAT, in this order.
     #[must_use]
     pub fn values(&self) -> [u64; 4] {
         [self.cr0, self.cr4, self.efer, self.pat]

@@ -1,4 +1,4 @@
-//! This CPU's GDT and TSS: where ring 3's interrupts, faults and the four special exceptions find a stack.
+//! This CPU's GDT and TSS. The TSS holds the stack for entries from ring 3 and the IST stacks of NMI, #DB, #MC and #DF.
 
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, SS, Segment};
@@ -12,15 +12,16 @@ use crate::cpu::CpuId;
 use crate::layout::{self, IstStack};
 use crate::selectors::{GDT_WORDS, KERNEL_CODE, KERNEL_DATA, TSS};
 
-/// The five segment words and the TSS's two.
+/// Five one-word descriptors, the null descriptor included, and the two-word TSS descriptor.
 pub type Gdt = GlobalDescriptorTable<7>;
 
-/// The word at the top of each IST stack, above what the CPU pushes: the address of this CPU's `PerCpuData`.
-/// The four exceptions read it there, because GS may be anybody's when they strike. Two words, so that the
-/// stack pointer stays 16-byte aligned.
+/// Bytes reserved at the top of each IST stack, above the frame that the CPU pushes. The first word holds the address
+/// of this CPU's `PerCpuData` (invariant: IST-WORD): the handlers of NMI, #DB, #MC and #DF read it there, because they
+/// may interrupt code that runs with either GS base. Two words, so that the stack pointer stays 16-byte aligned.
 pub const IST_RESERVED: u64 = 16;
 
-/// A TSS with this CPU's stacks. The I/O permission map lies beyond the limit, so that every port faults in ring 3.
+/// Makes a TSS with this CPU's stacks. The I/O permission map lies beyond the limit, so that every port access faults
+/// in ring 3.
 #[must_use]
 pub fn tss_for(cpu: CpuId) -> TaskStateSegment {
     let mut tss = TaskStateSegment::new();
@@ -32,54 +33,57 @@ pub fn tss_for(cpu: CpuId) -> TaskStateSegment {
     tss
 }
 
-/// A GDT with the fixed words and this TSS.
+/// Makes a GDT with the fixed descriptors and this TSS.
 ///
 /// # Safety
-/// The TSS stays where it is for as long as the GDT is loaded.
+/// The TSS must neither move nor be freed while the GDT is loaded.
 #[must_use]
 pub unsafe fn gdt_for(tss: *const TaskStateSegment) -> Gdt {
     let mut gdt = Gdt::from_raw_entries(&GDT_WORDS);
-    // SAFETY: the caller keeps the TSS in place.
+    // SAFETY: the caller guarantees that the TSS stays at this address.
     let selector = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
-    assert!(selector == TSS, "the TSS is not where the selectors say");
+    assert!(selector == TSS, "the TSS descriptor is not at the selector TSS");
     gdt
 }
 
-/// The tables that a CPU uses, read as it reads them.
+/// The GDT and TSS that a CPU uses, found from its registers.
 pub struct Loaded {
     /// GDTR.
     pub gdt: DescriptorTablePointer,
-    /// The task register.
+    /// The task register's selector.
     pub task: u16,
-    /// Where the TSS lies that the task register's descriptor names.
+    /// The address of the TSS, from the descriptor that the task register selects.
     pub tss_address: u64,
-    /// That TSS.
+    /// A copy of that TSS.
     pub tss: TaskStateSegment,
 }
 
-/// This CPU's, once it has loaded them.
+/// Reads this CPU's GDTR, task register and TSS. Call it only after [`load`].
 #[must_use]
 pub fn loaded() -> Loaded {
     let gdt = sgdt();
     let task: u16;
-    // SAFETY: copies the selector.
+    // SAFETY: `str` copies the selector to a register and has no other effect.
     unsafe { core::arch::asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
-    // SAFETY: `ltr` found the TSS's two words here, in a table that stays.
+    // SAFETY: `ltr` has read the TSS's two-word descriptor at this place, and the loaded GDT neither moves nor is
+    // freed.
     let [low, high] = unsafe { gdt.base.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
-    // A descriptor's base lies in three pieces (SDM 3A, 8.2.3).
+    // The base address is split into three fields (SDM 3A, 8.2.3).
     let tss_address = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
-    // SAFETY: the TSS stays; the CPU never writes it.
+    // SAFETY: the TSS of a loaded GDT neither moves nor is freed, and nothing writes it: the CPU only reads a 64-bit
+    // TSS.
     let tss = unsafe { VirtAddr::new(tss_address).as_ptr::<TaskStateSegment>().read_unaligned() };
     Loaded { gdt, task, tss_address, tss }
 }
 
-/// Loads GDT, segments and TSS on this CPU, and no LDT.
+/// Loads GDT, segment registers, TSS and a null LDT on this CPU.
 ///
 /// # Safety
-/// Both belong to this CPU alone, and stay.
+/// The GDT and its TSS belong to this CPU alone, and neither move nor are freed.
 pub unsafe fn load(gdt: &Gdt) {
-    // SAFETY: the table has the words that `selectors` names. FS is left null, which clears its base. GS is not touched:
-    // it has been null since the boot code or INIT, and its base is set afterwards, by MSR.
+    // SAFETY: the GDT has the descriptors that `selectors` names, and the caller guarantees that it stays. FS becomes
+    // null, which may clear its base; nothing uses FS in ring 0. GS is not loaded: the boot code or the trampoline has
+    // loaded it with base 0, and `msr::program` sets its base afterwards.
     unsafe {
         gdt.load_unsafe();
         CS::set_reg(KERNEL_CODE);
@@ -88,8 +92,8 @@ pub unsafe fn load(gdt: &Gdt) {
         ES::set_reg(SegmentSelector::NULL);
         FS::set_reg(SegmentSelector::NULL);
         load_tss(TSS);
-        // At reset LDTR is *present*, with base 0 and 64 KiB of limit (SDM 3A, table 10-1): an LDT in ring 3's own
-        // half, out of which a program could load descriptors of its making. A null one has none.
+        // At reset LDTR is present, with base 0 and a limit of 64 KiB (SDM 3A, table 10-1): an LDT in the user half,
+        // from which a program could load descriptors that it wrote itself. A null LDTR has no descriptors.
         core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
     }
 }

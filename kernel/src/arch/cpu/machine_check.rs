@@ -1,18 +1,19 @@
-//! What the machine-check banks say (SDM 3B, chapter 16).
+//! Reads the machine-check banks (SDM 3B, chapter 16).
 
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 
 use x86_64::registers::model_specific::Msr;
 
-/// CPUID leaf 1, EDX: the banks are there.
+/// CPUID leaf 1, EDX: the CPU has machine-check banks.
 const MCA: u32 = 1 << 14;
 const IA32_MCG_CAP: u32 = 0x179;
 const IA32_MCG_STATUS: u32 = 0x17a;
-/// Bank n's status is 4 * n further, its address in the MSR behind that.
+/// The status MSR of bank n is 4 * n further; the next MSR holds the bank's address.
 const IA32_MC0_STATUS: u32 = 0x401;
-/// Bits of a bank's status: it holds an error; its address register is filled in.
+/// Bit of a bank's status: the bank holds an error.
 const VALID: u64 = 1 << 63;
+/// Bit of a bank's status: the bank's address MSR is valid.
 const ADDRESS_VALID: u64 = 1 << 58;
 
 /// The first bank with an error.
@@ -25,11 +26,11 @@ pub struct MachineCheck {
 }
 
 impl MachineCheck {
-    /// Looks at this CPU's banks; `None`: there are none, or none has an error.
+    /// Reads this CPU's banks. `None` if the CPU has no banks or no bank holds an error.
     #[must_use]
     pub fn read() -> Option<MachineCheck> {
-        // SAFETY: only called with numbers of MSRs that are there, by CPUID and by IA32_MCG_CAP; reading them changes
-        // nothing.
+        // SAFETY: `find` reads only MSRs that exist according to CPUID and IA32_MCG_CAP, and reading them has no
+        // effect.
         find(__cpuid(1).edx & MCA != 0, |number| unsafe { Msr::new(number).read() })
     }
 }
@@ -68,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bank_with_an_error_is_told() {
+    fn first_bank_with_an_error_is_reported() {
         let msrs = |number| match number {
             IA32_MCG_CAP => 0x1_0004,
             IA32_MCG_STATUS => 5,
             0x40d => VALID | ADDRESS_VALID | 0x136,
             0x40e => 0x1000,
-            // No fifth bank: the error behind it is not one.
+            // The status MSR of a fifth bank, which MCG_CAP does not count: it must not be read as an error.
             0x411 => VALID,
             _ => 0,
         };
@@ -83,7 +84,7 @@ mod tests {
             found.as_deref(),
             Some("bank 3, status 0x8400000000000136, address 0x1000, MCG_STATUS 0x5")
         );
-        assert_eq!(find(false, |_| panic!("there are no banks to read")), None);
+        assert_eq!(find(false, |_| panic!("an MSR is read on a CPU without banks")), None);
         assert_eq!(find(true, |number| if number == IA32_MCG_CAP { 4 } else { 0 }), None);
     }
 }

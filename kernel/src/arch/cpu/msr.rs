@@ -1,4 +1,4 @@
-//! The MSRs of the syscall road: what each is set to, and the read-back that proves it on every CPU.
+//! The MSRs of the system-call path: the value of each, and the read-back on every CPU.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use x86_64::registers::rflags::RFlags;
 
 use crate::selectors::STAR;
 
-// The numbers (SDM 4, 2.1) are named here, once, because assembly and the read-back table need them as numbers.
+// The MSR numbers (SDM 4, 2.1) are defined here because assembly and the read-back table need them as numbers.
 /// IA32_EFER.
 pub const IA32_EFER: u32 = 0xc000_0080;
 /// IA32_PAT.
@@ -31,17 +31,18 @@ pub const IA32_SYSENTER_CS: u32 = 0x174;
 const IA32_SYSENTER_ESP: u32 = 0x175;
 const IA32_SYSENTER_EIP: u32 = 0x176;
 
-/// The RFLAGS bits that SYSCALL clears (SDM 2B, SYSCALL), so that none of ring 3's choice is in force in ring 0:
+/// The RFLAGS bits that SYSCALL clears (SDM 2B, SYSCALL), so that no flag that ring 3 set is in effect in ring 0
+/// (invariant: RING-0-FLAGS):
 ///
-/// - IF: the entry runs on the user's stack pointer until it has switched; no interrupt may come.
-/// - TF: a #DB after the first instruction would come from ring 0 code that ring 3 single-steps.
-/// - DF: compiled code takes string instructions to count upwards.
-/// - AC: with SMAP it would open user memory to every stray kernel access.
+/// - IF: until the entry has switched stacks it runs with the user's stack pointer; no interrupt may arrive.
+/// - TF: ring 3 could single-step ring 0: a #DB after each instruction of the entry.
+/// - DF: compiled code assumes that string instructions count upwards.
+/// - AC: it disables SMAP, so that an unintended kernel access to user memory would not fault.
 /// - NT: the next `iretq` would fault on it.
-/// - IOPL: ring 3's own value is 0 always; ring 0 has no use for another.
+/// - IOPL: it is always 0 in ring 3, and ring 0 does not need another value.
 /// - RF: it would suppress a debug breakpoint on the first instruction.
-/// - ID: no meaning in ring 0; cleared so that the flags at the entry are always the same word.
-/// - CF, PF, AF, ZF, SF, OF: results of ring 3's last computation; cleared for the same reason.
+/// - ID: it has no effect; cleared so that RFLAGS has the same value at every entry.
+/// - CF, PF, AF, ZF, SF, OF: results of ring 3's last arithmetic instruction; cleared for the same reason.
 pub const SFMASK: RFlags = RFlags::empty()
     .union(RFlags::INTERRUPT_FLAG)
     .union(RFlags::TRAP_FLAG)
@@ -75,21 +76,20 @@ impl fmt::Display for MsrMismatch {
 
 impl core::error::Error for MsrMismatch {}
 
-/// Sets this CPU's MSRs of the syscall road, reads each back and compares. `per_cpu` is the address of this
-/// CPU's data, which becomes the GS base; `syscall_entry` is where `syscall` enters.
+/// Programs this CPU's MSRs of the system-call path, reads each back and compares. `per_cpu` is the address of this
+/// CPU's data, which becomes the GS base (invariant: GS-BASE); `syscall_entry` is the RIP that `syscall` loads.
 ///
 /// # Errors
-/// The first MSR that does not hold its value: the CPU must not run ring-3 code then.
+/// The first MSR that does not hold the value written to it. The CPU must then not run ring-3 code.
 ///
-/// # Safety
-/// `per_cpu` is the address of this CPU's `PerCpuData`, `syscall_entry` of code that keeps the contract of a system call's
-/// entry; no GS-relative access may rely on another base.
+/// # Safety `per_cpu` is the address of this CPU's `PerCpuData`. `syscall_entry` is the address of code that fulfils
+/// the contract of a system call's entry. No GS-relative access relies on another base.
 pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatch> {
     let table = [
         ("IA32_STAR", IA32_STAR, STAR),
         ("IA32_LSTAR", IA32_LSTAR, syscall_entry),
-        // A `syscall` from compatibility mode cannot happen without a 32-bit code segment. Should one be
-        // made up, address 0 is not mapped in ring 0's half.
+        // `syscall` from compatibility mode needs a 32-bit code segment, and the GDT has none. Address 0 is
+        // never mapped, so an entry there would fault.
         ("IA32_CSTAR", IA32_CSTAR, 0),
         ("IA32_FMASK", IA32_FMASK, SFMASK.bits()),
         // A null CS makes SYSENTER fault with #GP (SDM 2B, SYSENTER).
@@ -97,19 +97,19 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
         ("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, 0),
         ("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, 0),
         ("IA32_GS_BASE", IA32_GS_BASE, per_cpu),
-        // The base that ring 3 gets from the first exit's `swapgs`.
+        // The first exit's `swapgs` makes this ring 3's GS base.
         ("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, 0),
     ];
     for (_, number, value) in table {
-        // SAFETY: these MSRs exist on every x86-64 CPU; the values are segments that the GDT has, and the
-        // entry and the GS base that the caller vouches for.
+        // SAFETY: these MSRs exist on every x86-64 CPU. STAR's selectors are in the GDT, and the caller guarantees that
+        // the entry and the GS base are valid.
         unsafe { Msr::new(number).write(value) };
     }
-    // SAFETY: reading changes nothing.
+    // SAFETY: these MSRs exist on every x86-64 CPU, and reading them has no effect.
     compare(&table, |number| unsafe { Msr::new(number).read() })
 }
 
-/// Reads each MSR of the table of names, numbers and values, and compares.
+/// Reads each MSR of a table of (name, number, expected value) and compares.
 fn compare(table: &[(&'static str, u32, u64)], mut read: impl FnMut(u32) -> u64) -> Result<(), MsrMismatch> {
     for &(name, number, written) in table {
         let read = read(number);
@@ -120,10 +120,10 @@ fn compare(table: &[(&'static str, u32, u64)], mut read: impl FnMut(u32) -> u64)
     Ok(())
 }
 
-/// Reads the GS base, by which code that may run before or without per-CPU data finds out.
+/// Reads the GS base. Code that may run before the base is set checks with it whether there is per-CPU data.
 #[must_use]
 pub fn gs_base() -> u64 {
-    // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
+    // SAFETY: every x86-64 CPU has this MSR, and reading it has no effect.
     unsafe { Msr::new(IA32_GS_BASE).read() }
 }
 
@@ -131,7 +131,7 @@ pub fn gs_base() -> u64 {
 mod tests {
     use super::*;
 
-    /// Bit by bit (SDM 1, 3.4.3), for QEMU's TCG clears DF at `syscall` whatever SFMASK says.
+    /// Checks the mask itself (SDM 1, 3.4.3): QEMU's TCG clears DF at `syscall` even if SFMASK does not contain it.
     #[test]
     fn syscall_clears_each_of_the_flags() {
         let flags = [
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_does_not_hold_is_named() {
+    fn msr_mismatch_is_reported_with_its_name() {
         let table = [("ONE", 1, 10), ("TWO", 2, 20), ("THREE", 3, 30)];
         assert_eq!(compare(&table, |number| u64::from(number) * 10), Ok(()));
         for &(name, wrong, written) in &table {

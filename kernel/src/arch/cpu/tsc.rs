@@ -9,11 +9,11 @@ use crate::clock::Rate;
 #[inline]
 #[must_use]
 pub fn now() -> u64 {
-    // SAFETY: every x86-64 CPU has it, and CR4.TSD does not restrict ring 0.
+    // SAFETY: every x86-64 CPU has RDTSC, and CR4.TSD does not restrict it in ring 0.
     unsafe { _rdtsc() }
 }
 
-/// Waits by the counter.
+/// Waits for a number of nanoseconds, by the time-stamp counter.
 pub fn wait_ns(rate: Rate, ns: u64) {
     let ticks = rate.in_ns(ns);
     let start = now();

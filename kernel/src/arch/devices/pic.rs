@@ -1,14 +1,14 @@
-//! The legacy interrupt controllers: moved out of the exceptions' way, and masked for good.
+//! The legacy interrupt controllers (8259A): remapped off the exception vectors and masked permanently.
 
 use x86_64::instructions::port::Port;
 
 /// Remaps the two 8259s to vectors 0x20 to 0x2f and masks all their lines (8259A data sheet, ICW1 to ICW4).
-/// Firmware leaves them on the vectors of the exceptions, with the PC's old timer running.
+/// Firmware leaves them on vectors that exceptions use, and the interval timer (8254) running.
 pub fn mask_all() {
     // Command and data port, first vector, cascade wiring.
     for (command, data, vector, cascade) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {
         let (mut command, mut data) = (Port::<u8>::new(command), Port::<u8>::new(data));
-        // SAFETY: these ports are the PICs' on every PC; nothing else in the kernel uses them.
+        // SAFETY: these are the PICs' ports on every PC, and nothing else in the kernel uses them.
         unsafe {
             command.write(0x11); // initialise, edge triggered, cascaded, ICW4 follows
             data.write(vector);

@@ -1,4 +1,4 @@
-//! The machine's serial ports: COM1 to COM4, and those of PCI cards. A CPU may own one.
+//! The machine's serial ports: COM1 to COM4, and those of PCI cards. A CPU may have one of its own.
 
 use core::fmt;
 
@@ -7,18 +7,19 @@ use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
 use x86_64::instructions::port::Port;
 
-/// A port that is set up.
+/// A UART that is set up.
 pub type Uart = Uart16550<PioBackend>;
 
 /// First I/O ports of COM1 to COM4.
 pub(in crate::arch) const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
-/// I/O ports that a UART has.
+/// How many I/O ports a UART has.
 const REGISTERS: u16 = 8;
 
-/// Sets up a UART; `None` if there is none at these ports.
+/// Sets up the UART at an I/O port base; `None` if there is none.
 #[must_use]
 pub fn open(base: u16) -> Option<Uart> {
-    // SAFETY: the callers name the ports of COM1 to COM4, or those that a PCI card has as its own.
+    // SAFETY: every caller passes the base of COM1 to COM4, or one from a serial card's BAR, so that the ports belong
+    // to a UART or to nothing.
     let mut uart = unsafe { Uart16550::new_port(base) }.ok()?;
     uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
     Some(uart)
@@ -27,13 +28,13 @@ pub fn open(base: u16) -> Option<Uart> {
 /// Where a UART is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// COM1 is 1.
+    /// A COM port, by its number: COM1 is 1.
     Com(u8),
-    /// A port of a PCI card: slot of the card, number of the port on it.
+    /// A port of a PCI serial card.
     Pci {
-        /// Device number on bus 0.
+        /// The card's device number on bus 0.
         slot: u8,
-        /// From 0.
+        /// The port's number on the card, from 0.
         port: u8,
     },
 }
@@ -47,13 +48,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// All UARTs but COM1, which is the console, in order, each set up when it is asked for.
+/// Iterates over all UARTs except COM1, which is the console. Each is set up when the iterator reaches it.
 pub fn others() -> impl Iterator<Item = (Place, Uart)> {
     let com = COM.into_iter().zip(1..).skip(1).map(|(base, number)| (Place::Com(number), base));
     com.chain(pci()).filter_map(|(place, base)| Some((place, open(base)?)))
 }
 
-/// The ports of serial cards on bus 0. QEMU's cards (docs/specs/pci-serial) have 8 I/O ports a UART in BAR 0.
+/// Iterates over the ports of serial cards on bus 0. QEMU's cards (docs/specs/pci-serial) have 8 I/O ports for each
+/// UART in BAR 0.
 fn pci() -> impl Iterator<Item = (Place, u16)> {
     (0..32).flat_map(|slot| {
         let (base, ports) = card(slot).unwrap_or((0, 0));
@@ -61,10 +63,10 @@ fn pci() -> impl Iterator<Item = (Place, u16)> {
     })
 }
 
-/// A serial card's first I/O port, and how many UARTs it has.
+/// Returns the first I/O port of the serial card in a slot, and how many UARTs it has; `None` if there is no such card.
 fn card(slot: u8) -> Option<(u16, u8)> {
     let header = PciHeader::new(PciAddress::new(0, 0, slot, 0));
-    // Vendor Red Hat; the devices differ by the number of their UARTs.
+    // Red Hat's vendor id; the device id gives the number of UARTs.
     let ports = match header.id(ConfigPorts) {
         (0x1b36, 2) => 1,
         (0x1b36, 3) => 2,
@@ -77,8 +79,8 @@ fn card(slot: u8) -> Option<(u16, u8)> {
     }
 }
 
-/// PCI's configuration space through ports 0xCF8 and 0xCFC (PCI Local Bus Specification 3.0, 3.2.2.3.2). Used by the
-/// BSP alone, at boot.
+/// PCI's configuration space through ports 0xCF8 and 0xCFC (PCI Local Bus Specification 3.0, 3.2.2.3.2). Only the BSP
+/// uses it, at boot, so the two accesses need no lock.
 #[derive(Clone, Copy)]
 struct ConfigPorts;
 
@@ -89,7 +91,7 @@ impl ConfigPorts {
             | u32::from(address.device()) << 11
             | u32::from(address.function()) << 8
             | u32::from(offset & 0xfc);
-        // SAFETY: selects a register, which changes nothing.
+        // SAFETY: the write selects a configuration register and has no other effect.
         unsafe { Port::new(0xcf8).write(word) };
         Port::new(0xcfc)
     }
@@ -97,12 +99,12 @@ impl ConfigPorts {
 
 impl ConfigRegionAccess for ConfigPorts {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
-        // SAFETY: the caller's, by the trait's contract; reading configuration space has no effects.
+        // SAFETY: by the trait's contract the address is valid; reading configuration space has no effect.
         unsafe { ConfigPorts::select(address, offset).read() }
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
-        // SAFETY: the caller's, by the trait's contract.
+        // SAFETY: by the trait's contract the caller guarantees that the write is sound.
         unsafe { ConfigPorts::select(address, offset).write(value) }
     }
 }

@@ -1,4 +1,5 @@
-//! The firmware's tables, through the `acpi` crate: the CPUs (MADT) and the power-management timer (FADT).
+//! Reads the firmware's tables with the `acpi` crate: the MADT lists the CPUs, the FADT names the power-management
+//! timer.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -14,10 +15,10 @@ use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 use crate::topology::{self, MadtError};
 
-/// The longest table that is believed, in bytes. DSDTs are some hundred KiB; the others far smaller.
+/// The longest table that is accepted, in bytes. DSDTs have some hundred KiB, the other tables far less.
 const TABLE_MAX: usize = 16 << 20;
 
-/// What is wrong with the firmware's tables.
+/// Why the firmware's tables cannot be used.
 #[derive(Debug)]
 pub enum FirmwareError {
     /// The loader gave no RSDP.
@@ -49,7 +50,7 @@ impl From<AcpiError> for FirmwareError {
     }
 }
 
-/// Reads tables where they lie, through the physical map.
+/// Accesses the tables in place, through the physical map.
 #[derive(Clone)]
 struct PhysMap;
 
@@ -58,16 +59,18 @@ impl AcpiHandler for PhysMap {
         let (start, end) = (address as u64, (address as u64).saturating_add(size as u64));
         assert!(
             size <= TABLE_MAX && end <= PHYSMAP_SIZE,
-            "an ACPI table at {start:#x} claims {size} bytes: the firmware's tables are broken"
+            "an ACPI table at {start:#x} has an implausible length of {size} bytes; the firmware's tables are invalid"
         );
-        // Some firmware keeps tables in memory that its own map calls reserved.
+        // Some firmware keeps tables in memory that its own memory map reports as reserved, which the physical map
+        // lacks.
         for page in (start & !(PAGE_SIZE - 1)..end).step_by(PAGE_SIZE as usize) {
-            // SAFETY: the frame is only read, at its own place in the physical map, before any program exists.
+            // SAFETY: the frame is mapped at its own address in the physical map and only read, and no program exists
+            // yet (invariant: KERNEL-HALF-FIXED).
             let mapped = unsafe { paging::map_kernel_page(PHYSMAP_BASE + page, page, paging::KERNEL_DATA) };
             assert!(mapped != Err(MapError::OutOfMemory), "out of memory while mapping an ACPI table");
         }
         let pointer = NonNull::new(phys_to_virt(start).cast()).expect("the physical map is not at address 0");
-        // SAFETY: the region is mapped now and stays so.
+        // SAFETY: the region has been mapped above and is never unmapped.
         unsafe { PhysicalMapping::new(address, pointer, size, size, PhysMap) }
     }
 
@@ -77,26 +80,26 @@ impl AcpiHandler for PhysMap {
 /// The power-management timer: a counter at 3.579545 MHz (ACPI 6.5, 4.8.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PmTimer {
-    /// Its I/O port.
+    /// The counter's I/O port.
     pub port: u16,
 }
 
-/// The tables, found and checked.
+/// The firmware's tables.
 pub struct Tables(AcpiTables<PhysMap>);
 
 impl Tables {
-    /// Finds the root table.
+    /// Finds and checks the root table.
     ///
     /// # Errors
     /// [`FirmwareError`].
     ///
-    /// # Safety
-    /// `rsdp` is 0 or what the loader names as the RSDP's physical address. On the BSP, before the first program.
+    /// # Safety `rsdp` is 0 or the RSDP's physical address, as the loader reports it. Called on the BSP, before the
+    /// first program exists.
     pub unsafe fn find(rsdp: u64) -> Result<Tables, FirmwareError> {
         if rsdp == 0 {
             return Err(FirmwareError::NoRsdp);
         }
-        // SAFETY: the loader's word, which the crate checks by signature and checksum.
+        // SAFETY: the caller guarantees that this is the RSDP's address; the crate checks its signature and checksum.
         Ok(Tables(unsafe { AcpiTables::from_rsdp(PhysMap, rsdp as usize) }?))
     }
 
@@ -106,7 +109,7 @@ impl Tables {
     /// [`FirmwareError`].
     pub fn madt(&self) -> Result<topology::Madt<'static>, FirmwareError> {
         let madt = self.0.find_table::<Madt>()?;
-        // SAFETY: the crate has mapped the table in the length that its header names. It stays mapped (see
+        // SAFETY: the crate has mapped the table with the length in its header. It is never unmapped (see
         // `unmap_physical_region`), and nothing writes it.
         let table = unsafe {
             core::slice::from_raw_parts(madt.virtual_start().as_ptr().cast::<u8>(), madt.region_length())
@@ -114,7 +117,7 @@ impl Tables {
         topology::Madt::parse(table).map_err(FirmwareError::Madt)
     }
 
-    /// The power-management timer.
+    /// Finds the power-management timer.
     ///
     /// # Errors
     /// [`FirmwareError`].

@@ -1,4 +1,4 @@
-//! A program's address space: a PML4 of its own, whose upper half is the kernel's.
+//! A program's address space: a PML4 of its own, whose upper half has the kernel's entries.
 
 use kernel_abi::layout::{PAGE_SIZE, USER_END};
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -12,12 +12,12 @@ use crate::arch::memory::physmem::{self, TableFrames};
 use crate::frames::Frame;
 use crate::physmap::phys_to_virt;
 
-/// A leaf that does not own its frame: the page that all copies of a program share.
+/// Marks a leaf entry that does not own its frame: the page that all copies of a program share.
 const SHARED: PageTableFlags = PageTableFlags::BIT_9;
-/// The PML4's entries of the kernel's half.
+/// The indices of the PML4 entries of the kernel's half.
 const KERNEL_ENTRIES: core::ops::Range<usize> = 256..512;
 
-/// What a program may do with a page.
+/// A program's rights to a page, in addition to reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Ring 3 may write.
@@ -35,7 +35,7 @@ impl Rights {
     }
 }
 
-/// A program's pages. Dropping it gives every frame back, page tables included.
+/// A program's address space. Dropping it frees all frames, those of the page tables included.
 pub struct AddressSpace {
     pml4: PhysFrame,
     pages: u64,
@@ -43,7 +43,7 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// An address space in which ring 3 has nothing.
+    /// Creates an address space without any user page.
     ///
     /// # Errors
     /// [`MapError::OutOfMemory`].
@@ -54,7 +54,8 @@ impl AddressSpace {
             pages: 0,
             tables: TableFrames { taken: 1 },
         };
-        // SAFETY: the new table is ours; the kernel's is only read, and its upper half does not change any more.
+        // SAFETY: nothing else refers to the new table (invariant: OWN-FRAMES). The kernel's PML4 is only read, and its
+        // upper half no longer changes (invariant: KERNEL-HALF-FIXED).
         let (new, kernel) = unsafe {
             let table = |pml4: PhysFrame| phys_to_virt(pml4.start_address().as_u64()).cast::<PageTable>();
             (&mut *table(space.pml4), &*table(paging::kernel_pml4()))
@@ -65,10 +66,10 @@ impl AddressSpace {
         Ok(space)
     }
 
-    /// Maps a page to a fresh frame, zeroed.
+    /// Maps a page to a new zeroed frame.
     ///
     /// # Errors
-    /// [`MapError::Occupied`] if one is there already, [`MapError::OutOfMemory`].
+    /// [`MapError::Occupied`] if the page is mapped already; [`MapError::OutOfMemory`].
     pub fn map(&mut self, address: u64, rights: Rights) -> Result<(), MapError> {
         if self.frame_at(address).is_some() {
             return Err(MapError::Occupied);
@@ -78,13 +79,13 @@ impl AddressSpace {
         self.pages += 1;
         if mapped.is_err() {
             self.pages -= 1;
-            // SAFETY: the mapping was not made, so nothing refers to the frame.
-            unsafe { physmem::free(frame) }.expect("a frame just taken can be given back");
+            // SAFETY: the frame was not mapped, so nothing refers to it.
+            unsafe { physmem::free(frame) }.expect("a frame that was just allocated can be freed");
         }
         mapped
     }
 
-    /// Maps the page that all copies share; its frame stays the caller's.
+    /// Maps the page that all copies share; the caller keeps ownership of its frame.
     ///
     /// # Errors
     /// [`MapError`].
@@ -93,31 +94,32 @@ impl AddressSpace {
     }
 
     fn map_frame(&mut self, address: u64, frame: Frame, flags: PageTableFlags) -> Result<(), MapError> {
-        assert!(address < USER_END, "a program's page outside of the user half");
+        assert!(address < USER_END, "a program's page lies outside the user half");
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
         let frame = PhysFrame::containing_address(PhysAddr::new(frame.start()));
-        // SAFETY: this address space is not loaded on any CPU while it is being built, and ring 3's pages hold
-        // no object of the kernel's.
+        // SAFETY: the frame holds this address space's PML4, and `self` is borrowed exclusively.
         let mut tables = unsafe { paging::mapper(self.pml4) };
-        // SAFETY: as above.
+        // SAFETY: no CPU has this address space loaded while it is being built, and the page lies in the user half,
+        // which contains no object of the kernel's.
         unsafe { tables.map_to(page, frame, flags, &mut self.tables) }?.ignore();
         Ok(())
     }
 
-    /// Walks its mappings.
+    /// Walks all mappings of the user half and checks their rights.
     #[must_use]
     pub fn audit(&self) -> Audit {
         paging::audit_user_half(self.pml4)
     }
 
-    /// How many frames it has, page tables included.
+    /// Returns how many frames the address space owns, page tables included.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.pages + self.tables.taken
     }
 
+    /// Returns the physical address that a user address is mapped to.
     fn frame_at(&self, address: u64) -> Option<u64> {
-        // SAFETY: nobody changes these tables meanwhile: `self` is borrowed.
+        // SAFETY: the frame holds this address space's PML4, and while `self` is borrowed nothing changes its tables.
         let tables = unsafe { paging::mapper(self.pml4) };
         match tables.translate(VirtAddr::new(address)) {
             TranslateResult::Mapped { frame, offset, .. } => Some(frame.start_address().as_u64() + offset),
@@ -125,56 +127,58 @@ impl AddressSpace {
         }
     }
 
-    /// Copies bytes to pages that are mapped, whatever ring 3's rights to them.
+    /// Copies bytes to mapped pages, regardless of ring 3's rights to them.
     ///
     /// # Panics
-    /// If one is not mapped.
+    /// If one of the pages is not mapped.
     pub fn write(&mut self, address: u64, mut bytes: &[u8]) {
         let mut address = address;
         while !bytes.is_empty() {
             let in_page = (PAGE_SIZE - address % PAGE_SIZE).min(bytes.len() as u64) as usize;
-            let phys = self.frame_at(address).expect("the loader writes to pages that it has mapped");
-            // SAFETY: the frame belongs to this address space alone, and the physical map has it.
+            let phys = self.frame_at(address).expect("the loader writes only to pages that it has mapped");
+            // SAFETY: the frame belongs to this address space alone (invariant: OWN-FRAMES), the copy does not cross
+            // the end of the page, and the physical map has all usable memory.
             unsafe { phys_to_virt(phys).copy_from_nonoverlapping(bytes.as_ptr(), in_page) };
             bytes = &bytes[in_page..];
             address += in_page as u64;
         }
     }
 
-    /// Makes this the CPU's address space.
+    /// Loads CR3 with this address space.
     ///
     /// # Safety
-    /// The kernel's tables are loaded again before it is dropped.
+    /// The kernel's tables must be loaded again before this address space is dropped.
     pub unsafe fn load(&self) {
-        // SAFETY: the upper half is the kernel's, so the code that runs here stays where it is.
+        // SAFETY: the upper half has the kernel's entries, so all that ring 0 uses stays mapped at its address.
         unsafe { Cr3::write(self.pml4, Cr3Flags::empty()) };
     }
 }
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        assert!(Cr3::read().0 != self.pml4, "an address space is dropped while it is loaded");
+        assert!(Cr3::read().0 != self.pml4, "an address space is dropped while CR3 holds it");
         free_below(self.pml4, 4, 0..KERNEL_ENTRIES.start);
     }
 }
 
-/// Gives back a table's frame and everything below its entries in `range`.
+/// Frees a table's frame and all frames below its entries in `range`, except shared ones.
 fn free_below(table: PhysFrame, level: u32, range: core::ops::Range<usize>) {
-    // SAFETY: the table belongs to an address space that no CPU has loaded.
+    // SAFETY: the table belongs to an address space that no CPU has loaded, and nothing else refers to it.
     let entries = unsafe { &*phys_to_virt(table.start_address().as_u64()).cast::<PageTable>() };
     for entry in range.map(|index| &entries[index]).filter(|entry| !entry.is_unused()) {
         let frame = PhysFrame::containing_address(entry.addr());
         if level > 1 {
             free_below(frame, level - 1, 0..512);
         } else if !entry.flags().contains(SHARED) {
-            give_back(frame);
+            free(frame);
         }
     }
-    give_back(table);
+    free(table);
 }
 
-fn give_back(frame: PhysFrame) {
-    // SAFETY: the only mapping of the frame was in the address space that is being taken down.
+fn free(frame: PhysFrame) {
+    // SAFETY: the frame belongs to the address space that is being dropped (invariant: OWN-FRAMES), which no CPU has
+    // loaded.
     unsafe { physmem::free(Frame::containing(frame.start_address().as_u64())) }
-        .expect("an address space's frames are its own");
+        .expect("an address space frees each of its frames once");
 }

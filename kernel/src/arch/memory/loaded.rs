@@ -1,4 +1,4 @@
-//! A program in memory: its address space, built from its image, and the frame that starts it.
+//! A loaded program: its address space, built from its image, and the interrupt frame that starts it.
 
 use core::fmt;
 
@@ -13,19 +13,20 @@ use crate::initial_stack::{self, ArgumentsTooLong};
 use crate::program::{Image, LoadError};
 use crate::selectors::{USER_CODE, USER_DATA};
 
-/// How much of its stack the arguments may take: the program needs the rest, and they are laid out on ours first.
+/// How many bytes of the program's stack its arguments and environment may take. The program needs the rest, and the
+/// kernel builds them on its own stack first.
 const ARGUMENTS_MAX: usize = STACK_SIZE as usize / 4;
 
 /// Why a program cannot be started.
 #[derive(Debug)]
 pub enum StartError {
-    /// The file is no program for this kernel.
+    /// The file is not a valid program for this kernel.
     Load(LoadError),
-    /// There is no memory for it.
+    /// A page of the program cannot be mapped.
     Map(MapError),
-    /// The arguments do not fit on its stack.
+    /// The arguments and the environment are too long for the program's stack.
     Arguments(ArgumentsTooLong),
-    /// Its mappings break W^X: an invariant of the kernel's does not hold.
+    /// The program's mappings violate the invariant W^X: a bug in the kernel.
     Mappings(Audit),
 }
 
@@ -55,18 +56,18 @@ impl From<MapError> for StartError {
     }
 }
 
-/// A program that is loaded and has not ended.
+/// A loaded program.
 pub struct Program {
     pub(in crate::arch) space: AddressSpace,
-    /// What `iretq` starts it with.
+    /// The frame with which `iretq` starts the program.
     pub(in crate::arch) start: InterruptFrame,
 }
 
 impl Program {
-    /// Builds the address space of a copy: segments, stack with arguments and environment, shared page.
+    /// Builds the address space of a copy of the program: segments, stack with arguments and environment, shared page.
     ///
     /// # Errors
-    /// [`StartError`]; no memory is lost by it.
+    /// [`StartError`]; all memory that was allocated is freed.
     pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
     where
         A: Iterator<Item: Iterator<Item = u8>> + Clone,
@@ -77,7 +78,7 @@ impl Program {
             let rights = Rights { write: segment.writable, execute: segment.executable };
             for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
                 match space.map(page, rights) {
-                    // Two segments with the same rights may meet in a page.
+                    // Two segments with the same rights may share a page.
                     Ok(()) | Err(MapError::Occupied) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -98,17 +99,17 @@ impl Program {
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
     }
 
-    /// Memory that it takes, page tables included, in KiB.
+    /// Returns how much memory the program takes, page tables included, in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u64 {
         self.space.frames() * (PAGE_SIZE / 1024)
     }
 }
 
-/// The frame by which `iretq` starts a program: ring 3's segments, interrupts on, nothing else. What `iretq`
-/// would fault on is excluded here: the loader has checked that the entry lies in the user half.
+/// Makes the frame with which `iretq` starts a program: ring 3's segments, and IF as the only flag. `iretq` cannot
+/// fault on it: RIP and RSP lie in the user half, so they are canonical.
 fn start_frame(rip: u64, rsp: u64) -> InterruptFrame {
-    assert!(rip < USER_END && rsp < USER_END, "a program starts outside of the user half");
+    assert!(rip < USER_END && rsp < USER_END, "a program's entry or stack lies outside the user half");
     InterruptFrame {
         rip,
         cs: USER_CODE.0.into(),

@@ -1,4 +1,4 @@
-//! Memory: frames, page tables, address spaces, copies from ring 3's memory, the firmware's tables where they lie.
+//! Memory: frames, page tables, address spaces, copies from ring 3's memory, and the firmware's tables.
 
 pub mod acpi;
 pub mod address_space;

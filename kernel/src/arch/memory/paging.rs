@@ -1,5 +1,5 @@
 //! The kernel's page tables: the physical map, the image with its rights, the per-CPU areas, and the walk that
-//! proves W^X.
+//! verifies the invariant W^X.
 
 use core::fmt;
 use core::ops::Range;
@@ -19,24 +19,24 @@ use crate::arch::memory::physmem::{self, TableFrames};
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 
-/// Readable and writable data of the kernel's.
+/// The kernel's data: readable and writable, not executable.
 pub const KERNEL_DATA: PageTableFlags =
     PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE).union(PageTableFlags::NO_EXECUTE);
-/// Registers of a device: not cached (SDM 3A, 12.5.2, PCD and PWT).
+/// Device registers: not cached (SDM 3A, 12.5.2, PCD and PWT).
 pub const DEVICE: PageTableFlags =
     KERNEL_DATA.union(PageTableFlags::NO_CACHE).union(PageTableFlags::WRITE_THROUGH);
 
-/// The kernel's PML4, once it exists. Programs' PML4s share its upper half.
+/// The physical address of the kernel's PML4, once [`init`] has built it. Programs' PML4s copy its upper half.
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
 /// Held while the kernel's half of the tables changes.
 static KERNEL_TABLES: Mutex<()> = Mutex::new(());
 
-/// A mapping that cannot be made.
+/// Why a page cannot be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// No frame is left for a page or a page table.
     OutOfMemory,
-    /// Something is mapped there already.
+    /// The page is mapped already.
     Occupied,
 }
 
@@ -60,38 +60,39 @@ impl<S: PageSize> From<MapToError<S>> for MapError {
     }
 }
 
-/// The kernel's PML4.
+/// Returns the frame of the kernel's PML4.
 #[must_use]
 pub fn kernel_pml4() -> PhysFrame {
     PhysFrame::containing_address(PhysAddr::new(KERNEL_PML4.load(Ordering::Relaxed)))
 }
 
-/// Loads the kernel's own tables: no program is mapped.
+/// Loads CR3 with the kernel's own PML4, in which no program is mapped.
 pub fn load_kernel_tables() {
-    // SAFETY: these tables map everything that ring 0 uses, at the addresses at which it is in use.
+    // SAFETY: these tables map everything that ring 0 uses, at the same addresses as the tables in use until now.
     unsafe { Cr3::write(kernel_pml4(), Cr3Flags::empty()) };
 }
 
-/// The tables below a PML4, for changing.
+/// Returns the tables below a PML4 as a mapper that can change them.
 ///
 /// # Safety
-/// The frame holds a PML4, and nobody else changes its tables while the result lives.
+/// The frame holds a PML4, and nothing else changes its tables while the mapper is in use.
 pub(in crate::arch) unsafe fn mapper(pml4: PhysFrame) -> OffsetPageTable<'static> {
     let table = phys_to_virt(pml4.start_address().as_u64()).cast::<PageTable>();
-    // SAFETY: the caller vouches for the frame and for being alone; the physical map has all tables.
+    // SAFETY: the caller guarantees that the frame holds a PML4 and that nothing else changes its tables; the physical
+    // map contains all page tables.
     unsafe { OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE)) }
 }
 
-/// Builds the kernel's tables and switches to them: the low half is empty from here on.
+/// Builds the kernel's page tables and switches to them. The lower half is empty from here on.
 ///
 /// # Errors
-/// [`MapError`], with the boot tables still in force.
+/// [`MapError`]; the boot tables then stay in use.
 ///
 /// # Safety
-/// Once, on the BSP, with the boot tables on.
+/// Called once, on the BSP, with the boot tables in use.
 pub unsafe fn init(info: &BootInfo) -> Result<(), MapError> {
     let pml4 = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?.start();
-    // SAFETY: a zeroed frame is an empty PML4, and it is ours.
+    // SAFETY: a zeroed frame is an empty PML4, and nothing else refers to it (invariant: OWN-FRAMES).
     let mut tables = unsafe { mapper(PhysFrame::containing_address(PhysAddr::new(pml4))) };
     map_image(&mut tables)?;
     map_physical_memory(&mut tables, info)?;
@@ -100,7 +101,8 @@ pub unsafe fn init(info: &BootInfo) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Each section with its rights, in 4 KiB pages; the guard below the boot stack is left out.
+/// Maps each section of the image with its rights, in 4 KiB pages, except the guard page of the boot stack
+/// (invariant: GUARD).
 fn map_image(tables: &mut OffsetPageTable<'_>) -> Result<(), MapError> {
     for section in image::sections() {
         for address in section.range.step_by(4096).filter(|&address| address != image::boot_stack_guard()) {
@@ -110,15 +112,16 @@ fn map_image(tables: &mut OffsetPageTable<'_>) -> Result<(), MapError> {
     Ok(())
 }
 
-/// All memory that the map names, writable and never executable. The frames of the kernel's text and read-only
-/// data are not writable through this map either.
+/// Maps the regions of the memory map to the physical map: writable and not executable. The frames of the kernel's text
+/// and read-only data are not writable through the physical map either (invariant: W^X).
 fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Result<(), MapError> {
     let kernel = image::physical();
     for region in info.regions() {
         let start = region.range.start & !(Size2MiB::SIZE - 1);
         let end = region.range.start.saturating_add(region.range.len).min(PHYSMAP_SIZE);
         for large in (start..end).step_by(Size2MiB::SIZE as usize) {
-            // The first two MiB as well: the trampoline's page is in there.
+            // 4 KiB pages where single pages have other rights: the kernel's image, and the first 2 MiB, which contain
+            // the trampoline's page.
             let mapped = if large == 0 || large < kernel.end && kernel.start < large + Size2MiB::SIZE {
                 (large..large + Size2MiB::SIZE).step_by(4096).try_for_each(|phys| {
                     map_page::<Size4KiB>(tables, PHYSMAP_BASE + phys, phys, alias_flags(phys))
@@ -127,7 +130,7 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
                 map_page::<Size2MiB>(tables, PHYSMAP_BASE + large, large, KERNEL_DATA)
             };
             match mapped {
-                // Regions smaller than a large page share one.
+                // Two regions may lie in the same large page.
                 Ok(()) | Err(MapError::Occupied) => {}
                 Err(error) => return Err(error),
             }
@@ -136,7 +139,8 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
     Ok(())
 }
 
-/// The rights of a frame in the physical map, if it belongs to the image.
+/// Returns a frame's rights in the physical map: those of its section without execution if it belongs to the image,
+/// else [`KERNEL_DATA`].
 fn alias_flags(phys: u64) -> PageTableFlags {
     let is_here = |section: &image::Section| section.range.contains(&(phys + KERNEL_BASE));
     let section = image::sections().into_iter().find(is_here);
@@ -155,10 +159,10 @@ where
 {
     let page = Page::<S>::containing_address(VirtAddr::new(virt));
     let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
-    // SAFETY: the callers map the kernel's own image and areas, and physical memory at the place that is kept
-    // for it; no Rust object changes its address or loses its rights by that.
+    // SAFETY: the callers map the kernel's image and areas and the physical map, each at an address range of its own.
+    // No page that is mapped already changes, so no Rust object moves or loses its rights.
     let flush = unsafe { tables.map_to(page, frame, flags, &mut TableFrames::default()) }?;
-    // The page was not present before, and TLBs do not remember that (SDM 3A, 4.10.2.3).
+    // The page was not present before, and TLBs do not cache such entries (SDM 3A, 4.10.2.3): no flush is needed.
     flush.ignore();
     Ok(())
 }
@@ -169,37 +173,37 @@ where
 /// [`MapError`].
 ///
 /// # Safety
-/// The frame is the caller's, or a device's registers with [`DEVICE`]. Before the first program's address space
-/// exists, or in a region whose PML4 entry existed by then: programs copy those entries.
+/// The frame belongs to the caller, or holds a device's registers and `flags` is [`DEVICE`]. No program's address space
+/// exists yet, or the PML4 entry for `virt` existed before the first one (invariant: KERNEL-HALF-FIXED).
 pub unsafe fn map_kernel_page(virt: u64, phys: u64, flags: PageTableFlags) -> Result<(), MapError> {
     let _guard = KERNEL_TABLES.lock();
-    // SAFETY: the lock keeps every other change of the kernel's half away.
+    // SAFETY: the frame is the kernel's PML4, and the lock excludes other changes of the kernel's half.
     let mut tables = unsafe { mapper(kernel_pml4()) };
     map_page::<Size4KiB>(&mut tables, virt, phys, flags)
 }
 
-/// What a walk over all mappings found.
+/// The result of a walk over mappings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
     /// Mapped pages, large ones counted once.
     pub pages: u64,
     /// Pages that are both writable and executable. Must be 0.
     pub writable_and_executable: u64,
-    /// Pages of the upper half that ring 3 could reach. Must be 0.
+    /// Pages of the upper half that ring 3 may access. Must be 0.
     pub user_in_kernel_half: u64,
 }
 
 impl Audit {
-    /// Passes if nothing was found that must not be.
+    /// Checks that no page violates the rules.
     ///
     /// # Errors
-    /// Itself.
+    /// The audit itself, if one does.
     pub fn check(self) -> Result<Audit, Audit> {
         if self.writable_and_executable == 0 && self.user_in_kernel_half == 0 { Ok(self) } else { Err(self) }
     }
 }
 
-/// Walks all mappings below a PML4 that is in force or will be.
+/// Walks all mappings below a PML4.
 #[must_use]
 pub fn audit(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
@@ -207,7 +211,7 @@ pub fn audit(pml4: PhysFrame) -> Audit {
     audit
 }
 
-/// Walks the mappings of ring 3's half alone, for a program that is about to start.
+/// Walks the mappings of the user half only, for a program that is about to start.
 #[must_use]
 pub fn audit_user_half(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
@@ -215,22 +219,23 @@ pub fn audit_user_half(pml4: PhysFrame) -> Audit {
     audit
 }
 
-/// What a walk starts with: each level can only take away.
+/// The rights with which a walk starts: each level can only remove some.
 const ALL_RIGHTS: PageTableFlags = PageTableFlags::WRITABLE.union(PageTableFlags::USER_ACCESSIBLE);
 
-/// Takes the right to write a page below 2 MiB through the physical map, where it is mapped with 4 KiB. Before other
-/// CPUs run: only this one's TLB is told.
+/// Makes a page below 2 MiB, where the physical map has 4 KiB pages, read-only in the physical map. Only for the time
+/// before other CPUs run: it flushes only this CPU's TLB.
 pub fn protect_physmap_page(phys: u64) {
     let _guard = KERNEL_TABLES.lock();
     let page = Page::<Size4KiB>::containing_address(VirtAddr::new(PHYSMAP_BASE + phys));
-    // SAFETY: the lock keeps every other change of the kernel's half away; nobody writes this page any more.
+    // SAFETY: the frame is the kernel's PML4, and the lock excludes other changes of the kernel's half. Nothing writes
+    // this page after this call.
     let updated =
         unsafe { mapper(kernel_pml4()).update_flags(page, KERNEL_DATA & !PageTableFlags::WRITABLE) };
-    updated.expect("the physical map has memory below 2 MiB in small pages").flush();
+    updated.expect("the physical map has 4 KiB pages below 2 MiB").flush();
 }
 
-/// Looks at a table's entries in `range`. `rights` are the levels' rights so far: a page is writable or ring 3's only
-/// if all levels say so, and not executable if one level says so (SDM 3A, 4.6.1).
+/// Walks a table's entries in `range`. `rights` are the combined rights of the levels above: a page is writable, or
+/// accessible from ring 3, only if all levels allow it, and not executable if one level forbids it (SDM 3A, 4.6.1).
 fn walk(
     table: PhysFrame,
     level: u32,
@@ -239,8 +244,8 @@ fn walk(
     rights: PageTableFlags,
     audit: &mut Audit,
 ) {
-    // SAFETY: the physical map has all tables; nothing is changed, and a table that another CPU changes at the
-    // same time is only ever extended.
+    // SAFETY: the physical map contains all page tables, and the walk only reads them. The user half of a program
+    // belongs to its caller alone; the kernel's half is walked at boot only, when no other CPU changes it.
     let entries = unsafe { &*phys_to_virt(table.start_address().as_u64()).cast::<PageTable>() };
     for (index, entry) in range.map(|index| (index, &entries[index])).filter(|(_, entry)| !entry.is_unused())
     {

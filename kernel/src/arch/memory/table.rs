@@ -1,4 +1,4 @@
-//! Arrays that are sized at boot by what the firmware lists, and stay for as long as the machine runs.
+//! Arrays whose lengths the firmware's tables determine at boot. They are never freed.
 
 use core::slice;
 
@@ -9,13 +9,13 @@ use crate::arch::memory::paging::{self, MapError};
 use crate::arch::memory::physmem;
 use crate::layout::{TABLES_BASE, TABLES_END};
 
-/// Where the next array goes.
+/// The address of the next array.
 static NEXT: Mutex<u64> = Mutex::new(TABLES_BASE);
 
-/// A new array, each element made by `element` from its index.
+/// Allocates an array and fills it: `element` makes each element from its index.
 ///
 /// # Errors
-/// [`MapError`], also if the room for arrays is used up.
+/// [`MapError`]; `OutOfMemory` also if the address range for arrays is used up.
 pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut [T], MapError> {
     const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "arrays start on a page") };
     let bytes = (len as u64)
@@ -25,19 +25,21 @@ pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut
         .next_multiple_of(PAGE_SIZE);
     let mut next = NEXT.lock();
     let start = *next;
-    // One page stays unmapped behind each array.
+    // One page after each array stays unmapped.
     let end = start + bytes;
     if end + PAGE_SIZE > TABLES_END {
         return Err(MapError::OutOfMemory);
     }
     for page in (start..end).step_by(PAGE_SIZE as usize) {
         let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
-        // SAFETY: a fresh frame, at an address that nothing else has; no program exists at boot.
+        // SAFETY: the frame is new (invariant: OWN-FRAMES), the address range belongs to these arrays alone, and no
+        // program exists yet (invariant: KERNEL-HALF-FIXED).
         unsafe { paging::map_kernel_page(page, frame.start(), paging::KERNEL_DATA) }?;
     }
     *next = end + PAGE_SIZE;
     let first = core::ptr::with_exposed_provenance_mut::<T>(start as usize);
-    // SAFETY: mapped, aligned to a page, long enough, and written before it is read.
+    // SAFETY: the range is mapped, aligned to a page and long enough for `len` elements, no other reference to it
+    // exists, and each element is written before the slice is made.
     unsafe {
         for index in 0..len {
             first.add(index).write(element(index));

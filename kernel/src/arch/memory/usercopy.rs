@@ -1,19 +1,22 @@
-//! The one way from ring 3's memory into the kernel: a copy that may fault, and says how far it came.
+//! Copies from ring 3's memory, the only access to the memory of a program that is loaded (invariant: USER-COPY). A
+//! copy may fault; it returns how many bytes it has copied.
 
 use core::arch::naked_asm;
 
 use crate::user_slice::UserSlice;
 
-/// Copies `length` bytes from `from` to `to`; returns how many were *not* copied.
+/// Copies `length` bytes from `from` to `to` and returns how many were *not* copied.
 ///
-/// Given: DF clear; `to` is the kernel's and long enough; `from` is any address in the user half. A fault at the
-/// exported label goes on behind it, with rcx still at the number of bytes that are left (SDM 2B, REP).
-/// Leaves: AC clear on both ways out.
+/// On entry: DF is clear; `to` is a buffer of the kernel's of at least `length` bytes; `from` is any address in the
+/// user half. After a fault at `ringside_copy_may_fault` the fixup resumes at `ringside_copy_resume`, where rcx is the
+/// number of remaining bytes (SDM 2B, REP).
+///
+/// On return: AC is clear, also after a fault.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, length: usize) -> usize {
     naked_asm!(
         "mov    rcx, rdx",
-        // `stac` and `clac`, written over these no-operations at boot where the CPU has SMAP.
+        // If the CPU has SMAP, the boot replaces this NOP by `stac`, and the one below by `clac`.
         ".globl ringside_stac_copy",
         "ringside_stac_copy:",
         "nop    dword ptr [rax]",
@@ -33,13 +36,13 @@ unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, length: usize
 unsafe extern "sysv64" {
     fn ringside_copy_may_fault();
     fn ringside_copy_resume();
-    /// Three bytes in [`copy_bytes`] that become `stac`.
+    /// The three-byte NOP in [`copy_bytes`] that the boot replaces by `stac`.
     pub(in crate::arch) fn ringside_stac_copy();
-    /// Three bytes in [`copy_bytes`] that become `clac`.
+    /// The three-byte NOP in [`copy_bytes`] that the boot replaces by `clac`.
     pub(in crate::arch) fn ringside_clac_copy();
 }
 
-/// The exception table: where to go on if this instruction faults on ring 3's memory.
+/// Looks up the exception table: the address at which to resume if the instruction at `rip` faults on ring 3's memory.
 #[must_use]
 pub(in crate::arch) fn fixup(rip: u64) -> Option<u64> {
     let table = [(ringside_copy_may_fault, ringside_copy_resume)];
@@ -49,13 +52,13 @@ pub(in crate::arch) fn fixup(rip: u64) -> Option<u64> {
         .map(|(_, resume)| resume as *const () as u64)
 }
 
-/// Copies the beginning of a range that ring 3 claims into `buffer`, once; what ring 3 does to its memory
-/// afterwards changes nothing. Returns how many bytes came over, which is fewer than both lengths if a page in
-/// between cannot be read.
+/// Copies the beginning of a range of ring 3's memory into `buffer`. Each byte is read once, so that ring 3 cannot
+/// change it after a check. Returns how many bytes were copied: fewer than the shorter of the two lengths if a page
+/// cannot be read.
 pub fn copy_from_user(buffer: &mut [u8], slice: UserSlice) -> usize {
     let length = buffer.len().min(usize::try_from(slice.len()).unwrap_or(usize::MAX));
-    // SAFETY: the destination is a live buffer of at least that length; the source lies in the user half, where
-    // whatever happens is a fault that `fixup` knows, or some byte of ring 3's.
+    // SAFETY: the buffer has at least `length` bytes. The source lies in the user half (`UserSlice`), where each read
+    // either returns a byte of ring 3's memory or faults at the instruction that `fixup` knows (invariant: USER-COPY).
     let left = unsafe {
         copy_bytes(
             buffer.as_mut_ptr(),

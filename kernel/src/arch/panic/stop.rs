@@ -251,7 +251,7 @@ fn become_teller(cpu: Option<&PerCpuData>) {
     }
     if alone {
         // SAFETY: there are no others, or they are stopped, or broken beyond waiting for.
-        unsafe { serial::break_open() };
+        unsafe { serial::bypass_lock() };
     }
 }
 

@@ -30,7 +30,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "MSRs are read back and compared",
         "msr-not-compared",
-        Host("kernel", "arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "left: Ok(())"),
+        Host("kernel", "arch::cpu::msr::tests::msr_mismatch_is_reported_with_its_name", "left: Ok(())"),
     ),
     guard(
         "registers are preserved across a system call",

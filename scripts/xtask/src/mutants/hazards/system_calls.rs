@@ -81,7 +81,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "STAR without RPL 3: SS with RPL 0 on AMD",
         "an assertion at compile time; every MSR of the system-call path is read back on every CPU",
-        &["kernel: arch::cpu::msr::tests::a_value_that_does_not_hold_is_named", "machine::dump-cpus-*"],
+        &["kernel: arch::cpu::msr::tests::msr_mismatch_is_reported_with_its_name", "machine::dump-cpus-*"],
         &["star-rpl", "msr-not-compared"],
         "",
     ),
