@@ -82,7 +82,8 @@ impl core::error::Error for MsrMismatch {}
 /// # Errors
 /// The first MSR that does not hold the value written to it. The CPU must then not run ring-3 code.
 ///
-/// # Safety `per_cpu` is the address of this CPU's `PerCpuData`. `syscall_entry` is the address of code that fulfils
+/// # Safety
+/// `per_cpu` is the address of this CPU's `PerCpuData`. `syscall_entry` is the address of code that fulfils
 /// the contract of a system call's entry. No GS-relative access relies on another base.
 pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatch> {
     let table = [

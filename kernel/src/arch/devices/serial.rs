@@ -46,7 +46,8 @@ pub(in crate::arch) fn with_lock<R>(f: impl FnOnce() -> R) -> R {
 
 /// Makes every later write bypass the console's lock.
 ///
-/// # Safety Every other CPU has stopped permanently, or has not stopped within the panic's time limit, and no code of
+/// # Safety
+/// Every other CPU has stopped permanently, or has not stopped within the panic's time limit, and no code of
 /// this CPU that holds the lock continues.
 pub unsafe fn bypass_lock() {
     LOCK_BYPASSED.store(true, Ordering::Relaxed);

@@ -1,12 +1,12 @@
-//! The local APIC, through the `x2apic` crate, whose four defects (version 0.5.1) are mended here:
+//! The local APIC, through the `x2apic` crate. This module works around four defects of it (version 0.5.1):
 //!
-//! 1. In xAPIC mode an IPI's destination goes into ICR[63:56], which the crate leaves to the caller; so does the
-//!    id, which it returns unshifted. [`LocalApic::destination`] and [`LocalApic::id`] shift.
+//! 1. In xAPIC mode the crate does not shift: an IPI's destination belongs in ICR[63:56], and the id is in bits
+//!    31:24 of its register. [`LocalApic::destination`] and [`LocalApic::id`] shift.
 //! 2. `enable` unmasks the timer before it software-enables the APIC, and a disabled APIC keeps its LVT masked
-//!    (SDM 3A, 11.4.7.2): on an AP the timer stays dead. It also starts the timer. Here it is given an initial
-//!    count of 0, which stops it, and is unmasked when it is started.
-//! 3. `enable` writes 0 to LINT0 and LINT1: unmasked, with vector 0. Here LINT0 is masked and LINT1 is NMI.
-//! 4. The error LVT keeps its mask. Here it is written whole.
+//!    (SDM 3A, 11.4.7.2): on an AP the timer would stay masked. `enable` also starts the timer. This module passes an
+//!    initial count of 0, which stops the timer, and unmasks it when it starts it.
+//! 3. `enable` writes 0 to LINT0 and LINT1: unmasked, with vector 0. This module masks LINT0 and sets LINT1 to NMI.
+//! 4. `enable` leaves the error LVT masked. This module writes all of its bits.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -21,13 +21,14 @@ use crate::arch::memory::paging::{self, MapError};
 use crate::cpu::ApicId;
 use crate::layout::APIC_REGISTERS;
 
-/// The timer tick. Above the exceptions and above what the masked legacy PICs could send.
+/// The vector of the timer tick, the first after the exceptions. The legacy PICs, remapped to the same vectors, are
+/// masked.
 pub const TIMER_VECTOR: u8 = 0x20;
-/// Wakes a halted CPU so that it looks at its condition again.
+/// The vector of the IPI that wakes a halted CPU, so that it checks again what it waits for.
 pub const WAKE_VECTOR: u8 = 0xfd;
-/// The local APIC reports an error of its own.
+/// The vector with which the local APIC reports an error.
 pub const ERROR_VECTOR: u8 = 0xfe;
-/// An interrupt that was withdrawn: no EOI (SDM 3A, 11.9).
+/// The vector of a spurious interrupt, which gets no EOI (SDM 3A, 11.9).
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 // Register offsets in the xAPIC page (SDM 3A, table 11-1); the x2APIC MSR is 0x800 + offset / 16.
@@ -41,8 +42,9 @@ const LVT_MASKED: u32 = 1 << 16;
 /// Delivery mode NMI in bits 10:8; the vector is ignored.
 const LVT_NMI: u32 = 0b100 << 8;
 
-/// The ICR's delivery mode NMI, and its level "assert", which real hardware wants for all but one mode.
+/// The ICR's delivery mode NMI.
 const ICR_NMI: u32 = 0b100 << 8;
+/// The ICR's level "assert", which every delivery mode except INIT level de-assert needs (SDM 3A, 11.6.1).
 const ICR_ASSERT: u32 = 1 << 14;
 
 /// This CPU's local APIC.
@@ -51,12 +53,12 @@ pub struct LocalApic {
     x2apic: bool,
 }
 
-/// The local APIC cannot be set up.
+/// Why the local APIC cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApicError {
     /// The page with the registers cannot be mapped.
     Map(MapError),
-    /// The crate refuses, with its own words.
+    /// The crate rejects the configuration, with this message.
     Build(&'static str),
 }
 
@@ -71,8 +73,8 @@ impl fmt::Display for ApicError {
 
 impl core::error::Error for ApicError {}
 
-/// This CPU's APIC id as CPUID tells it, which needs no APIC: leaf 0xB where it is filled in, else leaf 1 (SDM 2A,
-/// CPUID). The same rule as the trampoline's.
+/// Returns this CPU's APIC id as CPUID reports it, which works before the APIC is enabled: from leaf 0xB if it reports
+/// a topology, else from leaf 1 (SDM 2A, CPUID). The trampoline follows the same rule.
 #[must_use]
 pub fn initial_id() -> ApicId {
     if __cpuid(0).eax >= 0xb {
@@ -84,19 +86,20 @@ pub fn initial_id() -> ApicId {
     ApicId(__cpuid(1).ebx >> 24)
 }
 
-/// Maps the registers for xAPIC mode. Once, on the BSP; not needed with x2APIC.
+/// Maps the registers for xAPIC mode. Called once, on the BSP; x2APIC mode does not need it.
 ///
 /// # Errors
 /// [`ApicError::Map`].
 pub fn map_registers() -> Result<(), ApicError> {
-    // SAFETY: reading this MSR changes nothing.
+    // SAFETY: every x86-64 CPU has IA32_APIC_BASE, and reading it has no effect.
     let base = unsafe { xapic_base() };
-    // SAFETY: the page holds the local APIC's registers and is mapped as a device's, before any program exists.
+    // SAFETY: the page holds the local APIC's registers and is mapped with `DEVICE`, before any program exists
+    // (invariant: KERNEL-HALF-FIXED).
     unsafe { paging::map_kernel_page(APIC_REGISTERS, base, paging::DEVICE) }.map_err(ApicError::Map)
 }
 
 impl LocalApic {
-    /// Enables this CPU's APIC, in x2APIC mode where there is one, with its timer stopped.
+    /// Enables this CPU's APIC, in x2APIC mode if the CPU has it, with its timer stopped.
     ///
     /// # Errors
     /// [`ApicError::Build`].
@@ -105,11 +108,11 @@ impl LocalApic {
     /// Interrupts are off, the IDT has gates for the four vectors, and the legacy PICs are masked. In xAPIC mode
     /// [`map_registers`] was called.
     pub unsafe fn enable(features: Features) -> Result<LocalApic, ApicError> {
-        // Firmware has turned the APIC on, in one mode or the other. Turning it off and on again would lose its
-        // state, and clearing EN is the one thing that some CPUs cannot undo: only a missing EN is set.
+        // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so
+        // this sets EN only if it is clear.
         let (frame, flags) = ApicBase::read();
         if !flags.contains(ApicBaseFlags::LAPIC_ENABLE) {
-            // SAFETY: the address stays, EN alone is added.
+            // SAFETY: the registers' address does not change; the write only sets EN.
             unsafe { ApicBase::write(frame, flags | ApicBaseFlags::LAPIC_ENABLE) };
         }
         let mut inner = LocalApicBuilder::new()
@@ -122,7 +125,8 @@ impl LocalApic {
             .set_xapic_base(APIC_REGISTERS)
             .build()
             .map_err(ApicError::Build)?;
-        // SAFETY: this CPU's APIC, with interrupts off until what the crate leaves wrong is mended below.
+        // SAFETY: by the contract of this function interrupts are off, so the LVT entries that the crate sets wrongly
+        // have no effect before they are corrected below.
         unsafe {
             inner.enable();
             inner.disable_timer();
@@ -130,15 +134,17 @@ impl LocalApic {
         let apic = LocalApic { inner, x2apic: features.x2apic };
         apic.write(LVT_LINT0, LVT_MASKED);
         apic.write(LVT_LINT1, LVT_NMI);
-        // A write latches the errors so far and clears them: what firmware caused is not ours to report.
+        // A write updates the register with the errors so far and clears the pending ones: errors that the firmware
+        // caused are not reported.
         apic.write(ERROR_STATUS, 0);
         apic.write(LVT_ERROR, ERROR_VECTOR.into());
         Ok(apic)
     }
 
+    /// Writes a register, given by its offset in the xAPIC page.
     fn write(&self, offset: u32, value: u32) {
-        // SAFETY: the offsets are registers of this CPU's own APIC, mapped at APIC_REGISTERS or reached by MSR, and the
-        // values are valid for them.
+        // SAFETY: every caller in this module passes a register of this CPU's APIC and a valid value for it. In xAPIC
+        // mode the registers are mapped at APIC_REGISTERS.
         unsafe {
             if self.x2apic {
                 Msr::new(0x800 + (offset >> 4)).write(value.into());
@@ -151,36 +157,36 @@ impl LocalApic {
         }
     }
 
-    /// This CPU's APIC id.
+    /// Returns this CPU's APIC id.
     #[must_use]
     pub fn id(&self) -> ApicId {
-        // SAFETY: reading the id changes nothing.
+        // SAFETY: reading the id register has no effect.
         let raw = unsafe { self.inner.id() };
         ApicId(if self.x2apic { raw } else { raw >> 24 })
     }
 
-    /// Is it in x2APIC mode?
+    /// Whether the APIC is in x2APIC mode.
     #[must_use]
     pub fn is_x2apic(&self) -> bool {
         self.x2apic
     }
 
-    /// Signals the end of an interrupt: once for each, and not for a spurious one.
+    /// Sends the EOI: once for each interrupt, but not for a spurious one.
     pub fn end_of_interrupt(&mut self) {
-        // SAFETY: this CPU's APIC.
+        // SAFETY: the write ends the interrupt that this CPU is handling and has no other effect.
         unsafe { self.inner.end_of_interrupt() };
     }
 
-    /// The errors since the last call, as the error status register's bits (SDM 3A, 11.5.3).
+    /// Returns the errors since the last call, as bits of the error status register (SDM 3A, 11.5.3).
     pub fn take_errors(&mut self) -> u8 {
         self.write(ERROR_STATUS, 0);
-        // SAFETY: reading changes nothing.
+        // SAFETY: reading the error status register has no effect.
         unsafe { self.inner.error_flags() }.bits()
     }
 
-    /// Lets the timer count down once from the highest value, without an interrupt: for calibration.
+    /// Starts the timer for calibration: it counts down once from the highest value, without an interrupt.
     pub fn start_counting(&mut self) {
-        // SAFETY: this CPU's APIC; the timer is masked.
+        // SAFETY: the timer is masked, so it raises no interrupt.
         unsafe {
             self.inner.disable_timer();
             self.inner.set_timer_mode(TimerMode::OneShot);
@@ -189,16 +195,16 @@ impl LocalApic {
         }
     }
 
-    /// How far it has counted since [`start_counting`](Self::start_counting).
+    /// Returns how many steps the timer has counted since [`start_counting`](Self::start_counting).
     #[must_use]
     pub fn counted(&self) -> u32 {
-        // SAFETY: reading changes nothing.
+        // SAFETY: reading the current count has no effect.
         u32::MAX - unsafe { self.inner.timer_current() }
     }
 
-    /// Starts the periodic tick, one every `count` steps of the timer.
+    /// Starts the periodic tick, one in every `count` steps of the timer.
     pub fn start_ticking(&mut self, count: u32) {
-        // SAFETY: this CPU's APIC; the timer's vector has a gate.
+        // SAFETY: by the contract of `enable` the timer's vector has a gate.
         unsafe {
             self.inner.set_timer_mode(TimerMode::Periodic);
             self.inner.set_timer_divide(TimerDivide::Div1);
@@ -209,35 +215,37 @@ impl LocalApic {
 
     /// Stops the tick.
     pub fn stop_ticking(&mut self) {
-        // SAFETY: this CPU's APIC.
+        // SAFETY: masking and stopping this CPU's timer has no other effect.
         unsafe {
             self.inner.disable_timer();
             self.inner.set_timer_initial(0);
         }
     }
 
-    /// In x2APIC mode the write to the ICR is a WRMSR that does not wait for earlier stores: what the receiver is to
-    /// see would come after the interrupt (SDM 3A, 11.12.3). In xAPIC mode it is a store like any other.
+    /// Orders earlier stores before the write to the ICR. In x2APIC mode that write is a WRMSR that does not wait for
+    /// earlier stores, so the receiver could get the interrupt before it sees them (SDM 3A, 11.12.3). In xAPIC mode it
+    /// is a store, which x86 keeps in order.
     fn order_stores(&self) {
         if self.x2apic {
-            // SAFETY: they only wait.
+            // SAFETY: the fences only order memory accesses.
             unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
         }
     }
 
-    /// An id as the crate wants it in the ICR.
+    /// Converts an APIC id to the destination field that the crate writes to the ICR.
     fn destination(&self, id: ApicId) -> u32 {
         if self.x2apic { id.0 } else { id.0 << 24 }
     }
 
-    /// Waits until the last IPI has left; bounded, for a lost one must not stop the sender.
+    /// Waits until the last IPI has been sent. The wait is bounded, so that an IPI that is never sent does not stop the
+    /// sender.
     fn wait_until_sent(&self) {
-        // x2APIC mode has no delivery status: the write itself waits (SDM 3A, 11.12.9).
+        // x2APIC mode has no delivery status bit: no wait is needed (SDM 3A, 11.12.9).
         if self.x2apic {
             return;
         }
         for _ in 0..1_000_000 {
-            // SAFETY: reading changes nothing.
+            // SAFETY: reading the ICR has no effect.
             if !unsafe { self.inner.get_ipi_delivery_status() } {
                 return;
             }
@@ -245,53 +253,55 @@ impl LocalApic {
         }
     }
 
-    /// INIT to every other CPU.
+    /// Sends INIT to all other CPUs.
     ///
     /// # Safety
-    /// No other CPU runs anything that matters.
+    /// No other CPU runs code of the kernel: INIT resets them.
     pub unsafe fn send_init_to_others(&mut self) {
         self.order_stores();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that no other CPU runs code that INIT would end.
         unsafe { self.inner.send_init_ipi_all() };
         self.wait_until_sent();
     }
 
-    /// A start-up IPI to one CPU, which then runs real-mode code at page `vector`.
+    /// Sends a start-up IPI to one CPU, which then runs the real-mode code in page `vector`.
     ///
     /// # Safety
-    /// That page has the trampoline.
+    /// The page contains the installed trampoline.
     pub unsafe fn send_sipi(&mut self, vector: u8, to: ApicId) {
         let destination = self.destination(to);
         self.order_stores();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the page contains the trampoline.
         unsafe { self.inner.send_sipi(vector, destination) };
         self.wait_until_sent();
     }
 
-    /// Wakes one CPU from its halt.
+    /// Sends the wake-up IPI to one CPU.
     pub fn wake(&mut self, to: ApicId) {
         let destination = self.destination(to);
         self.order_stores();
-        // SAFETY: the vector has a gate whose handler does nothing but the EOI.
+        // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI.
         unsafe { self.inner.send_ipi(WAKE_VECTOR, destination) };
         self.wait_until_sent();
     }
 
-    /// Wakes every other CPU.
+    /// Sends the wake-up IPI to all other CPUs.
     pub fn wake_others(&mut self) {
         self.order_stores();
-        // SAFETY: as in `wake`. A CPU that never came online has its APIC or its interrupts disabled.
+        // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI. A CPU that did
+        // not come online has its APIC or its interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
         self.wait_until_sent();
     }
 
-    /// A non-maskable interrupt to this CPU. Through a shared reference: it strikes before this returns, and its handler
-    /// may call this in turn.
+    /// Sends an NMI to this CPU. It takes a shared reference because the NMI may arrive before this returns, and its
+    /// handler may call this function too.
     pub fn send_nmi_to_self(&self) {
-        // By its id: the shorthand for "self" does not go with this delivery mode (SDM 3A, table 11-3).
+        // The destination is this CPU's id: the shorthand "self" is invalid with this delivery mode (SDM 3A, table
+        // 11-3).
         let command = ICR_NMI | ICR_ASSERT;
         if self.x2apic {
-            // SAFETY: the ICR of this CPU's own APIC, one MSR in this mode; the NMI has a gate with a stack of its own.
+            // SAFETY: in x2APIC mode this MSR is the ICR of this CPU's APIC. The NMI has a gate with an IST stack.
             unsafe { Msr::new(0x800 + (ICR >> 4)).write(u64::from(self.id().0) << 32 | u64::from(command)) };
         } else {
             self.write(ICR_HIGH, self.destination(self.id()));
@@ -299,12 +309,12 @@ impl LocalApic {
         }
     }
 
-    /// A non-maskable interrupt to one CPU, which must be online: one that waits for its start-up IPI would
-    /// begin to run whatever lies at its reset vector under some emulators.
+    /// Sends an NMI to one CPU, which must be online: under some emulators a CPU that waits for its start-up IPI would
+    /// start to run at its reset vector.
     pub fn send_nmi(&mut self, to: ApicId) {
         let destination = self.destination(to);
         self.order_stores();
-        // SAFETY: every CPU that is online has an NMI gate with a stack of its own.
+        // SAFETY: every CPU that is online has an NMI gate with an IST stack.
         unsafe { self.inner.send_nmi(destination) };
         self.wait_until_sent();
     }

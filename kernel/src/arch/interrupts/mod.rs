@@ -1,4 +1,4 @@
-//! The local APIC, and the clocks that are measured by its timer.
+//! The local APIC, and the calibration of the TSC and of the APIC timer.
 
 pub mod apic;
 pub mod timer;

@@ -1,9 +1,9 @@
-//! The clocks: the time-stamp counter, measured against the ACPI power-management timer, and the local APIC's
-//! timer, measured against the PC's interval timer. Two references, so that the tick rate that a run prints is
-//! one clock checked by another.
+//! Calibration: the frequency of the TSC, measured against the ACPI power-management timer, and that of the local
+//! APIC's timer, measured against the interval timer (8254). The two references are independent, so that the tick rate
+//! that a run prints, measured by the TSC, also checks the calibration of the APIC timer.
 //!
-//! A busy host stops a virtual CPU between any two instructions, while the clocks run on. So a counter and its
-//! reference are read as a pair, with the TSC read before and after, and of several tries the fastest counts.
+//! A busy host may deschedule a virtual CPU between any two instructions, while the clocks go on. So a counter and its
+//! reference are read as a pair, with the TSC read before and after, and the fastest of several tries is used.
 
 use core::hint::spin_loop;
 
@@ -15,11 +15,11 @@ use crate::arch::interrupts::apic::LocalApic;
 use crate::arch::memory::acpi::PmTimer;
 use crate::clock::{self, CalibrationError, PIT_HZ, PM_TIMER_HZ, Rate, SAMPLES_MIN, ToNs};
 
-/// How long one measurement takes, in TSC-independent fractions of a second: 5 ms.
+/// The length of one measurement, as a fraction of a second: 1/200 s is 5 ms.
 const WINDOWS_PER_SECOND: u64 = 200;
-/// The interval timer wraps after 54.9 ms: a window during which the host slept longer than this tells nothing.
+/// The longest measurement that is valid: the interval timer wraps after 54.9 ms.
 const PIT_WINDOW_MAX_NS: u64 = 50_000_000;
-/// How often all measurements are made anew if they disagree or are lost.
+/// How often all measurements are repeated if they disagree or are invalid.
 const ATTEMPTS: usize = 20;
 
 /// Nanoseconds since boot from the TSC.
@@ -30,13 +30,13 @@ pub struct TscClock {
 }
 
 impl TscClock {
-    /// A clock that reads 0 at this reading of the TSC.
+    /// Makes a clock that is 0 at this reading of the TSC.
     #[must_use]
     pub const fn new(boot: u64, rate: Rate) -> TscClock {
         TscClock { boot, to_ns: rate.to_ns() }
     }
 
-    /// Nanoseconds since boot at this reading of the TSC.
+    /// Converts a reading of the TSC to nanoseconds since boot.
     #[inline]
     #[must_use]
     pub const fn ns(self, tsc: u64) -> u64 {
@@ -44,16 +44,16 @@ impl TscClock {
     }
 }
 
-/// What the BSP measured, for all CPUs.
+/// The BSP's measurements, which all CPUs use.
 #[derive(Clone, Copy, Debug)]
 pub struct Timebase {
-    /// The clock.
+    /// Nanoseconds since boot from the TSC.
     pub clock: TscClock,
-    /// Frequency of the TSC.
+    /// The frequency of the TSC.
     pub tsc: Rate,
-    /// Frequency of the local APIC's timer.
+    /// The frequency of the local APIC's timer.
     pub apic_timer: Rate,
-    /// Steps of that timer from tick to tick.
+    /// Steps of the APIC timer from tick to tick.
     pub apic_ticks: u32,
     /// Ticks a second.
     pub tick_hz: u32,
@@ -63,19 +63,19 @@ pub struct Timebase {
 
 static TIMEBASE: Once<Timebase> = Once::new();
 
-/// What was measured.
+/// Returns the measurements.
 ///
 /// # Panics
 /// Before [`init`].
 #[must_use]
 pub fn timebase() -> &'static Timebase {
-    TIMEBASE.get().expect("the BSP measures the clocks before anyone uses them")
+    TIMEBASE.get().expect("`init` measures the clocks before any use")
 }
 
-/// Measures both clocks and sets the tick. `boot` is the TSC's reading at the kernel's start.
+/// Measures both frequencies and computes the tick's interval. `boot` is the TSC's reading at the kernel's start.
 ///
 /// # Errors
-/// [`CalibrationError`] of the last attempt.
+/// The [`CalibrationError`] of the last attempt.
 pub fn init(
     boot: u64,
     pm_timer: PmTimer,
@@ -88,7 +88,7 @@ pub fn init(
     apic.start_counting();
     let apic_timer = repeat(|| measure_apic_timer(apic, to_ns))?;
     apic.stop_ticking();
-    // At least one step, at most what the 32-bit counter holds: a tick of 1 Hz on a timer above 4.29 GHz.
+    // At least 1. At most the 32-bit counter's maximum, which a tick of 1 Hz exceeds with a timer above 4.29 GHz.
     let apic_ticks = u32::try_from(apic_timer.per_period(tick_hz)).unwrap_or(u32::MAX).max(1);
     Ok(TIMEBASE.call_once(|| Timebase {
         clock: TscClock::new(boot, tsc),
@@ -100,7 +100,7 @@ pub fn init(
     }))
 }
 
-/// Measures as often as it takes for most measurements to agree.
+/// Repeats a set of measurements until most of one set agree, [`ATTEMPTS`] times at most.
 fn repeat(mut measure: impl FnMut() -> Result<Rate, CalibrationError>) -> Result<Rate, CalibrationError> {
     let mut result = Err(CalibrationError::NoReference);
     for _ in 0..ATTEMPTS {
@@ -119,8 +119,8 @@ fn repeat(mut measure: impl FnMut() -> Result<Rate, CalibrationError>) -> Result
     result
 }
 
-/// Reads `reference` and the TSC at the same moment, as nearly as can be: of some tries, the one that took the
-/// shortest time.
+/// Reads `reference` and the TSC at nearly the same time: of several tries, returns the one that took the shortest
+/// time.
 fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
     let mut try_once = || {
         let before = tsc::now();
@@ -138,10 +138,11 @@ fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
     best.1
 }
 
+/// Measures the TSC's frequency once.
 fn measure_tsc(pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
     let window = PM_TIMER_HZ / WINDOWS_PER_SECOND;
     let mut port = PortReadOnly::<u32>::new(pm_timer.port);
-    // SAFETY: the FADT names this port as the timer's; reading it changes nothing.
+    // SAFETY: the FADT names this port as the power-management timer's, and reading it has no effect.
     let mut read = || unsafe { port.read() };
     let (from, tsc_from) = pair(&mut read);
     let mut elapsed = 0;
@@ -160,16 +161,18 @@ fn measure_tsc(pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
     Rate::measured(tsc_to.wrapping_sub(tsc_from), clock::wrapping_diff24(from, to).into(), PM_TIMER_HZ)
 }
 
-/// Ports of the interval timer (8254 data sheet) and of the gate of its channel 2.
+/// The interval timer's port for channel 2 (8254 data sheet).
 const PIT_CHANNEL_2: u16 = 0x42;
+/// The interval timer's command port.
 const PIT_COMMAND: u16 = 0x43;
+/// The port with the gate of channel 2 (bit 0) and the loudspeaker (bit 1).
 const PIT_GATE: u16 = 0x61;
 
-/// Lets channel 2 count down from 65536 again and again, its loudspeaker off.
+/// Starts channel 2: it counts down from 65536 repeatedly, with the loudspeaker off.
 fn start_pit() {
     let (mut gate, mut command, mut channel) =
         (Port::<u8>::new(PIT_GATE), Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
-    // SAFETY: these ports are the timer's on every PC; nothing else in the kernel uses channel 2.
+    // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2.
     unsafe {
         let others = gate.read() & !0b11;
         gate.write(others | 0b01);
@@ -179,15 +182,18 @@ fn start_pit() {
     }
 }
 
+/// Reads channel 2's count.
 fn read_pit() -> u16 {
     let (mut command, mut channel) = (Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
-    // SAFETY: as in `start_pit`. The command latches channel 2's count, which is then read in two bytes.
+    // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2. The
+    // command latches its count, which the two reads return.
     unsafe {
         command.write(0x80);
         u16::from_le_bytes([channel.read(), channel.read()])
     }
 }
 
+/// Measures the APIC timer's frequency once.
 fn measure_apic_timer(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, CalibrationError> {
     let window = (PIT_HZ / WINDOWS_PER_SECOND) as u16;
     let mut read = || (read_pit(), apic.counted());

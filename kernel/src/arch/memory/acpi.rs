@@ -93,7 +93,8 @@ impl Tables {
     /// # Errors
     /// [`FirmwareError`].
     ///
-    /// # Safety `rsdp` is 0 or the RSDP's physical address, as the loader reports it. Called on the BSP, before the
+    /// # Safety
+    /// `rsdp` is 0 or the RSDP's physical address, as the loader reports it. Called on the BSP, before the
     /// first program exists.
     pub unsafe fn find(rsdp: u64) -> Result<Tables, FirmwareError> {
         if rsdp == 0 {
