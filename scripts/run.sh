@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=setup.sh
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh" || exit 5
 case ${1:-} in
-  # What follows a program's name is the program's, so only the first word can be one of these.
+  # Words after a program's name are its arguments, so only the first word can be one of these options.
   --list | -h | --help) ringside_setup --look || exit 5 ;;
   *) ringside_setup || exit 5 ;;
 esac

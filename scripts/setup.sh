@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also asks for what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
-# that read traces, babeltrace2 and Perfetto's Python package. With --look it installs nothing: what only lists or
-# explains needs no more than a compiler for the host tool.
+# With --dev it also installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
+# that read traces, babeltrace2 and Perfetto's Python package. With --look it installs nothing: commands that only list
+# or explain need only a compiler for the host tool.
 #
-# Every failure here is the host's: status 5. Status 1 means that a program failed.
-# Root on Debian: installs what is missing, without questions. Anyone else: is told what to run; only the Python packages
-# are installed for anyone, in target/python.
-# When nothing is missing it only looks, and is done in a fraction of a second.
+# Every failure here is a host failure: status 5. Status 1 means that a program failed.
+# As root on Debian it installs what is missing, without questions. Otherwise it prints the commands to run; only the
+# Python packages are installed for any user, in target/python.
+# If nothing is missing it takes a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
-# Without CDPATH, with which `cd` prints the folder and may choose another one. A script that was called through a
-# symbolic link is found where it is.
+# CDPATH is cleared, since with it `cd` prints the folder and may choose another one. `readlink` resolves the symbolic
+# links through which the script may have been called.
 ringside_root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd) || exit 5
 ringside_wheels=(perfetto==0.59.1 protobuf==7.36.2)
-# There once these packages are in the folder.
+# This file exists once these packages are installed.
 ringside_python_stamp=$ringside_root/target/python/$(IFS=+; printf '%s' "${ringside_wheels[*]}")
 
 ringside_say() { printf 'setup: %s\n' "$*" >&2; }
 
-# Does PROGRAM run, and is it new enough?
+# Succeeds if PROGRAM runs and is new enough.
 ringside_rust_ok() {
   local version
   version=$("$1" --version 2>/dev/null) || return 1
@@ -29,15 +29,15 @@ ringside_rust_ok() {
   [ "$version" -ge "$ringside_min_rust" ] 2>/dev/null
 }
 
-# Looks once at everything. Sets RINGSIDE_CARGO, the cargo for host builds, and the array `missing`: Debian's
-# packages for what is not there. Asking a Rust tool anything takes some 30 ms, so each is asked at most once,
-# and a folder that answers the question is looked at instead.
+# Checks what is installed. Sets RINGSIDE_CARGO, the cargo for host builds, and the array `missing`, the Debian packages
+# to install. Each start of a Rust tool takes about 30 ms, so each is started at most once, and not at all where the
+# existence of a folder is enough.
 ringside_probe() {
   local sysroot bare=no host=no tool
   missing=()
   RINGSIDE_CARGO=
 
-  # Two ways to a bare-metal `core`: rustup's targets, or Debian's toolchain with the library's source.
+  # A bare-metal `core` comes from rustup's targets, or from Debian's toolchain with the library's source.
   sysroot=$(rustc --print sysroot 2>/dev/null) || sysroot=
   if [ -n "$sysroot" ] && [ -d "$sysroot/lib/rustlib/x86_64-unknown-none/lib" ] &&
     [ -d "$sysroot/lib/rustlib/x86_64-unknown-uefi/lib" ] && ringside_rust_ok rustc; then
@@ -49,7 +49,7 @@ ringside_probe() {
   # rustup's targets link with the rust-lld that comes with them; Debian's rustc has none.
   [ "$bare" = rustup ] || command -v ld.lld >/dev/null 2>&1 || missing+=(lld)
 
-  # The user's own cargo comes before Debian's.
+  # The user's own cargo is preferred to Debian's.
   if ringside_rust_ok cargo; then
     RINGSIDE_CARGO=cargo host=$sysroot
   elif [ "$bare" = debian ] || ringside_rust_ok /usr/bin/cargo; then
@@ -58,7 +58,7 @@ ringside_probe() {
     missing+=(rustc-web cargo-web)
   fi
   command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
-  # A QEMU that RINGSIDE_QEMU names is the user's choice; no package can put it there.
+  # A QEMU that RINGSIDE_QEMU names is the user's; no package installs it.
   [ -n "${RINGSIDE_QEMU:-}" ] || command -v qemu-system-x86_64 >/dev/null 2>&1 || missing+=(qemu-system-x86)
   if [ "$ringside_dev" = yes ]; then
     for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
@@ -78,7 +78,7 @@ ringside_probe() {
   ringside_bare=$bare
 }
 
-# QEMU 10 is in the backports suite of the mirror that the machine already uses. Without it 7.2 will do.
+# QEMU 10 is in the backports suite of the mirror that the machine already uses. Without it, QEMU 7.2 is used.
 ringside_enable_backports() {
   local codename=$1 source list=/etc/apt/sources.list.d/ringside-backports.sources
   local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -91,18 +91,18 @@ ringside_enable_backports() {
     [ ! -e "$keyring" ] || printf 'Signed-By: %s\n' "$keyring"
   } >"$list"
   apt-get update -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 \
-    >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: taking the stock QEMU"; rm -f "$list"; }
+    >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: installing the stock QEMU"; rm -f "$list"; }
 }
 
 ringside_apt() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
 
 ringside_install() {
   local packages=("$@") package codename
-  # shellcheck disable=SC1091 # a file of the system's
+  # shellcheck disable=SC1091 # a system file
   codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
   ringside_say "installing: ${packages[*]}"
   ringside_say "reading package lists ..."
-  apt-get update -qq || ringside_say "apt-get update failed; trying with the lists at hand"
+  apt-get update -qq || ringside_say "apt-get update failed; continuing with the existing package lists"
   case " ${packages[*]} " in
     *" qemu-system-x86 "*) [ "$codename" = bookworm ] && ringside_enable_backports "$codename" ;;
   esac
@@ -111,15 +111,16 @@ ringside_install() {
     ringside_say "  $package ..."
     case $package in
       qemu-system-x86) ringside_apt -t "$codename-backports" "$package" 2>/dev/null || ringside_apt "$package" || return 1 ;;
-      # A library that came with QEMU out of backports may be too new for a stock package: backports have one that fits.
+      # A library that was installed with QEMU from backports may be too new for a stock package; then the package comes
+      # from backports too.
       *) ringside_apt "$package" 2>/dev/null || ringside_apt -t "$codename-backports" "$package" 2>/dev/null ||
         ringside_apt "$package" || return 1 ;;
     esac
   done
 }
 
-# Perfetto's own messages, for the test that reads a trace with them: in target/python, where nothing of the system's or
-# the user's changes. Without them that one test fails, so a machine without a package index can run the others.
+# Installs Perfetto's own messages, for the test that reads a trace with them, in target/python, so that nothing of the
+# system or the user changes. Without them only that test fails, so a failure to install them is not an error.
 ringside_python() {
   local folder=$ringside_root/target/python
   [ ! -e "$ringside_python_stamp" ] || return 0
@@ -139,14 +140,14 @@ ringside_setup() {
   if [ "${1:-}" = --look ]; then
     if [ -z "$RINGSIDE_CARGO" ] || ! command -v cc >/dev/null 2>&1; then
       ringside_say "missing (Debian's names): ${missing[*]}"
-      ringside_say "run ./scripts/setup.sh first: this needs the host tool, and nothing to build it with is here"
+      ringside_say "run ./scripts/setup.sh first: the host tool cannot be built without these packages"
       return 5
     fi
     export RINGSIDE_CARGO
     return 0
   fi
   if [ -n "${RINGSIDE_QEMU:-}" ] && ! command -v "$RINGSIDE_QEMU" >/dev/null 2>&1; then
-    ringside_say "RINGSIDE_QEMU=$RINGSIDE_QEMU is not a program that can be run: correct the variable, or unset it"
+    ringside_say "RINGSIDE_QEMU=$RINGSIDE_QEMU is not an executable program: correct the variable, or unset it"
     return 5
   fi
   if [ ${#missing[@]} -gt 0 ] && [ "$ringside_bare" = no ] && command -v rustup >/dev/null 2>&1; then
@@ -154,7 +155,7 @@ ringside_setup() {
     if timeout 300 rustup target add x86_64-unknown-none x86_64-unknown-uefi >/dev/null 2>&1; then
       ringside_probe
     else
-      ringside_say "rustup could not get them; Debian's toolchain will do"
+      ringside_say "rustup could not install them; using Debian's toolchain"
     fi
   fi
   if [ ${#missing[@]} -gt 0 ]; then
@@ -166,7 +167,7 @@ ringside_setup() {
     elif [ "$(id -u)" -ne 0 ]; then
       ringside_say "missing: ${missing[*]}. Run:"
       ringside_say "    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
-      ringside_say "or run this script as root: it then takes QEMU 10 from backports where it can."
+      ringside_say "or run this script as root, which installs QEMU 10 from backports if possible."
       return 5
     fi
     ringside_install "${missing[@]}" || { ringside_say "installation failed; see apt-get's message above"; return 5; }
@@ -184,15 +185,15 @@ ringside_setup() {
   export RINGSIDE_CARGO
 }
 
-# Builds the host tool if it is out of date and becomes it. The user's folder stays the current one.
+# Builds the host tool if it is out of date, and executes it in place of this shell, in the user's current folder.
 ringside_xtask() {
   local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool
-  # Debian's cargo would take an older rustc that lies before Debian's in PATH.
+  # Debian's cargo would use an older rustc that is before Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
-  # The first build takes a while and shows it; later ones have nothing to say.
+  # The first build takes a while and shows its progress; later ones are quiet.
   [ ! -d "$root/target/debug/deps" ] || quiet=(--quiet)
-  # Only cargo knows where the program is: a configuration of the user's may choose a target, which has a folder of its
-  # own. cargo says it in JSON, on standard output; progress and errors go to standard error as usual.
+  # Only cargo knows the path of the program: the user's configuration may set a target, which has a folder of its own.
+  # cargo prints it as JSON on standard output; progress and errors go to standard error as usual.
   tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
     --package xtask --message-format json-render-diagnostics) || {
     ringside_say "the host tool could not be built; see cargo's message above"

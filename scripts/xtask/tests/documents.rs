@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Endings of the names that count as files of this tree, if they stand in backticks.
+/// File extensions: a text in backticks with one of these must be a file of this tree.
 const ENDINGS: [&str; 8] = [".rs", ".S", ".ld", ".md", ".sh", ".toml", ".svg", ".py"];
-/// Words in front of a definition's name.
+/// Keywords before the name of a definition.
 const KEYWORDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "static", "type", "macro_rules!"];
 
 fn root() -> PathBuf {
@@ -32,7 +32,7 @@ fn without_code_blocks(text: &str) -> String {
     outside.collect()
 }
 
-/// All files and folders of the tree, without what is built; folders end with a slash.
+/// All files and folders of the tree, except build output; folders end with a slash.
 fn tree() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
@@ -56,14 +56,14 @@ fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Names a file or folder of the tree, and is neither a pattern nor a command.
+/// Does the text name a file or folder of the tree, and not a pattern or a command?
 fn is_path(span: &str) -> bool {
     let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
     let folder = span.ends_with('/') && !span.starts_with('/');
     plain && !span.starts_with("target/") && (folder || ENDINGS.iter().any(|end| span.ends_with(end)))
 }
 
-/// The heading's anchor, as GitHub makes it.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
@@ -106,9 +106,9 @@ fn links_lead_to_files_and_headings() {
     }
 }
 
-/// A stop of the tour begins with `Read` and has, in backticks, a file's path and names that are defined in it.
+/// A stop of the tour begins with `Read` and has, in backticks, the path of a file and names that are defined in it.
 #[test]
-fn the_tour_names_definitions_of_its_files() {
+fn tour_names_definitions_of_its_files() {
     let tour = read(Path::new("docs/tour.md"));
     let stops: Vec<_> = tour.lines().filter(|line| line.starts_with("Read `")).collect();
     assert!(stops.len() >= 12, "{} stops", stops.len());

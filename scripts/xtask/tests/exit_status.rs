@@ -1,4 +1,4 @@
-//! The host tool's exit status, with a script in QEMU's place that says whatever a guest might say.
+//! The host tool's exit status, with a script in place of QEMU that prints a guest's output.
 #![forbid(unsafe_code)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ const CPU: &str = "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exite
                    tick_millihertz=0 reason=\"\"";
 const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";
 
-/// A folder with an executable `qemu` in it that runs these shell commands.
+/// Creates a folder with an executable `qemu` that runs these shell commands.
 fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
-    // A name that has to be quoted wherever a shell or QEMU's own options take it.
+    // This name must be quoted in a shell and in QEMU's options.
     let path = folder.path().join("a fake, 'quoted' qemu");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the script");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -32,13 +32,13 @@ fn status(script: &str) -> Option<i32> {
     run(script, &["hello"]).status.code()
 }
 
-fn saying(lines: &[&str], status: i32) -> String {
+fn printing(lines: &[&str], status: i32) -> String {
     format!("cat <<'END'\n{}\nEND\nexit {status}", lines.join("\n"))
 }
 
 #[test]
 fn complete_records_and_status_33_are_a_pass() {
-    let output = run(&saying(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["hello"]);
+    let output = run(&printing(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["hello"]);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{stdout}");
     assert!(stdout.contains("\n[cpu0] hi\n"), "{stdout}");
@@ -46,20 +46,20 @@ fn complete_records_and_status_33_are_a_pass() {
 }
 
 #[test]
-fn status_33_without_records_is_no_pass() {
+fn status_33_without_records_does_not_count_as_a_pass() {
     assert_eq!(status("exit 33"), Some(3));
-    assert_eq!(status(&saying(&[BOOT, PASS], 33)), Some(3));
+    assert_eq!(status(&printing(&[BOOT, PASS], 33)), Some(3));
 }
 
 #[test]
 fn no_other_status_is_a_pass() {
     for other in [0, 1, 2, 34, 35, 37, 39] {
-        assert_eq!(status(&saying(&[BOOT, CPU, PASS], other)), Some(3), "status {other}");
+        assert_eq!(status(&printing(&[BOOT, CPU, PASS], other)), Some(3), "status {other}");
     }
 }
 
 #[test]
-fn a_qemu_that_would_not_start_is_the_hosts_fault_and_says_why() {
+fn qemu_that_does_not_start_is_a_host_failure_with_its_message() {
     let output = run("echo 'no such machine' >&2; exit 1", &["hello"]);
     assert_eq!(output.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no such machine"));
@@ -67,13 +67,13 @@ fn a_qemu_that_would_not_start_is_the_hosts_fault_and_says_why() {
 }
 
 #[test]
-fn a_silent_qemu_is_ended_when_its_time_is_up() {
+fn silent_qemu_is_killed_at_the_time_limit() {
     let output = run("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]);
     assert_eq!(output.status.code(), Some(4));
 }
 
 #[test]
-fn a_talkative_one_too() {
+fn qemu_with_endless_output_is_killed_at_the_time_limit() {
     let output = run("exec yes </dev/null", &["--timeout", "1", "--quiet", "hello"]);
     assert_eq!(output.status.code(), Some(4));
     assert!(output.stdout.is_empty());
@@ -88,7 +88,7 @@ fn control_characters_of_a_program_do_not_reach_the_terminal() {
 
 #[test]
 fn json_on_standard_output_is_alone_there() {
-    let output = run(&saying(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["--json", "-", "hello"]);
+    let output = run(&printing(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["--json", "-", "hello"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["outcome"], "pass");
     assert_eq!(json["cpus"][0]["program"], "hello");
@@ -109,16 +109,16 @@ fn json_is_written_for_every_end() {
 }
 
 #[test]
-fn the_log_has_the_console_as_it_came() {
+fn log_has_the_unfiltered_console() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("log");
     let lines = ["[cpu0] hi", BOOT, CPU, PASS];
-    run(&saying(&lines, 33), &["--log", log.to_str().expect("text"), "hello"]);
+    run(&printing(&lines, 33), &["--log", log.to_str().expect("text"), "hello"]);
     assert_eq!(std::fs::read_to_string(log).expect("the log").lines().collect::<Vec<_>>(), lines);
 }
 
 #[test]
-fn unknown_programs_and_options_are_usage_errors_that_help() {
+fn unknown_programs_and_options_are_usage_errors() {
     let output = run("exit 33", &["no-such-program"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("hello, "));

@@ -1,4 +1,4 @@
-//! QEMU does not outlive the host tool, whatever ends it.
+//! QEMU is killed when the host tool ends, even by a signal.
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ fn qemu_ends_with_its_tool() {
 fn ends_with_its_tool(signal: Signal) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("qemu");
-    // It says which process it is, and then nothing for a long time.
+    // The script prints its process id, and then sleeps.
     std::fs::write(&qemu, "#!/bin/sh\necho \"pid $$\"\nexec sleep 1000\n").expect("the script");
     std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     let mut tool = Command::new(env!("CARGO_BIN_EXE_xtask"))
@@ -35,7 +35,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
     let qemu = lines
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("pid ").map(str::to_owned))
-        .expect("the script's number");
+        .expect("the script's process id");
     assert!(is_alive(&qemu));
     kill_process(Pid::from_child(&tool), signal).expect("the signal");
     let until = Instant::now() + Duration::from_secs(30);
@@ -50,7 +50,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
     !is_alive(&qemu)
 }
 
-/// Does the process run? One that has ended, but whose status nobody fetched, does not.
+/// Does the process run? A zombie does not.
 fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());

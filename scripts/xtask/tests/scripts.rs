@@ -1,4 +1,4 @@
-//! `run.sh`, `test.sh` and `setup.sh` in odd surroundings, with small scripts in place of cargo, QEMU and apt-get.
+//! `run.sh`, `test.sh` and `setup.sh` in unusual environments, with small scripts in place of cargo, QEMU and apt-get.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -7,17 +7,17 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The status of a failure that is the host's.
+/// The exit status of a host failure.
 const HOST: Option<i32> = Some(5);
 
-/// A cargo that "builds" the tool at a place which only its JSON tells.
+/// A cargo that "builds" the tool at a path that only its JSON output names.
 const CARGO: &str = r#"case $* in
 *--version*) echo "cargo 1.99.0" ;;
 build*) printf '%s\n' '{"reason":"compiler-artifact","executable":null}' \
   '{"reason":"compiler-artifact","executable":"@elsewhere/the tool"}' '{"reason":"build-finished","success":true}' ;;
 esac"#;
 
-/// A checkout's scripts, and the only programs that they find besides the system's own.
+/// A source tree with the scripts, and the only programs that they find besides the system's.
 struct Checkout {
     folder: tempfile::TempDir,
 }
@@ -59,7 +59,7 @@ impl Checkout {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("its mode");
     }
 
-    /// A command in the folder above the tree.
+    /// A command that runs in the folder above the tree.
     fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -87,7 +87,7 @@ fn reaches_the_tool(output: &Output, words: &str) {
 }
 
 #[test]
-fn the_tool_is_where_cargo_says_it_is() {
+fn tool_is_executed_at_the_path_that_cargo_prints() {
     let checkout = Checkout::new();
     let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["--smp", "2", "a b"]));
     reaches_the_tool(&run, "run --smp 2 a b");
@@ -118,19 +118,22 @@ fn scripts_work_through_symbolic_links() {
 }
 
 #[test]
-fn a_failed_build_of_the_tool_is_the_hosts_fault() {
+fn failed_build_of_the_tool_is_a_host_failure() {
     let checkout = Checkout::new();
     let failing = ["case $* in *--version*) echo 'cargo 1.99.0' ;; *) exit 101 ;; esac", CARGO];
     for cargo in failing {
-        checkout.program("bin/cargo", cargo); // the second names a tool that is not there
+        checkout.program("bin/cargo", cargo); // the second one names a tool that does not exist
         let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["hello"]));
         assert_eq!(run.status.code(), HOST);
-        assert!(String::from_utf8_lossy(&run.stderr).contains("host tool"), "it says what failed");
+        assert!(
+            String::from_utf8_lossy(&run.stderr).contains("host tool"),
+            "the message names the host tool"
+        );
     }
 }
 
 #[test]
-fn a_checkout_without_its_setup_is_the_hosts_fault() {
+fn source_tree_without_setup_script_is_a_host_failure() {
     let checkout = Checkout::new();
     fs::remove_file(checkout.path("tree/scripts/setup.sh")).expect("removed");
     for name in ["run.sh", "test.sh"] {
@@ -140,7 +143,7 @@ fn a_checkout_without_its_setup_is_the_hosts_fault() {
 }
 
 #[test]
-fn a_qemu_that_is_not_there_is_named_with_its_variable_and_nothing_is_installed() {
+fn missing_qemu_is_reported_with_its_variable_and_nothing_is_installed() {
     let checkout = Checkout::new();
     fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("removed");
     for script in ["tree/scripts/run.sh", "tree/scripts/test.sh", "tree/scripts/setup.sh"] {
@@ -171,14 +174,14 @@ fn listing_and_help_install_nothing() {
 }
 
 #[test]
-fn a_program_may_have_an_argument_called_list() {
+fn list_after_the_program_is_its_argument() {
     let checkout = Checkout::new();
     let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["args", "--list"]));
     reaches_the_tool(&run, "run args --list");
 }
 
 #[test]
-fn a_checkout_with_converted_line_ends_runs() {
+fn scripts_keep_unix_line_ends_under_autocrlf() {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let attributes = ["scripts/run.sh", "scripts/setup.sh", ".ci/run", "kernel/src/lib.rs"];
     let mut command = Command::new("git");

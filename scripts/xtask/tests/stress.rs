@@ -1,4 +1,4 @@
-//! `stress` and `merge` as a user calls them, with a script in QEMU's place that says whatever a guest might say.
+//! `stress` and `merge` as a user calls them, with a script in place of QEMU that prints a guest's output.
 #![forbid(unsafe_code)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
                     memory_kib=1 per_cpu_kib=1";
-/// Line 0 of CPU 0 with seed 1, from the table that the program's definition gives.
+/// Line 0 of CPU 0 with seed 1, computed from the program's definition.
 const LINE: &str = "[cpu0] w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191";
 const LAST: &str = "[cpu0] stress: seed=0x1 calls=5 lines=1 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
 const CALLS: &str = "@ringside calls cpu=0 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
@@ -26,13 +26,13 @@ fn verdict(outcome: &str) -> String {
     format!("@ringside verdict outcome={outcome} records=1 warnings=0")
 }
 
-/// A boot with seed 1 in which nothing is wrong.
-fn sound() -> Vec<String> {
+/// The output of a boot with seed 1 without errors.
+fn passing() -> Vec<String> {
     let (cpu, verdict) = (cpu(0), verdict("pass"));
     [LINE, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned).into()
 }
 
-/// A folder with an executable `qemu` in it that says these lines and ends with this status.
+/// Creates a folder with an executable `qemu` that prints these lines and ends with this status.
 fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("it's a qemu");
@@ -62,11 +62,11 @@ fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     let order = ["stress", "--as-built", "--log-dir", &logs, "--report", &report];
     let order = [&order[..], &["--calls", "5", "--smp", "1", "--qemu", qemu]].concat();
     let output = xtask(&[&order, arguments].concat());
-    assert!(Path::new(&report).exists(), "every campaign that comes to its end leaves a report");
+    assert!(Path::new(&report).exists(), "every campaign that is not aborted writes a report");
     output
 }
 
-/// Where the boot with these logs leaves its report.
+/// The path of the report of the boot with these logs.
 fn report(logs: &str) -> String {
     format!("{logs}-report.html")
 }
@@ -76,26 +76,26 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_boot_in_which_nothing_is_wrong_is_a_pass() {
-    let output = stress(&sound(), 33, &["--seed", "1"]);
+fn boot_without_errors_is_a_pass() {
+    let output = stress(&passing(), 33, &["--seed", "1"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("pass: 1 of 1 boots passed; 8 system calls"), "{stdout}");
     assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
-    let page = stderr.lines().find_map(|line| line.strip_prefix("report: ")).expect("where the report is");
+    let page = stderr.lines().find_map(|line| line.strip_prefix("report: ")).expect("the path of the report");
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page)).expect("it");
     assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
-    // This QEMU has no guest: the page says why it shows no more.
+    // This QEMU has no guest: the page says why there is no trace.
     assert!(page.contains("There is no trace of this boot: no trace in the guest&#39;s memory"), "{page}");
-    assert!(!stderr.contains("w 0 0 "), "the written lines are noise: {stderr}");
-    let verbose = stress(&sound(), 33, &["--seed", "1", "--verbose"]);
+    assert!(!stderr.contains("w 0 0 "), "the written lines are not shown: {stderr}");
+    let verbose = stress(&passing(), 33, &["--seed", "1", "--verbose"]);
     assert!(text(&verbose.stderr).contains("[cpu0] w 0 0 "));
 }
 
 #[test]
-fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
-    let mut lines = sound();
+fn miscounted_call_is_a_failure_that_names_it() {
+    let mut lines = passing();
     lines[3] = CALLS.replace("counts=3,", "counts=4,");
     let output = stress(&lines, 33, &["--seed", "1"]);
     assert_eq!(output.status.code(), Some(1));
@@ -105,7 +105,7 @@ fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
     let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
     assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
     let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
-    // Paths are told from the tree's top, where its files lie below it.
+    // Paths below the tree's top are relative to it.
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let kept = std::fs::read_to_string(top.join(log)).expect("the log");
     assert!(
@@ -115,7 +115,7 @@ fn a_call_that_is_counted_once_too_often_is_a_failure_that_names_it() {
 }
 
 #[test]
-fn a_violation_is_named_with_its_cpu_and_call() {
+fn violation_is_reported_with_its_cpu_and_call() {
     let violation = "[cpu0] stress: VIOLATION cpu=0 call=7 number=0x0: expected rbx 0x1 got 0x2";
     let (cpu, verdict) = (cpu(3), verdict("failed"));
     let lines = [LINE, violation, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned);
@@ -129,9 +129,9 @@ fn a_violation_is_named_with_its_cpu_and_call() {
 }
 
 #[test]
-fn a_panic_is_status_3_and_a_silent_guest_status_4() {
+fn panic_is_status_3_and_a_silent_guest_status_4() {
     let panic =
-        ["@ringside panic cpu=0 message=\"told to\"".to_owned(), verdict("panic").replace("=1", "=0")];
+        ["@ringside panic cpu=0 message=\"injected\"".to_owned(), verdict("panic").replace("=1", "=0")];
     assert_eq!(stress(&panic, 37, &[]).status.code(), Some(3));
     let (folder, qemu) = fake_qemu(&[], 0);
     std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
@@ -149,10 +149,10 @@ fn a_panic_is_status_3_and_a_silent_guest_status_4() {
 }
 
 #[test]
-fn a_campaign_stops_at_a_failure_unless_it_is_told_to_go_on() {
-    // Seed 1 passes; with any other the lines are another seed's.
+fn campaign_stops_at_a_failure_without_keep_going() {
+    // The output is that of seed 1, so only seed 1 passes.
     let campaign = |arguments: &[&str]| {
-        let output = stress(&sound(), 33, &[&["--seeds", "1..5", "--json", "-"], arguments].concat());
+        let output = stress(&passing(), 33, &[&["--seeds", "1..5", "--json", "-"], arguments].concat());
         assert_eq!(output.status.code(), Some(1));
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON alone")
     };
@@ -164,16 +164,16 @@ fn a_campaign_stops_at_a_failure_unless_it_is_told_to_go_on() {
     assert_eq!(outcomes(&stopped), ["pass", "failed"]);
     assert_eq!(stopped["not_booted"], serde_json::json!(["0x3", "0x4"]));
     for arguments in [["--keep-going", "--jobs", "1"], ["--keep-going", "--jobs", "3"]] {
-        let whole = campaign(&arguments);
-        assert_eq!(outcomes(&whole), ["pass", "failed", "failed", "failed"]);
-        assert_eq!(whole["not_booted"], serde_json::json!([]));
+        let complete = campaign(&arguments);
+        assert_eq!(outcomes(&complete), ["pass", "failed", "failed", "failed"]);
+        assert_eq!(complete["not_booted"], serde_json::json!([]));
     }
 }
 
 #[test]
-fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
+fn print_jobs_prints_commands_whose_results_merge() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_qemu_folder, qemu) = fake_qemu(&sound(), 33);
+    let (_qemu_folder, qemu) = fake_qemu(&passing(), 33);
     let results = format!("{}/{{seed}}.json", folder.path().display());
     let logs = env!("CARGO_TARGET_TMPDIR");
     let order =
@@ -205,7 +205,7 @@ fn jobs_are_commands_and_nothing_else_and_their_results_merge() {
     assert!(page.contains("it&#39;s a qemu"), "the replay command, escaped");
     assert_eq!(merged.status.code(), Some(1));
     assert!(text(&merged.stdout).contains("failed: 1 of 2 boots passed"), "{}", text(&merged.stdout));
-    // A job that was lost, and one whose result is there twice.
+    // A missing result, and a duplicate one.
     let lost = xtask(&["merge", &one, "--seeds", "1..=2"]);
     assert_eq!(lost.status.code(), Some(5));
     assert!(text(&lost.stderr).contains("seeds not booted: 1 (0x2)"), "{}", text(&lost.stderr));

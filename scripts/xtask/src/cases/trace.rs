@@ -13,8 +13,8 @@ const SETTLED: &str = "syscall,tick,fault,program,boot,user";
 pub fn cases() -> Vec<Case> {
     let traced = |name: &str, options: &str, program: &str| {
         let file = format!("target/test-logs/{name}.rtrace");
-        let said = format!("events in {file}, 0 dropped");
-        case(format!("trace::{name}"), &format!("{options} --trace-out {file}"), program).shows(said)
+        let summary = format!("events in {file}, 0 dropped");
+        case(format!("trace::{name}"), &format!("{options} --trace-out {file}"), program).shows(summary)
     };
     vec![
         traced("in-memory", "--smp 4 --trace all", "selftest").exits_on(4),

@@ -1,6 +1,6 @@
 //! A copy of the tree in which mutants are made: cargo builds there, and the tree itself is never touched.
 //!
-//! A file of the copy is written only if it differs, so that cargo builds no more than what the edits change.
+//! A file of the copy is written only if it differs, so that cargo rebuilds only what the edits change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,10 +13,12 @@ use machine::tree::root;
 use super::edits::Edit;
 use super::mutant::Mutant;
 
-/// What cargo needs of the tree. Not `.cargo`: the copy lies below the tree, where cargo finds the tree's own.
+/// The parts of the tree that cargo needs. `.cargo` is not among them: the copy is below the tree, whose own cargo
+/// finds.
 const PARTS: [&str; 6] = ["Cargo.toml", "Cargo.lock", "ap_trampoline", "kernel", "scripts", "user"];
 
-/// The copy, up to date, with some mutants' edits. They are undone when it is dropped. One at a time, of all that run.
+/// The copy, up to date, with the edits of some mutants, which are undone when it is dropped. A lock file ensures that
+/// only one process uses it.
 pub struct Copy {
     folder: PathBuf,
     edited: BTreeSet<PathBuf>,
@@ -50,7 +52,7 @@ impl Copy {
         Ok(Copy { folder: folder.to_owned(), edited: edited.into_keys().collect(), _lock: file })
     }
 
-    /// Where cargo is to run.
+    /// The folder in which cargo must run.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -59,7 +61,7 @@ impl Copy {
 impl Drop for Copy {
     fn drop(&mut self) {
         for path in &self.edited {
-            // The next one makes the copy whole again, whatever becomes of this.
+            // An error is ignored, since the next `with` restores the copy.
             let _ = read(&root().join(path)).and_then(|text| write(&self.folder.join(path), &text));
         }
     }
@@ -174,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_does_not_apply_names_the_mutant_and_the_file() {
+    fn edit_that_does_not_apply_names_the_mutant_and_the_file() {
         let mutant = &MUTANTS[0];
-        let said = |file, find| {
+        let error_of = |file, find| {
             let edit = Edit { file, find, replace: "" };
             let text = original(mutant, &edit).and_then(|text| apply(mutant, &edit, &text));
             text.expect_err("it does not apply").to_string()
@@ -184,20 +186,20 @@ mod tests {
         for (file, find) in
             [("kernel/src/gone.rs", "x"), ("kernel/src/lib.rs", "no such code"), ("kernel/src/lib.rs", "mod")]
         {
-            let text = said(file, find);
+            let text = error_of(file, find);
             assert!(text.contains(mutant.name) && text.contains(file), "{text}");
         }
     }
 
     #[test]
-    fn white_space_stands_for_any_white_space() {
+    fn white_space_matches_any_white_space() {
         assert_eq!(places("a  b\n  c a bc a b c", "a b c"), [0..8, 14..19]);
         assert_eq!(places("ab ab", "ab"), [0..2, 3..5]);
         assert!(places("ab", "a b").is_empty());
     }
 
     #[test]
-    fn the_copy_is_mutated_and_made_whole_again() {
+    fn copy_is_mutated_and_restored() {
         let top = tempfile::tempdir().expect("a folder");
         let folder = top.path().join("tree");
         let mutant = MUTANTS.iter().find(|mutant| mutant.name == "star-rpl").expect("it is there");

@@ -1,5 +1,5 @@
-//! What the guards on the road of a system call cost: the null call's round trip in instructions, with all of them,
-//! without each, and without any.
+//! The cost of the guards on the system-call path: the null call's round trip in instructions, with all of them,
+//! without each one, and without any.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,16 +13,16 @@ use super::kernels;
 use super::table::find;
 use crate::cases::round_trip_figure;
 
-/// The guards that every system call passes. What else guards it costs nothing there: flags are cleared by `syscall`
-/// itself, and the rest was set up at boot.
-const ON_THE_ROAD: [&str; 4] =
+/// The guards that every system call executes. The others cost no instructions there: `syscall` itself clears the
+/// flags, and the rest is set up at boot.
+const ON_THE_PATH: [&str; 4] =
     ["syscall-number-unchecked", "syscall-index-unmasked", "sysret-any-rip", "sysret-any-flags"];
 
-/// Builds and measures them all; prints a table.
+/// Builds and measures all kernels, and prints a table.
 pub fn print() -> Result<(), Error> {
     let with = round_trip(&build::everything(Show::Slow)?.kernel)?;
     let mut rows = vec![row("all guards", with, with)];
-    let mutants = ON_THE_ROAD.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
+    let mutants = ON_THE_PATH.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     for mutant in &mutants {
         let without = round_trip(&kernels::with(&[mutant], &[], Show::Slow)?)?;
         rows.push(row(&format!("with mutant {}", mutant.name), without, with));
@@ -37,10 +37,11 @@ fn row(name: &str, instructions: f64, with: f64) -> [String; 3] {
     [name.to_owned(), format!("{instructions:.0}"), format!("{:.0}", with - instructions)]
 }
 
-/// Instructions of a null system call, the loop that makes it included.
+/// Measures the instructions of a null system call, its loop included.
 fn round_trip(kernel: &Path) -> Result<f64, Error> {
     let tool = std::env::current_exe();
-    let tool = tool.map_err(|error| Error::File("cannot find this tool's own file".to_owned(), error))?;
+    let tool =
+        tool.map_err(|error| Error::File("cannot find the host tool's executable".to_owned(), error))?;
     let mut command = Command::new(&tool);
     command.args(["run", "--as-built", "--kernel"]).arg(kernel);
     command.args(["--icount", "--smp", "1", "roundtrip", "10000"]);

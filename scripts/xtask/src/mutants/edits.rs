@@ -49,13 +49,13 @@ const USER_SLICE: &str = "kernel/src/user_slice.rs";
 /// Each mutant's edits, in the order of the table.
 #[rustfmt::skip] // a row stays a row, however long its code is
 pub const EDITS: &[(&str, &[Edit])] = &[
-    // SFMASK without IF: interrupts stay on over `syscall`.
+    // SFMASK without IF: interrupts stay enabled across `syscall`.
     ("sfmask-if", &[edit(MSR, ".union(RFlags::INTERRUPT_FLAG)", "")]),
     // SFMASK without TF: ring 3 single-steps the entry.
     ("sfmask-tf", &[edit(MSR, ".union(RFlags::TRAP_FLAG)", "")]),
     // SFMASK without DF: ring 0 runs with ring 3's direction flag.
     ("sfmask-df", &[edit(MSR, ".union(RFlags::DIRECTION_FLAG)", "")]),
-    // SFMASK without AC: ring 3 opens its memory to ring 0.
+    // SFMASK without AC: ring 3 disables SMAP for ring 0.
     ("sfmask-ac", &[edit(MSR, ".union(RFlags::ALIGNMENT_CHECK)", "")]),
     // SFMASK without NT: an `iretq` of ring 0's faults.
     ("sfmask-nt", &[edit(MSR, ".union(RFlags::NESTED_TASK)", "")]),
@@ -120,7 +120,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(ENTRY, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
         edit(ENTRY, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),"),
     ]),
-    // NMI, #DB, #MC and #DF leave the GS base theirs.
+    // NMI, #DB, #MC and #DF do not restore the GS base.
     ("paranoid-gs-not-restored", &[
         edit(ENTRY, r#""mov rdx, r12", "shr rdx, 32", "wrmsr","#, r#""mov rdx, r12", "shr rdx, 32","#),
     ]),
@@ -134,11 +134,11 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("rsp0-shared", &[edit(GDT, "layout::syscall_stack(cpu)", "layout::syscall_stack(CpuId::BSP)")]),
     // All CPUs' IST stacks are the BSP's.
     ("ist-shared", &[edit(GDT, "layout::ist_stack(cpu, which)", "layout::ist_stack(CpuId::BSP, which)")]),
-    // What lies below the syscall stack is mapped.
+    // The page below the syscall stack is mapped.
     ("stack-without-guard", &[
         edit(AREA, "let syscall_stack = layout::syscall_stack(id);", "let syscall_stack = layout::area(id).start..layout::syscall_stack(id).end;"),
     ]),
-    // The TSS's I/O permission map lies inside of the TSS.
+    // The TSS's I/O permission bitmap is inside the TSS.
     ("io-map-open", &[
         edit(GDT, "let mut tss = TaskStateSegment::new();", "let mut tss = TaskStateSegment::new(); tss.iomap_base = 0;"),
     ]),
@@ -164,11 +164,11 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("start-x87-addresses-leaked", &[edit(EXIT, r#""fninit","#, "")]),
     // A program starts with the data segments of the one before it.
     ("start-segments-leaked", &[edit(EXIT, r#""mov ds, eax","#, "")]),
-    // A program's begun line is the next one's too.
+    // A program's incomplete line is kept for the next program.
     ("line-kept", &[
         edit(RING3, "cpu.line.borrow_mut().flush(", "let _not_called = || cpu.line.borrow_mut().flush("),
     ]),
-    // A program's pages come with what was in them.
+    // A program's pages keep their previous contents.
     ("page-not-zeroed", &[
         edit(ADDRESS_SPACE, "Err(MapError::Occupied); } let frame = physmem::alloc_zeroed()", "Err(MapError::Occupied); } let frame = physmem::alloc()"),
     ]),
@@ -176,7 +176,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("limit-ignored", &[edit(REPEAT, "ticks >= end;", "ticks >= end && false;")]),
     // Ring 0 may write read-only pages.
     ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
-    // As above, on the APs alone.
+    // As above, on the APs only.
     ("ap-without-wp", &[
         edit(CONTROL, "let state = ControlState { cr0: BOOT_CR0.bits()", "use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags}; \
             let bsp = ApicBase::read().1.contains(ApicBaseFlags::BSP); \
@@ -186,7 +186,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("smep-off", &[edit(CONTROL, "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep)", "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep && false)")]),
     // Ring 0 may read ring 3's pages.
     ("smap-off", &[edit(CONTROL, "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap)", "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap && false)")]),
-    // Ring 3 may read the descriptor tables' addresses.
+    // Ring 3 may read the addresses of the descriptor tables.
     ("umip-off", &[edit(CONTROL, "USER_MODE_INSTRUCTION_PREVENTION, self.umip)", "USER_MODE_INSTRUCTION_PREVENTION, self.umip && false)")]),
     // A machine check is a shutdown.
     ("mce-off", &[edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", ";")]),
@@ -212,15 +212,15 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("text-alias-writable", &[
         edit(PAGING, "section.range.contains(&(phys + KERNEL_BASE))", "section.range.contains(&(phys + KERNEL_BASE)) && false"),
     ]),
-    // The physical map is ring 3's to use.
+    // Ring 3 may access the physical map.
     ("physmap-for-ring-3", &[
         edit(PAGING, "PHYSMAP_BASE + large, large, KERNEL_DATA)", "PHYSMAP_BASE + large, large, KERNEL_DATA | PageTableFlags::USER_ACCESSIBLE)"),
     ]),
-    // A program's pages are not given back.
+    // A program's pages are not freed.
     ("frame-leaked", &[
         edit(ADDRESS_SPACE, "else if !entry.flags().contains(SHARED) {", "else if !entry.flags().contains(SHARED) && false {"),
     ]),
-    // CPUs that the firmware lists as disabled are taken for CPUs.
+    // CPUs that the firmware lists as disabled are used.
     ("madt-any-flags", &[edit(TOPOLOGY, "let enabled = flags & ENABLED != 0;", "let enabled = flags & ENABLED != 0 || true;")]),
     // An offered slot is not closed: a late AP takes part.
     ("late-ap-let-in", &[
@@ -241,17 +241,17 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("arrive-relaxed", &[
         edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),
     ]),
-    // A CPU comes to a gate without release.
+    // A CPU arrives at a gate without release.
     ("gate-arrive-relaxed", &[edit(SYNC, "arrived.fetch_add(1, Ordering::Release)", "arrived.fetch_add(1, Ordering::Relaxed)")]),
     // A CPU finds a gate open without acquire.
     ("gate-open-relaxed", &[edit(SYNC, "arrived.load(Ordering::Acquire)", "arrived.load(Ordering::Relaxed)")]),
-    // An NMI between `sti` and `hlt` goes on at the `hlt`.
+    // An NMI between `sti` and `hlt` resumes at the `hlt`.
     ("idle-halts-after-nmi", &[
         edit(IDLE, "if rip == ringside_idle_hlt as *const () as u64 {", "if rip == ringside_idle_hlt as *const () as u64 && false {"),
     ]),
-    // A CPU that panics lets the others run on.
+    // A CPU that panics does not stop the others.
     ("panic-alone", &[edit(STOP, "other.is_running();", "other.is_running() && false;")]),
-    // A CPU that panics waits for the console's lock, whichever CPU has it.
+    // A CPU that panics waits for the console's lock, whichever CPU holds it.
     ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
     // A CPU that panics identifies itself by its GS base alone.
     ("teller-by-gs-alone", &[

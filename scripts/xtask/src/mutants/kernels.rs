@@ -1,5 +1,5 @@
-//! Kernels with mutants, and with cargo features if a case needs them. They are built beside the usual one, so that
-//! neither takes the other's place.
+//! Kernels with mutants, and with cargo features if a case needs them. They are built in a folder of their own, so that
+//! they do not replace the usual one.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use machine::tree::{BARE_TARGET, root};
 use super::copy::Copy;
 use super::mutant::Mutant;
 
-/// Where everything about mutants is kept.
+/// The folder of everything that mutants need.
 pub fn folder() -> PathBuf {
     root().join("target/mutants")
 }
@@ -23,7 +23,7 @@ pub fn copy(mutants: &[&Mutant]) -> Result<Copy, Error> {
     Copy::with(&folder().join("tree"), mutants)
 }
 
-/// Where the ELF of the kernel with these mutants and features is, built or not.
+/// The path of the ELF of the kernel with these mutants and features, built or not.
 pub fn path(mutants: &[&Mutant], features: &[&str]) -> PathBuf {
     folder().join("kernels").join(names(mutants, features).join("+"))
 }
@@ -32,8 +32,8 @@ fn names<'a>(mutants: &[&'a Mutant], features: &[&'a str]) -> Vec<&'a str> {
     features.iter().copied().chain(mutants.iter().map(|mutant| mutant.name)).collect()
 }
 
-/// The kernel's ELF with these mutants and features, with the programs that were built last. All are built in one
-/// folder, where only the kernel differs, and each is kept under its own name.
+/// Builds the kernel with these mutants and features and the latest programs, and returns its ELF. All are built in one
+/// folder, where only the kernel differs, and each is copied to a name of its own.
 pub fn with(mutants: &[&Mutant], features: &[&str], show: Show) -> Result<PathBuf, Error> {
     let copy = copy(mutants)?;
     let target = folder().join("bare");

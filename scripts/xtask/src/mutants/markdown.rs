@@ -1,9 +1,9 @@
-//! The table as `docs/mutants.md` has it.
+//! The table of `docs/mutants.md`.
 
 use super::mutant::{Mutant, Proof};
 use super::table::MUTANTS;
 
-/// All rows, between two lines that mark them.
+/// Formats the header and all rows.
 pub fn table() -> String {
     let rows: String = MUTANTS.iter().map(row).collect();
     format!("| guard | mutant | the test that fails | why it fails |\n|-|-|-|-|\n{rows}")
@@ -12,15 +12,15 @@ pub fn table() -> String {
 fn row(mutant: &Mutant) -> String {
     let (test, why) = match &mutant.proof {
         Proof::NotShown(because) => ("none".to_owned(), format!("not shown here: {because}")),
-        Proof::Case(_, reasons) => (format!("`{}`", mutant.proof.test()), said(reasons)),
-        Proof::Host(package, test, reason) => (format!("`{test}` (`{package}`)"), said(&[reason])),
-        Proof::Loom(test, reason) => (format!("`{test}`"), said(&[reason])),
-        Proof::Compiler(reason) => ("it does not compile".to_owned(), said(&[reason])),
+        Proof::Case(_, reasons) => (format!("`{}`", mutant.proof.test()), quoted(reasons)),
+        Proof::Host(package, test, reason) => (format!("`{test}` (`{package}`)"), quoted(&[reason])),
+        Proof::Loom(test, reason) => (format!("`{test}`"), quoted(&[reason])),
+        Proof::Compiler(reason) => ("it does not compile".to_owned(), quoted(&[reason])),
     };
     format!("| {} | `{}` | {test} | {why} |\n", mutant.guard, mutant.name)
 }
 
-fn said(reasons: &[&str]) -> String {
+fn quoted(reasons: &[&str]) -> String {
     reasons.iter().map(|reason| format!("\"{reason}\"")).collect::<Vec<_>>().join(" or ")
 }
 
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_the_table() {
+    fn page_has_the_table() {
         let page = read("docs/mutants.md");
         assert!(
             page.contains(&table()),

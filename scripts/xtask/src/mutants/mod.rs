@@ -1,18 +1,18 @@
 //! The subcommand `mutants`: kernels that each lack one guard, and the tests that must fail on them.
 //!
-//! A guard that no test misses is a guard of which nobody knows that it works. So each has edits of the source that
-//! take it away, in [`edits`], and a row in [`table`] with the test that is there for it and the reason for which that
-//! test must then fail. The test has to pass without the edits first. They are made in a [`copy`] of the tree.
+//! A guard whose removal fails no test is untested. So each guard has edits of the source that remove it, in [`edits`],
+//! and a row in [`table`] with the test for it and the reason for which that test must then fail. The test must pass
+//! without the edits first. The edits are made in a [`copy`] of the tree.
 
 mod copy;
 mod cost;
 mod edits;
 mod hazards;
 mod hostile;
-mod hunts;
 mod kernels;
 mod markdown;
 mod mutant;
+mod stress;
 mod table;
 mod trial;
 
@@ -26,40 +26,40 @@ use machine::cargo::Show;
 use machine::error::Error;
 use mutant::{Mutant, Proof};
 use table::{MUTANTS, find};
-use trial::Laboratory;
+use trial::Trials;
 
 /// Options of `mutants`.
 #[derive(Args, Clone, Debug)]
 pub struct MutantOptions {
-    /// The guards to take away, by name. Default: all.
+    /// The guards to remove, by name. Default: all.
     pub names: Vec<String>,
 
-    /// Lets stress campaigns find those that are there for it, and replays what they found.
+    /// Checks that stress campaigns detect the mutants listed for them, and replays the failures.
     #[arg(long)]
     pub stress: bool,
 
-    /// Lets a run of `hostile` find those that ring 3 can make show.
+    /// Checks that a run of `hostile` detects the mutants whose effect ring 3 can observe.
     #[arg(long, conflicts_with = "stress")]
     pub hostile: bool,
 
-    /// Lists them, with the test that is to fail, and does nothing else.
+    /// Lists the mutants with the tests that must fail, and does nothing else.
     #[arg(long)]
     pub list: bool,
 
-    /// Prints what the guards on a system call's road cost, in instructions, and does nothing else.
+    /// Prints the cost of the guards on the system-call path, in instructions, and does nothing else.
     #[arg(long)]
     pub cost: bool,
 
-    /// Prints the tables of docs/security.md and does nothing else.
+    /// Prints the tables of docs/security.md, and does nothing else.
     #[arg(long, hide = true)]
     pub hazards: bool,
 
-    /// Prints the table of docs/mutants.md and does nothing else.
+    /// Prints the table of docs/mutants.md, and does nothing else.
     #[arg(long, hide = true)]
     pub markdown: bool,
 }
 
-/// Runs those that are named, or all. Fails if one is not noticed, or for another reason than its own.
+/// Runs the named mutants, or all. Fails if a test passes, or fails for a reason other than the expected one.
 pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     if options.hazards {
         print!("{}", hazards::markdown());
@@ -74,23 +74,23 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     if options.stress {
-        return hunts::run(&options.names);
+        return stress::run(&options.names);
     }
     if options.hostile {
         return hostile::run(&options.names);
     }
-    let chosen = chosen(&options.names)?;
+    let selected = selected(&options.names)?;
     if options.list {
-        chosen.iter().for_each(|mutant| println!("{}", line("", mutant)));
+        selected.iter().for_each(|mutant| println!("{}", line("", mutant)));
         return Ok(ExitCode::SUCCESS);
     }
     build::everything(Show::Slow)?;
-    let mut laboratory = Laboratory::new(kernels::folder().join("logs"))?;
+    let mut trials = Trials::new(kernels::folder().join("logs"))?;
     let mut counts = [0; 4];
-    for mutant in chosen {
+    for mutant in selected {
         let started = Instant::now();
-        let outcome = laboratory.try_out(mutant);
-        counts[outcome.place()] += 1;
+        let outcome = trials.run(mutant);
+        counts[outcome.index()] += 1;
         println!("{} ({:.0} s)", line(outcome.word(), mutant), started.elapsed().as_secs_f32());
         if let Some(detail) = outcome.detail() {
             detail.lines().for_each(|line| println!("    {line}"));
@@ -101,16 +101,16 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     Ok(if survived + wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Mutant>, Error> {
+fn selected(names: &[String]) -> Result<Vec<&'static Mutant>, Error> {
     if names.is_empty() {
         return Ok(MUTANTS.iter().collect());
     }
     names.iter().map(|name| find(name)).collect()
 }
 
-/// The kernel that a user asks for with `--mutant` and `--feature`: built, or where it was built last.
+/// Builds the kernel that `--mutant` and `--feature` select, and returns its path; `as_built` uses the last build.
 pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error> {
-    let mutants = chosen(names)?;
+    let mutants = selected(names)?;
     let features: Vec<_> = features.iter().map(String::as_str).collect();
     if as_built {
         return Ok(kernels::path(&mutants, &features));
@@ -119,17 +119,17 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
     kernels::with(&mutants, &features, Show::Slow)
 }
 
-/// Mutants that `check::mutants` compiles: assembly, a constant of the kernel's library, and the trampoline.
+/// The mutants that `check::mutants` compiles: assembly, a constant of the kernel's library, and the trampoline.
 const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-place-in-two-steps", "claim-without-lock"];
 
-/// Builds some of them, all edits at once. That each applies is a test of the tool's.
+/// Builds a kernel with the edits of [`SAMPLE`]. A test of this tool checks that the edits of every mutant apply.
 pub fn check() -> Result<(), Error> {
     let mutants = SAMPLE.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     let kernel = kernels::with(&mutants, &[], Show::Trouble)?;
     std::fs::remove_file(&kernel).map_err(|error| Error::file("remove", &kernel, error))
 }
 
-/// A mutant's line in what `run` prints.
+/// Formats the line of a mutant.
 fn line(word: &str, mutant: &Mutant) -> String {
     let test = match mutant.proof {
         Proof::NotShown(because) => format!("not shown here: {because}"),

@@ -1,8 +1,8 @@
-//! A guard that can be taken away, and the test that then fails.
+//! A guard that can be removed, and the test that then fails.
 
 use super::edits::{EDITS, Edit};
 
-/// A guard, and how to see that it is missed.
+/// A guard, and the proof that it is tested.
 pub struct Mutant {
     /// The name of the kernel without it.
     pub name: &'static str,
@@ -12,29 +12,29 @@ pub struct Mutant {
     pub proof: Proof,
 }
 
-/// How a missing guard is noticed.
+/// How the removal of a guard is detected.
 pub enum Proof {
-    /// This QEMU case fails, and one of the texts is in what it says or in its log.
+    /// This QEMU case fails, and its error or its log contains one of the texts.
     Case(&'static str, &'static [&'static str]),
-    /// This test of this crate fails on the host, and says the text.
+    /// This test of this crate fails on the host, and prints the text.
     Host(&'static str, &'static str, &'static str),
-    /// As `Host`, in the kernel's library under loom.
+    /// This test of the kernel's library fails under loom, and prints the text.
     Loom(&'static str, &'static str),
-    /// The kernel does not compile, and the compiler says the text.
+    /// The kernel does not compile, and the compiler prints the text.
     Compiler(&'static str),
-    /// Nothing here can show it, for this reason.
+    /// No test can show it here, for this reason.
     NotShown(&'static str),
 }
 
 impl Mutant {
-    /// What takes the guard away.
+    /// The edits that remove the guard.
     pub fn edits(&self) -> &'static [Edit] {
         EDITS.iter().find(|(name, _)| *name == self.name).map_or(&[], |(_, edits)| *edits)
     }
 }
 
 impl Proof {
-    /// The test's name, as a reader would look for it.
+    /// The test's name, as it is printed.
     pub fn test(&self) -> String {
         match self {
             Proof::Case(name, _) => (*name).to_owned(),

@@ -10,7 +10,7 @@ const fn guard(guard: &'static str, name: &'static str, proof: super::mutant::Pr
     Mutant { name, guard, proof }
 }
 
-/// All of them: along the path from ring 3 into ring 0 and back, then the machine around it.
+/// All mutants: first those of the path from ring 3 into ring 0 and back, then the others.
 pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
     guard(
@@ -89,7 +89,7 @@ pub const MUTANTS: &[Mutant] = &[
         "trap-without-clac",
         Case("guard::flags-fault", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
-    // A tick may also strike the program's first instructions, which then note a register that is not 0.
+    // A tick may also interrupt the program's first instructions, which then find a register that is not 0.
     guard(
         "registers are preserved across a tick",
         "trap-register-lost",

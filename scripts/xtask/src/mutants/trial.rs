@@ -1,4 +1,4 @@
-//! One mutant's trial: the test without it, the build with it, the test with it.
+//! The trial of one mutant: the test without it, the build with it, the test with it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,26 +18,26 @@ use crate::cases;
 use crate::cases::Case;
 use crate::logs::file_name;
 
-/// Seconds that a QEMU case may take. A mutant may hang, and many cases end in less than one.
+/// The time limit of a QEMU case in seconds. A mutant may hang, and many cases take less than one second.
 const CASE_LIMIT: u32 = 90;
-/// The same for a test on the host, its build included.
+/// The time limit of a test on the host, its build included.
 const HOST_LIMIT: Duration = Duration::from_secs(600);
 
-/// What became of a mutant.
+/// The result of a trial.
 pub enum Outcome {
-    /// The test failed, and said this.
+    /// The test failed for the expected reason, with this line.
     Killed(String),
     /// The test passed.
     Survived,
-    /// The test failed for another reason, or could not be run: what was said.
+    /// The test failed for another reason, or could not be run, with this output.
     NotJudged(String),
     /// There is no test.
     NotShown,
 }
 
 impl Outcome {
-    /// Its place in the counts.
-    pub fn place(&self) -> usize {
+    /// Its index in the counts.
+    pub fn index(&self) -> usize {
         match self {
             Outcome::Killed(_) => 0,
             Outcome::Survived => 1,
@@ -46,7 +46,7 @@ impl Outcome {
         }
     }
 
-    /// The word for it.
+    /// The word in the output.
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Killed(_) => "killed",
@@ -56,7 +56,7 @@ impl Outcome {
         }
     }
 
-    /// What is to be said of it.
+    /// The output of the failed test.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Outcome::Killed(text) | Outcome::NotJudged(text) => Some(text),
@@ -65,25 +65,25 @@ impl Outcome {
     }
 }
 
-/// How a test ended: well, or with so much text.
+/// The result of a test; the error is its output.
 type Ended = Result<(), String>;
 
-/// Where mutants are tried, with what is known by now of the tests without them.
-pub struct Laboratory {
+/// Runs trials, and keeps the results of the tests without mutants.
+pub struct Trials {
     logs: PathBuf,
     cases: Vec<Case>,
     without: HashMap<String, Ended>,
 }
 
-impl Laboratory {
-    /// An empty one, which keeps its logs in this folder.
-    pub fn new(logs: PathBuf) -> Result<Laboratory, Error> {
+impl Trials {
+    /// Creates the folder of the logs.
+    pub fn new(logs: PathBuf) -> Result<Trials, Error> {
         fs::create_dir_all(&logs).map_err(|error| Error::file("create", &logs, error))?;
-        Ok(Laboratory { logs, cases: cases::all(), without: HashMap::new() })
+        Ok(Trials { logs, cases: cases::all(), without: HashMap::new() })
     }
 
-    /// Tries one.
-    pub fn try_out(&mut self, mutant: &Mutant) -> Outcome {
+    /// Runs the trial of one mutant.
+    pub fn run(&mut self, mutant: &Mutant) -> Outcome {
         let reasons = match &mutant.proof {
             Proof::NotShown(_) => return Outcome::NotShown,
             Proof::Case(_, reasons) => reasons,
@@ -93,7 +93,7 @@ impl Laboratory {
         };
         let test = mutant.proof.test();
         if !self.without.contains_key(&test) {
-            let ended = self.run(mutant, false);
+            let ended = self.run_test(mutant, false);
             self.without.insert(test.clone(), ended);
         }
         if let Some(Err(text)) = self.without.get(&test) {
@@ -102,7 +102,7 @@ impl Laboratory {
                 beginning(text)
             ));
         }
-        match self.run(mutant, true) {
+        match self.run_test(mutant, true) {
             Ok(()) => Outcome::Survived,
             Err(text) => match reasons.iter().find_map(|reason| line_with(&text, reason)) {
                 Some(line) => Outcome::Killed(line.trim().to_owned()),
@@ -111,7 +111,7 @@ impl Laboratory {
         }
     }
 
-    fn run(&self, mutant: &Mutant, mutated: bool) -> Ended {
+    fn run_test(&self, mutant: &Mutant, mutated: bool) -> Ended {
         let folder = self.logs.join(if mutated { mutant.name } else { "without" });
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let mutants: &[&Mutant] = if mutated { &[mutant] } else { &[] };
@@ -167,7 +167,7 @@ impl Laboratory {
         };
         let ended = case.run(folder, kernel.as_deref(), CASE_LIMIT);
         if let Some(kernel) = kernel.filter(|_| !mutants.is_empty()) {
-            // Each has all symbols, and there are many.
+            // The file is large, since it has all symbols.
             let _ = fs::remove_file(kernel);
         }
         let log = fs::read(folder.join(format!("{}.log", file_name(name)))).unwrap_or_default();
@@ -175,7 +175,7 @@ impl Laboratory {
     }
 }
 
-/// Runs the one test of this name, and sees to it that it was run.
+/// Runs the test of this name, and checks that it was run.
 fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
     command.args(["--", "--exact", test]);
     let log = folder.join(format!("{}.log", file_name(test)));
@@ -184,7 +184,7 @@ fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
     if text.contains("1 passed") { Ok(()) } else { Err(format!("no test was run\n{text}")) }
 }
 
-/// Runs a command to its end or to its time's, with all that it says in `log`, which is the text of an error.
+/// Runs a command until it ends or exceeds the time limit, with its output in `log`. The error is that output.
 fn logged(mut command: Command, log: &Path) -> Ended {
     let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
     let file = File::create(log).map_err(place)?;
@@ -199,7 +199,11 @@ fn logged(mut command: Command, log: &Path) -> Ended {
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("it took too long; see {}", relative(log).display()));
+                return Err(format!(
+                    "it exceeded its time limit of {} s; see {}",
+                    HOST_LIMIT.as_secs(),
+                    relative(log).display()
+                ));
             }
         }
     };
@@ -213,7 +217,7 @@ fn line_with<'a>(text: &'a str, part: &str) -> Option<&'a str> {
     text.lines().find(|line| line.contains(part))
 }
 
-/// Enough of a text to see what is wrong.
+/// The first lines of a text.
 fn beginning(text: &str) -> String {
     text.lines().take(12).collect::<Vec<_>>().join("\n")
 }

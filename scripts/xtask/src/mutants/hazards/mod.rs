@@ -7,7 +7,7 @@ mod system_calls;
 
 /// A row.
 pub struct Hazard {
-    /// What goes wrong.
+    /// The failure.
     pub hazard: &'static str,
     /// What prevents it.
     pub guard: &'static str,
@@ -23,7 +23,7 @@ pub struct Hazard {
 /// A part of the table: its heading, and its rows.
 pub type Part = (&'static str, &'static [Hazard]);
 
-/// All of it, in the order of the path.
+/// All parts, in the order of the path.
 pub const HAZARDS: [Part; 3] = [
     ("System calls", system_calls::SYSTEM_CALLS),
     ("Interrupts, NMI and IST", interrupts::INTERRUPTS),
