@@ -88,7 +88,7 @@ fn boot_without_errors_is_a_pass() {
     assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
     // This QEMU has no guest: the page says why there is no trace.
     assert!(page.contains("There is no trace of this boot: no trace in the guest&#39;s memory"), "{page}");
-    assert!(!stderr.contains("w 0 0 "), "the written lines are not shown: {stderr}");
+    assert!(!stderr.contains("w 0 0 "), "the written lines must not be shown: {stderr}");
     let verbose = stress(&passing(), 33, &["--seed", "1", "--verbose"]);
     assert!(text(&verbose.stderr).contains("[cpu0] w 0 0 "));
 }
