@@ -1,5 +1,5 @@
-//! The interrupt descriptor table: one for all CPUs, written once on the BSP. IST indices are the same
-//! everywhere; which stack they mean is each CPU's TSS's business.
+//! The interrupt descriptor table: one for all CPUs, written once by the BSP. The IST indices in it are the same for
+//! all CPUs; each CPU's TSS maps them to its own stacks.
 
 use spin::Once;
 use x86_64::instructions::tables::lidt;
@@ -11,8 +11,8 @@ use crate::exception::{DEBUG, DOUBLE_FAULT, MACHINE_CHECK, NMI};
 use crate::layout::IstStack;
 use crate::selectors::KERNEL_CODE;
 
-/// A 64-bit gate (SDM 3A, 6.14.1). The `x86_64` crate's table does not let the reserved vectors be set, and this
-/// one has a gate for all 32.
+/// A 64-bit gate (SDM 3A, 6.14.1). The `x86_64` crate's table cannot set gates for reserved vectors; this one has
+/// gates for all 32 exceptions.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 struct Gate {
@@ -25,7 +25,7 @@ const _: () = assert!(size_of::<Gate>() == 16, "a gate has two words");
 impl Gate {
     const MISSING: Gate = Gate { low: 0, high: 0 };
 
-    /// A present interrupt gate: interrupts are off on entry.
+    /// Builds a present interrupt gate: the CPU clears IF on entry.
     const fn interrupt(handler: u64, ist: u8, dpl: PrivilegeLevel) -> Gate {
         const PRESENT_INTERRUPT_GATE: u64 = 0x8e00 << 32;
         let low = (handler & 0xffff)
@@ -38,17 +38,18 @@ impl Gate {
     }
 }
 
-/// The table; vectors without a gate fault with #GP, as does `int n` from ring 3 for every gate but two.
+/// The table. A vector without a gate raises #GP, and so does `int n` in ring 3, except for the two gates with DPL 3.
 #[repr(transparent)]
 struct Idt([Gate; 256]);
 
+/// For a CPU with a TSS and per-CPU data.
 static IDT: Once<Idt> = Once::new();
 /// For the BSP until it has a TSS and per-CPU data.
 static EARLY: Once<Idt> = Once::new();
 
-/// The table for a CPU with a TSS and per-CPU data (`whole`), or for one without: that one lacks the four vectors whose
-/// handlers find their way by their own stack.
-fn build(whole: bool) -> Idt {
+/// Builds the table. Without `with_ist`, for a CPU that has no TSS and no per-CPU data yet, it lacks NMI, #DB, #MC and
+/// #DF: their entry code reads the address of the per-CPU data from the IST stack.
+fn build(with_ist: bool) -> Idt {
     let mut idt = Idt([Gate::MISSING; 256]);
     for &(vector, stub) in STUBS {
         let ist = match u64::from(vector) {
@@ -58,18 +59,18 @@ fn build(whole: bool) -> Idt {
             DOUBLE_FAULT => IstStack::DoubleFault.index(),
             _ => 0,
         };
-        if ist != 0 && !whole {
+        if ist != 0 && !with_ist {
             continue;
         }
-        // `int3` and `int 4` are ring 3's to use; every other `int n` is not.
-        let is_open = matches!(vector, 3 | 4);
-        let dpl = if is_open { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
+        // Ring 3 may use `int3` and `int 4`, and no other `int n`.
+        let user_may_raise = matches!(vector, 3 | 4);
+        let dpl = if user_may_raise { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         idt.0[usize::from(vector)] = Gate::interrupt(stub as *const () as u64, ist, dpl);
     }
     idt
 }
 
-/// Loads the table on this CPU, building it first if this is the first CPU.
+/// Loads the table on this CPU. The first CPU builds it.
 ///
 /// # Safety
 /// This CPU's TSS is loaded. Before ring 3 runs, its GS base is set: the stubs rely on both.
@@ -77,10 +78,10 @@ pub unsafe fn load() {
     set(IDT.call_once(|| build(true)));
 }
 
-/// Loads a table that reports the exceptions of the BSP's first steps, all of which come from ring 0.
+/// Loads a table for the BSP's first boot steps, when all exceptions come from ring 0.
 ///
 /// # Safety
-/// The GDT has the kernel's code segment, and the GS base is not in the per-CPU areas.
+/// The GDT has the kernel's code segment, and the GS base does not point into the per-CPU areas.
 pub unsafe fn load_early() {
     set(EARLY.call_once(|| build(false)));
 }
@@ -88,6 +89,6 @@ pub unsafe fn load_early() {
 fn set(idt: &'static Idt) {
     let pointer =
         DescriptorTablePointer { limit: (size_of::<Idt>() - 1) as u16, base: VirtAddr::from_ptr(idt) };
-    // SAFETY: the table is static and never changes again; every gate in it leads to its stub.
+    // SAFETY: the table is static and immutable once built, and each present gate holds the address of its vector's stub.
     unsafe { lidt(&pointer) };
 }

@@ -1,8 +1,9 @@
-//! The entries into ring 0: their assembly, what each calls, and the tables that lead to them.
+//! Entries into ring 0: the assembly, the Rust handlers that it calls, and the IDT that points to it.
 
 pub mod idt;
 pub mod nmi;
 pub mod points;
+mod registers;
 pub mod smap;
 pub mod tick;
 pub mod trap;

@@ -1,7 +1,7 @@
-//! The non-maskable interrupt's handler.
+//! The NMI handler.
 //!
-//! An NMI stays masked until the next `iretq`, whichever that is. The handler has one, its own; so a second NMI waits,
-//! and finds the stack free.
+//! The CPU masks NMIs until the next `iretq`, whichever that is. The handler does not fault, so this is its own, the last
+//! instruction on its stack: a second NMI stays pending until the stack is free again.
 
 use kernel_abi::trace::Kind;
 
@@ -11,8 +11,8 @@ use crate::arch::provoke;
 use crate::arch::task::idle;
 use crate::frame::TrapFrame;
 
-/// From the IST stack. Must not fault, print or wait: it may have come while this CPU held any lock. What
-/// [`provoke`] makes it do are the exceptions, on demand.
+/// Handles an NMI, on its IST stack. Must not fault, print or wait, because this CPU may hold any lock (invariant:
+/// NMI-QUIET). Exceptions are the failures that [`provoke`] makes it cause on request.
 pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
     let rip = frame.interrupted.rip;

@@ -1,12 +1,13 @@
-//! The road itself: from ring 3 into ring 0 by `syscall`, interrupt and exception, and back.
+//! The entry points of ring 0: `syscall`, interrupts and exceptions, each with its return to the interrupted code.
 //!
-//! Assembly only saves, switches and restores; every decision is Rust's. A label for each place that other code
-//! must know by address is exported at the end of the file.
+//! Assembly only saves, switches and restores; every decision is made in Rust. Labels that other code needs by address
+//! are declared at the end of the file.
 
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
 
 use crate::arch::cpu::msr::IA32_GS_BASE;
+use crate::arch::entry::registers::{restore_registers, save_registers};
 use crate::arch::entry::trap::{paranoid_trap, trap_from_kernel, trap_from_user};
 use crate::arch::exit::points::iret_to_user;
 use crate::arch::panic::check;
@@ -16,18 +17,22 @@ use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::sysret::{Return, may_sysret};
 
-/// The system calls: what [`syscall_entry`] leads to. A type, so that the call is a direct one that may be inlined.
+/// The system calls, as [`syscall_entry`] reaches them. A type parameter, so that the call is direct and can be inlined.
 pub trait Calls {
-    /// Runs the call that the frame names and puts its result there.
+    /// Runs the system call that the frame's rax names and stores its result in rax.
     fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData);
 }
 
-/// The syscall road's unsafe shell: five lines that turn pointers into references.
+/// The unsafe shell of the system-call path: turns the entry's pointers into references and calls safe code.
 ///
-/// Returns whether `sysretq` may take ring 3 back.
+/// Returns whether `sysretq` may return to ring 3.
+///
+/// # Safety
+/// Called by [`syscall_entry`] alone: on the syscall stack, whose top holds `frame`, with the kernel's GS base, and with
+/// `cpu` read from it.
 unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
-    // SAFETY: the entry passes the frame that it has just pushed, which nobody else knows of, and the GS base's
-    // own pointer (invariants: GS-BASE, ONE-STACK).
+    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to (invariant: ONE-STACK),
+    // and the address that the first word at the GS base holds (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     check::entry(cpu);
     let cpu = events::syscall_enter(frame, cpu);
@@ -35,22 +40,22 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
     check::entry_flags(cpu, " after a call");
     events::syscall_exit(frame);
     let (rip, rflags) = (frame.user.rip, frame.user.rflags);
-    // Both ways out load rcx and r11 from these two.
+    // Both exits load rcx and r11 from these two.
     may_sysret(&Return { rip, rflags, rcx: rip, r11: rflags })
 }
 
-/// Where `syscall` enters, by IA32_LSTAR.
+/// Entry point of `syscall`: the address in IA32_LSTAR.
 ///
 /// Given (SDM 2B, SYSCALL): ring 0, CS and SS flat; rcx = ring 3's RIP, r11 = its RFLAGS; RFLAGS less SFMASK, so
-/// interrupts are off; **rsp, GS base and all other registers still ring 3's**. An NMI, #DB, #MC or #DF may come
-/// at any instruction and has its own stack and its own way to [`PerCpuData`]; nothing else can come before rsp
-/// is ours, because nothing here touches memory through a register of ring 3's.
+/// interrupts are off; **rsp, GS base and all other registers are still ring 3's**. NMI, #DB, #MC and #DF can arrive
+/// at any instruction; each has its own stack and finds [`PerCpuData`] through it. No other exception can arrive before
+/// rsp is the kernel's, because until then no instruction accesses memory through a register that ring 3 controls.
 ///
-/// Leaves: every register as it was but rax (the result), rcx (RIP) and r11 (RFLAGS).
+/// Leaves: every register as it was except rax (the result), rcx (RIP) and r11 (RFLAGS).
 ///
 /// ```text
 ///   syscall_stack_top ->  +--------+
-///                         | ss     |  InterruptFrame, as iretq wants it
+///                         | ss     |  InterruptFrame, the layout of iretq
 ///                         | rsp    |
 ///                         | rflags |  from r11
 ///                         | cs     |
@@ -73,16 +78,16 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
 /// ```
 ///
 /// # Safety
-/// Only `syscall` leads here, on a CPU that is set up; compiled code cannot call it.
+/// Only the `syscall` instruction may enter here, after `this_cpu::set_up` on this CPU. Compiled code must not call it.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     naked_asm!(
-        // This CPU's data behind GS, ring 3's stack pointer out of the way, our own stack.
+        // The kernel's GS base, ring 3's rsp saved in per-CPU data, this CPU's syscall stack.
         "swapgs",
         "mov    gs:[{user_rsp}], rsp",
         "mov    rsp, gs:[{stack_top}]",
 
-        // What iretq would take back.
+        // The frame for iretq.
         "push   {user_data}",
         "push   qword ptr gs:[{user_rsp}]",
         "push   r11",
@@ -106,13 +111,13 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "push   r14",
         "push   r15",
 
-        // The end of the backtrace; the frame and this CPU's data.
+        // rbp = 0 ends the backtrace; arguments: the frame, this CPU's data.
         "xor    ebp, ebp",
         "mov    rdi, rsp",
         "mov    rsi, gs:[{this}]",
         "call   {shell}",
 
-        // Ring 3's registers; al, the answer, is looked at before rax is ring 3's.
+        // Test the answer in al before rax is overwritten; `pop` leaves the flags. Then ring 3's registers.
         "test   al, al",
         "pop    r15",
         "pop    r14",
@@ -129,14 +134,14 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "pop    rax",
         "jz     2f",
 
-        // Out by sysretq. From `mov rsp` on the stack is ring 3's, with interrupts off.
+        // Exit by sysretq. From `mov rsp` on, ring 0 runs with ring 3's rsp, with interrupts off.
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
         "mov    rsp, [rsp + {rsp}]",
         "swapgs",
         "sysretq",
 
-        // Out by iretq, for what sysretq must not or cannot restore. rsp is at the InterruptFrame.
+        // Exit by iretq, for a state that sysretq must not or cannot restore. rsp is at the InterruptFrame.
         "2:",
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
@@ -154,106 +159,14 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     )
 }
 
-/// Pushes the general-purpose registers of a [`TrapFrame`], whose upper part is on the stack.
-///
-/// ```text
-///   rsp before ->  | vector |  pushed by the stub, with the error code and what the CPU pushed above it
-///                  | rax    |
-///                  | rbx    |
-///                  | rcx    |
-///                  | rdx    |
-///                  | rsi    |
-///                  | rdi    |
-///                  | rbp    |
-///                  | r8     |
-///                  | r9     |
-///                  | r10    |
-///                  | r11    |
-///                  | r12    |
-///                  | r13    |
-///                  | r14    |
-///   rsp after  ->  | r15    |  the frame's address, 16-byte aligned
-/// ```
-macro_rules! save_registers {
-    () => {
-        concat!(
-            "push   rax\n",
-            "push   rbx\n",
-            "push   rcx\n",
-            "push   rdx\n",
-            "push   rsi\n",
-            "push   rdi\n",
-            "push   rbp\n",
-            "push   r8\n",
-            "push   r9\n",
-            "push   r10\n",
-            "push   r11\n",
-            "push   r12\n",
-            "push   r13\n",
-            "push   r14\n",
-            "push   r15\n",
-        )
-    };
-}
-
-/// Pops what [`save_registers`] pushed: all general-purpose registers. rsp is then at the frame's vector.
-macro_rules! restore_registers {
-    () => {
-        concat!(
-            "pop    r15\n",
-            "pop    r14\n",
-            "pop    r13\n",
-            "pop    r12\n",
-            "pop    r11\n",
-            "pop    r10\n",
-            "pop    r9\n",
-            "pop    r8\n",
-            "pop    rbp\n",
-            "pop    rdi\n",
-            "pop    rsi\n",
-            "pop    rdx\n",
-            "pop    rcx\n",
-            "pop    rbx\n",
-            "pop    rax\n",
-        )
-    };
-}
-
-/// The words of a [`TrapFrame`] from its start, in the order in which [`restore_registers`] pops them.
-const _: () = {
-    let words = [
-        offset_of!(TrapFrame, r15),
-        offset_of!(TrapFrame, r14),
-        offset_of!(TrapFrame, r13),
-        offset_of!(TrapFrame, r12),
-        offset_of!(TrapFrame, r11),
-        offset_of!(TrapFrame, r10),
-        offset_of!(TrapFrame, r9),
-        offset_of!(TrapFrame, r8),
-        offset_of!(TrapFrame, rbp),
-        offset_of!(TrapFrame, rdi),
-        offset_of!(TrapFrame, rsi),
-        offset_of!(TrapFrame, rdx),
-        offset_of!(TrapFrame, rcx),
-        offset_of!(TrapFrame, rbx),
-        offset_of!(TrapFrame, rax),
-        offset_of!(TrapFrame, vector),
-    ];
-    let mut index = 0;
-    while index < words.len() {
-        assert!(words[index] == 8 * index, "the registers are not where save_registers pushes them");
-        index += 1;
-    }
-};
-
-/// Where the stub of an ordinary vector goes on.
+/// Common code of the stubs, except those of NMI, #DB, #MC and #DF; only they may jump here.
 ///
 /// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted
-/// stack (from ring 0) with vector and error code on top of what the CPU pushed; DF and AC still the
-/// interrupted code's, for gates do not clear them; GS base ring 3's if the frame's CS says ring 3, or if
-/// the interrupted instruction is the `iretq` of [`iret_to_user`]; else ours.
+/// stack (from ring 0) with vector and error code below what the CPU pushed; DF and AC as the interrupted code had
+/// them, because gates do not clear them; GS base ring 3's if the frame's CS has RPL 3 or the interrupted instruction is
+/// the `iretq` of [`iret_to_user`], else the kernel's.
 ///
-/// Leaves: everything as it was found, unless the handler changed the frame.
+/// Leaves: all registers as they were, unless the handler changed the frame.
 ///
 /// ```text
 ///                         | ss, rsp, rflags, cs, rip |  by the CPU
@@ -266,7 +179,7 @@ const _: () = {
 unsafe extern "sysv64" fn trap_common() {
     naked_asm!(
         "cld",
-        // `clac`, written over this no-operation at boot where the CPU has SMAP.
+        // Patched to `clac` at boot if the CPU has SMAP.
         ".globl ringside_clac_trap",
         "ringside_clac_trap:",
         "nop    dword ptr [rax]",
@@ -286,14 +199,14 @@ unsafe extern "sysv64" fn trap_common() {
         "add    rsp, {stub_words}",
         "jmp    {iret_to_user}",
 
-        // From ring 0. If it is the iretq to ring 3 that faulted, GS is ring 3's already.
+        // From ring 0. If the iretq to ring 3 faulted, the GS base is ring 3's already.
         "3:",
         "lea    rax, [rip + ringside_iretq_to_user]",
         "cmp    rax, [rsp + {rip}]",
         "jne    4f",
         "swapgs",
         "4:",
-        // The interrupted code's frame pointer lets a backtrace go on through the trap.
+        // With the interrupted code's frame pointer a backtrace continues through the trap.
         "mov    rbp, [rsp + {rbp}]",
         "call   {from_kernel}",
         restore_registers!(),
@@ -310,12 +223,17 @@ unsafe extern "sysv64" fn trap_common() {
     )
 }
 
-/// Where the stubs of NMI, #DB, #MC and #DF go on: the vectors that can strike between any two instructions.
+/// Common code of the stubs of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions; only
+/// they may jump here.
 ///
 /// Given: ring 0, interrupts off, rsp = this vector's own IST stack, whose top word holds the address of this
-/// CPU's [`PerCpuData`]; **nothing known about GS**: at the first instruction of [`syscall_entry`] CS says ring 0
-/// while the base is ring 3's. So neither CS nor the base's sign is asked: the base is saved, set and put back.
-/// KERNEL_GS_BASE is not touched. An NMI stays masked until this `iretq`: nothing in between may fault.
+/// CPU's [`PerCpuData`]; **the GS base may be ring 3's or the kernel's**: at the first instruction of [`syscall_entry`]
+/// CS has RPL 0 while the base is ring 3's. So neither CS nor the base's sign decides: the base is saved, set and
+/// restored. IA32_KERNEL_GS_BASE does not change. NMIs stay masked until this `iretq`, so nothing in between may fault.
+///
+/// Leaves: all registers and the GS base as they were, unless the handler changed the frame.
+///
+/// The stack is the one drawn at [`trap_common`], with the word that holds the address above the frame.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn paranoid_common() {
     naked_asm!(
@@ -326,14 +244,14 @@ unsafe extern "sysv64" fn paranoid_common() {
 
         save_registers!(),
 
-        // The found GS base goes to r12, which the handler preserves.
+        // Save the GS base in r12, which the handler preserves.
         "mov    ecx, {ia32_gs_base}",
         "rdmsr",
         "shl    rdx, 32",
         "mov    r12, rax",
         "or     r12, rdx",
 
-        // This CPU's data, from this stack's top word.
+        // Set it to this CPU's data, whose address is in the stack's top word.
         "mov    rsi, [rsp + {frame_size}]",
         "mov    rax, rsi",
         "mov    rdx, rsi",
@@ -343,7 +261,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "mov    rdi, rsp",
         "call   {handler}",
 
-        // The base as it was found.
+        // Restore the GS base.
         "mov    ecx, {ia32_gs_base}",
         "mov    rax, r12",
         "mov    rdx, r12",
@@ -360,9 +278,10 @@ unsafe extern "sysv64" fn paranoid_common() {
     )
 }
 
-/// A stub a vector: makes the stack look the same for all of them and jumps to the common part.
+/// Defines one stub for each vector. It makes the stack layout the same for all vectors and jumps to the common code.
 ///
-/// Given: what the CPU pushes, error code included where the vector has one. Touches no register.
+/// Given: what the CPU pushed, with an error code if the vector has one. Leaves: error code and vector on the stack, all
+/// registers as they were. Only the IDT's gates may lead here.
 macro_rules! stubs {
     ($($name:ident: $vector:literal, $error_code:ident, $common:ident;)+) => {
         $(
@@ -371,7 +290,7 @@ macro_rules! stubs {
                 stubs!(@$error_code $vector, $common)
             }
         )+
-        /// Every vector that has a gate, with its stub's address.
+        /// The vectors that have a gate, each with its stub.
         pub(in crate::arch) const STUBS: &[(u8, unsafe extern "sysv64" fn())] = &[$(($vector, $name)),+];
     };
     (@none $vector:literal, $common:ident) => {
@@ -422,8 +341,8 @@ stubs! {
 }
 
 unsafe extern "sysv64" {
-    /// Three bytes in [`trap_common`] that become `clac`.
+    /// The three-byte NOP in [`trap_common`] that is patched to `clac`.
     pub(in crate::arch) fn ringside_clac_trap();
-    /// Three bytes in [`paranoid_common`] that become `clac`.
+    /// The three-byte NOP in [`paranoid_common`] that is patched to `clac`.
     pub(in crate::arch) fn ringside_clac_paranoid();
 }

@@ -1,6 +1,6 @@
-//! STAC and CLAC where the CPU has SMAP: each place in the entry code is three bytes of no-operation that are
-//! overwritten at boot. So the road has no branch for it, and a CPU without SMAP never meets an opcode that it
-//! does not know. Without SMAP the flag AC means nothing in ring 0.
+//! Patches STAC and CLAC into the kernel's text if the CPU has SMAP. Each site, in the trap entries and in the copy from
+//! ring 3, is a three-byte NOP until then. So these paths have no branch for SMAP, and a CPU without SMAP never executes
+//! an opcode that it does not have. Without SMAP, AC has no effect in ring 0.
 
 use crate::arch::entry::points::{ringside_clac_paranoid, ringside_clac_trap};
 use crate::arch::memory::usercopy::{ringside_clac_copy, ringside_stac_copy};
@@ -12,25 +12,25 @@ const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
 /// `stac` (SDM 2B).
 const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
 
-/// Writes the instructions into their places.
+/// Replaces the NOPs by STAC and CLAC.
 ///
 /// # Safety
-/// Once, on the BSP, with SMAP in CPUID, while the kernel's text is still writable (the boot tables) and before
-/// any of these places is run.
+/// Called once, on the BSP, if CPUID reports SMAP, while the kernel's text is still writable (the boot tables) and
+/// before any of these sites is executed.
 pub unsafe fn enable_instructions() {
-    let places: [(unsafe extern "sysv64" fn(), [u8; 3]); 4] = [
+    let sites: [(unsafe extern "sysv64" fn(), [u8; 3]); 4] = [
         (ringside_clac_trap, CLAC),
         (ringside_clac_paranoid, CLAC),
         (ringside_stac_copy, STAC),
         (ringside_clac_copy, CLAC),
     ];
-    for (place, instruction) in places {
-        let place = place as *const () as *mut [u8; 3];
-        // SAFETY: the label marks exactly three bytes of no-operation in text that the caller says is writable.
-        // The jump that will lead there serialises nothing, but no CPU has fetched these bytes yet.
+    for (site, instruction) in sites {
+        let site = site as *const () as *mut [u8; 3];
+        // SAFETY: the label marks a three-byte NOP, in text that is writable (caller's promise). A jump to it does not
+        // serialise the CPU, but the site has not been executed yet and no other CPU runs.
         unsafe {
-            assert!(place.read_volatile() == NOP, "a place for STAC or CLAC does not hold what it should");
-            place.write_volatile(instruction);
+            assert!(site.read_volatile() == NOP, "a site for STAC or CLAC does not hold a three-byte NOP");
+            site.write_volatile(instruction);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The timer interrupt.
+//! The handler of the timer interrupt.
 
 use crate::arch::cpu::tsc;
 use crate::arch::interrupts::timer;
@@ -6,7 +6,7 @@ use crate::arch::panic::rare;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::provoke;
 
-/// Counts the tick and does what is due with it.
+/// Counts the tick, runs the failures and interrupts that are requested for it, and reports new NMIs.
 #[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData) {
     let now = tsc::now();

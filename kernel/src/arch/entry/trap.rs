@@ -1,5 +1,5 @@
-//! What happens in Rust after an interrupt or exception: the unsafe shells that the entry code calls, and the
-//! decision what becomes of the interrupted code.
+//! Rust's part of interrupts and exceptions: the unsafe shells that the entry code calls, and the decision how the
+//! interrupted code continues.
 
 use core::arch::asm;
 use core::ptr;
@@ -21,10 +21,14 @@ use crate::arch::task::ring3;
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
-/// From ring 3, on the syscall stack's top, GS base ours.
+/// Handles an interrupt or exception from ring 3: returns if ring 3 continues, else ends the program.
+///
+/// # Safety
+/// Called by [`trap_common`](crate::arch::entry::points) alone: on the syscall stack, whose top holds `frame`, with the
+/// kernel's GS base, and with `cpu` read from it.
 pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: the entry passes the frame that it has just pushed and the GS base's own pointer (invariants:
-    // GS-BASE, ONE-STACK).
+    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to (invariant: ONE-STACK),
+    // and the address that the first word at the GS base holds (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&*frame, &*cpu) };
     check::entry(cpu);
     if !interrupt(frame, cpu) {
@@ -34,15 +38,20 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFra
     ring3::end_if_over_limit(cpu);
 }
 
-/// From ring 0, on the stack that was interrupted, GS base ours if this CPU has got that far.
+/// Handles an interrupt or exception from ring 0: returns if the interrupted code continues, else ends the program or
+/// the run.
+///
+/// # Safety
+/// Called by [`trap_common`](crate::arch::entry::points) alone: on the interrupted stack, whose end is `frame`, with the
+/// kernel's GS base, if this CPU has set it yet.
 pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
-    // SAFETY: the entry passes the frame that it has just pushed.
+    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to.
     let frame = unsafe { &mut *frame };
     let Some(cpu) = PerCpuData::try_current() else { stop::fatal_trap(frame) };
     if interrupt(frame, cpu) {
         return;
     }
-    // The copy's source is in the user half; a fault on its destination is the kernel's own mistake.
+    // The source of a copy from ring 3 is in the user half. A fault on its destination is a kernel bug and has no fixup.
     if frame.vector == PAGE_FAULT
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
@@ -56,12 +65,17 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     stop::fatal_trap(frame)
 }
 
-/// NMI, #DB, #MC or #DF, from anywhere, on the vector's own stack, GS base ours for the time being.
+/// Handles NMI, #DB, #MC and #DF, from any instruction: returns if the interrupted code continues, else ends the program
+/// or the run.
+///
+/// # Safety
+/// Called by [`paranoid_common`](crate::arch::entry::points) alone: on the vector's IST stack, whose end is `frame`,
+/// with the GS base set to `cpu`, which was read from the stack's top word.
 pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: the entry passes the frame that it has just pushed and the pointer from this stack's top word
-    // (invariant: IST-WORD).
+    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to, and the pointer from this
+    // stack's top word (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
-    // Whoever gets this wrong finds out at one instruction in a million, and here.
+    // A wrong base would otherwise show only where such a vector hits between an entry and its `swapgs`.
     let base = msr::gs_base();
     if base != ptr::from_ref(cpu) as u64 {
         stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
@@ -70,15 +84,16 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
     match frame.vector {
         NMI => nmi::handle(frame, cpu),
         DEBUG => {
-            // SAFETY: DR6 only tells what happened; whoever looks next must find it clear (SDM 3B, 18.2.3).
+            // SAFETY: DR6 is a status register without effect on execution. The CPU never clears it, so the handler
+            // does (SDM 3B, 18.2.3).
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
             if frame.interrupted.from_user() {
                 cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
                 ring3::kill(cpu, Fault::of(frame));
             }
             cpu.rare.count_debug(frame.interrupted.rip);
-            // Ring 3 cannot set breakpoints, and SFMASK clears TF: what is left is a single step that ring 3
-            // asked for and ring 0 took over. It ends here, and ring 0 goes on.
+            // Ring 3 cannot set breakpoints, and SFMASK clears TF. What remains is a single step that ring 3 requested
+            // and that the CPU takes in ring 0. Clear TF, so that ring 0 continues without stepping.
             frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
         }
         _ => stop::fatal_trap(frame),
@@ -88,7 +103,7 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
 /// DR6 with no condition reported (SDM 3B, 18.2.3: the reserved bits read as one).
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 
-/// Handles the local APIC's vectors. False: it is another one.
+/// Handles the vectors of the local APIC. Returns false for any other vector.
 fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let Ok(vector) = u8::try_from(frame.vector) else { return false };
     let rip = frame.interrupted.rip;
@@ -100,14 +115,14 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
                 provoke::ring3_tick(cpu);
             }
         }
-        // Waking up is all there is to it.
+        // The interrupt has ended the `hlt`; nothing else is to do.
         WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
         ERROR_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
             let errors = cpu.with_apic(LocalApic::take_errors).unwrap_or(0);
             say!(cpu, "local APIC error, status {errors:#04x}");
         }
-        // It was withdrawn before it was taken: no EOI (SDM 3A, 11.9).
+        // A spurious interrupt sets no bit in the ISR and gets no EOI (SDM 3A, 11.9).
         SPURIOUS_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
             return true;
@@ -119,7 +134,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
 }
 
 impl Fault {
-    /// What a trap frame says, with CR2 if it is a page fault's.
+    /// Builds the fault from a trap frame, with CR2 if it is a page fault.
     fn of(frame: &TrapFrame) -> Fault {
         let cr2 = (frame.vector == PAGE_FAULT).then(Cr2::read_raw);
         Fault {

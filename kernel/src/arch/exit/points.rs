@@ -1,16 +1,17 @@
-//! The exits: the last instructions on the way to ring 3 that are not a system call's own, and how a CPU leaves a stack
-//! that nothing returns to.
+//! The exit points: the `iretq` to ring 3, a program's first entry into ring 3, and the switch to an empty kernel stack.
 
 use core::arch::naked_asm;
 
 use crate::arch::percpu::PerCpuData;
 use crate::frame::InterruptFrame;
 
-/// The last two instructions of every way back to ring 3 that is not `sysretq`.
+/// The last two instructions of every exit to ring 3 except `sysretq`.
 ///
-/// Given: ring 0, interrupts off, GS base ours, rsp at an [`InterruptFrame`] for ring 3, all other registers
-/// already ring 3's. If `iretq` faults on the frame, the exception comes from ring 0 at the exported label with
-/// ring 3's GS base: the trap entry knows the label.
+/// Given: ring 0, interrupts off, the kernel's GS base, rsp at an [`InterruptFrame`] for ring 3, all other registers
+/// already ring 3's.
+///
+/// Leaves: ring 3 runs, with ring 3's GS base. If `iretq` faults on the frame, the exception comes from ring 0, at the
+/// exported label, with ring 3's GS base: `trap_common` compares RIP with the label and executes `swapgs`.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn iret_to_user() {
     naked_asm!("swapgs", ".globl ringside_iretq_to_user", "ringside_iretq_to_user:", "iretq",)
@@ -21,9 +22,12 @@ unsafe extern "sysv64" {
     pub(in crate::arch) fn ringside_iretq_to_user();
 }
 
-/// Leaves everything on this CPU's stack behind and calls `next` on an empty one.
+/// Abandons the current stack and calls `next` on an empty one.
 ///
-/// Given: ring 0, interrupts off, GS base ours.
+/// Given: ring 0, interrupts off; the stack that ends at `stack_top` is this CPU's, and nothing on it or on the current
+/// one is needed any more.
+///
+/// Leaves: rsp as after a call from an aligned stack, rbp zero.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
     stack_top: u64,
@@ -32,27 +36,28 @@ pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
 ) -> ! {
     naked_asm!(
         "mov    rsp, rdi",
-        "xor    ebp, ebp", // the end of the backtrace
+        "xor    ebp, ebp", // ends the backtrace
         "mov    rdi, rsi",
-        "push   rbp", // alignment as after a call
+        "push   rbp", // aligns rsp as a call does
         "jmp    rdx",
     )
 }
 
 /// Enters ring 3 for the first time: all registers zero, the FPU as after reset, then `iretq`.
 ///
-/// Given: ring 0, interrupts off, GS base ours, the program's address space loaded, `frame` checked by the caller.
-/// Leaves: this stack empty; the next entry starts at its top.
+/// Given: ring 0, interrupts off, the kernel's GS base, the program's address space loaded, `frame` checked by the caller.
+///
+/// Leaves: the syscall stack empty: the next entry starts at its top.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
     naked_asm!(
         "mov    rsp, rdi",
-        // AMD's FXRSTOR leaves the address and opcode of the last x87 instruction as they were, unless the image has an
-        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises nothing.
+        // AMD's FXRSTOR does not load the address and opcode of the last x87 instruction unless the image has an
+        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises no exception.
         "fninit",
         "fxrstor64 [rsi]",
 
-        // Null data segments. Loading GS may clear a base: let that be ring 3's, which is 0 anyway.
+        // Null data segments. Loading GS may clear the active GS base, so ring 3's, which is 0, is swapped in first.
         "xor    eax, eax",
         "mov    ds, eax",
         "mov    es, eax",
@@ -89,7 +94,7 @@ pub struct FpuImage {
     rest: [u8; 484],
 }
 
-/// x87 and SSE as a program expects them at its start: all registers zero, all exceptions masked.
+/// The x87 and SSE state at a program's start: all registers zero, all exceptions masked.
 pub static FPU_RESET: FpuImage = FpuImage { fcw: 0x037f, unused: [0; 22], mxcsr: 0x1f80, rest: [0; 484] };
 
 const _: () = assert!(size_of::<FpuImage>() == 512, "FXRSTOR reads 512 bytes");

@@ -1,5 +1,5 @@
-//! Invariants of the road that can be looked at while it is in use. At the end of every run all of them are; a build
-//! with the feature `checking` looks at them on every way in from ring 3.
+//! Checks of the entry and exit paths' invariants on a running CPU. Every CPU checks all of them before its first program
+//! and after each; a build with the feature `checking` also does so on every entry from ring 3.
 
 use core::arch::asm;
 use core::fmt;
@@ -16,18 +16,18 @@ use crate::arch::percpu::{PerCpuData, canary};
 use crate::layout::{self, IstStack};
 use crate::selectors::TSS;
 
-/// An invariant that does not hold.
+/// A broken invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The GS base is not this CPU's data.
+    /// The GS base is not the address of this CPU's data.
     GsBase(u64),
     /// The stack pointer is not in this CPU's syscall stack.
     Stack(u64),
-    /// A flag is set in ring 0 that is ring 3's to set, or an entry's to clear.
+    /// A flag is set that must be clear in ring 0.
     Flags(RFlags),
     /// The block does not hold its magic number.
     Magic(u64),
-    /// A table of the CPU's does not say where this CPU's own things are.
+    /// A word in one of the CPU's tables or registers does not refer to this CPU's own.
     Table {
         /// What the word means.
         what: &'static str,
@@ -67,7 +67,7 @@ impl fmt::Display for Broken {
 
 impl core::error::Error for Broken {}
 
-/// What can be looked at in a few instructions.
+/// Checks what takes a few instructions: the GS base, RSP and the flags.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -84,10 +84,11 @@ pub fn quick(cpu: &PerCpuData) -> Result<(), Broken> {
     flags()
 }
 
-/// None of the flags is set that would let ring 3's choice reach into ring 0. Carry and its kin are the compiler's.
+/// Checks that no flag is set which must be clear in ring 0 (invariant: RING-0-FLAGS). The status flags (CF, PF, AF, ZF,
+/// SF, OF) may have any value.
 ///
 /// # Errors
-/// Those that are.
+/// The flags that are set.
 pub fn flags() -> Result<(), Broken> {
     let mut forbidden = RFlags::INTERRUPT_FLAG
         | RFlags::TRAP_FLAG
@@ -101,8 +102,8 @@ pub fn flags() -> Result<(), Broken> {
     if set.is_empty() { Ok(()) } else { Err(Broken::Flags(set)) }
 }
 
-/// The GDT, the TSS and the stacks that this CPU would use are its own: read as the CPU reads them, from the task
-/// register on.
+/// Checks that GDT, TSS and stacks are this CPU's own. They are read as the CPU reads them, starting at GDTR and the task
+/// register.
 fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
     let same = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
@@ -118,14 +119,14 @@ fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
     for which in IstStack::ALL {
         let top = layout::ist_stack(cpu.area, which).end - IST_RESERVED;
         same("an IST stack's top", top, ist[which.tss_slot()].as_u64())?;
-        // SAFETY: the word above the top of a stack of this CPU's, which is mapped.
+        // SAFETY: the word above the top of one of this CPU's IST stacks, which `percpu::create` has mapped.
         let word = unsafe { VirtAddr::new(top).as_ptr::<u64>().read_volatile() };
         same("an IST stack's word", ptr::from_ref(cpu) as u64, word)?;
     }
     Ok(())
 }
 
-/// Everything.
+/// Checks all invariants.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -136,7 +137,7 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
         return Err(Broken::Magic(cpu.magic()));
     }
     for at in canary::places(cpu.area) {
-        // SAFETY: the lowest word of a stack of this CPU's, which is mapped.
+        // SAFETY: the lowest word of one of this CPU's stacks, which `percpu::create` has mapped.
         let found = unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
         if found != canary::at(at) {
             return Err(Broken::Canary { at, found });
@@ -145,7 +146,7 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     Ok(())
 }
 
-/// In a build with the feature `checking`, on a way in from ring 3: ends the run if anything does not hold.
+/// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if one is broken.
 #[inline(always)]
 pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     if cfg!(feature = "checking") {
@@ -154,13 +155,14 @@ pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     }
 }
 
-/// The same where only the flags are known: behind a system call, and on a way in that may have struck anywhere.
+/// Does the same for the flags alone: after a system call, and on entries through an IST stack, which may come from any
+/// instruction.
 #[inline(always)]
 pub(in crate::arch) fn entry_flags(cpu: &PerCpuData, place: &str) {
     if cfg!(feature = "checking") {
         let found = flags();
-        // The report is made of compiled code, which with DF set would overwrite what lies in front of it.
-        // SAFETY: clears the flag that is clear by the rules of compiled code.
+        // The report runs compiled code, whose string instructions go the wrong way if DF is set.
+        // SAFETY: clears DF, which the ABI requires to be clear.
         unsafe { asm!("cld", options(nomem, nostack)) };
         or_end(cpu, found, place);
     }

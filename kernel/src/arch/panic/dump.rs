@@ -1,4 +1,4 @@
-//! What `dump_cpus=yes` prints: the registers, tables and stacks of the CPU that asks, read from the CPU itself.
+//! The output of `dump_cpus=yes`: registers, tables and stacks of the running CPU, read from the hardware.
 
 use core::arch::asm;
 
@@ -19,16 +19,16 @@ pub fn print(cpu: &PerCpuData) {
     serial::print(format_args!("{record}"));
 }
 
-/// In the order of [`kernel_abi::cpu_state::REGISTERS`].
+/// Reads the registers, in the order of [`kernel_abi::cpu_state::REGISTERS`].
 fn registers() -> [u64; COUNT] {
     let loaded = gdt::loaded();
     let idt = sidt();
     let ldtr: u16;
-    // SAFETY: copies the selector.
+    // SAFETY: `sldt` copies the selector into a register and has no other effect.
     unsafe { asm!("sldt {0:x}", out(reg) ldtr, options(nomem, nostack, preserves_flags)) };
     let (rsp0, ist) = (loaded.tss.privilege_stack_table, loaded.tss.interrupt_stack_table);
     let [cr0, cr4, efer, pat] = ControlState::read().values();
-    // SAFETY: every x86-64 CPU has these MSRs, and reading them changes nothing.
+    // SAFETY: every x86-64 CPU has these MSRs, and reading them has no effect.
     let read = |number| unsafe { Msr::new(number).read() };
     [
         loaded.task.into(),

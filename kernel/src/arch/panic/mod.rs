@@ -1,4 +1,4 @@
-//! What a CPU says of itself: the panic that stops all others, self-checks, register dumps, reports of rare events.
+//! Failures and their reports: the panic path, checks of a CPU's invariants, register dumps, reports of rare events.
 
 pub mod check;
 pub mod dump;

@@ -1,8 +1,8 @@
-//! Reports of what is rare, printed where its handler must not: NMIs, and debug exceptions in ring 0.
+//! Deferred reports of rare events, NMIs and debug exceptions in ring 0, whose handlers must not print.
 
 use crate::arch::percpu::PerCpuData;
 
-/// Reports the NMIs since the last report; their handler must not print.
+/// Reports the NMIs since the last report, unless the NMI stress test sends them.
 #[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
     if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() {
@@ -11,8 +11,8 @@ pub fn report_nmis(cpu: &PerCpuData) {
     }
 }
 
-/// Reports whether ring 0 was single-stepped, which the flags that `syscall` clears should make impossible.
-/// `syscall_entry` is the address of a system call's first instruction.
+/// Reports if ring 0 was single-stepped: the flags that `syscall` clears should make that impossible. `syscall_entry` is
+/// the address of the first instruction of a system call's entry.
 pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
     let (taken, rip) = cpu.rare.debugs();
     if taken != 0 {

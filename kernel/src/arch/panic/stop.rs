@@ -1,4 +1,4 @@
-//! The end that nobody wanted: one CPU stops all others, tells what happened, and ends the run as a panic.
+//! The panic path: one CPU stops all others, reports the failure, and ends the run as a panic.
 
 use core::arch::asm;
 use core::fmt;
@@ -27,31 +27,31 @@ use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
 use crate::text::Text;
 
-/// Nobody has stopped the machine.
-const NOBODY: u32 = u32::MAX;
-/// The BSP has, before it had per-CPU data.
+/// `PANIC_CPU` while no CPU panics.
+const NONE: u32 = u32::MAX;
+/// `PANIC_CPU` if the BSP panics before it has per-CPU data.
 const EARLY: u32 = u32::MAX - 1;
 
-/// The CPU that tells the story; the others that have something to tell only stop.
-static TELLER: AtomicU32 = AtomicU32::new(NOBODY);
-/// CPUs that have stopped for it.
+/// The area of the CPU that panicked first. It reports; a CPU that panics later only stops (invariant: ONE-PANIC).
+static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
+/// Number of CPUs that have stopped for it.
 static STOPPED: AtomicU32 = AtomicU32::new(0);
 
-/// How long the teller waits for the others, in TSC ticks: half a second at the least on any CPU, since a
-/// hypervisor may have put one to sleep. A CPU that does not stop by then is itself broken.
-const PATIENCE: u64 = 1 << 31;
+/// How long the panicking CPU waits for the others, in TSC ticks: at least half a second on any CPU, because a hypervisor
+/// may have descheduled one. A CPU that has not stopped by then is itself broken.
+const STOP_TIMEOUT: u64 = 1 << 31;
 
-/// If another CPU tells the end, this one stops here for good. For the NMI handler, and for loops that wait: a CPU that
-/// panics before it has a local APIC cannot send NMIs.
+/// Parks this CPU if another one panics. Called by the NMI handler, and in loops that wait, because a CPU that panics
+/// before its local APIC is enabled cannot send NMIs.
 pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
-    let teller = TELLER.load(Ordering::Acquire);
-    if teller != NOBODY && teller != cpu.area.0 {
+    let panic_cpu = PANIC_CPU.load(Ordering::Acquire);
+    if panic_cpu != NONE && panic_cpu != cpu.area.0 {
         STOPPED.fetch_add(1, Ordering::Release);
         park();
     }
 }
 
-/// Halts this CPU for good.
+/// Halts this CPU permanently.
 pub fn park() -> ! {
     loop {
         interrupts::disable();
@@ -59,7 +59,7 @@ pub fn park() -> ! {
     }
 }
 
-/// The registers that mean something at a call: those that the callee preserves.
+/// The registers whose values are defined at a call: those that the callee preserves.
 #[derive(Clone, Copy, Default)]
 struct CallRegisters {
     rbx: u64,
@@ -73,11 +73,12 @@ struct CallRegisters {
 }
 
 impl CallRegisters {
-    /// The caller's own.
+    /// Reads the caller's registers.
     #[inline(always)]
     fn here() -> CallRegisters {
         let mut here = CallRegisters::default();
-        // SAFETY: copies registers; the push and pop leave the stack as it was.
+        // SAFETY: stores registers in the fields of `here`; push and pop are balanced, and nothing below rsp is in use (the
+        // kernel is compiled without a red zone).
         unsafe {
             asm!(
                 "mov [{here} + {rbx}], rbx",
@@ -104,36 +105,36 @@ impl CallRegisters {
     }
 }
 
-/// Where the story starts.
-enum At<'a> {
-    /// A trap: all registers of the interrupted code.
+/// The code that failed.
+enum Origin<'a> {
+    /// Interrupted by a trap: all registers are known.
     Trap(&'a TrapFrame),
-    /// A call.
+    /// Called the panic path.
     Call(CallRegisters),
 }
 
-/// The kernel's panic handler.
+/// Handles a Rust panic: reports it and ends the run.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
-    let at = At::Call(CallRegisters::here());
+    let origin = Origin::Call(CallRegisters::here());
     let message = match info.location() {
         Some(location) => Text::<400>::of(format_args!("{} ({location})", info.message())),
         None => Text::of(format_args!("{}", info.message())),
     };
-    tell(message.as_str(), &at)
+    report(message.as_str(), &origin)
 }
 
-/// Ends the run because the machine, the firmware or the loader is not what the kernel needs: no place in the source
-/// is to blame, so none is named.
+/// Ends the run as a panic without a source location, because the cause is not a line of the kernel: the machine, the
+/// firmware or the loader does not meet its requirements, or an invariant is broken.
 pub fn end(message: fmt::Arguments<'_>) -> ! {
-    tell(Text::<400>::of(message).as_str(), &At::Call(CallRegisters::here()))
+    report(Text::<400>::of(message).as_str(), &Origin::Call(CallRegisters::here()))
 }
 
-/// An exception in ring 0 that nothing can mend.
+/// Ends the run for an exception that the kernel cannot recover from: one in ring 0, or #MC or #DF.
 pub(in crate::arch) fn fatal_trap(frame: &TrapFrame) -> ! {
     let name = exception::name(frame.vector);
     let rsp = frame.interrupted.rsp;
-    // In a guard page, RSP, or the faulting address close to it, means that a stack overflowed. CR2 alone does not: it
-    // may be old, and ring 3 can put any address there.
+    // RSP in a guard page, or a faulting address there that is close to RSP, means that a stack overflowed. CR2 alone
+    // does not: it may be from an earlier fault, and ring 3 can set it to any address.
     let cr2 = Some(Cr2::read_raw()).filter(|cr2| rsp.abs_diff(*cr2) < layout::IST_STACK_SIZE);
     let overflowed = [rsp, rsp.wrapping_sub(8)].into_iter().chain(cr2).find_map(layout::guard_of);
     let machine_check = (frame.vector == exception::MACHINE_CHECK).then(MachineCheck::read).flatten();
@@ -148,47 +149,48 @@ pub(in crate::arch) fn fatal_trap(frame: &TrapFrame) -> ! {
         _ if ring == 3 => Text::of(format_args!("{name} in ring 3")),
         _ => Text::of(format_args!("{name} in ring 0, error code {:#x}", frame.error_code)),
     };
-    tell(message.as_str(), &At::Trap(frame))
+    report(message.as_str(), &Origin::Trap(frame))
 }
 
-fn tell(message: &str, at: &At<'_>) -> ! {
+/// Stops the other CPUs, prints message, registers and backtrace, and exits with the verdict `panic`.
+fn report(message: &str, origin: &Origin<'_>) -> ! {
     interrupts::disable();
-    // Without a GS base there is still a stack.
+    // A CPU whose GS base is not set identifies itself by its stack.
     let by_stack = || percpu::of_stack(CallRegisters::here().rsp);
     let cpu = PerCpuData::try_current().or_else(by_stack);
-    become_teller(cpu);
+    become_panic_cpu(cpu);
 
-    let who = match cpu {
+    let prefix = match cpu {
         Some(cpu) => Text::<16>::of(format_args!("[cpu{}]  ", cpu.id().0)),
         None => Text::of(format_args!("[cpu?]  ")),
     };
-    let who = who.as_str();
+    let prefix = prefix.as_str();
     print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
-    let rbp = match at {
-        At::Trap(frame) => {
-            print_trap_registers(who, frame);
+    let rbp = match origin {
+        Origin::Trap(frame) => {
+            print_trap_registers(prefix, frame);
             frame.rbp
         }
-        At::Call(r) => {
+        Origin::Call(r) => {
             print(format_args!(
-                "{who} RSP={:#018x} RBP={:#018x} RBX={:#018x} RFLAGS={:#x}",
+                "{prefix} RSP={:#018x} RBP={:#018x} RBX={:#018x} RFLAGS={:#x}",
                 r.rsp, r.rbp, r.rbx, r.rflags
             ));
             print(format_args!(
-                "{who} R12={:#018x} R13={:#018x} R14={:#018x} R15={:#018x}",
+                "{prefix} R12={:#018x} R13={:#018x} R14={:#018x} R15={:#018x}",
                 r.r12, r.r13, r.r14, r.r15
             ));
             r.rbp
         }
     };
     print(format_args!(
-        "{who} CR2={:#x} CR3={:#x} {} GS base={:#x}",
+        "{prefix} CR2={:#x} CR3={:#x} {} GS base={:#x}",
         Cr2::read_raw(),
         Cr3::read_raw().0.start_address(),
         ControlState::read(),
         crate::arch::cpu::msr::gs_base()
     ));
-    if let At::Trap(frame) = at
+    if let Origin::Trap(frame) = origin
         && image::is_text(frame.interrupted.rip)
     {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
@@ -199,42 +201,42 @@ fn tell(message: &str, at: &At<'_>) -> ! {
     qemu::exit(Verdict::Panic)
 }
 
-fn print_trap_registers(who: &str, f: &TrapFrame) {
+fn print_trap_registers(prefix: &str, f: &TrapFrame) {
     let i = &f.interrupted;
     print(format_args!(
-        "{who} RIP={:#018x} RSP={:#018x} CS={:#x} SS={:#x} RFLAGS={:#x} error code={:#x}",
+        "{prefix} RIP={:#018x} RSP={:#018x} CS={:#x} SS={:#x} RFLAGS={:#x} error code={:#x}",
         i.rip, i.rsp, i.cs, i.ss, i.rflags, f.error_code
     ));
     print(format_args!(
-        "{who} RAX={:#018x} RBX={:#018x} RCX={:#018x} RDX={:#018x}",
+        "{prefix} RAX={:#018x} RBX={:#018x} RCX={:#018x} RDX={:#018x}",
         f.rax, f.rbx, f.rcx, f.rdx
     ));
     print(format_args!(
-        "{who} RSI={:#018x} RDI={:#018x} RBP={:#018x} R8 ={:#018x}",
+        "{prefix} RSI={:#018x} RDI={:#018x} RBP={:#018x} R8 ={:#018x}",
         f.rsi, f.rdi, f.rbp, f.r8
     ));
     print(format_args!(
-        "{who} R9 ={:#018x} R10={:#018x} R11={:#018x} R12={:#018x}",
+        "{prefix} R9 ={:#018x} R10={:#018x} R11={:#018x} R12={:#018x}",
         f.r9, f.r10, f.r11, f.r12
     ));
-    print(format_args!("{who} R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
+    print(format_args!("{prefix} R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
 }
 
-/// Makes this CPU the only one that runs. If another one is telling already, this one stops instead.
-fn become_teller(cpu: Option<&PerCpuData>) {
+/// Makes this CPU the one that reports, and stops the others. Parks this CPU instead if another one is panicking already.
+fn become_panic_cpu(cpu: Option<&PerCpuData>) {
     let me = cpu.map_or(EARLY, |cpu| cpu.area.0);
-    match TELLER.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire) {
+    match PANIC_CPU.compare_exchange(NONE, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
-        // A panic while telling: whatever is broken, at least the verdict gets out.
-        Err(teller) if teller == me => qemu::exit(Verdict::Panic),
-        // The teller's NMI finds it here, and counts it.
+        // A panic on the panic path: nothing more can be printed, but the exit status still tells the host.
+        Err(panic_cpu) if panic_cpu == me => qemu::exit(Verdict::Panic),
+        // The panicking CPU's NMI arrives there, and its handler counts this CPU as stopped.
         Err(_) => park(),
     }
     let is_other = |other: &&PerCpuData| cpu.is_none_or(|cpu| other.area != cpu.area);
     let mut alone = !percpu::created().filter(is_other).any(PerCpuData::is_running);
     if let Some(cpu) = cpu {
-        // SAFETY: this CPU will not go on with what it was doing, so a borrow that is still open is as good as
-        // given back.
+        // SAFETY: this CPU never resumes the code that it interrupted, so a borrow that is still open there is not used
+        // again, and no other CPU accesses the cell (invariant: OWNER-ONLY).
         if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
             let mut others = 0;
             let stops = |other: &&PerCpuData| other.is_running();
@@ -243,19 +245,20 @@ fn become_teller(cpu: Option<&PerCpuData>) {
                 others += 1;
             }
             let start = tsc::now();
-            while STOPPED.load(Ordering::Acquire) < others && tsc::now().wrapping_sub(start) < PATIENCE {
+            while STOPPED.load(Ordering::Acquire) < others && tsc::now().wrapping_sub(start) < STOP_TIMEOUT {
                 spin_loop();
             }
             alone = true;
         }
     }
     if alone {
-        // SAFETY: there are no others, or they are stopped, or broken beyond waiting for.
+        // SAFETY: no other CPU runs, or all have stopped, or one has not reacted to an NMI within the timeout (invariant:
+        // ONE-PANIC).
         unsafe { serial::bypass_lock() };
     }
 }
 
-/// The stacks of a CPU; before it has an index, the BSP's first one.
+/// Finds the stack that holds the address: one of this CPU's, or the boot stack.
 fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
     let own = cpu.into_iter().flat_map(|cpu| {
         IstStack::ALL
@@ -266,7 +269,8 @@ fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
     own.chain([image::boot_stack()]).find(|stack| stack.contains(&address))
 }
 
-/// Follows the frame pointers: each points to the caller's, with the return address above it.
+/// Prints the return addresses along the chain of frame pointers: each points to the caller's frame pointer, with the
+/// return address above it.
 fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
     for _ in 0..64 {
         let Some(stack) = stack_of(cpu, rbp) else { return };
@@ -274,13 +278,13 @@ fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
             return;
         }
         let words = VirtAddr::new(rbp).as_ptr::<[u64; 2]>();
-        // SAFETY: both words lie in a stack of this CPU's, which is mapped.
+        // SAFETY: both words lie in one of this CPU's stacks or the boot stack, which are mapped.
         let [next, ip] = unsafe { words.read() };
         if !image::is_text(ip) {
             return;
         }
         print(format_args!("{}", Record::Frame { ip }));
-        // Callers lie higher on the same stack; a trap leads to another one.
+        // A caller's frame is at a higher address on the same stack. A trap may have switched to another stack.
         if next <= rbp && stack.contains(&next) {
             return;
         }

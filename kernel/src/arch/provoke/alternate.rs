@@ -1,9 +1,9 @@
-//! What recording costs: this CPU's trace is switched off and on in turn, as [`crate::alternation`] decides.
+//! Switches this CPU's trace off and on alternately, as [`crate::alternation`] decides, to measure the cost of recording.
 
 use crate::alternation::Share;
 use crate::arch::percpu::PerCpuData;
 
-/// A tick in ring 3: recording is switched off and on if it is time for that.
+/// Handles a tick in ring 3: switches recording if the period has ended.
 pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
     let alternation = &cpu.provoked.alternation;
     if alternation.is_off() {
@@ -15,7 +15,7 @@ pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
     }
 }
 
-/// A copy of the program is about to start.
+/// Restarts the measurement: a copy of the program is about to start.
 pub fn program_starts(cpu: &PerCpuData) {
     cpu.provoked.alternation.forget();
 }

@@ -1,22 +1,22 @@
-//! Faults during bring-up: an AP that is never called, one that is called too late, and one that fails on its way.
+//! Injected faults of bring-up: an AP that gets no start-up IPI, one that gets it too late, and CPUs that fail on the way.
 
 use super::failures;
 use crate::arch::percpu;
 use crate::cmdline::{Failures, Options, Place};
 
-/// Which, by place in the list of CPUs.
+/// The CPUs with an injected fault, by their place in the list of CPUs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApFaults {
     /// This CPU gets no start-up IPI.
     lose: Option<u32>,
-    /// This one gets it after the slots are closed.
+    /// This CPU gets its start-up IPI after the slots are closed.
     delay: Option<u32>,
-    /// These fail on their way.
+    /// These CPUs fail during bring-up.
     failures: Option<Failures>,
 }
 
 impl ApFaults {
-    /// What the command line asks for.
+    /// Takes the faults from the command line.
     #[must_use]
     pub fn of(options: &Options<'_>) -> ApFaults {
         ApFaults {
@@ -26,20 +26,20 @@ impl ApFaults {
         }
     }
 
-    /// Prepares the CPUs that are to fail. By the BSP, before they run.
+    /// Stores in each CPU's data whether it must fail. Called by the BSP, before the other CPUs run.
     pub(in crate::arch) fn arm(&self) {
         if let Some(failures) = &self.failures {
             percpu::created().for_each(|cpu| failures::arm(cpu, cpu.area.0, failures));
         }
     }
 
-    /// Is this CPU called while the BSP waits for it?
-    pub(in crate::arch) fn is_called(&self, place: u32) -> bool {
+    /// Does this CPU get a start-up IPI while the BSP waits for it?
+    pub(in crate::arch) fn gets_sipi(&self, place: u32) -> bool {
         self.lose != Some(place) && self.delay != Some(place)
     }
 
-    /// Is this CPU called when it is too late?
-    pub(in crate::arch) fn is_called_late(&self, place: u32) -> bool {
+    /// Does this CPU get its start-up IPI after the slots are closed?
+    pub(in crate::arch) fn gets_late_sipi(&self, place: u32) -> bool {
         self.delay == Some(place)
     }
 }

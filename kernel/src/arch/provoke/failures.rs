@@ -1,7 +1,7 @@
-//! Failures on demand, for tests to see that each ends in a report: a panic, a stack that overflows, a double fault, in
-//! whatever the command line names.
+//! Injected failures, so that tests can check that each is reported: a panic, a stack overflow or a double fault, at the
+//! place that the command line names.
 //!
-//! Nothing here is on the way of a system call but `SYS_EXIT`'s: who fails in a call does so in that one.
+//! The only system call that executes any of this code is `SYS_EXIT`: a CPU that must fail in a call fails there.
 
 use core::arch::asm;
 use core::hint::{black_box, spin_loop};
@@ -13,15 +13,16 @@ use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{FailureKind, Failures, Place};
 
-/// A CPU has the console's lock and keeps it.
+/// A CPU has taken the console's lock and keeps it.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 
-/// Tells a CPU, known by this number, what it has to do wrong. By its owner, or by the BSP before the CPU runs.
+/// Sets the failure that the command line requests for the CPU with this index. Called by the CPU itself, or by the BSP
+/// before the CPU runs.
 pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
     cpu.provoked.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
 }
 
-/// Fails if this CPU was told to fail here.
+/// Fails if this CPU must fail at this place.
 #[inline]
 pub fn at(cpu: &PerCpuData, here: Place) {
     if let Some((place, kind)) = cpu.provoked.failure.get()
@@ -31,14 +32,15 @@ pub fn at(cpu: &PerCpuData, here: Place) {
     }
 }
 
-/// What has to be arranged before a program starts: fails there, sees to the NMI, or takes the console's lock.
+/// Prepares the failures before a program starts: fails at once, sends the NMI in whose handler this CPU fails, or takes
+/// the console's lock.
 pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     let number = cpu.id().0;
     arm(cpu, number, failures);
     if failures.holds_console(number, cpu.cpus_online()) {
         serial::with_lock(|| {
             CONSOLE_HELD.store(true, Ordering::Release);
-            // Until the failing CPU's NMI: it stops this one for good.
+            // Until the failing CPU's NMI parks this one.
             loop {
                 spin_loop();
             }
@@ -46,7 +48,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     }
     match cpu.provoked.failure.get() {
         Some((Place::ConsoleHeld, kind)) => {
-            // It ends: the next CPU is past the same gate.
+            // Ends, because the CPU that takes the lock has passed the same gate.
             while !CONSOLE_HELD.load(Ordering::Acquire) {
                 stop::park_if_stopping(cpu);
                 spin_loop();
@@ -65,21 +67,20 @@ fn now(cpu: &PerCpuData, kind: FailureKind) -> ! {
     match kind {
         FailureKind::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
         FailureKind::Overflow => overflow_stack(),
-        // SAFETY: the exception finds no stack, nor does the page fault that this is: what follows is a double fault,
-        // whose handler does not come back.
+        // SAFETY: with rsp at 0 the CPU cannot push the frame of #UD, nor that of the #PF that this raises. The #DF that
+        // follows has an IST stack, and its handler does not return.
         FailureKind::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
     }
 }
 
-/// Runs off this CPU's stack, on demand: the proof that the guard page, the double fault's own stack and its report
-/// work.
+/// Overflows this CPU's stack, to test the guard page, the IST stack of #DF and its report.
 fn overflow_stack() -> ! {
-    /// Each call takes some more of the stack, and there is no last one.
-    #[expect(unconditional_recursion, reason = "that is the point")]
+    /// Uses some of the stack and calls itself.
+    #[expect(unconditional_recursion, reason = "the stack must overflow")]
     #[inline(never)]
     fn recurse(depth: u64) -> u64 {
         let block = black_box([depth; 32]);
         recurse(depth + 1).wrapping_add(block[0])
     }
-    stop::end(format_args!("the stack has no end: {}", recurse(0)))
+    stop::end(format_args!("the stack did not overflow: {}", recurse(0)))
 }

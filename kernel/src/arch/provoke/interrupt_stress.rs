@@ -1,5 +1,5 @@
-//! Interrupt stress: CPUs send each other IPIs and NMIs at a rate that the command line names, so that they come wherever
-//! they can.
+//! Interrupt stress: CPUs send each other IPIs and NMIs at the rate that the command line sets, so that they arrive at as
+//! many different instructions as possible.
 
 use kernel_abi::trace::{IPI_NMI, Kind};
 
@@ -7,7 +7,7 @@ use crate::arch::percpu::provoked::InterruptSource;
 use crate::arch::percpu::{self, PerCpuData};
 
 impl InterruptSource {
-    /// Sends what has become due with this tick.
+    /// Sends the interrupts that are due at this tick.
     fn tick(&self, tick_hz: u32, send: impl Fn(u32)) {
         let mut due = self.due.get() + self.per_second.get();
         while due >= tick_hz {
@@ -20,7 +20,7 @@ impl InterruptSource {
     }
 }
 
-/// Sets both rates, in interrupts a second.
+/// Sets both rates, in interrupts per second.
 pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
     let stress = &cpu.provoked.stress;
     stress.ipis.per_second.set(ipis);
@@ -28,22 +28,22 @@ pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
     stress.expected.set(nmis != 0);
 }
 
-/// This CPU's last copy has ended: it stops sending; the others may go on.
+/// Stops sending: this CPU's last copy has ended. Other CPUs may still send.
 pub fn programs_ended(cpu: &PerCpuData) {
     let stress = &cpu.provoked.stress;
     stress.ipis.per_second.set(0);
     stress.nmis.per_second.set(0);
 }
 
-/// All CPUs have stopped.
+/// Expects no more NMIs: all CPUs have stopped sending.
 pub fn all_programs_ended(cpu: &PerCpuData) {
     cpu.provoked.stress.expected.set(false);
 }
 
-/// At each tick, with interrupts off.
+/// Sends this CPU's IPIs and NMIs of a tick. Called with interrupts off.
 pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     let stress = &cpu.provoked.stress;
-    // On a machine of one CPU it is that one's own turn every time.
+    // The other CPUs in turn. A CPU that is the only one sends to itself.
     let cpus = percpu::online();
     let target = |sent: u32| {
         let others = (cpus.len() as u32).checked_sub(1)?;

@@ -1,5 +1,5 @@
-//! What tests make the kernel do on demand. The rest of the kernel calls these functions at named points, one line each;
-//! while nothing is asked for, a call costs the comparison of a word of the CPU's own data.
+//! Failures, faults and interrupts that tests request on the command line. The rest of the kernel calls these functions at
+//! named points, one line each. If nothing is requested, a call compares one word of the CPU's own data.
 
 mod alternate;
 mod bring_up;
@@ -18,31 +18,31 @@ use crate::arch::memory::loaded::Program;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{Options, Place};
 
-/// A CPU joins the run: takes over what the command line asks for.
+/// Copies the requests of the command line to a CPU that joins the run.
 pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
     interrupt_stress::set(cpu, options.ipi_storm, options.nmi_storm);
     cpu.provoked.alternation.set_period(u64::from(options.trace.alternate_ms) * 1_000_000);
 }
 
-/// All CPUs have loaded their copies, and none has started its own.
+/// Does what is requested for the time when all CPUs have loaded their copies and this one has not started its own.
 pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&mut Program>) {
     if options.nest_nmi {
         nmi_nesting::nest(cpu);
     }
     failures::before_program(cpu, &options.failures);
-    if let (Some(program), Some(breach)) = (program, options.breach) {
-        violation::violate(program, breach);
+    if let (Some(program), Some(violation)) = (program, options.breach) {
+        violation::violate(program, violation);
     }
 }
 
-/// A timer tick.
+/// Does what is requested for a timer tick.
 #[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     at(cpu, Place::Tick);
     interrupt_stress::tick(cpu, tick_hz);
 }
 
-/// In the NMI's handler.
+/// Does what is requested for an NMI, in its handler.
 #[inline]
 pub(in crate::arch) fn nmi(cpu: &PerCpuData) {
     nmi_nesting::nmi(cpu);

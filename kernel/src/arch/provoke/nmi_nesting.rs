@@ -1,4 +1,4 @@
-//! The proof that the NMI's handler is not interrupted by another NMI.
+//! The test that an NMI does not interrupt the NMI handler.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -8,35 +8,36 @@ use crate::arch::cpu::tsc;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 
-// How far the proof has come on a CPU; 0 is not begun, or over.
+// The test's state on a CPU; 0 before and after the test.
 /// The next NMI is the first of two.
 const ARMED: u32 = 1;
-/// The first has sent the second, and has not ended.
+/// The first handler has sent the second NMI and has not ended.
 const INSIDE: u32 = 2;
-/// The first has ended.
+/// The first handler is about to end; the second NMI has not arrived.
 const HELD: u32 = 3;
-/// The second came after that.
+/// The second NMI has arrived after that.
 const TAKEN: u32 = 4;
 
-/// How long the first handler waits for the second NMI, which must not come, in TSC ticks: some 10,000 instructions
-/// even where one takes 100 ticks.
+/// How long the first handler waits for the second NMI, which must not arrive, in TSC ticks: about 10,000 instructions
+/// even if each takes 100 ticks.
 const WINDOW: u64 = 1 << 20;
-/// How long the second NMI may take once it is let in, in TSC ticks: half a second at the least on any CPU.
+/// How long the second NMI may take to arrive once NMIs are unmasked, in TSC ticks: at least half a second on any CPU.
 const TIMEOUT: u64 = 1 << 31;
 
-/// Sends this CPU an NMI, whose handler sends another: the second must come, and not before the first has ended.
+/// Sends this CPU an NMI whose handler sends another. Ends the run unless the second arrives after the first handler has
+/// ended.
 pub(super) fn nest(cpu: &PerCpuData) {
     let nesting = &cpu.provoked.nesting;
     nesting.store(ARMED, Ordering::Relaxed);
     nmi_to_self(cpu);
-    if !comes_within(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
+    if !wait_until(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
         stop::end(format_args!("broken invariant on {}: an NMI got lost during another one", cpu.id()));
     }
     nesting.store(0, Ordering::Relaxed);
     say!(cpu, "an NMI during an NMI was held back until the first had ended, and then taken");
 }
 
-/// The handler's part.
+/// The test's part in the NMI handler.
 #[inline]
 pub(super) fn nmi(cpu: &PerCpuData) {
     if cpu.provoked.nesting.load(Ordering::Relaxed) != 0 {
@@ -51,7 +52,7 @@ fn nested(cpu: &PerCpuData) {
         ARMED => {
             nesting.store(INSIDE, Ordering::Relaxed);
             nmi_to_self(cpu);
-            comes_within(WINDOW, || false);
+            wait_until(WINDOW, || false);
             nesting.store(HELD, Ordering::Relaxed);
         }
         INSIDE => {
@@ -61,8 +62,8 @@ fn nested(cpu: &PerCpuData) {
     }
 }
 
-/// Waits until the condition holds, at most so many TSC ticks. Does it?
-fn comes_within(ticks: u64, condition: impl Fn() -> bool) -> bool {
+/// Waits until the condition holds, for at most `ticks` TSC ticks. Returns whether it holds.
+fn wait_until(ticks: u64, condition: impl Fn() -> bool) -> bool {
     let start = tsc::now();
     while !condition() {
         if tsc::now().wrapping_sub(start) >= ticks {

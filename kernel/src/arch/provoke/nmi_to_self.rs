@@ -4,7 +4,7 @@ use crate::arch::percpu::PerCpuData;
 
 /// Sends this CPU an NMI.
 pub(super) fn nmi_to_self(cpu: &PerCpuData) {
-    // A shared borrow: the NMI may come inside of it, and its handler may come here.
+    // A shared borrow: the NMI may arrive while it is held, and its handler may call this function.
     if let Some(apic) = cpu.apic.borrow().as_ref() {
         apic.send_nmi_to_self();
     }

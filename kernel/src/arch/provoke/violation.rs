@@ -1,17 +1,18 @@
-//! Protection violations of ring 0's own.
+//! Requested protection violations by ring 0.
 
 use crate::arch::memory::loaded::Program;
 use crate::cmdline::Violation;
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE};
 
-/// Does with the program's address space loaded what no code of ring 0's may do: the proof that the CPU stops it. The
-/// program is of no use afterwards.
+/// Loads the program's address space and makes an access that ring 0 must not make, to test that the CPU raises a page
+/// fault. Overwrites the program's first instruction.
 pub(super) fn violate(program: &mut Program, violation: Violation) {
     let entry = program.start.rip;
     /// A `ret` (SDM 2B).
     const RET: u8 = 0xc3;
     program.space.write(entry, &[RET]);
-    // SAFETY: the CPU loads the kernel's tables before it drops the program.
+    // SAFETY: the page fault ends the run. If there is none, `ring3::ended` loads the kernel's tables before it drops the
+    // program.
     unsafe { program.space.load() };
     let text = violate as *const () as usize;
     let at = match violation {
@@ -20,8 +21,9 @@ pub(super) fn violate(program: &mut Program, violation: Violation) {
         Violation::ReadUser | Violation::RunUser => entry as usize,
     };
     let byte = core::ptr::with_exposed_provenance_mut::<u8>(at);
-    // SAFETY: each of them ends in a page fault. If one does not, a byte of this function is overwritten with
-    // itself, a byte of the program's is read, or the `ret` there is run, and a test fails.
+    // SAFETY: each access raises a page fault (invariants: W^X, USER-COPY). If one does not, it has no effect: a byte of
+    // this function is overwritten with its own value, a byte of the program's memory is read, or the `ret` there is
+    // executed. The test then fails.
     unsafe {
         match violation {
             Violation::WriteText | Violation::WriteAlias => byte.write_volatile(byte.read_volatile()),

@@ -122,7 +122,7 @@ pub unsafe fn start_others(
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
-        let is_called = |place| faults.is_called(place);
+        let is_called = |place| faults.gets_sipi(place);
         call_silent(bsp, slots, vector, is_called);
         provoke::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
@@ -135,7 +135,7 @@ pub unsafe fn start_others(
     }
     let arrivals = close_doors(bsp, slots, area_kib)?;
     if let Some(vector) = vector {
-        call_silent(bsp, slots, vector, |place| faults.is_called_late(place));
+        call_silent(bsp, slots, vector, |place| faults.gets_late_sipi(place));
     }
     Ok(arrivals)
 }

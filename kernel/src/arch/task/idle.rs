@@ -9,13 +9,16 @@ use crate::arch::percpu::PerCpuData;
 use crate::arch::provoke;
 use crate::cmdline::Place;
 
-/// Halts this CPU until the condition holds. It is looked at with interrupts off, and `sti` takes effect only
-/// after the `hlt` behind it has begun (SDM 2B, STI), so that no wake-up falls in between; an NMI that does goes on
-/// behind the `hlt`, see [`resume_after`]. Whoever makes the condition true sends an interrupt.
+/// Halts this CPU until the condition holds. The CPU that makes it true must send an interrupt.
+///
+/// No wakeup is lost: the condition is checked with interrupts off, and `sti` takes effect only after the next
+/// instruction, the `hlt` (SDM 2B, STI). If an NMI arrives between the two, it returns to after the `hlt`, see
+/// [`resume_after`].
 pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     while !condition() {
         cpu.trace(Kind::IdleIn, 0, 0);
-        // SAFETY: interrupts are off, the IDT is loaded before any CPU idles, and the condition holds no lock.
+        // SAFETY: the IDT is loaded before any CPU idles, interrupts are off, and no lock or borrow is held (invariant:
+        // IF-OFF).
         unsafe { halt() };
         cpu.trace(Kind::IdleOut, 0, 0);
         rare::report_nmis(cpu);
@@ -24,15 +27,17 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     }
 }
 
-/// Halts this CPU for good, but for interrupts.
+/// Halts this CPU permanently; it still handles interrupts.
 pub fn idle(cpu: &PerCpuData) -> ! {
     idle_until(cpu, || false);
     unreachable!("the condition never holds")
 }
 
-/// Lets one interrupt in.
+/// Enables interrupts and halts until one has been handled.
 ///
-/// Given: ring 0, interrupts off, nothing held. Leaves: interrupts off.
+/// Given: ring 0, interrupts off, no lock and no borrow held.
+///
+/// Leaves: interrupts off.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn halt() {
     naked_asm!(
@@ -48,13 +53,15 @@ unsafe extern "sysv64" fn halt() {
 }
 
 unsafe extern "sysv64" {
+    /// The `hlt` of [`halt`].
     fn ringside_idle_hlt();
+    /// The instruction after it.
     fn ringside_idle_resume();
 }
 
-/// Where an NMI that struck at `rip` lets the interrupted code go on. Its `iretq` ends the shadow of `sti`: a wake-up
-/// that is pending would be taken in front of the `hlt`, which then sleeps on. Behind it, the condition is looked at
-/// again.
+/// Returns where the code that an NMI interrupted at `rip` resumes. The NMI's `iretq` ends the interrupt shadow of `sti`,
+/// so a pending wake-up would be taken before the `hlt`, which would then halt with nothing left to wake it. After the
+/// `hlt` the condition is checked again.
 #[must_use]
 pub(in crate::arch) fn resume_after(rip: u64) -> u64 {
     if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }
@@ -65,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_nmi_in_front_of_the_halt_goes_on_behind_it() {
+    fn nmi_at_hlt_resumes_after_it() {
         let (hlt, resume) = (ringside_idle_hlt as *const () as u64, ringside_idle_resume as *const () as u64);
         // `sti` has one byte.
         assert_eq!(hlt, halt as *const () as u64 + 1);

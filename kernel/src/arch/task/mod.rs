@@ -1,4 +1,4 @@
-//! A program on a CPU: found, started, ended; and the idle loop, where there is none.
+//! What a CPU runs: finding, starting and ending a program, and the idle loop.
 
 pub mod idle;
 pub mod programs;

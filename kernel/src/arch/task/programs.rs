@@ -1,4 +1,4 @@
-//! Where a program's file comes from: the archive in the kernel's image, or the loader's module.
+//! Finds a program's file: in the archive in the kernel's image, or in the boot loader's module.
 
 use core::fmt;
 
@@ -9,15 +9,15 @@ use crate::arch::memory::physmem;
 use crate::cmdline::Token;
 use crate::physmap::phys_to_virt;
 
-/// The archive of the ring-3 programs, made by the build.
+/// The archive of the ring-3 programs, which the build creates.
 static ARCHIVE: &[u8] = include_bytes!(env!("RINGSIDE_PROGRAMS"));
 
-/// There is no such program.
+/// The program's file was not found.
 #[derive(Debug)]
 pub enum ProgramError<'a> {
     /// The command line names one that is not in the archive.
     Unknown(Token<'a>),
-    /// The module does not lie in memory, or is empty.
+    /// The module is empty or not in usable memory.
     Module,
 }
 
@@ -40,12 +40,12 @@ fn entries() -> impl Iterator<Item = tar_no_std::ArchiveEntry<'static>> {
     TarArchiveRef::new(ARCHIVE).ok().into_iter().flat_map(|archive| archive.entries())
 }
 
-/// The embedded programs' names.
+/// Lists the names of the embedded programs.
 fn names() -> impl Iterator<Item = TarFormatString<256>> {
     entries().map(|entry| entry.filename())
 }
 
-/// The file of the program to run: the module if there is one, else the embedded program of that name.
+/// Returns the file of the program to run: the module if there is one, else the embedded program of that name.
 ///
 /// # Errors
 /// [`ProgramError`].
@@ -63,6 +63,7 @@ pub fn find<'a>(info: &BootInfo, name: Token<'a>) -> Result<&'static [u8], Progr
     if module.len == 0 || !physmem::usable(info).any(inside) {
         return Err(ProgramError::Module);
     }
-    // SAFETY: it lies in memory, which the physical map has, and the frame allocator leaves it alone.
+    // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never hands out its
+    // frames (invariant: OWN-FRAMES).
     Ok(unsafe { core::slice::from_raw_parts(phys_to_virt(module.start), module.len as usize) })
 }

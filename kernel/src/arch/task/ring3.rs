@@ -1,4 +1,4 @@
-//! A program's life on a CPU: loaded, entered by `iretq`, ended by `SYS_EXIT` or by a fault.
+//! A program on a CPU: loading it, entering it by `iretq`, and ending it at `SYS_EXIT`, a fault or its time limit.
 
 use kernel_abi::record::Outcome;
 use kernel_abi::trace::Kind;
@@ -15,7 +15,7 @@ use crate::exception::Fault;
 use crate::frames::Frame;
 use crate::repeat::End;
 
-/// Loads a copy, see [`Program::load`]. Mappings that break W^X end the run.
+/// Loads a copy of the program, see [`Program::load`]. Ends the run if its mappings break W^X.
 ///
 /// # Errors
 /// [`StartError`].
@@ -30,14 +30,13 @@ where
     loaded
 }
 
-/// Gives the program to this CPU, which has none. When it has ended and its memory is given back, the CPU goes on with
-/// `next`.
+/// Assigns the program to this CPU, which has none. When it has ended and its memory is freed, the CPU calls `next`.
 pub fn assign(cpu: &PerCpuData, program: Program, next: fn(&'static PerCpuData) -> !) {
     *cpu.program.borrow_mut() = Some(program);
     cpu.after_program.set(Some(next));
 }
 
-/// Enters ring 3.
+/// Starts the assigned program in ring 3.
 ///
 /// # Panics
 /// If no program is assigned.
@@ -45,31 +44,34 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
     let start = {
         let program = cpu.program.borrow();
         let program = program.as_ref().expect("a program is assigned before it is started");
-        // SAFETY: `ended` loads the kernel's tables before it drops the program.
+        // SAFETY: the program's tables stay valid while they are loaded, because `ended` loads the kernel's tables before
+        // it drops the program.
         unsafe { program.space.load() };
         program.start
     };
     for base in [IA32_FS_BASE, IA32_KERNEL_GS_BASE] {
-        // SAFETY: ring 0 uses neither: its own GS base is in IA32_GS_BASE until the exit's `swapgs`.
+        // SAFETY: ring 0 uses neither of the two: its GS base is in IA32_GS_BASE until the exit's `swapgs` (invariant:
+        // GS-BASE).
         unsafe { Msr::new(base).write(0) };
     }
     cpu.trace(Kind::ProgramStart, start.rip, start.rsp);
-    // SAFETY: interrupts are off in ring 0, the GS base is ours, the address space is loaded and the frame was
-    // made by `start_frame`.
+    // SAFETY: interrupts are off (invariant: IF-OFF), the GS base is the kernel's (GS-BASE), the address space is loaded
+    // above, and the frame was built by `start_frame`.
     unsafe { enter_ring3(&start, &FPU_RESET) }
 }
 
-/// `SYS_EXIT`.
+/// Ends the program with its exit code: `SYS_EXIT`.
 pub fn exit(cpu: &PerCpuData, code: i32) -> ! {
     end(cpu, End::Exited(code))
 }
 
-/// Ends the program for what it did.
+/// Ends the program for an exception that it raised.
 pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
     end(cpu, End::Faulted(fault))
 }
 
-/// Ends the program if it has had its time. To be asked where a tick may have come, behind its end of interrupt.
+/// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a tick,
+/// after its end of interrupt.
 pub(in crate::arch) fn end_if_over_limit(cpu: &PerCpuData) {
     if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
         end(cpu, End::TimeLimit(limit));
@@ -79,13 +81,14 @@ pub(in crate::arch) fn end_if_over_limit(cpu: &PerCpuData) {
 fn end(cpu: &PerCpuData, end: End) -> ! {
     cpu.trace(Kind::ProgramEnd, u64::from(end.outcome() != Outcome::Exited), end.code() as u64);
     cpu.rounds.end(end);
-    // SAFETY: interrupts are off, and nothing on the stack is needed any more: the program's frames are dead and
-    // no borrow of per-CPU data is open across a system call's end. From an IST stack this is the way back; the
-    // GS base is ours, and the next program sets the other one.
+    // SAFETY: interrupts are off (invariant: IF-OFF), and the syscall stack is this CPU's (ONE-STACK). Nothing on it is
+    // needed any more: the program does not resume, and no caller of this function holds a borrow of per-CPU data. On an
+    // IST stack, this is the return to the syscall stack; the GS base is this CPU's there too, and `start` sets
+    // IA32_KERNEL_GS_BASE for the next program.
     unsafe { restart_on(cpu.syscall_stack_top, cpu, ended) }
 }
 
-/// On an empty syscall stack: takes the program down and goes on with what follows.
+/// Frees the ended program and calls what [`assign`] was given. Runs on an empty syscall stack.
 extern "sysv64" fn ended(cpu: &'static PerCpuData) -> ! {
     cpu.line.borrow_mut().flush(|line| print::write_program_line(cpu, line));
     paging::load_kernel_tables();

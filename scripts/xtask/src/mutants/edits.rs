@@ -254,7 +254,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // A CPU that panics waits for the console's lock, whichever CPU holds it.
     ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
     // A CPU that panics identifies itself by its GS base alone.
-    ("teller-by-gs-alone", &[
+    ("panic-cpu-by-gs-alone", &[
         edit(STOP, "percpu::of_stack(CallRegisters::here().rsp);", "percpu::of_stack(CallRegisters::here().rsp).filter(|_| false);"),
     ]),
     // An AP loads GDT, TSS and IDT later than it could: an overflow is provoked before.
@@ -273,10 +273,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         }
         let rip = frame.interrupted.rip;"#),
     ]),
-    // An event takes its place in the trace's ring by reading a word and then writing it.
-    ("trace-place-in-two-steps", &[
+    // An event reserves its slot in the trace's ring by reading a word and then writing it.
+    ("trace-reserve-non-atomic", &[
         edit(TRACE, r#""xadd [{ring} + {head}], {place}","#, r#""mov {place}, [{ring} + {head}]", "inc {place}", "mov [{ring} + {head}], {place}", "dec {place}","#),
     ]),
-    // A drop in the trace does not make the next event look whether there is one to report.
-    ("trace-drop-untold", &[edit(TRACE, "self.limit.set(0); return;", "return;")]),
+    // A drop in the trace is not reported by the next event.
+    ("trace-drop-unreported", &[edit(TRACE, "self.limit.set(0); return;", "return;")]),
 ];

@@ -120,7 +120,7 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
 }
 
 /// The mutants that `check::mutants` compiles: assembly, a constant of the kernel's library, and the trampoline.
-const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-place-in-two-steps", "claim-without-lock"];
+const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-reserve-non-atomic", "claim-without-lock"];
 
 /// Builds a kernel with the edits of [`SAMPLE`]. A test of this tool checks that the edits of every mutant apply.
 pub fn check() -> Result<(), Error> {

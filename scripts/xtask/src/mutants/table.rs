@@ -269,7 +269,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an NMI at `hlt` wakes the CPU",
         "idle-halts-after-nmi",
-        Host("kernel", "arch::task::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "panicked"),
+        Host("kernel", "arch::task::idle::tests::nmi_at_hlt_resumes_after_it", "panicked"),
     ),
     guard(
         "a panic stops the other CPUs",
@@ -286,7 +286,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     guard(
         "a panic before GS is set identifies its CPU",
-        "teller-by-gs-alone",
+        "panic-cpu-by-gs-alone",
         Case("panic::in-bring-up-of-an-ap", &["a CPU whose index is unknown panicked"]),
     ),
     guard(
@@ -301,12 +301,12 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     guard(
         "a trace event reserves its place in one instruction",
-        "trace-place-in-two-steps",
+        "trace-reserve-non-atomic",
         Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
     ),
     guard(
         "a drop in the trace is reported by the next event",
-        "trace-drop-untold",
+        "trace-drop-unreported",
         Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
     ),
 ];

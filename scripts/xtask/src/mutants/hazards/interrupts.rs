@@ -31,7 +31,7 @@ pub const INTERRUPTS: &[Hazard] = &[
          reported",
         "reserving a place, counting a drop and reporting it take one instruction each",
         &["kernel: arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "trace::*"],
-        &["trace-place-in-two-steps", "trace-drop-untold"],
+        &["trace-reserve-non-atomic", "trace-drop-unreported"],
         "on the host, where single-stepping simulates the NMI",
     ),
     row(
@@ -68,7 +68,7 @@ pub const INTERRUPTS: &[Hazard] = &[
         "one CPU reports; it stops the others by NMI and bypasses the console's lock; without a GS base it \
          identifies itself by its stack",
         &["panic::in-*", "panic::while-all-write", "panic::on-cpu-*"],
-        &["panic-alone", "console-kept-locked", "teller-by-gs-alone"],
+        &["panic-alone", "console-kept-locked", "panic-cpu-by-gs-alone"],
         "",
     ),
     row(
@@ -81,7 +81,7 @@ pub const INTERRUPTS: &[Hazard] = &[
     row(
         "a wake-up that is lost because of an NMI between `sti` and `hlt`",
         "the NMI resumes after the `hlt`",
-        &["kernel: arch::task::idle::tests::an_nmi_in_front_of_the_halt_goes_on_behind_it", "inject::nmi"],
+        &["kernel: arch::task::idle::tests::nmi_at_hlt_resumes_after_it", "inject::nmi"],
         &["idle-halts-after-nmi"],
         "",
     ),

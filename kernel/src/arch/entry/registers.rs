@@ -1,0 +1,105 @@
+//! Saving and restoring the registers of a [`TrapFrame`]: the two instruction lists, and the check that they agree with
+//! the struct.
+
+use core::mem::offset_of;
+
+use crate::frame::TrapFrame;
+
+/// Expands to the instructions that push the general-purpose registers of a [`TrapFrame`], whose upper part is on the
+/// stack already.
+///
+/// ```text
+///   rsp before ->  | vector |  pushed by the stub, with the error code and what the CPU pushed above it
+///                  | rax    |
+///                  | rbx    |
+///                  | rcx    |
+///                  | rdx    |
+///                  | rsi    |
+///                  | rdi    |
+///                  | rbp    |
+///                  | r8     |
+///                  | r9     |
+///                  | r10    |
+///                  | r11    |
+///                  | r12    |
+///                  | r13    |
+///                  | r14    |
+///   rsp after  ->  | r15    |  the frame's address, 16-byte aligned
+/// ```
+macro_rules! save_registers {
+    () => {
+        concat!(
+            "push   rax\n",
+            "push   rbx\n",
+            "push   rcx\n",
+            "push   rdx\n",
+            "push   rsi\n",
+            "push   rdi\n",
+            "push   rbp\n",
+            "push   r8\n",
+            "push   r9\n",
+            "push   r10\n",
+            "push   r11\n",
+            "push   r12\n",
+            "push   r13\n",
+            "push   r14\n",
+            "push   r15\n",
+        )
+    };
+}
+
+/// Expands to the instructions that pop what [`save_registers`] pushed: all general-purpose registers. Afterwards rsp is
+/// at the frame's vector.
+macro_rules! restore_registers {
+    () => {
+        concat!(
+            "pop    r15\n",
+            "pop    r14\n",
+            "pop    r13\n",
+            "pop    r12\n",
+            "pop    r11\n",
+            "pop    r10\n",
+            "pop    r9\n",
+            "pop    r8\n",
+            "pop    rbp\n",
+            "pop    rdi\n",
+            "pop    rsi\n",
+            "pop    rdx\n",
+            "pop    rcx\n",
+            "pop    rbx\n",
+            "pop    rax\n",
+        )
+    };
+}
+
+// The words of a `TrapFrame` from its start, in the order in which `restore_registers` pops them.
+const _: () = {
+    let words = [
+        offset_of!(TrapFrame, r15),
+        offset_of!(TrapFrame, r14),
+        offset_of!(TrapFrame, r13),
+        offset_of!(TrapFrame, r12),
+        offset_of!(TrapFrame, r11),
+        offset_of!(TrapFrame, r10),
+        offset_of!(TrapFrame, r9),
+        offset_of!(TrapFrame, r8),
+        offset_of!(TrapFrame, rbp),
+        offset_of!(TrapFrame, rdi),
+        offset_of!(TrapFrame, rsi),
+        offset_of!(TrapFrame, rdx),
+        offset_of!(TrapFrame, rcx),
+        offset_of!(TrapFrame, rbx),
+        offset_of!(TrapFrame, rax),
+        offset_of!(TrapFrame, vector),
+    ];
+    let mut index = 0;
+    while index < words.len() {
+        assert!(
+            words[index] == 8 * index,
+            "TrapFrame's fields are not in the order in which save_registers pushes them"
+        );
+        index += 1;
+    }
+};
+
+pub(super) use {restore_registers, save_registers};
