@@ -1,5 +1,5 @@
-//! Starting the other CPUs: INIT to all, a start-up IPI to each, a bounded wait, and a closed door for whoever comes
-//! later. The handshake is drawn in `docs/ap-start.md`, its states are [`crate::online`]'s.
+//! Starts the other CPUs: INIT to all, a start-up IPI to each, and a bounded wait. Then the slots are closed, and a late
+//! AP parks. The handshake is drawn in `docs/ap-start.md`; its states are in [`crate::online`].
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -29,28 +29,28 @@ use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
 
-/// The APs' slots, published before the first is offered.
+/// The APs' slots, published before the first one is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
 
-/// What the other CPUs do, published before the first is offered its slot.
+/// What the other CPUs call, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
 
-/// Between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
+/// Time between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
 const INIT_WAIT_NS: u64 = 10_000_000;
-/// How long the first start-up IPI may take before it is sent again, to the silent ones only.
+/// Time after the first start-up IPI until a second one is sent to the CPUs that have not claimed their slots.
 const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
-/// How long the others may take in all. Long, because a busy host lets a virtual CPU wait, and a CPU that is
-/// taken for lost is gone for the whole run; who comes at once does not make anybody wait.
+/// Longest time to wait for the other CPUs after the second start-up IPI. It is long, because a busy host may deschedule a
+/// virtual CPU, and a CPU that is late is lost for the whole run. The wait ends as soon as all are online.
 const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
 /// Why the other CPUs cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmpError {
-    /// No memory for stacks, tables or the trampoline.
+    /// There is not enough memory for stacks, tables or the trampoline.
     Memory(MapError),
     /// Memory below 1 MiB has no free page for the trampoline.
     NoLowPage,
-    /// The trampoline refuses its parameters.
+    /// The trampoline rejects its parameters.
     Install(InstallError),
     /// The bring-up mappings break W^X.
     Audit(Audit),
@@ -75,32 +75,32 @@ impl From<MapError> for SmpError {
     }
 }
 
-/// What the APs need of the layers above.
+/// Functions of the layers above that the APs call.
 #[derive(Clone, Copy)]
 pub struct Upcalls {
     /// Where `syscall` enters.
     pub syscall_entry: SyscallEntry,
-    /// What a CPU does once it is online.
+    /// Called by a CPU that has come online.
     pub online: fn(&'static PerCpuData) -> !,
 }
 
-/// What came of it.
+/// The result of the bring-up.
 pub struct Arrivals {
-    /// The CPUs that are online, the BSP first: their dense index is their place here.
+    /// The CPUs that are online, the BSP first. A CPU's dense index is its index here.
     pub online: &'static [&'static PerCpuData],
-    /// The ones that are not.
+    /// The CPUs that did not come online.
     pub missing: &'static [ApicId],
-    /// Memory that each CPU's area takes, page tables included, in KiB.
+    /// Memory of one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
 }
 
-/// Starts all CPUs of the list but the first, which is this one.
+/// Starts all CPUs of the list except the first, which is this one.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot go on.
 ///
 /// # Safety
-/// On the BSP, once, with interrupts off, before the first program.
+/// Called once, on the BSP, with interrupts off, before the first program.
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     list: &'static [ApicId],
@@ -118,29 +118,29 @@ pub unsafe fn start_others(
     };
     let vector = if slots.is_empty() { None } else { Some(install_trampoline(slots)?) };
     if let Some(vector) = vector {
-        // SAFETY: no other CPU runs yet, and the trampoline is in place.
+        // SAFETY: no other CPU runs kernel code yet, so INIT interrupts none, and the trampoline is in place.
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
-        let is_called = |place| faults.gets_sipi(place);
-        call_silent(bsp, slots, vector, is_called);
+        let gets_sipi = |place| faults.gets_sipi(place);
+        send_sipis(bsp, slots, vector, gets_sipi);
         provoke::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
-            call_silent(bsp, slots, vector, is_called);
+            send_sipis(bsp, slots, vector, gets_sipi);
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     } else {
-        // A machine of one CPU has called nobody.
+        // There is no other CPU to start.
         provoke::at(bsp, Place::BringUp);
     }
-    let arrivals = close_doors(bsp, slots, area_kib)?;
+    let arrivals = close_slots(bsp, slots, area_kib)?;
     if let Some(vector) = vector {
-        call_silent(bsp, slots, vector, |place| faults.gets_late_sipi(place));
+        send_sipis(bsp, slots, vector, |place| faults.gets_late_sipi(place));
     }
     Ok(arrivals)
 }
 
-/// Prepares a stack, per-CPU data and a slot for each CPU, and offers the slots.
+/// Prepares stacks, per-CPU data and a slot for each of the other CPUs, and offers the slots.
 fn offer_slots(
     bsp: &PerCpuData,
     list: &[ApicId],
@@ -154,12 +154,13 @@ fn offer_slots(
         ApSlot::new(others[n].0, layout::syscall_stack(area).end, data)
     })?;
     for (n, &apic_id) in others.iter().enumerate() {
-        // SAFETY: on the BSP, once for each index; the CPU does not run before its slot is offered.
+        // SAFETY: the BSP calls this once for each index, and the CPU does not run kernel code before its slot is offered
+        // (invariant: SLOT-ONCE).
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
     }
     faults.arm();
     if own_uarts {
-        share_out_uarts(bsp);
+        assign_uarts(bsp);
     }
     let slots = *SLOTS.call_once(|| slots);
     for slot in slots {
@@ -169,8 +170,8 @@ fn offer_slots(
     Ok(slots)
 }
 
-/// Gives each CPU but the BSP, whose port is the console's, a serial port of its own, as far as there are any.
-fn share_out_uarts(bsp: &PerCpuData) {
+/// Assigns a serial port to each CPU except the BSP, which uses the console's, until none is left.
+fn assign_uarts(bsp: &PerCpuData) {
     let mut uarts = uart::others();
     let mut without = 0;
     for cpu in percpu::created().skip(1) {
@@ -192,15 +193,16 @@ fn share_out_uarts(bsp: &PerCpuData) {
     }
 }
 
-/// Puts the trampoline into a free page below 1 MiB, and its identity mapping, readable and executable, into a
-/// PML4 of its own that shares the kernel's half. Both stay, for a CPU may come at any time; no program ever
-/// has them.
+/// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and executable,
+/// in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at any time. No
+/// program's tables have this mapping.
 fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
     const PAGE: u64 = 4096;
     let page = physmem::alloc_in(PAGE..0xa_0000).ok_or(SmpError::NoLowPage)?.start();
-    // Real mode code loads CR3 with 32 bits.
+    // The trampoline loads CR3 with 32 bits, before long mode.
     let pml4 = physmem::alloc_in(0x10_0000..1 << 32).ok_or(MapError::OutOfMemory)?.start();
-    // SAFETY: a fresh frame for a table; the kernel's is only read.
+    // SAFETY: the frame has just been allocated, so nothing else uses it (invariant: OWN-FRAMES). The kernel's PML4 is
+    // only read.
     unsafe {
         let new = phys_to_virt(pml4).cast::<PageTable>();
         new.write(PageTable::new());
@@ -209,8 +211,8 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
             (&mut *new)[index] = kernel[index].clone();
         }
     }
-    // SAFETY: nobody has loaded these tables yet; the page is identity-mapped, and written through the physical
-    // map only.
+    // SAFETY: no CPU has loaded these tables yet. The new mapping is not writable; the page is written through the
+    // physical map alone (invariant: W^X).
     unsafe {
         let mut tables = paging::mapper(PhysFrame::containing_address(PhysAddr::new(pml4)));
         let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(page));
@@ -230,59 +232,59 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
         slot_count: slots.len() as u32,
         entry: ap_entry as *const () as u64,
     };
-    // SAFETY: the frame is ours, and no CPU runs in it yet.
+    // SAFETY: the frame was allocated above and has no other user (invariant: OWN-FRAMES), and no CPU executes it yet.
     let bytes = unsafe { &mut *phys_to_virt(page).cast::<[u8; PAGE as usize]>() };
     let vector = ap_trampoline::install(bytes, &parameters).map_err(SmpError::Install)?;
-    // From here on nobody writes the page, at any address.
+    // From here on the page is not writable at any address (invariant: W^X).
     paging::protect_physmap_page(page);
     paging::audit(PhysFrame::containing_address(PhysAddr::new(pml4))).check().map_err(SmpError::Audit)?;
     Ok(vector)
 }
 
-/// A start-up IPI to each CPU that `is_called` and has not answered. Places count from the list's start, where
-/// the BSP is 0.
-fn call_silent(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, is_called: impl Fn(u32) -> bool) {
+/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. Its argument is the
+/// CPU's place in the list, where the BSP is 0.
+fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
     for (slot, place) in slots.iter().zip(1..) {
-        let silent = !matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
-        if silent && is_called(place) {
-            // SAFETY: the vector is the trampoline's page.
+        let has_claimed = matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
+        if !has_claimed && gets_sipi(place) {
+            // SAFETY: the vector is that of the trampoline's page, where the CPU starts.
             bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
             bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
         }
     }
 }
 
-/// Waits until all are online, at most for this long. Have all come?
+/// Waits until all CPUs are online, for at most `ns` nanoseconds. Returns whether they are.
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
-    let (start, patience) = (tsc::now(), tsc_rate.in_ns(ns));
+    let (start, timeout) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
         if slots.iter().all(|slot| online::is_online(&slot.state)) {
             return true;
         }
-        if tsc::now().wrapping_sub(start) >= patience {
+        if tsc::now().wrapping_sub(start) >= timeout {
             return false;
         }
         stop::park_if_stopping(bsp);
-        tsc_sync::answer();
+        tsc_sync::reply();
         spin_loop();
     }
 }
 
-/// Decides for each CPU whether it takes part, and numbers those that do without a gap.
-fn close_doors(
+/// Closes the slots, which decides for each CPU whether it takes part, and assigns dense indices to those that do.
+fn close_slots(
     bsp: &'static PerCpuData,
     slots: &'static [ApSlot],
     area_kib: u64,
 ) -> Result<Arrivals, SmpError> {
-    let came = |slot: &ApSlot| online::close(&slot.state) == Closed::Online;
-    let count = slots.iter().filter(|slot| came(slot)).count();
+    let is_online = |slot: &ApSlot| online::close(&slot.state) == Closed::Online;
+    let count = slots.iter().filter(|slot| is_online(slot)).count();
     let cpus = table::alloc(1 + count, |_| bsp)?;
     let missing = table::alloc(slots.len() - count, |_| ApicId::default())?;
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
-        if came(slot) {
-            // SAFETY: the area was made by `offer_slots`; the CPU waits for the run, and only what the BSP may
-            // use is used.
+        if is_online(slot) {
+            // SAFETY: `offer_slots` has created the area. Of a started CPU's data, only its index is used here and later
+            // the fields that the BSP may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
             cpu.number(CpuId(next_online as u32));
             cpus[next_online] = cpu;
@@ -297,24 +299,30 @@ fn close_doors(
     Ok(Arrivals { online: cpus, missing, area_kib })
 }
 
-/// Where the trampoline enters, on this CPU's syscall stack, with the bring-up tables and GDT, no IDT, interrupts
-/// off, and its data's address as the slot's argument.
+/// Entry point of an AP in the kernel. Only the trampoline jumps here.
+///
+/// Given: long mode, interrupts off, this CPU's syscall stack, the bring-up page tables and GDT, no IDT, no TSS, the GS
+/// base of the reset (0), and the address of the CPU's data as the slot's argument.
+///
+/// Leaves: the CPU online and in `Upcalls::online`, or parked if it is late.
 extern "sysv64" fn ap_entry(data: u64) -> ! {
-    // SAFETY: the slot that this CPU claimed has the address of its own area's data, which `create` has filled in.
+    // SAFETY: the slot that this CPU claimed (invariant: SLOT-ONCE) holds the address of its area's data, which
+    // `percpu::create` has initialised.
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
-    let upcalls = UPCALLS.get().expect("no slot is offered before");
+    let upcalls = UPCALLS.get().expect("UPCALLS is set before a slot is offered");
     paging::load_kernel_tables();
-    // SAFETY: this is the CPU that the data is for, and it comes here once.
+    // SAFETY: the data is this CPU's, which executes this once, with interrupts off and the kernel's tables loaded.
     unsafe {
         this_cpu::load_tables(cpu);
     }
     provoke::at(cpu, Place::BringUp);
-    // SAFETY: likewise; the BSP has masked the PICs and mapped the APIC's registers.
+    // SAFETY: the data is this CPU's, which executes this once, with interrupts off, after `load_tables`. The BSP has
+    // masked the PICs and mapped the APIC's registers.
     unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     if cpu.tracer.is_on() {
-        tsc_sync::ask(cpu);
+        tsc_sync::measure_offset(cpu);
     }
     if !slot.is_some_and(|slot| online::arrive(&slot.state)) {
         stop::park();

@@ -1,4 +1,4 @@
-//! The running CPU's own bring-up, the same on the BSP and on the others: its tables, its registers, its local APIC.
+//! Sets up the running CPU, BSP or AP: its tables, its registers, its local APIC.
 
 use core::ptr;
 
@@ -10,47 +10,49 @@ use crate::arch::interrupts::apic::LocalApic;
 use crate::arch::percpu::{self, PerCpuData};
 use crate::cpu::CpuId;
 
-/// Where `syscall` enters: [`crate::arch::entry::points::syscall_entry`] with the table of calls.
+/// The entry point of `syscall`: [`crate::arch::entry::points::syscall_entry`] for a table of calls.
 pub type SyscallEntry = unsafe extern "sysv64" fn();
 
-/// Leaves this CPU's stack for the top of its own and goes on there.
+/// Switches to the CPU's empty syscall stack and calls `next` on it.
 ///
 /// # Safety
-/// [`percpu::create`] was called for the index; this is that CPU, with interrupts off; nothing on the present stack is
-/// needed any more.
+/// [`percpu::create`] was called for the index. This is that CPU, with interrupts off, and nothing on the current stack
+/// is needed any more.
 pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
-    // SAFETY: the caller's promise.
+    // SAFETY: the area exists and is this CPU's, so its syscall stack is mapped and unused, and nothing on the current
+    // stack is needed any more (caller's promises).
     unsafe {
         let cpu = percpu::of(id);
         restart_on(cpu.syscall_stack_top, cpu, next)
     }
 }
 
-/// Loads this CPU's GDT, TSS and IDT: from here on whatever goes wrong ends in a report, a lost stack included.
+/// Loads this CPU's GDT, TSS and IDT. From here on every exception is reported, also one with an invalid stack pointer.
 ///
 /// # Safety
-/// Once, on the CPU that the block is for, with interrupts off and the kernel's tables loaded.
+/// Called once, on the CPU that `cpu` belongs to, with interrupts off and the kernel's page tables loaded.
 pub unsafe fn load_tables(cpu: &'static PerCpuData) {
-    // SAFETY: the block and its tables are this CPU's alone, and stay. The IST stacks' top words are written, and
-    // traps from ring 0 ask nothing of GS, whose base is 0 now.
+    // SAFETY: the data and its tables belong to this CPU alone and are static. The IST stacks' top words are written
+    // (invariant: IST-WORD), and exceptions from ring 0 work without a kernel GS base, which is 0 here.
     unsafe {
         gdt::load(&cpu.gdt);
         idt::load();
     }
 }
 
-/// Makes this block the running CPU's: control registers, GS base, the MSRs of the system-call path, local APIC with its
-/// timer stopped.
+/// Sets up the running CPU with `cpu` as its data: control registers, GS base, the MSRs of the system-call path, and the
+/// local APIC with its timer stopped.
 ///
 /// # Panics
-/// If an MSR does not hold its value, the APIC cannot be enabled or has another id than the table said: ring 3
-/// must not run on such a CPU, and the boot fails.
+/// If a control register or MSR does not hold its value, or if the APIC cannot be enabled or has another id than the
+/// firmware's table says. Ring 3 must not run on such a CPU, so the boot fails.
 ///
 /// # Safety
-/// Once, on the CPU that the block is for, after [`load_tables`], with interrupts off, the legacy PICs masked and the
-/// APIC's registers mapped.
+/// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked and
+/// the APIC's registers mapped.
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
-    // SAFETY: the kernel's tables are loaded; the block is this CPU's alone, and stays.
+    // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and `syscall_entry` is
+    // the entry point of `syscall`.
     let (control, programmed) = unsafe {
         (control::init(features), msr::program(ptr::from_ref(cpu) as u64, syscall_entry as *const () as u64))
     };
@@ -61,7 +63,8 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
     if let Err(error) = programmed {
         panic!("{} ({}): {error}", cpu.id(), cpu.apic_id);
     }
-    // SAFETY: the caller's promise, and the IDT is loaded.
+    // SAFETY: interrupts are off, the PICs are masked and the registers are mapped (caller's promises), and the IDT is
+    // loaded.
     match unsafe { LocalApic::enable(features) } {
         Ok(apic) => {
             assert!(apic.id() == cpu.apic_id, "the {} has a local APIC with {}", cpu.apic_id, apic.id());

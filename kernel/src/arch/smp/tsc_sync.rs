@@ -1,13 +1,12 @@
-//! How far a CPU's time-stamp counter is from the BSP's: asked for when there is a trace, whose events are put in order
-//! by their time.
+//! Measures the offset of a CPU's time-stamp counter to the BSP's, if there is a trace: its events are ordered by time.
 //!
 //! ```text
-//!   AP    t0 = TSC, ASKED = n                      ANSWERED is n: t1 = TSC
-//!   BSP                  sees n, TOLD = TSC, ANSWERED = n
+//!   AP    t0 = TSC, REQUEST = n                      REPLY is n: t1 = TSC
+//!   BSP                  reads n, BSP_TSC = TSC, REPLY = n
 //! ```
 //!
-//! The BSP's reading lies between t0 and t1; taken as the middle it is wrong by at most half of t1 - t0. Of some
-//! exchanges the fastest counts (Cristian, Probabilistic clock synchronization, 1989).
+//! The BSP reads its TSC between t0 and t1. The middle of the two is assumed, with an error of at most half of t1 - t0. Of
+//! several exchanges the fastest is used (Cristian, Probabilistic clock synchronization, 1989).
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -18,41 +17,41 @@ use crate::arch::cpu::tsc;
 use crate::arch::interrupts::timer::timebase;
 use crate::arch::percpu::PerCpuData;
 
-/// One CPU at a time asks. How long all of them took so far, in TSC ticks.
-static ASKING: Mutex<u64> = Mutex::new(0);
-/// Number of the latest question, counted from 1.
-static ASKED: AtomicU64 = AtomicU64::new(0);
-/// Number of the latest question that has an answer.
-static ANSWERED: AtomicU64 = AtomicU64::new(0);
-/// The answer.
-static TOLD: AtomicU64 = AtomicU64::new(0);
+/// Held by the CPU that measures. The value is the time that all CPUs have used so far, in TSC ticks.
+static TIME_USED: Mutex<u64> = Mutex::new(0);
+/// Number of the latest request, counted from 1. The AP stores it with release, the BSP loads it with acquire.
+static REQUEST: AtomicU64 = AtomicU64::new(0);
+/// Number of the latest request that has a reply. The BSP stores it with release, the AP loads it with acquire.
+static REPLY: AtomicU64 = AtomicU64::new(0);
+/// The BSP's TSC, the content of that reply.
+static BSP_TSC: AtomicU64 = AtomicU64::new(0);
 
-/// How many times a CPU asks.
+/// Number of exchanges per CPU.
 const EXCHANGES: u32 = 8;
-/// How long it waits for an answer, in nanoseconds: a BSP that has stopped waiting for this CPU gives none.
-const PATIENCE_NS: u64 = 100_000_000;
-/// How long all CPUs together may ask, in nanoseconds. On a host with far fewer cores each exchange takes as long as its
-/// scheduler lets the two wait, and the BSP waits for all CPUs but for a few seconds.
+/// How long a CPU waits for a reply, in nanoseconds. A BSP that no longer waits for this CPU sends none.
+const REPLY_TIMEOUT_NS: u64 = 100_000_000;
+/// Longest time for the measurements of all CPUs together, in nanoseconds. On a host with far fewer cores than virtual
+/// CPUs, an exchange takes until the scheduler has run both, and the BSP waits only a few seconds for all CPUs.
 const BUDGET_NS: u64 = 1_000_000_000;
 
-/// The BSP, while it waits for the others: answers if somebody has asked.
-pub(in crate::arch) fn answer() {
-    let asked = ASKED.load(Ordering::Acquire);
-    if asked != ANSWERED.load(Ordering::Relaxed) {
-        TOLD.store(tsc::now(), Ordering::Relaxed);
-        ANSWERED.store(asked, Ordering::Release);
+/// Replies to a request, if there is a new one. Called by the BSP while it waits for the other CPUs.
+pub(in crate::arch) fn reply() {
+    let request = REQUEST.load(Ordering::Acquire);
+    if request != REPLY.load(Ordering::Relaxed) {
+        BSP_TSC.store(tsc::now(), Ordering::Relaxed);
+        REPLY.store(request, Ordering::Release);
     }
 }
 
-/// Another CPU, before it says that it is there: asks, and notes in its trace what it found.
-pub(in crate::arch) fn ask(cpu: &PerCpuData) {
+/// Measures this CPU's offset and stores it in its trace. Called by an AP before it arrives.
+pub(in crate::arch) fn measure_offset(cpu: &PerCpuData) {
     let tsc = timebase().tsc;
-    let (patience, budget) = (tsc.in_ns(PATIENCE_NS), tsc.in_ns(BUDGET_NS));
-    let mut spent = ASKING.lock();
+    let (timeout, budget) = (tsc.in_ns(REPLY_TIMEOUT_NS), tsc.in_ns(BUDGET_NS));
+    let mut spent = TIME_USED.lock();
     let (start, before) = (tsc::now(), *spent);
     let mut best: Option<(u64, i64)> = None;
     for _ in 0..EXCHANGES {
-        let Some((round_trip, offset)) = exchange(patience.min(budget.saturating_sub(*spent))) else { break };
+        let Some((round_trip, offset)) = exchange(timeout.min(budget.saturating_sub(*spent))) else { break };
         if best.is_none_or(|(shortest, _)| round_trip < shortest) {
             best = Some((round_trip, offset));
         }
@@ -61,12 +60,15 @@ pub(in crate::arch) fn ask(cpu: &PerCpuData) {
     *spent = before + tsc::now().wrapping_sub(start);
     drop(spent);
     let Some((round_trip, offset)) = best else {
-        say!(cpu, "warning: the BSP did not answer in time; the trace takes this CPU's TSC for the BSP's");
+        say!(
+            cpu,
+            "warning: the BSP did not reply in time; the trace assumes that this CPU's TSC equals the BSP's"
+        );
         return;
     };
     let error = round_trip / 2;
-    // An offset that the measurement cannot tell from none is taken for none: on a busy host that is most of what is
-    // measured, and correcting by it would put the events in disorder.
+    // An offset that is not above the measurement's error counts as zero. On a busy host most offsets are not, and
+    // correcting by one of them would reorder events wrongly.
     let offset = if offset.unsigned_abs() <= error { 0 } else { offset };
     cpu.tracer.set_tsc_offset(offset);
     let to_ns = timebase().tsc.to_ns();
@@ -79,13 +81,14 @@ pub(in crate::arch) fn ask(cpu: &PerCpuData) {
     );
 }
 
-/// Round trip in TSC ticks, and what to add to this CPU's TSC to get the BSP's. `None` if no answer came.
-fn exchange(patience: u64) -> Option<(u64, i64)> {
-    let number = ASKED.load(Ordering::Relaxed) + 1;
+/// Makes one exchange. Returns the round trip in TSC ticks, and what to add to this CPU's TSC to get the BSP's; `None`
+/// if there was no reply within `timeout` ticks.
+fn exchange(timeout: u64) -> Option<(u64, i64)> {
+    let number = REQUEST.load(Ordering::Relaxed) + 1;
     let start = tsc::now();
-    ASKED.store(number, Ordering::Release);
-    while ANSWERED.load(Ordering::Acquire) != number {
-        if tsc::now().wrapping_sub(start) > patience {
+    REQUEST.store(number, Ordering::Release);
+    while REPLY.load(Ordering::Acquire) != number {
+        if tsc::now().wrapping_sub(start) > timeout {
             return None;
         }
         spin_loop();
@@ -93,5 +96,5 @@ fn exchange(patience: u64) -> Option<(u64, i64)> {
     let end = tsc::now();
     let round_trip = end.wrapping_sub(start);
     let middle = start.wrapping_add(round_trip / 2);
-    Some((round_trip, TOLD.load(Ordering::Relaxed).wrapping_sub(middle).cast_signed()))
+    Some((round_trip, BSP_TSC.load(Ordering::Relaxed).wrapping_sub(middle).cast_signed()))
 }
