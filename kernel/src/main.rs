@@ -1,4 +1,4 @@
-//! The kernel: the way up from the boot code to the first program, one step a line.
+//! The kernel binary: boots from the assembly boot code to the first program, one step per line in `ladder`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]

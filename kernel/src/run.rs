@@ -1,5 +1,5 @@
-//! A run: every CPU gets its copy of the program, all enter ring 3 together, and when the last copy has ended the
-//! BSP tells what each did.
+//! A run: every CPU loads a copy of the program, all enter ring 3 together, and when the last copy has ended the BSP
+//! reports the results.
 #![forbid(unsafe_code)]
 
 use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesRecord, VerdictRecord};
@@ -24,41 +24,42 @@ use crate::sync::Gate;
 use crate::syscall;
 use crate::text::Text;
 
-/// How many tick intervals the rate is measured over, once the programs have ended: 200 ms at 100 Hz.
+/// Number of tick intervals over which the rate is measured after the programs have ended: 200 ms at 100 Hz.
 const TICK_INTERVALS: u64 = 20;
-/// A slow tick is not waited for longer than this.
-const TICK_PATIENCE_NS: u64 = 400_000_000;
+/// Longest time to wait for these ticks.
+const TICK_TIMEOUT_NS: u64 = 400_000_000;
 
-/// All copies are loaded: into ring 3.
+/// Opens when all copies are loaded and may enter ring 3.
 static START: Gate = Gate::new();
-/// All copies have ended.
+/// Opens when all copies have ended.
 static DONE: Gate = Gate::new();
-/// All CPUs have published what they did.
+/// Opens when all CPUs have published their results.
 static PUBLISHED: Gate = Gate::new();
-/// What the BSP prepared.
+/// The run, as the BSP prepared it.
 static RUN: Once<Run> = Once::new();
 
-/// What is run, and on what machine.
+/// The program to run, and the machine it runs on.
 pub struct Run {
-    /// What the command line asks for.
+    /// The command line's options.
     pub options: Options<'static>,
     /// The program's file.
     pub file: &'static [u8],
     /// The page that all copies share.
     pub shared: Frame,
-    /// How many frames were free before the first program was loaded, and have to be when the last has ended.
+    /// Number of frames that were free before the first program was loaded. As many must be free when the last has
+    /// ended.
     pub free_frames: u64,
-    /// CPUs that the firmware lists and that did not come, with the reason.
+    /// The CPUs of the firmware's list that did not come online.
     pub missing: &'static [ApicId],
-    /// The CPUs that came, by dense index.
+    /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
-    /// What the boot found; the program's memory is added in the end.
+    /// The record of the boot. [`report`] adds the program's memory.
     pub boot: BootRecord,
-    /// Things that went wrong without ending the run, so far.
+    /// Number of warnings so far.
     pub warnings: u32,
 }
 
-/// The BSP's last step of the boot: lets all CPUs go on into the run, itself included.
+/// Publishes the run and takes part in it. The BSP's last step of the boot.
 pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     let online = run.online.len() as u32;
     for gate in [&START, &DONE, &PUBLISHED] {
@@ -69,12 +70,13 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     take_part(cpu)
 }
 
-/// Every CPU, once it is online: waits for the run, loads its copy, and enters ring 3 with the others.
+/// Waits for the run, loads this CPU's copy, and enters ring 3 together with the others. Called by every CPU that is
+/// online.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
     if run.options.dump_cpus {
-        // First, so that a CPU which is not as it should be is shown as it is.
+        // Before the check below, so that the state of a CPU that fails it is printed.
         dump::print(cpu);
     }
     end_if_broken(cpu);
@@ -106,13 +108,14 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     }
 }
 
-/// A CPU on which something does not hold that always should must not run ring 3, nor tell how a program went.
+/// Ends the run if an invariant is broken on this CPU: it must not run ring 3 then, nor report results.
 fn end_if_broken(cpu: &PerCpuData) {
     if let Err(broken) = check::all(cpu) {
         stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
     }
 }
 
+/// Loads this CPU's next copy.
 fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
     let argv = core::iter::once(run.options.program).chain(run.options.program_args());
     let env = repeat::environment(&cpu.rounds, &run.options.repeat);
@@ -121,21 +124,21 @@ fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
 }
 
 fn run() -> &'static Run {
-    RUN.get().expect("no CPU takes part before there is a run")
+    RUN.get().expect("a CPU waits for the run before it takes part")
 }
 
-/// The last one through the gate wakes the CPUs that halted in front of it.
+/// Wakes the CPUs that wait for the gate, if this CPU was the last to arrive.
 fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
     if gate.is_open() {
         cpu.wake_others();
     }
 }
 
-/// A copy has ended and its memory is given back: starts the next one, if there is one.
+/// Starts the next copy, if there is one, after the previous one has ended and its memory is freed.
 fn ended(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
-    let end = cpu.rounds.latest().expect("a copy's end is noted before its CPU comes here");
+    let end = cpu.rounds.latest().expect("a copy's end is stored before `ended` is called");
     if run.options.repeat.again(&end, cpu.rounds.starts()) {
         enter(cpu, run, load(cpu, run))
     }
@@ -147,18 +150,18 @@ fn ended(cpu: &'static PerCpuData) -> ! {
     finish(cpu, end)
 }
 
-/// The CPU's last copy has ended: waits for the others and for enough ticks, publishes what this CPU did, and on the
-/// BSP tells the whole.
+/// Finishes the run on this CPU, whose last copy has ended: waits for the other CPUs and for enough ticks, and
+/// publishes this CPU's results. The BSP then reports all of them.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     provoke::programs_ended(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
-    // The machine is idle now, so what is measured is the timer, not how busy the host is.
+    // All CPUs are idle now, so the measured rate depends on the timer and not on the programs' load.
     cpu.measure_ticks();
     let since = cpu.clock_ns();
     idle_until(cpu, || {
-        cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_PATIENCE_NS
+        cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_TIMEOUT_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
     provoke::all_programs_ended(cpu);
@@ -177,7 +180,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         shares: cpu.shares(),
     });
     if run().options.trace.serial && cpu.id() != CpuId::BSP {
-        // The BSP sends this CPU's ring once it has arrived.
+        // The BSP sends this CPU's ring after this CPU has arrived at the gate.
         cpu.stop_trace();
     }
     PUBLISHED.arrive();
@@ -206,7 +209,7 @@ fn report(run: &Run) -> ! {
     serial::print(format_args!("{}", BootRecord { per_cpu_kib, ..run.boot }));
     let mut verdict = Verdict::Pass;
     for cpu in run.online {
-        let ended = cpu.published.ended.get().expect("the gate opens when all have published");
+        let ended = cpu.published.ended.get().expect("all CPUs have published before the gate opens");
         let (outcome, code, reason) = (ended.end.outcome(), ended.end.code(), ended.end.reason());
         if (outcome, code) != (Outcome::Exited, 0) {
             verdict = Verdict::ProgramFailed;

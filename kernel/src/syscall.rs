@@ -1,6 +1,6 @@
-//! The system calls: the dispatch table, and what each call does once its arguments are registers in a frame.
+//! The system calls: the dispatch table and the handlers, which read their arguments from the frame.
 //!
-//! Compiles unchanged for the ELF and the PE target: nothing here has a calling convention of its own.
+//! Compiles unchanged for ELF and PE targets, because no function here fixes a calling convention.
 #![forbid(unsafe_code)]
 
 use core::hint::cold_path;
@@ -20,9 +20,10 @@ use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
 
-/// A call's handler: reads its arguments from the frame and returns what goes into rax.
+/// A handler: reads the call's arguments from the frame and returns the value for rax.
 type Handler = fn(&SyscallFrame, &PerCpuData) -> u64;
 
+/// The handlers by number. Numbers without a call have [`no_such_call`].
 const TABLE: [Handler; TABLE_LEN] = {
     let mut table: [Handler; TABLE_LEN] = [no_such_call; TABLE_LEN];
     let mut n = 0;
@@ -33,7 +34,7 @@ const TABLE: [Handler; TABLE_LEN] = {
     table
 };
 
-/// The handler of each call in the ABI's table. It is asked while the kernel is compiled; [`dispatch`] uses the numbers.
+/// Returns the handler of a call of the ABI's table. Evaluated at compile time; [`dispatch`] indexes the table.
 const fn handler(call: Call) -> Handler {
     match call {
         Call::Null => null,
@@ -47,13 +48,13 @@ const fn handler(call: Call) -> Handler {
     }
 }
 
-/// The table itself, so that the index goes into one address computation.
+/// The table in memory. As a static, it is indexed with one address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
-/// Where `syscall` enters, with this table at the end of the path.
+/// The entry point of `syscall` that dispatches to this table.
 pub const ENTRY: unsafe extern "sysv64" fn() = points::syscall_entry::<Table>;
 
-/// The table, as the entry knows it.
+/// The table as the type parameter of the entry point.
 pub struct Table;
 
 impl points::Calls for Table {
@@ -63,7 +64,7 @@ impl points::Calls for Table {
     }
 }
 
-/// Runs the call that `frame.rax` names and puts its result there.
+/// Runs the call whose number is in `frame.rax` and stores its result there.
 #[inline]
 fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
     let number = frame.rax;
@@ -72,7 +73,7 @@ fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
         cpu.count_syscall(number);
         DISPATCH[number](frame, cpu)
     } else {
-        // Out of the way of the others.
+        // Keeps this branch out of the fast path.
         cold_path();
         cpu.count_syscall(TABLE_LEN);
         Errno::NoSys.to_rax()
@@ -87,7 +88,8 @@ fn null(_: &SyscallFrame, _: &PerCpuData) -> u64 {
     0
 }
 
-/// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call is bounded whatever is offered.
+/// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call's time is bounded for any
+/// length.
 fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     let (pointer, length) = (frame.rdi, frame.rsi);
     if length == 0 {
@@ -110,7 +112,7 @@ fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     cpu.ticks()
 }
 
-/// The code is rdi's low half, as an `int`.
+/// Ends the program. The exit code is the low half of rdi, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     provoke::at(cpu, Place::Syscall);
     ring3::exit(cpu, frame.rdi as u32 as i32)

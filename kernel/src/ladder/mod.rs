@@ -1,7 +1,7 @@
-//! The init ladder: one step a line, in order. What a step needs, an earlier one has made; where the order is not
-//! obvious, the reason stands beside it. What a step is made of is in [`steps`].
+//! The init ladder: one step per line, in order. A step needs only earlier ones; where the order is not obvious, a
+//! comment gives the reason. [`steps`] implements the steps that take more than a call.
 //!
-//! An AP climbs a shorter one, `smp::ap_entry`: tables, registers, clock. Both end in `run::take_part`.
+//! An AP has a shorter one, `ap_entry` in `smp::bring_up`: tables, registers, clock. Both end in `run::take_part`.
 
 mod steps;
 
@@ -29,10 +29,11 @@ use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};
 
-/// There is no heap. The `object` crate links `alloc` even where it only reads; nothing that is called allocates.
+/// The allocator of a kernel without a heap. The `object` crate links `alloc` even if it only reads; nothing that the
+/// kernel calls allocates (invariant: NO-HEAP).
 struct NoHeap;
 
-// SAFETY: null is what an allocator returns when it has nothing.
+// SAFETY: an allocator may return null, which means that there is no memory, and so `dealloc` is never called.
 unsafe impl GlobalAlloc for NoHeap {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
         core::ptr::null_mut()
@@ -49,61 +50,67 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     stop::panic(info)
 }
 
-/// The BSP, on the boot stack and the boot tables, interrupts off, no IDT.
+/// Entry point of the BSP in Rust, called by the boot code: on the boot stack, with the boot page tables, interrupts
+/// off, and no IDT.
 #[unsafe(no_mangle)]
 fn kernel_main(info: &'static BootInfo) -> ! {
     serial::init();
-    // SAFETY: the boot GDT has the code segment that the gates name.
+    // SAFETY: the boot GDT has the kernel's code segment, which the gates use. The kernel has not set the GS base yet
+    // (invariant: GS-BASE).
     unsafe { idt::load_early() };
-    // While the boot tables let the kernel's text be written, and before any of it that has a place for them runs.
+    // While the boot page tables map the kernel's text writable, and before any of the patched sites is executed.
     if Features::detect().smap {
-        // SAFETY: SMAP is there, and the boot tables are on.
+        // SAFETY: called once, on the BSP. The CPU has SMAP, the boot page tables map the text writable, and no site
+        // has been executed: an exception so far would have ended the run.
         unsafe { smap::enable_instructions() };
     }
-    // SAFETY: once, on the BSP, with the boot tables on.
+    // SAFETY: called once, on the BSP, with the boot page tables.
     or_end(unsafe { physmem::init(info) });
-    // SAFETY: once, on the BSP, after the physical map. From here on no page is both writable and executable.
+    // From here on no page is both writable and executable.
+    // SAFETY: called once, on the BSP, after the physical map exists.
     or_end(unsafe { paging::init(info) });
-    // SAFETY: once for this index; the BSP does not use it before.
+    // SAFETY: called once for this index, before the BSP uses the area.
     or_end(unsafe { percpu::create(CpuId::BSP, apic::initial_id()) });
-    // SAFETY: nothing on the boot stack is needed any more.
+    // SAFETY: the area was created above, this is the BSP, with interrupts off, and nothing on the boot stack is needed
+    // any more: `info` is static.
     unsafe { this_cpu::enter(CpuId::BSP, bsp_main) }
 }
 
-/// The BSP, on a stack with a guard page.
+/// Continues the boot on the BSP's syscall stack, which has a guard page.
 extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
-    // First: from here on whatever goes wrong ends in a report.
-    // SAFETY: this is the BSP, for the first time.
+    // First, because from here on every exception is reported. SAFETY: called once, on the CPU that the data belongs
+    // to, with interrupts off and the kernel's page tables loaded.
     unsafe { this_cpu::load_tables(bsp) };
     pic::mask_all();
     or_end(apic::map_registers());
-    // SAFETY: the PICs are masked, the registers mapped, and the tables loaded.
+    // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
+    // masked and the APIC's registers mapped.
     unsafe { this_cpu::set_up(bsp, Features::detect(), syscall::ENTRY) };
 
-    // Before anything that takes time: a mistake on the command line is reported at once.
+    // Before anything that takes time, so that an error on the command line is reported at once.
     let info = boot::info();
     let options = steps::options(info);
     let file = or_refuse(programs::find(info, options.program));
 
-    // SAFETY: the loader's RSDP, before the first program.
+    // SAFETY: the address is the one that the boot loader passed; this is the BSP, and no program has started yet.
     let tables = or_end(unsafe { Tables::find(info.rsdp) });
     let timebase = steps::measure_clocks(bsp, &tables, info, &options);
     let cpus = steps::list_cpus(bsp, &tables);
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
-    // Before the other CPUs: each finds its ring when it starts, and the rings are as many as the CPUs of the list.
+    // Before the other CPUs: each needs its ring when it starts. There is one ring for each CPU of the list.
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, timebase.tsc.hz(), info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
     let upcalls = Upcalls { syscall_entry: syscall::ENTRY, online: run::take_part };
-    // SAFETY: once, before the first program.
+    // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let arrivals = or_end(unsafe {
         bring_up::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
-    // Not earlier: while the BSP waits for the others, with interrupts off, it would miss its ticks.
+    // Not earlier, because the BSP waits for the other CPUs with interrupts off and would miss ticks.
     bsp.start_clock();
 
-    // After all CPUs have arrived: what follows depends on which ones did.
+    // After the bring-up, because these steps depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());
     steps::compare_control_registers(&arrivals);
     let warnings = steps::report_missing(bsp, &arrivals, cpus.unreachable, info);
@@ -111,7 +118,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
 
     let boot = steps::boot_record(bsp, &options, cpus.list, &arrivals, timebase);
-    // Last of all that allocates: it notes how many frames are free before the first program is loaded.
+    // The last step that allocates: it stores how many frames are free before the first program is loaded.
     let run = steps::prepare_run(options, file, &arrivals, boot, warnings);
     run::begin(bsp, run)
 }

@@ -1,4 +1,4 @@
-//! What the steps of the init ladder are made of, in the order in which it takes them.
+//! The steps of the init ladder, in its order.
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{qemu, serial};
@@ -16,12 +16,12 @@ use kernel::topology::{self, ApicMode};
 use kernel_abi::record::{BootRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
-/// The command line's options, or the end of the run.
+/// Parses the command line. Ends the run if it is invalid.
 pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// The rates of the TSC and the APIC timer, measured against the power-management timer.
+/// Measures the rates of the TSC and the APIC timer with the power-management timer.
 pub fn measure_clocks(
     bsp: &PerCpuData,
     tables: &Tables,
@@ -33,11 +33,11 @@ pub fn measure_clocks(
     or_end(timebase.ok_or("the BSP has no local APIC"))
 }
 
-/// The CPUs that the firmware lists.
+/// The CPUs in the firmware's table.
 pub struct Cpus {
-    /// Their ids, the BSP first.
+    /// Their APIC ids, the BSP's first.
     pub list: &'static [ApicId],
-    /// How many more there are, which this APIC mode cannot reach.
+    /// Number of further CPUs, which the present APIC mode cannot address.
     pub unreachable: usize,
 }
 
@@ -58,7 +58,7 @@ fn has_x2apic(cpu: &PerCpuData) -> bool {
     cpu.with_apic(|apic| apic.is_x2apic()).unwrap_or(false)
 }
 
-/// Options that name a CPU which is not there end the run: what they ask for would not happen.
+/// Ends the run if an option names a CPU that does not exist, because it would have no effect.
 pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     let failing = options.failures.requested().map(|(key, cpu, _)| (key, cpu));
     let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
@@ -69,8 +69,8 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     }
 }
 
-/// From here on a CPU's index is its place among those that came. A CPU that is to fail has to be among them, and
-/// there has to be a second one if that one is to hold the console's lock.
+/// Ends the run if a CPU that must fail is not online, or if another CPU must hold the console's lock and there is
+/// none. From here on a CPU's index is its place among the CPUs that are online.
 pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
@@ -78,11 +78,12 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
         }
     }
     if options.failures.place == Place::ConsoleHeld && online < 2 {
-        refuse(format_args!("fail_in=console-held: there is no other CPU that could hold it"));
+        refuse(format_args!("fail_in=console-held: needs a second CPU to hold the console's lock"));
     }
 }
 
-/// Control registers must not differ from CPU to CPU: a program would see on which one it runs.
+/// Ends the run if control registers differ between CPUs: a program could observe on which one it runs (invariant:
+/// SAME-CONTROL).
 pub fn compare_control_registers(arrivals: &Arrivals) {
     let of = |cpu: &PerCpuData| *or_end(cpu.published.control.get().ok_or("a CPU is online and not set up"));
     let expected = of(arrivals.online[CpuId::BSP.index()]);
@@ -94,24 +95,27 @@ pub fn compare_control_registers(arrivals: &Arrivals) {
     }
 }
 
-/// Warns of CPUs that did not come and of what the boot left out. Returns the number of warnings.
+/// Warns of CPUs that are not online and of truncated boot information. Returns the number of warnings.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
     for apic_id in arrivals.missing {
-        say!(bsp, "warning: the CPU with {apic_id} did not come online; going on without it");
+        say!(bsp, "warning: the CPU with {apic_id} did not come online; continuing without it");
     }
     if unreachable > 0 {
         say!(
             bsp,
-            "warning: {unreachable} CPUs have APIC ids that xAPIC mode cannot reach; going on without them"
+            "warning: {unreachable} CPUs have APIC ids that xAPIC mode cannot address; continuing without them"
         );
     }
     if info.truncated {
-        say!(bsp, "warning: the memory map or the command line is longer than there is room for");
+        say!(
+            bsp,
+            "warning: the memory map or the command line was truncated, because it exceeds the kernel's buffer"
+        );
     }
     arrivals.missing.len() as u32 + u32::from(unreachable > 0) + u32::from(info.truncated)
 }
 
-/// Walks all mappings: the proof of W^X.
+/// Walks all mappings and ends the run if one breaks W^X.
 pub fn audit_mappings(bsp: &PerCpuData) {
     match paging::audit(paging::kernel_pml4()).check() {
         Ok(audit) => say!(
@@ -123,7 +127,7 @@ pub fn audit_mappings(bsp: &PerCpuData) {
     }
 }
 
-/// What the boot found.
+/// Builds the record of the boot.
 pub fn boot_record(
     bsp: &PerCpuData,
     options: &Options<'_>,
@@ -143,7 +147,7 @@ pub fn boot_record(
     }
 }
 
-/// Allocates the page that all copies share, and puts together what the run needs.
+/// Allocates the page that all copies share, and builds the run's description.
 pub fn prepare_run(
     options: Options<'static>,
     file: &'static [u8],
@@ -164,12 +168,12 @@ pub fn prepare_run(
     }
 }
 
-/// The value, or the end of the run as a failed boot.
+/// Returns the value, or ends the run as a failed boot.
 pub fn or_end<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| stop::end(format_args!("{error}")))
 }
 
-/// The value, or the end of the run because the command line asks for what there is not.
+/// Returns the value, or ends the run because the command line is invalid on this machine.
 pub fn or_refuse<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| refuse(format_args!("{error}")))
 }

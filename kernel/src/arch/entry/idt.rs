@@ -89,6 +89,7 @@ pub unsafe fn load_early() {
 fn set(idt: &'static Idt) {
     let pointer =
         DescriptorTablePointer { limit: (size_of::<Idt>() - 1) as u16, base: VirtAddr::from_ptr(idt) };
-    // SAFETY: the table is static and immutable once built, and each present gate holds the address of its vector's stub.
+    // SAFETY: the table is static and immutable once built, and each present gate holds the address of its vector's
+    // stub.
     unsafe { lidt(&pointer) };
 }

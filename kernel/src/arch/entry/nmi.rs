@@ -1,7 +1,7 @@
 //! The NMI handler.
 //!
-//! The CPU masks NMIs until the next `iretq`, whichever that is. The handler does not fault, so this is its own, the last
-//! instruction on its stack: a second NMI stays pending until the stack is free again.
+//! The CPU masks NMIs until the next `iretq`, whichever that is. The handler does not fault, so this is its own, the
+//! last instruction on its stack: a second NMI stays pending until the stack is free again.
 
 use kernel_abi::trace::Kind;
 

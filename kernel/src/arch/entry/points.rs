@@ -17,7 +17,8 @@ use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::sysret::{Return, may_sysret};
 
-/// The system calls, as [`syscall_entry`] reaches them. A type parameter, so that the call is direct and can be inlined.
+/// The system calls, as [`syscall_entry`] reaches them. A type parameter, so that the call is direct and can be
+/// inlined.
 pub trait Calls {
     /// Runs the system call that the frame's rax names and stores its result in rax.
     fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData);
@@ -28,8 +29,8 @@ pub trait Calls {
 /// Returns whether `sysretq` may return to ring 3.
 ///
 /// # Safety
-/// Called by [`syscall_entry`] alone: on the syscall stack, whose top holds `frame`, with the kernel's GS base, and with
-/// `cpu` read from it.
+/// Called by [`syscall_entry`] alone: on the syscall stack, whose top holds `frame`, with the kernel's GS base, and
+/// with `cpu` read from it.
 unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
     // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to (invariant: ONE-STACK),
     // and the address that the first word at the GS base holds (invariant: GS-BASE).
@@ -161,10 +162,10 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
 
 /// Common code of the stubs, except those of NMI, #DB, #MC and #DF; only they may jump here.
 ///
-/// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted
-/// stack (from ring 0) with vector and error code below what the CPU pushed; DF and AC as the interrupted code had
-/// them, because gates do not clear them; GS base ring 3's if the frame's CS has RPL 3 or the interrupted instruction is
-/// the `iretq` of [`iret_to_user`], else the kernel's.
+/// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted stack
+/// (from ring 0) with vector and error code below what the CPU pushed; DF and AC as the interrupted code had them,
+/// because gates do not clear them; GS base ring 3's if the frame's CS has RPL 3 or the interrupted instruction is the
+/// `iretq` of [`iret_to_user`], else the kernel's.
 ///
 /// Leaves: all registers as they were, unless the handler changed the frame.
 ///
@@ -280,8 +281,8 @@ unsafe extern "sysv64" fn paranoid_common() {
 
 /// Defines one stub for each vector. It makes the stack layout the same for all vectors and jumps to the common code.
 ///
-/// Given: what the CPU pushed, with an error code if the vector has one. Leaves: error code and vector on the stack, all
-/// registers as they were. Only the IDT's gates may lead here.
+/// Given: what the CPU pushed, with an error code if the vector has one. Leaves: error code and vector on the stack,
+/// all registers as they were. Only the IDT's gates may lead here.
 macro_rules! stubs {
     ($($name:ident: $vector:literal, $error_code:ident, $common:ident;)+) => {
         $(

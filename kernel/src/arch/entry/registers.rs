@@ -48,8 +48,8 @@ macro_rules! save_registers {
     };
 }
 
-/// Expands to the instructions that pop what [`save_registers`] pushed: all general-purpose registers. Afterwards rsp is
-/// at the frame's vector.
+/// Expands to the instructions that pop what [`save_registers`] pushed: all general-purpose registers. Afterwards rsp
+/// is at the frame's vector.
 macro_rules! restore_registers {
     () => {
         concat!(

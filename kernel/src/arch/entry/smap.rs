@@ -1,6 +1,6 @@
-//! Patches STAC and CLAC into the kernel's text if the CPU has SMAP. Each site, in the trap entries and in the copy from
-//! ring 3, is a three-byte NOP until then. So these paths have no branch for SMAP, and a CPU without SMAP never executes
-//! an opcode that it does not have. Without SMAP, AC has no effect in ring 0.
+//! Patches STAC and CLAC into the kernel's text if the CPU has SMAP. Each site, in the trap entries and in the copy
+//! from ring 3, is a three-byte NOP until then. So these paths have no branch for SMAP, and a CPU without SMAP never
+//! executes an opcode that it does not have. Without SMAP, AC has no effect in ring 0.
 
 use crate::arch::entry::points::{ringside_clac_paranoid, ringside_clac_trap};
 use crate::arch::memory::usercopy::{ringside_clac_copy, ringside_stac_copy};

@@ -42,8 +42,8 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFra
 /// the run.
 ///
 /// # Safety
-/// Called by [`trap_common`](crate::arch::entry::points) alone: on the interrupted stack, whose end is `frame`, with the
-/// kernel's GS base, if this CPU has set it yet.
+/// Called by [`trap_common`](crate::arch::entry::points) alone: on the interrupted stack, whose end is `frame`, with
+/// the kernel's GS base, if this CPU has set it yet.
 pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
     // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to.
     let frame = unsafe { &mut *frame };
@@ -51,7 +51,8 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     if interrupt(frame, cpu) {
         return;
     }
-    // The source of a copy from ring 3 is in the user half. A fault on its destination is a kernel bug and has no fixup.
+    // The source of a copy from ring 3 is in the user half. A fault on its destination is a kernel bug and has no
+    // fixup.
     if frame.vector == PAGE_FAULT
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
@@ -65,15 +66,15 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     stop::fatal_trap(frame)
 }
 
-/// Handles NMI, #DB, #MC and #DF, from any instruction: returns if the interrupted code continues, else ends the program
-/// or the run.
+/// Handles NMI, #DB, #MC and #DF, from any instruction: returns if the interrupted code continues, else ends the
+/// program or the run.
 ///
 /// # Safety
 /// Called by [`paranoid_common`](crate::arch::entry::points) alone: on the vector's IST stack, whose end is `frame`,
 /// with the GS base set to `cpu`, which was read from the stack's top word.
 pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to, and the pointer from this
-    // stack's top word (invariant: IST-WORD).
+    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to, and the pointer from
+    // this stack's top word (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     // A wrong base would otherwise show only where such a vector hits between an entry and its `swapgs`.
     let base = msr::gs_base();

@@ -1,4 +1,5 @@
-//! The exit points: the `iretq` to ring 3, a program's first entry into ring 3, and the switch to an empty kernel stack.
+//! The exit points: the `iretq` to ring 3, a program's first entry into ring 3, and the switch to an empty kernel
+//! stack.
 
 use core::arch::naked_asm;
 
@@ -45,7 +46,8 @@ pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
 
 /// Enters ring 3 for the first time: all registers zero, the FPU as after reset, then `iretq`.
 ///
-/// Given: ring 0, interrupts off, the kernel's GS base, the program's address space loaded, `frame` checked by the caller.
+/// Given: ring 0, interrupts off, the kernel's GS base, the program's address space loaded, `frame` checked by the
+/// caller.
 ///
 /// Leaves: the syscall stack empty: the next entry starts at its top.
 #[unsafe(naked)]

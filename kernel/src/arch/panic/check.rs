@@ -1,5 +1,5 @@
-//! Checks of the entry and exit paths' invariants on a running CPU. Every CPU checks all of them before its first program
-//! and after each; a build with the feature `checking` also does so on every entry from ring 3.
+//! Checks of the entry and exit paths' invariants on a running CPU. Every CPU checks all of them before its first
+//! program and after each; a build with the feature `checking` also does so on every entry from ring 3.
 
 use core::arch::asm;
 use core::fmt;
@@ -84,8 +84,8 @@ pub fn quick(cpu: &PerCpuData) -> Result<(), Broken> {
     flags()
 }
 
-/// Checks that no flag is set which must be clear in ring 0 (invariant: RING-0-FLAGS). The status flags (CF, PF, AF, ZF,
-/// SF, OF) may have any value.
+/// Checks that no flag is set which must be clear in ring 0 (invariant: RING-0-FLAGS). The status flags (CF, PF, AF,
+/// ZF, SF, OF) may have any value.
 ///
 /// # Errors
 /// The flags that are set.
@@ -102,8 +102,8 @@ pub fn flags() -> Result<(), Broken> {
     if set.is_empty() { Ok(()) } else { Err(Broken::Flags(set)) }
 }
 
-/// Checks that GDT, TSS and stacks are this CPU's own. They are read as the CPU reads them, starting at GDTR and the task
-/// register.
+/// Checks that GDT, TSS and stacks are this CPU's own. They are read as the CPU reads them, starting at GDTR and the
+/// task register.
 fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
     let same = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
@@ -146,7 +146,8 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if one is broken.
+/// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if one is
+/// broken.
 #[inline(always)]
 pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     if cfg!(feature = "checking") {

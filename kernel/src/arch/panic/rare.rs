@@ -11,8 +11,8 @@ pub fn report_nmis(cpu: &PerCpuData) {
     }
 }
 
-/// Reports if ring 0 was single-stepped: the flags that `syscall` clears should make that impossible. `syscall_entry` is
-/// the address of the first instruction of a system call's entry.
+/// Reports if ring 0 was single-stepped: the flags that `syscall` clears should make that impossible. `syscall_entry`
+/// is the address of the first instruction of a system call's entry.
 pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
     let (taken, rip) = cpu.rare.debugs();
     if taken != 0 {

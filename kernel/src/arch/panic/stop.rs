@@ -37,8 +37,8 @@ static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
 /// Number of CPUs that have stopped for it.
 static STOPPED: AtomicU32 = AtomicU32::new(0);
 
-/// How long the panicking CPU waits for the others, in TSC ticks: at least half a second on any CPU, because a hypervisor
-/// may have descheduled one. A CPU that has not stopped by then is itself broken.
+/// How long the panicking CPU waits for the others, in TSC ticks: at least half a second on any CPU, because a
+/// hypervisor may have descheduled one. A CPU that has not stopped by then is itself broken.
 const STOP_TIMEOUT: u64 = 1 << 31;
 
 /// Parks this CPU if another one panics. Called by the NMI handler, and in loops that wait, because a CPU that panics
@@ -77,8 +77,8 @@ impl CallRegisters {
     #[inline(always)]
     fn here() -> CallRegisters {
         let mut here = CallRegisters::default();
-        // SAFETY: stores registers in the fields of `here`; push and pop are balanced, and nothing below rsp is in use (the
-        // kernel is compiled without a red zone).
+        // SAFETY: stores registers in the fields of `here`; push and pop are balanced, and nothing below rsp is in use
+        // (the kernel is compiled without a red zone).
         unsafe {
             asm!(
                 "mov [{here} + {rbx}], rbx",
@@ -222,12 +222,13 @@ fn print_trap_registers(prefix: &str, f: &TrapFrame) {
     print(format_args!("{prefix} R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
 }
 
-/// Makes this CPU the one that reports, and stops the others. Parks this CPU instead if another one is panicking already.
+/// Makes this CPU the one that reports, and stops the others. Parks this CPU instead if another one is panicking
+/// already.
 fn become_panic_cpu(cpu: Option<&PerCpuData>) {
     let me = cpu.map_or(EARLY, |cpu| cpu.area.0);
     match PANIC_CPU.compare_exchange(NONE, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
-        // A panic on the panic path: nothing more can be printed, but the exit status still tells the host.
+        // A panic on the panic path: nothing more can be printed, but QEMU's exit status still reports the panic.
         Err(panic_cpu) if panic_cpu == me => qemu::exit(Verdict::Panic),
         // The panicking CPU's NMI arrives there, and its handler counts this CPU as stopped.
         Err(_) => park(),
@@ -252,8 +253,8 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         }
     }
     if alone {
-        // SAFETY: no other CPU runs, or all have stopped, or one has not reacted to an NMI within the timeout (invariant:
-        // ONE-PANIC).
+        // SAFETY: no other CPU runs, or all have stopped, or one has not reacted to an NMI within the timeout
+        // (invariant: ONE-PANIC).
         unsafe { serial::bypass_lock() };
     }
 }

@@ -1,4 +1,5 @@
-//! Switches this CPU's trace off and on alternately, as [`crate::alternation`] decides, to measure the cost of recording.
+//! Switches this CPU's trace off and on alternately, as [`crate::alternation`] decides, to measure the cost of
+//! recording.
 
 use crate::alternation::Share;
 use crate::arch::percpu::PerCpuData;

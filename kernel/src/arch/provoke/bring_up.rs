@@ -1,4 +1,5 @@
-//! Injected faults of bring-up: an AP that gets no start-up IPI, one that gets it too late, and CPUs that fail on the way.
+//! Injected faults of bring-up: an AP that gets no start-up IPI, one that gets it too late, and CPUs that fail on the
+//! way.
 
 use super::failures;
 use crate::arch::percpu;

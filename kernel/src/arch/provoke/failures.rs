@@ -1,5 +1,5 @@
-//! Injected failures, so that tests can check that each is reported: a panic, a stack overflow or a double fault, at the
-//! place that the command line names.
+//! Injected failures, so that tests can check that each is reported: a panic, a stack overflow or a double fault, at
+//! the place that the command line names.
 //!
 //! The only system call that executes any of this code is `SYS_EXIT`: a CPU that must fail in a call fails there.
 
@@ -32,8 +32,8 @@ pub fn at(cpu: &PerCpuData, here: Place) {
     }
 }
 
-/// Prepares the failures before a program starts: fails at once, sends the NMI in whose handler this CPU fails, or takes
-/// the console's lock.
+/// Prepares the failures before a program starts: fails at once, sends the NMI in whose handler this CPU fails, or
+/// takes the console's lock.
 pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     let number = cpu.id().0;
     arm(cpu, number, failures);
@@ -67,8 +67,8 @@ fn now(cpu: &PerCpuData, kind: FailureKind) -> ! {
     match kind {
         FailureKind::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
         FailureKind::Overflow => overflow_stack(),
-        // SAFETY: with rsp at 0 the CPU cannot push the frame of #UD, nor that of the #PF that this raises. The #DF that
-        // follows has an IST stack, and its handler does not return.
+        // SAFETY: with rsp at 0 the CPU cannot push the frame of #UD, nor that of the #PF that this raises. The #DF
+        // that follows has an IST stack, and its handler does not return.
         FailureKind::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
     }
 }

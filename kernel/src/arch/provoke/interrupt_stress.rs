@@ -1,5 +1,5 @@
-//! Interrupt stress: CPUs send each other IPIs and NMIs at the rate that the command line sets, so that they arrive at as
-//! many different instructions as possible.
+//! Interrupt stress: CPUs send each other IPIs and NMIs at the rate that the command line sets, so that they arrive at
+//! as many different instructions as possible.
 
 use kernel_abi::trace::{IPI_NMI, Kind};
 

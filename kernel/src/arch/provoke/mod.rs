@@ -1,5 +1,5 @@
-//! Failures, faults and interrupts that tests request on the command line. The rest of the kernel calls these functions at
-//! named points, one line each. If nothing is requested, a call compares one word of the CPU's own data.
+//! Failures, faults and interrupts that tests request on the command line. The rest of the kernel calls these functions
+//! at named points, one line each. If nothing is requested, a call compares one word of the CPU's own data.
 
 mod alternate;
 mod bring_up;

@@ -24,8 +24,8 @@ const WINDOW: u64 = 1 << 20;
 /// How long the second NMI may take to arrive once NMIs are unmasked, in TSC ticks: at least half a second on any CPU.
 const TIMEOUT: u64 = 1 << 31;
 
-/// Sends this CPU an NMI whose handler sends another. Ends the run unless the second arrives after the first handler has
-/// ended.
+/// Sends this CPU an NMI whose handler sends another. Ends the run unless the second arrives after the first handler
+/// has ended.
 pub(super) fn nest(cpu: &PerCpuData) {
     let nesting = &cpu.provoked.nesting;
     nesting.store(ARMED, Ordering::Relaxed);

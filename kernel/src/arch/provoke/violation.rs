@@ -11,8 +11,8 @@ pub(super) fn violate(program: &mut Program, violation: Violation) {
     /// A `ret` (SDM 2B).
     const RET: u8 = 0xc3;
     program.space.write(entry, &[RET]);
-    // SAFETY: the page fault ends the run. If there is none, `ring3::ended` loads the kernel's tables before it drops the
-    // program.
+    // SAFETY: the page fault ends the run. If there is none, `ring3::ended` loads the kernel's tables before it drops
+    // the program.
     unsafe { program.space.load() };
     let text = violate as *const () as usize;
     let at = match violation {
@@ -21,8 +21,8 @@ pub(super) fn violate(program: &mut Program, violation: Violation) {
         Violation::ReadUser | Violation::RunUser => entry as usize,
     };
     let byte = core::ptr::with_exposed_provenance_mut::<u8>(at);
-    // SAFETY: each access raises a page fault (invariants: W^X, USER-COPY). If one does not, it has no effect: a byte of
-    // this function is overwritten with its own value, a byte of the program's memory is read, or the `ret` there is
+    // SAFETY: each access raises a page fault (invariants: W^X, USER-COPY). If one does not, it has no effect: a byte
+    // of this function is overwritten with its own value, a byte of the program's memory is read, or the `ret` there is
     // executed. The test then fails.
     unsafe {
         match violation {

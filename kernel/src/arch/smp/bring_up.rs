@@ -1,5 +1,5 @@
-//! Starts the other CPUs: INIT to all, a start-up IPI to each, and a bounded wait. Then the slots are closed, and a late
-//! AP parks. The handshake is drawn in `docs/ap-start.md`; its states are in [`crate::online`].
+//! Starts the other CPUs: INIT to all, a start-up IPI to each, and a bounded wait. Then the slots are closed, and a
+//! late AP parks. The handshake is drawn in `docs/ap-start.md`; its states are in [`crate::online`].
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -39,8 +39,8 @@ static UPCALLS: Once<Upcalls> = Once::new();
 const INIT_WAIT_NS: u64 = 10_000_000;
 /// Time after the first start-up IPI until a second one is sent to the CPUs that have not claimed their slots.
 const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
-/// Longest time to wait for the other CPUs after the second start-up IPI. It is long, because a busy host may deschedule a
-/// virtual CPU, and a CPU that is late is lost for the whole run. The wait ends as soon as all are online.
+/// Longest time to wait for the other CPUs after the second start-up IPI. It is long, because a busy host may
+/// deschedule a virtual CPU, and a CPU that is late is lost for the whole run. The wait ends as soon as all are online.
 const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
 /// Why the other CPUs cannot be started.
@@ -97,7 +97,7 @@ pub struct Arrivals {
 /// Starts all CPUs of the list except the first, which is this one.
 ///
 /// # Errors
-/// [`SmpError`]: the run cannot go on.
+/// [`SmpError`]: the run cannot continue.
 ///
 /// # Safety
 /// Called once, on the BSP, with interrupts off, before the first program.
@@ -154,8 +154,8 @@ fn offer_slots(
         ApSlot::new(others[n].0, layout::syscall_stack(area).end, data)
     })?;
     for (n, &apic_id) in others.iter().enumerate() {
-        // SAFETY: the BSP calls this once for each index, and the CPU does not run kernel code before its slot is offered
-        // (invariant: SLOT-ONCE).
+        // SAFETY: the BSP calls this once for each index, and the CPU does not run kernel code before its slot is
+        // offered (invariant: SLOT-ONCE).
         unsafe { percpu::create(CpuId(n as u32 + 1), apic_id) }?;
     }
     faults.arm();
@@ -193,9 +193,9 @@ fn assign_uarts(bsp: &PerCpuData) {
     }
 }
 
-/// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and executable,
-/// in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at any time. No
-/// program's tables have this mapping.
+/// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and
+/// executable, in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at
+/// any time. No program's tables have this mapping.
 fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
     const PAGE: u64 = 4096;
     let page = physmem::alloc_in(PAGE..0xa_0000).ok_or(SmpError::NoLowPage)?.start();
@@ -241,8 +241,8 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
     Ok(vector)
 }
 
-/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. Its argument is the
-/// CPU's place in the list, where the BSP is 0.
+/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. Its argument is
+/// the CPU's place in the list, where the BSP is 0.
 fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
     for (slot, place) in slots.iter().zip(1..) {
         let has_claimed = matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
@@ -283,8 +283,8 @@ fn close_slots(
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
         if is_online(slot) {
-            // SAFETY: `offer_slots` has created the area. Of a started CPU's data, only its index is used here and later
-            // the fields that the BSP may use (invariant: OWNER-ONLY).
+            // SAFETY: `offer_slots` has created the area. Of a started CPU's data, only its index is used here and
+            // later the fields that the BSP may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
             cpu.number(CpuId(next_online as u32));
             cpus[next_online] = cpu;

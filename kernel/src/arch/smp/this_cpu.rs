@@ -40,19 +40,19 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
-/// Sets up the running CPU with `cpu` as its data: control registers, GS base, the MSRs of the system-call path, and the
-/// local APIC with its timer stopped.
+/// Sets up the running CPU with `cpu` as its data: control registers, GS base, the MSRs of the system-call path, and
+/// the local APIC with its timer stopped.
 ///
 /// # Panics
 /// If a control register or MSR does not hold its value, or if the APIC cannot be enabled or has another id than the
 /// firmware's table says. Ring 3 must not run on such a CPU, so the boot fails.
 ///
 /// # Safety
-/// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked and
-/// the APIC's registers mapped.
+/// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked
+/// and the APIC's registers mapped.
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
-    // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and `syscall_entry` is
-    // the entry point of `syscall`.
+    // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
+    // `syscall_entry` is the entry point of `syscall`.
     let (control, programmed) = unsafe {
         (control::init(features), msr::program(ptr::from_ref(cpu) as u64, syscall_entry as *const () as u64))
     };

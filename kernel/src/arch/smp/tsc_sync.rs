@@ -5,8 +5,8 @@
 //!   BSP                  reads n, BSP_TSC = TSC, REPLY = n
 //! ```
 //!
-//! The BSP reads its TSC between t0 and t1. The middle of the two is assumed, with an error of at most half of t1 - t0. Of
-//! several exchanges the fastest is used (Cristian, Probabilistic clock synchronization, 1989).
+//! The BSP reads its TSC between t0 and t1. The middle of the two is assumed, with an error of at most half of t1 - t0.
+//! Of several exchanges the fastest is used (Cristian, Probabilistic clock synchronization, 1989).
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -59,9 +59,9 @@ unsafe extern "sysv64" {
     fn ringside_idle_resume();
 }
 
-/// Returns where the code that an NMI interrupted at `rip` resumes. The NMI's `iretq` ends the interrupt shadow of `sti`,
-/// so a pending wake-up would be taken before the `hlt`, which would then halt with nothing left to wake it. After the
-/// `hlt` the condition is checked again.
+/// Returns where the code that an NMI interrupted at `rip` resumes. The NMI's `iretq` ends the interrupt shadow of
+/// `sti`, so a pending wake-up would be taken before the `hlt`, which would then halt with nothing left to wake it.
+/// After the `hlt` the condition is checked again.
 #[must_use]
 pub(in crate::arch) fn resume_after(rip: u64) -> u64 {
     if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }

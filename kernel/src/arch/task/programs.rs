@@ -29,7 +29,7 @@ impl fmt::Display for ProgramError<'_> {
                 names().try_for_each(|name| write!(f, " {}", name.as_str().unwrap_or("?")))?;
                 f.write_str("; or give a module (-initrd FILE)")
             }
-            ProgramError::Module => f.write_str("the module is empty or lies outside of memory"),
+            ProgramError::Module => f.write_str("the module is empty or outside of usable memory"),
         }
     }
 }
@@ -63,7 +63,7 @@ pub fn find<'a>(info: &BootInfo, name: Token<'a>) -> Result<&'static [u8], Progr
     if module.len == 0 || !physmem::usable(info).any(inside) {
         return Err(ProgramError::Module);
     }
-    // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never hands out its
-    // frames (invariant: OWN-FRAMES).
+    // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never hands out
+    // its frames (invariant: OWN-FRAMES).
     Ok(unsafe { core::slice::from_raw_parts(phys_to_virt(module.start), module.len as usize) })
 }

@@ -44,8 +44,8 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
     let start = {
         let program = cpu.program.borrow();
         let program = program.as_ref().expect("a program is assigned before it is started");
-        // SAFETY: the program's tables stay valid while they are loaded, because `ended` loads the kernel's tables before
-        // it drops the program.
+        // SAFETY: the program's tables stay valid while they are loaded, because `ended` loads the kernel's tables
+        // before it drops the program.
         unsafe { program.space.load() };
         program.start
     };
@@ -55,8 +55,8 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
         unsafe { Msr::new(base).write(0) };
     }
     cpu.trace(Kind::ProgramStart, start.rip, start.rsp);
-    // SAFETY: interrupts are off (invariant: IF-OFF), the GS base is the kernel's (GS-BASE), the address space is loaded
-    // above, and the frame was built by `start_frame`.
+    // SAFETY: interrupts are off (invariant: IF-OFF), the GS base is the kernel's (GS-BASE), the address space is
+    // loaded above, and the frame was built by `start_frame`.
     unsafe { enter_ring3(&start, &FPU_RESET) }
 }
 
@@ -70,8 +70,8 @@ pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
     end(cpu, End::Faulted(fault))
 }
 
-/// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a tick,
-/// after its end of interrupt.
+/// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a
+/// tick, after its end of interrupt.
 pub(in crate::arch) fn end_if_over_limit(cpu: &PerCpuData) {
     if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
         end(cpu, End::TimeLimit(limit));
@@ -82,8 +82,8 @@ fn end(cpu: &PerCpuData, end: End) -> ! {
     cpu.trace(Kind::ProgramEnd, u64::from(end.outcome() != Outcome::Exited), end.code() as u64);
     cpu.rounds.end(end);
     // SAFETY: interrupts are off (invariant: IF-OFF), and the syscall stack is this CPU's (ONE-STACK). Nothing on it is
-    // needed any more: the program does not resume, and no caller of this function holds a borrow of per-CPU data. On an
-    // IST stack, this is the return to the syscall stack; the GS base is this CPU's there too, and `start` sets
+    // needed any more: the program does not resume, and no caller of this function holds a borrow of per-CPU data. On
+    // an IST stack, this is the return to the syscall stack; the GS base is this CPU's there too, and `start` sets
     // IA32_KERNEL_GS_BASE for the next program.
     unsafe { restart_on(cpu.syscall_stack_top, cpu, ended) }
 }
