@@ -31,7 +31,7 @@ pub(super) fn nest(cpu: &PerCpuData) {
     nesting.store(ARMED, Ordering::Relaxed);
     nmi_to_self(cpu);
     if !wait_until(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
-        stop::end(format_args!("broken invariant on {}: an NMI got lost during another one", cpu.id()));
+        stop::end(format_args!("broken invariant on {}: an NMI was lost during another one", cpu.id()));
     }
     nesting.store(0, Ordering::Relaxed);
     say!(cpu, "an NMI during an NMI was held back until the first had ended, and then taken");
@@ -56,7 +56,7 @@ fn nested(cpu: &PerCpuData) {
             nesting.store(HELD, Ordering::Relaxed);
         }
         INSIDE => {
-            stop::end(format_args!("broken invariant on {}: an NMI inside of the NMI's handler", cpu.id()))
+            stop::end(format_args!("broken invariant on {}: an NMI interrupted the NMI handler", cpu.id()))
         }
         _ => nesting.store(TAKEN, Ordering::Relaxed),
     }

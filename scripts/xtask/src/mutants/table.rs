@@ -297,7 +297,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "the NMI handler keeps NMIs masked",
         "nmi-unmasked",
-        Case("guard::nested-nmi-smp-1", &["an NMI inside of the NMI's handler", "was reset"]),
+        Case("guard::nested-nmi-smp-1", &["an NMI interrupted the NMI handler", "was reset"]),
     ),
     guard(
         "a trace event reserves its place in one instruction",
