@@ -185,18 +185,39 @@ ringside_setup() {
   export RINGSIDE_CARGO
 }
 
+# Starts the first bare-metal build while the host tool is built, which does not always need all cores. The tool's own
+# build uses what is finished, waits for the rest, and reports errors. Not with Debian's toolchain, whose build of `core`
+# needs options that belong to the tool.
+ringside_build_ahead() {
+  [ "$ringside_bare" = rustup ] && [ ! -d "$ringside_root/target/bare" ] || return 0
+  local program programs=()
+  for program in "$ringside_root"/user/src/bin/*; do
+    program=${program##*/}
+    programs+=(--bin "${program%.rs}")
+  done
+  cd "$ringside_root" && exec nice env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS "$RINGSIDE_CARGO" build --release --locked \
+    --target x86_64-unknown-none --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
+    </dev/null >/dev/null 2>&1
+}
+
 # Builds the host tool if it is out of date, and executes it in place of this shell, in the user's current folder.
 ringside_xtask() {
-  local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool
+  local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool ahead=
   # Debian's cargo would use an older rustc that is before Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
   # The first build takes a while and shows its progress; later ones are quiet.
   [ ! -d "$root/target/debug/deps" ] || quiet=(--quiet)
+  if [ ${#quiet[@]} -eq 0 ]; then
+    ringside_build_ahead &
+    ahead=$!
+    trap 'kill "$ahead" 2>/dev/null || true; exit 130' INT TERM
+  fi
   # Only cargo knows the path of the program: the user's configuration may set a target, which has a folder of its own.
   # cargo prints it as JSON on standard output; progress and errors go to standard error as usual.
   tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
     --package xtask --message-format json-render-diagnostics) || {
     ringside_say "the host tool could not be built; see cargo's message above"
+    [ -z "$ahead" ] || kill "$ahead" 2>/dev/null || true
     exit 5
   }
   tool=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$tool" | tail -n 1)

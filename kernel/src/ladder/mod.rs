@@ -22,12 +22,18 @@ use kernel::arch::percpu::{self, PerCpuData};
 use kernel::arch::provoke::ApFaults;
 use kernel::arch::smp::bring_up::Upcalls;
 use kernel::arch::smp::{bring_up, this_cpu};
-use kernel::arch::task::programs;
+use kernel::arch::task::programs::{self, Archive};
 use kernel::arch::trace;
 use kernel::cpu::CpuId;
 use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};
+
+/// The embedded programs. They belong to the binary: the library needs none, so it is built together with them.
+const PROGRAMS: Archive = Archive(include_bytes!(env!(
+    "RINGSIDE_PROGRAMS",
+    "build the kernel with `cargo xtask build`, which makes the archive of the programs"
+)));
 
 /// The allocator of a kernel without a heap. The `object` crate links `alloc` even if it only reads; nothing that the
 /// kernel calls allocates (invariant: NO-HEAP).
@@ -90,7 +96,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // Before anything that takes time, so that an error on the command line is reported at once.
     let info = boot::info();
     let options = steps::options(info);
-    let file = or_refuse(programs::find(info, options.program));
+    let file = or_refuse(programs::find(info, options.program, PROGRAMS));
 
     // SAFETY: the address is the one that the boot loader passed; this is the BSP, and no program has started yet.
     let tables = or_end(unsafe { Tables::find(info.rsdp) });

@@ -56,8 +56,11 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let first = show == Show::Slow && !path.exists();
     let show = if first { Show::Progress } else { show };
     let mut user = toolchain.build(BARE_TARGET, &bare_dir());
-    user.args(["--package", "user", "--bins"]);
-    cargo::build(user, "the programs", show)?;
+    // The kernel's library too: it needs no archive, and compiles beside the programs. `setup.sh` starts the same build
+    // early the first time.
+    user.args(["--package", "user", "--package", "kernel", "--lib"]);
+    user.args(programs::embedded()?.iter().flat_map(|program| ["--bin", &program.name]));
+    cargo::build(user, "the programs and the kernel's library", show)?;
     let programs = stripped_programs()?;
     let archive = archive_path();
     write_if_changed(&archive, &pack(&programs)?)?;

@@ -1,4 +1,4 @@
-//! Finds a program's file: in the archive in the kernel's image, or in the boot loader's module.
+//! Finds a program's file: in the archive that is in the kernel's image, or in the boot loader's module.
 
 use core::fmt;
 
@@ -9,14 +9,15 @@ use crate::arch::memory::physmem;
 use crate::cmdline::Token;
 use crate::physmap::phys_to_virt;
 
-/// The archive of the ring-3 programs, which the build creates.
-static ARCHIVE: &[u8] = include_bytes!(env!("RINGSIDE_PROGRAMS"));
+/// The embedded programs: a tar archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Archive(pub &'static [u8]);
 
 /// The program's file was not found.
 #[derive(Debug)]
 pub enum ProgramError<'a> {
     /// The command line names one that is not in the archive.
-    Unknown(Token<'a>),
+    Unknown(Token<'a>, Archive),
     /// The module is empty or not in usable memory.
     Module,
 }
@@ -24,9 +25,9 @@ pub enum ProgramError<'a> {
 impl fmt::Display for ProgramError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProgramError::Unknown(name) => {
+            ProgramError::Unknown(name, archive) => {
                 write!(f, "no program named {name}; there are:")?;
-                names().try_for_each(|name| write!(f, " {}", name.as_str().unwrap_or("?")))?;
+                archive.names().try_for_each(|name| write!(f, " {}", name.as_str().unwrap_or("?")))?;
                 f.write_str("; or give a module (-initrd FILE)")
             }
             ProgramError::Module => f.write_str("the module is empty or outside of usable memory"),
@@ -36,25 +37,32 @@ impl fmt::Display for ProgramError<'_> {
 
 impl core::error::Error for ProgramError<'_> {}
 
-fn entries() -> impl Iterator<Item = tar_no_std::ArchiveEntry<'static>> {
-    TarArchiveRef::new(ARCHIVE).ok().into_iter().flat_map(|archive| archive.entries())
-}
+impl Archive {
+    fn entries(self) -> impl Iterator<Item = tar_no_std::ArchiveEntry<'static>> {
+        TarArchiveRef::new(self.0).ok().into_iter().flat_map(|archive| archive.entries())
+    }
 
-/// Lists the names of the embedded programs.
-fn names() -> impl Iterator<Item = TarFormatString<256>> {
-    entries().map(|entry| entry.filename())
+    /// Lists the names of the embedded programs.
+    fn names(self) -> impl Iterator<Item = TarFormatString<256>> {
+        self.entries().map(|entry| entry.filename())
+    }
 }
 
 /// Returns the file of the program to run: the module if there is one, else the embedded program of that name.
 ///
 /// # Errors
 /// [`ProgramError`].
-pub fn find<'a>(info: &BootInfo, name: Token<'a>) -> Result<&'static [u8], ProgramError<'a>> {
+pub fn find<'a>(
+    info: &BootInfo,
+    name: Token<'a>,
+    archive: Archive,
+) -> Result<&'static [u8], ProgramError<'a>> {
     let Some(module) = info.module else {
-        return entries()
+        return archive
+            .entries()
             .find(|entry| entry.filename().as_str().is_ok_and(|filename| name == *filename))
             .map(|entry| entry.data())
-            .ok_or(ProgramError::Unknown(name));
+            .ok_or(ProgramError::Unknown(name, archive));
     };
     let end = module.start.checked_add(module.len).ok_or(ProgramError::Module)?;
     let inside = |region: crate::frames::Region| {
