@@ -83,7 +83,7 @@ mod loom_tests {
 
     #[test]
     fn loom_gate_opens_after_all_arrivals() {
-        // Three preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
+        // Two preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {

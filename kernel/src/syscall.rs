@@ -51,8 +51,9 @@ const fn handler(call: Call) -> Handler {
 /// The table in memory. As a static, it is indexed with one address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
-/// The entry point of `syscall` that dispatches to this table.
-pub const ENTRY: unsafe extern "sysv64" fn() = points::syscall_entry::<Table>;
+/// The entry point of `syscall` that dispatches to this table. It is a static because its address is compared: with a
+/// constant, each crate that uses it could have its own copy of the generic function.
+pub static ENTRY: unsafe extern "sysv64" fn() = points::syscall_entry::<Table>;
 
 /// The table as the type parameter of the entry point.
 pub struct Table;

@@ -21,7 +21,7 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// Measures the rates of the TSC and the APIC timer with the power-management timer.
+/// Measures the rate of the TSC with the power-management timer, and that of the APIC timer with the PIT.
 pub fn measure_clocks(
     bsp: &PerCpuData,
     tables: &Tables,

@@ -6,7 +6,7 @@ use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END
 use x86_64::registers::rflags::RFlags;
 
 use crate::arch::memory::address_space::{AddressSpace, Rights};
-use crate::arch::memory::paging::{Audit, MapError};
+use crate::arch::memory::paging::MapError;
 use crate::frame::InterruptFrame;
 use crate::frames::Frame;
 use crate::initial_stack::{self, ArgumentsTooLong};
@@ -26,8 +26,6 @@ pub enum StartError {
     Map(MapError),
     /// The arguments and the environment are too long for the program's stack.
     Arguments(ArgumentsTooLong),
-    /// The program's mappings violate the invariant W^X: a bug in the kernel.
-    Mappings(Audit),
 }
 
 impl fmt::Display for StartError {
@@ -37,7 +35,6 @@ impl fmt::Display for StartError {
             StartError::Load(error) => error.fmt(f),
             StartError::Map(error) => error.fmt(f),
             StartError::Arguments(error) => error.fmt(f),
-            StartError::Mappings(audit) => write!(f, "its mappings are wrong: {audit:?}"),
         }
     }
 }
@@ -95,7 +92,6 @@ impl Program {
             initial_stack::write(&mut top, STACK_TOP, argv, env, &image).map_err(StartError::Arguments)?;
         let used = (STACK_TOP - rsp) as usize;
         space.write(rsp, &top[ARGUMENTS_MAX - used..]);
-        space.audit().check().map_err(StartError::Mappings)?;
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
     }
 

@@ -134,7 +134,7 @@ pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
 /// The data of the CPU that this stack pointer's stack belongs to, if it is in the per-CPU areas: who asks runs on
 /// it. For a CPU whose GS base is not set yet.
 #[must_use]
-pub fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
+pub(in crate::arch) fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
     created().nth(layout::cpu_of(rsp)?.index())
 }
 

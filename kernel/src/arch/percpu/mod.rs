@@ -13,5 +13,6 @@ pub mod provoked;
 pub mod rare;
 pub mod time;
 
-pub use self::area::{AREA_BYTES, create, created, of, of_stack, online, set_online};
+pub(in crate::arch) use self::area::of_stack;
+pub use self::area::{AREA_BYTES, create, created, of, online, set_online};
 pub use self::block::{Ended, LINE_MAX, PerCpuData, Published};

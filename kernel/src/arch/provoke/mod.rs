@@ -1,5 +1,6 @@
 //! Failures, faults and interrupts that tests request on the command line. The rest of the kernel calls these functions
-//! at named points, one line each. If nothing is requested, a call compares one word of the CPU's own data.
+//! at named points, one line each. If nothing is requested, a call compares one or two words,
+//! which no other CPU writes.
 
 mod alternate;
 mod bring_up;

@@ -100,7 +100,7 @@ pub struct Arrivals {
 /// [`SmpError`]: the run cannot continue.
 ///
 /// # Safety
-/// Called once, on the BSP, with interrupts off, before the first program.
+/// Called once, on the BSP, with interrupts off, before the first program. `upcalls.syscall_entry` is what its type says.
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     list: &'static [ApicId],

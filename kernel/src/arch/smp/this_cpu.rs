@@ -49,10 +49,10 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
 ///
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked
-/// and the APIC's registers mapped.
+/// and the APIC's registers mapped. `syscall_entry` is what its type says.
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
-    // `syscall_entry` is the entry point of `syscall`.
+    // `syscall_entry` is the entry point of `syscall` (caller's promise).
     let (control, programmed) = unsafe {
         (control::init(features), msr::program(ptr::from_ref(cpu) as u64, syscall_entry as *const () as u64))
     };

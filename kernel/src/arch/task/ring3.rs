@@ -23,11 +23,12 @@ pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Prog
 where
     A: Iterator<Item: Iterator<Item = u8>> + Clone,
 {
-    let loaded = Program::load(file, argv, env, shared);
-    if let Err(StartError::Mappings(audit)) = loaded {
+    let program = Program::load(file, argv, env, shared)?;
+    // While the program holds its frames: to free what wrong page tables name could fail in a way of its own.
+    if let Err(audit) = program.space.audit().check() {
         stop::end(format_args!("broken invariant: a program's mappings are wrong: {audit:?}"));
     }
-    loaded
+    Ok(program)
 }
 
 /// Assigns the program to this CPU, which has none. When it has ended and its memory is freed, the CPU calls `next`.
