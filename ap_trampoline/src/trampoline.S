@@ -7,14 +7,13 @@
 # What holds on entry (Intel SDM vol. 3A, 10.4.4 and table 10-1; AMD APM vol. 2, 14.1.3):
 #   1. Real mode, interrupts off; CS = page >> 4, IP = 0; the other segments have base 0.
 #   2. Caches are off (CR0.CD and CR0.NW), paging is off, CR4 = 0.
-#   3. There is no stack. None is used before one is taken from a slot.
+#   3. There is no stack. No instruction uses one before RSP is loaded from the claimed slot.
 #   4. Any number of CPUs run this code at once. They share the page and only read it.
 #
-# Nothing is written to the page, by an instruction or by the CPU: while paging is on it is mapped
-# read-only. The only memory this code writes is the claimed slot's state, then the top of the stack
-# that came with the slot.
+# Neither an instruction nor the CPU writes to the page: while paging is on it is mapped read-only.
+# The only memory that this code writes is the claimed slot's state and the top of the slot's stack.
 #
-# Every operand in braces is a `const` of `lib.rs`. `config_*` are offsets from the page's start.
+# Every operand in braces is a `const` that `lib.rs` passes. `config_*` are offsets from the page's start.
 
 .globl ap_trampoline_start
 .globl ap_trampoline_code32
@@ -34,27 +33,27 @@ ap_trampoline_start:
     movw %ax, %si
     shll $4, %esi
 
-    # No NMI or exception can be served before the kernel has loaded its own IDT: there is no stack.
-    # With a zero limit each of them ends in a shutdown, which is noticed at once. Without it, an NMI
-    # would run whatever real-mode vector 2 holds, in a mode that this vector was not written for.
-    # INIT masked this CPU's LINT1, so only an NMI that some CPU sends can come.
+    # No NMI or exception can be handled before the kernel has loaded its own IDT: there is no stack.
+    # With an IDT limit of zero each of them is a shutdown. Otherwise an NMI would run the handler of
+    # real-mode vector 2, in a mode for which it is not written. INIT has masked this CPU's LINT1, so
+    # only an NMI that another CPU sends can arrive.
     lidtl {config_idtr}
     lgdtl {config_gdtr}
 
-    # PE is added to what INIT left: caches stay off until CR0 is loaded as a whole, because NW without
-    # CD is a general protection fault.
+    # This adds PE to CR0 as INIT left it. The caches stay off until all of CR0 is loaded below: CD and
+    # NW must be cleared together, because NW without CD is a general protection fault.
     movl %cr0, %eax
     orl ${cr0_pe}, %eax
     movl %eax, %cr0
 
-    # Protected mode with real-mode segments still cached: DS has the page as its base, so the far
-    # pointer is read by its offset in the page. The jump loads the 32-bit code segment.
+    # Protected mode with the segments of real mode: DS still has the page as its base, so the far
+    # pointer is addressed by its offset in the page. The jump loads the 32-bit code segment.
     ljmpl *{config_far32}
 
 .code32
 ap_trampoline_code32:
-    # 32-bit protected mode, paging off, CS flat. ESI = the page. The data segments become flat too;
-    # FS and GS with them, so that their bases are 0 from here on.
+    # 32-bit protected mode, paging off, CS flat. ESI = the page. Make the data segments flat too, FS
+    # and GS included, so that their bases are 0.
     movw ${data_selector}, %ax
     movw %ax, %ds
     movw %ax, %es
@@ -62,8 +61,8 @@ ap_trampoline_code32:
     movw %ax, %fs
     movw %ax, %gs
 
-    # Loaded as a whole, as are all registers below, so that nothing that firmware left survives. PAE
-    # is what long mode needs; LA57 is clear, the bring-up tables have four levels.
+    # All bits of CR4, and of the registers below, are loaded, so that none of the firmware's settings
+    # remains. Long mode needs PAE; LA57 is clear, because the bring-up tables have four levels.
     movl {config_cr4}(%esi), %eax
     movl %eax, %cr4
 
@@ -77,14 +76,14 @@ ap_trampoline_code32:
     xorl %edx, %edx
     wrmsr
 
-    # CR0: PG turns long mode on (EFER.LMA); WP makes the read-only mapping of this page hold for ring
+    # CR0: PG activates long mode (EFER.LMA); WP makes the read-only mapping of this page apply to ring
     # 0; CD and NW are clear, so the caches are on from here.
     movl {config_cr0}(%esi), %eax
     movl %eax, %cr0
 
-    # Compatibility mode, paging on. The page is mapped at its own address, so the next instruction,
-    # the far pointer and the GDT are where they were. The GDT is read-only now: its Accessed bits are
-    # preset, else loading a segment would make the CPU write to it and fault.
+    # Compatibility mode, paging on. The page is mapped at its physical address, so the next
+    # instruction, the far pointer and the GDT keep their addresses. The GDT is read-only now: its
+    # Accessed bits are preset, because otherwise a segment load would write to it and fault.
     ljmpl *{config_far64}(%esi)
 
 .code64
@@ -124,7 +123,7 @@ ap_trampoline_code64:
     decl %ecx
     jmp 3b
 4:
-    # Claim it: OFFERED -> CLAIMED. A slot in any other state cannot be claimed.
+    # Claim it: OFFERED -> CLAIMED (invariant: SLOT-ONCE). A slot in any other state cannot be claimed.
     movl ${slot_offered}, %eax
     movl ${slot_claimed}, %edx
     lock cmpxchgl %edx, {slot_state}(%rbx)
@@ -141,12 +140,12 @@ ap_trampoline_code64:
     jmpq *{config_entry}(%rsi)
 
 5:
-    # No slot, or too late: park permanently. An NMI here is a shutdown, so the kernel sends NMIs to
-    # the CPUs that are online and never to "all but self".
+    # No slot, or the slot is closed: park permanently. An NMI here is a shutdown, so the kernel sends
+    # NMIs only to CPUs that are online, never with the shorthand "all excluding self".
     cli
     hlt
     jmp 5b
 ap_trampoline_end:
 
-# The assembler refuses to go backwards: code that grows into `Config` does not assemble.
+# The assembler rejects an `.org` that moves backwards: code that reaches into `Config` does not assemble.
 .org ap_trampoline_start + {config_offset}

@@ -202,7 +202,7 @@ fn report(run: &Run) -> ! {
             "broken invariant: {before} frames were free before the programs, {free} after"
         ));
     }
-    trace::send_if_wanted();
+    trace::send_if_requested();
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
     let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);

@@ -196,7 +196,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
         print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
-    trace::send_if_wanted();
+    trace::send_if_requested();
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
 }

@@ -1,4 +1,4 @@
-//! The areas of the CPUs: how one is made, and how the data in it is found.
+//! The per-CPU areas: creates them, and finds the data in them.
 
 use core::cell::{Cell, RefCell};
 use core::ptr;
@@ -26,47 +26,49 @@ use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
 use crate::repeat::Rounds;
 
-/// The CPUs that are online, by dense index; the BSP sets it when bring-up is over.
+/// The CPUs that are online, by dense index. The BSP sets it at the end of bring-up.
 static ONLINE: Once<&'static [&'static PerCpuData]> = Once::new();
 
-/// How many areas there are.
+/// How many areas have been created.
 static CREATED: AtomicU32 = AtomicU32::new(0);
 
-/// How many bytes of frames a CPU's area takes, page tables aside.
+/// How many bytes of memory a CPU's area takes, without page tables.
 pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
     + 4 * layout::IST_STACK_SIZE
     + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
 
-/// Maps a CPU's area and fills in its data: stacks, GDT, TSS, the IST stacks' top words.
+/// Maps a CPU's area and initialises its data: the data block with GDT and TSS, the top words of the IST stacks
+/// (invariant: IST-WORD), the canaries.
 ///
 /// # Errors
 /// [`MapError`].
 ///
 /// # Safety
-/// On the BSP, once for each index, before the CPU runs.
+/// Called on the BSP, once for each index, in ascending order, before that CPU runs.
 pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     map(id)?;
     let place = ptr::with_exposed_provenance_mut::<PerCpuData>(layout::data_block(id).start as usize);
-    // SAFETY: the block is mapped, aligned to a page, and nobody knows of it yet. The GDT refers to the TSS in its final
-    // place.
+    // SAFETY: the block is mapped and aligned to a page, and nothing else refers to it yet. The GDT is made for the TSS
+    // in this block, which never moves.
     unsafe { place.write(fresh(place, id, apic_id)) };
     for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
         let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
-        // SAFETY: the top of a stack that was just mapped; the CPU pushes below it.
+        // SAFETY: the word lies at the top of a stack that was just mapped, above all that the CPU pushes, and the
+        // stack is not in use yet.
         unsafe { word.write(place) };
     }
-    // SAFETY: `place` is filled in, and its CPU does not run yet.
+    // SAFETY: the block is initialised, and its CPU does not run yet.
     let cpu = unsafe { &*place };
     cpu.tracer.attach(id.0, apic_id.0);
     for at in canary::places(id) {
-        // SAFETY: the lowest word of a stack that was just mapped.
+        // SAFETY: the word is the lowest of a stack that was just mapped, and the stack is not in use yet.
         unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
     }
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
 }
 
-/// Maps the stacks and the data block, which are zero.
+/// Maps the stacks and the data block to zeroed frames, without the guard pages (invariant: GUARD).
 fn map(id: CpuId) -> Result<(), MapError> {
     let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
     let data = layout::data_block(id);
@@ -75,20 +77,21 @@ fn map(id: CpuId) -> Result<(), MapError> {
     for range in stacks.into_iter().chain([syscall_stack, block]) {
         for page in range.step_by(PAGE_SIZE as usize) {
             let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
-            // SAFETY: a fresh frame, in this CPU's own area.
+            // SAFETY: the frame is new (invariant: OWN-FRAMES), and the address lies in this CPU's area. No program
+            // exists yet (invariant: KERNEL-HALF-FIXED).
             unsafe { paging::map_kernel_page(page, frame.start(), paging::KERNEL_DATA) }?;
         }
     }
     Ok(())
 }
 
-/// The data of a CPU that has done nothing, to be put to `place` and to stay there.
+/// Makes the initial data of a CPU for the block at `place`.
 ///
 /// # Safety
-/// It does: its GDT refers to its TSS.
-#[inline(always)] // where it is to stay, not on the stack and then there
+/// The result is written to `place` and never moves: its GDT refers to its TSS.
+#[inline(always)] // so that it is built in place, not copied from the stack
 unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuData {
-    // SAFETY: the caller keeps the TSS in place.
+    // SAFETY: the caller guarantees that the block, and so its TSS, never moves.
     let gdt = unsafe { gdt::gdt_for(&raw const (*place).tss) };
     PerCpuData {
         this: place,
@@ -121,30 +124,32 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
     }
 }
 
-/// The data of a CPU that [`create`] was called for.
+/// Returns a CPU's data.
 ///
 /// # Safety
-/// It was; and the caller, unless it is that CPU, uses only `published`, `number` and what never changes.
+/// [`create`] was called for this CPU. Code on another CPU uses only `published`, `id` and fields that never change
+/// (invariant: OWNER-ONLY).
 #[must_use]
 pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
-    // SAFETY: the caller's promise; the block is never unmapped or moved.
+    // SAFETY: the caller guarantees that `create` has initialised the block, which is never unmapped or moved.
     unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
 }
 
-/// The data of the CPU that this stack pointer's stack belongs to, if it is in the per-CPU areas: who asks runs on
-/// it. For a CPU whose GS base is not set yet.
+/// Returns the data of the CPU whose area contains this stack pointer, if one does. A CPU whose GS base is not set yet
+/// identifies itself by it.
 #[must_use]
 pub(in crate::arch) fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
     created().nth(layout::cpu_of(rsp)?.index())
 }
 
-/// The data of every CPU in the list, by area.
+/// Iterates over the data of all CPUs for which [`create`] was called, in the order of the areas.
 pub fn created() -> impl Iterator<Item = &'static PerCpuData> {
-    // SAFETY: `create` was called for these, in this order; callers in other CPUs use what `of` allows.
+    // SAFETY: `create` was called for these CPUs, in this order. Callers use of another CPU's data only what the
+    // invariant OWNER-ONLY allows.
     (0..CREATED.load(Ordering::Acquire)).map(|area| unsafe { of(CpuId(area)) })
 }
 
-/// The CPUs that are online, by dense index; none before bring-up is over.
+/// Returns the CPUs that are online, by dense index; none before the end of bring-up.
 #[must_use]
 pub fn online() -> &'static [&'static PerCpuData] {
     ONLINE.get().copied().unwrap_or(&[])

@@ -1,8 +1,8 @@
-//! One CPU's own data, reached through the GS base while in ring 0.
+//! A CPU's data block, which ring 0 reaches through the GS base (invariant: GS-BASE).
 //!
-//! The block lies in the CPU's area of [`crate::layout`], with its GDT and TSS. Its owner uses it through a shared
-//! reference: what only the owner writes is a `Cell` or `RefCell`; what other CPUs read is set once and lies on
-//! cache lines of its own. The syscall path writes nothing that another CPU writes.
+//! The block lies in the CPU's area of [`crate::layout`] and contains the CPU's GDT and TSS. Its owner uses it through
+//! a shared reference: what only the owner writes is a `Cell` or `RefCell`. What other CPUs read at the end of a run is
+//! set once and lies on cache lines of its own. The system-call path writes no cache line that another CPU writes.
 
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
@@ -34,69 +34,70 @@ use crate::layout;
 use crate::line::LineBuffer;
 use crate::repeat::{End, Rounds};
 
-/// The longest line of a program's output that is kept whole, in bytes.
+/// The longest line of a program's output that is not split, in bytes.
 pub const LINE_MAX: usize = 512;
 
-/// Everything that is this CPU's alone. Sits at [`layout::data_block`].
+/// A CPU's data. Lies at [`layout::data_block`].
 #[repr(C, align(64))]
 pub struct PerCpuData {
-    /// The address of this very block: the first word, so that `mov reg, gs:[0]` yields a reference.
+    /// The address of this block. It is the first word, so that `mov reg, gs:[0]` loads it.
     pub(in crate::arch) this: *const PerCpuData,
-    /// Ring 3's stack pointer, between the entry's second instruction and its copy into the frame.
+    /// Ring 3's stack pointer, from the entry's second instruction until it is copied to the frame.
     pub(in crate::arch) user_rsp: Cell<u64>,
-    /// One past the syscall stack's highest byte; equals TSS.RSP0.
+    /// The end of the syscall stack, one past its highest byte. Equal to TSS.RSP0.
     pub(in crate::arch) syscall_stack_top: u64,
-    /// The writer of this CPU's trace; its first word is looked at on every entry.
+    /// The writer of this CPU's trace. Every system call reads its first word.
     pub(in crate::arch) tracer: Tracer,
-    /// What this CPU counts; the host reads along.
+    /// This CPU's counters, which the host tool reads while the kernel runs.
     pub(in crate::arch) counters: Counters<Cell<u64>>,
-    /// This CPU's dense index: its place in the list of CPUs during bring-up, from then on its place among those
-    /// that came. Set by the BSP while this CPU waits for the run.
+    /// This CPU's dense index: during bring-up its place in the list of CPUs, afterwards its place among the CPUs that
+    /// are online. The BSP sets it while this CPU waits for the run.
     pub(super) id: AtomicU32,
-    /// Which area of [`crate::layout`] this is: the place in the list of CPUs, for good.
+    /// The index of this CPU's area in [`crate::layout`]: its place in the list of CPUs, which never changes.
     pub area: CpuId,
-    /// Its local APIC's id.
+    /// The id of this CPU's local APIC.
     pub apic_id: ApicId,
-    /// CPUs online: a copy, so that the system call reads no shared line.
+    /// How many CPUs are online: a copy, so that the system call reads no cache line of another CPU's.
     pub(super) cpus_online: Cell<u32>,
-    /// TSC to nanoseconds, a copy likewise.
+    /// The conversion from TSC to nanoseconds: a copy for the same reason.
     pub(super) clock: Cell<TscClock>,
+    /// The timer ticks whose rate is measured.
     pub(super) measured: Cell<Measured>,
-    /// What is rare and reported outside of its handler.
+    /// Rare exceptions, which are reported outside of their handlers.
     pub(in crate::arch) rare: Rare,
     /// The local APIC, once it is enabled.
     pub(in crate::arch) apic: RefCell<Option<LocalApic>>,
-    /// This CPU's own serial port, if CPUs have one each.
+    /// This CPU's own serial port, if it has one.
     pub(in crate::arch) uart: RefCell<Option<Uart>>,
-    /// The program's console line.
+    /// The line of output that the program has begun.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
-    /// The program, from its loading to its end.
+    /// The program, while it is loaded.
     pub(in crate::arch) program: RefCell<Option<Program>>,
-    /// What this CPU goes on with when the program has ended.
+    /// The function with which this CPU continues after the program's end.
     pub(in crate::arch) after_program: Cell<Option<fn(&'static PerCpuData) -> !>>,
-    /// How often the program was started, and how its latest copy ended.
+    /// How often the program was started, and how its last copy ended.
     pub rounds: Rounds,
-    /// What this CPU does on demand, for tests.
+    /// The state of this CPU's test hooks.
     pub(in crate::arch) provoked: Provoked,
     pub(in crate::arch) gdt: Gdt,
     pub(super) tss: TaskStateSegment,
     pub(super) magic: u64,
-    /// What the BSP reads in the end.
+    /// What the BSP reads at the end of the run.
     pub published: CachePadded<Published>,
 }
 
-/// Set once each by the owner, read by the BSP.
+/// Values that the owner sets once each and the BSP reads.
 #[derive(Default)]
 pub struct Published {
-    /// Control registers, when the CPU came online.
+    /// The control registers, from when the CPU came online.
     pub control: Once<ControlState>,
-    /// Memory that the program takes, in KiB.
+    /// How much memory the program takes, in KiB.
     pub program_kib: Once<u64>,
     /// How the program ended, with the counters.
     pub ended: Once<Ended>,
 }
 
-/// How a CPU's last copy of the program ended, and what the CPU had counted by then.
+/// How a CPU's last copy of the program ended, and the CPU's counters at that time.
 #[derive(Clone, Copy)]
 pub struct Ended {
     /// How the copy ended.
@@ -111,71 +112,77 @@ pub struct Ended {
     pub ticks: u64,
     /// The tick's measured rate.
     pub tick_millihertz: u64,
-    /// With recording off and on, if that was switched.
+    /// System calls and time with recording off and on, if the run alternates between them.
     pub shares: Option<[Share; 2]>,
 }
 
 const _: () = {
-    assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] is the block's own address");
-    assert!(offset_of!(PerCpuData, tracer) < 64, "what every entry touches is one cache line");
-    assert!(size_of::<PerCpuData>() as u64 <= layout::PER_CPU_DATA_SIZE, "the block has this much room");
+    assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] must be the block's own address");
+    assert!(
+        offset_of!(PerCpuData, tracer) < 64,
+        "what every system call uses must lie in the first cache line"
+    );
+    assert!(size_of::<PerCpuData>() as u64 <= layout::PER_CPU_DATA_SIZE, "the data must fit in the block");
 };
 
-// SAFETY: a block is shared between CPUs only as `of` says: the atomics and `Once`s, and what never changes.
+// SAFETY: of another CPU's block, code uses only atomics, `Once`s and fields that never change (invariant: OWNER-ONLY).
 unsafe impl Sync for PerCpuData {}
 
 impl PerCpuData {
-    /// What `magic` holds.
+    /// The value of `magic`.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"per-CPU!");
 
-    /// Where this CPU's GDT and its TSS lie.
+    /// Returns the addresses of this CPU's GDT and TSS.
     pub(in crate::arch) fn tables(&self) -> (u64, u64) {
         (ptr::from_ref(&self.gdt) as u64, &raw const self.tss as u64)
     }
 
+    /// Reads the magic number, by which the self-checks detect a block that was overwritten.
     pub(in crate::arch) fn magic(&self) -> u64 {
-        // SAFETY: a field of a live reference. Volatile: who asks suspects that something else wrote it.
+        // SAFETY: the pointer is to a field of `self`. Volatile, because the caller checks for an unexpected write.
         unsafe { (&raw const self.magic).read_volatile() }
     }
 
-    /// This CPU's data, if this CPU has come far enough to have any.
+    /// Returns this CPU's data, if its GS base is set.
     #[must_use]
     pub fn try_current() -> Option<&'static PerCpuData> {
-        // The MSR, not `gs:[0]`: before there is data the base is 0 and the access would fault.
+        // This reads the MSR instead of `gs:[0]`: while the base is not set, that access would fault.
         layout::cpu_of(msr::gs_base())?;
         Some(PerCpuData::current())
     }
 
-    /// Has this CPU set itself up, so that it can take an NMI?
+    /// Whether this CPU has set itself up, so that it can handle an NMI.
     #[must_use]
     pub(in crate::arch) fn is_running(&self) -> bool {
         self.published.control.is_completed()
     }
 
-    /// This CPU's dense index; 0 is the BSP.
+    /// Returns this CPU's dense index; 0 is the BSP.
     #[must_use]
     #[inline]
     pub fn id(&self) -> CpuId {
         CpuId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Gives the CPU its index among those that came.
-    pub(in crate::arch) fn number(&self, id: CpuId) {
+    /// Sets the CPU's index among those that are online.
+    pub(in crate::arch) fn set_id(&self, id: CpuId) {
         self.id.store(id.0, Ordering::Relaxed);
     }
 
-    /// Uses this CPU's local APIC; does nothing before it is enabled.
+    /// Calls `f` with this CPU's local APIC; does nothing before the APIC is enabled.
     pub fn with_apic<R>(&self, f: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
         self.apic.borrow_mut().as_mut().map(f)
     }
 
-    /// This CPU's data.
+    /// Returns this CPU's data.
     ///
-    /// Only for code that runs behind an entry from ring 3, where the GS base is known to be ours.
+    /// Only for code that runs while the invariant GS-BASE holds: after an entry from ring 3, or after a check of the
+    /// base.
     #[inline(always)]
     pub(in crate::arch) fn current() -> &'static PerCpuData {
         let this: *const PerCpuData;
-        // SAFETY: the GS base is a block whose first word is its own address (invariant: GS-BASE).
+        // SAFETY: the GS base is the address of this CPU's block, whose first word is that address (invariant:
+        // GS-BASE).
         unsafe {
             asm!(
                 "mov {}, gs:[{}]",
@@ -187,29 +194,29 @@ impl PerCpuData {
         }
     }
 
-    /// Lets this CPU record what `trace=` asks for; for the BSP, whose data is older than the rings.
+    /// Attaches this CPU's trace ring. Only the BSP needs it: its data is created before the rings.
     pub fn attach_trace(&self) {
         self.tracer.attach(self.area.0, self.apic_id.0);
     }
 
-    /// Calls and time with recording off and on, if that was switched.
+    /// Returns system calls and time with recording off and on, if the run alternates between them.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         self.provoked.alternation.shares()
     }
 
-    /// Records nothing from here on.
+    /// Switches this CPU's trace off.
     pub fn stop_trace(&self) {
         self.tracer.switch(false);
     }
 
-    /// Wakes one CPU from its halt.
+    /// Sends the wake-up IPI to one CPU.
     pub fn wake(&self, to: ApicId) {
         self.trace(Kind::IpiSent, WAKE_VECTOR.into(), to.0.into());
         self.with_apic(|apic| apic.wake(to));
     }
 
-    /// Wakes every other CPU.
+    /// Sends the wake-up IPI to all other CPUs.
     pub fn wake_others(&self) {
         self.trace(Kind::IpiSent, WAKE_VECTOR.into(), IPI_TO_OTHERS);
         self.with_apic(LocalApic::wake_others);
@@ -222,30 +229,30 @@ impl PerCpuData {
         count.set(count.get().wrapping_add(1));
     }
 
-    /// System calls so far, by number.
+    /// Returns the number of system calls so far, by system-call number.
     #[must_use]
     pub fn calls(&self) -> [u64; TABLE_LEN + 1] {
         self.counters.calls.each_ref().map(Cell::get)
     }
 
-    /// Timer ticks so far.
+    /// Returns the number of timer ticks so far.
     #[must_use]
     pub fn ticks(&self) -> u64 {
         self.counters.ticks.get()
     }
 
-    /// CPUs online.
+    /// Returns the number of CPUs online.
     #[must_use]
     pub fn cpus_online(&self) -> u32 {
         self.cpus_online.get()
     }
 
-    /// Takes over how many CPUs are online.
+    /// Sets the copy of the number of CPUs online.
     pub fn set_cpus_online(&self, cpus: u32) {
         self.cpus_online.set(cpus);
     }
 
-    /// Ends the interrupt in service.
+    /// Sends the EOI for the interrupt in service.
     pub(in crate::arch) fn end_of_interrupt(&self) {
         self.with_apic(LocalApic::end_of_interrupt);
     }

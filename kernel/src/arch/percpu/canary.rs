@@ -1,16 +1,17 @@
-//! Canaries: the lowest word of each of a CPU's stacks, written when the area is made and compared by the self-checks.
+//! Stack canaries: the lowest word of each of a CPU's stacks, written when the area is created and compared by the
+//! self-checks.
 
 use crate::cpu::CpuId;
 use crate::layout::{self, IstStack};
 
-/// What the lowest word of each stack holds: it differs from stack to stack, so that a stack of another CPU's is
-/// noticed too.
+/// Returns the canary for the word at an address. It differs from stack to stack, so that the checks also detect a
+/// stack that belongs to another CPU.
 #[must_use]
 pub const fn at(address: u64) -> u64 {
     address ^ 0x5ca1_ab1e_0dd5_ba11
 }
 
-/// The lowest words of the stacks of an area.
+/// Iterates over the addresses of the lowest words of an area's stacks.
 pub fn places(area: CpuId) -> impl Iterator<Item = u64> {
     let ist = IstStack::ALL.map(|which| layout::ist_stack(area, which));
     ist.into_iter().chain([layout::syscall_stack(area)]).map(|stack| stack.start)

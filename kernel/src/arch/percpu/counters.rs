@@ -1,4 +1,5 @@
-//! The page that tells the host where in physical memory each CPU's counters are; see [`kernel_abi::counters`].
+//! The directory from which the host tool learns the physical address of each CPU's counters; see
+//! [`kernel_abi::counters`].
 
 use core::fmt;
 use core::mem::{offset_of, size_of};
@@ -16,13 +17,16 @@ use crate::physmap::phys_to_virt;
 const _: () = {
     let first = offset_of!(PerCpuData, counters) as u64;
     let last = first + size_of::<Counters<u64>>() as u64 - 1;
-    assert!(first / PAGE_SIZE == last / PAGE_SIZE, "one physical address is enough for a CPU's counters");
+    assert!(
+        first / PAGE_SIZE == last / PAGE_SIZE,
+        "a CPU's counters must lie in one page, so that they have one physical address"
+    );
 };
 
-/// Why the host cannot be told.
+/// Why the counters cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
-    /// There is no stretch of memory for the directory.
+    /// There is not enough contiguous memory for the directory.
     NoRoom,
     /// A CPU's data is not mapped.
     NotMapped,
@@ -39,7 +43,7 @@ impl fmt::Display for PublishError {
 
 impl core::error::Error for PublishError {}
 
-/// Makes the directory of these CPUs' counters, which are in the order of their indices.
+/// Makes the directory of the counters of these CPUs, which are in the order of their indices.
 ///
 /// # Errors
 /// [`PublishError`].
@@ -48,25 +52,27 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     let pages = bytes.div_ceil(PAGE_SIZE);
     let start = physmem::alloc_contiguous(pages).ok_or(PublishError::NoRoom)?.start();
     let directory = phys_to_virt(start).cast::<Directory>();
-    // SAFETY: the frames are ours for good, mapped, and zeroed here.
+    // SAFETY: the frames are never freed, and nothing else refers to them (invariant: OWN-FRAMES); the physical map
+    // contains them.
     unsafe {
         directory.cast::<u8>().write_bytes(0, (pages * PAGE_SIZE) as usize);
         directory.write(Directory { magic: [0; 16], cpus: cpus.len() as u32, tick_hz, tsc_hz });
     }
     for (index, cpu) in cpus.iter().enumerate() {
         let address = physical(cpu).ok_or(PublishError::NotMapped)?;
-        // SAFETY: the addresses follow the directory, and there is room for all of them.
+        // SAFETY: the addresses follow the directory, and the frames have room for one for each CPU.
         unsafe { directory.add(1).cast::<u64>().add(index).write(address) };
     }
-    // SAFETY: as above. The magic goes last: who finds it finds the rest.
+    // SAFETY: the directory lies in the frames that were allocated above. The magic is written last, so that a host
+    // that finds it finds a complete directory.
     unsafe { (&raw mut (*directory).magic).write_volatile(MAGIC) };
     Ok(())
 }
 
-/// Where a CPU's counters are in physical memory.
+/// Returns the physical address of a CPU's counters.
 fn physical(cpu: &PerCpuData) -> Option<u64> {
     let address = VirtAddr::new(ptr::from_ref(&cpu.counters) as u64);
-    // SAFETY: bring-up is over, and no program has begun: nobody changes the kernel's tables.
+    // SAFETY: bring-up is over and no program has started, so nothing changes the kernel's page tables.
     let tables = unsafe { paging::mapper(paging::kernel_pml4()) };
     tables.translate_addr(address).map(|address| address.as_u64())
 }

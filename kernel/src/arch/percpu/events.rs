@@ -1,4 +1,4 @@
-//! The events in a CPU's trace: those of the system-call path, and all others.
+//! Records trace events: those of the system-call path, and all others.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -10,11 +10,12 @@ use crate::arch::cpu::tsc;
 use crate::arch::trace::Tracer;
 use crate::frame::SyscallFrame;
 
-/// Is this kind enabled on this CPU? Two instructions, and no register of the syscall road.
+/// Whether a kind of event is enabled on this CPU. Two instructions that need no register, so that the system-call path
+/// keeps no pointer for it.
 macro_rules! enabled {
     ($kind:expr) => {
         'enabled: {
-            // SAFETY: ring 0's GS base is this CPU's data; the word is only read.
+            // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read.
             unsafe {
                 asm!(
                     "test dword ptr gs:[{kinds}], {bit}",
@@ -30,8 +31,8 @@ macro_rules! enabled {
     };
 }
 
-/// On the way in, before the call's number is overwritten. Gives `cpu` back, from the GS base where a function was called,
-/// so that the road need not keep it in a register of its own.
+/// Records the entry of a system call, before its number is overwritten. Returns `cpu`, read from the GS base again if
+/// a function was called, so that the system-call path need not keep it in a callee-saved register.
 #[inline(always)]
 pub(in crate::arch) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'a PerCpuData {
     if enabled!(Kind::SyscallEnter) {
@@ -45,11 +46,11 @@ pub(in crate::arch) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuDa
     cpu
 }
 
-/// On the way out.
+/// Records the exit of a system call.
 #[inline(always)]
 pub(in crate::arch) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
-        // At first, as the way in asks at last: what recording takes is not in a call's time.
+        // Read the TSC first here, and last at the entry, so that a call's time does not include the recording.
         let now = tsc::now();
         let tracer = &PerCpuData::current().tracer;
         if tracer.is_near_full() {

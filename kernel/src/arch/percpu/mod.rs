@@ -1,5 +1,5 @@
-//! One CPU's own data: the block, the area that it lies in with the CPU's stacks, and what writes only there: trace events,
-//! counters, lines of output.
+//! Per-CPU data: the data block, the area that contains it and the CPU's stacks, and the functions that use only this
+//! data: trace events, counters, lines of output.
 
 #[macro_use]
 pub mod print;

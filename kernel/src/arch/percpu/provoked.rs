@@ -1,4 +1,4 @@
-//! What a CPU does on demand, for tests, and how far it has come: the data of [`crate::arch::provoke`].
+//! The state of a CPU's test hooks: the data of [`crate::arch::provoke`].
 
 use core::cell::Cell;
 use core::sync::atomic::AtomicU32;
@@ -6,16 +6,16 @@ use core::sync::atomic::AtomicU32;
 use crate::alternation::Alternation;
 use crate::cmdline::{FailureKind, Place};
 
-/// All off by default.
+/// The state of a CPU's test hooks. By default all are off.
 #[derive(Default)]
 pub(in crate::arch) struct Provoked {
-    /// How this CPU fails, and where.
+    /// The failure to inject on this CPU, and where.
     pub failure: Cell<Option<(Place, FailureKind)>>,
-    /// How far the proof has come that NMIs do not nest; 0 while there is none.
+    /// The progress of the test that NMIs do not nest; 0 if it does not run.
     pub nesting: AtomicU32,
-    /// What this CPU sends to the others at each tick.
+    /// The interrupts that this CPU sends to the others at each tick.
     pub stress: InterruptStress,
-    /// What recording costs, if that is measured.
+    /// The measurement of the cost of recording, if it is requested.
     pub alternation: Alternation,
 }
 
@@ -24,12 +24,12 @@ pub(in crate::arch) struct Provoked {
 pub(in crate::arch) struct InterruptStress {
     pub ipis: InterruptSource,
     pub nmis: InterruptSource,
-    /// NMIs are expected until the run is over on all CPUs: others send them longer than this one.
+    /// NMIs are expected until the run has ended on all CPUs: others may send them longer than this one.
     pub expected: Cell<bool>,
 }
 
 impl InterruptStress {
-    /// Are NMIs part of the stress? Then one more need not be reported.
+    /// Whether NMIs are part of the stress. If so, they are not reported.
     #[must_use]
     pub fn expects_nmis(&self) -> bool {
         self.expected.get()
@@ -39,10 +39,10 @@ impl InterruptStress {
 /// One kind of interrupt, sent to the other CPUs in turn.
 #[derive(Default)]
 pub(in crate::arch) struct InterruptSource {
-    /// How many a second; 0 is none.
+    /// How many are sent per second; 0 is none.
     pub per_second: Cell<u32>,
-    /// What is due, in parts of one interrupt, of which there are as many as ticks in a second.
+    /// The part of an interrupt that is due, in units of one interrupt divided by the ticks per second.
     pub due: Cell<u32>,
-    /// How many were sent.
+    /// How many have been sent.
     pub sent: Cell<u32>,
 }

@@ -1,35 +1,37 @@
-//! What is rare and is reported outside of its handler: NMIs, and debug exceptions in ring 0.
+//! Rare exceptions, which are reported outside of their handlers: NMIs, and debug exceptions in ring 0.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How often they came, and where the latest one interrupted.
+/// How many there were, and where the last one interrupted.
 #[derive(Default)]
 pub struct Rare {
-    /// Non-maskable interrupts so far. Atomic, as is the next: their handler writes them between any two instructions.
+    /// NMIs so far. This and `nmi_rip` are atomics, because the NMI handler may write them between any two
+    /// instructions.
     nmis: AtomicU64,
-    /// Where the latest one interrupted.
+    /// The RIP that the last NMI interrupted.
     nmi_rip: AtomicU64,
-    /// How many of them were reported.
+    /// How many NMIs were reported.
     nmis_reported: Cell<u64>,
-    /// Debug exceptions from ring 0 so far, of which there should be none, and where the latest one interrupted.
+    /// Debug exceptions from ring 0 so far, of which none is expected, and the RIP that the last one interrupted.
     debugs: Cell<(u64, u64)>,
 }
 
 impl Rare {
-    /// Counts an NMI, in its handler. Returns how many there have been.
+    /// Counts an NMI, in its handler. Returns the number of NMIs so far.
     pub(in crate::arch) fn count_nmi(&self, rip: u64) -> u64 {
         self.nmi_rip.store(rip, Ordering::Relaxed);
         self.nmis.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Are there NMIs that were not reported?
+    /// Whether there are NMIs that have not been reported.
     #[inline]
     pub(in crate::arch) fn has_new_nmis(&self) -> bool {
         self.nmis.load(Ordering::Relaxed) != self.nmis_reported.get()
     }
 
-    /// How many NMIs are to be reported, and where the latest one interrupted; they count as reported from here on.
+    /// Returns how many NMIs have not been reported, and the RIP that the last one interrupted. They then count as
+    /// reported.
     pub(in crate::arch) fn take_nmis(&self) -> (u64, u64) {
         let taken = self.nmis.load(Ordering::Relaxed);
         (taken - self.nmis_reported.replace(taken), self.nmi_rip.load(Ordering::Relaxed))
@@ -40,7 +42,7 @@ impl Rare {
         self.debugs.set((self.debugs.get().0 + 1, rip));
     }
 
-    /// Debug exceptions from ring 0 so far, and where the latest one interrupted.
+    /// Returns the number of debug exceptions from ring 0 so far, and the RIP that the last one interrupted.
     pub(in crate::arch) fn debugs(&self) -> (u64, u64) {
         self.debugs.get()
     }

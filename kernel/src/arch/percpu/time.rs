@@ -1,4 +1,4 @@
-//! This CPU's clock, and the count of its timer's ticks.
+//! A CPU's clock and the count of its timer ticks.
 
 use kernel_abi::counters::class;
 
@@ -6,7 +6,7 @@ use super::block::PerCpuData;
 use crate::arch::cpu::tsc;
 use crate::arch::interrupts::timer;
 
-/// Ticks whose rate is being measured: the TSC at the first and at the latest, and how many there were.
+/// The ticks whose rate is measured: the TSC at the first and at the last one, and their number.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Measured {
     first: u64,
@@ -15,43 +15,44 @@ pub(in crate::arch) struct Measured {
 }
 
 impl Measured {
-    /// Nothing yet.
+    /// No tick yet.
     pub const NONE: Measured = Measured { first: 0, latest: 0, ticks: 0 };
 }
 
 impl PerCpuData {
-    /// Takes over the measured clock and starts the tick.
+    /// Copies the calibrated clock and starts the tick.
     pub fn start_clock(&self) {
         let timebase = timer::timebase();
         self.clock.set(timebase.clock);
         self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
     }
 
-    /// Nanoseconds since boot.
+    /// Returns the nanoseconds since boot.
     #[must_use]
     pub fn clock_ns(&self) -> u64 {
         self.tsc_to_ns(tsc::now())
     }
 
-    /// A reading of the TSC as nanoseconds since boot.
+    /// Converts a reading of the TSC to nanoseconds since boot.
     #[must_use]
     pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
         self.clock.get().ns(tsc)
     }
 
-    /// From here on the tick's rate is measured.
+    /// Starts the measurement of the tick's rate.
     pub fn measure_ticks(&self) {
         self.measured.set(Measured::NONE);
     }
 
-    /// How many tick intervals have been measured, and how many nanoseconds they took by the TSC's clock.
+    /// Returns how many tick intervals were measured, and their total length in nanoseconds by the TSC.
     #[must_use]
     pub fn measured_ticks(&self) -> (u64, u64) {
         let Measured { first, latest, ticks } = self.measured.get();
         (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
     }
 
-    /// Counts a timer tick, at this reading of the TSC. `interval` is what the TSC should have counted since the last.
+    /// Counts a timer tick. `now` is the TSC's reading; `interval` is the nominal number of TSC steps between two
+    /// ticks.
     #[inline]
     pub(in crate::arch) fn count_tick(&self, now: u64, interval: u64) {
         let Measured { first, latest, ticks } = self.measured.get();

@@ -286,7 +286,7 @@ fn close_slots(
             // SAFETY: `offer_slots` has created the area. Of a started CPU's data, only its index is used here and
             // later the fields that the BSP may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
-            cpu.number(CpuId(next_online as u32));
+            cpu.set_id(CpuId(next_online as u32));
             cpus[next_online] = cpu;
             next_online += 1;
         } else {

@@ -1,8 +1,8 @@
-//! An NMI at every instruction of the writer.
+//! Tests of the writer with an NMI at each of its instructions.
 //!
-//! The host's own single-stepping serves for it: with TF set, each instruction ends in SIGTRAP, whose handler is to this
-//! thread what an NMI is to a CPU, and at the chosen instruction does what an NMI's handler does to the trace. The code is
-//! not to the byte the kernel's, but what must be one instruction is `asm!` in any build.
+//! Single-stepping on the host simulates the NMI: with TF set, each instruction ends with SIGTRAP. Its handler
+//! interrupts this thread as an NMI interrupts a CPU, and at the chosen instruction it records events as the NMI
+//! handler does. The instructions are not exactly the kernel's, but what must be one instruction is `asm!` in both.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
@@ -12,78 +12,81 @@ use std::{mem, ptr};
 use super::tests::{CAPACITY, Traced};
 use super::*;
 
-/// What happens at which step.
-struct Strike<'a> {
+/// The injected NMI: at which step it arrives, and what its handler does.
+struct Injection<'a> {
     steps: Cell<u64>,
     at: u64,
     nmi: RefCell<Option<&'a mut dyn FnMut()>>,
 }
 
 std::thread_local! {
-    static STRIKE: Cell<*const Strike<'static>> = const { Cell::new(ptr::null()) };
+    static INJECTION: Cell<*const Injection<'static>> = const { Cell::new(ptr::null()) };
 }
 
 extern "sysv64" fn on_trap(_signal: libc::c_int) {
-    // SAFETY: `struck` set it, on this thread, and clears it before the strike is gone.
-    let Some(strike) = (unsafe { STRIKE.get().as_ref() }) else { return };
-    strike.steps.set(strike.steps.get() + 1);
-    if strike.steps.get() == strike.at
-        && let Some(nmi) = strike.nmi.take()
+    // SAFETY: `with_nmi_after` sets the pointer, on this thread, and `Stepping` clears it before the injection is
+    // dropped.
+    let Some(injection) = (unsafe { INJECTION.get().as_ref() }) else { return };
+    injection.steps.set(injection.steps.get() + 1);
+    if injection.steps.get() == injection.at
+        && let Some(nmi) = injection.nmi.take()
     {
         nmi();
     }
 }
 
-/// Ends the stepping, also of a road that panics.
+/// Ends the single-stepping when it is dropped, also if the code that is stepped panics.
 struct Stepping;
 
 impl Drop for Stepping {
     fn drop(&mut self) {
-        // SAFETY: TF alone is cleared.
+        // SAFETY: this clears TF and changes no other flag.
         unsafe { asm!("pushfq", "and dword ptr [rsp], ~0x100", "popfq") };
-        STRIKE.set(ptr::null());
+        INJECTION.set(ptr::null());
     }
 }
 
-/// Runs `road`, and `nmi`, which must not panic, behind its instruction number `at`, from 1. False: it has not so many.
-fn struck(at: u64, road: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
-    /// The handler is the whole process's; each thread has its own strike.
+/// Runs `code`, and runs `nmi`, which must not panic, after its instruction number `at`, counted from 1. Returns false
+/// if the code has fewer instructions.
+fn with_nmi_after(at: u64, code: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
+    /// The process has one handler; each thread has its own injection.
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
-        // SAFETY: zeroes are a valid sigaction, and the handler is one.
+        // SAFETY: a zeroed sigaction is valid, and `on_trap` is a signal handler that takes the signal's number.
         let result = unsafe {
             let mut action: libc::sigaction = mem::zeroed();
             action.sa_sigaction = on_trap as *const () as usize;
             libc::sigaction(libc::SIGTRAP, &action, ptr::null_mut())
         };
-        assert_eq!(result, 0, "no handler for SIGTRAP");
+        assert_eq!(result, 0, "cannot set the handler of SIGTRAP");
     });
-    let strike = Strike { steps: Cell::new(0), at, nmi: RefCell::new(Some(nmi)) };
-    STRIKE.set((&raw const strike).cast());
+    let injection = Injection { steps: Cell::new(0), at, nmi: RefCell::new(Some(nmi)) };
+    INJECTION.set((&raw const injection).cast());
     let stepping = Stepping;
-    // SAFETY: TF alone is set, and cleared again by `Stepping`; every trap goes to the handler.
+    // SAFETY: this sets TF and changes no other flag. Every trap goes to the handler, and `Stepping` clears TF.
     unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq") };
-    road();
+    code();
     drop(stepping);
-    assert!(strike.steps.get() > 10, "nothing is stepped here");
-    strike.nmi.into_inner().is_none()
+    assert!(injection.steps.get() > 10, "the code was not single-stepped");
+    injection.nmi.into_inner().is_none()
 }
 
-/// What the ring is like when the event comes.
+/// The state of the ring when the event is recorded.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Empty,
-    /// No place is left.
+    /// No place is free.
     Full,
-    /// Records were dropped, and the host has not come since.
+    /// Records were dropped, and the host has taken none since.
     Dropping,
-    /// Records were dropped, and then the host has made room.
+    /// Records were dropped, and then the host has taken all records.
     RoomAgain,
 }
 
-/// Events before, one at whose instruction `at` the NMI comes, and one at the end: none is lost that is not told. False:
-/// it has not so many instructions.
-fn everything_is_accounted_for(before: Before, nmis: u64, host_comes: bool, at: u64) -> bool {
+/// Records events that bring the ring to the state `before`, then one event with an NMI after its instruction `at`, and
+/// one more. Checks that each event is in the ring or in a reported drop. The NMI records `nmis` events; if
+/// `host_reads`, the host takes all records just before them. Returns false if the event has fewer instructions.
+fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: bool, at: u64) -> bool {
     let traced = Traced::new(true);
     let room = CAPACITY as u64 - SLACK;
     let first = match before {
@@ -98,35 +101,36 @@ fn everything_is_accounted_for(before: Before, nmis: u64, host_comes: bool, at: 
         look();
     }
     let mut nmi = || {
-        if host_comes {
+        if host_reads {
             look();
         }
         (1000..1000 + nmis).for_each(|n| traced.event(n));
     };
-    let was_struck = struck(at, &|| traced.event(2000), &mut nmi);
+    let arrived = with_nmi_after(at, &|| traced.event(2000), &mut nmi);
     let waiting = traced.ring().header.head - traced.taken.get();
     look();
     traced.event(3000);
     look();
-    let events = first + 2 + if was_struck { nmis } else { 0 };
+    let events = first + 2 + if arrived { nmis } else { 0 };
     let seen = seen.into_inner();
-    let told: u64 = seen.iter().filter(|(kind, ..)| *kind == Kind::Dropped as u16).map(|(_, a, _)| a).sum();
-    let whole = seen.iter().filter(|(kind, a, b)| *kind == Kind::User as u16 && *b == !a).count() as u64;
+    let reported: u64 =
+        seen.iter().filter(|(kind, ..)| *kind == Kind::Dropped as u16).map(|(_, a, _)| a).sum();
+    let recorded = seen.iter().filter(|(kind, a, b)| *kind == Kind::User as u16 && *b == !a).count() as u64;
     let case = std::format!(
-        "{before:?}, NMI with {nmis} events behind instruction {at}, host comes: {host_comes}: {seen:?}"
+        "{before:?}, NMI with {nmis} events after instruction {at}, host reads: {host_reads}: {seen:?}"
     );
-    assert_eq!((whole + told, told), (events, traced.ring().header.dropped), "{case}");
-    assert_eq!(traced.taken.get(), traced.ring().header.head, "unfinished: {case}");
+    assert_eq!((recorded + reported, reported), (events, traced.ring().header.dropped), "{case}");
+    assert_eq!(traced.taken.get(), traced.ring().header.head, "a record is not complete: {case}");
     assert!(waiting <= CAPACITY as u64, "{} places are in use: {case}", waiting);
-    was_struck
+    arrived
 }
 
 #[test]
-fn an_nmi_at_any_instruction_loses_nothing_untold() {
+fn nmi_at_any_instruction_leaves_no_drop_unreported() {
     for before in [Before::Empty, Before::Full, Before::Dropping, Before::RoomAgain] {
-        // Some, and more than the ring takes.
-        for (nmis, host_comes) in [(2, false), (2, true), (20, false), (20, true)] {
-            let last = (1..).find(|at| !everything_is_accounted_for(before, nmis, host_comes, *at));
+        // Some events, and more than the ring can hold.
+        for (nmis, host_reads) in [(2, false), (2, true), (20, false), (20, true)] {
+            let last = (1..).find(|at| !check_every_event_is_accounted_for(before, nmis, host_reads, *at));
             assert!(last.is_some_and(|last| last > 30), "{last:?} instructions");
         }
     }

@@ -1,4 +1,4 @@
-//! The memory of the rings: where the directory is, and each CPU's ring.
+//! The memory of the trace: the directory, and each CPU's ring.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use crate::physmap::phys_to_virt;
 /// Physical address of the directory; 0 if nothing is traced.
 static DIRECTORY: AtomicU64 = AtomicU64::new(0);
 
-/// At the end the rings are sent over the console.
-pub(super) static SENT_AT_THE_END: AtomicBool = AtomicBool::new(false);
+/// Whether the rings are sent over the console at the end of the run.
+pub(super) static SEND_AT_END: AtomicBool = AtomicBool::new(false);
 
-/// No memory for the rings.
+/// There is not enough contiguous memory for the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoomForRings {
     cpus: u32,
@@ -27,7 +27,7 @@ impl fmt::Display for NoRoomForRings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no stretch of memory for {} trace rings of {} records (32 bytes each): give fewer with \
+            "no contiguous memory for {} trace rings of {} records (32 bytes each): give fewer with \
              trace_records=, or more memory",
             self.cpus, self.records
         )
@@ -36,7 +36,7 @@ impl fmt::Display for NoRoomForRings {
 
 impl core::error::Error for NoRoomForRings {}
 
-/// Makes the directory and a ring for each CPU of the list.
+/// Allocates the directory and a ring for each CPU of the list, if anything is traced.
 ///
 /// # Errors
 /// [`NoRoomForRings`].
@@ -50,7 +50,8 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
     let frames = 1 + u64::from(cpus) * stride / PAGE_SIZE;
     let start = physmem::alloc_contiguous(frames).ok_or(error)?.start();
     let directory = phys_to_virt(start).cast::<Directory>();
-    // SAFETY: the frames are ours for good, mapped, and zeroed here. The magic goes last: who finds it finds the rest.
+    // SAFETY: the frames are never freed, and nothing else refers to them (invariant: OWN-FRAMES); the physical map
+    // contains them. The magic is written last, so that a host that finds it finds a complete directory.
     unsafe {
         directory.cast::<u8>().write_bytes(0, (frames * PAGE_SIZE) as usize);
         directory.write(Directory {
@@ -66,19 +67,19 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
         });
         (&raw mut (*directory).magic).write_volatile(MAGIC);
     }
-    SENT_AT_THE_END.store(options.serial, Ordering::Relaxed);
+    SEND_AT_END.store(options.serial, Ordering::Relaxed);
     DIRECTORY.store(start, Ordering::Release);
     Ok(())
 }
 
-/// The directory, if anything is traced.
+/// Returns the directory, if anything is traced.
 pub(super) fn directory() -> Option<&'static Directory> {
     let start = DIRECTORY.load(Ordering::Acquire);
-    // SAFETY: `init` filled it in before it published the address, and nobody changes it.
+    // SAFETY: `init` has filled the directory in before it published the address, and nothing changes it afterwards.
     (start != 0).then(|| unsafe { &*phys_to_virt(start).cast::<Directory>() })
 }
 
-/// The ring of a CPU of the list.
+/// Returns the ring of a CPU, by its index in the list.
 pub(super) fn ring_at(directory: &Directory, place: u32) -> *mut RingHeader {
     phys_to_virt(directory.first_ring + u64::from(place) * directory.ring_stride).cast()
 }

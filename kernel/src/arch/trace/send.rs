@@ -1,4 +1,5 @@
-//! The traces over the console, at the end of a run and after a panic: for machines whose memory nobody can look into.
+//! Sends the traces over the console, at the end of a run and after a panic: for machines whose memory the host tool
+//! cannot read.
 
 use core::sync::atomic::Ordering;
 
@@ -6,14 +7,14 @@ use kernel_abi::trace::serial::{LINE_MAX, Line, Part, Place, RECORDS_MAX};
 use kernel_abi::trace::{Directory, Record, RingHeader};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::rings::{SENT_AT_THE_END, directory, ring_at};
+use super::rings::{SEND_AT_END, directory, ring_at};
 use crate::arch::devices::serial;
 
-const _: () = assert!(LINE_MAX < serial::LINE_MAX, "a line of the trace is not cut by the console");
+const _: () = assert!(LINE_MAX < serial::LINE_MAX, "the console must not cut a line of the trace");
 
 /// Sends all rings, oldest records first, if the command line asks for it.
-pub fn send_if_wanted() {
-    if !SENT_AT_THE_END.load(Ordering::Relaxed) {
+pub fn send_if_requested() {
+    if !SEND_AT_END.load(Ordering::Relaxed) {
         return;
     }
     let Some(directory) = directory() else { return };
@@ -25,17 +26,18 @@ pub fn send_if_wanted() {
     sender.send(Part::End, 0, 0, directory.as_bytes());
 }
 
-/// Counts the lines.
+/// Sends the lines, with their numbers.
 struct Sender {
     line: u32,
 }
 
 impl Sender {
+    /// Sends one CPU's ring.
     fn ring(&mut self, directory: &Directory, cpu: u32) {
         let ring = ring_at(directory, cpu);
-        // SAFETY: a ring of the directory's, mapped for good. At the end of a run its writer has stopped; after a panic it
-        // may not have, and an NMI may strike: `head` is read once, and the reader knows a record that changed
-        // meanwhile by its sequence.
+        // SAFETY: the directory's rings are never unmapped. At the end of a run no CPU records; after a panic a CPU may
+        // still record, or an NMI on this CPU. So `head` is read once, and the reader detects by its sequence a record
+        // that changed meanwhile.
         let header = unsafe { ring.read_volatile() };
         let capacity = u64::from(directory.capacity);
         let first = header.head.saturating_sub(capacity);
@@ -45,7 +47,8 @@ impl Sender {
             let mut records = [Record::new_zeroed(); RECORDS_MAX];
             let count = (header.head - at).min(RECORDS_MAX as u64) as usize;
             for (number, record) in (at..).zip(&mut records[..count]) {
-                // SAFETY: as above; the index is below the capacity, a power of two.
+                // SAFETY: the capacity is a power of two, so the mask makes the index less than it. The reader detects
+                // a record that changes meanwhile by its sequence.
                 *record = unsafe { record_of(ring, number & (capacity - 1)).read_volatile() };
             }
             self.send(Part::Records, cpu, at, records[..count].as_bytes());
@@ -53,17 +56,18 @@ impl Sender {
         }
     }
 
+    /// Sends one line.
     fn send(&mut self, part: Part, cpu: u32, at: u64, data: &[u8]) {
         serial::print(format_args!("{}", Line { place: Place { line: self.line, part, cpu, at }, data }));
         self.line += 1;
     }
 }
 
-/// Where a ring has a record.
+/// Returns the address of a record in a ring.
 ///
 /// # Safety
-/// `index` is below the ring's capacity.
+/// `index` is less than the ring's capacity.
 unsafe fn record_of(ring: *mut RingHeader, index: u64) -> *mut Record {
-    // SAFETY: the records follow the header, and the caller says that there are so many.
+    // SAFETY: the records follow the header, and the caller guarantees that the index is less than their number.
     unsafe { ring.add(1).cast::<Record>().add(index as usize) }
 }

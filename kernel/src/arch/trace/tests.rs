@@ -1,4 +1,4 @@
-//! A ring that is full, with a host that comes now and then.
+//! Tests of a full ring, with a host that sometimes takes records from it.
 
 use std::boxed::Box;
 use std::vec::Vec;
@@ -15,7 +15,7 @@ pub(super) struct Ring {
     records: [Record; CAPACITY],
 }
 
-/// A CPU's tracer, its ring, and a host that takes records out of it.
+/// A CPU's tracer, its ring, and a host that takes records from it.
 pub(super) struct Traced {
     pub tracer: Tracer,
     pub ring: *mut Ring,
@@ -36,18 +36,18 @@ impl Traced {
     }
 
     pub fn ring(&self) -> &Ring {
-        // SAFETY: it is from a box that is freed last, and nobody holds a reference while the tracer writes.
+        // SAFETY: the ring lives as long as `self`, and no reference to it is held while the tracer writes.
         unsafe { &*self.ring }
     }
 
-    /// Takes at most so many records out, as the host does: as far as they are finished.
+    /// Takes at most `most` records, as the host does: up to the first one that is not complete.
     pub fn take(&self, most: u64) -> Vec<(u16, u64, u64)> {
         let start = self.taken.get();
         let end = self.ring().header.head.min(start.saturating_add(most));
-        let finished = |place: &u64| u64::from(self.record(*place).sequence) == place + 1;
-        let records: Vec<_> = (start..end).take_while(finished).map(|place| self.record(place)).collect();
+        let complete = |place: &u64| u64::from(self.record(*place).sequence) == place + 1;
+        let records: Vec<_> = (start..end).take_while(complete).map(|place| self.record(place)).collect();
         self.taken.set(start + records.len() as u64);
-        // SAFETY: as in `ring`; volatile, since it may be done in the middle of an event.
+        // SAFETY: the ring lives as long as `self`. Volatile, because this may run in the middle of an event.
         unsafe { (&raw mut (*self.ring).header.tail).write_volatile(self.taken.get()) };
         records.into_iter().map(|record| (record.kind, record.a, record.b)).collect()
     }
@@ -59,7 +59,7 @@ impl Traced {
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        // SAFETY: `new` made it so.
+        // SAFETY: `new` has made the pointer with `Box::into_raw`, and it is freed only here.
         drop(unsafe { Box::from_raw(self.ring) });
     }
 }
@@ -68,7 +68,7 @@ const USER: u16 = Kind::User as u16;
 const DROPPED: u16 = Kind::Dropped as u16;
 
 #[test]
-fn a_flight_recorder_overwrites_the_oldest() {
+fn flight_recorder_overwrites_the_oldest_records() {
     let traced = Traced::new(false);
     (0..100).for_each(|n| traced.event(n));
     traced.taken.set(100 - CAPACITY as u64);
@@ -78,14 +78,14 @@ fn a_flight_recorder_overwrites_the_oldest() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_keeps_the_first_and_counts_the_rest() {
+fn stream_without_a_reader_keeps_the_first_records_and_counts_the_rest() {
     let traced = Traced::new(true);
     (0..100).for_each(|n| traced.event(n));
     let room = CAPACITY as u64 - SLACK;
     assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (room, 100 - room));
     let first: Vec<_> = (0..room).map(|n| (USER, n, !n)).collect();
     assert_eq!(traced.take(100), first);
-    // There is room again: first what is missing, once.
+    // There is room again: the drop is reported first, and once.
     traced.event(100);
     traced.event(101);
     assert_eq!(traced.take(100), [(DROPPED, 100 - room, 0), (USER, 100, !100), (USER, 101, !101)]);
@@ -93,9 +93,9 @@ fn a_stream_that_nobody_reads_keeps_the_first_and_counts_the_rest() {
 }
 
 #[test]
-fn a_host_that_claims_to_have_read_what_is_not_there_is_no_ones_harm() {
+fn tail_beyond_the_head_loses_no_record() {
     let traced = Traced::new(true);
-    // SAFETY: as in `ring`.
+    // SAFETY: the ring lives as long as `traced`, and nothing else refers to it now.
     unsafe { (*traced.ring).header.tail = u64::MAX };
     (0..100).for_each(|n| traced.event(n));
     assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (100, 0));
@@ -103,7 +103,7 @@ fn a_host_that_claims_to_have_read_what_is_not_there_is_no_ones_harm() {
 
 proptest! {
     #[test]
-    fn what_is_missing_is_told_where_it_is_missing(steps in prop::collection::vec((0..40_u64, 0..40_u64), 1..40)) {
+    fn drops_are_reported_where_records_are_missing(steps in prop::collection::vec((0..40_u64, 0..40_u64), 1..40)) {
         let traced = Traced::new(true);
         let (mut n, mut got, mut missing) = (0, 0, 0);
         for (events, taken) in steps {
@@ -125,7 +125,7 @@ proptest! {
             missing += if is_drop { a } else { 0 };
             got += if is_drop { a } else { 1 };
         }
-        // What was dropped last is told with the next record.
+        // The last drops would be reported with the next record.
         prop_assert_eq!(missing + traced.tracer.dropped.get(), dropped);
         prop_assert_eq!(got + traced.tracer.dropped.get(), n);
     }

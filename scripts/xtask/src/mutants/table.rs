@@ -302,12 +302,20 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a trace event reserves its place in one instruction",
         "trace-reserve-non-atomic",
-        Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
+        Host(
+            "kernel",
+            "arch::trace::nmi_tests::nmi_at_any_instruction_leaves_no_drop_unreported",
+            "NMI with ",
+        ),
     ),
     guard(
         "a drop in the trace is reported by the next event",
         "trace-drop-unreported",
-        Host("kernel", "arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "NMI with "),
+        Host(
+            "kernel",
+            "arch::trace::nmi_tests::nmi_at_any_instruction_leaves_no_drop_unreported",
+            "NMI with ",
+        ),
     ),
 ];
 

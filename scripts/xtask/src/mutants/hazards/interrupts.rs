@@ -30,7 +30,7 @@ pub const INTERRUPTS: &[Hazard] = &[
         "an NMI while a trace event is recorded: a record lost, a place assigned twice, a drop never \
          reported",
         "reserving a place, counting a drop and reporting it take one instruction each",
-        &["kernel: arch::trace::nmi_tests::an_nmi_at_any_instruction_loses_nothing_untold", "trace::*"],
+        &["kernel: arch::trace::nmi_tests::nmi_at_any_instruction_leaves_no_drop_unreported", "trace::*"],
         &["trace-reserve-non-atomic", "trace-drop-unreported"],
         "on the host, where single-stepping simulates the NMI",
     ),
