@@ -46,8 +46,8 @@ pub struct Run {
     pub file: &'static [u8],
     /// The page that all copies share.
     pub shared: Frame,
-    /// Number of frames that were free before the first program was loaded. As many must be free when the last has
-    /// ended.
+    /// Number of frames that were free before the first program was loaded. The same number must be free after
+    /// the last one has ended.
     pub free_frames: u64,
     /// The CPUs of the firmware's list that did not come online.
     pub missing: &'static [ApicId],
@@ -59,7 +59,7 @@ pub struct Run {
     pub warnings: u32,
 }
 
-/// Publishes the run and takes part in it. The BSP's last step of the boot.
+/// Publishes the run and takes part in it. The BSP's last step in the boot.
 pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     let online = run.online.len() as u32;
     for gate in [&START, &DONE, &PUBLISHED] {
@@ -70,8 +70,8 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     take_part(cpu)
 }
 
-/// Waits for the run, loads this CPU's copy, and enters ring 3 together with the others. Called by every CPU that is
-/// online.
+/// Waits until the BSP has published the run, loads this CPU's copy, and enters ring 3 together with the others. Called
+/// by every CPU that is online.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
@@ -108,7 +108,7 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     }
 }
 
-/// Ends the run if an invariant is broken on this CPU: it must not run ring 3 then, nor report results.
+/// Ends the run if an invariant is broken on this CPU: such a CPU must neither run ring 3 nor report results.
 fn end_if_broken(cpu: &PerCpuData) {
     if let Err(broken) = check::all(cpu) {
         stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
@@ -199,7 +199,7 @@ fn report(run: &Run) -> ! {
     if free != run.free_frames {
         let before = run.free_frames;
         stop::end(format_args!(
-            "broken invariant: {before} frames were free before the programs, {free} after"
+            "broken invariant: {before} frames were free before the programs were loaded, {free} after they ended"
         ));
     }
     trace::send_if_requested();

@@ -1,4 +1,5 @@
-//! Drives the CPUs of one boot along its paths, and injects the event at every selected instruction.
+//! Runs the CPUs of one boot along the kernel's entry and exit paths, and injects the event at every selected
+//! instruction.
 
 use iced_x86::{FlowControl, Instruction};
 use kernel_abi::layout::SHARED_PAGE;
@@ -23,10 +24,12 @@ pub enum Event {
 }
 
 impl Event {
-    /// Is this event injected at this instruction of this path? Ring 0 can be single-stepped over all instructions but
-    /// those that load new flags or branch to an unknown address. The handlers on IST stacks are left out: the `iretq`
-    /// of a #DB in the NMI handler would unmask NMIs, and the kernel ensures that there is no such #DB. The idle loop
-    /// is left out because its `hlt` would miss its wake-up.
+    /// Returns whether this event is injected at this instruction of this path.
+    ///
+    /// Ring 0 can be single-stepped over all instructions except those that load new flags or branch to an unknown
+    /// address. The handlers on IST stacks are left out: the `iretq` of a #DB in the NMI handler would unmask NMIs, and
+    /// the kernel ensures that there is no such #DB. The idle loop is left out: the #DB after its `sti` would end the
+    /// interrupt shadow, so a pending wake-up IPI would be taken before the `hlt` (a lost wakeup).
     pub fn is_injected_at(self, path: &str, instruction: &Instruction) -> bool {
         let on_ist =
             [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
@@ -41,14 +44,14 @@ impl Event {
 pub struct Selection {
     /// The CPUs, by QEMU's index, in the order of the injections.
     pub cpus: Vec<usize>,
-    /// This path only.
+    /// If set, only this path.
     pub path: Option<String>,
-    /// This instruction only.
+    /// If set, only this instruction.
     pub at: Option<u64>,
 }
 
 impl Selection {
-    /// Is this instruction of this path selected?
+    /// Returns whether this instruction of this path is selected.
     pub fn includes(&self, path: &str, address: u64) -> bool {
         self.path.as_deref().is_none_or(|own| own == path) && self.at.is_none_or(|own| own == address)
     }
@@ -66,7 +69,7 @@ pub struct Driver<'a> {
     pub selection: &'a Selection,
     injector: Injector<'a>,
     tally: &'a mut Tally,
-    /// The event that ends the run was injected.
+    /// Whether the run-ending event (#MC) was injected.
     pub over: bool,
     /// The latest injection, for a report.
     pub latest: Option<(&'static str, usize, u64)>,
@@ -136,9 +139,11 @@ impl<'a> Driver<'a> {
         for index in self.selected(name, addresses) {
             let address = addresses[index];
             self.latest = Some((name, cpu, address));
-            let come =
+            let reached =
                 if address == here { Ok(()) } else { self.injector.run_to(&mut self.guest, cpu, address) };
-            come.and_then(|()| self.inject(cpu)).map_err(|error| Failure::at(error, name, cpu, address))?;
+            reached
+                .and_then(|()| self.inject(cpu))
+                .map_err(|error| Failure::at(error, name, cpu, address))?;
             self.tally.count(self.event, name, cpu, address);
             here = address;
             if self.over {
@@ -163,7 +168,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Injects at each instruction of the NMI handler: an NMI, which must stay pending, or a machine check, which is
-    /// taken. The NMI before it is injected at the system-call entry, where GS and rsp are ring 3's.
+    /// taken. The outer NMI is injected at the system-call entry, where GS and rsp are ring 3's.
     pub fn nmi_path(&mut self, cpu: usize) -> Result<(), Failure> {
         let name = paths::NMI.name;
         let addresses = paths::NMI.addresses(self.code)?;
@@ -232,14 +237,15 @@ impl<'a> Driver<'a> {
         match (swapped, others.next()) {
             (true, None) => Ok(()),
             (_, change) => {
-                let change = change.map_or("GS is not swapped".to_owned(), |(_, change)| change);
+                let change = change.map_or("the GS bases were not swapped".to_owned(), |(_, change)| change);
                 let error = InjectError::Mismatch(format!("across a #DB in ring 0, {change}"));
                 Err(Failure::on(error, path.name, cpu))
             }
         }
     }
 
-    /// Injects where rsp is ring 3's, during the call that `paths` makes with each hostile stack pointer.
+    /// Injects at the instructions that run with ring 3's rsp, while the user program `paths` makes a system call with
+    /// each hostile stack pointer.
     pub fn hostile_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let addresses = paths::with_user_rsp(self.code)?;
         let own = nmi_stack(&mut self.guest, cpu)?;
@@ -252,7 +258,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Writes the address of the CPU's NMI stack into the shared page, for the program that is about to start on it.
+    /// Writes the address of the CPU's NMI stack into the shared page, for the program that is about to start on
+    /// this CPU.
     pub fn pass_nmi_stack(&mut self, cpu: usize) -> Result<(), InjectError> {
         let top = nmi_stack(&mut self.guest, cpu)?;
         self.guest.write_word(cpu, SHARED_PAGE + 8 * cpu as u64, top)

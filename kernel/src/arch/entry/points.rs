@@ -17,14 +17,13 @@ use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::sysret::{Return, may_sysret};
 
-/// The system calls, as [`syscall_entry`] reaches them. A type parameter, so that the call is direct and can be
-/// inlined.
+/// The dispatcher that [`syscall_entry`] calls. It is a type parameter, so that the call is direct and can be inlined.
 pub trait Calls {
-    /// Runs the system call that the frame's rax names and stores its result in rax.
+    /// Runs the system call whose number is in the frame's rax and stores its result in rax.
     fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData);
 }
 
-/// The unsafe shell of the system-call path: turns the entry's pointers into references and calls safe code.
+/// Unsafe wrapper around the dispatcher: turns the entry code's pointers into references and calls safe code.
 ///
 /// Returns whether `sysretq` may return to ring 3.
 ///
@@ -47,10 +46,11 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
 
 /// Entry point of `syscall`: the address in IA32_LSTAR.
 ///
-/// Given (SDM 2B, SYSCALL): ring 0, CS and SS flat; rcx = ring 3's RIP, r11 = its RFLAGS; RFLAGS less SFMASK, so
-/// interrupts are off; **rsp, GS base and all other registers are still ring 3's**. NMI, #DB, #MC and #DF can arrive
-/// at any instruction; each has its own stack and finds [`PerCpuData`] through it. No other exception can arrive before
-/// rsp is the kernel's, because until then no instruction accesses memory through a register that ring 3 controls.
+/// Given (SDM 2B, SYSCALL): ring 0, CS and SS flat; rcx = ring 3's RIP, r11 = its RFLAGS; RFLAGS with SFMASK's bits
+/// cleared, so interrupts are off; **rsp, GS base and all other registers are still ring 3's**. NMI, #DB, #MC and #DF
+/// can arrive at any instruction; each has its own stack and finds [`PerCpuData`] through it. No other exception can
+/// arrive before rsp is the kernel's, because until then no instruction accesses memory through a register that ring 3
+/// controls.
 ///
 /// Leaves: every register as it was except rax (the result), rcx (RIP) and r11 (RFLAGS).
 ///
@@ -118,7 +118,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "mov    rsi, gs:[{this}]",
         "call   {shell}",
 
-        // Test the answer in al before rax is overwritten; `pop` leaves the flags. Then ring 3's registers.
+        // Test the result in al before `pop rax`; `pop` does not change flags. Then restore ring 3's registers.
         "test   al, al",
         "pop    r15",
         "pop    r14",
@@ -160,7 +160,8 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     )
 }
 
-/// Common code of the stubs, except those of NMI, #DB, #MC and #DF; only they may jump here.
+/// Common code of all stubs except those of NMI, #DB, #MC and #DF, which use [`paranoid_common`]. Nothing else may jump
+/// here.
 ///
 /// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted stack
 /// (from ring 0) with vector and error code below what the CPU pushed; DF and AC as the interrupted code had them,
@@ -234,7 +235,7 @@ unsafe extern "sysv64" fn trap_common() {
 ///
 /// Leaves: all registers and the GS base as they were, unless the handler changed the frame.
 ///
-/// The stack is the one drawn at [`trap_common`], with the word that holds the address above the frame.
+/// The stack is as drawn at [`trap_common`], plus one word above the frame: the address of [`PerCpuData`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn paranoid_common() {
     naked_asm!(
@@ -279,10 +280,11 @@ unsafe extern "sysv64" fn paranoid_common() {
     )
 }
 
-/// Defines one stub for each vector. It makes the stack layout the same for all vectors and jumps to the common code.
+/// Defines one stub for each vector. Each stub makes the stack layout the same for all vectors and jumps to the common
+/// code.
 ///
 /// Given: what the CPU pushed, with an error code if the vector has one. Leaves: error code and vector on the stack,
-/// all registers as they were. Only the IDT's gates may lead here.
+/// all registers as they were. A stub is entered only through its IDT gate.
 macro_rules! stubs {
     ($($name:ident: $vector:literal, $error_code:ident, $common:ident;)+) => {
         $(

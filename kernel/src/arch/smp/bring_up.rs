@@ -40,7 +40,8 @@ const INIT_WAIT_NS: u64 = 10_000_000;
 /// Time after the first start-up IPI until a second one is sent to the CPUs that have not claimed their slots.
 const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
 /// Longest time to wait for the other CPUs after the second start-up IPI. It is long, because a busy host may
-/// deschedule a virtual CPU, and a CPU that is late is lost for the whole run. The wait ends as soon as all are online.
+/// deschedule a virtual CPU, and a CPU that is late is left out of the whole run. The wait ends as soon as all are
+/// online.
 const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
 /// Why the other CPUs cannot be started.
@@ -52,7 +53,7 @@ pub enum SmpError {
     NoLowPage,
     /// The trampoline rejects its parameters.
     Install(InstallError),
-    /// The bring-up mappings break W^X.
+    /// The bring-up page tables violate W^X.
     Audit(Audit),
 }
 
@@ -62,7 +63,7 @@ impl fmt::Display for SmpError {
             SmpError::Memory(error) => write!(f, "cannot start the other CPUs: {error}"),
             SmpError::NoLowPage => f.write_str("no free page below 1 MiB for the AP trampoline"),
             SmpError::Install(error) => error.fmt(f),
-            SmpError::Audit(audit) => write!(f, "the bring-up mappings are wrong: {audit:?}"),
+            SmpError::Audit(audit) => write!(f, "the bring-up page tables violate W^X: {audit:?}"),
         }
     }
 }
@@ -75,12 +76,12 @@ impl From<MapError> for SmpError {
     }
 }
 
-/// Functions of the layers above that the APs call.
+/// Functions of higher layers that the APs call.
 #[derive(Clone, Copy)]
 pub struct Upcalls {
-    /// Where `syscall` enters.
+    /// Entry point of `syscall`.
     pub syscall_entry: SyscallEntry,
-    /// Called by a CPU that has come online.
+    /// Called by each AP once it is online.
     pub online: fn(&'static PerCpuData) -> !,
 }
 
@@ -100,7 +101,8 @@ pub struct Arrivals {
 /// [`SmpError`]: the run cannot continue.
 ///
 /// # Safety
-/// Called once, on the BSP, with interrupts off, before the first program. `upcalls.syscall_entry` is what its type says.
+/// Called once, on the BSP, with interrupts off, before the first program. `upcalls.syscall_entry` is an instance
+/// of `syscall_entry`, see [`SyscallEntry`].
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     list: &'static [ApicId],
@@ -241,8 +243,8 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
     Ok(vector)
 }
 
-/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. Its argument is
-/// the CPU's place in the list, where the BSP is 0.
+/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. `gets_sipi` is
+/// passed the CPU's position in the list, where the BSP is 0.
 fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
     for (slot, place) in slots.iter().zip(1..) {
         let has_claimed = matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
@@ -283,8 +285,8 @@ fn close_slots(
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
         if is_online(slot) {
-            // SAFETY: `offer_slots` has created the area. Of a started CPU's data, only its index is used here and
-            // later the fields that the BSP may use (invariant: OWNER-ONLY).
+            // SAFETY: `offer_slots` has created the area. The CPU has started, so the BSP uses only its index here, and
+            // later only the fields that other CPUs may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
             cpu.set_id(CpuId(next_online as u32));
             cpus[next_online] = cpu;
@@ -301,8 +303,8 @@ fn close_slots(
 
 /// Entry point of an AP in the kernel. Only the trampoline jumps here.
 ///
-/// Given: long mode, interrupts off, this CPU's syscall stack, the bring-up page tables and GDT, no IDT, no TSS, the GS
-/// base of the reset (0), and the address of the CPU's data as the slot's argument.
+/// Given: long mode, interrupts off, this CPU's syscall stack, the bring-up page tables and GDT, no IDT, no TSS, GS
+/// base 0 (reset value), and the address of the CPU's data in rdi.
 ///
 /// Leaves: the CPU online and in `Upcalls::online`, or parked if it is late.
 extern "sysv64" fn ap_entry(data: u64) -> ! {
@@ -311,13 +313,15 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
     let upcalls = UPCALLS.get().expect("UPCALLS is set before a slot is offered");
     paging::load_kernel_tables();
-    // SAFETY: the data is this CPU's, which executes this once, with interrupts off and the kernel's tables loaded.
+    // SAFETY: `cpu` is this CPU's own data, and this CPU executes this once, with interrupts off and the kernel's
+    // tables loaded.
     unsafe {
         this_cpu::load_tables(cpu);
     }
     provoke::at(cpu, Place::BringUp);
-    // SAFETY: the data is this CPU's, which executes this once, with interrupts off, after `load_tables`. The BSP has
-    // masked the PICs and mapped the APIC's registers.
+    // SAFETY: `cpu` is this CPU's own data, and this CPU executes this once, with interrupts off, after `load_tables`.
+    // The BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
+    // `syscall_entry` (promise of the caller of `start_others`).
     unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());

@@ -49,7 +49,7 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
 ///
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked
-/// and the APIC's registers mapped. `syscall_entry` is what its type says.
+/// and the APIC's registers mapped. `syscall_entry` is an instance of `syscall_entry`, see [`SyscallEntry`].
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
     // `syscall_entry` is the entry point of `syscall` (caller's promise).

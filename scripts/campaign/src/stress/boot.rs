@@ -63,7 +63,7 @@ pub struct BootPlan<'a> {
 pub struct FinishedBoot {
     /// The result.
     pub boot: Boot,
-    /// What the report shows of it, if it shows this boot.
+    /// Data for the report, if the report includes this boot.
     pub evidence: Option<Evidence>,
 }
 
@@ -73,11 +73,13 @@ struct BootRun<'a> {
     facts: Facts,
     formatter: ConsoleFormatter,
     log: BootLog,
-    /// The console with symbols and without the written lines, for the log.
+    /// Console lines with addresses resolved to symbols, without the program's numbered lines, for the log.
     filtered: Vec<String>,
-    verdict: Option<Duration>,
-    last: Duration,
-    /// Access to the guest's memory, if the host has it.
+    /// When the host received the verdict.
+    verdict_at: Option<Duration>,
+    /// When the host received the latest line.
+    last_line_at: Duration,
+    /// Access to the guest's memory, if its size is known and the options define no memory backend.
     live: Option<Live>,
     plan: &'a BootPlan<'a>,
 }
@@ -100,8 +102,8 @@ pub fn boot(
         formatter: ConsoleFormatter::new(&plan.setup.kernel),
         log: BootLog::begin(plan.logs, seed, &replay)?,
         filtered: Vec::new(),
-        verdict: None,
-        last: Duration::ZERO,
+        verdict_at: None,
+        last_line_at: Duration::ZERO,
         live,
         plan,
     };
@@ -131,7 +133,7 @@ pub fn boot(
     run.watch.finish(judgement.outcome, &run.facts, calls);
     run.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
     let (outcome, problems) = conclude(&judgement, std::mem::take(&mut run.watch.problems));
-    // Those that were not passed on yet.
+    // Report the run's errors, which were not passed to `on_problem` above.
     problems
         .iter()
         .filter(|problem| matches!(problem, Problem::Run(_)))
@@ -142,7 +144,7 @@ pub fn boot(
     run.log.section("QEMU's messages", &ended.stderr);
     let failed = outcome != Outcome::Pass;
     let show = plan.report && (failed || shown);
-    let time = run.verdict.unwrap_or(run.last);
+    let time = run.verdict_at.unwrap_or(run.last_line_at);
     if let Some(live) = run.live.as_mut().filter(|_| failed || show) {
         live.poll_final(time);
     }
@@ -173,7 +175,7 @@ pub fn boot(
 }
 
 impl BootRun<'_> {
-    /// Takes a console line: logs, checks and shows it.
+    /// Handles a console line: logs, checks and shows it.
     fn line(
         &mut self,
         line: &[u8],
@@ -199,9 +201,9 @@ impl BootRun<'_> {
             }
         }
         if !self.facts.verdicts.is_empty() {
-            self.verdict.get_or_insert(time);
+            self.verdict_at.get_or_insert(time);
         }
-        self.last = time;
+        self.last_line_at = time;
     }
 
     /// Polls the guest's counters, and shows them at the display's interval.
@@ -228,7 +230,7 @@ impl BootRun<'_> {
         cpus.into_iter().map(view).collect()
     }
 
-    /// Checks a line and passes on its problems. Returns whether it is one of the written lines.
+    /// Checks a line and passes on its problems. Returns whether it is one of the program's numbered lines.
     fn check_line(&mut self, line: &[u8], seen: &Line, on_problem: &dyn Fn(&str)) -> bool {
         let before = self.watch.problems.len();
         let written = self.watch.take(line, seen);
@@ -236,7 +238,8 @@ impl BootRun<'_> {
         written
     }
 
-    /// The kernel prints a message for each NMI. With `--nmi-storm` these are expected.
+    /// Returns whether the line reports an injected NMI. The kernel prints one for each; with `--nmi-storm` they are
+    /// expected.
     fn is_injected_nmi(&self, line: &[u8]) -> bool {
         const NMI: &[u8] = b" NMI, the latest at RIP ";
         self.plan.load.nmi_storm != 0 && line.windows(NMI.len()).any(|part| part == NMI)

@@ -32,7 +32,8 @@ use crate::file::Writer;
 const PAUSE: Duration = Duration::from_millis(1);
 /// If one CPU had more records than this, the next poll follows without a pause.
 const BUSY_RECORDS: u64 = 8 * 1024;
-/// The pause between two searches for the directory: at least this long, and at least this multiple of a search's time.
+/// Minimum pause between two searches for the directory, as a time and as a multiple of the last search's duration. The
+/// longer one applies.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
 
 /// A CPU's progress, for a live display.
@@ -71,10 +72,10 @@ impl Drain {
         let failed = |error| Error::Io("cannot access the guest's memory".to_owned(), error);
         let ram = GuestRam::new(memory, chipset).map_err(failed)?;
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), progress: Mutex::default() });
-        let theirs = Arc::clone(&shared);
+        let thread_shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("trace-drain".to_owned());
         let thread = thread
-            .spawn(move || run(&ram, path, &command, &theirs))
+            .spawn(move || run(&ram, path, &command, &thread_shared))
             .map_err(|error| Error::Io("cannot start the thread that drains the trace".to_owned(), error))?;
         Ok(Drain { shared, thread })
     }
@@ -86,7 +87,7 @@ impl Drain {
     }
 
     /// Drains the rest of the rings and writes the trace file. Must be called after the guest has stopped or ended;
-    /// records that it writes later are lost.
+    /// records that the guest writes later are lost.
     pub fn stop(self) -> Result<Summary, Error> {
         self.shared.stop.store(true, Ordering::Release);
         self.thread.join().unwrap_or(Err(Error::DrainDied))
@@ -96,19 +97,20 @@ impl Drain {
 fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Result<Summary, Error> {
     let rings = search(ram, shared)?;
     let searched = cpu_time();
-    let mut lanes: Vec<_> = rings.rings().map(Lane::new).collect();
-    let mut writer = Writer::create(&path, lanes.len())?;
-    *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Progress::default(); lanes.len()];
+    let mut readers: Vec<_> = rings.rings().map(RingReader::new).collect();
+    let mut writer = Writer::create(&path, readers.len())?;
+    *shared.progress.lock().unwrap_or_else(PoisonError::into_inner) =
+        vec![Progress::default(); readers.len()];
     let mut buffer = Buffer::new()?;
     loop {
         // Loaded before the poll, so that the last poll sees everything that the guest wrote before it stopped.
         let last = shared.stop.load(Ordering::Acquire);
         let mut busy = false;
-        for (n, lane) in lanes.iter_mut().enumerate() {
-            busy |= lane.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
+        for (n, reader) in readers.iter_mut().enumerate() {
+            busy |= reader.drain(ram, last, &mut buffer, &mut |records| writer.append(n, records))?;
         }
         let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.iter_mut().zip(&lanes).for_each(|(to, lane)| *to = lane.progress);
+        progress.iter_mut().zip(&readers).for_each(|(to, reader)| *to = reader.progress);
         drop(progress);
         if last {
             break;
@@ -119,8 +121,8 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
     }
     let drained = cpu_time().saturating_sub(searched);
     let mut cpus = Vec::new();
-    for lane in &lanes {
-        cpus.push(lane.ring.describe(ram, lane.totals)?);
+    for reader in &readers {
+        cpus.push(reader.ring.describe(ram, reader.totals)?);
     }
     let header = writer.finish(rings.refreshed(ram)?.header(command, cpus))?;
     Ok(Summary { path, header, drained })
@@ -131,7 +133,7 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
-/// Searches for the directory until it is found. After the guest's end it searches once more.
+/// Searches for the directory until it is found. Searches once more after `stop` was called.
 fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
     loop {
         let last = shared.stop.load(Ordering::Acquire);
@@ -145,16 +147,16 @@ fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
 }
 
 /// The state of reading one ring.
-struct Lane {
+struct RingReader {
     ring: Ring,
     next: u64,
     totals: Totals,
     progress: Progress,
 }
 
-impl Lane {
-    fn new(ring: Ring) -> Lane {
-        Lane { ring, next: 0, totals: Totals::default(), progress: Progress::default() }
+impl RingReader {
+    fn new(ring: Ring) -> RingReader {
+        RingReader { ring, next: 0, totals: Totals::default(), progress: Progress::default() }
     }
 
     /// Drains the ring. Returns whether it had so many records that more will follow soon.

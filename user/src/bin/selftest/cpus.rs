@@ -34,14 +34,14 @@ pub fn number_is_claimed_once() -> Verdict {
 /// to arrive finds all others in ring 3: none leaves before it has seen the full count.
 pub fn all_in_ring_3_at_once() -> Verdict {
     /// Reads of the count per read of the clock, which needs a system call.
-    const LOOKS: u32 = 100_000;
+    const POLLS_PER_CLOCK_READ: u32 = 100_000;
 
     let count = sys::cpu_count();
     let arrived = shared_page().word(ARRIVED);
     let deadline = Deadline::start();
     arrived.fetch_add(1, Ordering::AcqRel);
     loop {
-        for _ in 0..LOOKS {
+        for _ in 0..POLLS_PER_CLOCK_READ {
             if arrived.load(Ordering::Acquire) >= count {
                 return expect(format_args!("copies in ring 3"), &count, &arrived.load(Ordering::Acquire));
             }

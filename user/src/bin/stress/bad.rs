@@ -4,7 +4,7 @@ use kernel_abi::errno::Errno;
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 use kernel_abi::syscall::{FREE, SYS_WRITE_SERIAL, TABLE_LEN};
 
-use crate::model::{Asked, Call};
+use crate::model::{Call, ExpectedResult};
 
 /// Address ranges that ring 3 must not pass to a call; first and last address.
 const NOWHERE: [(u64, u64); 7] = [
@@ -43,12 +43,12 @@ fn no_such_call(random: u64, more: u64) -> Call {
         2 => bit | more,
         _ => TABLE_LEN as u64 + (random >> 8) % 256,
     };
-    Call { number, first: more, second: random, asked: Asked::Exactly(Errno::NoSys.to_rax()) }
+    Call { number, first: more, second: random, expected: ExpectedResult::Exactly(Errno::NoSys.to_rax()) }
 }
 
 /// No bytes, at any address: nothing is read, so nothing is rejected.
 fn empty(address: u64) -> Call {
-    Call { number: SYS_WRITE_SERIAL, first: address, second: 0, asked: Asked::Exactly(0) }
+    Call { number: SYS_WRITE_SERIAL, first: address, second: 0, expected: ExpectedResult::Exactly(0) }
 }
 
 /// Starts at a readable address and extends beyond the user half, or wraps around the address space.
@@ -60,7 +60,7 @@ fn too_long(random: u64, more: u64, readable: u64) -> Call {
         number: SYS_WRITE_SERIAL,
         first: readable,
         second: length,
-        asked: Asked::Exactly(Errno::Fault.to_rax()),
+        expected: ExpectedResult::Exactly(Errno::Fault.to_rax()),
     }
 }
 
@@ -79,7 +79,7 @@ fn nowhere(random: u64, more: u64) -> Call {
         number: SYS_WRITE_SERIAL,
         first: address,
         second: length,
-        asked: Asked::Exactly(Errno::Fault.to_rax()),
+        expected: ExpectedResult::Exactly(Errno::Fault.to_rax()),
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
                 (SYS_WRITE_SERIAL, _) if end > u128::from(USER_END) || !mapped => Errno::Fault.to_rax(),
                 _ => panic!("{call:x?} might succeed"),
             };
-            assert_eq!(call.asked, Asked::Exactly(expected), "{call:x?}");
+            assert_eq!(call.expected, ExpectedResult::Exactly(expected), "{call:x?}");
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
             some(&|call| call.first == last && call.second != 0);
             some(&|call| (start + 1..last).contains(&call.first) && call.second != 0);
         }
-        some(&|call| call.second == 0 && call.asked == Asked::Exactly(0));
+        some(&|call| call.second == 0 && call.expected == ExpectedResult::Exactly(0));
         some(&|call| call.first.checked_add(call.second).is_none() && call.first == READABLE);
         some(&|call| call.first.checked_add(call.second).is_some() && call.first == READABLE);
     }

@@ -21,7 +21,7 @@ pub enum Stop {
     /// A register or a result differs; see [`Caller::violation`].
     Violation,
     /// The other copies did not arrive.
-    Alone,
+    RendezvousTimeout,
 }
 
 /// Makes this copy's system calls.
@@ -73,7 +73,7 @@ impl Caller {
         if !good {
             return Err(Stop::Violation);
         }
-        match self.model.check(call.asked, rax) {
+        match self.model.check(call.expected, rax) {
             Ok(()) => Ok(rax),
             Err(expected) => Err(self.report(call.number, What::Result { expected, got: rax })),
         }

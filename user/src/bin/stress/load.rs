@@ -1,4 +1,4 @@
-//! The load on one CPU: from the rendezvous of the copies to the last line.
+//! The load on one CPU: from the rendezvous with the other copies to the summary line.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -14,22 +14,22 @@ use crate::bad::bad_call;
 use crate::caller::{Caller, Stop};
 use crate::lines::{Lines, splitmix64};
 use crate::mix::Kind;
-use crate::model::{Asked, Call};
+use crate::model::{Call, ExpectedResult};
 use crate::options::Options;
 use crate::report;
 
-/// The shared page's word in which the copies count themselves.
+/// The shared page's word that counts the copies that have arrived.
 const ARRIVED: usize = 0;
 /// How long a copy waits for the others, in nanoseconds.
 const RENDEZVOUS_NS: u64 = 30_000_000_000;
 /// Reads of the shared page per read of the clock.
-const LOOKS: u32 = 100_000;
+const POLLS_PER_CLOCK_READ: u32 = 100_000;
 /// Calls per read of the clock, if there is a time limit.
 const CLOCK_EVERY: u64 = 256;
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// This CPU's copy.
+/// The state of this CPU's copy.
 pub struct Load {
     cpu: u64,
     cpus: u64,
@@ -38,7 +38,7 @@ pub struct Load {
     lines: Lines,
     /// Calls of the mix so far.
     calls: u64,
-    /// The number of the last call.
+    /// The system-call number of the latest call.
     last: u64,
 }
 
@@ -62,7 +62,7 @@ impl Load {
     /// Waits for the other copies, makes the calls of the mix, and completes the partially written line.
     ///
     /// # Errors
-    /// [`Stop`].
+    /// [`Stop`]: a violation was found, or the other copies did not arrive.
     pub fn run(&mut self, options: &Options) -> Result<(), Stop> {
         self.rendezvous()?;
         self.mix(options)?;
@@ -105,7 +105,7 @@ impl Load {
     fn call_inline(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
         self.last = call.number;
         let rax = self.caller.call(random, call)?;
-        if let Asked::Written(_) = call.asked {
+        if let ExpectedResult::Written(_) = call.expected {
             self.lines.accepted(rax as usize);
         }
         Ok(rax)
@@ -113,34 +113,34 @@ impl Load {
 
     /// Returns a call without arguments: the argument registers hold random values.
     #[inline]
-    fn plain(&self, random: u64, number: u64, asked: Asked) -> Call {
+    fn plain(&self, random: u64, number: u64, expected: ExpectedResult) -> Call {
         let window = self.caller.window(random);
-        Call { number, first: window.rdi, second: window.rsi, asked }
+        Call { number, first: window.rdi, second: window.rsi, expected }
     }
 
     fn clock(&mut self) -> Result<u64, Stop> {
         let random = self.random.next_u64();
-        self.call(random, &self.plain(random, SYS_CLOCK_NS, Asked::Clock))
+        self.call(random, &self.plain(random, SYS_CLOCK_NS, ExpectedResult::Clock))
     }
 
     /// Counts this copy in the shared page and waits until all copies are counted, so that all of them run
     /// at once.
     fn rendezvous(&mut self) -> Result<(), Stop> {
         let random = self.random.next_u64();
-        let cpu_count = self.plain(random, SYS_CPU_COUNT, Asked::AtLeast(self.cpu + 1));
+        let cpu_count = self.plain(random, SYS_CPU_COUNT, ExpectedResult::AtLeast(self.cpu + 1));
         self.cpus = self.call(random, &cpu_count)?;
         let arrived = shared_page().word(ARRIVED);
         arrived.fetch_add(1, Ordering::AcqRel);
         let deadline = self.clock()?.saturating_add(RENDEZVOUS_NS);
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..POLLS_PER_CLOCK_READ {
                 if arrived.load(Ordering::Acquire) >= self.cpus {
                     return Ok(());
                 }
                 spin_loop();
             }
             if self.clock()? > deadline {
-                return Err(Stop::Alone);
+                return Err(Stop::RendezvousTimeout);
             }
         }
     }
@@ -172,16 +172,18 @@ impl Load {
     #[inline(always)]
     fn next(&mut self, kind: Kind, random: u64) -> Call {
         match kind {
-            Kind::Null => self.plain(random, SYS_NULL, Asked::Exactly(0)),
-            Kind::Ticks => self.plain(random, SYS_GET_TICKS, Asked::Ticks),
-            Kind::Clock => self.plain(random, SYS_CLOCK_NS, Asked::Clock),
-            Kind::Cpu if random & (1 << 31) == 0 => self.plain(random, SYS_GET_CPU, Asked::Exactly(self.cpu)),
-            Kind::Cpu => self.plain(random, SYS_CPU_COUNT, Asked::Exactly(self.cpus)),
+            Kind::Null => self.plain(random, SYS_NULL, ExpectedResult::Exactly(0)),
+            Kind::Ticks => self.plain(random, SYS_GET_TICKS, ExpectedResult::Ticks),
+            Kind::Clock => self.plain(random, SYS_CLOCK_NS, ExpectedResult::Clock),
+            Kind::Cpu if random & (1 << 31) == 0 => {
+                self.plain(random, SYS_GET_CPU, ExpectedResult::Exactly(self.cpu))
+            }
+            Kind::Cpu => self.plain(random, SYS_CPU_COUNT, ExpectedResult::Exactly(self.cpus)),
             Kind::Trace => Call {
                 number: SYS_TRACE,
                 first: self.random.next_u64(),
                 second: self.random.next_u64(),
-                asked: Asked::Exactly(0),
+                expected: ExpectedResult::Exactly(0),
             },
             Kind::Write => write_call(self.lines.piece(self.random.next_u64())),
             Kind::Bad => {
@@ -210,7 +212,7 @@ fn write_call(piece: &[u8]) -> Call {
         number: SYS_WRITE_SERIAL,
         first: piece.as_ptr() as u64,
         second: piece.len() as u64,
-        asked: Asked::Written(piece.len()),
+        expected: ExpectedResult::Written(piece.len()),
     }
 }
 
@@ -226,10 +228,10 @@ mod tests {
     use crate::vectors;
 
     #[test]
-    fn the_mix_makes_every_call_that_comes_back() {
+    fn mix_makes_every_call_that_returns() {
         let options = Options { mix: Mix::DEFAULT, calls: Some(1), seconds: None, seed: 1 };
         let mut load = Load::new(&options, 0);
-        // SAFETY: exceptions are masked. This puts MXCSR back, which the load's beginning has changed.
+        // SAFETY: exceptions are masked. This restores MXCSR, which `Load::new` changed.
         unsafe { vectors::load(&Vectors([[0; 2]; 16]), &vectors::MXCSR_RESET) };
         let made: BTreeSet<_> = (0..100_000)
             .map(|n| {
@@ -238,8 +240,8 @@ mod tests {
             })
             .collect();
         for call in SystemCall::ALL {
-            let comes_back = !matches!(call.returns(), Returns::Never);
-            assert_eq!(made.contains(&call.number()), comes_back, "{} in Load::next", call.name());
+            let returns = !matches!(call.returns(), Returns::Never);
+            assert_eq!(made.contains(&call.number()), returns, "whether Load::next makes {}", call.name());
         }
     }
 }

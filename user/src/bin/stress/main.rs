@@ -60,6 +60,6 @@ fn run() -> ExitCode {
         _ if load.found_violation() => VIOLATION,
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Violation) => VIOLATION,
-        Err(Stop::Alone) => ExitCode::FAILURE,
+        Err(Stop::RendezvousTimeout) => ExitCode::FAILURE,
     }
 }

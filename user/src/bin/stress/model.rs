@@ -14,12 +14,12 @@ pub struct Call {
     /// rsi.
     pub second: u64,
     /// The possible values of rax afterwards.
-    pub asked: Asked,
+    pub expected: ExpectedResult,
 }
 
 /// What is known of a call's result before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ExpectedResult {
     /// This value.
     Exactly(u64),
     /// This value or a greater one, and no error.
@@ -66,13 +66,13 @@ impl Model {
     /// # Errors
     /// The correct results, if this is none of them.
     #[inline]
-    pub fn check(&mut self, asked: Asked, rax: u64) -> Result<(), Expected> {
-        let (right, expected) = match asked {
-            Asked::Exactly(value) => (rax == value, Expected::Exactly(value)),
-            Asked::AtLeast(least) => (at_least(least, rax), Expected::AtLeast(least)),
-            Asked::Ticks => grown(&mut self.ticks, rax),
-            Asked::Clock => grown(&mut self.clock, rax),
-            Asked::Written(offered) => {
+    pub fn check(&mut self, expected: ExpectedResult, rax: u64) -> Result<(), Expected> {
+        let (right, expected) = match expected {
+            ExpectedResult::Exactly(value) => (rax == value, Expected::Exactly(value)),
+            ExpectedResult::AtLeast(least) => (at_least(least, rax), Expected::AtLeast(least)),
+            ExpectedResult::Ticks => grown(&mut self.ticks, rax),
+            ExpectedResult::Clock => grown(&mut self.clock, rax),
+            ExpectedResult::Written(offered) => {
                 let most = offered.min(WRITE_SERIAL_MAX) as u64;
                 ((1..=most).contains(&rax), Expected::UpTo(most))
             }
@@ -103,14 +103,14 @@ mod tests {
     #[test]
     fn exact_values_match_exactly() {
         let mut model = Model::default();
-        assert_eq!(model.check(Asked::Exactly(7), 7), Ok(()));
-        assert_eq!(model.check(Asked::Exactly(7), 8), Err(Expected::Exactly(7)));
+        assert_eq!(model.check(ExpectedResult::Exactly(7), 7), Ok(()));
+        assert_eq!(model.check(ExpectedResult::Exactly(7), 8), Err(Expected::Exactly(7)));
     }
 
     #[test]
     fn at_least_rejects_smaller_values_and_errors() {
         for (rax, right) in [(7, true), (8, true), (6, false), (u64::MAX, false)] {
-            assert_eq!(Model::default().check(Asked::AtLeast(7), rax).is_ok(), right, "{rax}");
+            assert_eq!(Model::default().check(ExpectedResult::AtLeast(7), rax).is_ok(), right, "{rax}");
         }
     }
 
@@ -118,13 +118,13 @@ mod tests {
     fn ticks_and_clock_never_go_back_and_are_independent() {
         let mut model = Model::default();
         for ticks in [0, 3, 3, 4] {
-            assert_eq!(model.check(Asked::Ticks, ticks), Ok(()));
+            assert_eq!(model.check(ExpectedResult::Ticks, ticks), Ok(()));
         }
-        assert_eq!(model.check(Asked::Clock, 1), Ok(()));
-        assert_eq!(model.check(Asked::Ticks, 3), Err(Expected::AtLeast(4)));
-        assert_eq!(model.check(Asked::Ticks, 4), Ok(()), "the wrong value is not remembered");
-        assert_eq!(model.check(Asked::Clock, 0), Err(Expected::AtLeast(1)));
-        assert_eq!(model.check(Asked::Clock, u64::MAX - 13), Err(Expected::AtLeast(1)));
+        assert_eq!(model.check(ExpectedResult::Clock, 1), Ok(()));
+        assert_eq!(model.check(ExpectedResult::Ticks, 3), Err(Expected::AtLeast(4)));
+        assert_eq!(model.check(ExpectedResult::Ticks, 4), Ok(()), "the wrong value is not remembered");
+        assert_eq!(model.check(ExpectedResult::Clock, 0), Err(Expected::AtLeast(1)));
+        assert_eq!(model.check(ExpectedResult::Clock, u64::MAX - 13), Err(Expected::AtLeast(1)));
     }
 
     #[test]
@@ -133,7 +133,11 @@ mod tests {
         for (offered, rax, right) in
             [(5, 1, true), (5, 5, true), (5, 0, false), (5, 6, false), (300, 256, true), (300, 257, false)]
         {
-            assert_eq!(model.check(Asked::Written(offered), rax).is_ok(), right, "{rax} of {offered}");
+            assert_eq!(
+                model.check(ExpectedResult::Written(offered), rax).is_ok(),
+                right,
+                "{rax} of {offered}"
+            );
         }
     }
 }
