@@ -53,7 +53,7 @@ pub enum SmpError {
     NoLowPage,
     /// The trampoline rejects its parameters.
     Install(InstallError),
-    /// The bring-up page tables violate W^X.
+    /// The bring-up page tables violate W^X, or have a page for ring 3 in the kernel's half.
     Audit(Audit),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for SmpError {
             SmpError::Memory(error) => write!(f, "cannot start the other CPUs: {error}"),
             SmpError::NoLowPage => f.write_str("no free page below 1 MiB for the AP trampoline"),
             SmpError::Install(error) => error.fmt(f),
-            SmpError::Audit(audit) => write!(f, "the bring-up page tables violate W^X: {audit:?}"),
+            SmpError::Audit(audit) => write!(f, "the bring-up page tables' mappings are wrong: {audit:?}"),
         }
     }
 }
