@@ -12,6 +12,11 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The source of `core`, from the package rust-web-src.
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
+/// The compiler's flags for bare metal: those in `.cargo/config.toml`; a test compares them. They are passed in the
+/// environment, which replaces all flags of configuration files: the user's could contain `target-cpu=native`, and then the
+/// kernel would use instructions that other CPU models lack.
+const BARE_FLAGS: [&str; 2] = ["-C", "force-frame-pointers=yes"];
+
 /// Where `core` for bare metal comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -57,6 +62,8 @@ impl Toolchain {
                 command
             }
         };
+        // The separator is cargo's, so that a flag may contain spaces.
+        command.env("CARGO_ENCODED_RUSTFLAGS", BARE_FLAGS.join("\x1f"));
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
         if self == Toolchain::Debian {
             // Everything uses only `core` and `alloc`. `mem` provides memcpy, memset and memcmp: there is no libc.
@@ -123,4 +130,22 @@ fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
     }
     command.current_dir(root());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_builds_have_the_flags_of_this_tree_alone() {
+        let configuration =
+            std::fs::read_to_string(root().join(".cargo/config.toml")).expect("it can be read");
+        for target in [BARE_TARGET, UEFI_TARGET] {
+            let section = format!("[target.{target}]\nrustflags = {BARE_FLAGS:?}\n");
+            assert!(configuration.contains(&section), ".cargo/config.toml lacks {section}");
+            let command = Toolchain::WithTargets.build(target, Path::new("x"));
+            let flags = command.get_envs().find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS");
+            assert_eq!(flags.and_then(|(_, flags)| flags), Some("-C\x1fforce-frame-pointers=yes".as_ref()));
+        }
+    }
 }
