@@ -64,7 +64,7 @@ pub fn feature(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())
     } else {
-        Err("a feature's name has letters, digits, '-' and '_'".to_owned())
+        Err("a name has letters, digits, '-' and '_'".to_owned())
     }
 }
 

@@ -69,6 +69,27 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// A name of two or more underscores is a function's, mostly a test's.
+fn is_function(span: &str) -> bool {
+    let plain = span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    plain && span.matches('_').count() >= 2 && span.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+#[test]
+fn functions_in_backticks_are_defined() {
+    let sources: Vec<_> =
+        tree().into_iter().filter(|path| path.ends_with(".rs")).map(|path| read(Path::new(&path))).collect();
+    let mut missing = Vec::new();
+    for (page, text) in pages() {
+        for span in spans(&text).filter(|span| is_function(span)) {
+            if !sources.iter().any(|source| source.contains(span)) {
+                missing.push(format!("{}: `{span}`", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these functions do not exist:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn files_in_backticks_exist() {
     let tree = tree();

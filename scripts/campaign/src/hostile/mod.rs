@@ -30,8 +30,8 @@ const PRINTED_MAX: usize = 20;
 pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     let seed = options.seed.unwrap_or_else(Seed::random);
     let replay = options.replay(seed);
-    print_line(options, &format!("seed {seed}; again: {replay}"));
     let boot = Boot::make(options, seed)?;
+    print_line(options, &format!("seed {seed}; again: {replay}"));
     print_line(options, &shell_quoted(&boot.command_line(Wiring::Terminal)));
     let run = boot.run(replay)?;
     print_line(options, &format!("\n{}", run.table()));

@@ -105,6 +105,11 @@ fn selected(names: &[String]) -> Result<Vec<&'static Mutant>, Error> {
     if names.is_empty() {
         return Ok(MUTANTS.iter().collect());
     }
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            return Err(Error::Usage(format!("the mutant {name} is given twice")));
+        }
+    }
     names.iter().map(|name| find(name)).collect()
 }
 
@@ -113,7 +118,14 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
     let mutants = selected(names)?;
     let features: Vec<_> = features.iter().map(String::as_str).collect();
     if as_built {
-        return Ok(kernels::path(&mutants, &features));
+        let path = kernels::path(&mutants, &features);
+        if !path.exists() {
+            let what = names.join(" and ");
+            return Err(Error::Usage(format!(
+                "the kernel with {what} was never built: leave out --as-built"
+            )));
+        }
+        return Ok(path);
     }
     build::everything(Show::Slow)?;
     kernels::with(&mutants, &features, Show::Slow)
