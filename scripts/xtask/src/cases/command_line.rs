@@ -21,7 +21,8 @@ pub fn cases() -> Vec<Case> {
         row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
         // If a requested failure did not happen, its test would pass; if no CPU ended the run, it would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
-        row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held").shows("no other CPU"),
+        row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
+            .shows("needs a second CPU"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .shows("fail_in=console-held goes with one failing CPU"),
         row("open-quote", "program=\"hello"),
