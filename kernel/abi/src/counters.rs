@@ -12,7 +12,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use bytemuck::{Pod, Zeroable};
 
 use crate::syscall::TABLE_LEN;
 
@@ -23,7 +23,7 @@ pub const MAGIC: [u8; 16] = *b"ringside-counts\x01";
 pub const CLASSES: usize = 64;
 
 /// The counters of a CPU. `W` is a word: a `Cell` for the CPU, a number for the host.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Counters<W> {
     /// System calls so far, by number; the last element counts the numbers beyond the table.
@@ -35,6 +35,23 @@ pub struct Counters<W> {
     pub deviations: [W; CLASSES],
 }
 
+/// Words in [`Counters`].
+pub const WORDS: usize = TABLE_LEN + 1 + 1 + CLASSES;
+
+impl Counters<u64> {
+    /// Returns the counters that are stored in memory as these words.
+    #[must_use]
+    pub fn from_words(words: &[u64; WORDS]) -> Counters<u64> {
+        let (calls, rest) = words.split_first_chunk().expect("WORDS counts the calls");
+        let (ticks, deviations) = rest.split_first_chunk::<1>().expect("WORDS counts the ticks");
+        Counters {
+            calls: *calls,
+            ticks: ticks[0],
+            deviations: deviations.try_into().expect("WORDS counts the classes"),
+        }
+    }
+}
+
 /// Returns the class in which a deviation is counted.
 #[must_use]
 pub const fn class(deviation: u64) -> usize {
@@ -43,7 +60,7 @@ pub const fn class(deviation: u64) -> usize {
 }
 
 /// The start of the directory. The physical addresses of the [`Counters`], a u64 each, follow it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.
@@ -57,7 +74,7 @@ pub struct Directory {
 }
 
 const _: () = {
-    assert!(size_of::<Counters<u64>>() == 8 * (TABLE_LEN + 1 + 1 + CLASSES), "words only, without padding");
+    assert!(size_of::<Counters<u64>>() == 8 * WORDS, "words only, without padding");
     assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "calls come first, then ticks");
     assert!(size_of::<Directory>() == 32, "the addresses begin 32 bytes into the page");
 };

@@ -1,7 +1,7 @@
 //! What ring 3, the kernel and the host tool share: system-call numbers, error numbers, fixed
 //! addresses, exit codes, the completion records and the trace. Every number is defined once.
 //!
-//! It depends on three small crates, none with `std` or an allocator: `zerocopy`, which proves that the trace's
+//! It depends on three small crates, none with `std` or an allocator: `bytemuck`, which proves that the trace's
 //! structures can be converted to bytes and back, and `base64` and `crc` for the lines of a trace on a console.
 #![no_std]
 #![forbid(unsafe_code)]

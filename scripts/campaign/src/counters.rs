@@ -2,9 +2,9 @@
 
 use std::mem::size_of;
 
-use kernel_abi::counters::{Counters, Directory, MAGIC};
+use bytemuck::{Zeroable, bytes_of_mut, cast_slice_mut};
+use kernel_abi::counters::{Counters, Directory, MAGIC, WORDS};
 use trace::capture::{CPUS_MAX, GuestRam};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Bytes of one CPU's counters.
 const LENGTH: usize = size_of::<Counters<u64>>();
@@ -41,15 +41,15 @@ impl CounterPages {
     /// Parses the directory in a page; `None` if it is not valid. The kernel writes the magic last, so a page found by
     /// its magic is complete.
     fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
-        let mut directory = Directory::new_zeroed();
-        ram.read(page, directory.as_mut_bytes())?;
+        let mut directory = Directory::zeroed();
+        ram.read(page, bytes_of_mut(&mut directory))?;
         let Directory { cpus, tick_hz, tsc_hz, .. } = directory;
         let first = page + size_of::<Directory>() as u64;
         if !(1..=CPUS_MAX).contains(&cpus) || ram.offset(first, 8 * u64::from(cpus)).is_none() {
             return Ok(None);
         }
         let mut addresses = vec![0_u64; cpus as usize];
-        ram.read(first, addresses.as_mut_bytes())?;
+        ram.read(first, cast_slice_mut(&mut addresses))?;
         let in_memory =
             |address: &u64| address.is_multiple_of(8) && ram.offset(*address, LENGTH as u64).is_some();
         Ok(addresses.iter().all(in_memory).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
@@ -61,9 +61,9 @@ impl CounterPages {
     /// If the memory cannot be read.
     pub fn read(&self, ram: &GuestRam) -> std::io::Result<Vec<Snapshot>> {
         let one = |address: &u64| {
-            let mut bytes = [0; LENGTH];
-            ram.read(*address, &mut bytes)?;
-            Snapshot::read_from_bytes(&bytes).map_err(|_| std::io::ErrorKind::InvalidData.into())
+            let mut words = [0; WORDS];
+            ram.read(*address, cast_slice_mut(&mut words))?;
+            Ok(Snapshot::from_words(&words))
         };
         self.addresses.iter().map(one).collect()
     }

@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytemuck::{Zeroable, cast_slice_mut};
 use kernel_abi::trace::Record;
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::Error;
 use super::file::{Header, MAGIC, PREFIX, VERSION};
@@ -127,8 +127,8 @@ impl Records {
     fn fill(&mut self) -> Result<bool, Error> {
         let count = self.left.min(CHUNK);
         // At most `CHUNK`.
-        self.buffer.resize(count as usize, Record::new_zeroed());
-        let bytes = self.buffer.as_mut_slice().as_mut_bytes();
+        self.buffer.resize(count as usize, Record::zeroed());
+        let bytes = cast_slice_mut(self.buffer.as_mut_slice());
         self.file.read_exact_at(bytes, self.at).map_err(Error::io("read", &self.path))?;
         (self.at, self.left, self.used) = (self.at + count * RECORD as u64, self.left - count, 0);
         Ok(count != 0)

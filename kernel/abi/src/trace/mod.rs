@@ -13,7 +13,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use bytemuck::{Pod, Zeroable};
 
 pub use self::kind::{Field, GROUPS, Group, Kind, Style, all_groups};
 
@@ -35,7 +35,7 @@ pub const IPI_NMI: u64 = 0x300;
 pub const IPI_TO_OTHERS: u64 = u64::MAX;
 
 /// One event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Record {
     /// Time-stamp counter of the CPU that writes the record.
@@ -53,7 +53,7 @@ pub struct Record {
 }
 
 /// The start of a ring. The writer's and the reader's words are on cache lines of their own.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct RingHeader {
     /// Slots reserved so far by the writer; the next one is slot `head % capacity`.
@@ -73,7 +73,7 @@ pub struct RingHeader {
 }
 
 /// The page with the location of the rings.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Directory {
     /// [`MAGIC`], written last.

@@ -11,8 +11,6 @@
 //! All little-endian. The sequence is 1 more than the previous record's. A record that does not fit this scheme is a
 //! control of 0 followed by the unpacked record.
 
-use zerocopy::{FromBytes, IntoBytes};
-
 use super::Record;
 
 /// The maximum number of bytes of a packed record.
@@ -41,7 +39,7 @@ impl Packing {
             let out = &mut out[at..at + LONGEST];
             if record.sequence != next || record.kind == 0 || record.kind > 15 || record.reserved != 0 {
                 out[..CONTROL].fill(0);
-                out[CONTROL..].copy_from_slice(record.as_bytes());
+                out[CONTROL..].copy_from_slice(bytemuck::bytes_of(record));
                 at += LONGEST;
                 continue;
             }
@@ -75,7 +73,7 @@ impl Packing {
         let (control, rest) = bytes.split_first_chunk::<CONTROL>()?;
         let control = u16::from_le_bytes(*control);
         let (record, length) = if control == 0 {
-            (Record::read_from_prefix(rest).ok()?.0, LONGEST)
+            (bytemuck::try_pod_read_unaligned(rest.get(..size_of::<Record>())?).ok()?, LONGEST)
         } else {
             let (mut fields, mut length) = ([0; 3], 0);
             for (n, field) in fields.iter_mut().enumerate() {

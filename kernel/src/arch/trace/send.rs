@@ -3,9 +3,9 @@
 
 use core::sync::atomic::Ordering;
 
+use bytemuck::{Zeroable, bytes_of, cast_slice};
 use kernel_abi::trace::serial::{LINE_MAX, Line, Part, Place, RECORDS_MAX};
 use kernel_abi::trace::{Directory, Record, RingHeader};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::rings::{SEND_AT_END, directory, ring_at};
 use crate::arch::devices::serial;
@@ -19,11 +19,11 @@ pub fn send_if_requested() {
     }
     let Some(directory) = directory() else { return };
     let mut sender = Sender { line: 0 };
-    sender.send(Part::Start, 0, 0, directory.as_bytes());
+    sender.send(Part::Start, 0, 0, bytes_of(directory));
     for cpu in 0..directory.cpus {
         sender.ring(directory, cpu);
     }
-    sender.send(Part::End, 0, 0, directory.as_bytes());
+    sender.send(Part::End, 0, 0, bytes_of(directory));
 }
 
 /// Sends the lines, with their numbers.
@@ -41,17 +41,17 @@ impl Sender {
         let header = unsafe { ring.read_volatile() };
         let capacity = u64::from(directory.capacity);
         let first = header.head.saturating_sub(capacity);
-        self.send(Part::Ring, cpu, first, header.as_bytes());
+        self.send(Part::Ring, cpu, first, bytes_of(&header));
         let mut at = first;
         while at < header.head {
-            let mut records = [Record::new_zeroed(); RECORDS_MAX];
+            let mut records = [Record::zeroed(); RECORDS_MAX];
             let count = (header.head - at).min(RECORDS_MAX as u64) as usize;
             for (number, record) in (at..).zip(&mut records[..count]) {
                 // SAFETY: the capacity is a power of two, so the mask makes the index less than it. The reader detects
                 // a record that changes meanwhile by its sequence.
                 *record = unsafe { record_of(ring, number & (capacity - 1)).read_volatile() };
             }
-            self.send(Part::Records, cpu, at, records[..count].as_bytes());
+            self.send(Part::Records, cpu, at, cast_slice(&records[..count]));
             at += count as u64;
         }
     }

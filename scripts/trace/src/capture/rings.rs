@@ -2,8 +2,8 @@
 
 use std::io;
 
+use bytemuck::{Zeroable, bytes_of_mut, cast_slice_mut};
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader, reading};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::guest_ram::GuestRam;
 use crate::error::{Error, Flaw};
@@ -45,8 +45,8 @@ impl Rings {
     /// Reads the directory in a page; `None` if there is none. It is read again here, after the search saw the magic: the
     /// kernel writes the magic last, so only a read after that is sure to get the complete directory.
     pub fn at(ram: &GuestRam, page: u64) -> Result<Option<Rings>, Error> {
-        let mut directory = Directory::new_zeroed();
-        ram.read(page, directory.as_mut_bytes()).map_err(failed)?;
+        let mut directory = Directory::zeroed();
+        ram.read(page, bytes_of_mut(&mut directory)).map_err(failed)?;
         if directory.magic != MAGIC {
             return Ok(None);
         }
@@ -180,16 +180,16 @@ impl Buffer {
     /// # Errors
     /// If there is not enough memory.
     pub fn new() -> Result<Buffer, Error> {
-        let full = |_| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
-        Ok(Buffer(Record::new_vec_zeroed(Buffer::CAPACITY).map_err(full)?.into_boxed_slice()))
+        let full = |()| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
+        bytemuck::allocation::try_zeroed_slice_box(Buffer::CAPACITY).map(Buffer).map_err(full)
     }
 }
 
 impl Ring {
     /// Reads the ring's header.
     pub fn header(&self, ram: &GuestRam) -> Result<RingHeader, Error> {
-        let mut header = RingHeader::new_zeroed();
-        ram.read(self.at, header.as_mut_bytes()).map_err(failed)?;
+        let mut header = RingHeader::zeroed();
+        ram.read(self.at, bytes_of_mut(&mut header)).map_err(failed)?;
         Ok(header)
     }
 
@@ -288,8 +288,8 @@ impl Ring {
         let first = start % self.capacity;
         let (head, tail) = records.split_at_mut(((self.capacity - first) as usize).min(records.len()));
         let base = self.at + RING_HEADER as u64;
-        ram.read(base + first * RECORD as u64, head.as_mut_bytes()).map_err(failed)?;
-        ram.read(base, tail.as_mut_bytes()).map_err(failed)
+        ram.read(base + first * RECORD as u64, cast_slice_mut(head)).map_err(failed)?;
+        ram.read(base, cast_slice_mut(tail)).map_err(failed)
     }
 }
 

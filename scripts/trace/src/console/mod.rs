@@ -9,10 +9,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytemuck::try_pod_read_unaligned;
 use kernel_abi::trace::reading::ahead;
 use kernel_abi::trace::serial::{self, DATA_MAX, Part, Place};
 use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
-use zerocopy::FromBytes;
 
 use super::capture::{CPUS_MAX, Summary};
 use super::error::Error;
@@ -78,13 +78,13 @@ impl Console {
         }
         match place.part {
             Part::Start | Part::End => {
-                let directory = Directory::read_from_bytes(data).ok()?;
+                let directory = try_pod_read_unaligned::<Directory>(data).ok()?;
                 self.directory = Some(directory).filter(|directory| directory.magic == MAGIC);
                 self.directory?;
                 self.ended = place.part == Part::End;
             }
             Part::Ring => {
-                let header = RingHeader::read_from_bytes(data).ok()?;
+                let header = try_pod_read_unaligned::<RingHeader>(data).ok()?;
                 let lane = Lane { header: Some(header), first: place.at, next: place.at, ..Lane::default() };
                 self.rings.insert(place.cpu, lane);
             }
@@ -164,7 +164,7 @@ impl Lane {
     fn put(&mut self, at: u64, records: &[[u8; RECORD]]) -> Option<()> {
         self.lost += at.checked_sub(self.next)?;
         for (place, bytes) in (at..).zip(records) {
-            let record = Record::read_from_bytes(bytes).ok()?;
+            let record = try_pod_read_unaligned::<Record>(bytes).ok()?;
             match ahead(&record, place) {
                 0 => self.records.push(record),
                 // Overwritten by the CPU while its ring was sent.

@@ -1,8 +1,8 @@
 //! A trace's lines: intact, damaged, missing, truncated, of two boots.
 
+use bytemuck::{bytes_of, cast_slice};
 use kernel_abi::trace::Kind;
 use kernel_abi::trace::serial::{Line, RECORDS_MAX};
-use zerocopy::IntoBytes;
 
 use super::*;
 use crate::reader::Reader;
@@ -37,15 +37,15 @@ fn lines() -> Vec<String> {
     let mut header = RingHeader::default();
     (header.head, header.apic_id, header.cpu) = (FIRST + SENT, 8, 1);
     let mut parts = vec![
-        (Part::Start, 0, 0, directory.as_bytes().to_vec()),
-        (Part::Ring, 0, 0, RingHeader::default().as_bytes().to_vec()),
-        (Part::Ring, 1, FIRST, header.as_bytes().to_vec()),
+        (Part::Start, 0, 0, bytes_of(&directory).to_vec()),
+        (Part::Ring, 0, 0, bytes_of(&RingHeader::default()).to_vec()),
+        (Part::Ring, 1, FIRST, bytes_of(&header).to_vec()),
     ];
     let records: Vec<_> = (FIRST..FIRST + SENT).map(record).collect();
     for (n, some) in records.chunks(RECORDS_MAX).enumerate() {
-        parts.push((Part::Records, 1, FIRST + (n * RECORDS_MAX) as u64, some.as_bytes().to_vec()));
+        parts.push((Part::Records, 1, FIRST + (n * RECORDS_MAX) as u64, cast_slice(some).to_vec()));
     }
-    parts.push((Part::End, 0, 0, directory.as_bytes().to_vec()));
+    parts.push((Part::End, 0, 0, bytes_of(&directory).to_vec()));
     let line = |(line, (part, cpu, at, data)): (u32, &(Part, u32, u64, Vec<u8>))| {
         Line { place: Place { line, part: *part, cpu: *cpu, at: *at }, data }.to_string()
     };
@@ -161,7 +161,7 @@ fn later_of_two_boots_in_one_log_is_kept() {
 fn torn_and_overwritten_records_are_counted() {
     let data = [record(7), record(1000), record(2)];
     let place = Place { line: 0, part: Part::Records, cpu: 1, at: 7 };
-    let line = Line { place, data: data.as_bytes() }.to_string();
+    let line = Line { place, data: cast_slice(&data) }.to_string();
     let (cpu, places) = written(&taken(&[line]));
     // Without a header the first record received counts as the first one sent.
     assert_eq!((places, cpu.overwritten, cpu.torn), (vec![7], 7 + 1, 1));

@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use kernel_abi::trace::packing::{LONGEST, Packing};
 use kernel_abi::trace::{Kind, Record};
 use serde::{Deserialize, Serialize};
-use zerocopy::IntoBytes;
 
 use super::error::Error;
 
@@ -210,7 +209,7 @@ fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io
         let mut used = 0;
         loop {
             let (bytes, count) = packing.unpack(&packed[used..filled], &mut batch);
-            to.write_all(batch[..count].as_bytes())?;
+            to.write_all(bytemuck::cast_slice(&batch[..count]))?;
             (used, left) = (used + bytes, left - count as u64);
             if count < BATCH {
                 break;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bytemuck::{Zeroable, bytes_of, bytes_of_mut};
 use kernel_abi::trace::{Directory, Kind, MAGIC, Record, RingHeader};
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::capture::rings::{Buffer, ReadResult, Ring, Rings};
 use crate::capture::{Chipset, GuestRam};
@@ -47,7 +47,7 @@ impl Guest {
     }
 
     pub fn put_directory(&self) {
-        self.file.write_all_at(self.directory.as_bytes(), PAGE).expect("writes");
+        self.file.write_all_at(bytes_of(&self.directory), PAGE).expect("writes");
     }
 
     pub fn ring(&self, cpu: usize) -> u64 {
@@ -55,8 +55,8 @@ impl Guest {
     }
 
     pub fn header(&self, cpu: usize) -> RingHeader {
-        let mut header = RingHeader::new_zeroed();
-        self.file.read_exact_at(header.as_mut_bytes(), self.ring(cpu)).expect("reads");
+        let mut header = RingHeader::zeroed();
+        self.file.read_exact_at(bytes_of_mut(&mut header), self.ring(cpu)).expect("reads");
         header
     }
 
@@ -65,7 +65,7 @@ impl Guest {
         let mut header = self.header(cpu);
         header.head = self.heads[cpu];
         (header.cpu, header.apic_id, header.tsc_offset) = (cpu as u32, 10 + cpu as u32, -(cpu as i64));
-        self.file.write_all_at(&header.as_bytes()[..64], self.ring(cpu)).expect("writes");
+        self.file.write_all_at(&bytes_of(&header)[..64], self.ring(cpu)).expect("writes");
     }
 
     /// Writes the record at a position; its `a` is the position.
@@ -74,7 +74,7 @@ impl Guest {
         let record =
             Record { tsc: 1000 + place, a: place, b: 0, sequence, kind: Kind::User as u16, reserved: 0 };
         let at = (RING_HEADER + (place % u64::from(self.directory.capacity)) as usize * RECORD) as u64;
-        self.file.write_all_at(record.as_bytes(), self.ring(cpu) + at).expect("writes");
+        self.file.write_all_at(bytes_of(&record), self.ring(cpu) + at).expect("writes");
     }
 
     /// Reserves the next position without writing the record.
