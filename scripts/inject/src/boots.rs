@@ -1,17 +1,18 @@
-//! The boots that together reach every path. Within a boot the paths are in the order in which the program `paths` and
-//! the kernel execute them.
+//! The boots that together reach every path. Within a boot, paths are listed in the order in which the program `paths`
+//! and the kernel execute them.
 
 use super::driver::{Driver, Event};
 use super::error::InjectError;
 use super::paths::{self, KILLS, Path};
 use super::tally::Failure;
 
-/// A boot, named after what happens on the CPUs that injections are made on.
+/// A boot, named after the events on the CPUs on which injections are performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boot {
-    /// The program takes each path, and ends with a #DB after a system call that returned by `iretq`.
+    /// The program takes each path of [`paths::TOUR`], and ends with a #DB after a system call that returned by
+    /// `iretq`.
     Tour,
-    /// The program takes each path, and ends with the exception at this index of [`KILLS`].
+    /// The program takes each path of [`paths::TOUR`], and ends with the exception at this index of [`KILLS`].
     Kill(usize),
     /// The `iretq` that starts the program faults, because the host has corrupted its frame.
     IretFault,
@@ -22,7 +23,7 @@ pub enum Boot {
 }
 
 impl Boot {
-    /// All boots that injections on every path of these CPUs need.
+    /// Returns all boots that are needed to inject on every path of these CPUs.
     pub fn all(cpus: &[usize]) -> Vec<Boot> {
         let mut boots = vec![Boot::Tour];
         boots.extend((0..KILLS.len()).map(Boot::Kill));
@@ -32,7 +33,7 @@ impl Boot {
         boots
     }
 
-    /// The names of the paths that this boot reaches.
+    /// Returns the names of the paths that this boot reaches.
     pub fn paths(self) -> Vec<&'static str> {
         match self {
             Boot::Tour => {
@@ -46,7 +47,7 @@ impl Boot {
         }
     }
 
-    /// The argument that says how the program ends where nothing else ends it.
+    /// Returns the argument of `paths` that selects how the program ends, if nothing ends it earlier.
     pub fn ending(self) -> &'static str {
         match self {
             Boot::Tour => "step",
@@ -55,7 +56,7 @@ impl Boot {
         }
     }
 
-    /// The key that the kernel's command line needs.
+    /// Returns the key that this boot needs on the kernel's command line.
     pub fn kernel_key(self) -> Option<String> {
         match self {
             Boot::DoubleFault(cpu) => Some(format!("overflow_cpu={cpu}")),
@@ -63,7 +64,7 @@ impl Boot {
         }
     }
 
-    /// Those of the selected CPUs that this boot makes injections on.
+    /// Returns the selected CPUs on which this boot performs injections.
     pub fn cpus(self, selected: &[usize]) -> Vec<usize> {
         match self {
             Boot::MachineCheck(cpu) | Boot::DoubleFault(cpu) => vec![cpu],
@@ -71,7 +72,7 @@ impl Boot {
         }
     }
 
-    /// Drives the selected CPUs along all paths of this boot.
+    /// Steers the selected CPUs along all paths of this boot.
     pub fn drive(self, driver: &mut Driver<'_>) -> Result<(), Failure> {
         let cpus = self.cpus(&driver.selection.cpus);
         if let Boot::DoubleFault(cpu) = self {
@@ -99,7 +100,7 @@ impl Boot {
     }
 }
 
-/// Drives a CPU along all paths from the program's start to the idle loop.
+/// Steers a CPU along all paths from the program's start to the idle loop.
 fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.pass_nmi_stack(cpu)?;
     driver.inject_along(paths::START.name, cpu, &paths::START.addresses(driver.code)?)?;
@@ -117,7 +118,7 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.take_path(cpu, &paths::IDLE, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::TICK_IDLE, |_, _| Ok(true))?;
     if !driver.over {
-        // At this instruction the CPU holds nothing that another CPU could wait for.
+        // At this instruction the CPU holds no lock that another CPU could wait for.
         let halt = driver.code.function(paths::IDLE.entry)?.start();
         driver.reach(paths::IDLE.name, cpu, halt, |_, _| Ok(true))?;
     }
@@ -125,8 +126,8 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
 }
 
 fn kill(driver: &mut Driver<'_>, cpu: usize, path: &'static Path) -> Result<(), Failure> {
-    // The program also makes the kernel's copy fault; only a fault from ring 3 is the right one. The frame holds the
-    // error code, RIP and CS, in this order.
+    // The program also causes a fault in the kernel's user copy. Only a fault in ring 3 is the expected one, so check
+    // CS: the frame holds the error code, RIP and CS, in this order.
     driver.take_path(cpu, path, |guest, registers| match path.entry {
         "vector_0e" => Ok(guest.words::<3>(cpu, registers.rsp())?[2] & 3 == 3),
         _ => Ok(true),
@@ -143,7 +144,7 @@ fn iret_fault(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.take_path(cpu, &paths::IRET_FAULT, |_, _| Ok(true))
 }
 
-/// Checks that the kernel ends the program and continues, while no other CPU runs.
+/// Checks that the kernel kills the program and continues, while all other CPUs are stopped.
 fn check_survival(driver: &mut Driver<'_>, cpu: usize, name: &'static str) -> Result<(), Failure> {
     if driver.over {
         return Ok(());
@@ -160,7 +161,8 @@ fn machine_check(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
 }
 
 impl Driver<'_> {
-    /// Runs all CPUs until each is about to start its program, where it holds nothing that another one could wait for.
+    /// Runs all CPUs until each is about to start its program. There a CPU holds no lock that another CPU could wait
+    /// for.
     fn run_all_to_start(&mut self) -> Result<(), Failure> {
         let start = self.code.function(paths::START.entry)?.start();
         self.guest.arm(&[start])?;
@@ -178,7 +180,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Runs all CPUs. Those that injections were made on idle until the last of the others has ended, which wakes them.
+    /// Runs all CPUs, and injects on the wake-up path. The CPUs in `asleep` idle until the last program on the other
+    /// CPUs has ended, which sends the wake-up IPI.
     fn wake_paths(&mut self, mut asleep: Vec<usize>) -> Result<(), Failure> {
         let wake = paths::WAKE.addresses(self.code)?;
         let all: Vec<_> = (0..self.guest.cpus()).collect();
@@ -202,7 +205,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Runs all CPUs until this one reaches a path, and drives it along the path.
+    /// Runs all CPUs until this one reaches the path, then injects along the path.
     fn take_path_with_all(&mut self, cpu: usize, path: &'static Path) -> Result<(), Failure> {
         let addresses = path.addresses(self.code)?;
         self.guest.arm(&addresses[..1])?;
@@ -219,8 +222,8 @@ impl Driver<'_> {
     }
 }
 
-/// Can this event be injected in this boot? A machine check in the machine-check handler resets the machine, as it
-/// shuts down a real CPU; and ring 0 is not single-stepped in handlers on an IST stack.
+/// Returns whether this event can be injected in this boot. A machine check in the machine-check handler resets the
+/// machine under QEMU, and shuts down a physical CPU. Ring 0 is not single-stepped in handlers on an IST stack.
 pub fn supports(boot: Boot, event: Event) -> bool {
     match boot {
         Boot::MachineCheck(_) => event == Event::Nmi,

@@ -1,5 +1,5 @@
-//! The instructions of the kernel's entry and exit code: the functions are found by name in the kernel's ELF, and each
-//! is decoded from its first byte to its last.
+//! The instructions of the kernel's entry and exit code. The functions are found by name in the kernel's ELF, and each
+//! is decoded completely.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,29 +10,30 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use super::error::InjectError;
 
-/// The modules of the entry and exit assembly. Every function of these modules is part of it, except for [`RUST`].
+/// The modules of the entry and exit assembly. All functions of these modules except [`RUST`] belong to the entry and
+/// exit code.
 const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
-/// Functions of those modules that are compiled Rust, between entry and exit.
+/// Functions of those modules that are compiled Rust. They run between entry and exit.
 const RUST: [&str; 1] = ["syscall_shell"];
 /// Functions of other modules that belong to the entry and exit code.
 const OTHERS: [&str; 2] = ["kernel::arch::memory::usercopy::copy_bytes", "kernel::arch::task::idle::halt"];
-/// Instructions that change the state that an interrupt finds. They must be nowhere else.
+/// Instructions that change GS or AC or that leave ring 0. They must not occur outside the entry and exit code.
 const PATH_ONLY: [Mnemonic; 5] =
     [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
 
 /// A function of the entry and exit code.
 #[derive(Debug)]
 pub struct Function {
-    /// Its name, without its module.
+    /// The function's name, without its module.
     pub name: String,
-    /// Its instructions, in order of address.
+    /// The function's instructions, in order of address.
     pub instructions: Vec<Instruction>,
 }
 
 /// The entry and exit code.
 #[derive(Debug)]
 pub struct Code {
-    /// In order of address.
+    /// The functions, in order of address.
     pub functions: Vec<Function>,
     labels: HashMap<String, u64>,
 }
@@ -42,7 +43,7 @@ pub struct Code {
 pub struct Place {
     /// The function's name.
     pub function: String,
-    /// Bytes from its start.
+    /// The offset from the function's start, in bytes.
     pub offset: u64,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Place {
 }
 
 impl Code {
-    /// Reads a kernel's ELF.
+    /// Reads the entry and exit code from a kernel's ELF.
     pub fn load(kernel: &Path) -> Result<Code, InjectError> {
         let bytes = std::fs::read(kernel).map_err(InjectError::Io)?;
         let bad = |error| InjectError::Code(format!("{} is not an ELF file: {error}", kernel.display()));
@@ -76,28 +77,26 @@ impl Code {
         Ok(code)
     }
 
-    /// The function of this name.
+    /// Finds the function of this name.
     pub fn function(&self, name: &str) -> Result<&Function, InjectError> {
         let found = self.functions.iter().find(|function| function.name == name);
         found.ok_or_else(|| InjectError::Code(format!("the kernel has no function {name}")))
     }
 
-    /// The address of a label that the assembly exports.
+    /// Returns the address of a label that the assembly exports.
     pub fn label(&self, name: &str) -> Result<u64, InjectError> {
         let found = self.labels.get(name).copied();
         found.ok_or_else(|| InjectError::Code(format!("the kernel has no label {name}")))
     }
 
-    /// The instruction at an address of the entry and exit code.
+    /// Returns the instruction at an address of the entry and exit code.
     pub fn at(&self, address: u64) -> Result<&Instruction, InjectError> {
         let all = self.functions.iter().flat_map(|function| &function.instructions);
         let found = all.into_iter().find(|instruction| instruction.ip() == address);
         found.ok_or_else(|| {
             InjectError::Code(format!("{address:#x} is not an instruction of the entry and exit code"))
         })
-    }
-
-    /// An address as function and offset.
+    }    /// Converts an address to function and offset.
     pub fn place(&self, address: u64) -> Place {
         let holds = |function: &&Function| function.instructions.iter().any(|one| one.ip() == address);
         match self.functions.iter().find(holds) {
@@ -106,7 +105,7 @@ impl Code {
         }
     }
 
-    /// Parses a place such as `syscall_entry+0x3`.
+    /// Parses a place such as `syscall_entry+0x3` and returns its address.
     pub fn parse(&self, text: &str) -> Result<u64, InjectError> {
         let (name, offset) = text.split_once('+').unwrap_or((text, "0"));
         let digits = offset.strip_prefix("0x").map_or((offset, 10), |digits| (digits, 16));
@@ -118,8 +117,8 @@ impl Code {
             .map_err(|_| InjectError::Code(format!("no instruction starts at {text}; see --list")))
     }
 
-    /// Checks that the list of functions is complete: no other function has an instruction that changes GS or AC, or
-    /// that leaves ring 0. The boot code ends before there is an IDT, and has none of these.
+    /// Checks that the list of functions is complete: no other function contains an instruction of [`PATH_ONLY`]. The
+    /// boot code, which runs before the IDT is loaded, contains none of them either.
     fn check_no_others(&self, file: &object::File<'_>) -> Result<(), InjectError> {
         let own: Vec<_> = self.functions.iter().map(|function| function.start()..function.end()).collect();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
@@ -139,7 +138,7 @@ impl Code {
 }
 
 impl Function {
-    /// The address of its first byte.
+    /// Returns the address of the function's first byte.
     pub fn start(&self) -> u64 {
         self.instructions.first().map_or(0, Instruction::ip)
     }
@@ -171,7 +170,7 @@ fn decode(bytes: &[u8], address: u64) -> Result<Vec<Instruction>, InjectError> {
 
 #[cfg(test)]
 impl Code {
-    /// Decodes code that consists of these functions: name, first address, bytes.
+    /// Creates the code of these functions, each given by its name, start address and bytes.
     pub fn of(functions: &[(&str, u64, &[u8])]) -> Code {
         let decoded = |&(name, address, bytes): &(&str, u64, &[u8])| Function {
             name: name.to_owned(),

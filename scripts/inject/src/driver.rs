@@ -1,4 +1,4 @@
-//! Runs the CPUs of one boot along the kernel's entry and exit paths, and injects the event at every selected
+//! Steers the CPUs of one boot along the kernel's entry and exit paths, and injects an event at every selected
 //! instruction.
 
 use iced_x86::{FlowControl, Instruction};
@@ -27,8 +27,8 @@ impl Event {
     /// Returns whether this event is injected at this instruction of this path.
     ///
     /// Ring 0 can be single-stepped over all instructions except those that load new flags or branch to an unknown
-    /// address. The handlers on IST stacks are left out: the `iretq` of a #DB in the NMI handler would unmask NMIs, and
-    /// the kernel ensures that there is no such #DB. The idle loop is left out: the #DB after its `sti` would end the
+    /// address. Handlers on IST stacks are excluded: a #DB in the NMI handler would unmask NMIs by its `iretq`, and the
+    /// kernel never lets a #DB occur there. The idle loop is excluded too: a #DB after its `sti` would end the
     /// interrupt shadow, so a pending wake-up IPI would be taken before the `hlt` (a lost wakeup).
     pub fn is_injected_at(self, path: &str, instruction: &Instruction) -> bool {
         let on_ist =
@@ -42,11 +42,11 @@ impl Event {
 /// Where the event is injected.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// The CPUs, by QEMU's index, in the order of the injections.
+    /// The CPUs by QEMU's index, in the order in which they are injected into.
     pub cpus: Vec<usize>,
-    /// If set, only this path.
+    /// The path to inject on; `None` selects all paths.
     pub path: Option<String>,
-    /// If set, only this instruction.
+    /// The address of the instruction to inject at; `None` selects all instructions.
     pub at: Option<u64>,
 }
 
@@ -65,20 +65,20 @@ pub struct Driver<'a> {
     pub code: &'a Code,
     /// The injected event.
     pub event: Event,
-    /// Where it is injected.
+    /// Where the event is injected.
     pub selection: &'a Selection,
     injector: Injector<'a>,
     tally: &'a mut Tally,
-    /// Whether the run-ending event (#MC) was injected.
+    /// Whether a machine check was injected, which ends the run.
     pub over: bool,
-    /// The latest injection, for a report.
+    /// Path, CPU and address of the latest injection, for failure reports.
     pub latest: Option<(&'static str, usize, u64)>,
-    /// How often each CPU was single-stepped in ring 0.
+    /// The number of single steps of each CPU in ring 0.
     pub debugs: Vec<u64>,
 }
 
 impl<'a> Driver<'a> {
-    /// Drives a machine that is stopped at its first instruction.
+    /// Takes control of a machine that is stopped at its first instruction.
     pub fn new(
         guest: Guest,
         code: &'a Code,
@@ -91,7 +91,7 @@ impl<'a> Driver<'a> {
         Ok(Driver { guest, code, event, selection, injector, tally, over: false, latest: None, debugs })
     }
 
-    /// The indices of the instructions of a path at which the event is to be injected.
+    /// Returns the indices of a path's instructions at which the event must be injected.
     fn selected(&self, name: &str, addresses: &[u64]) -> Vec<usize> {
         let possible = |address| self.code.at(address).is_ok_and(|one| self.event.is_injected_at(name, one));
         let required =
@@ -99,7 +99,7 @@ impl<'a> Driver<'a> {
         if self.over { Vec::new() } else { (0..addresses.len()).filter(required).collect() }
     }
 
-    /// Runs a CPU until it reaches the path and `when` holds, then injects along the path.
+    /// Runs a CPU until it is at the path's first instruction and `when` returns true, then injects along the path.
     pub fn take_path(
         &mut self,
         cpu: usize,
@@ -114,7 +114,7 @@ impl<'a> Driver<'a> {
         self.inject_along(path.name, cpu, &addresses)
     }
 
-    /// Runs a CPU until it is at an instruction and `when` holds.
+    /// Runs a CPU until it is at this instruction and `when` returns true.
     pub fn reach(
         &mut self,
         name: &'static str,
@@ -133,7 +133,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Injects at the selected instructions of a path. The CPU is at the first instruction of the path.
+    /// Injects at the selected instructions of a path. The CPU must be at the path's first instruction.
     pub fn inject_along(&mut self, name: &'static str, cpu: usize, addresses: &[u64]) -> Result<(), Failure> {
         let mut here = addresses[0];
         for index in self.selected(name, addresses) {
@@ -167,8 +167,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Injects at each instruction of the NMI handler: an NMI, which must stay pending, or a machine check, which is
-    /// taken. The outer NMI is injected at the system-call entry, where GS and rsp are ring 3's.
+    /// Injects at each instruction of the NMI handler: either a second NMI, which must stay pending, or a machine
+    /// check, which must be taken. The first NMI is injected at the system-call entry, where the GS base and rsp still
+    /// hold ring 3's values.
     pub fn nmi_path(&mut self, cpu: usize) -> Result<(), Failure> {
         let name = paths::NMI.name;
         let addresses = paths::NMI.addresses(self.code)?;
@@ -205,8 +206,8 @@ impl<'a> Driver<'a> {
         self.inject(cpu)
     }
 
-    /// Single-steps ring 0 over the `swapgs` before `sysretq`, after which GS and rsp are ring 3's, and injects in the
-    /// handler of the #DB that follows. The host sets TF, since no program can.
+    /// Single-steps the `swapgs` before `sysretq`, and injects in the handler of the resulting #DB. The handler starts
+    /// with ring 3's GS base and rsp. The host sets TF, because no program can set it in ring 0.
     pub fn debug_path(&mut self, cpu: usize) -> Result<(), Failure> {
         let path = &paths::DEBUG_RING_0;
         let addresses = path.addresses(self.code)?;
@@ -244,8 +245,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Injects at the instructions that run with ring 3's rsp, while the user program `paths` makes a system call with
-    /// each hostile stack pointer.
+    /// Injects at the kernel instructions that run with ring 3's rsp, once for each hostile stack pointer with which
+    /// the user program `paths` makes a system call.
     pub fn hostile_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let addresses = paths::with_user_rsp(self.code)?;
         let own = nmi_stack(&mut self.guest, cpu)?;
@@ -258,8 +259,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Writes the address of the CPU's NMI stack into the shared page, for the program that is about to start on
-    /// this CPU.
+    /// Writes the top of the CPU's NMI stack into the shared page. The program that is about to start on this CPU uses
+    /// it as a stack pointer.
     pub fn pass_nmi_stack(&mut self, cpu: usize) -> Result<(), InjectError> {
         let top = nmi_stack(&mut self.guest, cpu)?;
         self.guest.write_word(cpu, SHARED_PAGE + 8 * cpu as u64, top)

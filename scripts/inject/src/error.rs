@@ -1,4 +1,4 @@
-//! Why an injection failed: the machine could not be controlled, or its state is not the expected one.
+//! Injection errors: the machine could not be controlled, or its state is unexpected.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use machine::error::Error;
 use machine::qmp::QmpError;
 
-/// A failure in one boot.
+/// An error in one boot.
 #[derive(Debug)]
 pub enum InjectError {
     /// QEMU's gdbstub sent an unexpected reply.
@@ -18,7 +18,7 @@ pub enum InjectError {
     },
     /// The connection to the gdbstub is closed.
     Closed,
-    /// QEMU ended before this happened.
+    /// QEMU exited before this happened.
     Ended(String),
     /// This did not happen before the timeout.
     TimedOut(String),
@@ -26,7 +26,7 @@ pub enum InjectError {
     Io(io::Error),
     /// The kernel's code does not match the paths.
     Code(String),
-    /// A state is not the expected one.
+    /// A state differs from the expected one.
     Mismatch(String),
 }
 
@@ -40,7 +40,7 @@ impl InjectError {
         }
     }
 
-    /// Adds what was waited for, if QEMU ended or the wait timed out.
+    /// Adds the awaited condition if QEMU exited or the wait timed out.
     pub fn waiting_for(self, what: impl FnOnce() -> String) -> InjectError {
         match self {
             InjectError::TimedOut(_) => InjectError::TimedOut(what()),
@@ -57,7 +57,7 @@ impl fmt::Display for InjectError {
                 write!(f, "QEMU's gdbstub was sent {asked:?} and replied {reply:?}")
             }
             InjectError::Closed => f.write_str("QEMU's gdbstub closed the connection"),
-            InjectError::Ended(what) => write!(f, "QEMU ended before {what}"),
+            InjectError::Ended(what) => write!(f, "QEMU exited before {what}"),
             InjectError::TimedOut(what) => write!(f, "timed out before {what}"),
             InjectError::Io(error) => error.fmt(f),
             InjectError::Code(text) | InjectError::Mismatch(text) => f.write_str(text),

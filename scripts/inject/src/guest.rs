@@ -1,5 +1,5 @@
-//! The controlled machine: QEMU starts stopped, and its CPUs are resumed one by one, stopped at breakpoints and
-//! interrupted.
+//! Controls a QEMU machine: starts it stopped, resumes chosen CPUs, sets breakpoints, and injects NMIs and machine
+//! checks.
 
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use super::process::{Console, QemuProcess};
 use super::registers::{EFLAGS, Registers, TF};
 use super::rsp::{Rsp, Stop};
 
-/// The timeout for a CPU to reach a breakpoint. This usually takes milliseconds; the host may be busy.
+/// The timeout for a CPU to reach a breakpoint. This usually takes milliseconds, but may take longer on a busy host.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A QEMU machine with its gdbstub and its monitor.
@@ -25,9 +25,9 @@ pub struct Guest {
     monitor: Qmp<UnixStream>,
     process: QemuProcess,
     armed: Vec<u64>,
-    /// By QEMU's index. It is the kernel's CPU index too, since all CPUs come online.
+    /// The NMIs of each CPU, by QEMU's index. The kernel's CPU index is the same, because all CPUs come online.
     nmis: Vec<Nmis>,
-    /// The address of each CPU's TSS, once it was read.
+    /// The address of each CPU's TSS; `None` until it has been read.
     task_states: Vec<Option<u64>>,
 }
 
@@ -54,7 +54,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Resumes these CPUs until one of them is at a breakpoint, and returns that one.
+    /// Resumes these CPUs until one of them hits a breakpoint, and returns that CPU's index.
     pub fn run(&mut self, cpus: &[usize]) -> Result<usize, InjectError> {
         let action: Vec<_> = cpus.iter().map(|cpu| format!("c:{:x}", cpu + 1)).collect();
         let stopped = self.resume(&action.join(";"))?;
@@ -80,17 +80,17 @@ impl Guest {
         }
     }
 
-    /// Makes an NMI pending on every CPU whose LINT1 is configured as NMI, which is every online CPU. Each takes it
-    /// when it is resumed.
+    /// Makes an NMI pending on every CPU whose LINT1 is configured as NMI, which is every online CPU. A CPU takes its
+    /// NMI when it is resumed.
     pub fn inject_nmi(&mut self) -> Result<(), InjectError> {
         self.monitor.execute("inject-nmi")?;
         self.nmis.iter_mut().for_each(Nmis::sent);
         Ok(())
     }
 
-    /// Makes an uncorrected machine check pending on one CPU, which takes it when it is resumed.
+    /// Makes an uncorrected machine check pending on one CPU. The CPU takes it when it is resumed.
     pub fn inject_machine_check(&mut self, cpu: usize) -> Result<(), InjectError> {
-        // Bank 0; valid, uncorrected, reported, processor context corrupt; the error code of a bus error.
+        // Bank 0. Status bits: valid, uncorrected, reporting enabled, processor context corrupt. Error code: bus error.
         let reply = self.ask_monitor(&format!("mce {cpu} 0 0xb200000000000800 0x5 0 0"), cpu)?;
         if reply.trim().is_empty() {
             Ok(())
@@ -108,7 +108,7 @@ impl Guest {
         }
     }
 
-    /// The address of a CPU's TSS. It does not change once the kernel has set it.
+    /// Returns the address of a CPU's TSS. It does not change after the kernel has set it.
     pub fn task_state(&mut self, cpu: usize) -> Result<u64, InjectError> {
         if let Some(known) = self.task_states[cpu] {
             return Ok(known);
@@ -121,10 +121,10 @@ impl Guest {
         Ok(base)
     }
 
-    /// All registers of a CPU.
+    /// Reads all registers of a CPU.
     pub fn registers(&mut self, cpu: usize) -> Result<Registers, InjectError> {
         Registers::new(self.rsp.registers(cpu)?).ok_or_else(|| {
-            InjectError::Mismatch("QEMU's register layout is not that of QEMU 7.2 to 10".to_owned())
+            InjectError::Mismatch("QEMU's register layout differs from that of QEMU 7.2 to 10".to_owned())
         })
     }
 
@@ -147,18 +147,16 @@ impl Guest {
     /// Writes a word of memory through this CPU's page tables.
     pub fn write_word(&mut self, cpu: usize, address: u64, word: u64) -> Result<(), InjectError> {
         self.rsp.write(cpu, address, &word.to_le_bytes())
-    }
-
-    /// The number of CPUs.
+    }    /// Returns the number of CPUs.
     pub fn cpus(&self) -> usize {
         self.nmis.len()
     }
 
-    /// Removes all breakpoints, detaches, and waits until the machine ends.
+    /// Removes all breakpoints, detaches, and waits until QEMU exits.
     pub fn release(mut self) -> Result<(Ended, Console, Vec<Nmis>), InjectError> {
         self.arm(&[])?;
         self.nmis.iter_mut().for_each(Nmis::has_run);
-        // QEMU may end before it answers.
+        // QEMU may exit before it replies.
         match self.rsp.detach() {
             Ok(()) | Err(InjectError::Closed) => {}
             Err(error) => return Err(error),
@@ -167,9 +165,9 @@ impl Guest {
         Ok((ended, console, self.nmis))
     }
 
-    /// Stops QEMU if it still runs, and returns its result and its console.
+    /// Stops QEMU if it is still running. Returns its exit and the console output.
     pub fn end(mut self) -> Result<(Ended, Console), InjectError> {
-        // This fails if QEMU has already ended.
+        // This fails if QEMU has already exited.
         let _ = self.monitor.execute("quit");
         drop(self.rsp);
         self.process.finish()

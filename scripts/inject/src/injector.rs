@@ -6,15 +6,15 @@ use super::error::InjectError;
 use super::guest::Guest;
 use super::registers::{RF, Registers, TF};
 
-/// The offset of IST1 in the TSS, in bytes (SDM 3A, 8.7); the others follow it.
+/// The offset of IST1 in the TSS, in bytes (SDM 3A, 8.7). IST2 to IST7 follow it.
 const TSS_IST1: u64 = 36;
 
-/// The maximum number of attempts at a single step.
+/// The maximum number of attempts to execute one instruction.
 const STEPS_MAX: u32 = 16;
 /// The maximum number of spurious stops before the expected one.
 const STOPS_MAX: u32 = 16;
 
-/// Makes injections; knows the addresses of the handlers.
+/// Performs injections. It holds the addresses of the kernel's handlers.
 pub struct Injector<'a> {
     code: &'a Code,
     nmi: u64,
@@ -24,7 +24,7 @@ pub struct Injector<'a> {
     idle_resume: u64,
 }
 
-/// The events, by the index of their IST stack in the TSS (`kernel/src/layout.rs`).
+/// The IST stack of each event, numbered as in the TSS (`kernel/src/layout.rs`).
 #[derive(Clone, Copy)]
 enum Ist {
     Nmi = 1,
@@ -33,7 +33,7 @@ enum Ist {
 }
 
 impl<'a> Injector<'a> {
-    /// Looks the handlers' addresses up.
+    /// Looks up the handlers' addresses.
     pub fn new(code: &'a Code) -> Result<Injector<'a>, InjectError> {
         Ok(Injector {
             code,
@@ -45,8 +45,8 @@ impl<'a> Injector<'a> {
         })
     }
 
-    /// Injects an NMI on a CPU that is stopped at a breakpoint. The handler must return there with all registers
-    /// unchanged.
+    /// Injects an NMI on a CPU that is stopped at a breakpoint. The handler must return to the interrupted instruction
+    /// with all registers unchanged.
     pub fn nmi(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
         let before = guest.registers(cpu)?;
         guest.inject_nmi()?;
@@ -55,9 +55,9 @@ impl<'a> Injector<'a> {
         self.run_back(guest, cpu, &before)
     }
 
-    /// Injects an NMI, and another one when the CPU is at the instruction `inside` of the NMI handler. The second NMI
-    /// must stay pending until the first one's `iretq`, and then interrupt the same instruction as the first one.
-    /// `next` is the instruction after `inside`.
+    /// Injects an NMI, and a second one when the CPU is at the instruction `inside` of the NMI handler. The second NMI
+    /// must stay pending until the handler's `iretq`, and must then interrupt the same instruction as the first. `next`
+    /// is the instruction after `inside`.
     pub fn nmi_in_nmi(
         &self,
         guest: &mut Guest,
@@ -82,7 +82,7 @@ impl<'a> Injector<'a> {
         self.run_back(guest, cpu, &before)
     }
 
-    /// Injects a machine check on a CPU that is stopped at a breakpoint. Its handler does not return.
+    /// Injects a machine check on a CPU that is stopped at a breakpoint. The handler does not return.
     pub fn machine_check(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
         let before = guest.registers(cpu)?;
         guest.inject_machine_check(cpu)?;
@@ -90,8 +90,8 @@ impl<'a> Injector<'a> {
         self.check_entry(guest, cpu, &before, Ist::MachineCheck)
     }
 
-    /// Sets TF on a CPU that is stopped at a breakpoint, which executes that instruction and then takes a #DB. The
-    /// handler must clear TF and return to the next instruction, with all other registers unchanged.
+    /// Sets TF on a CPU that is stopped at a breakpoint, so that it takes a #DB after that instruction. The handler
+    /// must clear TF and return to the next instruction, with all other registers unchanged.
     pub fn debug(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
         let here = guest.registers(cpu)?.rip();
         let instruction = self.code.at(here)?;
@@ -123,12 +123,12 @@ impl<'a> Injector<'a> {
             .map_or(Ok(()), |(_, change)| Err(InjectError::Mismatch(format!("across the handler, {change}"))))
     }
 
-    /// Runs only this CPU until it is at an instruction.
+    /// Runs only this CPU until it is at this instruction.
     pub fn run_to(&self, guest: &mut Guest, cpu: usize, address: u64) -> Result<(), InjectError> {
         self.run_to_unless(guest, cpu, address, None)
     }
 
-    /// Runs only this CPU until it is at an instruction; an error if it reaches the instruction `not` before.
+    /// Runs only this CPU until it is at this instruction. Fails if it reaches the instruction `not` first.
     fn run_to_unless(
         &self,
         guest: &mut Guest,
@@ -146,16 +146,16 @@ impl<'a> Injector<'a> {
                 (true, true) if rip == address => return Ok(()),
                 (true, true) => {
                     let place = self.code.place(rip);
-                    return Err(InjectError::Mismatch(format!("before {}, it stopped at {place}", what())));
+                    return Err(InjectError::Mismatch(format!("before {}, the CPU stopped at {place}", what())));
                 }
                 // QEMU stops once more if two CPUs reached a breakpoint at the same time while all CPUs ran.
                 _ => {}
             }
         }
-        Err(InjectError::Mismatch(format!("before {}, QEMU reported {STOPS_MAX} other stops", what())))
+        Err(InjectError::Mismatch(format!("before {}, QEMU stopped {STOPS_MAX} times elsewhere", what())))
     }
 
-    /// Checks a CPU at the first instruction of a handler: it is on the right stack, the frame has the interrupted
+    /// Checks a CPU at a handler's first instruction: it is on the right stack, the trap frame holds the interrupted
     /// state, and all other registers are unchanged.
     fn check_entry(
         &self,
@@ -186,7 +186,7 @@ impl<'a> Injector<'a> {
         })
     }
 
-    /// Checks that rsp is five words below the top of this CPU's IST stack for the event.
+    /// Checks that rsp is one trap frame (five words) below the top of this CPU's IST stack.
     fn check_stack(
         &self,
         guest: &mut Guest,
@@ -208,15 +208,15 @@ impl<'a> Injector<'a> {
     /// instruction after it.
     fn run_back(&self, guest: &mut Guest, cpu: usize, before: &Registers) -> Result<(), InjectError> {
         let (back, not) = match before.rip() {
-            // From the `hlt`, a later tick would take the CPU to the same place.
+            // Waking from the `hlt` by a later tick leads to the same address, so a stop at the `hlt` is an error.
             rip if rip == self.idle_hlt => (self.idle_resume, Some(rip)),
             rip => (rip, None),
         };
         self.run_to_unless(guest, cpu, back, not).map_err(|error| {
             error.waiting_for(|| format!("CPU {cpu} returned to {} from the handler", self.code.place(back)))
         })?;
-        // The handler may execute the interrupted code too, on its own stack, and stop there first. If QEMU handles an
-        // event of its own instead of a step, nothing is executed, so one step may not be enough.
+        // The handler may itself execute the interrupted code, on its own stack, and hit the breakpoint first. One step
+        // may not be enough, because QEMU sometimes handles an internal event instead of executing the instruction.
         for _ in 0..STEPS_MAX {
             if guest.registers(cpu)?.rsp() == before.rsp() {
                 break;
@@ -245,7 +245,7 @@ fn ist_top(guest: &mut Guest, cpu: usize, ist: Ist) -> Result<u64, InjectError> 
     Ok(top)
 }
 
-/// The base of the task register in the output of the monitor's `info registers`.
+/// Parses the base of the task register from the output of the monitor's `info registers`.
 pub fn parse_task_register(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.trim().strip_prefix("TR ="))?;
     u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()

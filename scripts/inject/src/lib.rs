@@ -1,9 +1,9 @@
 //! The subcommand `inject`: stops a CPU at each instruction of the kernel's entry and exit paths in turn, injects an
 //! NMI, a debug exception or a machine check there, and compares the CPU's state with the expected one.
 //!
-//! [`code`] finds the instructions in the ELF, [`paths`] lists the execution paths through them, and [`boots`] the
-//! boots that reach the paths. [`driver`] moves the CPUs of one boot along its paths, [`injector`] makes one injection,
-//! and [`tally`] counts. `docs/injection.md` describes the method and its results.
+//! [`code`] finds the instructions in the ELF, [`paths`] lists the execution paths through them, and [`boots`] lists
+//! the boots that reach those paths. [`driver`] steers the CPUs of one boot along its paths, [`injector`] performs one
+//! injection, and [`tally`] counts the results. `docs/injection.md` describes the method and its results.
 #![forbid(unsafe_code)]
 
 mod boots;
@@ -35,7 +35,7 @@ use self::options::InjectOptions;
 use self::plan::{Job, Plan};
 use self::tally::{Failure, Tally};
 
-/// Makes all injections that the options select, and prints the result.
+/// Performs all injections that the options select, and prints the result.
 pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     let plan = Plan::make(options)?;
     if options.list {
@@ -58,12 +58,12 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
                 }
             }
             if event == Event::MachineCheck && (index + 1) % 50 == 0 {
-                println!("{} of {} machine checks", index + 1, jobs.len());
+                println!("{} of {} machine checks injected", index + 1, jobs.len());
             }
         }
     }
     if tally.is_empty() {
-        return Err(Error::Usage("the path has no instruction at that address; see --list".to_owned()));
+        return Err(Error::Usage("the path does not contain this instruction; see --list".to_owned()));
     }
     println!("{}", tally.table(&plan.cpus));
     let passed = tally.is_complete() && failures.is_empty();
@@ -78,7 +78,7 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs one boot, from the start of QEMU to its end.
+/// Runs one boot, from QEMU's start to its exit.
 fn run_boot(plan: &Plan<'_>, job: &Job, tally: &mut Tally) -> Result<(), Failure> {
     let guest = plan.start(job)?;
     let mut driver = Driver::new(guest, &plan.code, job.event, &job.selection, tally)?;
@@ -96,7 +96,7 @@ fn run_boot(plan: &Plan<'_>, job: &Job, tally: &mut Tally) -> Result<(), Failure
     }
 }
 
-/// Formats a failure: what failed, where, and the command that repeats it.
+/// Formats a failure: what failed, where, and the command that reproduces it.
 fn describe(plan: &Plan<'_>, job: &Job, failure: &Failure) -> String {
     let name = match job.event {
         Event::Nmi => "NMI",

@@ -1,8 +1,8 @@
-//! Computes how many of the NMIs that were sent to all CPUs one CPU must have taken.
+//! Computes how many NMIs a CPU must have taken, given that NMIs are sent to all CPUs.
 
 use std::ops::RangeInclusive;
 
-/// The NMIs of one CPU. At most one is pending: an NMI that is sent while one is pending merges with it.
+/// The NMIs of one CPU. At most one is pending: an NMI sent while another is pending merges with it.
 #[derive(Clone, Copy, Default)]
 pub struct Nmis {
     pending: Pending,
@@ -10,30 +10,30 @@ pub struct Nmis {
     most: u64,
 }
 
-/// Is an NMI pending?
+/// Whether an NMI is pending.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Pending {
     #[default]
     No,
     Yes,
-    /// The CPU was resumed, and may have been stopped again before it took the NMI.
+    /// Unknown: the CPU was resumed, but may have been stopped again before it took the NMI.
     Maybe,
 }
 
 impl Nmis {
-    /// Notes that an NMI was sent.
+    /// Records that an NMI was sent.
     pub fn sent(&mut self) {
         self.pending = Pending::Yes;
     }
 
-    /// Notes that the CPU has executed at least one instruction, and so has taken a pending NMI.
+    /// Records that the CPU has executed at least one instruction, and therefore taken a pending NMI.
     pub fn has_run(&mut self) {
         self.most += u64::from(self.pending == Pending::Yes);
         self.least += u64::from(self.pending != Pending::No);
         self.pending = Pending::No;
     }
 
-    /// Notes that the CPU was resumed together with another one that stopped the machine.
+    /// Records that the CPU was resumed, but another CPU stopped the machine.
     pub fn may_have_run(&mut self) {
         if self.pending == Pending::Yes {
             self.most += 1;
@@ -41,7 +41,7 @@ impl Nmis {
         }
     }
 
-    /// The possible numbers of NMIs that the CPU has taken.
+    /// Returns the possible numbers of NMIs that the CPU has taken.
     pub fn taken(&self) -> RangeInclusive<u64> {
         self.least..=self.most
     }

@@ -1,4 +1,4 @@
-//! The options of `inject`, and the command that repeats one injection.
+//! The options of `inject`, and the command that reproduces a failure.
 
 use std::path::PathBuf;
 
@@ -9,43 +9,43 @@ use machine::replay::Words;
 
 use super::driver::Event;
 
-/// The default tick rate in hertz: high, so that ring 3 and the idle loop soon take a tick.
+/// The default tick rate in hertz: high, so that ring 3 and the idle loop are interrupted by a tick soon.
 pub const TICK_HZ: u32 = 1000;
-/// The time limit of a boot with all its injections, in seconds.
+/// The default time limit of a boot with all its injections, in seconds.
 const TIMEOUT: u64 = 300;
 
 /// Options of `inject`.
 #[derive(Args, Clone, Debug)]
 pub struct InjectOptions {
-    /// The machine; at least three CPUs. Injections are made on the BSP and the last CPU.
+    /// The machine, which needs at least three CPUs. Injections are performed on the BSP and the last CPU.
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// Injects this kind of event only. [default: all]
+    /// Injects only this kind of event. [default: all]
     #[arg(long, value_enum, value_name = "KIND")]
     pub kind: Option<Kind>,
 
-    /// Injects machine checks, each of which takes a boot, at every Nth instruction only.
+    /// Injects machine checks only at every Nth instruction, because each needs its own boot.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub every: u16,
 
-    /// Injects on this path only; see --list.
+    /// Injects only on this path; see --list.
     #[arg(long, value_name = "NAME")]
     pub path: Option<String>,
 
-    /// Injects at this instruction only, such as syscall_entry+0x3.
+    /// Injects only at this instruction, such as syscall_entry+0x3.
     #[arg(long, value_name = "SYMBOL+OFFSET")]
     pub at: Option<String>,
 
-    /// Injects on this CPU only. [default: the BSP and the last one]
+    /// Injects only on this CPU. [default: the BSP and the last CPU]
     #[arg(long, value_name = "CPU")]
     pub on: Option<usize>,
 
-    /// Continues with the next boot after one that failed.
+    /// Continues with the next boot after a failed boot.
     #[arg(long)]
     pub keep_going: bool,
 
-    /// Lists the paths with their instructions, and does nothing else.
+    /// Lists the paths with their instructions, without injecting.
     #[arg(long)]
     pub list: bool,
 
@@ -53,7 +53,7 @@ pub struct InjectOptions {
     #[arg(long, default_value_t = TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
 
-    /// Writes the injections and failures as JSON; '-' is standard output.
+    /// Writes injection counts and failures as JSON to this file; '-' is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -74,7 +74,7 @@ pub struct InjectOptions {
     pub kernel: Option<PathBuf>,
 }
 
-/// The injected event, as the user names it.
+/// The injected event, as named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Non-maskable interrupts.
@@ -86,7 +86,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The option's value.
+    /// Returns the value's name on the command line.
     fn name(self) -> &'static str {
         match self {
             Kind::Nmi => "nmi",
@@ -107,7 +107,7 @@ impl From<Event> for Kind {
 }
 
 impl InjectOptions {
-    /// The selected events.
+    /// Returns the selected events.
     pub fn events(&self) -> &'static [Event] {
         match self.kind {
             None => &[Event::Nmi, Event::Debug, Event::MachineCheck],
@@ -117,7 +117,7 @@ impl InjectOptions {
         }
     }
 
-    /// The command that repeats the injections on one path of this machine, or at one place of it.
+    /// Returns the command that repeats the injections on one path of this machine, or only those at one place.
     pub fn replay(&self, event: Event, path: &str, cpu: usize, place: Option<String>) -> String {
         let mut words = Words::of(&self.machine);
         words.flag("icount", self.machine.icount);

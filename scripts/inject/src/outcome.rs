@@ -1,5 +1,5 @@
-//! The end of a boot in which every injection was survived: the machine runs on freely, and must end as it does without
-//! injections.
+//! Checks the end of a boot in which every injection was survived. The machine then runs freely, and must end as it
+//! would without injections.
 
 use machine::session::Ended;
 use machine::verify::{Judgement, Outcome};
@@ -38,7 +38,7 @@ pub fn check(driver: Driver<'_>, boot: Boot) -> Result<(), InjectError> {
     check_nmis(&console, &nmis)
 }
 
-/// What the kernel reported on a machine that ended too early; QEMU's registers if it reported nothing.
+/// Returns the kernel's error report from a machine that ended too early, or QEMU's registers if there is no report.
 pub fn kernel_report(ended: &Ended, console: &Console) -> Option<String> {
     if console.facts.panics.is_empty() && console.facts.verdicts.is_empty() {
         return ended.registers.clone();
@@ -62,7 +62,7 @@ fn check_panic(
         || !first.is_some_and(is_expected)
     {
         return Err(mismatch(format!(
-            "instead of a panic of CPU {cpu}, {message:?}: {}",
+            "expected a panic of CPU {cpu} with {message:?}, found: {}",
             judgement.errors.join("; ")
         )));
     }
@@ -73,7 +73,7 @@ fn check_panic(
     if named { Ok(()) } else { Err(mismatch(format!("the panic does not name{rip}"))) }
 }
 
-/// Checks that every copy of the program took each path, and ended as its arguments say.
+/// Checks that every instance of the program took each path, and ended as its arguments request.
 fn check_endings(
     judgement: &Judgement,
     console: &Console,
@@ -94,7 +94,7 @@ fn check_endings(
         };
         if cpu.outcome.name() != outcome || !cpu.reason.contains(reason) {
             return Err(mismatch(format!(
-                "CPU {}: instead of \"{outcome} {reason}\" the end is \"{} {}\"",
+                "CPU {}: expected the end \"{outcome} {reason}\", found \"{} {}\"",
                 cpu.cpu,
                 cpu.outcome.name(),
                 cpu.reason
@@ -110,7 +110,7 @@ fn check_endings(
     if judgement.outcome == Outcome::Failed { Ok(()) } else { Err(mismatch(judgement.errors.join("; "))) }
 }
 
-/// Checks that the kernel has counted exactly the #DBs in ring 0 that were injected.
+/// Checks that the kernel's count of #DBs in ring 0 equals the number of injected ones.
 fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
     for (cpu, &taken) in debugs.iter().enumerate() {
         let own = format!("[cpu{cpu}] ringside: warning: ");
@@ -126,7 +126,7 @@ fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
     Ok(())
 }
 
-/// Checks that the kernel has counted exactly the NMIs that were injected.
+/// Checks that the kernel's count of NMIs is a possible one for the injected NMIs.
 fn check_nmis(console: &Console, nmis: &[Nmis]) -> Result<(), InjectError> {
     for (cpu, nmis) in nmis.iter().enumerate() {
         let own = format!("[cpu{cpu}] ringside: ");

@@ -1,4 +1,4 @@
-//! The machine, the kernel, and the boots and injections that the options select.
+//! Derives the machine, the kernel, the boots and the injections from the options.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,20 +18,20 @@ use super::options::{InjectOptions, TICK_HZ};
 use super::paths;
 use super::tally::Injection;
 
-/// The ring-3 program that takes each path.
+/// The ring-3 program that makes its CPU take each path.
 const PROGRAM: &str = "paths";
 
-/// A boot and the injections that are made in it.
+/// A boot and its injections.
 pub struct Job {
     /// The boot.
     pub boot: Boot,
     /// The injected event.
     pub event: Event,
-    /// Where it is injected.
+    /// Where the event is injected.
     pub selection: Selection,
 }
 
-/// What all boots have in common.
+/// Configuration shared by all boots.
 pub struct Plan<'a> {
     /// The user's options.
     pub options: &'a InjectOptions,
@@ -55,7 +55,7 @@ impl Plan<'_> {
         let cpus = match options.on {
             None => vec![0, count - 1],
             Some(cpu) if cpu < count => vec![cpu],
-            Some(cpu) => return Err(Error::Usage(format!("there is no CPU {cpu}: they are counted from 0"))),
+            Some(cpu) => return Err(Error::Usage(format!("there is no CPU {cpu}: CPUs are counted from 0"))),
         };
         qemu::version(&options.machine.qemu)?;
         let kernel = match &options.kernel {
@@ -74,8 +74,8 @@ impl Plan<'_> {
         Ok(plan)
     }
 
-    /// The boots that the selection needs for this event. A machine check ends the run, so each takes a boot of its
-    /// own; of these, every `every`th is returned.
+    /// Returns the boots that the selection needs for this event. A machine check ends the run, so each needs its own
+    /// boot; only every `every`th of these boots is returned.
     pub fn jobs(&self, event: Event, every: u16) -> Result<Vec<Job>, Error> {
         let boots = Boot::all(&self.cpus).into_iter().filter(|&boot| supports(boot, event));
         let selection = Selection { cpus: self.cpus.clone(), path: self.options.path.clone(), at: self.at };
@@ -89,7 +89,8 @@ impl Plan<'_> {
             }
             return Ok(required);
         }
-        // Each instruction once, on the first path that has it, and once more with each hostile stack pointer.
+        // Inject at each instruction once, on the first path that contains it, and once more with each hostile stack
+        // pointer.
         let mut jobs = Vec::new();
         let mut seen = BTreeSet::new();
         for job in all {
@@ -105,7 +106,7 @@ impl Plan<'_> {
         Ok(jobs.into_iter().step_by(every.into()).collect())
     }
 
-    /// All injections of these boots.
+    /// Returns all injections of these boots.
     pub fn injections(&self, jobs: &[Job]) -> Result<Vec<Injection>, Error> {
         let mut injections = Vec::new();
         for job in jobs {

@@ -16,25 +16,26 @@ use tempfile::TempDir;
 use super::error::InjectError;
 use super::guest::STOP_TIMEOUT;
 
-/// The output of the console.
+/// The console output.
 #[derive(Default)]
 pub struct Console {
-    /// The records.
+    /// The parsed records.
     pub facts: Facts,
     /// The lines that are not records.
     pub lines: Vec<String>,
 }
 
-/// A QEMU process that runs or has ended.
+/// A QEMU process, running or exited.
 pub struct QemuProcess {
     session: JoinHandle<Result<Ended, Error>>,
     console: Arc<Mutex<Console>>,
-    /// The directory of the sockets, which is deleted when this is dropped.
+    /// The sockets' directory, which is deleted on drop.
     _folder: TempDir,
 }
 
 impl QemuProcess {
-    /// Starts QEMU with this command line, stopped. Returns the sockets of the monitor and of the gdbstub.
+    /// Starts QEMU with this command line, stopped at its first instruction. Returns the sockets of the monitor and of
+    /// the gdbstub.
     pub fn connect(
         mut words: Vec<OsString>,
         limit: Option<Duration>,
@@ -59,7 +60,7 @@ impl QemuProcess {
         Ok((QemuProcess { session, console, _folder: folder }, qmp, gdb))
     }
 
-    /// Waits until QEMU ends.
+    /// Waits until QEMU exits.
     pub fn finish(self) -> Result<(Ended, Console), InjectError> {
         let ended = self
             .session
@@ -79,7 +80,7 @@ fn record(console: &Mutex<Console>, line: &[u8]) {
     }
 }
 
-/// Waits until QEMU has connected, or has ended.
+/// Waits until QEMU has connected or exited.
 fn accept(
     listener: &UnixListener,
     session: &JoinHandle<Result<Ended, Error>>,

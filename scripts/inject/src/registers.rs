@@ -1,6 +1,6 @@
-//! A CPU's registers as QEMU's gdbstub sends them, and the differences between two readings.
+//! A CPU's registers as sent by QEMU's gdbstub, and the differences between two readings.
 
-/// Name, offset and length in bytes of each register, in the order and numbering of QEMU's `gdb-xml/i386-64bit.xml`.
+/// Name, offset and length in bytes of each register. Order and numbers are those of QEMU's `gdb-xml/i386-64bit.xml`.
 /// The last entry marks the end.
 const LAYOUT: [(&str, usize, usize); 67] = {
     const NAMES: [(&str, usize); 67] = [
@@ -82,10 +82,10 @@ const LAYOUT: [(&str, usize, usize); 67] = {
     layout
 };
 
-/// The length of a reading in bytes.
+/// The length of the register data in bytes.
 pub const LENGTH: usize = LAYOUT[66].1;
 
-/// The number of the register eflags.
+/// The register number of eflags.
 pub const EFLAGS: usize = 17;
 
 /// The resume flag. QEMU sets it in the frame of an NMI, and `iretq` loads it; the next instruction clears it.
@@ -98,16 +98,16 @@ pub const TF: u64 = 1 << 8;
 pub struct Registers(Vec<u8>);
 
 impl Registers {
-    /// Takes the bytes that QEMU has sent; `None` if they do not have this layout.
+    /// Wraps the bytes that QEMU sent. Returns `None` if they do not have this layout.
     pub fn new(bytes: Vec<u8>) -> Option<Registers> {
-        // EFER: LME and LMA.
+        // LME and LMA in EFER.
         const LONG_MODE: u64 = 1 << 8 | 1 << 10;
         let registers = Registers(bytes);
         let valid = registers.0.len() == LENGTH && registers.get("efer") & LONG_MODE == LONG_MODE;
         valid.then_some(registers)
     }
 
-    /// The low 64 bits of the register of this name.
+    /// Returns the low 64 bits of the register of this name.
     pub fn get(&self, name: &str) -> u64 {
         let place = LAYOUT.iter().find(|(own, ..)| *own == name);
         let &(_, at, length) = place.expect("the callers' names are in the table");
@@ -117,22 +117,22 @@ impl Registers {
         u64::from_le_bytes(word)
     }
 
-    /// The instruction pointer.
+    /// Returns rip.
     pub fn rip(&self) -> u64 {
         self.get("rip")
     }
 
-    /// The stack pointer.
+    /// Returns rsp.
     pub fn rsp(&self) -> u64 {
         self.get("rsp")
     }
 
-    /// The flags without RF.
+    /// Returns the flags without RF.
     pub fn flags(&self) -> u64 {
         self.get("eflags") & !RF
     }
 
-    /// The registers that differ from those of an earlier reading, except for RF, each with both values.
+    /// Returns the name of each register that differs from an earlier reading, and a text with both values. Ignores RF.
     pub fn changed_since<'a>(
         &'a self,
         earlier: &'a Registers,

@@ -1,7 +1,6 @@
-//! The debugger's side of GDB's remote serial protocol, as far as an injection needs it (GDB manual, appendix E).
-//!
-//! Written here because no maintained package implements it: `gdbstub` and `gdbstub_arch` are the target's side, and
-//! `gdb-protocol` (0.1.0) implements packets only.
+//! The client side of GDB's remote serial protocol, limited to the requests that injections need (GDB manual, appendix
+//! E). No maintained package implements the client side: `gdbstub` and `gdbstub_arch` implement the target's side, and
+//! `gdb-protocol` (0.1.0) implements only packets.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,37 +10,37 @@ use super::error::InjectError;
 /// A connection to QEMU's gdbstub.
 pub struct Rsp {
     stream: UnixStream,
-    /// Received bytes that are not yet consumed.
+    /// Received bytes that are not parsed yet.
     received: Vec<u8>,
-    /// The thread that `g`, `P`, `m` and `M` apply to.
+    /// The thread to which the requests `g`, `P`, `m` and `M` apply.
     selected: Option<usize>,
 }
 
 /// Why the machine stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// This CPU is at a breakpoint, or has completed its single step.
+    /// This CPU hit a breakpoint or completed its single step.
     Cpu(usize),
-    /// QEMU has ended.
+    /// QEMU exited.
     Ended,
 }
 
 impl Rsp {
-    /// Takes over a connection.
+    /// Creates a client on a connection.
     pub fn new(stream: UnixStream) -> Rsp {
         Rsp { stream, received: Vec::new(), selected: None }
     }
 
-    /// Reads the description of the registers, as debuggers do. QEMU 7.2 refuses register writes without it.
+    /// Reads the target description, as debuggers do. QEMU 7.2 refuses register writes before it has been read.
     pub fn greet(&mut self) -> Result<(), InjectError> {
         self.send("qXfer:features:read:target.xml:0,ffb")?;
         self.receive().map(drop)
     }
 
-    /// Resumes CPUs with an action of `vCont`, and waits until the machine has stopped.
+    /// Resumes CPUs with a `vCont` action, and waits until the machine stops.
     pub fn resume(&mut self, action: &str) -> Result<Stop, InjectError> {
         let reply = match self.send(&format!("vCont;{action}")).and_then(|()| self.receive()) {
-            // QEMU may end without a reply.
+            // QEMU may exit without a reply.
             Err(InjectError::Closed) => return Ok(Stop::Ended),
             reply => text(reply?)?,
         };
@@ -76,7 +75,7 @@ impl Rsp {
         self.bytes("g")
     }
 
-    /// Writes one register, by its number in QEMU's description.
+    /// Writes one register, by its number in QEMU's target description.
     pub fn write_register(&mut self, cpu: usize, number: usize, value: &[u8]) -> Result<(), InjectError> {
         self.select(cpu)?;
         self.done(&format!("P{number:x}={}", hex(value)))
@@ -112,7 +111,7 @@ impl Rsp {
         if reply == "OK" { Ok(()) } else { Err(unexpected(packet, &reply)) }
     }
 
-    /// Sends a request whose reply is bytes. Those of a register that cannot be read are 0.
+    /// Sends a request whose reply is bytes. The bytes of a register that cannot be read are returned as 0.
     fn bytes(&mut self, packet: &str) -> Result<Vec<u8>, InjectError> {
         self.send(packet)?;
         let reply = text(self.receive()?)?;
@@ -125,7 +124,7 @@ impl Rsp {
     }
 
     fn send(&mut self, packet: &str) -> Result<(), InjectError> {
-        // The connection is a local socket, which loses nothing, so retransmission is not needed.
+        // A local socket loses no data, so retransmission is not needed.
         let packet = format!("${packet}#{:02x}", checksum(packet.as_bytes()));
         self.stream.write_all(packet.as_bytes()).map_err(InjectError::from_io)
     }
@@ -150,7 +149,8 @@ impl Rsp {
     }
 }
 
-/// The first complete packet: its payload, its checksum, and its end. Acknowledgements before it are skipped.
+/// Returns the first complete packet: its payload, its checksum, and the offset of its end. Skips acknowledgements
+/// before the packet.
 fn first_packet(received: &[u8]) -> Option<(&[u8], u8, usize)> {
     let start = received.iter().position(|&byte| byte == b'$')? + 1;
     let end = start + received[start..].iter().position(|&byte| byte == b'#')?;
@@ -162,7 +162,7 @@ fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
 }
 
-/// Undoes run-length encoding: the byte after `*` is the number of repetitions of the byte before it, plus 29.
+/// Expands run-length encoding: the byte after `*`, minus 29, says how many more times the byte before `*` occurs.
 fn expand(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = payload.iter();

@@ -1,4 +1,4 @@
-//! Counts which of the required injections were survived, and describes failures.
+//! Counts survived injections, and describes failures.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +8,24 @@ use super::code::Code;
 use super::driver::Event;
 use super::error::InjectError;
 
-/// An injection that was not survived, or a boot that did not take the expected course.
+/// An injection that the kernel did not survive, or a boot that did not run as expected.
 #[derive(Debug)]
 pub struct Failure {
     /// The error.
     pub error: InjectError,
     /// The path and the CPU, if a CPU was on a path.
     pub path: Option<(&'static str, usize)>,
-    /// The address of the instruction, if an injection failed.
+    /// The address of the instruction at which an injection failed.
     pub address: Option<u64>,
 }
 
 impl Failure {
-    /// A failure at one instruction of a path.
+    /// Creates a failure at one instruction of a path.
     pub fn at(error: InjectError, path: &'static str, cpu: usize, address: u64) -> Failure {
         Failure { address: Some(address), ..Failure::on(error, path, cpu) }
     }
 
-    /// A failure on a path, outside any injection.
+    /// Creates a failure on a path, outside any injection.
     pub fn on(error: InjectError, path: &'static str, cpu: usize) -> Failure {
         Failure { error, path: Some((path, cpu)), address: None }
     }
@@ -40,16 +40,16 @@ impl From<InjectError> for Failure {
 /// One injection: path, CPU and address of the instruction.
 pub type Injection = (&'static str, usize, u64);
 
-/// The injections of one kind of event.
+/// Required and survived injections of one kind of event.
 #[derive(Default)]
 pub struct Injections {
-    /// The required injections, by path in the order of the boots.
+    /// The required injections, grouped by path in the order of the boots.
     pub required: Vec<Injection>,
-    /// The injections that were survived.
+    /// The injections that the kernel survived.
     pub survived: BTreeSet<Injection>,
 }
 
-/// All injections.
+/// All injections, by kind of event.
 #[derive(Default)]
 pub struct Tally {
     /// NMIs.
@@ -61,7 +61,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The injections of one kind.
+    /// Returns the injections of one kind of event.
     pub fn of(&mut self, event: Event) -> &mut Injections {
         match event {
             Event::Nmi => &mut self.nmis,
@@ -75,17 +75,17 @@ impl Tally {
         self.of(event).survived.insert((path, cpu, address));
     }
 
-    /// Was every required injection survived?
+    /// Returns whether every required injection was survived.
     pub fn is_complete(&self) -> bool {
         self.kinds().into_iter().all(|(_, injections)| injections.missing().is_empty())
     }
 
-    /// Is no injection required?
+    /// Returns whether no injection is required.
     pub fn is_empty(&self) -> bool {
         self.kinds().into_iter().all(|(_, injections)| injections.required.is_empty())
     }
 
-    /// Each kind with its name.
+    /// Returns the injections of each kind with the kind's name.
     pub fn kinds(&self) -> [(&'static str, &Injections); 3] {
         [("NMI", &self.nmis), ("#DB", &self.debugs), ("#MC", &self.machine_checks)]
     }
@@ -119,17 +119,17 @@ impl Tally {
 }
 
 impl Injections {
-    /// The required injections that were not survived.
+    /// Returns the required injections that were not survived.
     pub fn missing(&self) -> Vec<Injection> {
         self.required.iter().filter(|injection| !self.survived.contains(*injection)).copied().collect()
     }
 
-    /// The numbers of survived and of required injections.
+    /// Returns the numbers of survived and required injections.
     pub fn counts(&self) -> (usize, usize) {
         (self.required.len() - self.missing().len(), self.required.len())
     }
 
-    /// The number of different instructions at which injections are required.
+    /// Returns the number of distinct instructions at which injections are required.
     pub fn instructions(&self) -> usize {
         self.required.iter().map(|(.., address)| address).collect::<BTreeSet<_>>().len()
     }
@@ -143,7 +143,7 @@ impl Injections {
         }
     }
 
-    /// The counts and the missing injections as JSON.
+    /// Returns the counts and the missing injections as JSON.
     pub fn json(&self, code: &Code) -> Value {
         let (survived, required) = self.counts();
         let missing: Vec<_> = self

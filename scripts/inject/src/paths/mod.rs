@@ -1,5 +1,5 @@
-//! The execution paths into the kernel and out of it, each a sequence of instructions; and the stubs that cannot be
-//! reached under QEMU.
+//! The execution paths into and out of the kernel, each a sequence of instructions, and the interrupt stubs that cannot
+//! be reached under QEMU.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, Register};
 use super::code::Code;
 use super::error::InjectError;
 
-/// A path through the entry and exit code, from its first instruction to the one that leaves it.
+/// A path through the entry and exit code, from the first instruction executed there to the last.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Path {
-    /// The name in options and output.
+    /// The path's name in options and output.
     pub name: &'static str,
-    /// The function that it begins in.
+    /// The function in which the path begins.
     pub entry: &'static str,
     /// For each conditional branch on the path, whether it is taken.
     pub taken: &'static [bool],
-    /// The path ends at its call into Rust, which ends the program or the run.
+    /// Whether the path ends at its call into Rust, which ends the program or the run.
     pub ends_in_call: bool,
 }
 
@@ -29,7 +29,7 @@ const fn last(name: &'static str, entry: &'static str, taken: &'static [bool]) -
     Path { name, entry, taken, ends_in_call: true }
 }
 
-/// The branches that `trap_common` takes for a trap from ring 3, and for the two kinds from ring 0.
+/// The branches of `trap_common`: for a trap from ring 3, and for the two kinds of traps from ring 0.
 const FROM_RING_3: &[bool] = &[false];
 const FROM_RING_0: &[bool] = &[true, true];
 const FROM_THE_IRETQ: &[bool] = &[true, false];
@@ -46,15 +46,15 @@ pub const NMI: Path = path("nmi", "vector_02", &[]);
 pub const DEBUG_RING_0: Path = path("debug-ring-0", "vector_01", &[]);
 /// A debug exception in ring 3.
 pub const DEBUG: Path = last("debug", "vector_01", &[]);
-/// A copy from ring 3's memory.
+/// A copy from user memory.
 pub const COPY: Path = path("copy", "copy_bytes", &[]);
-/// A fault of such a copy.
+/// A page fault during a copy from user memory.
 pub const COPY_FAULT: Path = path("copy-fault", "vector_0e", FROM_RING_0);
 /// A timer tick in ring 3.
 pub const TICK: Path = path("tick", "vector_20", FROM_RING_3);
 /// A timer tick in the idle loop.
 pub const TICK_IDLE: Path = path("tick-idle", "vector_20", FROM_RING_0);
-/// The wake-up IPI of another CPU.
+/// A wake-up IPI from another CPU.
 pub const WAKE: Path = path("wake", "vector_fd", FROM_RING_0);
 /// The end of a program.
 pub const END: Path = path("end", "restart_on", &[]);
@@ -64,10 +64,11 @@ pub const IDLE: Path = path("idle", "halt", &[]);
 pub const MACHINE_CHECK: Path = last("machine-check", "vector_12", &[]);
 /// A double fault.
 pub const DOUBLE_FAULT: Path = last("double-fault", "vector_08", &[]);
-/// A fault of the `iretq` to ring 3.
+/// A fault on the `iretq` to ring 3.
 pub const IRET_FAULT: Path = last("iret-fault", "vector_0d", FROM_THE_IRETQ);
 
-/// Exceptions that end a program, each with the argument of `paths` that raises it, and the kernel's name for it.
+/// Exceptions that end a program: the path, the argument of `paths` that raises the exception, and the kernel's name
+/// for it.
 pub const KILLS: [(Path, &str, &str); 7] = [
     (last("divide", "vector_00", FROM_RING_3), "div0", "#DE"),
     (last("breakpoint", "vector_03", FROM_RING_3), "int3", "#BP"),
@@ -78,7 +79,7 @@ pub const KILLS: [(Path, &str, &str); 7] = [
     (last("x87", "vector_10", FROM_RING_3), "x87", "#MF"),
 ];
 
-/// The paths of the boot that takes most of them, in its order.
+/// The paths of [`Boot::Tour`](super::boots::Boot::Tour), in execution order.
 pub const TOUR: [&Path; 13] = [
     &START,
     &NMI,
@@ -95,24 +96,24 @@ pub const TOUR: [&Path; 13] = [
     &WAKE,
 ];
 
-/// All paths.
+/// Returns all paths.
 pub fn all() -> impl Iterator<Item = &'static Path> {
     let others = [&IRET_FAULT, &MACHINE_CHECK, &DOUBLE_FAULT];
     TOUR.into_iter().chain(others).chain(KILLS.iter().map(|(path, ..)| path))
 }
 
-/// Stack pointers that `paths` makes system calls with. With each, injections are made at the instructions that execute
-/// with ring 3's rsp.
+/// Hostile stack pointers with which the program `paths` makes system calls. For each, the event is injected at the
+/// instructions that run with ring 3's rsp.
 pub const HOSTILE: [(&str, u64); 3] =
     [("rsp-zero", 0), ("rsp-kernel", 0xffff_8000_0010_0000), ("rsp-noncanonical", 0x0000_8000_0000_0000)];
-/// The same with the top of the CPU's NMI stack as stack pointer.
+/// The name of a further hostile stack pointer: the top of the CPU's NMI stack.
 pub const HOSTILE_NMI_STACK: &str = "rsp-nmi-stack";
 
-/// Stubs that cannot be entered under QEMU, and why.
+/// Interrupt stubs that cannot be entered under QEMU, with the reason.
 pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_05", "#BR: `bound` does not exist in 64-bit mode"),
     ("vector_07", "#NM: CR0.TS and CR0.EM are never set"),
-    ("vector_09", "reserved: no CPU with an FPU inside raises it"),
+    ("vector_09", "reserved: no CPU with an integrated FPU raises it"),
     ("vector_0a", "#TS: there is no task gate, and the TSS is valid"),
     ("vector_0b", "#NP: every descriptor that ring 3 can name is present"),
     ("vector_0c", "#SS: QEMU raises #GP for a non-canonical stack address, and no segment has a limit"),
@@ -136,8 +137,7 @@ pub const UNREACHABLE: [(&str, &str); 23] = [
 ];
 
 impl Path {
-    /// The addresses of its instructions, in the order in which a CPU executes them. Rust functions that it calls are
-    /// left out.
+    /// Returns the addresses of the path's instructions in execution order. Called Rust functions are omitted.
     pub fn addresses(&self, code: &Code) -> Result<Vec<u64>, InjectError> {
         let mut addresses = Vec::new();
         let mut taken = self.taken.iter();
@@ -150,8 +150,8 @@ impl Path {
                 FlowControl::UnconditionalBranch => Some(instruction.near_branch_target()),
                 FlowControl::ConditionalBranch => match taken.next() {
                     Some(true) => Some(instruction.near_branch_target()),
-                    // A branch that the path does not list is taken as not taken. If that is incorrect, the wait for
-                    // the CPU times out.
+                    // A branch that the path does not list is assumed not taken. If this is wrong, the wait for the CPU
+                    // times out.
                     _ => Some(instruction.next_ip()),
                 },
                 FlowControl::Call if self.ends_in_call => None,
@@ -173,12 +173,12 @@ impl Path {
     }
 
     fn unexpected(&self, code: &Code, address: u64, what: &str) -> InjectError {
-        InjectError::Code(format!("the path {} has, from {}, {what}", self.name, code.place(address)))
+        InjectError::Code(format!("the path {} has {what}, starting at {}", self.name, code.place(address)))
     }
 }
 
-/// The instructions of [`SYSRET`] that execute with ring 3's rsp: up to the switch to the kernel's stack, and after the
-/// switch back.
+/// Returns the instructions of [`SYSRET`] that run with ring 3's rsp: up to the switch to the kernel's stack, and from
+/// the switch back.
 pub fn with_user_rsp(code: &Code) -> Result<Vec<u64>, InjectError> {
     let mut user_rsp = true;
     let mut addresses = Vec::new();
@@ -198,12 +198,13 @@ pub fn with_user_rsp(code: &Code) -> Result<Vec<u64>, InjectError> {
     }
 }
 
-/// Is this the name of a system call with a hostile stack pointer?
+/// Returns whether this is the name of a hostile stack pointer.
 pub fn is_hostile(name: &str) -> bool {
     name == HOSTILE_NMI_STACK || HOSTILE.iter().any(|(own, _)| *own == name)
 }
 
-/// The addresses of the path of this name; for a hostile stack pointer, those that execute with ring 3's rsp.
+/// Returns the addresses of the path of this name. For a hostile stack pointer, they are those of the instructions that
+/// run with ring 3's rsp.
 pub fn addresses_of(name: &str, code: &Code) -> Result<Vec<u64>, InjectError> {
     match all().find(|path| path.name == name) {
         Some(path) => path.addresses(code),
