@@ -1,4 +1,4 @@
-//! Reads each CPU's counters from a guest's memory, while it runs or after it has exited; see [`kernel_abi::counters`].
+//! Reads each CPU's counters from the memory of a running or exited guest; see [`kernel_abi::counters`].
 
 use std::mem::size_of;
 
@@ -6,31 +6,32 @@ use bytemuck::{Zeroable, bytes_of_mut, cast_slice_mut};
 use kernel_abi::counters::{Counters, Directory, MAGIC, WORDS};
 use trace::capture::{CPUS_MAX, GuestRam};
 
-/// Bytes of one CPU's counters.
+/// Size of one CPU's counters in bytes.
 const LENGTH: usize = size_of::<Counters<u64>>();
 
-/// One CPU's counters at one time.
+/// The values of one CPU's counters at one time.
 pub type Snapshot = Counters<u64>;
 
-/// Addresses and clock of the counters in the guest's memory.
+/// Location of the counters in the guest's memory, and the clock frequencies needed to interpret them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterPages {
     /// Timer ticks per second.
     pub tick_hz: u32,
     /// Frequency of the TSC in hertz.
     pub tsc_hz: u64,
-    /// Physical addresses, by dense index.
+    /// Physical address of each CPU's counters, by dense index.
     addresses: Vec<u64>,
 }
 
 impl CounterPages {
-    /// Searches all of a guest's memory for the directory. `None`: there is none yet.
+    /// Searches the guest's entire memory for the directory of the counters. Returns `None` if the kernel has not
+    /// written it yet.
     ///
     /// # Errors
     /// If the memory cannot be read.
     pub fn find(ram: &GuestRam) -> std::io::Result<Option<CounterPages>> {
         for page in ram.pages_with(&MAGIC)? {
-            // A page may begin with the magic by chance; `at` rejects it.
+            // A page may begin with the magic number by chance. `at` rejects such a page.
             if let Some(pages) = CounterPages::at(ram, page)? {
                 return Ok(Some(pages));
             }
@@ -38,8 +39,8 @@ impl CounterPages {
         Ok(None)
     }
 
-    /// Parses the directory in a page; `None` if it is not valid. The kernel writes the magic last, so a page found by
-    /// its magic is complete.
+    /// Parses the directory in a page. Returns `None` if it is invalid. The kernel writes the magic number last, so a
+    /// directory with the magic number is complete.
     fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
         let mut directory = Directory::zeroed();
         ram.read(page, bytes_of_mut(&mut directory))?;
@@ -78,14 +79,15 @@ pub(crate) mod tests {
     use super::*;
     use trace::capture::Chipset;
 
-    /// Memory with the counters of two CPUs: CPU 0 made 1000 calls of number 0 and 7 of the last class.
+    /// Returns memory with the counters of two CPUs. CPU 0 made 1000 calls with number 0, and 7 with numbers beyond the
+    /// table.
     pub fn guest() -> GuestRam {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(1 << 20).expect("a size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
         let [low, high] =
             [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
-        // An invalid directory at a lower address: its counters would be beyond memory.
+        // An invalid directory at a lower address. Its counters would lie beyond the end of memory.
         put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 1 << 40]);
         put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0x8100, 0x9200]);
         put(&ram, 0x8100, &[1000]);
@@ -95,7 +97,7 @@ pub(crate) mod tests {
     }
 
     impl CounterPages {
-        /// Pages with a clock and no addresses, for tests without a guest.
+        /// Creates counter pages with a clock and no addresses, for tests without a guest.
         pub fn of(tick_hz: u32, tsc_hz: u64) -> CounterPages {
             CounterPages { tick_hz, tsc_hz, addresses: Vec::new() }
         }

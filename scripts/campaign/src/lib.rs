@@ -1,5 +1,5 @@
-//! Runs determined by a seed: [`stress`] checks the console and the counters of each boot, [`hostile`] that the kernel
-//! survives what ring 3 can do. Both print the command that replays a failure.
+//! Boots whose random choices are determined by a seed. [`stress`] checks the console output and the counters of each
+//! boot. [`hostile`] checks that the kernel survives attacks from ring 3. Both print a command that replays a failure.
 #![forbid(unsafe_code)]
 
 pub mod counters;

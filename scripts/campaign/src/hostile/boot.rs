@@ -1,4 +1,4 @@
-//! Runs one boot, checks its console and determines the outcome.
+//! Runs one boot of `hostile`, checks its console and determines its outcome.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,11 +36,11 @@ pub struct Boot<'a> {
 }
 
 impl Boot<'_> {
-    /// Builds the kernel, and writes the program with this seed's random bytes.
+    /// Builds the kernel, and writes the program file with random bytes from this seed.
     pub fn make(options: &HostileOptions, seed: Seed) -> Result<Boot<'_>, Error> {
         if options.machine.serial_dir.is_some() {
             return Err(Error::Usage(
-                "hostile reads all lines from one console: leave out --serial-dir".to_owned(),
+                "hostile reads all lines from one console: remove --serial-dir".to_owned(),
             ));
         }
         let kernel = match &options.kernel {
@@ -70,7 +70,7 @@ impl Boot<'_> {
         machine.command_line(wiring)
     }
 
-    /// Boots, and checks what comes over the console.
+    /// Boots the machine and checks the console output.
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
@@ -104,26 +104,26 @@ impl Boot<'_> {
     }
 }
 
-/// Consumes the console, line by line.
+/// Checks and logs the console, line by line.
 struct Listener<'a> {
     options: &'a HostileOptions,
     log: BufWriter<File>,
     watch: Watch,
     facts: Facts,
     formatter: ConsoleFormatter,
-    /// When the kernel printed its verdict, since QEMU's start.
+    /// Time at which the kernel printed its verdict, since QEMU's start.
     verdict: Option<Duration>,
-    /// When the last line came, since QEMU's start.
+    /// Time at which the last line was received, since QEMU's start.
     last: Duration,
 }
 
 impl Listener<'_> {
     fn take(&mut self, line: &[u8], time: Duration) {
-        // A log that cannot be written does not fail the run.
+        // A write error in the log does not fail the run.
         let _ = self.log.write_all(line).and_then(|()| self.log.write_all(b"\n"));
         let seen = self.facts.take(line);
         let kind = match seen {
-            // After a panic record come registers and a backtrace, which are not checked.
+            // After a panic record, the kernel prints registers and a backtrace. They are not checked.
             Line::Text if self.facts.panics.is_empty() => self.watch.take(line, time),
             _ => LineKind::Message,
         };
@@ -137,8 +137,8 @@ impl Listener<'_> {
     }
 }
 
-/// Combines the judgement on the run with the watch's problems. If the watch found any, they are the reason for an
-/// exit code other than 0, so that is not reported too.
+/// Combines the judgement on the run with the watch's problems. These explain a nonzero exit code of the program, so if
+/// there are any, the exit code is not reported as well.
 fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) {
     let outcome = match judgement.outcome {
         Outcome::Pass if !found.is_empty() => Outcome::Failed,
@@ -148,7 +148,7 @@ fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) 
     let run = judgement.errors.iter().cloned();
     let problems = match outcome {
         Outcome::Failed if !found.is_empty() => found,
-        // A panic or a timeout comes first: it is the cause of what the watch found.
+        // A panic or a timeout is listed first, because it causes the problems that the watch found.
         _ => run.chain(found).collect(),
     };
     (outcome, problems)

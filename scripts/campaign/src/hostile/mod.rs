@@ -1,5 +1,5 @@
-//! The subcommand `hostile`: boots the program of that name with a seed, and checks that every probe on every CPU had
-//! its specified outcome.
+//! The subcommand `hostile`: boots the program `hostile` with a seed, and checks that every probe (one attack on the
+//! kernel) had its specified outcome on every CPU.
 //!
 //! See `docs/hostile.md`.
 
@@ -23,7 +23,7 @@ use self::options::HostileOptions;
 use self::result::Run;
 use crate::stress::seeds::Seed;
 
-/// Problems that are printed; the others are counted.
+/// Maximum number of problems that are printed. Further ones are only counted.
 const PRINTED_MAX: usize = 20;
 
 /// Runs the program and prints the result.

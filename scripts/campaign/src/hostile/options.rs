@@ -8,7 +8,8 @@ use machine::replay::Words;
 
 use crate::stress::seeds::Seed;
 
-/// Default tick rate: the program's time limit counts ticks, and probes are to be interrupted by some.
+/// Default tick rate in hertz. It is high because the program's time limit is counted in ticks, and because ticks
+/// should interrupt probes.
 const TICK_HZ: u32 = 1000;
 
 /// Options of `hostile`.
@@ -22,15 +23,15 @@ pub struct HostileOptions {
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 
-    /// Probes that a copy of the program survives, before the one that kills it.
+    /// Number of probes that an instance of the program survives, before the one that kills it.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub probes: u32,
 
-    /// Starts on each CPU, each of a fresh copy.
+    /// Number of times the program is started on each CPU.
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rounds: u32,
 
-    /// Kills a copy that still runs after this many ticks: random bytes can contain endless loops.
+    /// Kills an instance of the program after this many ticks: random bytes can contain endless loops.
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_ticks: u32,
 
@@ -42,15 +43,15 @@ pub struct HostileOptions {
     #[arg(long, default_value_t = 100, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub nmi_storm: u32,
 
-    /// Ends the run after this many seconds of host time; 0: never. [default: 60, plus 1 for each 4 starts]
+    /// Ends the run after this many seconds of host time; 0 means no limit. [default: 60, plus 1 for every 4 starts]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
-    /// Builds the kernel with this cargo feature, in a target folder of its own; may be repeated.
+    /// Builds the kernel with this cargo feature, in a separate target directory; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
     pub feature: Vec<String>,
 
-    /// Builds the kernel without this guard, from `cargo xtask mutants --list`; may be repeated.
+    /// Builds the kernel without this guard; see `cargo xtask mutants --list`; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
     pub mutant: Vec<String>,
 
@@ -58,15 +59,15 @@ pub struct HostileOptions {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Writes the console's raw bytes to a file. [default: target/hostile/SEED/console.log]
+    /// Writes the raw console output to a file. [default: target/hostile/SEED/console.log]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
-    /// Also shows what the probes write to the console.
+    /// Also shows the console output of the probes.
     #[arg(long, short)]
     pub verbose: bool,
 
-    /// Uses the last build, without checking that it is up to date.
+    /// Uses the last build without checking whether it is up to date.
     #[arg(long)]
     pub as_built: bool,
 
@@ -95,12 +96,12 @@ impl HostileOptions {
         }
     }
 
-    /// Returns the time limit of the run in seconds; 0: none.
+    /// Returns the time limit of the run in seconds; 0 means no limit.
     pub fn seconds(&self) -> u64 {
         self.timeout.unwrap_or(60 + u64::from(self.rounds) / 4)
     }
 
-    /// Returns the command that repeats the run. It has every option that differs from its default.
+    /// Returns the command that repeats the run. It contains every option that differs from its default.
     pub fn replay(&self, seed: Seed) -> String {
         let mut words = Words::of(&self.machine);
         words.flag("icount", self.machine.icount);

@@ -1,4 +1,4 @@
-//! Failures of a run; each message names the CPU.
+//! Problems found in a run. Each message names the CPU.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use crate::stress::seeds::Seed;
 /// A deviation from the specified behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A copy of the program reported an unexpected outcome; its text.
+    /// The program reported an unexpected outcome with this text.
     Unexpected { cpu: u32, text: String },
     /// A line that neither the kernel nor the program writes.
     UnknownLine { cpu: Option<u32>, line: Vec<u8> },
-    /// A single step of ring 3 continued in ring 0; the kernel's message.
+    /// Single-stepping in ring 3 raised a #DB in ring 0. The text is the kernel's message.
     Ring0Step { cpu: u32, text: String },
-    /// A progress line of the wrong round.
+    /// A progress line names the wrong round.
     Round { cpu: u32, expected: u64, got: u64 },
-    /// The CPU printed nothing for too long while others did.
+    /// The CPU printed nothing for too long while other CPUs printed.
     Silent { cpu: u32, seconds: u64 },
-    /// The last copy exited without its summary.
+    /// The last instance of the program exited without printing its summary.
     NoSummary { cpu: u32 },
     /// A count differs from the expected one.
     Count { cpu: u32, what: &'static str, expected: u64, got: u64 },
@@ -46,7 +46,7 @@ impl fmt::Display for Problem {
             Problem::Silent { cpu, seconds } => {
                 write!(f, "CPU {cpu}: no output for {seconds} s while other CPUs printed")
             }
-            Problem::NoSummary { cpu } => write!(f, "CPU {cpu}: its last copy printed no summary"),
+            Problem::NoSummary { cpu } => write!(f, "CPU {cpu}: the last copy of the program printed no summary"),
             Problem::Count { cpu, what, expected, got } => {
                 write!(f, "CPU {cpu}: {got} {what}, expected {expected}")
             }

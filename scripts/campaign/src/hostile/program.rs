@@ -1,4 +1,4 @@
-//! Writes the program's file with the random bytes of a seed.
+//! Writes the program file with random bytes from a seed.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use machine::tree::bare_artifacts;
 use crate::stress::lines::splitmix64;
 use crate::stress::seeds::Seed;
 
-/// The program's name, also in the kernel's records.
+/// The program's name, as it also appears in the kernel's records.
 pub const PROGRAM: &str = "hostile";
 
 /// The symbol of the random bytes (`user/src/bin/hostile/deadly/random.rs`).
 const SYMBOL: &str = "HOSTILE_RANDOM_CODE";
 
-/// Writes the program with the random bytes of this seed into a folder, and returns its path.
+/// Writes the program file with random bytes from this seed into a directory, and returns its path.
 pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
     let built = bare_artifacts().join(PROGRAM);
     let mut elf = std::fs::read(&built).map_err(|error| Error::file("read", &built, error))?;
@@ -33,7 +33,7 @@ pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Returns the range of the random bytes in the file.
+/// Returns the position of the random bytes in the file.
 fn random_range(elf: &[u8]) -> Option<std::ops::Range<usize>> {
     let file = object::File::parse(elf).ok()?;
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(SYMBOL))?;
@@ -44,7 +44,7 @@ fn random_range(elf: &[u8]) -> Option<std::ops::Range<usize>> {
     (start < end && end <= elf.len()).then_some(start..end)
 }
 
-/// Fills bytes from a seed, and removes what QEMU cannot run (`tame.rs`).
+/// Fills the bytes from a seed, and removes instructions that QEMU cannot run (`tame.rs`).
 fn fill(bytes: &mut [u8], seed: Seed) {
     for (number, word) in bytes.chunks_mut(8).enumerate() {
         let random = splitmix64(splitmix64(seed.0).wrapping_add(number as u64)).to_le_bytes();

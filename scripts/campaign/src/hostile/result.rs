@@ -1,4 +1,4 @@
-//! The result of a run, as a table and as JSON.
+//! The result of a run. It is formatted as a table and as JSON.
 
 use machine::facts::Facts;
 use machine::report::aligned;
@@ -18,29 +18,29 @@ pub struct Run {
     pub outcome: Outcome,
     /// Time from QEMU's start to the verdict.
     pub seconds: f64,
-    /// What was wrong, as messages.
+    /// The messages of all problems.
     pub problems: Vec<String>,
-    /// What the console contained.
+    /// The results from the console.
     pub watch: Watch,
-    /// The kernel's records.
+    /// The kernel's records from the console.
     pub facts: Facts,
 }
 
 impl Run {
-    /// Counts the probes of the CPUs that `of` selects.
+    /// Returns the number of probes on the CPUs that `of` selects.
     fn probes(&self, of: impl Fn(u32) -> bool) -> u64 {
         let selected = self.classes().filter(|(cpu, _)| of(*cpu));
         selected.flat_map(|(_, classes)| classes.iter().map(|(_, count)| count)).sum()
     }
 
-    /// The classes of each CPU that printed its summary.
+    /// Returns the probe classes of each CPU that printed its summary.
     fn classes(&self) -> impl Iterator<Item = (u32, &[(String, u64)])> {
         self.watch.cpus.iter().filter_map(|(number, cpu)| {
             cpu.summary.as_ref().map(|summary| (*number, summary.classes.as_slice()))
         })
     }
 
-    /// Formats a table with a line for each class: the count of each CPU, the sum, and a line of totals.
+    /// Formats a table with a line for each probe class (the count of each CPU and the sum) and a line of totals.
     pub fn table(&self) -> String {
         let cpus: Vec<_> = self.classes().collect();
         let Some((_, first)) = cpus.first() else { return String::new() };
@@ -68,7 +68,7 @@ impl Run {
         aligned(&[(class, false), (counts, true), (sum, true)], rows)
     }
 
-    /// Formats how many passes over the tables each CPU made.
+    /// Formats the average number of passes that each CPU made over the tables of probes.
     pub fn coverage(&self) -> Option<String> {
         let summary = self.watch.cpus.values().find_map(|cpu| cpu.summary.as_ref())?;
         let of = |deadly: bool| -> u64 {
@@ -121,5 +121,5 @@ impl Run {
     }
 }
 
-/// The classes of the deadly table.
+/// The probe classes of the table of deadly probes.
 const DEADLY: [&str; 7] = ["privileged", "interrupts", "far", "segments", "memory", "faults", "exits"];

@@ -1,4 +1,4 @@
-//! Runs one boot of a campaign, checks it and determines its outcome.
+//! Runs one boot of a campaign, checks its console and counters, and determines its outcome.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,21 +27,20 @@ use super::seeds::Seed;
 use super::serial_files::SerialFiles;
 use super::watch::{Cpu, Watch};
 
-/// Longest time without a console line before the guest's memory is polled.
+/// If no console line arrives for this long, the guest's memory is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Which console lines are shown to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Console {
-    /// None, because several boots run.
+    /// No lines, because several boots run at the same time.
     Silent,
-    /// All except the numbered lines that the program writes and the messages about injected NMIs.
-    Filtered,
-    /// All.
+    /// All lines except the program's numbered lines and the kernel's messages about injected NMIs.
+    Filtered,    /// All lines.
     Complete,
 }
 
-/// What all boots of a campaign share.
+/// Configuration shared by all boots of a campaign.
 pub struct BootPlan<'a> {
     /// The load of each boot.
     pub load: &'a LoadOptions,
@@ -49,9 +48,9 @@ pub struct BootPlan<'a> {
     pub setup: &'a Setup,
     /// Time limit of a boot.
     pub limit: Option<Duration>,
-    /// The folder in which logs of failed boots are kept.
+    /// The directory for logs of failed boots.
     pub logs: &'a Path,
-    /// Whether the traces of boots that passed are kept too.
+    /// Whether the traces of passed boots are kept too.
     pub keep_traces: bool,
     /// Whether a report is written.
     pub report: bool,
@@ -59,7 +58,7 @@ pub struct BootPlan<'a> {
     pub console: Console,
 }
 
-/// A boot that has ended.
+/// A completed boot.
 pub struct FinishedBoot {
     /// The result.
     pub boot: Boot,
@@ -67,24 +66,24 @@ pub struct FinishedBoot {
     pub evidence: Option<Evidence>,
 }
 
-/// The state of a boot that is running.
+/// The state of a running boot.
 struct BootRun<'a> {
     watch: Watch,
     facts: Facts,
     formatter: ConsoleFormatter,
     log: BootLog,
-    /// Console lines with addresses resolved to symbols, without the program's numbered lines, for the log.
+    /// Console lines for the log: addresses are resolved to symbols, and the program's numbered lines are omitted.
     filtered: Vec<String>,
-    /// When the host received the verdict.
+    /// Time at which the host received the kernel's verdict.
     verdict_at: Option<Duration>,
-    /// When the host received the latest line.
+    /// Time at which the host received the latest line.
     last_line_at: Duration,
-    /// Access to the guest's memory, if its size is known and the options define no memory backend.
+    /// Access to the guest's memory; `None` if its size is unknown or the user's options define a memory backend.
     live: Option<Live>,
     plan: &'a BootPlan<'a>,
 }
 
-/// Boots with a seed. Passes each problem to `on_problem` as soon as it is detected. For a boot that passes, evidence is
+/// Boots with a seed. Passes each problem to `on_problem` when it is detected. If the boot passes, evidence is
 /// collected only if `shown`.
 pub fn boot(
     plan: &BootPlan<'_>,
@@ -133,7 +132,7 @@ pub fn boot(
     run.watch.finish(judgement.outcome, &run.facts, calls);
     run.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
     let (outcome, problems) = conclude(&judgement, std::mem::take(&mut run.watch.problems));
-    // Report the run's errors, which were not passed to `on_problem` above.
+    // Report the errors of the run, which have not been passed to `on_problem` yet.
     problems
         .iter()
         .filter(|problem| matches!(problem, Problem::Run(_)))
@@ -206,7 +205,7 @@ impl BootRun<'_> {
         self.last_line_at = time;
     }
 
-    /// Polls the guest's counters, and shows them at the display's interval.
+    /// Polls the guest's counters, and updates the display when its interval has passed.
     fn progress(&mut self, time: Duration, display: &mut BootDisplay<'_>) {
         if let Some(live) = &mut self.live {
             live.poll(time);
@@ -230,7 +229,8 @@ impl BootRun<'_> {
         cpus.into_iter().map(view).collect()
     }
 
-    /// Checks a line and passes on its problems. Returns whether it is one of the program's numbered lines.
+    /// Checks a line and passes its problems to `on_problem`. Returns whether it is one of the program's numbered
+    /// lines.
     fn check_line(&mut self, line: &[u8], seen: &Line, on_problem: &dyn Fn(&str)) -> bool {
         let before = self.watch.problems.len();
         let written = self.watch.take(line, seen);
@@ -238,14 +238,14 @@ impl BootRun<'_> {
         written
     }
 
-    /// Returns whether the line reports an injected NMI. The kernel prints one for each; with `--nmi-storm` they are
-    /// expected.
+    /// Returns whether the line reports an NMI that `--nmi-storm` caused. The kernel prints one line for each NMI.
     fn is_injected_nmi(&self, line: &[u8]) -> bool {
         const NMI: &[u8] = b" NMI, the latest at RIP ";
         self.plan.load.nmi_storm != 0 && line.windows(NMI.len()).any(|part| part == NMI)
     }
 
-    /// Returns each CPU's counts: from the kernel's report, or from the guest's memory for a CPU without one.
+    /// Returns each CPU's counts, taken from the kernel's report or, if the report lacks the CPU, from the guest's
+    /// memory.
     fn cpus(&self) -> Vec<CpuResult> {
         let present = self.facts.cpus.iter().filter(|cpu| cpu.outcome != CpuOutcome::Missing);
         let reported = present.map(|cpu| {

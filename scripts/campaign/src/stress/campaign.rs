@@ -1,4 +1,4 @@
-//! The subcommand `stress`: one boot for each seed, `--jobs` of them at once, until all are done or one failed.
+//! The subcommand `stress`: boots each seed once, `--jobs` at a time, until all are done or one fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::result::{Boot, Campaign};
 use super::seeds::Seed;
 use super::table;
 
-/// Interval at which the result is written while the campaign runs.
+/// Interval at which the result is written during the campaign.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the campaign, prints its result and returns its exit status.
@@ -52,7 +52,7 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     Ok(campaign.outcome().exit_code())
 }
 
-/// Returns a line of `--print-jobs`: the command for a campaign of one boot with a result of its own.
+/// Returns a line of `--print-jobs`: the command for a campaign of one boot with its own result file.
 fn job(options: &StressOptions, seed: Seed) -> String {
     let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
     let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
@@ -75,7 +75,7 @@ fn job(options: &StressOptions, seed: Seed) -> String {
     format!("{} {}", options.load.replay(seed), shlex::try_join(words).unwrap_or_default())
 }
 
-/// A campaign that is running.
+/// A running campaign.
 struct Running<'a> {
     options: &'a StressOptions,
     seeds: &'a [Seed],
@@ -83,17 +83,17 @@ struct Running<'a> {
     state: Mutex<State>,
 }
 
-/// State that the workers share.
+/// State shared by the workers.
 struct State {
-    /// Index of the next seed; past the end when there is none.
+    /// Index of the next seed; at least the number of seeds if none is left.
     next: usize,
-    /// The boots that ended, by the index of their seed.
+    /// The completed boots, by seed index.
     boots: Vec<Option<Boot>>,
-    /// What the report shows of them, by the index of their seed.
+    /// Evidence from completed boots for the report, by seed index.
     evidence: BTreeMap<usize, Evidence>,
     /// When the result was last written.
     saved: Instant,
-    /// The first error that ended the campaign.
+    /// The error that stopped the campaign.
     error: Option<Error>,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Running<'a> {
             }
         });
         drop(jitter);
-        // Not poisoned: a panic of a worker ends the scope above with a panic.
+        // The lock is not poisoned: if a worker panics, the scope above panics too.
         let state = self.state.into_inner().unwrap_or_else(|poison| poison.into_inner());
         match state.error {
             Some(error) => Err(error),
@@ -149,7 +149,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Boots seeds until none is left. QEMU is killed with the thread that started it, so the thread waits for it.
+    /// Boots seeds until none is left. QEMU is killed when the thread that started it exits, so the thread waits for
+    /// QEMU.
     fn worker(&self, plan: &BootPlan<'_>) {
         while let Some((index, seed)) = self.next_seed() {
             let many = self.seeds.len() > 1;
@@ -175,7 +176,8 @@ impl<'a> Running<'a> {
         Some((index, seed))
     }
 
-    /// Stores what a boot ended with; stops the campaign after an error, and after a failure without `--keep-going`.
+    /// Stores a boot's result. Stops the campaign after an error, and after a failed boot unless `--keep-going` was
+    /// given.
     fn store(&self, index: usize, ended: Result<FinishedBoot, Error>) {
         let campaign = &self.options.campaign;
         let mut state = self.lock();
@@ -194,7 +196,7 @@ impl<'a> Running<'a> {
                 state.error.get_or_insert(error);
             }
         }
-        // A campaign that is killed then leaves its results so far.
+        // If the campaign is killed, the file holds the results so far.
         let file = campaign.json.as_deref().filter(|path| *path != Path::new("-"));
         if let Some(path) = file
             && state.saved.elapsed() >= SAVE_INTERVAL
@@ -217,7 +219,7 @@ fn result(seeds: &[Seed], boots: &[Option<Boot>]) -> Campaign {
     Campaign::of(boots.iter().flatten().cloned().collect(), not_booted.collect())
 }
 
-/// Formats the lines that are printed when a boot has ended.
+/// Formats the lines that are printed after a boot.
 fn summary(boot: &Boot) -> String {
     let Boot { seed, outcome, seconds, replay, log, .. } = boot;
     let mut text = format!("seed {seed}: {}, {} calls, {seconds:.2} s", outcome.name(), boot.syscalls());
@@ -253,7 +255,7 @@ mod tests {
     fn job_writes_to_json_path() {
         let options = options(&["--runs", "2", "--print-jobs", "--json", "out dir/{seed}.json"]);
         let line = job(&options, Seed(2));
-        let words = shlex::split(&line).expect("a shell can read it");
+        let words = shlex::split(&line).expect("valid shell words");
         assert_eq!(words.last().map(String::as_str), Some("out dir/0x2.json"), "{line}");
         assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
         assert!(machine::options::parse::<StressOptions>(&words[3..]).is_ok());

@@ -5,10 +5,10 @@ use machine::verify::{Judgement, Outcome};
 use super::machine::PROGRAM;
 use super::problem::Problem;
 
-/// Returns the outcome and all problems, causes first: a panic causes what comes after it, and what the watch found is
-/// the cause of an exit code other than 0.
+/// Returns the outcome and all problems, causes first. A panic precedes the watch's problems, which it may have caused;
+/// these precede a nonzero exit code, which they may have caused.
 pub fn conclude(judgement: &Judgement, mut found: Vec<Problem>) -> (Outcome, Vec<Problem>) {
-    // The exit code 3 reports the same violation again.
+    // Exit code 3 reports a violation that is already in the list.
     let duplicate = |error: &String| {
         found.iter().any(|problem| match problem {
             Problem::Violation { cpu, .. } => *error == format!("CPU {cpu}: {PROGRAM} exited with code 3"),

@@ -1,38 +1,39 @@
-//! Parses console lines: the kernel's messages, and what a copy of the program prints.
+//! Parses console lines: the kernel's messages and the program's output. A "copy" is the instance of the program that
+//! runs on one CPU.
 
 use kernel_abi::syscall::TABLE_LEN;
 
 use super::seeds::Seed;
 
-/// Count of each system call, by number; the last counts all numbers past the table.
+/// Number of calls of each system call, by its number. The last element counts all numbers beyond the system-call
+/// table.
 pub type Counts = [u64; TABLE_LEN + 1];
 
-/// Prefix of a violation.
+/// Prefix of a line that reports a violation.
 const VIOLATION: &str = "stress: VIOLATION ";
 
-/// The last line of a copy: its counts.
+/// The last line of a copy, which contains its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastLine {
-    /// Its seed.
+pub struct LastLine {    /// The seed that the copy ran with.
     pub seed: Seed,
-    /// Calls of the mix.
+    /// Calls made from the `--mix`.
     pub calls: u64,
-    /// Complete lines written.
+    /// Number of complete numbered lines that the copy wrote.
     pub lines: u64,
-    /// All system calls that it made.
+    /// All system calls of the copy, by number.
     pub counts: Counts,
 }
 
 /// A console line without its prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsoleLine {
-    /// One of the numbered lines, or a line that looks like one.
+    /// One of the program's numbered lines, or a line that resembles one.
     Written,
-    /// A violation that the copy reports.
+    /// A violation reported by the copy.
     Violation(String),
     /// The copy's last line.
     Last(LastLine),
-    /// Another line of the program: its arguments are invalid, or its last line is garbled.
+    /// Another line of the program: a message about invalid arguments, or a garbled last line.
     Program(String),
     /// A message of the kernel.
     Kernel,
@@ -40,7 +41,7 @@ pub enum ConsoleLine {
     Unknown,
 }
 
-/// Splits a console line into the CPU of its prefix and the rest.
+/// Splits a console line into the CPU named in its prefix and the rest.
 pub fn split(line: &[u8]) -> Option<(u32, &[u8])> {
     let rest = line.strip_prefix(b"[cpu")?;
     let end = rest.iter().position(|&byte| byte == b']')?;
@@ -52,7 +53,7 @@ pub fn split(line: &[u8]) -> Option<(u32, &[u8])> {
 /// Parses the text after the prefix.
 pub fn parse(text: &[u8]) -> ConsoleLine {
     let words = String::from_utf8_lossy(text);
-    // The copy may report a violation in the middle of a line that it has begun.
+    // The copy may report a violation after it has written part of another line.
     if let Some((_, violation)) = words.split_once(VIOLATION) {
         return ConsoleLine::Violation(violation.to_owned());
     }
@@ -71,7 +72,8 @@ pub fn parse(text: &[u8]) -> ConsoleLine {
     }
 }
 
-/// Parses `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`. `None`: a field is missing, or more follows.
+/// Parses `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`. Returns `None` if a field is missing or text
+/// follows.
 fn parse_last(text: &str) -> Option<LastLine> {
     let mut words = text.strip_prefix("stress: ")?.split(' ');
     let mut field = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=');

@@ -1,4 +1,4 @@
-//! Compares the programs' counts of system calls with the kernel's: they must be exactly equal.
+//! Compares the programs' counts of system calls with the kernel's. They must be exactly equal.
 
 use kernel_abi::record::Outcome;
 use machine::facts::Facts;
@@ -6,20 +6,20 @@ use machine::facts::Facts;
 use super::console_line::LastLine;
 use super::problem::Problem;
 
-/// The last line of a CPU's program, and how many of its written lines were received.
+/// The output of a CPU's program: its last line, and the number of its numbered lines that were received.
 pub struct ProgramOutput<'a> {
     /// Dense index.
     pub cpu: u32,
-    /// Its last line, if it was received.
+    /// The program's last line; `None` if it was not received.
     pub last: Option<&'a LastLine>,
-    /// Written lines that were received.
+    /// Numbered lines that were received.
     pub lines: u64,
-    /// Whether it reported a violation. It then exits early.
+    /// Whether the program reported a violation. It then exits early.
     pub violated: bool,
 }
 
-/// Compares the counts of each program that exited. `calls` is how many calls of the mix each must make, if their
-/// number ends the boot.
+/// Compares the counts of each program that exited. `calls` is the value of `--calls`: the number of calls from the mix
+/// that each program must make. It is `None` if only a time ends the boot.
 pub fn compare(facts: &Facts, programs: &[ProgramOutput<'_>], calls: Option<u64>) -> Vec<Problem> {
     let exited = facts.cpus.iter().filter(|cpu| cpu.outcome == Outcome::Exited);
     let mut problems = Vec::new();

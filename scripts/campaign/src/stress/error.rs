@@ -1,11 +1,11 @@
-//! Why a campaign or a merge could not start.
+//! Errors that prevent a campaign or a merge from starting.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use machine::error::Error;
 
-/// The version of the result file's layout.
+/// The version of the result file format.
 pub const VERSION: u32 = 1;
 
 /// An error in the options or the input files.
@@ -13,11 +13,11 @@ pub const VERSION: u32 = 1;
 pub enum StressError {
     /// `--one-insn` was given with an accelerator that is not TCG.
     NotTcg(String),
-    /// More seeds than this maximum.
+    /// The campaign has more seeds than this maximum.
     TooManySeeds(u64),
-    /// A file does not contain a result; with the parser's message.
+    /// A file does not contain a result. The text is the parser's message.
     NotAResult(PathBuf, String),
-    /// A file contains a result of another version of this tool.
+    /// A file contains a result in another version of the format.
     OtherVersion(PathBuf, u32),
 }
 

@@ -1,4 +1,4 @@
-//! Collects what the report shows of a boot beyond its result: trace, counters and samples.
+//! Collects a boot's evidence for the report: trace, counters and samples.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use super::log::BootLog;
 use super::samples::Samples;
 use crate::counters::{CounterPages, Snapshot};
 
-/// What the report shows of one boot.
+/// Data about one boot for the report, in addition to its result.
 pub struct Evidence {
     /// The kernel's record of the machine.
     pub boot: Option<BootRecord>,
@@ -27,25 +27,25 @@ pub struct Evidence {
     pub samples: Samples,
     /// Each CPU's counters at the end, by dense index.
     pub counters: Vec<Snapshot>,
-    /// The clock of those counters, if they were found.
+    /// The counters' location and clock; `None` if they were not found.
     pub clock: Option<CounterPages>,
-    /// The evaluated trace, or why there is none.
+    /// The evaluated trace, or the reason why there is none.
     pub trace: Result<Survey, String>,
 }
 
 /// Collects the trace and the evidence after QEMU has exited.
 pub struct Collector<'a> {
-    /// The guest's memory, if the host has it.
+    /// The guest's memory; `None` if the host cannot map it.
     pub memory: Option<&'a GuestMemory>,
-    /// Whether the guest was told to record events.
+    /// Whether tracing was enabled in the guest.
     pub recorded: bool,
-    /// The boot's log; a trace is kept beside it.
+    /// The boot's log. A kept trace is stored in the same directory.
     pub log: &'a BootLog,
-    /// The facts from the console.
+    /// The kernel's records from the console.
     pub facts: &'a Facts,
     /// QEMU's command line.
     pub qemu: String,
-    /// The guest's counters, polled for the last time.
+    /// The guest's counters after the final poll.
     pub live: Option<Live>,
 }
 
@@ -67,7 +67,7 @@ impl Collector<'_> {
         let trace = show.then(|| captured.and_then(|()| self.survey(&part)));
         let kept = keep && std::fs::rename(&part, &kept_path).is_ok();
         if !kept {
-            // Fails if the file does not exist.
+            // This fails if the file does not exist.
             let _ = std::fs::remove_file(&part);
         }
         let kept = kept.then(|| relative(&kept_path).to_owned());
@@ -77,7 +77,7 @@ impl Collector<'_> {
         (kept, trace.map(evidence))
     }
 
-    /// Writes the records of the guest's rings to a file. The error says why there is no trace.
+    /// Writes the records of the guest's trace rings to a file. The error explains why there is no trace.
     fn capture(&self, part: &Path, warnings: &mut Vec<String>) -> Result<(), String> {
         let memory =
             self.memory.ok_or("the machine's options do not let the host read the guest's memory")?;
@@ -92,7 +92,8 @@ impl Collector<'_> {
         }
     }
 
-    /// Evaluates the trace file. Its CPUs get the indexes that programs see: they differ if a CPU did not come online.
+    /// Evaluates the trace file. Renumbers its CPUs to the indices that programs see, which differ if a CPU did not
+    /// come online.
     fn survey(&self, path: &Path) -> Result<Survey, String> {
         let rename = |header: &mut Header| {
             for cpu in &mut header.cpus {

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use super::lines::splitmix64;
 use super::seeds::Seed;
 
-/// Upper limit of a burst and of a pause, in microseconds.
+/// Maximum length of a burst and of a pause, in microseconds.
 const BURST_MAX_US: u64 = 10_000;
 
-/// Threads that load the host's CPUs until this is dropped.
+/// Threads that load the host's CPUs. They stop on drop.
 pub struct Jitter {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Jitter {
-    /// Starts one thread for each host CPU, and at least two.
+    /// Starts one thread for each host CPU, but at least two.
     pub fn start() -> Jitter {
         let stop = Arc::new(AtomicBool::new(false));
         let count = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
@@ -42,7 +42,7 @@ impl Drop for Jitter {
     }
 }
 
-/// Alternates busy loops and sleeps of random length until told to stop.
+/// Alternates busy loops and sleeps of random length until `stop` is set.
 fn burn(stop: &AtomicBool) {
     let mut random = Seed::random().0;
     while !stop.load(Ordering::Relaxed) {

@@ -1,14 +1,13 @@
-//! Generates the lines that the program writes, from their definition in `user/src/bin/stress/lines.rs`, so that each
-//! can be compared byte by byte.
-//!
-//! This is a second implementation on purpose: two implementations of one definition check each other.
+//! Generates the numbered lines that the program writes, so that each received line can be compared byte by byte. They
+//! are defined in `user/src/bin/stress/lines.rs`. The definition is deliberately implemented twice, in the program and
+//! here: the implementations check each other.
 
 use super::seeds::Seed;
 
 /// The longest payload, in bytes.
 const PAYLOAD_MAX: u64 = 100;
 
-/// Returns the first output of the generator splitmix64 with the state `x`.
+/// Returns the first output of the splitmix64 generator with state `x`.
 pub fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +15,7 @@ pub fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Returns line `number` (from 0) of a CPU, without its line end.
+/// Returns a CPU's line `number`, counted from 0, without the newline.
 pub fn line(seed: Seed, cpu: u32, number: u64) -> String {
     let hash = splitmix64(seed.0 ^ (u64::from(cpu) << 32) ^ number);
     // At most 100.
@@ -36,7 +35,7 @@ pub fn number(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Lines that were computed from the definition's text, independently of this code.
+    /// Lines computed independently of this code, from the text of the definition.
     const TABLE: [(u64, u32, u64, &str); 8] = [
         (1, 0, 0, "w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191"),
         (1, 0, 1, "w 0 1 e220a8397b1dcdafe220a8397b1dcdafe220"),

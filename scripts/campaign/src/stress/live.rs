@@ -1,4 +1,4 @@
-//! Reads the counters, rates and latest events of a running guest's CPUs from its memory.
+//! Reads the counters and latest trace events of each CPU from the memory of a running guest, and computes rates.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use trace::shape::Described;
 use super::samples::Samples;
 use crate::counters::{CounterPages, Snapshot};
 
-/// Minimum time between two searches: this duration, and this multiple of the time that the last search took.
+/// Minimum time between two searches: the longer of this duration and this multiple of the last search's duration.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
 /// Maximum time between two polls.
 const POLL_MAX: Duration = Duration::from_millis(100);
-/// Time over which a rate is averaged. Over shorter times the rate fluctuates with the speed of the console.
+/// Time over which a rate is averaged. Over shorter times, console output makes the rate fluctuate.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A CPU's counts and latest event at the last poll.
@@ -24,11 +24,11 @@ pub struct CpuStatus {
     pub rate: f64,
     /// Timer ticks so far.
     pub ticks: u64,
-    /// Its latest event, if it records events.
+    /// The CPU's latest trace event; `None` if tracing is off.
     pub event: Option<String>,
 }
 
-/// A guest's memory, and what was found in it.
+/// A guest's memory, and the counters and trace rings found in it.
 pub struct Live {
     ram: GuestRam,
     counters: Option<CounterPages>,
@@ -40,7 +40,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Creates the view of a guest that is about to run.
+    /// Creates the view of a guest that has not started yet.
     pub fn new(ram: GuestRam) -> Live {
         Live {
             ram,
@@ -53,8 +53,8 @@ impl Live {
         }
     }
 
-    /// Samples the counters if their interval has passed; `time` is the time since the guest's start. Searches for the
-    /// counters repeatedly until they are found: the kernel publishes them after bring-up of all its CPUs.
+    /// Samples the counters if the interval has passed. `time` is the time since the guest's start. Until the counters
+    /// are found, searches for them: the kernel publishes them after CPU bring-up.
     pub fn poll(&mut self, time: Duration) {
         if time < self.next_poll {
             return;
@@ -68,7 +68,7 @@ impl Live {
         self.sample(time);
     }
 
-    /// Samples the counters for the last time, after the guest has exited. Its memory is unchanged since then.
+    /// Takes the last sample, after the guest has exited. The memory still holds the final values.
     pub fn poll_final(&mut self, time: Duration) {
         if self.counters.is_none() {
             self.search();
@@ -94,12 +94,12 @@ impl Live {
         self.last.iter().enumerate().map(status).collect()
     }
 
-    /// Returns the samples, each CPU's counters at the last poll, and where they were found.
+    /// Returns the samples, each CPU's counters at the last poll, and the counters' location.
     pub fn finish(self) -> (Samples, Vec<Snapshot>, Option<CounterPages>) {
         (self.samples, self.last, self.counters)
     }
 
-    /// Searches for the counters and the rings. An error does not end the boot; the status then stays empty.
+    /// Searches for the counters and the trace rings. After an error the boot continues with an empty status.
     fn search(&mut self) {
         self.counters = CounterPages::find(&self.ram).ok().flatten();
         if self.counters.is_some() {

@@ -1,4 +1,4 @@
-//! The log of a boot, which is kept if the boot failed.
+//! Writes the log of a boot. The log is kept if the boot fails.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,9 +10,9 @@ use machine::tree::relative;
 
 use super::seeds::Seed;
 
-/// A log that is being written: the replay command, then the console.
+/// An open log. It starts with the replay command, followed by the console output.
 pub struct BootLog {
-    /// Temporary path while the boot runs.
+    /// Temporary path, used during the boot.
     part: PathBuf,
     /// Final path, used if the log is kept.
     log: PathBuf,
@@ -20,10 +20,12 @@ pub struct BootLog {
 }
 
 impl BootLog {
-    /// Creates the log of a boot. Boots with the same seed and options share a name, so the latest that failed is kept.
+    /// Creates the log of a boot. Boots with the same seed and options share a file name, so only the latest failure is
+    /// kept.
     pub fn begin(folder: &Path, seed: Seed, replay: &str) -> Result<BootLog, Error> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
-        // Campaigns with other options may use the same seeds at the same time.
+        // The name contains a hash of the options, because concurrent campaigns with other options may use the same
+        // seeds.
         let mut hasher = DefaultHasher::new();
         replay.hash(&mut hasher);
         let log = folder.join(format!("{seed}-{:04x}.log", hasher.finish() & 0xffff));
@@ -43,7 +45,7 @@ impl BootLog {
 
     /// Appends a line.
     pub fn line(&mut self, line: &[u8]) {
-        // A log that cannot be written does not fail the boot.
+        // A write error in the log does not fail the boot.
         let _ = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
     }
 
@@ -54,7 +56,8 @@ impl BootLog {
         }
     }
 
-    /// Closes the log, and keeps or removes it. Returns its path, relative to the checkout if it is inside.
+    /// Closes the log, and keeps or removes it. Returns the path of a kept log, relative to the checkout if it is
+    /// inside.
     pub fn end(mut self, keep: bool) -> Option<PathBuf> {
         let flushed = self.file.flush().is_ok();
         let moved = keep && flushed && std::fs::rename(&self.part, &self.log).is_ok();
@@ -84,7 +87,7 @@ mod tests {
         let log = begin().end(true).expect("a path");
         let text = std::fs::read(&log).expect("the log");
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
-        // A pass does not remove the log of an earlier failure.
+        // A passed boot does not remove the log of an earlier failure.
         let passed = begin();
         let part = passed.part.clone();
         assert!(part.exists());

@@ -1,4 +1,4 @@
-//! Prepares the kernel and QEMU's command line for a campaign's boots.
+//! Prepares the kernel and QEMU's command lines for the boots of a campaign.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,20 +17,21 @@ use super::error::StressError;
 use super::options::{LoadOptions, OFF};
 use super::seeds::Seed;
 
-/// Maximum records in each CPU's ring: about 30000 system calls, a complete boot of the default length.
+/// Maximum number of records in each CPU's trace ring. It holds about 30000 system calls, more than a boot makes by
+/// default.
 const RECORDS_MAX: u64 = 64 * 1024;
-/// All rings together take at most one part in this many of the guest's memory.
+/// All trace rings together take at most this fraction (1/N) of the guest's memory.
 const RINGS_SHARE: u64 = 16;
 
-/// The name of the program.
+/// The name of the user program.
 pub const PROGRAM: &str = "stress";
 
-/// Time limit for the boot itself in seconds, for a slow and busy host.
+/// Time allowed for the boot without the load, in seconds, on a slow and busy host.
 const BOOT_SECONDS: u64 = 120;
-/// Minimum rate of calls over all CPUs, with one instruction per translation block and under interrupt stress.
+/// The lowest assumed rate of system calls over all CPUs, with `--one-insn` and interrupt stress.
 const CALLS_PER_SECOND_MIN: u64 = 500;
 
-/// The machine options and the kernel that all boots of a campaign share.
+/// The machine options and the kernel shared by all boots of a campaign.
 pub struct Setup {
     /// The user's options, with the accelerator's options added.
     machine: MachineOptions,
@@ -66,7 +67,7 @@ impl Setup {
     }
 }
 
-/// Returns the folder for the CPUs' output of this seed's boot, if each CPU has its own serial port.
+/// Returns the directory for the CPUs' output in this seed's boot, if each CPU has its own serial port.
 pub fn serial_dir(load: &LoadOptions, seed: Seed) -> Option<PathBuf> {
     load.machine.serial_dir.as_ref().map(|folder| folder.join(seed.to_string()))
 }
@@ -92,11 +93,11 @@ fn kernel_cmdline(load: &LoadOptions, seed: Seed) -> String {
     cmdline::compose(Some(PROGRAM), load.machine.tick_hz, keys.as_deref(), &arguments)
 }
 
-/// Returns the kernel's trace keys. Keys in the user's `--cmdline` override them.
+/// Returns the trace keys for the kernel's command line. The same keys in the user's `--cmdline` override them.
 fn trace_keys(load: &LoadOptions) -> Vec<String> {
     let own = load.machine.cmdline.as_deref().unwrap_or("");
     let given = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
-    // If the host cannot map the guest's memory, a trace could not be read.
+    // Tracing is useless if the host cannot map the guest's memory to read the trace.
     let Some(memory) = GuestMemory::size_of(&load.machine) else { return Vec::new() };
     if load.trace == OFF || given("trace=") {
         return Vec::new();
@@ -108,17 +109,17 @@ fn trace_keys(load: &LoadOptions) -> Vec<String> {
     keys
 }
 
-/// Returns the records of each CPU's ring, so that all rings together take at most their share of the memory.
+/// Returns the number of records in each CPU's ring. All rings together take at most [`RINGS_SHARE`] of the memory.
 fn records(load: &LoadOptions, memory: u64) -> u64 {
     const RECORD: u64 = size_of::<kernel_abi::trace::Record>() as u64;
     let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
     let room = memory / RINGS_SHARE / RECORD / cpus;
-    // A power of two, because the kernel rounds up to one.
+    // Round down to a power of two, because the kernel would round up.
     let below = if room == 0 { 0 } else { 1 << room.ilog2() };
     below.clamp(64, RECORDS_MAX)
 }
 
-/// Returns the time limit of a boot; `None`: none.
+/// Returns the time limit of a boot, or `None` for no limit.
 pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
     let seconds = load.timeout.unwrap_or_else(|| {
         let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
@@ -129,8 +130,8 @@ pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
     (seconds != 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Makes QEMU translate one instruction per block: an option of the accelerator since QEMU 8.1, and before that
-/// `-singlestep`, which later versions reject.
+/// Makes QEMU translate one instruction per block. Since QEMU 8.1 this is an option of the accelerator; earlier
+/// versions use `-singlestep`, which later ones reject.
 fn enable_one_insn(machine: &mut MachineOptions, version: (u32, u32)) {
     if version >= (8, 1) {
         machine.accel += ",one-insn-per-tb=on";

@@ -1,4 +1,4 @@
-//! The subcommand `merge`: joins the results of several campaigns into one.
+//! The subcommand `merge`: merges the results of several campaigns into one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use super::result::{Boot, Campaign, worst};
 use super::seeds::Seed;
 use super::table;
 
-/// Several results joined, and the warnings about them.
+/// A merged result with its warnings.
 #[derive(Debug, PartialEq)]
 struct Merged {
     campaign: Campaign,
-    /// Messages about boots that are in two results with the same outcome.
+    /// Warnings about boots that occur in two results with the same outcome.
     duplicates: Vec<String>,
-    /// Messages about boots that are in two results with different outcomes. The worse outcome counts.
+    /// Warnings about boots that occur in two results with different outcomes. The worse outcome counts.
     conflicts: Vec<String>,
-    /// Number of different replay commands, not counting the seed.
+    /// Number of distinct replay commands, ignoring the seed.
     option_sets: usize,
 }
 
-/// Reads the results, joins them and prints the table. The exit status is that of a campaign with all these boots.
+/// Reads and merges the results, and prints the table. Returns the exit status of a campaign with all these boots.
 pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     let required = options.seeds.map(|range| range.seeds()).transpose()?.unwrap_or_default();
     let read = |path: &PathBuf| Ok((path.clone(), Campaign::read(path)?));
@@ -35,7 +35,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
         eprintln!("warning: {text}");
     }
     if merged.option_sets > 1 {
-        eprintln!("warning: the results are from {} different sets of options", merged.option_sets);
+        eprintln!("warning: the results were made with {} different sets of options", merged.option_sets);
     }
     let text = table::text(&merged.campaign);
     let to_stdout = options.json.as_deref() == Some(Path::new("-"));
@@ -60,7 +60,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     Ok(worst([merged.campaign.outcome(), missing].into_iter()).exit_code())
 }
 
-/// Joins results. Boots with the same replay command are the same boot. Each seed in `required` must have a boot.
+/// Merges results. Boots with the same replay command count as the same boot. Each seed in `required` must have a boot.
 fn join(results: Vec<(PathBuf, Campaign)>, required: &[Seed]) -> Merged {
     let mut boots: BTreeMap<(Seed, String), (PathBuf, Boot)> = BTreeMap::new();
     let mut missing: BTreeSet<Seed> = required.iter().copied().collect();

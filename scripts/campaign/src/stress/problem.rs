@@ -1,4 +1,4 @@
-//! Failures of a boot; each message names the CPU.
+//! Problems found in a boot. Each message names the CPU.
 
 use std::fmt;
 
@@ -10,29 +10,30 @@ use super::seeds::Seed;
 /// A deviation from the expected behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A copy of the program reported a violation; its text.
+    /// The program reported a violation with this text.
     Violation { cpu: u32, text: String },
-    /// A written line differs from the expected one.
+    /// A numbered line differs from the expected one.
     Line { cpu: u32, number: u64, expected: String, got: Vec<u8> },
-    /// This many more written lines are wrong than are listed.
+    /// The number of further wrong lines, which are not listed one by one.
     MoreLines { cpu: u32, count: u64 },
     /// A line that neither the kernel nor the program writes.
     UnknownLine { cpu: Option<u32>, line: Vec<u8> },
-    /// A message of the program that it prints only for invalid arguments, or a garbled last line.
+    /// The program printed a message about invalid arguments, or a garbled last line.
     ProgramMessage { cpu: u32, text: String },
     /// The program exited without its last line.
     NoLastLine { cpu: u32 },
-    /// The program has two last lines.
+    /// The program's last line was received twice.
     TwoLastLines { cpu: u32 },
     /// The program ran with another seed.
     WrongSeed { cpu: u32, got: Seed },
-    /// The program made more or fewer calls of the mix than `--calls`.
+    /// The program made more or fewer calls from the mix than `--calls`.
     WrongCalls { cpu: u32, expected: u64, got: u64 },
     /// The number of received lines differs from the number that the program wrote.
     LinesLost { cpu: u32, written: u64, received: u64 },
-    /// The kernel printed this CPU's counters not at all, or more than once.
+    /// The kernel did not print this CPU's counters exactly once.
     NoCounts { cpu: u32, records: usize },
-    /// The program's and the kernel's count of a system call differ. All numbers past the table are counted together.
+    /// The program's and the kernel's counts of a system call differ. All numbers beyond the system-call table are
+    /// counted together.
     Count { cpu: u32, number: usize, program: u64, kernel: u64 },
     /// The kernel's counters do not add up to its total.
     Sum { cpu: u32, sum: u64, total: u64 },
@@ -41,7 +42,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Returns the CPU that the problem is about, if it is about one.
+    /// Returns the affected CPU, or `None` if the problem does not concern one CPU.
     pub fn cpu(&self) -> Option<u32> {
         match self {
             Problem::Violation { cpu, .. }

@@ -1,4 +1,5 @@
-//! Shows the progress of running boots: on a terminal one updated line per CPU, otherwise plain lines at an interval.
+//! Shows the progress of running boots. On a terminal, one line per CPU is updated in place; otherwise, plain lines are
+//! printed at an interval.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::seeds::Seed;
 
 /// Interval at which a boot's lines are updated on a terminal.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
-/// Time of the first plain lines of a campaign with one boot.
+/// Time of the first plain lines if the campaign has only one boot.
 const FIRST_PLAIN: Duration = Duration::from_secs(2);
 
 /// The state of a running CPU.
@@ -19,11 +20,11 @@ const FIRST_PLAIN: Duration = Duration::from_secs(2);
 pub struct CpuView<'a> {
     /// Dense index.
     pub cpu: u32,
-    /// What was read from the guest's memory. `None`: it cannot be read, or the counters are not there yet.
+    /// The status read from the guest's memory. `None` if the memory cannot be read or has no counters yet.
     pub status: Option<CpuStatus>,
-    /// Written lines that were received.
+    /// Numbered lines of the program that were received.
     pub lines: u64,
-    /// Its latest other line.
+    /// The CPU's latest line that is not numbered.
     pub message: &'a str,
 }
 
@@ -31,7 +32,7 @@ pub struct CpuView<'a> {
 pub struct Progress {
     bars: MultiProgress,
     live: bool,
-    /// Interval of a boot's plain lines, if standard error is not a terminal.
+    /// Interval between a boot's plain lines, if standard error is not a terminal.
     plain: Duration,
 }
 
@@ -56,7 +57,7 @@ impl Progress {
         self.bars.suspend(|| eprintln!("{text}"));
     }
 
-    /// Starts the display of boot `number` of `count`.
+    /// Starts the display for boot `number` of `count`.
     pub fn begin(&self, seed: Seed, number: usize, count: usize) -> BootDisplay<'_> {
         let head = self.bars.add(ProgressBar::new_spinner());
         if self.live {
@@ -122,7 +123,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Formats a CPU's line. A terminal truncates it to its width.
+/// Formats a CPU's line. On a terminal it is truncated to the terminal's width.
 fn row(view: &CpuView<'_>) -> String {
     let CpuView { cpu, status, lines, message } = view;
     let message = printable(message.as_bytes());

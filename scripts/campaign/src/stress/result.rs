@@ -1,4 +1,4 @@
-//! The result of a campaign: written as JSON, and read by `merge`.
+//! The result of a campaign, written as JSON and read by `merge`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::error::{StressError, VERSION};
 use super::seeds::Seed;
 
-/// The result of a campaign, or of several joined.
+/// The result of a campaign, or of several merged campaigns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
-    /// [`VERSION`].
+    /// The version of the file's layout: [`VERSION`].
     pub ringside_stress: u32,
     /// Name of the worst outcome of the boots.
     pub outcome: String,
-    /// The boots, in the order of the campaign's seeds.
+    /// The completed boots, in the order of the campaign's seeds.
     pub boots: Vec<Boot>,
     /// The campaign's seeds that were not booted.
     pub not_booted: Vec<Seed>,
@@ -26,49 +26,49 @@ pub struct Campaign {
 /// The result of one boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// The seed of its random choices.
+    /// The seed of the boot's random choices.
     pub seed: Seed,
-    /// The command that repeats it. Two boots with the same command are the same test.
+    /// The command that repeats the boot. Two boots with the same command are the same test.
     pub replay: String,
-    /// As in `run`: pass, failed, panic, timeout, host.
+    /// The outcome, as in `run`: pass, failed, panic, timeout or host.
     #[serde(with = "outcome_name")]
     pub outcome: Outcome,
-    /// Time from QEMU's start to the verdict, or to QEMU's end if there was none.
+    /// Time from QEMU's start to the kernel's verdict, or to QEMU's exit if there was none.
     pub seconds: f64,
-    /// What is wrong, causes first.
+    /// The problems, causes first.
     pub problems: Vec<ProblemRecord>,
-    /// What went wrong without failing the boot.
+    /// Problems that do not fail the boot.
     pub warnings: Vec<String>,
     /// Path of the log, if the boot failed.
     pub log: Option<PathBuf>,
     /// Path of the trace, if it was kept.
     #[serde(default)]
     pub trace: Option<PathBuf>,
-    /// What each CPU did.
+    /// The counts of each CPU.
     pub cpus: Vec<CpuResult>,
 }
 
-/// A problem as the result has it.
+/// A problem, as stored in the result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemRecord {
-    /// The CPU that it is about, if it is about one.
+    /// The affected CPU; `None` if the problem does not concern one CPU.
     pub cpu: Option<u32>,
-    /// The message, which names the CPU.
+    /// The message, which also names the CPU.
     pub what: String,
 }
 
-/// What a CPU did.
+/// The counts of a CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuResult {
     /// Dense index.
     pub cpu: u32,
     /// System calls by the kernel's count.
     pub syscalls: u64,
-    /// System calls by number; the last counts all numbers past the table. Empty if not known.
+    /// System calls by number. The last element counts all numbers beyond the system-call table. Empty if unknown.
     pub counts: Vec<u64>,
-    /// Calls of the mix by the program's count, if its last line was received.
+    /// Calls that the program made from its `--mix`, by its own count; `None` if its summary line was not received.
     pub calls: Option<u64>,
-    /// Written lines that were received.
+    /// Numbered lines of the program that were received.
     pub lines: u64,
     /// Timer ticks.
     pub ticks: u64,
@@ -87,7 +87,7 @@ impl Boot {
 }
 
 impl Campaign {
-    /// Creates the result of these boots, with the worst outcome.
+    /// Creates the result of these boots. Its outcome is their worst.
     pub fn of(boots: Vec<Boot>, not_booted: Vec<Seed>) -> Campaign {
         let outcome = worst(boots.iter().map(|boot| boot.outcome)).name().to_owned();
         Campaign { ringside_stress: VERSION, outcome, boots, not_booted }
@@ -98,7 +98,7 @@ impl Campaign {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
-    /// Writes the result atomically: a campaign that is killed leaves the previous result.
+    /// Writes the result atomically. If the campaign is killed meanwhile, the previous result remains.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         // Serialising a struct of numbers and strings cannot fail.
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";

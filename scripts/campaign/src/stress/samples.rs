@@ -1,4 +1,4 @@
-//! Samples of each CPU's system calls over time. The number of samples is bounded, whatever the length of the boot.
+//! Samples each CPU's number of system calls over time. The number of samples is bounded, however long the boot takes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const POINTS_MAX: usize = 512;
 /// The initial time between two samples.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Times since QEMU's start, with each CPU's calls until then.
+/// Samples: the time since QEMU's start, and each CPU's calls until then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Samples {
     points: Vec<(Duration, Vec<u64>)>,
@@ -26,8 +26,9 @@ impl Samples {
         self.interval
     }
 
-    /// Adds a sample. It replaces the latest one if that is closer than the interval to its predecessor. An earlier time
-    /// than the latest counts as equal to it: the final poll has the time of the verdict, and QEMU ended later.
+    /// Adds a sample. The new sample replaces the latest one if the latest two are closer than the interval. A time
+    /// before the latest one is treated as equal to it: the final poll has the time of the verdict, which may precede
+    /// the latest sample.
     pub fn push(&mut self, time: Duration, calls: Vec<u64>) {
         let time = self.points.last().map_or(time, |(last, _)| time.max(*last));
         let same_time = self.points.last().is_some_and(|(last, _)| *last == time);
@@ -49,14 +50,16 @@ impl Samples {
         }
     }
 
-    /// Returns each CPU's calls per second over at least the last `over`, or over all samples if they cover less.
+    /// Returns each CPU's calls per second over at least the duration `over` before the latest sample, or over all
+    /// samples if they span less.
     pub fn rates(&self, over: Duration) -> Vec<f64> {
         let Some((end, last)) = self.points.last() else { return Vec::new() };
         let from = self.points.iter().rev().find(|(time, _)| *end - *time >= over).or(self.points.first());
         from.map_or(Vec::new(), |from| speed(from, &(*end, last.clone())))
     }
 
-    /// Returns for each pair of successive samples the later time in seconds, and each CPU's calls per second between.
+    /// For each pair of successive samples, returns the later time in seconds and each CPU's calls per second between
+    /// them.
     pub fn speeds(&self) -> Vec<(f64, Vec<f64>)> {
         self.points.windows(2).map(|pair| (pair[1].0.as_secs_f64(), speed(&pair[0], &pair[1]))).collect()
     }
@@ -113,7 +116,7 @@ mod tests {
         // One call every 20 ms.
         assert!(samples.speeds().iter().all(|(_, speed)| (speed[0] - 50.0).abs() < 1e-6));
         assert!(samples.interval() > ms(100));
-        // The newest sample is kept whatever the interval.
+        // The newest sample is kept even if the interval has not passed.
         for n in 1..10 {
             samples.push(ms(20 * (10 * POINTS_MAX as u64) + n), vec![n]);
             assert_eq!(samples.last(), [n]);

@@ -1,4 +1,4 @@
-//! Seeds: their notation, and the seeds of a campaign.
+//! Parses seeds, and selects the seeds of a campaign.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::StressError;
 use super::lines::splitmix64;
 
-/// Maximum number of seeds of one campaign: its results are kept in memory.
+/// Maximum number of seeds of one campaign. It is limited because all results are kept in memory.
 pub const SEEDS_MAX: u64 = 1_000_000;
 
 /// The seed of all random choices of a boot.
@@ -20,7 +20,7 @@ pub struct Seed(pub u64);
 impl Seed {
     /// Returns a random seed.
     pub fn random() -> Seed {
-        // The standard library seeds its hash maps from the system's random numbers.
+        // The standard library's hash maps take their keys from the system's random number generator.
         Seed(RandomState::new().hash_one("seed"))
     }
 }
@@ -31,7 +31,7 @@ impl fmt::Display for Seed {
     }
 }
 
-// In JSON a seed is a string, because many JSON readers keep only 53 bits of a number.
+// In JSON a seed is a string, because many JSON parsers keep only 53 bits of a number.
 impl From<Seed> for String {
     fn from(seed: Seed) -> String {
         seed.to_string()
@@ -79,7 +79,7 @@ impl FromStr for Seed {
             Some(digits) => (digits, 16),
             None => (text, 10),
         };
-        // `from_str_radix` would take a sign.
+        // `from_str_radix` would accept a sign.
         if !digits.starts_with(|c: char| c.is_digit(radix)) {
             return Err(SeedError::Number);
         }
@@ -109,7 +109,7 @@ impl FromStr for SeedRange {
 }
 
 impl SeedRange {
-    /// Returns all seeds of the range.
+    /// Returns all seeds in the range.
     pub fn seeds(self) -> Result<Vec<Seed>, StressError> {
         if self.last - self.first >= SEEDS_MAX {
             return Err(StressError::TooManySeeds(SEEDS_MAX));
@@ -118,14 +118,14 @@ impl SeedRange {
     }
 }
 
-/// Returns `count` different seeds: `first`, and numbers that are derived from it.
+/// Returns `count` different seeds: `first`, and seeds derived from it.
 pub fn derived(first: Seed, count: u64) -> Result<Vec<Seed>, StressError> {
     if count > SEEDS_MAX {
         return Err(StressError::TooManySeeds(SEEDS_MAX));
     }
     // splitmix64 is a bijection, so only `first` itself could occur twice.
     let rest = (0..).map(|n: u64| Seed(splitmix64(first.0.wrapping_add(n)))).filter(|seed| *seed != first);
-    // At most a million, which fits.
+    // At most a million, which fits in a `usize`.
     Ok(std::iter::once(first).chain(rest).take(count as usize).collect())
 }
 

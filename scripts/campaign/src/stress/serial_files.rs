@@ -1,4 +1,4 @@
-//! Reads the other CPUs' serial files after a boot: with `--serial-dir` only the first CPU writes to the console.
+//! Reads the CPUs' serial files after a boot with `--serial-dir`, in which only the first CPU writes to the console.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub struct SerialFiles {
 }
 
 impl SerialFiles {
-    /// Creates the folder, and removes an earlier boot's files: it may have had more CPUs.
+    /// Creates the directory, and removes the files of an earlier boot, which may have had more CPUs.
     pub fn create(folder: PathBuf) -> Result<SerialFiles, Error> {
         let first = FirstCpu::create(&folder)?;
         let files = SerialFiles { folder, first };
@@ -23,12 +23,12 @@ impl SerialFiles {
         Ok(files)
     }
 
-    /// Takes a line of the console.
+    /// Writes a console line to the first CPU's file if the first CPU printed it.
     pub fn take(&mut self, line: &[u8]) {
         self.first.take(line);
     }
 
-    /// Passes each line of the other CPUs to `on_line`, without its line end.
+    /// Passes each line of the other CPUs to `on_line`, without the newline.
     pub fn lines(self, mut on_line: impl FnMut(&[u8])) -> Result<(), Error> {
         for path in self.others()? {
             let text = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
@@ -41,7 +41,7 @@ impl SerialFiles {
         Ok(())
     }
 
-    /// Returns the paths of all files except the first CPU's, whose lines came over the console.
+    /// Returns the paths of all files except that of the first CPU, whose lines were received on the console.
     fn others(&self) -> Result<Vec<PathBuf>, Error> {
         let fail = |error| Error::file("read", &self.folder, error);
         let mut paths = Vec::new();

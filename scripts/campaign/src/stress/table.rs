@@ -1,4 +1,4 @@
-//! Formats a campaign's result as text: a line for each boot, the totals, and each failure with its replay command.
+//! Formats a campaign's result as text: one line for each boot, the totals, and each failure with its replay command.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ const COLUMNS: [(&str, bool); 6] = [
     ("FIRST PROBLEM", false),
 ];
 
-/// Characters of a problem that the table shows. It is printed in full below the table.
+/// Maximum length of a problem in the table, in characters. The full text is printed below the table.
 const PROBLEM_WIDTH: usize = 90;
 
 /// Formats the complete text.
@@ -51,12 +51,12 @@ fn cells(boot: &Boot) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// Returns calls per second.
+/// Returns the number of calls per second.
 fn rate(calls: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { calls as f64 / seconds } else { 0.0 }
 }
 
-/// Formats the totals in a line.
+/// Formats the totals as one line.
 pub fn totals(campaign: &Campaign) -> String {
     let boots = &campaign.boots;
     let calls: u64 = boots.iter().map(Boot::syscalls).sum();

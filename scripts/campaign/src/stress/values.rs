@@ -10,7 +10,7 @@ pub const OFF: &str = "off";
 /// The kinds of calls that the program's `--mix` accepts.
 const KINDS: [&str; 7] = ["null", "ticks", "clock", "write", "cpu", "trace", "bad"];
 
-/// Validates `--mix`. The program would reject an invalid one too, but only after a boot.
+/// Validates `--mix`. The program rejects invalid values too, but only after a boot.
 pub fn mix(text: &str) -> Result<String, String> {
     let mut sum = 0_u64;
     let mut seen = Vec::new();
@@ -34,7 +34,7 @@ pub fn mix(text: &str) -> Result<String, String> {
     }
 }
 
-/// Validates `--trace`. The kernel would reject an invalid one too, but only after a boot.
+/// Validates `--trace`. The kernel rejects invalid values too, but only after a boot.
 pub fn kinds(text: &str) -> Result<String, String> {
     let known = |word: &str| GROUPS.iter().any(|(name, _)| *name == word);
     match text.split(',').find(|word| !known(word)) {

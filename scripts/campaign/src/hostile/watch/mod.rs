@@ -1,4 +1,5 @@
-//! Checks the console line by line: progress lines in their order, one summary for each CPU, and no unknown line.
+//! Checks the console line by line: progress lines are in order, each CPU prints one summary, and there are no unknown
+//! lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,24 +7,23 @@ use std::time::Duration;
 use super::problem::Problem;
 use crate::stress::seeds::Seed;
 
-/// Starts from one progress line to the next, as in the program.
+/// Number of program starts between two progress lines, as in the program.
 const ROUNDS_PER_LINE: u64 = 32;
-/// How long a CPU may print nothing while another one does. Long enough for a busy host; a CPU that hangs exceeds any
-/// limit.
+/// How long a CPU may print nothing while another CPU prints. This is long enough for a busy host.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Part of the kernel's message about a single step of ring 3 that continued in ring 0.
+/// Part of the kernel's message about a #DB in ring 0, which single-stepping in ring 3 must not cause.
 const STEPPED: &[u8] = b"#DB in ring 0";
-/// The bytes that probes write, apart from line ends.
+/// The bytes that probes write, apart from newlines.
 const FILLERS: [u8; 2] = *b"~=";
 
-/// The summary that a CPU's last copy prints.
+/// The summary printed by the last instance of the program on a CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// The seed it ran with.
+    /// The seed that the program ran with.
     pub seed: u64,
-    /// Rows of the table of probes that are survived.
+    /// Number of rows in the program's table of survivable probes.
     pub survived_rows: u64,
-    /// Rows of the table of deadly probes.
+    /// Number of rows in the program's table of deadly probes.
     pub deadly_rows: u64,
     /// Number of probes of each class, in the program's order.
     pub classes: Vec<(String, u64)>,
@@ -32,22 +32,22 @@ pub struct Summary {
 /// State of one CPU's output.
 #[derive(Clone, Debug, Default)]
 pub struct Cpu {
-    /// The round that the next progress line must have.
+    /// The round that the next progress line must name.
     next_round: u64,
-    /// When it printed last, since QEMU's start.
+    /// Time of the CPU's latest line, since QEMU's start.
     printed: Duration,
-    /// Whether it was reported as silent.
+    /// Whether the CPU was reported as silent.
     silent: bool,
-    /// Its summary, if it has come.
+    /// The CPU's summary; `None` until it is received.
     pub summary: Option<Summary>,
 }
 
-/// The console of one boot, as far as it has come.
+/// The state of checking one boot's console.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// By dense index.
+    /// The state of each CPU, by dense index.
     pub cpus: BTreeMap<u32, Cpu>,
-    /// What is wrong so far.
+    /// The problems found so far.
     pub problems: Vec<Problem>,
 }
 
@@ -56,12 +56,12 @@ pub struct Watch {
 pub enum LineKind {
     /// A message of the kernel, or a problem: shown.
     Message,
-    /// What a probe wrote, a progress line or a summary: not shown.
+    /// Output of a probe, a progress line or a summary: not shown.
     Noise,
 }
 
 impl Watch {
-    /// Checks a console line that is not a record, without its line end.
+    /// Checks a console line that is not a record. The line is passed without its newline.
     pub fn take(&mut self, line: &[u8], time: Duration) -> LineKind {
         let Some((number, text)) = split(line) else {
             self.problems.push(Problem::UnknownLine { cpu: None, line: line.to_owned() });
@@ -117,7 +117,7 @@ impl Watch {
         LineKind::Message
     }
 
-    /// Reports each CPU that has printed nothing for too long. Called when another CPU has just printed.
+    /// Reports each CPU that has printed nothing for too long. Called after another CPU has printed.
     fn check_silence(&mut self, time: Duration) {
         for (number, cpu) in &mut self.cpus {
             if cpu.summary.is_none() && !cpu.silent && time.saturating_sub(cpu.printed) > SILENCE {
@@ -127,7 +127,7 @@ impl Watch {
         }
     }
 
-    /// Checks the summaries at the end of a run that passed: counts, starts and seed of each CPU.
+    /// Checks the summaries at the end of a passed run: counts, starts and seed of each CPU.
     pub fn finish(&mut self, seed: Seed, rounds: u64, probes: u64, cpus: &[machine::facts::Cpu]) {
         for cpu in cpus {
             let number = cpu.cpu;
@@ -135,7 +135,7 @@ impl Watch {
                 self.problems.push(Problem::NoSummary { cpu: number });
                 continue;
             };
-            // Each round has a start, the survived probes and, except in the last round, a deadly one.
+            // Each round consists of a start, the survived probes and, except in the last round, a deadly probe.
             let expected = rounds * (probes + 2) - 1;
             let got = summary.classes.iter().map(|(_, count)| count).sum();
             if got != expected {
@@ -160,7 +160,7 @@ fn split(line: &[u8]) -> Option<(u32, &[u8])> {
     Some((number, line[end + 1..].strip_prefix(b" ")?))
 }
 
-/// Parses a summary. `None`: it is garbled, or names another CPU.
+/// Parses a summary. Returns `None` if it is garbled or names another CPU.
 fn parse_summary(number: u32, text: &str) -> Option<Summary> {
     let mut summary = Summary::default();
     for word in text.split(' ') {

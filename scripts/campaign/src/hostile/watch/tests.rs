@@ -1,4 +1,4 @@
-//! The watch on correct consoles and on wrong ones.
+//! Tests the watch on correct and incorrect consoles.
 
 use super::*;
 

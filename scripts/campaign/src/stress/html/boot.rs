@@ -1,4 +1,4 @@
-//! The section of one boot: facts, tables, and an element for each chart with its table.
+//! Formats the report's section about one boot: facts, tables, and an element for each chart with its table.
 
 use std::fmt::Write;
 
@@ -15,12 +15,12 @@ use crate::stress::evidence::Evidence;
 use crate::stress::problem::call_name;
 use crate::stress::result::{Boot, CpuResult};
 
-/// Maximum rows of the table of calls over time.
+/// Maximum number of rows in the table of calls over time.
 const RATE_ROWS_MAX: usize = 40;
-/// Number of each CPU's latest events in the timeline's table.
+/// Number of latest events of each CPU in the timeline's table.
 const LATEST: usize = 16;
 
-/// Formats the section of the `n`-th boot that is shown.
+/// Formats the section of the `n`-th shown boot.
 pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
     let open = if n == 0 { " open" } else { "" };
     let mut html = format!(
@@ -40,7 +40,7 @@ pub fn section(n: usize, boot: &Boot, evidence: &Evidence) -> String {
         html += &folded(&format!("Warnings: {}", boot.warnings.len()), &list);
     }
     html += &format!("<h3>CPUs</h3>\n{}", cpus(boot, evidence));
-    html += &folded("System calls by number, as the kernel counts them", &counts(&boot.cpus));
+    html += &folded("System calls by number, as counted by the kernel", &counts(&boot.cpus));
     match &evidence.trace {
         Ok(trace) => {
             html += &timeline(trace);
@@ -94,11 +94,11 @@ fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)
     facts
 }
 
-/// Formats the table of CPUs. Cells with a value from the result have `data-field` with the result's name for it.
+/// Formats the table of CPUs. In cells with a value from the JSON result, the attribute `data-field` names the JSON
+/// field.
 fn cpus(boot: &Boot, evidence: &Evidence) -> String {
     let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>Shares of time \
-                    are from the trace and include idling after the program\u{2019}s end. For a CPU without a report the counts \
-                    are from the guest\u{2019}s memory.</caption><thead><tr>"
+                    are from the trace and include idling after the program\u{2019}s end. For a CPU without a kernel report the counts are from the guest\u{2019}s memory.</caption><thead><tr>"
         .to_owned();
     for name in
         ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
@@ -131,7 +131,7 @@ fn cpus(boot: &Boot, evidence: &Evidence) -> String {
     html + "</tbody></table></div>\n"
 }
 
-/// Formats the table of system calls by number and CPU, without the numbers that were never called.
+/// Formats the table of system calls by number and CPU. Numbers that were never called are omitted.
 fn counts(cpus: &[CpuResult]) -> String {
     let longest = cpus.iter().map(|cpu| cpu.counts.len()).max().unwrap_or(0);
     let count = |cpu: &CpuResult, number: usize| cpu.counts.get(number).copied().unwrap_or(0);
@@ -146,7 +146,7 @@ fn counts(cpus: &[CpuResult]) -> String {
     table("System calls by number", &columns, called.map(row))
 }
 
-/// Formats a chart's element, with its heading, a description and the numbers as a table.
+/// Formats a chart's element: heading, description, and the numbers as a table.
 fn figure(kind: &str, heading: &str, text: &str, table: &str) -> String {
     format!(
         "<h3>{heading}</h3>\n<figure class=\"chart\" data-chart=\"{kind}\">\n<figcaption>{text}</figcaption>\n<div \
@@ -173,7 +173,8 @@ fn timeline(trace: &Survey) -> String {
     )
 }
 
-/// Returns the latest slices and marks of a CPU in order of time: CPU, time in ns, event, duration in µs.
+/// Returns the latest slices and marks of a CPU, sorted by time. Each row has CPU, time in ns, event, and duration in
+/// µs.
 fn latest(lane: &Lane) -> Vec<(u32, u64, String, String)> {
     let cpu = lane.cpu.cpu;
     let slices = lane.slices.iter().rev().take(LATEST).map(|slice| {

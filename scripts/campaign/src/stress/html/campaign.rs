@@ -1,4 +1,4 @@
-//! The page's header: the verdict, and for a campaign the grid of its seeds and the failures.
+//! Formats the page's header: the verdict and, for a campaign, the grid of seeds and the failures.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub fn section(campaign: &Campaign) -> String {
     html
 }
 
-/// Formats a cell for each seed, with a sign in addition to its colour.
+/// Formats a cell for each seed. The outcome is shown by colour and by a symbol.
 fn grid(campaign: &Campaign) -> String {
     let mut html = "<section id=\"campaign\">\n<h2>Seeds</h2>\n<ol class=\"grid\">\n".to_owned();
     for boot in &campaign.boots {
@@ -76,10 +76,10 @@ fn failures(failed: &[&Boot]) -> String {
             boot.log.as_ref().map_or(String::new(), |log| log.display().to_string()),
         ]
     };
-    table("Failed boots, with the command that repeats each", &columns, failed.iter().map(row))
+    table("Failed boots and their replay commands", &columns, failed.iter().map(row))
 }
 
-/// Returns the sign of an outcome.
+/// Returns the symbol of an outcome.
 fn sign(outcome: Outcome) -> char {
     match outcome {
         Outcome::Pass => '\u{2713}',

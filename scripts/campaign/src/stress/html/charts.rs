@@ -1,4 +1,4 @@
-//! The charts' data as JSON, in the form that `page.js` reads.
+//! Formats the charts' data as JSON, in the form that `page.js` reads.
 
 use kernel_abi::syscall::{Call, FREE};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::stress::evidence::Evidence;
 /// Number of system calls of the busiest CPU in the timeline's initial window.
 const WINDOW_CALLS: usize = 40;
 
-/// Returns the data of all charts of a boot.
+/// Returns the data for all charts of a boot.
 pub fn boot(evidence: &Evidence) -> Value {
     let trace = evidence.trace.as_ref().ok();
     json!({
@@ -23,7 +23,7 @@ pub fn boot(evidence: &Evidence) -> Value {
     })
 }
 
-/// Returns calls per second over time: `x` in seconds, `y` a list for each CPU.
+/// Returns calls per second over time. `x` is in seconds; `y` has a list for each CPU.
 fn rate(evidence: &Evidence) -> Value {
     let speeds = evidence.samples.speeds();
     let cpus = evidence.samples.last().len();
@@ -32,7 +32,7 @@ fn rate(evidence: &Evidence) -> Value {
     json!({ "x": x, "y": (0..cpus).map(of).collect::<Vec<_>>(), "cpus": (0..cpus).collect::<Vec<_>>() })
 }
 
-/// Returns the range of deviation classes in which any CPU has ticks.
+/// Returns the smallest range of deviation classes that contains the ticks of all CPUs.
 pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     let used = |class: &usize| evidence.counters.iter().any(|cpu| cpu.deviations[*class] != 0);
     let mut classes = (0..kernel_abi::counters::CLASSES).filter(used);
@@ -40,14 +40,14 @@ pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     first..classes.next_back().map_or(first + 1, |last| last + 1)
 }
 
-/// Returns the lower bound of a deviation class in microseconds. For class 0, whose bound is 0, it is half a TSC tick,
+/// Returns the lower bound of a deviation class in microseconds. Class 0 starts at 0, but half a TSC tick is returned,
 /// because a logarithmic scale has no 0.
 pub fn deviation_floor(class: usize, tsc_hz: u64) -> f64 {
     let ticks = 2_f64.powi(i32::try_from(class).unwrap_or(i32::MAX) - 1);
     ticks * 1e6 / tsc_hz.max(1) as f64
 }
 
-/// Returns ticks by deviation: `x` has the lower bound of each class and the upper bound of the last.
+/// Returns ticks by deviation. `x` has the lower bound of each class and the upper bound of the last class.
 fn jitter(evidence: &Evidence) -> Value {
     let Some(clock) = &evidence.clock else { return Value::Null };
     let classes = deviations(evidence);
@@ -59,8 +59,8 @@ fn jitter(evidence: &Evidence) -> Value {
     json!({ "x": x, "y": evidence.counters.iter().map(of).collect::<Vec<_>>(), "cpus": cpus })
 }
 
-/// Returns histograms of latency, the first of all system calls, then one for each: `x` in microseconds, as in
-/// [`jitter`].
+/// Returns latency histograms: the first for all system calls together, then one for each system call. `x` has bounds
+/// in microseconds as in [`jitter`].
 fn latency(distributions: &[Distribution]) -> Value {
     let mut names: Vec<_> = distributions.iter().map(|one| one.name).collect();
     let mut cpus: Vec<_> = distributions.iter().map(|one| one.cpu).collect();
@@ -86,10 +86,10 @@ fn latency(distributions: &[Distribution]) -> Value {
     all.chain(names.iter().map(|name| histogram(Some(name)))).collect()
 }
 
-/// Returns the timeline. Times are nanoseconds since `origin`, which is in nanoseconds since the kernel's start.
+/// Returns the timeline. Times are in nanoseconds since `origin`; `origin` is in nanoseconds since the kernel's start.
 fn timeline(timeline: &Timeline) -> Value {
     let (first, end) = timeline.range();
-    // A multiple of 1 ms, so that round numbers on the axis are round times.
+    // A multiple of 1 ms, so that labels on the time axis are round numbers.
     let origin = first - first % 1_000_000;
     let (from, to) = timeline.window(WINDOW_CALLS);
     let lane = |lane: &Lane| {
@@ -107,7 +107,7 @@ fn timeline(timeline: &Timeline) -> Value {
             "slices": slices.collect::<Vec<_>>(), "marks": marks.collect::<Vec<_>>(),
         })
     };
-    // Without the CPUs that recorded no event.
+    // Omit CPUs that recorded no event.
     let mut lanes: Vec<_> = timeline.lanes.iter().filter(|lane| lane.range.is_some()).collect();
     lanes.sort_by_key(|lane| lane.cpu.cpu);
     json!({
@@ -117,7 +117,8 @@ fn timeline(timeline: &Timeline) -> Value {
     })
 }
 
-/// Returns the index of a slice's colour and name: the system call's number, or the index for unknown numbers or idling.
+/// Returns the index of a slice's colour and name: the system call's number, or one of the indices for unknown calls
+/// and idle time.
 fn colour(span: Span) -> u64 {
     match span {
         Span::Syscall(number) => number.min(FREE.start),

@@ -1,4 +1,4 @@
-//! HTML elements. All text that is not markup is passed through [`escaped`].
+//! Formats HTML elements. All text that is not markup passes through [`escaped`].
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ pub fn script_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default().replace('<', "\\u003c")
 }
 
-/// A column of a table, or a fact's name.
+/// The heading of a table column, or the name of a fact; it determines the format of the values.
 #[derive(Clone, Copy)]
 pub enum Column<'a> {
     /// Numbers, right-aligned.
@@ -40,7 +40,7 @@ pub enum Column<'a> {
     Code(&'a str),
 }
 
-/// Formats a table. The cells are text and are escaped here.
+/// Formats a table. Cells are plain text; this function escapes them.
 pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut html = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
@@ -71,7 +71,7 @@ fn class(column: &Column<'_>) -> &'static str {
     if matches!(column, Column::Number(_)) { " class=\"n\"" } else { "" }
 }
 
-/// Formats an element that shows its content when it is opened.
+/// Formats a collapsed element. Its content is shown when the user opens it.
 pub fn folded(summary: &str, content: &str) -> String {
     format!("<details><summary>{}</summary>\n{content}</details>\n", escaped(summary))
 }

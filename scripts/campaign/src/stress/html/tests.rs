@@ -1,4 +1,4 @@
-//! Pages of synthetic boots: each number is in its place, and no external text becomes markup.
+//! Tests pages of synthetic boots: each number is in the right place, and external text is never interpreted as markup.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::counters::{CounterPages, Snapshot};
 use crate::stress::result::tests::boot;
 use crate::stress::samples::Samples;
 
-/// Text that would inject markup if it were not escaped: in an element, in an attribute, in a script.
+/// Text that would inject markup into an element, an attribute or a script if it were not escaped.
 const HOSTILE: &str = "<script>alert(1)</script>\"'&</script \u{1b}[2J";
 
 fn counters(ticks: u64, deviation_class: usize) -> Snapshot {
@@ -42,7 +42,8 @@ fn evidence(trace: Result<Survey, String>) -> Evidence {
     }
 }
 
-/// Returns the survey of a trace file with these events on two CPUs: TSC in ns, CPU, kind, first argument.
+/// Returns the survey of a trace file with these events on two CPUs. Each event has a TSC value in ns, a CPU, a kind
+/// and the first argument.
 fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.rtrace");
@@ -59,7 +60,7 @@ fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
         .expect("reads")
 }
 
-/// Returns a trace of two CPUs: 20 calls on CPU 0, one of them with an unknown number, and a tick on CPU 1.
+/// Returns a trace of two CPUs: 20 system calls on CPU 0, one of them with an unknown number, and a tick on CPU 1.
 fn traced() -> Survey {
     let call = |n: u64| {
         let (begin, number) = (1000 + 100 * n, if n == 7 { 99 } else { 4 });
@@ -126,7 +127,7 @@ fn external_text_is_escaped() {
     let shown = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;&lt;/script \\x1b[2J";
     // Grid, table, problem, replay twice, log twice, warning, and the reason for the missing trace.
     assert_eq!(page.matches(shown).count(), 9, "{}", page.matches("alert(1)").count());
-    // The page's two scripts and the data.
+    // The page has two scripts and one data element.
     assert_eq!(page.matches("<script").count(), 3);
 }
 

@@ -14,7 +14,7 @@ use machine::tree::root;
 
 use super::values::{ALL, kinds, mix};
 
-/// Calls of the mix on each CPU, without `--calls` and `--seconds`.
+/// Default number of calls from the mix on each CPU, if neither `--calls` nor `--seconds` is given.
 const DEFAULT_CALLS: u64 = 20_000;
 
 /// Options of `stress`.
@@ -29,22 +29,22 @@ pub struct StressOptions {
     pub campaign: CampaignOptions,
 }
 
-/// All that a boot depends on, except its seed. All of it is in the replay command.
+/// Everything that a boot depends on, except its seed. The replay command contains all of these options.
 #[derive(Args, Clone, Debug)]
 pub struct LoadOptions {
     /// The machine's description.
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// Ends a boot after this many calls of the mix on each CPU. [default: 20000, without --seconds]
+    /// Ends a boot after this many calls from the mix (see --mix) on each CPU. [default: 20000 without --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub calls: Option<u64>,
 
-    /// Ends a boot after this many seconds of guest time; with --calls too, whichever comes first.
+    /// Ends a boot after this many seconds of guest time, or after --calls, whichever comes first.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub seconds: Option<u64>,
 
-    /// Which calls are made, by weight; a kind that is not named is not made.
+    /// The mix: the kinds of system calls to make and their weights. Kinds that are not listed are not called.
     /// [default: null=40,write=10,ticks=20,clock=10,cpu=10,trace=5,bad=5]
     #[arg(long, value_name = "KIND=WEIGHT,...", value_parser = mix)]
     pub mix: Option<String>,
@@ -57,7 +57,7 @@ pub struct LoadOptions {
     #[arg(long, default_value_t = 0, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub nmi_storm: u32,
 
-    /// One instruction per translation block: QEMU takes interrupts between any two instructions. Slow.
+    /// Translates one instruction per block, so that QEMU takes interrupts between any two instructions. Slow.
     #[arg(long, conflicts_with = "icount")]
     pub one_insn: bool,
 
@@ -65,19 +65,19 @@ pub struct LoadOptions {
     #[arg(long)]
     pub jitter: bool,
 
-    /// What each CPU records: 'all', 'off', or a comma-separated list, as in `run --trace`.
+    /// The trace events that each CPU records: 'all', 'off', or a comma-separated list as in `run --trace`.
     #[arg(long, default_value = ALL, value_name = "KINDS", value_parser = kinds)]
     pub trace: String,
 
-    /// Ends a boot after this many seconds of host time; 0: never. [default: an upper limit for the load]
+    /// Ends a boot after this many seconds of host time; 0 means no limit. [default: derived from the load]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
-    /// Builds the kernel with this cargo feature, in a target folder of its own; may be repeated.
+    /// Builds the kernel with this cargo feature, in a separate target directory; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = feature)]
     pub feature: Vec<String>,
 
-    /// Builds the kernel without this guard, from `cargo xtask mutants --list`; may be repeated.
+    /// Builds the kernel without this guard; see `cargo xtask mutants --list`; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = feature)]
     pub mutant: Vec<String>,
 }
@@ -85,28 +85,28 @@ pub struct LoadOptions {
 /// The number of boots, and what is written.
 #[derive(Args, Clone, Debug)]
 pub struct CampaignOptions {
-    /// The seed, decimal or 0x hexadecimal; with --runs, the first. [default: random, and printed]
+    /// The seed, or the first seed with --runs; decimal or 0x hexadecimal. [default: random, and printed]
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 
-    /// A campaign of this many boots, with seeds that follow from --seed.
+    /// Runs a campaign of this many boots, with seeds derived from --seed.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     pub runs: Option<u64>,
 
-    /// A campaign with a boot for each seed from A up to but excluding B; A..=B includes B.
+    /// Runs a campaign with one boot for each seed from A up to but excluding B; A..=B includes B.
     #[arg(long, value_name = "A..B", conflicts_with_all = ["seed", "runs"])]
     pub seeds: Option<SeedRange>,
 
-    /// Runs this many boots at once. They share the host's cores, as the --smp CPUs of each do.
+    /// Runs this many boots at the same time. All their CPUs share the host's cores.
     #[arg(long, default_value_t = 1, value_name = "J", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
 
-    /// Continues after a boot that failed.
+    /// Continues after a failed boot.
     #[arg(long)]
     pub keep_going: bool,
 
-    /// Prints one command per seed, to be run on any machine in any order, and does nothing else. {seed} in --json
-    /// and --report stands for the seed. [default of --json with this: stress-{seed}.json]
+    /// Prints one command per seed instead of booting. The commands can be run on any machine in any order. {seed} in
+    /// --json and --report is replaced by the seed. [default of --json with this: stress-{seed}.json]
     #[arg(long, conflicts_with_all = ["jobs", "keep_going", "verbose"])]
     pub print_jobs: bool,
 
@@ -114,11 +114,11 @@ pub struct CampaignOptions {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Folder for the logs of failed boots. [default: target/stress-logs in the checkout]
+    /// Directory for the logs of failed boots. [default: target/stress-logs in the checkout]
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 
-    /// Writes the report to this file. [default: target/stress-report.html in the checkout]
+    /// Writes the HTML report to this file. [default: target/stress-report.html in the checkout]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
@@ -126,19 +126,19 @@ pub struct CampaignOptions {
     #[arg(long, conflicts_with = "report")]
     pub no_report: bool,
 
-    /// Keeps the trace of every boot beside the logs, not only of those that failed.
+    /// Keeps the trace of every boot in the log directory, not only those of failed boots.
     #[arg(long)]
     pub keep_traces: bool,
 
-    /// Interval of each boot's progress lines, if standard error is not a terminal.
+    /// Interval between progress lines of each boot, if standard error is not a terminal.
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub progress: u64,
 
-    /// Shows the whole console, including the numbered lines that the program writes.
+    /// Shows the entire console output, including the program's numbered lines.
     #[arg(long, short)]
     pub verbose: bool,
 
-    /// Uses the last build, without checking that it is up to date.
+    /// Uses the last build without checking whether it is up to date.
     #[arg(long)]
     pub as_built: bool,
 }
@@ -146,31 +146,31 @@ pub struct CampaignOptions {
 /// Options of `merge`.
 #[derive(Args, Clone, Debug)]
 pub struct MergeOptions {
-    /// Files that `stress --json` wrote.
+    /// Result files written by `stress --json`.
     #[arg(required = true, value_name = "RESULT.json")]
     pub results: Vec<PathBuf>,
 
-    /// Seeds that must be in the results, as `stress --seeds` takes them.
+    /// Seeds that must be in the results, in the notation of `stress --seeds`.
     #[arg(long, value_name = "A..B")]
     pub seeds: Option<SeedRange>,
 
-    /// Writes the joined result; '-' is standard output.
+    /// Writes the merged result as JSON; '-' is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Writes a report: the grid of seeds, and the failures.
+    /// Writes an HTML report: the grid of seeds, and the failures.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
 
 impl CampaignOptions {
-    /// Returns the report's path, if one is to be written.
+    /// Returns the path of the report, or `None` if no report is requested.
     pub fn report(&self) -> Option<PathBuf> {
         let path = || self.report.clone().unwrap_or_else(|| root().join("target/stress-report.html"));
         (!self.no_report).then(path)
     }
 
-    /// Returns the folder for logs.
+    /// Returns the directory for logs.
     pub fn log_dir(&self) -> PathBuf {
         self.log_dir.clone().unwrap_or_else(|| root().join("target/stress-logs"))
     }
@@ -185,18 +185,18 @@ impl CampaignOptions {
 }
 
 impl LoadOptions {
-    /// Returns after how many calls of the mix on each CPU a boot ends, if it ends by calls.
+    /// Returns the number of calls from the mix after which each CPU ends, or `None` if only a time ends the boot.
     pub fn calls(&self) -> Option<u64> {
         self.calls.or(self.seconds.is_none().then_some(DEFAULT_CALLS))
     }
 
-    /// Returns the command that repeats a boot. It has every option that differs from its default.
+    /// Returns the command that repeats a boot. It contains every option that differs from its default.
     pub fn replay(&self, seed: Seed) -> String {
         self.words(seed).command("stress")
     }
 
     fn words(&self, seed: Seed) -> Words {
-        // No `..`: an option that is added without being handled here does not compile.
+        // No `..`: a new option that is not handled here causes a compile error.
         let LoadOptions {
             machine,
             calls: _,

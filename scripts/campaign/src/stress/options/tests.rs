@@ -6,9 +6,9 @@ fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<StressOptions, 
 
 /// Parses the options of the replay command.
 fn replayed(options: &StressOptions, seed: Seed) -> StressOptions {
-    let words = shlex::split(&options.load.replay(seed)).expect("a shell can read it");
+    let words = shlex::split(&options.load.replay(seed)).expect("valid shell words");
     assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
-    parse(words[3..].iter().map(String::as_str)).expect("the tool can read it")
+    parse(words[3..].iter().map(String::as_str)).expect("valid options")
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn replay_command_has_the_same_options() {
         let options = parse(words.iter().map(String::as_str)).expect(text);
         let again = replayed(&options, Seed(0xabc));
         assert_eq!(again.campaign.seeds(), Ok(vec![Seed(0xabc)]), "{text}");
-        // The one difference: the replay command has the number of calls even if it is the default.
+        // One difference is expected: the replay command contains the number of calls even if it is the default.
         let mut explicit = options.load.clone();
         explicit.calls = explicit.calls();
         assert_eq!(format!("{:?}", again.load), format!("{explicit:?}"), "{text}");

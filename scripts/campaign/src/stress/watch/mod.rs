@@ -11,47 +11,49 @@ use super::lines;
 use super::problem::Problem;
 use super::seeds::Seed;
 
-/// Maximum number of a CPU's wrong lines that are listed; the others are counted.
+/// Maximum number of a CPU's wrong lines that are listed. Further ones are only counted.
 const LISTED_MAX: u64 = 3;
 
 /// State of one CPU's output.
 #[derive(Default)]
 pub struct Cpu {
-    /// Written lines that were received.
+    /// Numbered lines of the program that were received.
     pub lines: u64,
-    /// Its latest line that is not a written line.
+    /// The CPU's latest line that is not a numbered line.
     pub message: String,
-    /// The last line of its program, if it was received.
+    /// The last line of the CPU's program; `None` if it was not received.
     pub last: Option<LastLine>,
-    /// The number of the next written line.
+    /// The expected number of the next numbered line.
     next: u64,
-    /// Written lines that were wrong.
+    /// The number of wrong numbered lines.
     wrong: u64,
-    /// An incomplete written line: correct only if the program was killed or reported a violation there.
+    /// The latest numbered line if it is incomplete. This is a problem unless the program was killed or reported a
+    /// violation at that point.
     cut: Option<Problem>,
-    /// Whether its program reported a violation.
+    /// Whether the CPU's program reported a violation.
     violated: bool,
 }
 
-/// The console of one boot, as far as it has come.
+/// The state of checking one boot's console.
 pub struct Watch {
     seed: Seed,
-    /// By dense index.
+    /// The state of each CPU, by dense index.
     pub cpus: BTreeMap<u32, Cpu>,
-    /// What is wrong so far, in order of detection.
+    /// The problems found so far, in order of detection.
     pub problems: Vec<Problem>,
-    /// Unknown lines. They are not reported after a panic, which may tear lines.
+    /// Unknown lines. They are not reported after a panic, because a panic may cut other CPUs' lines.
     unknown: Vec<Problem>,
     panicked: bool,
 }
 
 impl Watch {
-    /// Creates the watch of a boot with this seed.
+    /// Creates the watch for a boot with this seed.
     pub fn new(seed: Seed) -> Watch {
         Watch { seed, cpus: BTreeMap::new(), problems: Vec::new(), unknown: Vec::new(), panicked: false }
     }
 
-    /// Checks a console line, without its line end. Returns whether it is one of the written lines, which are not shown.
+    /// Checks a console line, passed without its newline. Returns whether it is one of the program's numbered lines,
+    /// which are not shown to the user.
     pub fn take(&mut self, line: &[u8], seen: &Line) -> bool {
         match seen {
             Line::Text => {}
@@ -62,7 +64,7 @@ impl Watch {
             Line::Counted | Line::Frame(..) => return false,
         }
         if self.panicked {
-            // Registers, the backtrace, and incomplete lines of other CPUs.
+            // After a panic, registers, a backtrace and incomplete lines of other CPUs follow.
             return false;
         }
         let Some((cpu, text)) = console_line::split(line) else {
@@ -86,7 +88,7 @@ impl Watch {
         match parsed {
             ConsoleLine::Violation(text) => {
                 state.violated = true;
-                // Removes the CPU if it is that of the prefix; the message names it already.
+                // Remove `cpu=N` if the prefix has the same CPU, because the message names the CPU anyway.
                 let text = text.strip_prefix(&format!("cpu={cpu} ")).unwrap_or(&text).to_owned();
                 self.problems.push(Problem::Violation { cpu, text });
             }
@@ -107,7 +109,8 @@ impl Watch {
         false
     }
 
-    /// Checks what can be checked only at the end of the boot. Consequences of a panic or a timeout are not reported.
+    /// Performs the checks that are possible only at the end of a boot. Does not report consequences of a panic or a
+    /// timeout.
     pub fn finish(&mut self, outcome: Outcome, facts: &Facts, calls: Option<u64>) {
         for (&cpu, state) in &self.cpus {
             if let Some(count) = state.wrong.checked_sub(LISTED_MAX).filter(|&count| count > 0) {
@@ -145,7 +148,7 @@ impl Watch {
 }
 
 impl Cpu {
-    /// Compares a written line with the expected one.
+    /// Compares a numbered line with the expected one.
     fn check_written(&mut self, seed: Seed, cpu: u32, text: &[u8]) -> Option<Problem> {
         self.lines += 1;
         let number = self.next;
@@ -161,7 +164,7 @@ impl Cpu {
             self.cut = Some(problem);
             return None;
         }
-        // After a lost or repeated line the count continues from the received line.
+        // After a lost or repeated line, continue counting from the received line.
         if let Some(number) = lines::number(text)
             && lines::line(seed, cpu, number).as_bytes() == text
         {
@@ -170,7 +173,7 @@ impl Cpu {
         self.wrong_line(problem)
     }
 
-    /// Counts a wrong line, and returns its problem if it is to be listed.
+    /// Counts a wrong line. Returns its problem if it must be listed.
     fn wrong_line(&mut self, problem: Problem) -> Option<Problem> {
         self.wrong += 1;
         (self.wrong <= LISTED_MAX).then_some(problem)

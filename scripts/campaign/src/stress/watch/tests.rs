@@ -1,4 +1,4 @@
-//! The watch on a correct console, and on consoles with one defect each.
+//! Tests the watch on a correct console, and on consoles with one defect each.
 
 use machine::facts::Facts;
 use machine::verify::{Ending, judge};
@@ -10,7 +10,7 @@ use crate::stress::seeds::Seed;
 
 const SEED: Seed = Seed(42);
 
-/// Returns the correct console of a boot of two CPUs with three written lines each.
+/// Returns the correct console of a boot of two CPUs with three numbered lines each.
 fn correct() -> Vec<String> {
     let mut lines = vec!["[cpu0] ringside: 735 mappings, none writable and executable".to_owned()];
     for number in 0..3 {
@@ -49,7 +49,7 @@ fn problems(lines: &[String]) -> Vec<Problem> {
     watch.problems
 }
 
-/// Returns the problems of the correct console with each line replaced by those that `change` returns.
+/// Returns the problems found after each line of the correct console is replaced by the lines that `change` returns.
 fn changed(change: impl Fn(usize, &str) -> Vec<String>) -> Vec<Problem> {
     let lines: Vec<_> = correct().iter().enumerate().flat_map(|(n, line)| change(n, line)).collect();
     problems(&lines)
