@@ -96,7 +96,8 @@ impl Code {
         found.ok_or_else(|| {
             InjectError::Code(format!("{address:#x} is not an instruction of the entry and exit code"))
         })
-    }    /// Converts an address to function and offset.
+    }
+    /// Converts an address to function and offset.
     pub fn place(&self, address: u64) -> Place {
         let holds = |function: &&Function| function.instructions.iter().any(|one| one.ip() == address);
         match self.functions.iter().find(holds) {

@@ -147,7 +147,8 @@ impl Guest {
     /// Writes a word of memory through this CPU's page tables.
     pub fn write_word(&mut self, cpu: usize, address: u64, word: u64) -> Result<(), InjectError> {
         self.rsp.write(cpu, address, &word.to_le_bytes())
-    }    /// Returns the number of CPUs.
+    }
+    /// Returns the number of CPUs.
     pub fn cpus(&self) -> usize {
         self.nmis.len()
     }

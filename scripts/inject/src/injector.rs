@@ -146,7 +146,10 @@ impl<'a> Injector<'a> {
                 (true, true) if rip == address => return Ok(()),
                 (true, true) => {
                     let place = self.code.place(rip);
-                    return Err(InjectError::Mismatch(format!("before {}, the CPU stopped at {place}", what())));
+                    return Err(InjectError::Mismatch(format!(
+                        "before {}, the CPU stopped at {place}",
+                        what()
+                    )));
                 }
                 // QEMU stops once more if two CPUs reached a breakpoint at the same time while all CPUs ran.
                 _ => {}

@@ -1,5 +1,7 @@
 //! The client side of GDB's remote serial protocol, limited to the requests that injections need (GDB manual, appendix
-//! E). No maintained package implements the client side: `gdbstub` and `gdbstub_arch` implement the target's side, and
+//! E).
+//!
+//! No maintained package implements the client side: `gdbstub` and `gdbstub_arch` implement the target's side, and
 //! `gdb-protocol` (0.1.0) implements only packets.
 
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! ELF files that the kernel must reject, each made from a valid one by one change.
+//! ELF files that the kernel must reject. Each differs from a valid file by one defect.
 
 use kernel_abi::layout::{SHARED_PAGE, STACK_TOP};
 use object::elf::{
@@ -11,9 +11,9 @@ use object::{LittleEndian as LE, pod};
 type Header = FileHeader64<LE>;
 type Segment = ProgramHeader64<LE>;
 
-/// A defect of a program's ELF file.
+/// A defect in a program's ELF file.
 pub struct Defect {
-    /// The name of the defect.
+    /// The defect's name.
     pub name: &'static str,
     change: Change,
 }
@@ -25,7 +25,7 @@ enum Change {
     Bytes(fn(Vec<u8>) -> Vec<u8>),
 }
 
-/// Every defect.
+/// All defects.
 pub const DEFECTS: [Defect; 17] = [
     bytes("no-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
     bytes("truncated-in-header", |mut elf| {
@@ -81,15 +81,15 @@ const fn loads(name: &'static str, change: fn(&mut [&mut Segment])) -> Defect {
     Defect { name, change: Change::Loads(change) }
 }
 
-/// Moves a segment to another page. Its offset within the page must stay equal to that in the file, or the file would
-/// have two defects.
+/// Moves a segment to another page. Keeps the address and the file offset congruent modulo the page size; otherwise the
+/// file would have two defects.
 fn place(segment: &mut Segment, page: u64) {
     let within = segment.p_vaddr.get(LE) & 0xfff;
     segment.p_vaddr.set(LE, page + within);
 }
 
 impl Defect {
-    /// Returns the valid file with this defect.
+    /// Adds this defect to a valid file.
     pub fn apply(&self, valid: Vec<u8>) -> Result<Vec<u8>, &'static str> {
         const NOT_VALID: &str = "the file to change is not a valid ELF file";
         let mut header = *Header::parse(&*valid).map_err(|_| NOT_VALID)?;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use machine::launch;
 
-/// The names of the browser: Debian's first.
+/// Possible names of the browser; Debian's name is first.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// The time limit of the browser, which usually takes two seconds.
+/// The browser's time limit. It usually takes two seconds.
 const TIME_LIMIT: Duration = Duration::from_secs(100);
 
-/// Options that make it quiet, self-contained, and able to run as root.
+/// Options that make the browser quiet and self-contained, and allow it to run as root.
 const OPTIONS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -23,7 +23,7 @@ const OPTIONS: [&str; 12] = [
     "--disable-component-update",
     "--disable-sync",
     "--enable-logging=stderr",
-    // In milliseconds of the page's virtual time.
+    // In milliseconds of virtual time.
     "--virtual-time-budget=5000",
     "--window-size=1280,2000",
     "--dump-dom",
@@ -33,11 +33,11 @@ const OPTIONS: [&str; 12] = [
 pub struct Page {
     /// The document as HTML.
     pub dom: String,
-    /// Errors and warnings of the page's scripts and of the browser, a line each.
+    /// Errors and warnings of the page's scripts and of the browser, one line each.
     pub complaints: Vec<String>,
 }
 
-/// Opens a file. `base` is the path of the logs, to which extensions are added.
+/// Opens a page. The paths of the logs are `base` with added extensions.
 ///
 /// # Errors
 /// There is no browser, it fails, or it exceeds the time limit.

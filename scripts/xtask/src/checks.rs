@@ -1,4 +1,5 @@
-//! The checks that need no QEMU: format, lints, host tests, the loom model, and properties of the bare-metal builds.
+//! The checks that do not need QEMU: format, lints, host tests, the loom model, and properties of the bare-metal
+//! builds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,15 +11,15 @@ use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 
 use crate::{fuzz, layers, mutants, soft_float};
 
-/// A check. An error is a text for the user.
+/// A check.
 pub struct Check {
     /// The name that `test` lists and filters.
     pub name: &'static str,
-    /// Runs the check and writes its output to this log.
+    /// Runs the check and writes its output to this log. The error is a message for the user.
     pub run: fn(&Path) -> Result<(), String>,
 }
 
-/// Every check, in the order in which they run: those that are quick and fail often come first.
+/// All checks, in execution order. Quick checks and those that fail often run first.
 pub const CHECKS: [Check; 12] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
@@ -45,7 +46,7 @@ pub const CHECKS: [Check; 12] = [
     Check { name: "check::kernel-size", run: |_| kernel_is_small() },
 ];
 
-/// Returns the kernel's ELF, with the programs inside. The first call builds it; later calls do not run cargo again.
+/// Returns the path of the kernel's ELF, which contains the programs. Only the first call runs cargo.
 pub fn built() -> Result<PathBuf, String> {
     use std::sync::OnceLock;
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -54,7 +55,7 @@ pub fn built() -> Result<PathBuf, String> {
     BUILT.get_or_init(build).clone()
 }
 
-/// Checks the format of the workspace and of the fuzz targets, which are a workspace of their own.
+/// Checks the format of the workspace and of the fuzz targets, which are a separate workspace.
 fn formatted(log: &Path) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], log)?;
     cargo(&["fmt", "--check", "--manifest-path", "kernel/fuzz/Cargo.toml"], log)
@@ -66,7 +67,7 @@ fn cargo(arguments: &[&str], log: &Path) -> Result<(), String> {
     logged(command, log)
 }
 
-/// Runs the loom tests. Loom replaces `core::sync::atomic`, so this is a separate build, in a directory of its own.
+/// Runs the loom tests. Loom replaces `core::sync::atomic`, so they are built in a separate directory.
 fn loom(log: &Path) -> Result<(), String> {
     let mut command = host_cargo();
     command.args(["test", "--locked", "--package", "kernel", "--lib", "--release", "--target-dir"]);
@@ -96,7 +97,7 @@ fn kernel_is_small() -> Result<(), String> {
     }
 }
 
-/// Runs a command with all its output in `log`, and returns the log's end if it failed.
+/// Runs a command with its output in `log`. If it fails, the error contains the end of the log.
 fn logged(mut command: Command, log: &Path) -> Result<(), String> {
     const TAIL: usize = 60;
     let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());

@@ -22,48 +22,49 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Builds the programs and the kernel that carries them, and prints their sizes.
+    /// Builds the programs and the kernel that contains them, and prints their sizes.
     Build,
     /// Builds everything, boots it under QEMU, and reports how the run ended.
     ///
-    /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage;
-    /// 3 kernel panic or broken invariant; 4 time limit exceeded; 5 host failure (build, QEMU missing).
+    /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage error; 3 kernel
+    /// panic or broken invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).
     #[command(override_usage = "xtask run [OPTIONS] [PROGRAM [ARGS...]]")]
     Run(RunOptions),
-    /// Starts QEMU stopped, with gdb attached and the kernel's symbols loaded; CPUs are gdb's threads.
+    /// Starts QEMU stopped, with gdb attached and the kernel's symbols loaded. gdb shows CPUs as threads.
     ///
-    /// QEMU ends with gdb. The console goes to a file, which is named at the start.
+    /// QEMU exits when gdb exits. The console is written to a file whose name is printed at the start.
     #[command(override_usage = "xtask gdb [OPTIONS] [PROGRAM [ARGS...]]")]
     Gdb(GdbOptions),
-    /// Runs every check and every QEMU case, or those whose names contain a FILTER.
+    /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
     Test(TestOptions),
-    /// Removes one guard at a time from the kernel, and checks that the test for it fails.
+    /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.
     Mutants(MutantOptions),
-    /// Feeds the kernel's parsers with inputs that libFuzzer generates from the seeds in kernel/fuzz.
+    /// Feeds the kernel's parsers inputs that libFuzzer generates from the seeds in kernel/fuzz.
     Fuzz(FuzzOptions),
     /// Injects an NMI, #DB or #MC at every instruction of the kernel's entry and exit paths.
     ///
-    /// Exit status: 0 every required injection was survived; 1 one was not; 2 usage; 5 host failure.
+    /// Exit status: 0 every required injection was survived; 1 one was not; 2 usage error; 5 host failure.
     Inject(Box<InjectOptions>),
-    /// Boots the program `stress` with one seed or many, and checks every call and byte of each boot.
+    /// Boots the program `stress` with one or more seeds, and checks every system call and every byte of output.
     ///
-    /// Exit status as for `run`, of the worst boot: 3 panic, then 1 failed, 4 time limit exceeded, 5 host failure.
+    /// The exit status is that of the worst boot, as for `run`. From worst to best: 3 panic, 1 failed, 4 time limit
+    /// exceeded, 5 host failure, 0 passed.
     Stress(Box<StressOptions>),
-    /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU, and is killed and restarted
-    /// repeatedly.
+    /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU and is repeatedly killed and
+    /// restarted.
     ///
-    /// Exit status: 0 every probe ended as expected; 1 one did not; else as for `run`.
+    /// Exit status: 0 every probe (attack) ended as expected; 1 one did not; otherwise as for `run`.
     Hostile(Box<HostileOptions>),
-    /// Merges results of `stress --json` from many machines into one table and one exit status.
+    /// Merges results of `stress --json`, which may be from several machines, into one table and one exit status.
     Merge(MergeOptions),
-    /// Measures what recording a trace costs the system calls of `stress`, within one run.
+    /// Measures the cost of tracing per system call, by comparing traced and untraced calls in one run of `stress`.
     Bench(Box<BenchOptions>),
     /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
     Trace(trace::options::TraceOptions),
-    /// Executes COMMAND, which is killed when its parent ends.
+    /// Executes COMMAND so that it is killed when its parent exits.
     #[command(hide = true)]
     Launch {
-        /// The parent process.
+        /// The parent's process id.
         parent: u32,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -1,8 +1,9 @@
-//! The subcommand `fuzz`, and the check of the same name: builds the fuzz targets of `kernel/fuzz` with the flags that
-//! libFuzzer needs, and runs each for a number of inputs, from the seeds in the tree.
+//! The subcommand `fuzz` and the check `check::fuzz`: builds the fuzz targets in `kernel/fuzz` with the flags that
+//! libFuzzer needs, and runs each on a number of inputs derived from the seeds in the tree.
 //!
-//! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This needs neither that tool nor the nightly compiler
-//! that it uses for its sanitizers: the targets are safe Rust, in which a violated property is a panic.
+//! `cargo fuzz run TARGET` in `kernel/` runs the same targets. This subcommand needs neither `cargo fuzz` nor a nightly
+//! compiler. The nightly compiler is needed for sanitizers, which the targets do not need: they are safe Rust, and a
+//! violated property is a panic.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -14,17 +15,18 @@ use machine::error::Error;
 use machine::toolchain::host_cargo;
 use machine::tree::{relative, root};
 
-/// The targets, one for each parser of input that the kernel does not produce.
+/// The targets, one for each parser of external input.
 pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
 
-/// The default number of inputs for each target. It is a number and not a time, so that it is the same on every host.
+/// The default number of inputs for each target. It is a number instead of a time so that all hosts run equally many
+/// inputs.
 pub const RUNS: u32 = 100_000;
-/// The default seed of libFuzzer's choices. They depend on memory addresses too, so only the input, which is kept,
+/// The default seed of libFuzzer's random choices. The choices depend on memory addresses too, so only the saved input
 /// reproduces a failure reliably.
 pub const SEED: u32 = 1;
 
-/// Inline coverage counters and comparisons, which libFuzzer needs: `cargo fuzz` sets the same (libFuzzer's manual,
-/// "Fuzzer usage"; rustc's `-C passes`).
+/// Flags for the coverage counters and comparison tracing that libFuzzer needs. `cargo fuzz` sets the same flags
+/// (libFuzzer's manual, "Fuzzer usage"; rustc's `-C passes`).
 const FLAGS: [&str; 6] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -41,18 +43,18 @@ pub struct FuzzOptions {
     #[arg(value_name = "TARGET", value_parser = TARGETS)]
     pub targets: Vec<String>,
 
-    /// Inputs for each target.
+    /// The number of inputs for each target.
     #[arg(long, value_name = "N", default_value_t = RUNS)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
 
-    /// The seed of libFuzzer's choices.
+    /// The seed of libFuzzer's random choices.
     #[arg(long, value_name = "SEED", default_value_t = SEED)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub seed: u32,
 }
 
-/// Runs the named targets, or all.
+/// Runs the named targets, or all targets.
 pub fn run(options: &FuzzOptions) -> Result<ExitCode, Error> {
     let built = build(Show::Slow)?;
     let is_selected =
@@ -74,12 +76,12 @@ fn folder() -> PathBuf {
     root().join("target/fuzz")
 }
 
-/// Builds the targets. Returns their folder.
+/// Builds the targets. Returns the directory of the executables.
 fn build(show: Show) -> Result<PathBuf, Error> {
     let host = host_triple()?;
     let mut command = host_cargo();
     command.args(["build", "--release", "--locked", "--manifest-path", "kernel/fuzz/Cargo.toml"]);
-    // With `--target`, the flags apply to the target only, not to build scripts, which are not linked with libFuzzer.
+    // With `--target`, the flags do not apply to build scripts, which are not linked with libFuzzer.
     command.args(["--target", &host, "--target-dir"]).arg(folder());
     command.env("RUSTFLAGS", FLAGS.join(" "));
     cargo::build(command, "the fuzz targets", show)?;
@@ -94,11 +96,11 @@ fn host_triple() -> Result<String, Error> {
     host.ok_or_else(|| Error::Host("`cargo -vV` does not name the host triple".to_owned()))
 }
 
-/// Runs one target on its seeds and their mutations. Returns the last line of libFuzzer's output; the error names the
-/// input that violates a property, and how to reproduce it.
+/// Runs one target on its seeds and mutations of them. Returns the last line of libFuzzer's output. The error names the
+/// input that violates a property and the command that reproduces the failure.
 fn run_target(built: &Path, target: &str, runs: u32, seed: u32) -> Result<String, String> {
     let place = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
-    // New inputs go into a folder that is empty at first, so that no run depends on an earlier one.
+    // New inputs are written to a new directory, so that no run depends on an earlier one.
     let corpus = folder().join("corpus").join(target);
     let artifacts = folder().join("artifacts").join(target);
     let _ = std::fs::remove_dir_all(&corpus);

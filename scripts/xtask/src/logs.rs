@@ -1,15 +1,15 @@
-//! The folder of the suite's logs, and their names.
+//! The directory and the names of the test suite's logs.
 
 use std::path::PathBuf;
 
 use machine::tree::root;
 
-/// The folder of the logs, one for each check or case.
+/// Returns the directory of the logs. It has one log for each check or case.
 pub fn log_folder() -> PathBuf {
     root().join("target/test-logs")
 }
 
-/// Converts a name of a check or case to part of a path.
+/// Converts the name of a check or case to a file name.
 pub fn file_name(name: &str) -> String {
     name.replace("::", "-").replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-")
 }

@@ -1,4 +1,4 @@
-//! Ringside's host tool: builds the kernel and its programs, runs them under QEMU, tests and debugs them.
+//! Ringside's host tool. It builds the kernel and its programs, runs them under QEMU, tests them and debugs them.
 //!
 //! `build` builds the kernel's ELF with the programs inside; `run` boots it and determines the outcome from QEMU's
 //! exit status *and* the kernel's completion records ([`machine::verify`]); `test` runs every check and every QEMU

@@ -1,4 +1,5 @@
-//! Checks that the kernel uses no FPU register: they hold ring 3's values, and kernel entry does not save them.
+//! Checks that the kernel uses no FPU register. FPU registers hold ring 3's values, and kernel entry does not save
+//! them.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, InstructionInfoFactory, Mn
 use machine::error::Error;
 use object::{Object, ObjectSection, SectionKind, SymbolMap, SymbolMapName};
 
-/// Instructions of the kernel's ELF that use a vector, MMX or x87 register: address, symbol and instruction.
+/// Lists the kernel's instructions that use a vector, MMX or x87 register, each with address and symbol.
 pub fn violations(kernel: &Path) -> Result<Vec<String>, Error> {
     let bytes = std::fs::read(kernel).map_err(|error| Error::file("read", kernel, error))?;
     let bad = |error| Error::Host(format!("{} is not an ELF file: {error}", kernel.display()));
@@ -28,7 +29,7 @@ pub fn violations(kernel: &Path) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// Counts the instructions, and lists those that use such a register.
+/// Returns the number of instructions, and those that use a vector, MMX or x87 register.
 fn scan(code: &[u8], address: u64) -> (usize, Vec<(u64, Mnemonic)>) {
     let mut info = InstructionInfoFactory::new();
     let mut count = 0;
@@ -36,7 +37,7 @@ fn scan(code: &[u8], address: u64) -> (usize, Vec<(u64, Mnemonic)>) {
     for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE).iter() {
         count += 1;
         let registers = info.info(&instruction).used_registers();
-        // Many x87 instructions name no register. `fninit` is allowed: it resets the FPU for ring 3.
+        // Many x87 instructions have no register operand. `fninit` is allowed: it resets the FPU for ring 3.
         let x87 = instruction.cpuid_features().contains(&CpuidFeature::FPU)
             && instruction.mnemonic() != Mnemonic::Fninit;
         if x87 || registers.iter().any(|used| is_fpu(used.register())) {

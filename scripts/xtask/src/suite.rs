@@ -1,4 +1,4 @@
-//! The subcommand `test`: every check and every QEMU case, one line each, and one line that counts them.
+//! The subcommand `test`: runs every check and every QEMU case. Prints one line for each and a summary line.
 
 use std::process::ExitCode;
 
@@ -16,10 +16,10 @@ use crate::logs::{file_name, log_folder};
 /// Options of `test`.
 #[derive(Args, Clone, Debug)]
 pub struct TestOptions {
-    /// Runs the tests that have one of these words in their names. Default: all.
+    /// Runs the tests whose names contain one of these words. Default: all.
     pub filter: Vec<String>,
 
-    /// Lists the names, and does nothing else.
+    /// Lists the names without running the tests.
     #[arg(long)]
     pub list: bool,
 }
@@ -35,8 +35,8 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     if trials.is_empty() {
         return Err(Error::Usage(format!("no test has {:?} in its name", options.filter.join(" or "))));
     }
-    // One at a time: a machine with more CPUs than the host has cores is slow even alone, and the checks share cargo's
-    // lock.
+    // Run one test at a time: a guest with more CPUs than the host has cores is slow even alone, and the checks share
+    // cargo's lock.
     let arguments = Arguments { test_threads: Some(1), list: options.list, ..Arguments::default() };
     let conclusion = libtest_mimic::run(&arguments, trials);
     if options.list {

@@ -46,7 +46,9 @@ impl fmt::Display for Problem {
             Problem::Silent { cpu, seconds } => {
                 write!(f, "CPU {cpu}: no output for {seconds} s while other CPUs printed")
             }
-            Problem::NoSummary { cpu } => write!(f, "CPU {cpu}: the last copy of the program printed no summary"),
+            Problem::NoSummary { cpu } => {
+                write!(f, "CPU {cpu}: the last copy of the program printed no summary")
+            }
             Problem::Count { cpu, what, expected, got } => {
                 write!(f, "CPU {cpu}: {got} {what}, expected {expected}")
             }

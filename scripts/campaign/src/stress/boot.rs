@@ -36,7 +36,8 @@ pub enum Console {
     /// No lines, because several boots run at the same time.
     Silent,
     /// All lines except the program's numbered lines and the kernel's messages about injected NMIs.
-    Filtered,    /// All lines.
+    Filtered,
+    /// All lines.
     Complete,
 }
 

@@ -14,7 +14,8 @@ const VIOLATION: &str = "stress: VIOLATION ";
 
 /// The last line of a copy, which contains its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastLine {    /// The seed that the copy ran with.
+pub struct LastLine {
+    /// The seed that the copy ran with.
     pub seed: Seed,
     /// Calls made from the `--mix`.
     pub calls: u64,

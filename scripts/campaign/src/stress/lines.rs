@@ -1,6 +1,7 @@
 //! Generates the numbered lines that the program writes, so that each received line can be compared byte by byte. They
-//! are defined in `user/src/bin/stress/lines.rs`. The definition is deliberately implemented twice, in the program and
-//! here: the implementations check each other.
+//! are defined in `user/src/bin/stress/lines.rs`.
+//!
+//! The definition is deliberately implemented twice, in the program and here: the implementations check each other.
 
 use super::seeds::Seed;
 

@@ -1,28 +1,28 @@
-//! The files of one crate, and the imports between them.
+//! The source files of one crate, and the imports between them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use super::source::{self, Source};
 
-/// The files of a crate. The first is its root.
+/// The import graph of a crate.
 pub struct Graph {
-    /// The files.
+    /// The files. The first is the crate root.
     pub files: Vec<File>,
-    /// At most one for each pair of files, the first in the text; sorted.
+    /// The imports, sorted. For each pair of files, only the first import in the text is listed.
     pub imports: Vec<Import>,
 }
 
-/// A file that is a module.
+/// A source file. Each file is one module.
 pub struct File {
-    /// Its path.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its module path below the root.
+    /// The module's path, relative to the crate root.
     pub module: Vec<String>,
     source: Source,
 }
 
-/// One file imports another.
+/// An import of one file by another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
     /// The importing file: an index of [`Graph::files`].
@@ -31,12 +31,12 @@ pub struct Import {
     pub to: usize,
     /// The line in the importing file.
     pub line: usize,
-    /// The path or the macro, as it is written.
+    /// The imported path or macro, as written in the source.
     pub text: String,
 }
 
 impl Graph {
-    /// Reads a crate from its root file. `read` returns a file's text, or nothing if there is no such file.
+    /// Reads a crate, starting at its root file. `read` returns a file's text, or `None` if the file does not exist.
     ///
     /// # Errors
     /// A declared module has no file.
@@ -63,17 +63,16 @@ impl Graph {
         Ok(Graph { files, imports })
     }
 
-    /// The modules that a file declares, in its order.
+    /// Returns the modules that a file declares, in order of declaration.
     pub fn declared(&self, file: usize) -> impl Iterator<Item = &str> {
         self.files[file].source.modules.iter().map(|declared| declared.name.as_str())
     }
-
-    /// The file of a module.
+    /// Returns the index of a module's file.
     pub fn file_of(&self, module: &[&str]) -> Option<usize> {
         self.files.iter().position(|file| file.module == module)
     }
 
-    /// Import cycles of three files or more, the shortest first. Two cycles may share files, but not an import.
+    /// Finds import cycles of three or more files, the shortest first. Cycles may share files, but not imports.
     pub fn cycles(&self) -> Vec<Vec<&Import>> {
         let mut rest: Vec<&Import> = self.imports.iter().collect();
         let mut found = Vec::new();
@@ -85,7 +84,7 @@ impl Graph {
     }
 }
 
-/// The folder of the files of a file's modules.
+/// Returns the directory that contains the files of a file's submodules.
 fn children_folder(path: &Path, is_root: bool) -> PathBuf {
     if is_root || path.ends_with("mod.rs") {
         path.parent().unwrap_or(Path::new("")).to_owned()
@@ -94,7 +93,7 @@ fn children_folder(path: &Path, is_root: bool) -> PathBuf {
     }
 }
 
-/// The shortest cycle of three files or more. Two files that import each other do not count as a cycle.
+/// Returns the shortest cycle of three or more files. Two files that import each other do not count as a cycle.
 fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
     let mut out: BTreeMap<usize, Vec<&'a Import>> = BTreeMap::new();
     for &import in imports {
@@ -110,7 +109,7 @@ fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
         .min_by_key(Vec::len)
 }
 
-/// The shortest chain from an import's target to its source, the direct import excepted.
+/// Returns the shortest chain of imports from an import's target back to its source, except for a direct import.
 fn path_back<'a>(out: &BTreeMap<usize, Vec<&'a Import>>, first: &Import) -> Option<Vec<&'a Import>> {
     let mut reached_by: BTreeMap<usize, &'a Import> = BTreeMap::new();
     let mut queue = VecDeque::from([first.to]);
@@ -159,7 +158,8 @@ fn imports(files: &[File]) -> Vec<Import> {
     found.into_values().collect()
 }
 
-/// The module of the deepest file that a path resolves to; `None` if it names another crate or a local item.
+/// Returns the module of the deepest file to which a path resolves, or `None` if the path names another crate or a
+/// local item.
 fn resolve<'a>(
     files: &BTreeMap<&'a [String], usize>,
     module: &[String],

@@ -1,9 +1,10 @@
-//! The check `check::layers`: imports go down, and there is no import cycle of more than two files.
+//! The check `check::layers`: no file imports from a higher layer, and there is no import cycle of more than two files.
 //!
-//! The order of the kernel's layers is the order of declarations. `kernel/src/lib.rs` declares the pure modules, then
-//! `arch`, then what is above it; `kernel/src/arch/mod.rs` declares its layers, the lowest first. (A blank line between
-//! two declarations keeps rustfmt from sorting them.) A file imports from its own layer and from lower ones. Pure
-//! modules import each other as they like. Between the host tool's crates, cargo forbids cycles.
+//! The order of the kernel's layers is the order of `mod` declarations. `kernel/src/lib.rs` declares the pure modules
+//! (those without hardware access) first, then `arch`, then the modules above `arch`. `kernel/src/arch/mod.rs` declares
+//! the layers of `arch`, the lowest first. (A blank line between two declarations keeps rustfmt from sorting them.) A
+//! file may import from its own layer and from lower ones. Pure modules may import each other. In the host tool only
+//! cycles within a crate are checked, because cargo rejects cycles between crates.
 
 mod graph;
 mod source;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use self::graph::{Graph, Import};
 
-/// The pure modules' layer.
+/// The layer of the pure modules.
 const PURE: usize = 0;
 
 /// Checks the source tree. The error names each import that is not allowed.
@@ -30,7 +31,7 @@ pub fn check(root: &Path) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
 
-/// The root files of the kernel's library and of each crate of the host tool, relative to the checkout.
+/// Returns the root files of the kernel's library and of each crate of the host tool, relative to the checkout.
 fn crate_roots(root: &Path) -> Result<Vec<PathBuf>, String> {
     let place = |error: std::io::Error| format!("cannot read {}: {error}", root.join("scripts").display());
     let mut folders = vec![PathBuf::from("kernel")];
@@ -51,7 +52,7 @@ fn read(root: &Path, file: &Path) -> Result<Graph, String> {
     Graph::read(file, &|path| std::fs::read_to_string(root.join(path)).ok())
 }
 
-/// The imports of the kernel that go up. A crate without `arch` has no layers.
+/// Returns a message for each import from a higher layer of the kernel.
 fn upward(graph: &Graph) -> Result<Vec<String>, String> {
     let Some(arch) = graph.file_of(&["arch"]) else { return Ok(Vec::new()) };
     let layers: Vec<&str> = graph.declared(arch).collect();
@@ -63,7 +64,7 @@ fn upward(graph: &Graph) -> Result<Vec<String>, String> {
             1 + layers.iter().position(|name| name == layer).unwrap_or(layers.len())
         }
         [top, ..] if pure.contains(&top.as_str()) => PURE,
-        // `arch/mod.rs` and `lib.rs` themselves, and what lib.rs declares after `arch`.
+        // `arch/mod.rs`, `lib.rs`, and the modules that `lib.rs` declares after `arch`.
         _ => above,
     };
     let name = |layer: usize| match layer {

@@ -1,42 +1,42 @@
-//! What a source file imports: the paths of its `use` items and those in its code, the macros that it invokes, and the
-//! files that it declares as its modules. Items under `#[cfg(test)]` are left out, since layers do not apply to tests.
+//! Finds the references of a source file to other files: paths in `use` items and in code, invoked macros, and declared
+//! modules. Items under `#[cfg(test)]` are ignored, because layers do not apply to tests.
 
 use super::tokens::{Token, tokens};
 
 /// The references of a file to other files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// Paths, in the order of the text.
+    /// Paths, in source order.
     pub paths: Vec<Path>,
-    /// `mod name;`, in the order of the text.
+    /// Declarations `mod name;`, in source order.
     pub modules: Vec<Declared>,
-    /// Macros that `macro_rules!` defines here.
+    /// Macros that this file defines with `macro_rules!`.
     pub macros: Vec<String>,
-    /// Macros that are invoked here, with their lines.
+    /// Macros that this file invokes, each with its line.
     pub invoked: Vec<(usize, String)>,
 }
 
-/// A path that may lead to another file.
+/// A path that may refer to another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Its line, counted from 1.
+    /// The path's line, counted from 1.
     pub line: usize,
-    /// The inline modules around it.
+    /// The inline modules that enclose the path.
     pub inside: Vec<String>,
-    /// The path. A glob's ends before the star.
+    /// The segments of the path, without the star of a glob import.
     pub segments: Vec<String>,
 }
 
-/// A `mod name;`.
+/// A declaration `mod name;`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Declared {
     /// The module's name.
     pub name: String,
-    /// The file that a `#[path]` names.
+    /// The file named by a `#[path]` attribute.
     pub file: Option<String>,
 }
 
-/// Reads a file's text.
+/// Finds the references in a file's text.
 pub fn read(text: &str) -> Source {
     let mut reader =
         Reader { tokens: tokens(text), at: 0, inside: Vec::new(), depth: 0, found: Source::default() };
@@ -52,7 +52,7 @@ pub fn read(text: &str) -> Source {
 struct Reader {
     tokens: Vec<(usize, Token)>,
     at: usize,
-    /// The inline modules that are open, each with the depth of braces around it.
+    /// The enclosing inline modules, each with the brace depth outside it.
     inside: Vec<(String, usize)>,
     depth: usize,
     found: Source,
@@ -77,8 +77,8 @@ impl Reader {
         self.mark(at) == Some(':') && self.mark(at + 1) == Some(':')
     }
 
-    /// Reads the next token or item. Returns the file that a `#[path]` names; `file` is that of the preceding
-    /// `#[path]`.
+    /// Reads the next token or item. If it is a `#[path]` attribute, returns the file that it names. `file` is the file
+    /// of a preceding `#[path]`.
     fn step(&mut self, file: &mut Option<String>) -> Option<String> {
         let at = self.at;
         self.at += 1;
@@ -105,7 +105,7 @@ impl Reader {
         None
     }
 
-    /// After the `#`. The content of the attribute is read as code, since it may name functions.
+    /// Reads an attribute, after its `#`. Its content is read as code, because it may name functions.
     fn attribute(&mut self) -> Option<String> {
         let start = self.at + 1;
         let is_test = self.word(start) == Some("cfg")
@@ -122,13 +122,13 @@ impl Reader {
         }
     }
 
-    /// Skips from an attribute's bracket to the end of the item that it belongs to.
+    /// Skips from an attribute's closing bracket to the end of the annotated item.
     fn skip_item(&mut self) {
         let mut depth = 0_usize;
         while let Some(token) = self.tokens.get(self.at).map(|(_, token)| token) {
             match token {
                 Token::Mark('{' | '(' | '[') => depth += 1,
-                // The item is the last one in its block, which ends here.
+                // The item ends together with the enclosing block.
                 Token::Mark('}' | ')' | ']') if depth == 0 => return,
                 Token::Mark(c @ ('}' | ')' | ']')) => {
                     depth -= 1;
@@ -146,8 +146,7 @@ impl Reader {
             self.at += 1;
         }
     }
-
-    /// After `mod`.
+    /// Reads a module, after `mod`.
     fn module(&mut self, file: &mut Option<String>) {
         let Some(name) = self.word(self.at).map(str::to_owned) else { return };
         match self.mark(self.at + 1) {
@@ -158,7 +157,7 @@ impl Reader {
         self.at += 1;
     }
 
-    /// Reads one tree after `use` or inside a group; its paths start with `prefix`.
+    /// Reads one `use` tree, after `use` or inside a group. Its paths start with `prefix`.
     fn use_tree(&mut self, prefix: &[String]) {
         let mut segments = prefix.to_vec();
         loop {
@@ -189,13 +188,13 @@ impl Reader {
                 }
                 // A leading `::` names another crate.
                 Some(Token::Mark(':')) => {}
-                // A comma, or `use<...>` in a type.
+                // Either a comma or `use<...>` in a type.
                 _ => return,
             }
         }
     }
 
-    /// Reads a word outside of `use`, which may begin a path or name a macro.
+    /// Reads a word outside `use`. It may begin a path or name a macro.
     fn word_in_code(&mut self, at: usize, word: String) {
         if word == "macro_rules" && self.mark(at + 1) == Some('!') {
             self.found.macros.extend(self.word(at + 2).map(str::to_owned));

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::source::read as source;
 use super::*;
 
-/// The graph of a crate from its files and their texts; the first is the root.
+/// Returns the graph of a crate with these files, each given by path and text. The first is the root.
 fn graph(files: &[(&str, &str)]) -> Graph {
     let texts: BTreeMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let read = |path: &Path| texts.get(path).map(|&text| text.to_owned());
@@ -118,7 +118,7 @@ fn cycle_of_three_files_is_found_and_one_of_two_is_allowed() {
     }
 }
 
-/// The kernel's library, with one import in one file.
+/// Returns the messages about upward imports in a synthetic kernel with one import in one file.
 fn kernel(file: &str, import: &str) -> Vec<String> {
     let mut files = vec![
         ("lib.rs", "mod pure; mod other;\npub mod arch;\nmod run;".to_owned()),
@@ -132,7 +132,7 @@ fn kernel(file: &str, import: &str) -> Vec<String> {
         ("arch/high/c.rs", String::new()),
         ("run.rs", String::new()),
     ];
-    let changed = files.iter_mut().find(|(path, _)| *path == file).expect("the file is one of these");
+    let changed = files.iter_mut().find(|(path, _)| *path == file).expect("a known file");
     changed.1.push_str(&format!("\n{import}"));
     let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
     upward(&graph(&files)).expect("there are layers")

@@ -1,5 +1,5 @@
-//! Splits Rust source text into words, strings and punctuation, each with its line, which is enough to find paths.
-//! Comments are left out.
+//! Splits Rust source text into words, strings and punctuation, each with its line. This is enough to find paths.
+//! Comments are omitted.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -11,11 +11,11 @@ pub enum Token {
     Word(String),
     /// The content of a string literal.
     Text(String),
-    /// One character of punctuation. `::` is two of them.
+    /// One punctuation character. `::` is two of these.
     Mark(char),
 }
 
-/// All tokens of a file, with the lines they start in, counted from 1.
+/// Returns all tokens of a file, each with the line in which it starts. Lines are counted from 1.
 pub fn tokens(text: &str) -> Vec<(usize, Token)> {
     let mut reader = Reader { rest: text.chars().peekable(), line: 1 };
     let mut found = Vec::new();
@@ -45,7 +45,8 @@ impl Reader<'_> {
         self.rest.peek().copied()
     }
 
-    /// Reads the next token; `Some(None)` is a comment, a space, a character or a lifetime, `None` the end of the text.
+    /// Reads the next token. Returns `Some(None)` for a comment, white space, a character literal or a lifetime, and
+    /// `None` at the end of the text.
     fn token(&mut self) -> Option<Option<Token>> {
         let first = self.bump()?;
         Some(match (first, self.peek()) {
@@ -70,7 +71,7 @@ impl Reader<'_> {
         })
     }
 
-    /// After the slash. Block comments nest.
+    /// Skips a block comment, after its first slash. Block comments nest.
     fn block_comment(&mut self) {
         let (mut depth, mut previous) = (0, '/');
         while let Some(c) = self.bump() {
@@ -85,12 +86,12 @@ impl Reader<'_> {
             if depth == 0 {
                 return;
             }
-            // A character belongs to one pair only.
+            // A character belongs to only one `/*` or `*/`.
             previous = ' ';
         }
     }
 
-    /// After the opening quote.
+    /// Reads a string, after the opening quote.
     fn string(&mut self) -> String {
         let mut content = String::new();
         while let Some(c) = self.bump() {
@@ -105,7 +106,8 @@ impl Reader<'_> {
         content
     }
 
-    /// Reads a word, or the literal that it is the prefix of: `b"..."`, `r#"..."#`. `r#word` is that word.
+    /// Reads a word, or a literal that begins with a prefix: `b"..."`, `r#"..."#`. The raw identifier `r#word` is read
+    /// as `word`.
     fn word(&mut self, first: char) -> Token {
         let mut word = String::from(first);
         while let Some(c) = self.peek().filter(|&c| c.is_alphanumeric() || c == '_') {
@@ -124,7 +126,8 @@ impl Reader<'_> {
         }
     }
 
-    /// After the prefix: hashes, a quote, and any text up to a quote and the same number of hashes.
+    /// Reads a raw string, after the prefix. It begins with hashes and a quote, and ends with a quote and the same
+    /// number of hashes.
     fn raw_string(&mut self) -> Token {
         let mut hashes = 0;
         while self.peek() == Some('#') {
@@ -146,7 +149,7 @@ impl Reader<'_> {
         Token::Text(content)
     }
 
-    /// After the quote: `'a'`, `'\''` and `'\u{1f}'` have an end, `'a` has none.
+    /// Skips a character literal (`'a'`, `'\''`, `'\u{1f}'`) or a lifetime (`'a`), after its first quote.
     fn character_or_lifetime(&mut self) {
         if self.peek() == Some('\\') {
             self.bump();
