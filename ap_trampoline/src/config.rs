@@ -76,16 +76,18 @@ pub(crate) struct Config {
     gdt: [u64; GDT_ENTRIES],
     pub(crate) slots: u64,
     pub(crate) entry: u64,
+    pub(crate) apic_registers: u64,
     pub(crate) slot_count: u32,
     pub(crate) cr0: u32,
     pub(crate) cr3: u32,
     pub(crate) cr4: u32,
     pub(crate) efer: u32,
+    /// 1 in x2APIC mode, else 0.
+    pub(crate) x2apic: u32,
     gdtr: TablePointer,
     idtr: TablePointer,
     far32: FarPointer,
     far64: FarPointer,
-    reserved: u32,
 }
 
 pub(crate) const CONFIG_SIZE: usize = size_of::<Config>();
@@ -106,7 +108,7 @@ const _: () = assert!(
     "a far jump reads a 32-bit offset, then a selector"
 );
 const _: () = assert!(
-    CONFIG_SIZE == 8 * GDT_ENTRIES + 2 * 8 + 5 * 4 + 4 * 6 + 4,
+    CONFIG_SIZE == 8 * GDT_ENTRIES + 3 * 8 + 6 * 4 + 4 * 6,
     "config must have no padding: its bytes are copied"
 );
 
@@ -120,16 +122,17 @@ impl Config {
             gdt: GDT,
             slots: parameters.slots,
             entry: parameters.entry,
+            apic_registers: parameters.apic_registers,
             slot_count: parameters.slot_count,
             cr0: parameters.cr0,
             cr3: parameters.cr3,
             cr4: parameters.cr4,
             efer: parameters.efer,
+            x2apic: parameters.x2apic.into(),
             gdtr: TablePointer { limit: gdt_limit, base: page + gdt_offset },
             idtr: TablePointer { limit: 0, base: 0 },
             far32: FarPointer { offset: page + code32, selector: CODE32_SELECTOR },
             far64: FarPointer { offset: page + code64, selector: CODE64_SELECTOR },
-            reserved: 0,
         }
     }
 

@@ -21,10 +21,18 @@ pub use slot::{ApSlot, slot_state};
 
 /// EFER's number among the model-specific registers.
 const EFER_MSR: u32 = 0xc000_0080;
-/// CPUID leaf with the 8-bit initial APIC id.
+/// CPUID leaf with the feature bits.
 const CPUID_FEATURES: u32 = 0x1;
-/// CPUID leaf with the 32-bit x2APIC id, which it reports in xAPIC mode too.
-const CPUID_TOPOLOGY: u32 = 0xb;
+/// Its bit of ECX: the local APIC has an x2APIC mode.
+const CPUID_X2APIC: u32 = 1 << 21;
+/// IA32_APIC_BASE's number.
+const APIC_BASE_MSR: u32 = 0x1b;
+/// Its bit EXTD: x2APIC mode (Intel SDM vol. 3A, 11.12.1).
+const APIC_BASE_EXTD: u32 = 1 << 10;
+/// The MSR with the 32-bit id, in x2APIC mode.
+const X2APIC_ID_MSR: u32 = 0x802;
+/// The register with the 8-bit id, in xAPIC mode: its offset in the registers' page.
+const APIC_ID_REGISTER: u32 = 0x20;
 
 /// The fill of the rest of the page: INT3, which stops a CPU that leaves the code.
 const FILL: u8 = 0xcc;
@@ -49,11 +57,17 @@ global_asm!(
     config_slots = const CONFIG_OFFSET + offset_of!(Config, slots),
     config_slot_count = const CONFIG_OFFSET + offset_of!(Config, slot_count),
     config_entry = const CONFIG_OFFSET + offset_of!(Config, entry),
+    config_x2apic = const CONFIG_OFFSET + offset_of!(Config, x2apic),
+    config_apic_registers = const CONFIG_OFFSET + offset_of!(Config, apic_registers),
     data_selector = const config::DATA_SELECTOR,
     cr0_pe = const parameters::CR0_PE,
     efer_msr = const EFER_MSR,
     cpuid_features = const CPUID_FEATURES,
-    cpuid_topology = const CPUID_TOPOLOGY,
+    cpuid_x2apic = const CPUID_X2APIC,
+    apic_base_msr = const APIC_BASE_MSR,
+    apic_base_extd = const APIC_BASE_EXTD,
+    x2apic_id_msr = const X2APIC_ID_MSR,
+    apic_id_register = const APIC_ID_REGISTER,
     slot_size = const size_of::<ApSlot>(),
     slot_state = const offset_of!(ApSlot, state),
     slot_apic_id = const offset_of!(ApSlot, apic_id),

@@ -51,6 +51,11 @@ pub struct Parameters {
     pub slot_count: u32,
     /// Address of the kernel's entry, `extern "sysv64" fn(argument: u64) -> !`, in the kernel's half.
     pub entry: u64,
+    /// The mode of the BSP's local APIC, which each AP's enters before it reads its id: x2APIC or xAPIC.
+    pub x2apic: bool,
+    /// Address of the page of the local APIC's registers, in the kernel's half. In x2APIC mode only a CPU
+    /// that lacks this mode reads it.
+    pub apic_registers: u64,
 }
 
 /// The vector of a start-up IPI that starts a CPU in the installed page.
@@ -86,6 +91,8 @@ pub enum InstallError {
     Slots(u64),
     /// The entry is not in the kernel's half.
     Entry(u64),
+    /// The local APIC's registers are not 4 KiB aligned or not in the kernel's half.
+    ApicRegisters(u64),
 }
 
 impl fmt::Display for InstallError {
@@ -116,6 +123,9 @@ impl fmt::Display for InstallError {
                 write!(f, "AP slots at {slots:#x} are not 64-byte aligned in the kernel's half")
             }
             Self::Entry(entry) => write!(f, "AP entry {entry:#x} is not in the kernel's half"),
+            Self::ApicRegisters(address) => {
+                write!(f, "the local APIC's registers at {address:#x} are not a page of the kernel's half")
+            }
         }
     }
 }
@@ -153,6 +163,9 @@ impl Parameters {
         }
         if self.entry < KERNEL_HALF {
             return Err(InstallError::Entry(self.entry));
+        }
+        if self.apic_registers < KERNEL_HALF || !self.apic_registers.is_multiple_of(PAGE_SIZE.into()) {
+            return Err(InstallError::ApicRegisters(self.apic_registers));
         }
         Ok(vector)
     }

@@ -30,8 +30,8 @@ pub mod slot_state {
 pub struct ApSlot {
     /// One of [`slot_state`]. Written by the trampoline and by both sides of the handshake.
     pub state: AtomicU32,
-    /// The CPU that this slot is for: its 32-bit APIC id as CPUID reports it. It is unique in an array of
-    /// slots. Not written after the first SIPI: CPUs read it while they search.
+    /// The CPU that this slot is for: the id of its local APIC in the mode that the APs enter. It is unique in
+    /// an array of slots. Not written after the first SIPI: CPUs read it while they search.
     pub apic_id: u32,
     /// The stack's upper end, a multiple of 16, mapped writable in the kernel's half.
     pub stack_top: u64,

@@ -92,23 +92,32 @@ ap_trampoline_code64:
     # after the change of mode; writing ESI clears it. RSI = the page.
     movl %esi, %esi
 
-    # EDI = this CPU's own APIC id. Leaf 0xB has all 32 bits of it; a CPU without that leaf (EBX is 0
-    # where a CPU has the leaf but reports no topology) has the 8 bits of leaf 1.
-    xorl %eax, %eax
-    cpuid
-    cmpl ${cpuid_topology}, %eax
-    jb 1f
-    movl ${cpuid_topology}, %eax
-    xorl %ecx, %ecx
-    cpuid
-    movl %edx, %edi
-    testl %ebx, %ebx
-    jnz 2f
-1:
+    # EDI = this CPU's own APIC id, read from its APIC: a SIPI goes to that id. CPUID may report another,
+    # or only 8 bits of it. The id depends on the mode, so the APIC first enters the mode that the BSP's
+    # has. A CPU that has no x2APIC mode stays in xAPIC mode, because setting EXTD would fault; the kernel
+    # reports it.
+    cmpl $0, {config_x2apic}(%rsi)
+    je 1f
     movl ${cpuid_features}, %eax
     cpuid
-    shrl $24, %ebx
-    movl %ebx, %edi
+    testl ${cpuid_x2apic}, %ecx
+    jz 1f
+
+    # The APIC is enabled, because it has received the SIPI. From there EXTD may be set; INIT does not
+    # clear it.
+    movl ${apic_base_msr}, %ecx
+    rdmsr
+    orl ${apic_base_extd}, %eax
+    wrmsr
+    movl ${x2apic_id_msr}, %ecx
+    rdmsr
+    movl %eax, %edi
+    jmp 2f
+1:
+    # xAPIC mode: bits 31:24 of the id register.
+    movq {config_apic_registers}(%rsi), %rdi
+    movl {apic_id_register}(%rdi), %edi
+    shrl $24, %edi
 2:
 
     # RBX = the slot with this APIC id. No id occurs twice, so the first match decides.

@@ -4,17 +4,22 @@ use core::sync::atomic::Ordering;
 
 use iced_x86::{Mnemonic, Register};
 
-use super::machine::{Cpuid, End, Machine};
+use super::machine::{Apic, End, Machine};
 use super::{Code, PAGES, installed, parameters};
-use crate::{ApSlot, slot_state};
+use crate::{ApSlot, Parameters, install, slot_state};
 
 const PAGE: u32 = 0x8000;
 const STACK_TOP: u64 = 0xffff_8000_0100_0000;
 const ARGUMENT: u64 = 0xffff_8000_dead_b000;
 
-/// A CPU that has leaf 0xB; its leaf 1 reports another id.
-fn with_topology_leaf(apic_id: u32) -> Cpuid {
-    Cpuid::from([(0, [0xd, 0, 0, 0]), (1, [0, 0x7700_0800, 0, 0]), (0xb, [0, 1, 0, apic_id])])
+/// IA32_APIC_BASE of an AP that has received a SIPI: the APIC is enabled, in xAPIC mode.
+const XAPIC_MODE: u64 = 0xfee0_0800;
+/// The same in x2APIC mode.
+const X2APIC_MODE: u64 = 0xfee0_0c00;
+
+/// A CPU with this x2APIC id, whose APIC is in xAPIC mode.
+fn cpu(id: u32) -> Apic {
+    Apic { has_x2apic: true, base: XAPIC_MODE, id, xapic_id: 0x66, cpuid_id: 0x77 }
 }
 
 /// A slot's bytes in memory.
@@ -29,10 +34,16 @@ fn bytes(slot: &ApSlot) -> [u8; 64] {
 
 /// Runs a CPU against slots with these ids and states; slot `n` has the stack that ends `n` pages above
 /// `STACK_TOP`. Slots beyond them, up to the count in the parameters, are for CPUs 1000 and on.
-fn arrive(cpuid: Cpuid, slots: &[(u32, u32)]) -> (End, Machine) {
-    let page = installed(PAGE);
-    let parameters = parameters(PAGE);
-    let mut machine = Machine::new(cpuid);
+fn arrive(apic: Apic, slots: &[(u32, u32)]) -> (End, Machine) {
+    arrive_in_mode(true, apic, slots)
+}
+
+/// The same, where the BSP's APIC is in x2APIC mode or not.
+fn arrive_in_mode(x2apic: bool, apic: Apic, slots: &[(u32, u32)]) -> (End, Machine) {
+    let parameters = Parameters { x2apic, ..parameters(PAGE) };
+    let mut page = [0; 4096];
+    install(&mut page, &parameters).expect("the parameters are valid");
+    let mut machine = Machine::new(apic, parameters.apic_registers);
     machine.load(PAGE.into(), &page);
     let others = (1000..).map(|apic_id| (apic_id, slot_state::OFFERED));
     let all = slots.iter().copied().chain(others).take(parameters.slot_count as usize);
@@ -69,7 +80,7 @@ fn page_is_found_through_cs() {
     for page in PAGES {
         let real = Code::of(&installed(page)).real;
         let table_load = real.iter().position(|i| i.mnemonic() == Mnemonic::Lidt).unwrap();
-        let mut machine = Machine::new(Cpuid::new());
+        let mut machine = Machine::new(Apic::default(), parameters(page).apic_registers);
         machine.set_register(Register::CS, u64::from(page >> 4));
         machine.set_register(Register::RSI, 0x5555_5555_5555_5555);
         real[2..table_load].iter().for_each(|instruction| machine.step(instruction));
@@ -82,29 +93,45 @@ fn page_is_found_through_cs() {
 fn cpu_enters_the_kernel_with_its_own_slot() {
     let offered = [4, 0x1_0004, 0xff, 0].map(|apic_id| (apic_id, slot_state::OFFERED));
     for (n, (apic_id, _)) in (0..).zip(offered) {
-        let (end, machine) = arrive(with_topology_leaf(apic_id), &offered);
+        let (end, machine) = arrive(cpu(apic_id), &offered);
         let claimed = states(&machine, 4).iter().filter(|&&state| state == slot_state::CLAIMED).count();
         assert_eq!(claimed, 1, "no other slot is touched");
         assert_enters_with_slot(n, (end, machine));
     }
 }
 
+/// The ids of [`cpu`] with id 257: by CPUID, in xAPIC mode, in x2APIC mode.
+const IDS: [(u32, u32); 3] =
+    [(0x77, slot_state::OFFERED), (0x66, slot_state::OFFERED), (257, slot_state::OFFERED)];
+
 #[test]
-fn apic_id_comes_from_leaf_1_where_leaf_b_is_missing_or_empty() {
-    let leaf_1 = (1, [0, 0x0200_0800, 0, 0]);
-    let slots = [(1, slot_state::OFFERED), (2, slot_state::OFFERED), (9, slot_state::OFFERED)];
-    let missing = Cpuid::from([(0, [0xa, 0, 0, 0]), leaf_1, (0xb, [0, 1, 0, 9])]);
-    assert_enters_with_slot(1, arrive(missing, &slots));
-    let empty = Cpuid::from([(0, [0xd, 0, 0, 0]), leaf_1, (0xb, [0, 0, 0, 9])]);
-    assert_enters_with_slot(1, arrive(empty, &slots));
-    let first_with_leaf_b = Cpuid::from([(0, [0xb, 0, 0, 0]), leaf_1, (0xb, [0, 1, 0, 9])]);
-    assert_enters_with_slot(2, arrive(first_with_leaf_b, &slots));
+fn apic_enters_x2apic_mode_before_it_is_asked_for_its_id() {
+    for base in [XAPIC_MODE, X2APIC_MODE] {
+        let (end, machine) = arrive_in_mode(true, Apic { base, ..cpu(257) }, &IDS);
+        assert_eq!(machine.apic.base, X2APIC_MODE);
+        assert_enters_with_slot(2, (end, machine));
+    }
+}
+
+#[test]
+fn apic_stays_in_xapic_mode_where_the_bsp_is_in_it() {
+    let (end, machine) = arrive_in_mode(false, cpu(257), &IDS);
+    assert_eq!(machine.apic.base, XAPIC_MODE);
+    assert_enters_with_slot(1, (end, machine));
+}
+
+/// Setting EXTD would fault, and there is no IDT.
+#[test]
+fn cpu_without_x2apic_mode_reads_its_xapic_id() {
+    let (end, machine) = arrive_in_mode(true, Apic { has_x2apic: false, ..cpu(257) }, &IDS);
+    assert_eq!(machine.apic.base, XAPIC_MODE);
+    assert_enters_with_slot(1, (end, machine));
 }
 
 #[test]
 fn slot_that_is_not_offered_parks_the_cpu_untouched() {
     for state in [slot_state::VACANT, slot_state::CLAIMED, slot_state::ONLINE, slot_state::CLOSED] {
-        let (end, machine) = arrive(with_topology_leaf(5), &[(4, slot_state::OFFERED), (5, state)]);
+        let (end, machine) = arrive(cpu(5), &[(4, slot_state::OFFERED), (5, state)]);
         assert_eq!(end, End::Halted);
         assert_eq!(states(&machine, 2), [slot_state::OFFERED, state]);
         assert_eq!(machine.register(Register::RSP), 0, "no stack was taken");
@@ -114,7 +141,7 @@ fn slot_that_is_not_offered_parks_the_cpu_untouched() {
 /// The search ends with the last slot: there is no memory after it here.
 #[test]
 fn cpu_without_a_slot_parks() {
-    let (end, machine) = arrive(with_topology_leaf(5), &[]);
+    let (end, machine) = arrive(cpu(5), &[]);
     assert_eq!(end, End::Halted);
     assert_eq!(machine.register(Register::RSP), 0);
 }
@@ -122,5 +149,5 @@ fn cpu_without_a_slot_parks() {
 #[test]
 fn last_slot_is_searched() {
     let last = u64::from(parameters(PAGE).slot_count) - 1;
-    assert_enters_with_slot(last, arrive(with_topology_leaf(1000 + last as u32), &[]));
+    assert_enters_with_slot(last, arrive(cpu(1000 + last as u32), &[]));
 }

@@ -107,6 +107,8 @@ fn long_mode_writes_only_the_claim_and_the_return_address() {
             }
             Register::RBX => assert!(memory.displacement() < size_of::<ApSlot>() as u64, "{instruction}"),
             Register::RSP => assert_eq!(instruction.mnemonic(), Mnemonic::Push),
+            // The APIC's id register, whose page's address was read from the config.
+            Register::RDI => assert_eq!((memory.displacement(), writes(memory.access())), (0x20, false)),
             _ => panic!("{instruction} accesses memory that is neither page, slot nor stack"),
         }
         if writes(memory.access()) {

@@ -6,15 +6,32 @@ use std::collections::{BTreeMap, HashMap};
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-/// The results of CPUID: leaf to EAX, EBX, ECX, EDX. Leaves that are not listed return zeros.
-pub(super) type Cpuid = HashMap<u32, [u32; 4]>;
+/// A CPU's local APIC, and what CPUID reports of it. The ids are different, so that it shows which one was used.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Apic {
+    /// Whether CPUID reports an x2APIC mode.
+    pub(super) has_x2apic: bool,
+    /// IA32_APIC_BASE.
+    pub(super) base: u64,
+    /// The id in x2APIC mode.
+    pub(super) id: u32,
+    /// The id in xAPIC mode.
+    pub(super) xapic_id: u8,
+    /// The id in CPUID's leaf 1.
+    pub(super) cpuid_id: u8,
+}
+
+const APIC_BASE: u64 = 0x1b;
+const EXTD: u64 = 1 << 10;
+const X2APIC_ID: u64 = 0x802;
 
 pub(super) struct Machine {
     registers: HashMap<Register, u64>,
     memory: BTreeMap<u64, u8>,
     zero: bool,
-    carry: bool,
-    cpuid: Cpuid,
+    /// The local APIC. Its registers' page is not in `memory`.
+    pub(super) apic: Apic,
+    registers_page: u64,
 }
 
 /// How the run ended.
@@ -26,8 +43,9 @@ pub(super) enum End {
 }
 
 impl Machine {
-    pub(super) fn new(cpuid: Cpuid) -> Self {
-        Self { registers: HashMap::new(), memory: BTreeMap::new(), zero: false, carry: false, cpuid }
+    pub(super) fn new(apic: Apic, registers_page: u64) -> Self {
+        let (registers, memory) = (HashMap::new(), BTreeMap::new());
+        Self { registers, memory, zero: false, apic, registers_page }
     }
 
     pub(super) fn load(&mut self, address: u64, bytes: &[u8]) {
@@ -55,6 +73,11 @@ impl Machine {
     }
 
     pub(super) fn read(&self, address: u64, size: usize) -> u64 {
+        if address == self.registers_page + 0x20 {
+            assert!(self.apic.base & EXTD == 0 && size == 4, "the id register exists in xAPIC mode alone");
+            // The lower bits are reserved.
+            return u64::from(self.apic.xapic_id) << 24 | 0x00aa_aaaa;
+        }
         let byte = |i: usize| u64::from(self.memory[&(address + i as u64)]) << (8 * i);
         (0..size).map(byte).sum()
     }
@@ -91,7 +114,6 @@ impl Machine {
                 Mnemonic::Jmp => true,
                 Mnemonic::Je => self.zero,
                 Mnemonic::Jne => !self.zero,
-                Mnemonic::Jb => self.carry,
                 _ => {
                     self.step(instruction);
                     false
@@ -113,13 +135,14 @@ impl Machine {
         match instruction.mnemonic() {
             Mnemonic::Cli => {}
             Mnemonic::Mov => self.set_register(destination, right()),
+            Mnemonic::Or => self.set_register(destination, left() | right()),
             Mnemonic::Xor => self.set_register(destination, left() ^ right()),
             Mnemonic::Shr => self.set_register(destination, left() >> right()),
             Mnemonic::Shl => self.set_register(destination, left() << right()),
             Mnemonic::Add => self.set_register(destination, left().wrapping_add(right())),
             Mnemonic::Dec => self.set_register(destination, left().wrapping_sub(1)),
             Mnemonic::Test => self.zero = left() & right() == 0,
-            Mnemonic::Cmp => (self.zero, self.carry) = (left() == right(), left() < right()),
+            Mnemonic::Cmp => self.zero = left() == right(),
             Mnemonic::Cmpxchg => {
                 let (seen, new) = (left(), right());
                 self.zero = seen == self.register(Register::EAX);
@@ -136,12 +159,28 @@ impl Machine {
             }
             Mnemonic::Cpuid => {
                 let leaf = self.register(Register::EAX) as u32;
-                let answer = self.cpuid.get(&leaf).copied().unwrap_or_default();
-                for (register, value) in
-                    [Register::EAX, Register::EBX, Register::ECX, Register::EDX].into_iter().zip(answer)
-                {
-                    self.set_register(register, value.into());
-                }
+                assert_eq!(leaf, 1, "a leaf that need not exist");
+                let ecx = 0x8000_0001 | u64::from(self.apic.has_x2apic) << 21;
+                self.set_register(Register::EAX, 0x0006_0fb1);
+                self.set_register(Register::EBX, u64::from(self.apic.cpuid_id) << 24 | 0x800);
+                self.set_register(Register::ECX, ecx);
+                self.set_register(Register::EDX, 0x178b_fbff);
+            }
+            Mnemonic::Rdmsr => {
+                let value = match self.register(Register::ECX) {
+                    APIC_BASE => self.apic.base,
+                    X2APIC_ID if self.apic.base & EXTD != 0 => self.apic.id.into(),
+                    number => panic!("#GP: MSR {number:#x}"),
+                };
+                self.set_register(Register::EAX, value & 0xffff_ffff);
+                self.set_register(Register::EDX, value >> 32);
+            }
+            Mnemonic::Wrmsr => {
+                let value = self.register(Register::EDX) << 32 | self.register(Register::EAX);
+                assert_eq!(self.register(Register::ECX), APIC_BASE);
+                assert_eq!(value & !EXTD, self.apic.base & !EXTD, "only EXTD changes");
+                assert!(self.apic.has_x2apic, "#GP: EXTD on a CPU without x2APIC mode");
+                self.apic.base = value;
             }
             _ => panic!("{instruction} is not implemented here"),
         }

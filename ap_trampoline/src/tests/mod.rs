@@ -25,6 +25,8 @@ fn parameters(page: u32) -> Parameters {
         slots: 0xffff_8000_0055_5540,
         slot_count: 15,
         entry: 0xffff_ffff_8011_2233,
+        x2apic: true,
+        apic_registers: 0xffff_e000_0000_0000,
     }
 }
 

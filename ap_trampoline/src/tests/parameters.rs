@@ -67,4 +67,7 @@ fn addresses_outside_the_kernel_half_are_rejected() {
     for entry in [0, 0x10_0000, 0xffff_7fff_ffff_ffff] {
         assert_rejected(|p| p.entry = entry, InstallError::Entry(entry), entry);
     }
+    for address in [0, 0xfee0_0000, 0xffff_7fff_ffff_f000, 0xffff_e000_0000_0020] {
+        assert_rejected(|p| p.apic_registers = address, InstallError::ApicRegisters(address), address);
+    }
 }

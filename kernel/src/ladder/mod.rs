@@ -75,8 +75,12 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // From here on no page is both writable and executable.
     // SAFETY: called once, on the BSP, after the physical map exists.
     or_end(unsafe { paging::init(info) });
+    // The BSP's data holds its id, which only its APIC knows.
+    or_end(apic::map_registers());
+    // SAFETY: called with interrupts off, and the registers were mapped above.
+    let apic_id = unsafe { apic::identify(Features::detect()) };
     // SAFETY: called once for this index, before the BSP uses the area.
-    or_end(unsafe { percpu::create(CpuId::BSP, apic::initial_id()) });
+    or_end(unsafe { percpu::create(CpuId::BSP, apic_id) });
     // SAFETY: the area was created above, this is the BSP, with interrupts off, and nothing on the boot stack is needed
     // any more: `info` is static.
     unsafe { this_cpu::enter(CpuId::BSP, bsp_main) }
@@ -88,9 +92,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // to, with interrupts off and the kernel's page tables loaded.
     unsafe { this_cpu::load_tables(bsp) };
     pic::mask_all();
-    or_end(apic::map_registers());
     // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
-    // masked and the APIC's registers mapped.
+    // masked, the APIC's registers mapped and its mode set.
     unsafe { this_cpu::set_up(bsp, Features::detect(), syscall::ENTRY) };
 
     // Before anything that takes time, so that an error on the command line is reported at once.
@@ -119,7 +122,9 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // After the bring-up, because these steps depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());
     steps::compare_control_registers(&arrivals);
-    let warnings = steps::report_missing(bsp, &arrivals, cpus.unreachable, info);
+    let warnings = steps::report_missing(bsp, &arrivals, cpus.unreachable, info)
+        + steps::compare_apics(bsp, &arrivals)
+        + u32::from(!cpus.bsp_listed);
     steps::audit_mappings(bsp);
     or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
 

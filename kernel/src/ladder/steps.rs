@@ -2,6 +2,7 @@
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{qemu, serial};
+use kernel::arch::interrupts::apic::ApicState;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem, table};
@@ -39,6 +40,8 @@ pub struct Cpus {
     pub list: &'static [ApicId],
     /// Number of further CPUs, which the present APIC mode cannot address.
     pub unreachable: usize,
+    /// Whether the table lists the BSP. If not, there was a warning.
+    pub bsp_listed: bool,
 }
 
 /// Lists the CPUs in the firmware's table, the BSP first.
@@ -50,7 +53,7 @@ pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
     if !found.bsp_listed {
         say!(bsp, "warning: the firmware's table does not list the BSP, {}", bsp.apic_id);
     }
-    Cpus { list: &list[..found.count], unreachable: found.unreachable }
+    Cpus { list: &list[..found.count], unreachable: found.unreachable, bsp_listed: found.bsp_listed }
 }
 
 /// Is this CPU's local APIC in x2APIC mode?
@@ -93,6 +96,30 @@ pub fn compare_control_registers(arrivals: &Arrivals) {
             stop::end(format_args!("{} has {actual}, but the BSP has {expected}", cpu.id()));
         }
     }
+}
+
+/// Ends the run if the APICs' modes or register addresses differ (invariant: SAME-CONTROL). Warns of each CPU for which
+/// CPUID reports another APIC id than its APIC has, and returns their number. The APIC's id is the right one: IPIs go to
+/// it.
+pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
+    let of = |cpu: &PerCpuData| *or_end(cpu.published.apic.get().ok_or("a CPU is online and has no APIC"));
+    let (expected, mut warnings) = (of(bsp), 0);
+    for cpu in arrivals.online {
+        let (id, actual) = (cpu.id(), of(cpu));
+        if actual.base != expected.base {
+            stop::end(format_args!("{id} has {actual}, but the BSP has {expected}"));
+        }
+        if actual.cpuid_id != cpu.apic_id {
+            let ApicState { cpuid_id, .. } = actual;
+            say!(
+                bsp,
+                "warning: {id} has a local APIC with {}, but its CPUID reports {cpuid_id}",
+                cpu.apic_id
+            );
+            warnings += 1;
+        }
+    }
+    warnings
 }
 
 /// Warns of CPUs that are not online and of truncated boot information. Returns the number of warnings.

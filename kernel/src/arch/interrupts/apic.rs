@@ -32,6 +32,7 @@ pub const ERROR_VECTOR: u8 = 0xfe;
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 // Register offsets in the xAPIC page (SDM 3A, table 11-1); the x2APIC MSR is 0x800 + offset / 16.
+const ID: u32 = 0x20;
 const ERROR_STATUS: u32 = 0x280;
 const ICR: u32 = 0x300;
 const ICR_HIGH: u32 = 0x310;
@@ -73,10 +74,36 @@ impl fmt::Display for ApicError {
 
 impl core::error::Error for ApicError {}
 
-/// Returns this CPU's APIC id as CPUID reports it, which works before the APIC is enabled: from leaf 0xB if it reports
-/// a topology, else from leaf 1 (SDM 2A, CPUID). The trampoline follows the same rule.
-#[must_use]
-pub fn initial_id() -> ApicId {
+/// What a CPU's local APIC and CPUID report, for the comparison of all CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApicState {
+    /// IA32_APIC_BASE without the bit that marks the BSP: the registers' address, and the mode. Equal on all CPUs
+    /// (invariant: SAME-CONTROL).
+    pub base: u64,
+    /// The CPU's APIC id by CPUID. The kernel does not use it.
+    pub cpuid_id: ApicId,
+}
+
+impl ApicState {
+    /// Reads this CPU's state.
+    #[must_use]
+    pub fn read() -> ApicState {
+        let (_, base) = ApicBase::read_raw();
+        ApicState { base: base & !ApicBaseFlags::BSP.bits(), cpuid_id: cpuid_id() }
+    }
+}
+
+impl fmt::Display for ApicState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let x2apic = self.base & ApicBaseFlags::X2APIC_ENABLE.bits() != 0;
+        write!(f, "IA32_APIC_BASE={:#x} ({})", self.base, if x2apic { "x2APIC mode" } else { "xAPIC mode" })
+    }
+}
+
+/// Returns this CPU's APIC id as CPUID reports it: from leaf 0xB if that reports a topology, else the 8 bits of leaf 1
+/// (SDM 2A, CPUID). It may be another than the APIC's: without leaf 0xB the upper bits are missing, and a hypervisor
+/// or firmware may have changed one of the two.
+fn cpuid_id() -> ApicId {
     if __cpuid(0).eax >= 0xb {
         let leaf = __cpuid_count(0xb, 0);
         if leaf.ebx != 0 {
@@ -98,6 +125,35 @@ pub fn map_registers() -> Result<(), ApicError> {
     unsafe { paging::map_kernel_page(APIC_REGISTERS, base, paging::DEVICE) }.map_err(ApicError::Map)
 }
 
+/// Puts this CPU's APIC into x2APIC mode if the CPU has it, else into xAPIC mode, and returns the id that it has in this
+/// mode. The BSP identifies itself with it; the trampoline does the same on an AP.
+///
+/// # Safety
+/// Called with interrupts off, after [`map_registers`].
+#[must_use]
+pub unsafe fn identify(features: Features) -> ApicId {
+    let (frame, mut flags) = ApicBase::read();
+    // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so this
+    // sets EN only if it is clear. x2APIC mode can be entered only from xAPIC mode (SDM 3A, 11.12.5): EN comes first.
+    let mut set = |flag| {
+        if !flags.contains(flag) {
+            flags |= flag;
+            // SAFETY: the registers' address does not change. Only EN or EXTD is set, EXTD on a CPU that has it.
+            unsafe { ApicBase::write(frame, flags) };
+        }
+    };
+    set(ApicBaseFlags::LAPIC_ENABLE);
+    if features.x2apic {
+        set(ApicBaseFlags::X2APIC_ENABLE);
+        // SAFETY: in x2APIC mode this MSR is the id register, and reading it has no effect.
+        ApicId(unsafe { Msr::new(0x800 + (ID >> 4)).read() } as u32)
+    } else {
+        let register = core::ptr::with_exposed_provenance::<u32>((APIC_REGISTERS + u64::from(ID)) as usize);
+        // SAFETY: the registers are mapped (caller's promise), and reading this one has no effect.
+        ApicId(unsafe { register.read_volatile() } >> 24)
+    }
+}
+
 impl LocalApic {
     /// Enables this CPU's APIC, in x2APIC mode if the CPU has it, with its timer stopped.
     ///
@@ -105,16 +161,9 @@ impl LocalApic {
     /// [`ApicError::Build`].
     ///
     /// # Safety
-    /// Interrupts are off, the IDT has gates for the four vectors, and the legacy PICs are masked. In xAPIC mode
-    /// [`map_registers`] was called.
+    /// Interrupts are off, the IDT has gates for the four vectors, and the legacy PICs are masked. [`map_registers`]
+    /// was called. IA32_APIC_BASE.EN is set: on the BSP by [`identify`], on an AP because it has received a SIPI.
     pub unsafe fn enable(features: Features) -> Result<LocalApic, ApicError> {
-        // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so
-        // this sets EN only if it is clear.
-        let (frame, flags) = ApicBase::read();
-        if !flags.contains(ApicBaseFlags::LAPIC_ENABLE) {
-            // SAFETY: the registers' address does not change; the write only sets EN.
-            unsafe { ApicBase::write(frame, flags | ApicBaseFlags::LAPIC_ENABLE) };
-        }
         let mut inner = LocalApicBuilder::new()
             .timer_vector(TIMER_VECTOR.into())
             .error_vector(ERROR_VECTOR.into())

@@ -25,7 +25,7 @@ use crate::arch::cpu::control::ControlState;
 use crate::arch::cpu::gdt::Gdt;
 use crate::arch::cpu::msr;
 use crate::arch::devices::uart::Uart;
-use crate::arch::interrupts::apic::{LocalApic, WAKE_VECTOR};
+use crate::arch::interrupts::apic::{ApicState, LocalApic, WAKE_VECTOR};
 use crate::arch::interrupts::timer::TscClock;
 use crate::arch::memory::loaded::Program;
 use crate::arch::trace::Tracer;
@@ -91,6 +91,8 @@ pub struct PerCpuData {
 pub struct Published {
     /// The control registers, from when the CPU came online.
     pub control: Once<ControlState>,
+    /// The local APIC's mode, and its id by CPUID; set at the same time.
+    pub apic: Once<ApicState>,
     /// How much memory the program takes, in KiB.
     pub program_kib: Once<u64>,
     /// How the program ended, with the counters.

@@ -118,7 +118,8 @@ pub unsafe fn start_others(
         0 => percpu::AREA_BYTES / 1024,
         others => (free - physmem::free_count()) * 4 / others,
     };
-    let vector = if slots.is_empty() { None } else { Some(install_trampoline(slots)?) };
+    let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
+    let vector = if slots.is_empty() { None } else { Some(install_trampoline(slots, x2apic)?) };
     if let Some(vector) = vector {
         // SAFETY: no other CPU runs kernel code yet, so INIT interrupts none, and the trampoline is in place.
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
@@ -197,8 +198,8 @@ fn assign_uarts(bsp: &PerCpuData) {
 
 /// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and
 /// executable, in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at
-/// any time. No program's tables have this mapping.
-fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
+/// any time. No program's tables have this mapping. `x2apic` is the mode of the BSP's APIC.
+fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpError> {
     const PAGE: u64 = 4096;
     let page = physmem::alloc_in(PAGE..0xa_0000).ok_or(SmpError::NoLowPage)?.start();
     // The trampoline loads CR3 with 32 bits, before long mode.
@@ -233,6 +234,8 @@ fn install_trampoline(slots: &[ApSlot]) -> Result<SipiVector, SmpError> {
         slots: slots.as_ptr() as u64,
         slot_count: slots.len() as u32,
         entry: ap_entry as *const () as u64,
+        x2apic,
+        apic_registers: layout::APIC_REGISTERS,
     };
     // SAFETY: the frame was allocated above and has no other user (invariant: OWN-FRAMES), and no CPU executes it yet.
     let bytes = unsafe { &mut *phys_to_virt(page).cast::<[u8; PAGE as usize]>() };

@@ -6,7 +6,7 @@ use crate::arch::cpu::control::{self, ControlState, Features};
 use crate::arch::cpu::{gdt, msr};
 use crate::arch::entry::idt;
 use crate::arch::exit::points::restart_on;
-use crate::arch::interrupts::apic::LocalApic;
+use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::cpu::CpuId;
 
@@ -44,12 +44,12 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
 /// the local APIC with its timer stopped.
 ///
 /// # Panics
-/// If a control register or MSR does not hold its value, or if the APIC cannot be enabled or has another id than the
-/// firmware's table says. Ring 3 must not run on such a CPU, so the boot fails.
+/// If a control register or MSR does not hold its value, or if the APIC cannot be enabled or has another id than the one
+/// by which the CPU was identified. Ring 3 must not run on such a CPU, so the boot fails.
 ///
 /// # Safety
-/// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked
-/// and the APIC's registers mapped. `syscall_entry` is an instance of `syscall_entry`, see [`SyscallEntry`].
+/// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked,
+/// the APIC's registers mapped and the APIC in the mode of these features. `syscall_entry` is an instance of `syscall_entry`, see [`SyscallEntry`].
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
     // `syscall_entry` is the entry point of `syscall` (caller's promise).
@@ -72,5 +72,7 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
         }
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),
     }
+    cpu.published.apic.call_once(ApicState::read);
+    // Last, because a CPU that has published it is running.
     cpu.published.control.call_once(|| actual);
 }

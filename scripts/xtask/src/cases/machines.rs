@@ -40,6 +40,26 @@ pub fn cases() -> Vec<Case> {
             let ids: Vec<_> = finished.cpus().iter().filter_map(|cpu| cpu["apic_id"].as_u64()).collect();
             if ids.iter().any(|&id| id > 5) { Ok(()) } else { Err(format!("no gaps in APIC ids {ids:?}")) }
         }),
+        // Without leaf 0xB, CPUID has 8 bits of an APIC id, so that it reports 1 for both 1 and 257.
+        row(
+            "apic-id-wider-than-in-cpuid",
+            "--smp 2,sockets=3,cores=128,maxcpus=384 --memory 512M --cpu max,cpuid-0xb=off --qemu-arg=-device \
+             --qemu-arg=max-x86_64-cpu,socket-id=2,core-id=1,thread-id=0,cpuid-0xb=off",
+            3,
+        )
+        .shows("warning: CPU 2 has a local APIC with APIC id 257, but its CPUID reports APIC id 1"),
+        // The CPUs' APICs must be in one mode (SDM 3A, 11.12.5).
+        case(
+            "machine::one-cpu-without-x2apic",
+            "--smp 1,sockets=2,maxcpus=2 --cpu max --qemu-arg=-device \
+             --qemu-arg=max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,x2apic=off",
+            "selftest",
+        )
+        .status(3)
+        .complains(
+            "CPU 1 has IA32_APIC_BASE=0xfee00800 (xAPIC mode), but the BSP has IA32_APIC_BASE=0xfee00c00 \
+             (x2APIC mode)",
+        ),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
         row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),

@@ -237,6 +237,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // The trampoline claims without a lock prefix.
     ("claim-without-lock", &[edit(TRAMPOLINE, "lock cmpxchgl", "cmpxchgl")]),
+    // The trampoline takes the APIC id from CPUID's leaf 1, which has 8 bits of it.
+    ("apic-id-from-cpuid", &[
+        edit(TRAMPOLINE, "rdmsr movl %eax, %edi", "movl ${cpuid_features}, %eax\n cpuid\n shrl $24, %ebx\n movl %ebx, %edi"),
+    ]),
     // An AP arrives without release.
     ("arrive-relaxed", &[
         edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),

@@ -262,6 +262,11 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
+        "an AP reads its id from its own APIC",
+        "apic-id-from-cpuid",
+        Case("machine::apic-id-wider-than-in-cpuid", &["2 instead of 3", "exit status Some(3)"]),
+    ),
+    guard(
         "an AP arrives with release",
         "arrive-relaxed",
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),

@@ -27,6 +27,18 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "an AP that takes another CPU's APIC id for its own",
+        "it reads the id from its own APIC, in the mode of the BSP's; what CPUID reports is compared, a \
+         difference is a warning",
+        &[
+            "ap_trampoline: tests::arrival::apic_enters_x2apic_mode_before_it_is_asked_for_its_id",
+            "ap_trampoline: tests::arrival::apic_stays_in_xapic_mode_where_the_bsp_is_in_it",
+            "machine::apic-id-wider-than-in-cpuid",
+        ],
+        &["apic-id-from-cpuid"],
+        "",
+    ),
+    row(
         "a CPU enters or leaves the run before the others are ready",
         "gates with release and acquire",
         &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
@@ -55,8 +67,9 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "xAPIC taken for x2APIC or the other way round",
-        "the mode is read before a register is touched; APIC's global enable is never cleared",
-        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max"],
+        "the mode is set before a register is touched, and compared on all CPUs; APIC's global enable is never \
+         cleared",
+        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-without-x2apic"],
         &[],
         "there is no mutant: it would not boot",
     ),
