@@ -1,5 +1,5 @@
-//! Passes the linker arguments for a static ELF at `PROGRAM_BASE`. The host needs none: there the programs are
-//! built only to be checked and tested.
+//! Passes the linker arguments for a static ELF at `PROGRAM_BASE`. The host needs none: host builds of the programs are
+//! only checked and tested.
 
 use std::env;
 use std::path::Path;
@@ -16,10 +16,10 @@ fn main() {
     let script = Path::new(&manifest_dir).join("program.ld");
     let arguments = [
         format!("-T{}", script.display()),
-        // The target's default is a static PIE, whose relocations nothing would apply.
+        // The target's default is a static PIE, but the kernel applies no relocations.
         "-no-pie".to_owned(),
         "--build-id=none".to_owned(),
-        // The kernel maps each segment once with its final rights, so no part of it needs to become read-only later.
+        // The kernel maps each segment once with its final permissions, so no segment becomes read-only later.
         "-znorelro".to_owned(),
         format!("--defsym=PROGRAM_BASE={PROGRAM_BASE:#x}"),
         format!("--defsym=PROGRAM_PAGE={PAGE_SIZE:#x}"),

@@ -11,7 +11,8 @@ pub fn args() -> Args {
     if stack.is_null() {
         return Args { next: stack, left: 0 };
     }
-    // SAFETY: not null, so it is the stack on which the kernel entered this program, laid out as crate::start draws it.
+    // SAFETY: the pointer is not null, so it is the initial stack on which the kernel entered this program, laid out as
+    // drawn in crate::start.
     unsafe { Args::from_stack(stack) }
 }
 
@@ -22,8 +23,8 @@ pub fn auxiliary_vector() -> AuxiliaryVector {
     if env.next.is_null() {
         return AuxiliaryVector { next: env.next };
     }
-    // SAFETY: the initial stack is laid out as crate::start draws it: envp and its null word precede the auxiliary
-    // vector. All of it stays mapped and is not written.
+    // SAFETY: the initial stack has the layout drawn in crate::start: the auxiliary vector follows envp and its null
+    // word. The stack stays mapped, and nothing writes this part of it.
     AuxiliaryVector { next: unsafe { env.next.add(env.left + 1) } }
 }
 
@@ -34,7 +35,7 @@ pub fn env() -> Args {
     if args.next.is_null() {
         return args;
     }
-    // SAFETY: argv and its null word precede envp, which ends with a null word too.
+    // SAFETY: envp follows argv and its null word, and itself ends with a null word.
     unsafe {
         let first = args.next.add(args.left + 1);
         let mut left = 0;
@@ -45,7 +46,7 @@ pub fn env() -> Args {
     }
 }
 
-/// Returns the value of a variable of the environment.
+/// Returns the value of an environment variable.
 #[must_use]
 pub fn environment(name: &str) -> Option<&'static [u8]> {
     env().find_map(|string| string.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
@@ -60,10 +61,10 @@ pub struct Args {
 
 impl Args {
     /// # Safety
-    /// `stack` points to an initial stack laid out as [`crate::start`] draws it, which nothing writes and
-    /// which lives as long as the program.
+    /// `stack` points to an initial stack with the layout drawn in [`crate::start`]. Nothing writes it, and it lives as
+    /// long as the program.
     unsafe fn from_stack(stack: *const u64) -> Args {
-        // SAFETY: by this function's contract argc is there, followed by argv.
+        // SAFETY: by this function's contract `stack` points to argc, and argv follows it.
         unsafe { Args { next: stack.add(1), left: stack.read() as usize } }
     }
 }
@@ -73,8 +74,8 @@ impl Iterator for Args {
 
     fn next(&mut self) -> Option<&'static [u8]> {
         self.left = self.left.checked_sub(1)?;
-        // SAFETY: by from_stack's contract there are argc words of argv, or the counted words of envp, each the address
-        // of a NUL-terminated string; `left` + 1 of them are not read yet.
+        // SAFETY: by from_stack's contract `next` points into argv or envp. Each non-null word is the address of a
+        // NUL-terminated string. This string, `left` more and the null word are still unread.
         unsafe {
             let string = self.next.read() as *const c_char;
             self.next = self.next.add(1);
@@ -112,7 +113,7 @@ impl Iterator for AuxiliaryVector {
     }
 }
 
-/// Parses an argument as a decimal number. `None` if it is not one or does not fit.
+/// Parses an argument as a decimal number. Returns `None` if it is not a number or does not fit in 64 bits.
 #[must_use]
 pub fn number(argument: &[u8]) -> Option<u64> {
     // `parse` would also accept a plus sign.
@@ -135,7 +136,7 @@ mod tests {
         stack.extend(arguments.iter().map(|argument| argument.as_ptr() as u64));
         stack.extend([0, 0, 0, 0]);
         let stack = Box::leak(stack.into_boxed_slice());
-        // SAFETY: built above as `crate::start` draws it, and leaked.
+        // SAFETY: the stack above has the layout drawn in `crate::start`, and it is leaked.
         let args = unsafe { Args::from_stack(stack.as_ptr()) };
         assert_eq!(args.len(), arguments.len());
         args.collect()

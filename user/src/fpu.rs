@@ -1,21 +1,21 @@
-//! x87 and SSE state as `fxsave64` lays it out (AMD APM volume 2, "FXSAVE format"; Intel SDM volume 1, 10.5.1).
+//! x87 and SSE state in the layout of `fxsave64` (AMD APM volume 2, "FXSAVE format"; Intel SDM volume 1, 10.5.1).
 
 use core::mem::offset_of;
 
-/// The state. `fxrstor64` accepts any value of all fields but `mxcsr`, whose reserved bits have to be clear.
+/// The x87 and SSE state. `fxrstor64` accepts any value in any field except `mxcsr`, whose reserved bits must be clear.
 #[repr(C, align(16))]
 #[derive(Clone, Copy)]
 pub struct Fpu {
-    /// Rounding, precision, and which exceptions are masked.
+    /// Rounding mode, precision, and exception masks.
     pub x87_control: u16,
-    /// Exception flags, condition codes, and the number of the register that is ST0.
+    /// Exception flags, condition codes, and the top-of-stack pointer (the number of the register that is ST0).
     pub x87_status: u16,
-    /// One bit per register: it is in use.
+    /// One bit per register; a set bit means that the register is in use.
     pub x87_tags: u8,
     reserved: u8,
-    /// Opcode and addresses of the last x87 instruction: not every CPU saves them.
+    /// Opcode and addresses of the last x87 instruction, which not every CPU saves.
     last_instruction: [u16; 9],
-    /// SSE control and status.
+    /// SSE control and status register.
     pub mxcsr: u32,
     mxcsr_mask: u32,
     /// ST0 to ST7, ten bytes each.
@@ -30,7 +30,7 @@ const _: () = assert!(offset_of!(Fpu, mxcsr) == 24 && offset_of!(Fpu, st) == 32,
 const _: () = assert!(offset_of!(Fpu, xmm) == 160, "fxsave64's layout");
 
 impl Fpu {
-    /// The state at a program's start.
+    /// The state at program start.
     pub const RESET: Fpu = Fpu {
         x87_control: 0x37f,
         x87_status: 0,

@@ -1,5 +1,6 @@
-//! The runtime of ring-3 programs: start code, system calls, printing, arguments and the page that all copies
-//! of a program share. No allocator, no `std`; one thread per address space, one copy of the program per CPU.
+//! The runtime of ring-3 programs: start code, system calls, printing, arguments, and the page that all copies of a
+//! program share. A program has no allocator and no `std`. Each CPU runs one copy of the program, with one thread in
+//! its own address space.
 //!
 //! ```ignore
 //! //! greets: prints a greeting.
@@ -14,8 +15,8 @@
 //! }
 //! ```
 //!
-//! Everything also compiles for the host, so that clippy and rust-analyzer see all of it and the pure parts
-//! are tested there. On the host a program only prints how to run it.
+//! All code also compiles for the host, so that clippy and rust-analyzer check all of it and host tests cover the pure
+//! functions. On the host a program only prints how to run it.
 #![no_std]
 
 #[cfg(test)]
@@ -37,11 +38,11 @@ pub use args::args;
 pub use exit::ExitCode;
 pub use shared::{SharedPage, shared_page};
 
-/// Makes a function (`fn() -> ExitCode`) the program's body. Once per program, in its crate root.
+/// Makes a function (`fn() -> ExitCode`) the program's body. Invoke it once per program, in the crate root.
 #[macro_export]
 macro_rules! program {
     ($run:path) => {
-        /// What the runtime's start code calls.
+        /// The function that the runtime's start code calls.
         #[cfg(target_os = "none")]
         #[unsafe(no_mangle)]
         fn ringside_program() -> $crate::ExitCode {

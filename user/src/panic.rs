@@ -1,4 +1,4 @@
-//! The panic handler: a message on the console, then the exit code that Rust programs panic with.
+//! The panic handler: prints a message on the console, then exits with the exit code of a Rust panic.
 
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::{ExitCode, println, sys};
 fn panic(info: &PanicInfo<'_>) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
 
-    // Formatting the message may panic again: then exit without a message.
+    // Formatting the message may panic again; in that case exit without a message.
     if !PANICKING.swap(true, Ordering::Relaxed) {
         println!("{info}");
     }

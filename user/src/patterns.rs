@@ -4,14 +4,14 @@ use core::fmt;
 
 use crate::registers::Registers;
 
-/// Carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check, identification: every
-/// flag that ring 3 can set, but for the trap flag, which would single-step the kernel's entry.
+/// Carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check, identification: every flag
+/// that ring 3 can set, except the trap flag, which would raise #DB after the next instruction.
 pub const ALL_FLAGS: u64 = 0x0024_4cd5;
-/// IF, and bit 1, which is always set.
+/// IF and bit 1, which is always set.
 const NO_FLAGS: u64 = 0x202;
 
-/// Returns the two patterns that are loaded before a kernel entry: each bit of a register is set in one and clear in
-/// the other, and no register has the value of another one, nor of the same one on another CPU.
+/// Returns the two patterns to load before a kernel entry. Each bit of a register is set in one pattern and clear in
+/// the other. No two registers have the same value, and a register's value differs from CPU to CPU.
 #[must_use]
 pub fn patterns(cpu: u64) -> [Registers; 2] {
     [pattern(cpu, 0), pattern(cpu, u64::MAX)]
@@ -19,7 +19,7 @@ pub fn patterns(cpu: u64) -> [Registers; 2] {
 
 fn pattern(cpu: u64, inverted: u64) -> Registers {
     let mut state = cpu << 8;
-    // Odd multiplier: distinct states give distinct values.
+    // The multiplier is odd, so distinct states give distinct values.
     let mut next = || {
         state += 1;
         state.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ inverted
@@ -27,24 +27,24 @@ fn pattern(cpu: u64, inverted: u64) -> Registers {
     let mut registers = Registers::filled(&mut next);
     let fpu = &mut registers.fpu;
     fpu.xmm = [(); 16].map(|()| [next(), next()]);
-    // Numbers with their leading bit set, as the FPU itself would leave them.
+    // Normalised numbers (leading bit set), the form in which the FPU itself stores them.
     fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff]);
     fpu.x87_tags = 0xff;
-    // All exceptions are masked. Rounding and precision: down and single, or up and double.
-    // MXCSR: towards zero with all sticky bits set, or down with flush to zero.
+    // All exceptions are masked. x87: round down with single precision, or round up with double precision. MXCSR: round
+    // towards zero with all sticky bits set, or round down with flush-to-zero.
     (fpu.x87_control, fpu.mxcsr, registers.rflags) =
         if inverted == 0 { (0x047f, 0x7fbf, ALL_FLAGS | NO_FLAGS) } else { (0x0a7f, 0xbf80, NO_FLAGS) };
     registers
 }
 
-/// A register whose value differs.
+/// A register whose value differs from the expected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name, and its number if it is one of several.
+    /// The register's name, and its number if it belongs to a numbered set such as xmm0 to xmm15.
     pub register: (&'static str, Option<usize>),
-    /// The expected value, the low half first.
+    /// The expected value, low half first.
     pub expected: [u64; 2],
-    /// The actual value.
+    /// The actual value, low half first.
     pub got: [u64; 2],
 }
 
@@ -77,7 +77,7 @@ pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
         word("x87 tags", before.x87_tags.into(), after.x87_tags.into()),
         word("MXCSR", before.mxcsr.into(), after.mxcsr.into()),
     ];
-    // Only ten bytes of sixteen are part of a register.
+    // Only ten of the sixteen bytes belong to the register.
     let st = |[low, high]: [u64; 2]| [low, high & 0xffff];
     let st = (0..8).map(|index| (("st", Some(index)), st(before.st[index]), st(after.st[index])));
     let xmm = (0..16).map(|index| (("xmm", Some(index)), before.xmm[index], after.xmm[index]));

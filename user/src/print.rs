@@ -1,6 +1,6 @@
-//! `print!` and `println!`: text is formatted into a buffer on the stack and goes to this CPU's console line in
-//! as few system calls as its length allows. The kernel assembles lines and does not mix those of different
-//! CPUs.
+//! `print!` and `println!`: format text into a buffer on the stack and write it to this CPU's console line in as few
+//! system calls as its length allows. The kernel prints complete lines, so output of different CPUs is never mixed
+//! within a line.
 
 use core::fmt::{self, Write};
 
@@ -23,15 +23,15 @@ macro_rules! println {
     };
 }
 
-/// The implementation of [`print!`](crate::print!). Output that the kernel rejects is dropped: there is nowhere
-/// to report it.
+/// The implementation of [`print!`](crate::print!). If the kernel rejects output, it is dropped, because there is
+/// nowhere to report the failure.
 pub fn print(text: fmt::Arguments<'_>) {
     let mut buffer = Buffer::<WRITE_SERIAL_MAX, _>::new(sys::write_all);
     let _ = buffer.write_fmt(text);
     buffer.flush();
 }
 
-/// Collects up to `N` bytes before it passes them to its sink: in pieces of `N` bytes and a rest.
+/// Collects bytes and passes them to its sink in pieces of `N` bytes; the last piece may be shorter.
 pub struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
     bytes: [u8; N],
     len: usize,
@@ -41,7 +41,7 @@ pub struct Buffer<const N: usize, Sink: FnMut(&[u8])> {
 impl<const N: usize, Sink: FnMut(&[u8])> Buffer<N, Sink> {
     /// Returns an empty buffer.
     pub const fn new(sink: Sink) -> Self {
-        assert!(N > 0, "a buffer without room would never empty itself");
+        assert!(N > 0, "a buffer needs room for at least one byte");
         Buffer { bytes: [0; N], len: 0, sink }
     }
 

@@ -1,4 +1,4 @@
-//! Ring 3's register file: loaded with chosen values before a kernel entry, and stored after it.
+//! The register file of ring 3, loaded with chosen values before a kernel entry and stored after it.
 #![allow(missing_docs, reason = "the fields are named after the registers")]
 
 use core::cell::UnsafeCell;
@@ -6,12 +6,12 @@ use core::mem::offset_of;
 
 use crate::fpu::Fpu;
 
-/// Ring 3's code and data segment (`docs/syscall-abi.md`).
+/// Ring 3's code segment selector (`docs/syscall-abi.md`).
 pub const CODE: u64 = 0x23;
-/// See [`CODE`].
+/// Ring 3's data segment selector.
 pub const DATA: u64 = 0x1b;
 
-/// All registers that a program can load. The last five are the frame that `iretq` takes.
+/// All registers that a program can load. The last five form the frame that `iretq` pops.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Registers {
@@ -43,7 +43,7 @@ const NAMES: [&str; 15] =
     ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 impl Registers {
-    /// Everything zero, with the x87 and SSE state of a program's start; rip is 0.
+    /// All registers zero (rip included), except that x87 and SSE state are as at program start.
     pub const ZERO: Registers = Registers {
         fpu: Fpu::RESET,
         rax: 0,
@@ -68,7 +68,8 @@ impl Registers {
         ss: DATA,
     };
 
-    /// Returns all general registers except rsp with values from `next`, the rest as in [`Registers::ZERO`].
+    /// Fills the general registers except rsp with values from `next`. All other registers are as in
+    /// [`Registers::ZERO`].
     pub fn filled(mut next: impl FnMut() -> u64) -> Registers {
         Registers {
             rax: next(),
@@ -90,7 +91,7 @@ impl Registers {
         }
     }
 
-    /// Returns the general registers with their names, rsp last.
+    /// Returns the general registers with their names; rsp is last.
     #[must_use]
     pub fn integers(&self) -> [(&'static str, u64); 16] {
         let Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *self;
@@ -103,7 +104,8 @@ impl Registers {
     }
 }
 
-/// `naked_asm!` with the offsets in [`Registers`] of all general registers except rsp, by their names.
+/// Wraps `naked_asm!` and passes it the offsets of all general registers except rsp in [`Registers`], as operands with
+/// the registers' names.
 #[macro_export]
 macro_rules! registers_asm {
     ($($arguments:tt)*) => {
@@ -128,7 +130,7 @@ macro_rules! registers_asm {
     };
 }
 
-/// The instructions of [`registers_asm!`] that load these registers from the [`Registers`] at symbol `before`; they
+/// The instructions of [`registers_asm!`] that load these registers from the [`Registers`] at symbol `before`. They
 /// change no flag.
 #[macro_export]
 macro_rules! load_integers {
@@ -153,7 +155,7 @@ macro_rules! load_integers {
     };
 }
 
-/// The instructions that store them to the one at symbol `after`.
+/// The instructions of [`registers_asm!`] that store these registers to the [`Registers`] at symbol `after`.
 #[macro_export]
 macro_rules! store_integers {
     () => {
@@ -177,8 +179,8 @@ macro_rules! store_integers {
     };
 }
 
-/// A register file at a fixed address for the assembly: while all registers hold chosen values, none is free
-/// to hold a pointer.
+/// A register file at a fixed address, which the assembly can name without a pointer: while all registers hold chosen
+/// values, none is free to hold one.
 struct Block(UnsafeCell<Registers>);
 
 // SAFETY: a program has one thread, and only `over_syscall` and `over_loop` access the blocks.
@@ -187,28 +189,28 @@ unsafe impl Sync for Block {}
 static BEFORE: Block = Block(UnsafeCell::new(Registers::ZERO));
 static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 
-/// Executes `syscall` with these registers. Returns those before it (rsp and rflags as in effect, rip that of the next
-/// instruction) and those after it.
+/// Executes `syscall` with these registers. Returns the registers before and after it. In the first set, rsp and rflags
+/// are those in effect at the `syscall`, and rip is the address of the next instruction.
 ///
 /// # Safety
-/// As for [`crate::sys::syscall`]. `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
+/// The contract of [`crate::sys::syscall`] holds, `registers.rflags` has TF clear, and `registers.fpu` is valid for
+/// `fxrstor64`.
 pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: the caller upholds the contract; `cross_syscall` follows the convention of `extern "sysv64"`.
+    // SAFETY: the caller upholds the contract; `cross_syscall` follows the `extern "sysv64"` calling convention.
     unsafe { over(registers, cross_syscall) }
 }
 
-/// Executes a loop of `registers.rcx` rounds that changes nothing but rcx, not even flags. Returns as
-/// [`over_syscall`].
+/// Executes a loop of `registers.rcx` rounds that changes only rcx and no flags. Returns the same as [`over_syscall`].
 ///
 /// # Safety
 /// `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_loop(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: the loop accesses no memory, and `cross_loop` follows the convention of `extern "sysv64"`.
+    // SAFETY: the loop accesses no memory, and `cross_loop` follows the `extern "sysv64"` calling convention.
     unsafe { over(registers, cross_loop) }
 }
 
 unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Registers, Registers) {
-    // SAFETY: no other code accesses the blocks (see Block), and no reference to them is alive during the call.
+    // SAFETY: no other code accesses the blocks (see Block), and no reference to them exists during the call.
     unsafe {
         *BEFORE.0.get() = *registers;
         *AFTER.0.get() = Registers::ZERO;
@@ -217,15 +219,15 @@ unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Re
     }
 }
 
-/// Defines a function that loads all registers from `BEFORE`, executes the given instructions, the last of which
-/// falls through to the end, and stores all registers to `AFTER`.
+/// Defines a function that loads all registers from `BEFORE`, executes the given instructions, and stores all registers
+/// to `AFTER`. The last of the instructions must fall through.
 ///
-/// Given: a System V call. Leaves: what that convention requires. The stack, from the top:
+/// Entry state: a System V call. Exit state: as that convention requires. The stack, from the top:
 ///
 /// ```text
 ///            return address
 ///            rbp rbx r12 r13 r14 r15   the caller's, preserved
-///            rflags                    the caller's: DF and AC must not stay set
+///            rflags                    the caller's, restored: DF and AC must not stay set
 ///     rsp -> MXCSR, x87 control word   the caller's, four bytes each
 /// ```
 macro_rules! crossing {
@@ -250,7 +252,7 @@ macro_rules! crossing {
                 "lea rax, [rip + 3f]",
                 "mov [rip + {before} + {rip}], rax",
 
-                // Load everything; the flags first, since no `mov` changes them.
+                // Load everything. Load the flags before the general registers, as `mov` changes no flags.
                 "fxrstor64 [rip + {before} + {fpu}]",
                 "push qword ptr [rip + {before} + {rflags}]",
                 "popfq",

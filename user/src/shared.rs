@@ -1,13 +1,13 @@
-//! The page that all copies of a program share: the only memory that the copies on different CPUs have in common.
+//! The page that all copies of a program share: the only memory that copies on different CPUs have in common.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE};
 
-/// 64-bit words in the page.
+/// Number of 64-bit words in the page.
 const WORDS: usize = PAGE_SIZE as usize / size_of::<AtomicU64>();
 
-/// The shared page. All zero at the start of a run; its contents are up to the program.
+/// The shared page. It is all zero at the start of a run; the program defines its contents.
 #[repr(C, align(4096))]
 pub struct SharedPage {
     words: [AtomicU64; WORDS],
@@ -23,27 +23,27 @@ const _: () = assert!(
 #[must_use]
 pub fn shared_page() -> &'static SharedPage {
     let page = core::ptr::with_exposed_provenance::<SharedPage>(SHARED_PAGE as usize);
-    // SAFETY: the kernel maps a readable and writable page at SHARED_PAGE into every program before it starts
-    // and never unmaps it (kernel_abi::layout). All its bit patterns are valid atomics, and every copy of a
-    // program accesses it through atomics only. On the host no program body runs.
+    // SAFETY: the kernel maps a readable and writable page at SHARED_PAGE into every program before the program starts,
+    // and never unmaps it (kernel_abi::layout). Every bit pattern is a valid atomic, and every copy of a program
+    // accesses the page only through atomics. On the host no program body runs.
     unsafe { &*page }
 }
 
 impl SharedPage {
-    /// Returns the word with this index.
+    /// Returns the word at this index.
     ///
     /// # Panics
-    /// If the page has no such word.
+    /// If the index is outside the page.
     #[must_use]
     pub fn word(&self, index: usize) -> &AtomicU64 {
         &self.words[index]
     }
 
-    /// Claims slot `slot` of a set of flags, 64 to a word, that starts at word `first_word`. Returns true for the
-    /// first copy only.
+    /// Claims slot `slot` in a set of flags that starts at word `first_word` and has 64 flags per word. Returns true
+    /// only for the first copy that claims the slot.
     ///
     /// # Panics
-    /// If the slot would lie outside the page.
+    /// If the slot is outside the page.
     #[must_use]
     pub fn claim(&self, first_word: usize, slot: usize) -> bool {
         let bit = 1 << (slot % 64);

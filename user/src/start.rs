@@ -1,10 +1,10 @@
-//! From the kernel's `iretq` to the program's body.
+//! Program start, from the kernel's `iretq` to the program's body.
 //!
-//! The kernel enters a program as the System V ABI draws the initial stack of a process:
+//! The kernel enters a program with the initial process stack of the System V ABI:
 //!
 //! ```text
 //!            +-----------------------+ STACK_TOP
-//!            | bytes of the strings  |
+//!            | string bytes          |
 //!            | AT_NULL, 0            |
 //!            | auxiliary vector      |  pairs of words
 //!            | 0                     |
@@ -15,18 +15,18 @@
 //!            +-----------------------+
 //! ```
 //!
-//! Every other register is zero, rflags is 0x202 (interrupts on, nothing else), the x87 state is that of `fninit`,
-//! MXCSR is 0x1f80.
+//! Every other register is zero, rflags is 0x202 (only IF and the always-set bit 1), the x87 state is that after
+//! `fninit`, and MXCSR is 0x1f80.
 
 #[cfg(target_os = "none")]
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-/// rsp at the program's entry. Each copy of the program has its own.
+/// rsp at program entry. Each copy of the program has its own variable.
 static INITIAL_STACK: AtomicPtr<u64> = AtomicPtr::new(ptr::null_mut());
 
-/// Returns the initial stack, starting with argc; null if the program was not entered.
+/// Returns a pointer to the initial stack, which starts with argc, or null if the kernel did not start this program.
 pub(crate) fn initial_stack() -> *const u64 {
     INITIAL_STACK.load(Ordering::Relaxed)
 }
@@ -55,7 +55,7 @@ pub struct EntryRegisters {
 }
 
 impl EntryRegisters {
-    /// Returns each register with its name, its value, and the value that the ABI guarantees.
+    /// Returns each register's name, its value, and the value that the ABI guarantees.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64, u64); 16] {
         [
@@ -80,8 +80,8 @@ impl EntryRegisters {
     }
 }
 
-/// Written once, by `_start`, before any Rust code. Initialised with a nonzero value, so that a register that was
-/// not stored is not taken for a correct one.
+/// Written once, by `_start`, before any Rust code runs. The initial value is nonzero, so that a register that was not
+/// stored does not pass for a correct one.
 static ENTRY_REGISTERS: EntryRegisters = {
     const UNKNOWN: u64 = 0xdead_dead_dead_dead;
     EntryRegisters {
@@ -112,8 +112,8 @@ pub fn entry_registers() -> &'static EntryRegisters {
 
 /// The program's entry point.
 ///
-/// Given: the state that this module's text describes; no return address. Leaves: a stack aligned as for a
-/// `call`, rbp = 0 as the end of the chain of frames. Only the kernel's `iretq` enters here.
+/// Entry state: as described at the top of this module; there is no return address. Exit state: the stack is aligned
+/// for a `call`, and rbp is 0 to end the chain of stack frames. Only the kernel's `iretq` enters here.
 #[cfg(target_os = "none")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -168,7 +168,7 @@ extern "sysv64" fn _start() -> ! {
 #[cfg(target_os = "none")]
 extern "sysv64" fn enter(initial_stack: *mut u64) -> ! {
     unsafe extern "Rust" {
-        /// Defined by `program!`, with this signature.
+        /// Defined by `program!` with this signature.
         safe fn ringside_program() -> crate::ExitCode;
     }
 

@@ -100,7 +100,7 @@ fn check_endings(
                 cpu.reason
             )));
         }
-        let own = format!("[cpu{}] paths: every register came back", cpu.cpu);
+        let own = format!("[cpu{}] paths: every register was preserved", cpu.cpu);
         let took_all = console.lines.iter().any(|line| line.starts_with(&own));
         let never_started = boot == Boot::IretFault && is_injected;
         if !took_all && !never_started {

@@ -1,10 +1,10 @@
-//! Causes a fault, on every CPU or on one: KIND [CPU].
+//! Causes a fault on every CPU or on one CPU. Arguments: KIND [CPU].
 //!
-//! A copy on another CPU than the chosen one shows that it is not affected: a line, 1000 system calls, three ticks,
-//! another line, exit code 0. Exit codes: 2, invalid arguments; 3, the fault had no consequence;
-//! 7 and 101 are those of the kinds `exit-code` and `panic`. A kind `rsp-...` makes system calls and takes ticks with
-//! a stack pointer outside of this program's stack, and must continue: exit code 0. With any other kind the kernel has
-//! to kill the program.
+//! If CPU is given, the copies on the other CPUs show that they are not affected: each prints a line, makes 1000 system
+//! calls, waits for three ticks, prints another line and exits with code 0.
+//! A kind `rsp-...` makes system calls and takes ticks with a stack pointer outside this program's stack. It must
+//! survive and exit with code 0. With any other kind except `exit-code` and `panic` the kernel must kill the program.
+//! Exit codes: 2, invalid arguments; 3, the fault had no effect; 7, kind `exit-code`; 101, kind `panic`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -15,17 +15,17 @@ use user::{ExitCode, args, print, println, sys};
 
 user::program!(run);
 
-/// The exit code of the kind `exit-code`.
+/// Exit code of the kind `exit-code`.
 const EXIT_CODE: ExitCode = ExitCode(7);
 /// Exit code if the program survives the fault.
 const NO_CONSEQUENCE: ExitCode = ExitCode(3);
 
-/// A row of the table of faults: a name, and instructions that take no operands.
+/// A row of the table of faults: a name and instructions without operands.
 macro_rules! fault {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions raise an exception, which ends the program. If one does not, it does not change
-            // memory that Rust uses, and only the registers that are listed.
+            // SAFETY: the instructions raise an exception, which ends the program. If they raise none, they change no
+            // memory that Rust uses and only the registers listed here.
             unsafe {
                 asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _);
             }
@@ -33,7 +33,7 @@ macro_rules! fault {
     };
 }
 
-/// The kinds. A comment names the expected exception.
+/// The fault kinds. The comment on a row names the expected exception.
 const KINDS: [(&str, fn()); 28] = [
     fault!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
     fault!("ud2", "ud2"),                             // #UD
@@ -44,20 +44,20 @@ const KINDS: [(&str, fn()); 28] = [
     fault!("kernel-jump", "mov rax, 0xffffffff80000000", "jmp rax"), // #PF
     fault!("text-write", "lea rax, [rip]", "mov [rax], al"), // #PF
     fault!("stack-execute", "mov rax, rsp", "jmp rax"), // #PF
-    fault!("stack", "2: call 2b"),                    // #PF, below the stack
-    fault!("noreturn-sp", "xor esp, esp", "push rax"), // #PF, at the top of the kernel's half
-    fault!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: the address is not canonical
-    fault!("hlt", "hlt"),                             // #GP, as are the other privileged instructions
+    fault!("stack", "2: call 2b"),                    // #PF below the stack
+    fault!("noreturn-sp", "xor esp, esp", "push rax"), // #PF at the top of the kernel half
+    fault!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: non-canonical address
+    fault!("hlt", "hlt"),                             // #GP, like the other privileged instructions
     fault!("cli", "cli"),
     fault!("in", "mov edx, 0x80", "in al, dx"),
-    fault!("out", "mov edx, 0xf4", "mov eax, 0x10", "out dx, eax"), // if permitted, the run would pass
+    fault!("out", "mov edx, 0xf4", "mov eax, 0x10", "out dx, eax"), // if it were permitted, the run would pass
     fault!("rdmsr", "mov ecx, 0xc0000080", "rdmsr"),
     fault!("wrmsr", "mov ecx, 0xc0000080", "xor eax, eax", "xor edx, edx", "wrmsr"),
     fault!("mov-cr", "mov rax, cr0"),
-    fault!("sysenter", "sysenter"), // #GP, or #UD on vendors without it in long mode
+    fault!("sysenter", "sysenter"), // #GP, or #UD on CPUs without SYSENTER in long mode
     fault!("int80", "int 0x80"),
     fault!("int-timer", "int 0x20"),
-    // #DB: the trap flag is set over a SYS_NULL, which the kernel must neither single-step nor lose.
+    // #DB: the trap flag is set across a SYS_NULL. The kernel must neither be single-stepped nor lose the flag.
     fault!(
         "tf",
         "xor eax, eax",
@@ -94,7 +94,7 @@ fn run() -> ExitCode {
         return stand_by();
     }
     (options.fault)();
-    println!("fault: nothing happened");
+    println!("fault: the fault had no effect");
     NO_CONSEQUENCE
 }
 
@@ -102,11 +102,11 @@ fn run() -> ExitCode {
 #[derive(Debug)]
 struct Options {
     fault: fn(),
-    /// The CPU that causes the fault; `None` means all of them.
+    /// The CPU that causes the fault; `None` selects all CPUs.
     cpu: Option<u64>,
 }
 
-/// What is wrong with the arguments.
+/// An error in the arguments.
 #[derive(Debug, PartialEq, Eq)]
 enum Usage<'a> {
     NoKind,
@@ -133,7 +133,7 @@ fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> R
         KINDS.into_iter().find(|(name, _)| name.as_bytes() == kind).ok_or(Usage::UnknownKind(kind))?;
     let cpu = match arguments.next() {
         None => None,
-        // With an absent CPU no copy would cause the fault, and the run would pass.
+        // If the CPU did not exist, no copy would cause the fault, and the run would pass.
         Some(cpu) => Some(args::number(cpu).filter(|&number| number < cpu_count).ok_or(Usage::BadCpu(cpu))?),
     };
     if arguments.next().is_some() { Err(Usage::TooMany) } else { Ok(Options { fault, cpu }) }
@@ -142,8 +142,8 @@ fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>, cpu_count: u64) -> R
 /// Makes 1000 system calls and waits for three ticks while rsp has this value, then exits with code 0.
 fn with_rsp(rsp: u64) {
     let ticks: u64;
-    // SAFETY: no instruction between the two `xchg` uses the stack; the system calls read no memory and preserve all
-    // registers but rax, rcx and r11.
+    // SAFETY: no instruction between the two `xchg` uses the stack. The system calls read no memory and preserve all
+    // registers except rax, rcx and r11.
     unsafe {
         asm!(
             "xchg rsp, {rsp}",
@@ -174,14 +174,14 @@ fn with_rsp(rsp: u64) {
             options(nostack),
         );
     }
-    println!("fault: ran on to tick {ticks} with rsp {rsp:#x}");
+    println!("fault: survived until tick {ticks} with rsp {rsp:#x}");
     sys::exit(ExitCode::SUCCESS)
 }
 
-/// Continues to run while another CPU's copy is being killed.
+/// Keeps running while the copy on another CPU is killed.
 fn stand_by() -> ExitCode {
     let cpu = sys::get_cpu();
-    println!("fault: cpu {cpu} stands by");
+    println!("fault: cpu {cpu} keeps running");
     for _ in 0..1000 {
         sys::null();
     }
@@ -189,7 +189,7 @@ fn stand_by() -> ExitCode {
     while sys::ticks() < end {
         core::hint::spin_loop();
     }
-    println!("fault: cpu {cpu} ran on");
+    println!("fault: cpu {cpu} ran to completion");
     ExitCode::SUCCESS
 }
 

@@ -1,4 +1,4 @@
-//! Prints a line that names its CPU, followed by the arguments.
+//! Prints a line with the index of its CPU, followed by the arguments.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use user::{ExitCode, args, print, println, sys};

@@ -1,8 +1,10 @@
-//! Takes each path into the kernel and back once, with all registers compared, and ends as the argument says: [ENDING].
+//! Takes each path into and out of the kernel once and compares all registers, then ends as its argument says.
+//! Arguments: [ENDING].
 //!
-//! `cargo xtask inject` stops each CPU at one kernel instruction of these paths after the other and injects an event,
-//! which must not be noticeable here. Exit codes: 1, a register or a result differs from its expected value; 2, unknown
-//! ENDING; 3, the program survived its ending. With every ENDING but `exit` the kernel has to kill the program.
+//! `cargo xtask inject` stops each CPU at every kernel instruction of these paths in turn and injects an event there.
+//! This program must not notice any of the events. With every ENDING except `exit` the kernel must kill the program.
+//! Exit codes: 1, a register or a result differs from its expected value; 2, unknown ENDING; 3, the program survived
+//! its ending.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -22,28 +24,28 @@ const DIFFERS: ExitCode = ExitCode(1);
 /// Exit code if the program survives its ending.
 const SURVIVED: ExitCode = ExitCode(3);
 
-/// Stack pointers outside of this program's stack: null, the kernel's half, not canonical. The host adds one in the
-/// shared page: the top of the CPU's NMI stack.
+/// Stack pointers outside this program's stack: null, in the kernel half, and non-canonical. `cargo xtask inject`
+/// writes one more into the shared page: the top of the CPU's NMI stack.
 const STACK_POINTERS: [u64; 3] = [0, 0xffff_8000_0010_0000, 0x0000_8000_0000_0000];
 
-/// A readable line.
+/// A line of readable memory for the calls that copy.
 static LINE: [u8; 40] = *b"paths: a line that the kernel has copied";
 
-/// A row of the table of endings: a name, and instructions that raise an exception.
+/// A row of the table of endings: a name and instructions that raise an exception.
 macro_rules! ending {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions raise an exception, which ends the program. If they do not, they change only the
-            // registers that are listed.
+            // SAFETY: the instructions raise an exception, which ends the program. If they raise none, they change only
+            // the registers listed here.
             unsafe { asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _) }
         })
     };
 }
 
-/// The endings. A comment names the expected exception.
+/// The endings. Comments name the expected exceptions.
 const ENDINGS: [(&str, fn()); 9] = [
     ("exit", || sys::exit(ExitCode::SUCCESS)),
-    // #DB, after a system call that returns by `iretq`.
+    // #DB after a system call that returns by `iretq`.
     ending!(
         "step",
         "xor eax, eax",
@@ -62,7 +64,7 @@ const ENDINGS: [(&str, fn()); 9] = [
     ending!("ud2", "ud2"),                             // #UD
     ending!("gp", "hlt"),                              // #GP
     ending!("null", "xor eax, eax", "mov rax, [rax]"), // #PF
-    // #MF: a division by zero that is not masked.
+    // #MF: an unmasked division by zero.
     ending!(
         "x87",
         "fninit",
@@ -78,11 +80,11 @@ const ENDINGS: [(&str, fn()); 9] = [
 
 /// A difference from the expected values.
 enum Wrong {
-    /// A register, and the entry after which it differs.
+    /// A register, and the kernel entry after which it differs.
     Register(&'static str, Difference),
-    /// rax after a call with this stack pointer.
+    /// The result in rax of a call with this stack pointer.
     Result { rsp: u64, rax: u64 },
-    /// rsp after that call.
+    /// The value of rsp after a call with this stack pointer.
     Rsp { rsp: u64, got: u64 },
 }
 
@@ -106,13 +108,13 @@ fn run() -> ExitCode {
         println!("paths: FAILED: {wrong}");
         return DIFFERS;
     }
-    println!("paths: every register came back; the end: {name}");
+    println!("paths: every register was preserved; ending: {name}");
     end();
-    println!("paths: {name} was survived");
+    println!("paths: the program survived {name}");
     SURVIVED
 }
 
-/// Takes the paths, in the order in which the host waits for them (`scripts/inject/src/paths.rs`).
+/// Takes the paths in the order in which the host tool waits for them (`scripts/inject/src/paths.rs`).
 fn each_path() -> Result<(), Wrong> {
     let cpu = sys::get_cpu();
     let own = shared_page().word(cpu as usize).load(Ordering::Relaxed);
@@ -131,9 +133,10 @@ fn each_path() -> Result<(), Wrong> {
     patterns(cpu).iter().try_for_each(tick)
 }
 
-/// Makes a system call with these registers, all of which but rax, rcx and r11 have to be preserved.
+/// Makes a system call with these registers. All except rax, rcx and r11 must be preserved.
 fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wrong> {
-    // SAFETY: the calls made from here read memory at most; the patterns have TF clear and exceptions masked.
+    // SAFETY: the calls made through this function at most read memory; the patterns have TF clear and exceptions
+    // masked.
     let (before, after) = unsafe { over_syscall(registers) };
     let expected = Registers { rax: result, rcx: before.rip, r11: before.rflags, ..before };
     difference(&expected, &after).map_or(Ok(()), |difference| Err(Wrong::Register(what, difference)))
@@ -141,7 +144,7 @@ fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wr
 
 fn call_with_rsp(rsp: u64) -> Result<(), Wrong> {
     let (rax, got);
-    // SAFETY: no instruction between the two `xchg` uses the stack; the call preserves all other registers.
+    // SAFETY: no instruction between the two `xchg` uses the stack, and the call preserves all other registers.
     unsafe {
         asm!(
             "xchg rsp, {rsp}",
@@ -161,7 +164,7 @@ fn call_with_rsp(rsp: u64) -> Result<(), Wrong> {
     }
 }
 
-/// Loops in ring 3 with all registers filled until a tick arrives.
+/// Loops in ring 3 with all registers filled until a tick has arrived.
 fn tick(registers: &Registers) -> Result<(), Wrong> {
     let before = sys::ticks();
     while sys::ticks() == before {

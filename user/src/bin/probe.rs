@@ -1,7 +1,8 @@
-//! Attempts on every CPU one thing that ring 3 must not be able to do, or must not be able to notice: KIND.
+//! Attempts on every CPU one action that ring 3 must not be able to perform, or whose effect it must not notice.
+//! Arguments: KIND.
 //!
-//! With a kind that is forbidden the kernel has to kill the program; exit code 3 means that it did not. A kind that
-//! must not be noticeable ends with exit code 0. Exit code 2: invalid argument.
+//! If the action of a kind is forbidden, the kernel must kill the program. Exit codes: 0, no effect was noticed; 2,
+//! invalid argument; 3, the program survived a forbidden action.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -15,19 +16,19 @@ user::program!(run);
 /// Exit code if the program survives a forbidden action.
 const NO_CONSEQUENCE: ExitCode = ExitCode(3);
 
-/// How many ticks a probe lasts that waits for a deviation.
+/// Duration, in ticks, of a probe that watches for a deviation.
 const TICKS: u64 = 300;
 
-/// Flags that ring 3 may set, and that must not be in force in ring 0: direction, nested task, alignment check.
+/// Flags that ring 3 may set, and that must not stay in effect in ring 0: direction, nested task, alignment check.
 const FLAGS: u64 = 0x4_4602;
 /// TF and NT.
 const STEP_NESTED: u64 = 0x4302;
 
-/// A row of the table: a name, and instructions that raise an exception.
+/// A row of the table of kinds: a name and instructions that raise an exception.
 macro_rules! probe {
     ($name:literal, $($instruction:literal),+) => {
         ($name, || {
-            // SAFETY: the instructions raise an exception, which ends the program. If they do not, they do not change
+            // SAFETY: the instructions raise an exception, which ends the program. If they raise none, they change no
             // memory that Rust uses: they write at most below the stack pointer.
             unsafe {
                 asm!(
@@ -41,7 +42,7 @@ macro_rules! probe {
 
 /// The kinds. Comments give the expected outcome.
 const KINDS: [(&str, fn()); 15] = [
-    // UMIP: #GP each.
+    // Each raises #GP because of UMIP.
     probe!("sgdt", "sgdt [rsp - 64]"),
     probe!("sidt", "sidt [rsp - 64]"),
     probe!("sldt", "sldt eax"),
@@ -50,18 +51,18 @@ const KINDS: [(&str, fn()); 15] = [
     probe!("rdpmc", "xor ecx, ecx", "rdpmc"), // #GP
     // `wrgsbase rax`: #UD.
     probe!("wrgsbase", "xor eax, eax", ".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8"),
-    // The first descriptor of an LDT, which must not exist: #GP.
+    // Loads the first descriptor of an LDT. There must be no LDT: #GP.
     probe!("ldt", "mov eax, 7", "mov ds, eax"),
-    // Flags at each kind of kernel entry. The kernel checks its own flags when the program has ended.
+    // Sets flags before each kind of kernel entry. The kernel checks its own flags after the program has ended.
     ("flags-exit", flags_at_exit),
     ("flags-fault", flags_at_fault),
     ("flags-debug", flags_at_debug),
-    // A call with NT and TF set, which returns by `iretq`: #DB after it.
+    // A call with NT and TF set, which returns by `iretq`; #DB follows.
     ("step-nested", step_with_nested_task),
-    // During NMI stress: neither must be noticeable.
+    // For runs under NMI stress, which neither kind may notice.
     ("gs-base", gs_base_stays),
     ("calls", calls),
-    // While another CPU panics: this one must be silent.
+    // For runs in which another CPU panics, after which this one must print nothing.
     ("talk", talk),
 ];
 
@@ -76,11 +77,11 @@ fn run() -> ExitCode {
         return ExitCode::USAGE;
     };
     attempt();
-    println!("probe: {name}: nothing stopped it");
+    println!("probe: {name}: no exception was raised");
     NO_CONSEQUENCE
 }
 
-/// Ends the program with all flags set that ring 3 may set.
+/// Ends the program while all flags that ring 3 may set are set.
 fn flags_at_exit() {
     // SAFETY: the call does not return, so no code runs with these flags.
     unsafe {
@@ -102,14 +103,14 @@ fn flags_at_fault() {
     unsafe { asm!("push {flags}", "popfq", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
-/// `int1` raises #DB without any flag.
+/// Raises #DB by `int1`, which needs no flag.
 fn flags_at_debug() {
     // SAFETY: the exception ends the program, so no Rust code runs with these flags.
     unsafe { asm!("push {flags}", "popfq", ".byte 0xf1", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
 fn step_with_nested_task() {
-    // SAFETY: #DB ends the program after the call; if it does not, the flags are restored.
+    // SAFETY: #DB ends the program after the call. If it does not, `popfq` restores the flags.
     unsafe {
         asm!(
             "pushfq",
@@ -126,14 +127,15 @@ fn step_with_nested_task() {
     }
 }
 
-/// Ring 3's GS base is 0: a gs-relative address is the address itself.
+/// Checks that ring 3's GS base stays 0: a gs-relative access then reads the given address.
 fn gs_base_stays() {
     static WORD: AtomicU64 = AtomicU64::new(0x0123_4567_89ab_cdef);
     let end = sys::ticks() + TICKS;
     while sys::ticks() < end {
         for _ in 0..10_000 {
             let word: u64;
-            // SAFETY: reads a word of this program if the base is 0; otherwise the read may fault.
+            // SAFETY: reads a word of this program if the GS base is 0. Otherwise the read may fault, which ends the
+            // program.
             unsafe {
                 asm!("mov {word}, gs:[{at}]", word = out(reg) word, at = in(reg) &raw const WORD, options(nostack));
             }
@@ -155,7 +157,7 @@ fn talk() {
     sys::exit(ExitCode::SUCCESS)
 }
 
-/// Makes system calls without an effect, so that NMIs hit the system-call path.
+/// Makes system calls that have no effect, so that NMIs hit the system-call path.
 fn calls() {
     let end = sys::ticks() + TICKS;
     while sys::ticks() < end {

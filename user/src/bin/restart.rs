@@ -1,7 +1,8 @@
-//! Ends differently in each round of `repeat=N`, and checks that no round sees state of the previous one: [--spin].
+//! Ends differently in each round of `repeat=N`, and checks that no round sees state of the previous round. Arguments:
+//! [--spin].
 //!
-//! With `--spin` some rounds never end by themselves, which needs `limit_ticks=`. Exit code 1: a round found state of
-//! the previous one, or `last=` reports an end that it did not have. Exit code 2: invalid argument.
+//! With `--spin` some rounds never end by themselves, which requires `limit_ticks=`. Exit codes: 1, a round found state
+//! of the previous round, or `last=` does not match how that round ended; 2, invalid argument.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::{asm, naked_asm};
@@ -14,15 +15,15 @@ use user::{ExitCode, args, println, sys};
 
 user::program!(run);
 
-/// Ring 3's data segment.
+/// Ring 3's data segment selector.
 const USER_DATA: u16 = 0x1b;
 
-/// An initialised word, and one in zeroed memory.
+/// A word of initialised memory, and a word of zeroed memory.
 static DATA: AtomicU64 = AtomicU64::new(INITIAL);
 static BSS: AtomicU64 = AtomicU64::new(0);
 const INITIAL: u64 = 0x0123_4567_89ab_cdef;
 
-/// How a round ends. The kinds alternate; the kernel counts the rounds of each CPU.
+/// How a round ends. The kinds alternate from round to round; each CPU counts its own rounds.
 #[derive(Clone, Copy)]
 enum Ending {
     Exit,
@@ -36,7 +37,7 @@ impl Ending {
     const ALL: [Ending; 5] =
         [Ending::Exit, Ending::InvalidOpcode, Ending::PageFault, Ending::GeneralProtection, Ending::Spin];
 
-    /// Returns the ending of a round. It depends on the CPU too, so that CPUs end differently at the same time.
+    /// Returns the ending of a round. It also depends on the CPU, so that CPUs end differently at the same time.
     fn of(round: u64, cpu: u64, spin: bool) -> Ending {
         let endings = if spin { &Ending::ALL[..] } else { &Ending::ALL[..4] };
         endings[((round + cpu) % endings.len() as u64) as usize]
@@ -53,14 +54,14 @@ impl Ending {
     }
 }
 
-/// The value of `last=` in the next round.
+/// The value that `last=` must have in the next round.
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = |instruction: extern "sysv64" fn() -> !| instruction as *const () as u64;
         match self {
             Ending::Exit => f.write_str("exited:0"),
             Ending::InvalidOpcode => write!(f, "killed:0x6:0x0:{:#x}:0x0", at(invalid_opcode)),
-            // A read from ring 3 of an unmapped page.
+            // Error code 4: a read from ring 3 of an unmapped page.
             Ending::PageFault => write!(f, "killed:0xe:0x4:{:#x}:0x8", at(page_fault)),
             Ending::GeneralProtection => write!(f, "killed:0xd:0x0:{:#x}:0x0", at(general_protection)),
             Ending::Spin => f.write_str("limit"),
@@ -109,7 +110,7 @@ fn run() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if round + 1 == rounds {
-        println!("restart: {rounds} rounds, each as if it were the first");
+        println!("restart: {rounds} rounds, each started from fresh state");
         return ExitCode::SUCCESS;
     }
     spoil();
@@ -124,12 +125,12 @@ fn check_last(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
         _ => write!(expected, "{}", Ending::of(round - 1, cpu, spin)),
     };
     if same.is_err() || !expected.text.is_empty() {
-        return Err("last= is not how the previous round ended");
+        return Err("last= does not match how the previous round ended");
     }
     Ok(())
 }
 
-/// The rest of a text with which written text is compared.
+/// The part of the expected text that has not been compared yet. Text written here is compared with it.
 struct Expected {
     text: &'static [u8],
 }
@@ -141,7 +142,7 @@ impl fmt::Write for Expected {
     }
 }
 
-/// Checks all that [`spoil`] and the previous round have changed.
+/// Checks that everything changed by [`spoil`] and the previous round has its initial value again.
 fn fresh() -> Result<(), &'static str> {
     if entry_registers().all().iter().any(|(_, got, promised)| got != promised) {
         return Err("a register does not have its initial value");
@@ -160,7 +161,7 @@ fn fresh() -> Result<(), &'static str> {
 
 fn segments() -> [u16; 4] {
     let (ds, es, fs, gs);
-    // SAFETY: reads selectors only.
+    // SAFETY: only reads selectors.
     unsafe {
         asm!("mov {:x}, ds", "mov {:x}, es", "mov {:x}, fs", "mov {:x}, gs", out(reg) ds, out(reg) es,
             out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
@@ -168,7 +169,7 @@ fn segments() -> [u16; 4] {
     [ds, es, fs, gs]
 }
 
-/// The lowest word of the stack, which this program does not use otherwise.
+/// The lowest word of the stack, which this program does not otherwise use.
 fn stack_bottom() -> &'static AtomicU64 {
     let word = core::ptr::with_exposed_provenance::<AtomicU64>((STACK_TOP - STACK_SIZE) as usize);
     // SAFETY: the kernel maps the whole stack, and no frame of this program reaches its lowest word.
@@ -179,10 +180,10 @@ fn stack_bottom() -> &'static AtomicU64 {
 #[repr(C, align(16))]
 struct FpuImage([u8; 512]);
 
-/// Checks that the control words have their reset values, and that registers are empty and zero.
+/// Checks that the control words have their reset values and that all registers are empty and zero.
 fn fpu_is_fresh() -> Result<(), &'static str> {
     let mut image = FpuImage([0; 512]);
-    // SAFETY: writes 512 bytes, the size of the image, which is aligned to 16.
+    // SAFETY: writes 512 bytes, the size of the image, which is 16-byte aligned.
     unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
     let control = image.0[..5] == [0x7f, 0x03, 0, 0, 0] && image.0[24..28] == 0x1f80_u32.to_le_bytes();
     if !control || image.0[32..416].iter().any(|&byte| byte != 0) {
@@ -191,17 +192,17 @@ fn fpu_is_fresh() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Changes all of the state that the next round checks.
+/// Changes all state that the next round checks.
 fn spoil() {
     DATA.store(!INITIAL, Ordering::Relaxed);
     BSS.store(u64::MAX, Ordering::Relaxed);
     stack_bottom().store(u64::MAX, Ordering::Relaxed);
     let mut image = FpuImage([0x5a; 512]);
-    // All exceptions are masked.
+    // Mask all exceptions.
     image.0[..2].copy_from_slice(&0x027f_u16.to_le_bytes());
     image.0[24..28].copy_from_slice(&0x3f80_u32.to_le_bytes());
-    // SAFETY: reads 512 bytes, the size of the image, which is aligned to 16. Compiled code uses neither x87 nor SSE;
-    // the data segments' bases stay 0, as it assumes.
+    // SAFETY: reads 512 bytes, the size of the image, which is 16-byte aligned. Compiled code uses neither x87 nor SSE.
+    // The segment bases stay 0, as compiled code assumes.
     unsafe {
         asm!(
             "fxrstor64 [{image}]",

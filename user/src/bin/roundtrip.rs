@@ -1,7 +1,7 @@
-//! Measures the null system call's round trip on CPU 0, in ticks of the time-stamp counter: [CALLS].
+//! Measures the round trip of the null system call on CPU 0, in ticks of the time-stamp counter. Arguments: [CALLS].
 //!
-//! Under `run.sh --icount` the counter counts instructions: the result is the length of the system-call path, plus a
-//! few hundredths for the ticks during the measurement. The other CPUs exit at once.
+//! Under `run.sh --icount` the counter counts instructions. The result is then the length of the system-call path, plus
+//! a few hundredths for the timer ticks during the measurement. The copies on other CPUs exit immediately.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -15,7 +15,7 @@ user::program!(run);
 
 /// Default number of calls.
 const DEFAULT_CALLS: u64 = 1_000_000;
-/// Calls before the measurement, so that the whole path is cached.
+/// Number of calls before the measurement, which bring the entire path into the caches.
 const WARM_UP: u64 = 100;
 
 fn run() -> ExitCode {
@@ -23,7 +23,7 @@ fn run() -> ExitCode {
         None => DEFAULT_CALLS,
         Some(Some(calls)) if (1..=u64::MAX / 1_000_000).contains(&calls) => calls,
         Some(_) => {
-            println!("usage: roundtrip [CALLS], CALLS from 1");
+            println!("usage: roundtrip [CALLS]; CALLS must be at least 1");
             return ExitCode::USAGE;
         }
     };
@@ -42,7 +42,7 @@ fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ticks of the time-stamp counter that `body` takes for `count` rounds.
+/// Returns the time-stamp counter ticks that `body` takes for `count` rounds.
 fn measure(body: fn(u64), count: u64) -> u64 {
     // SAFETY: every x86-64 CPU has the counter, and Ringside permits it to ring 3 (CR4.TSD clear).
     let before = unsafe { _rdtsc() };
@@ -51,9 +51,9 @@ fn measure(body: fn(u64), count: u64) -> u64 {
     unsafe { _rdtsc() }.wrapping_sub(before)
 }
 
-/// Makes `count` null system calls, in the shortest loop that the ABI permits; `count` is not 0.
+/// Makes `count` null system calls in the shortest loop that the ABI permits. `count` must not be 0.
 fn call_loop(count: u64) {
-    // SAFETY: SYS_NULL accesses no memory and preserves every register but rax, rcx and r11.
+    // SAFETY: SYS_NULL accesses no memory and preserves every register except rax, rcx and r11.
     unsafe {
         asm!(
             "2:",
@@ -73,7 +73,7 @@ fn call_loop(count: u64) {
 
 /// Runs the loop of [`call_loop`] without the system calls.
 fn empty_loop(count: u64) {
-    // SAFETY: changes its two registers only.
+    // SAFETY: changes only the two registers listed.
     unsafe {
         asm!(
             "2:",
@@ -88,7 +88,7 @@ fn empty_loop(count: u64) {
     }
 }
 
-/// Prints a quotient with two decimals, rounded: programs have no floating point.
+/// Prints a quotient rounded to two decimals. Programs have no floating point.
 struct PerCall(u64, u64);
 
 impl fmt::Display for PerCall {

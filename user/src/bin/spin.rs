@@ -1,4 +1,5 @@
-//! Loops forever in ring 3, without system calls, on every CPU or on one: [CPU]. With a CPU, the other copies exit.
+//! Loops forever in ring 3 without system calls, on every CPU or on one CPU. Arguments: [CPU]. If CPU is given, the
+//! other copies exit.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::spin_loop;
@@ -8,7 +9,7 @@ use user::{ExitCode, args, println, shared_page, sys};
 
 user::program!(run);
 
-/// Ticks that a CPU that spins alone waits for the others' `SYS_EXIT` before it prints its line.
+/// Ticks that a CPU that spins alone waits for `SYS_EXIT` of the others to finish, before it prints its line.
 const TICKS: u64 = 3;
 
 fn run() -> ExitCode {

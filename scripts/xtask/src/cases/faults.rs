@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
             .exits_on(3)
             .killed_on(1, vector)
             .demand(|finished| super::expect(finished.cpu(1)?["outcome"].as_str(), Some("killed"), "CPU 1"))
-            .shows("fault: cpu 3 ran on")
+            .shows("fault: cpu 3 ran to completion")
             // TF of ring 3 raises no #DB in ring 0.
             .hides("#DB in ring 0")
     };

@@ -11,7 +11,7 @@ pub fn cases() -> Vec<Case> {
             case("repeat::ten-thousand-starts", "--smp 4 --repeat 2500 --cmdline deaths=go-on", "restart")
                 .exits_on(4)
                 .shows("10000 starts: 2503 copies exited, 7497 were killed"),
-            |case, cpu| case.shows(format!("[cpu{cpu}] restart: 2500 rounds, each as if it were the first")),
+            |case, cpu| case.shows(format!("[cpu{cpu}] restart: 2500 rounds, each started from fresh state")),
         ),
         case(
             "repeat::time-limit",

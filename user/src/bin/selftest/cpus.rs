@@ -1,4 +1,4 @@
-//! CPU index, CPU count, all copies in ring 3 at the same time, private memory.
+//! CPU indexes, the CPU count, all copies in ring 3 at the same time, private memory.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use crate::{Verdict, expect};
 
 /// The shared page's word in which the copies count themselves.
 const ARRIVED: usize = 0;
-/// The shared page's first word of the flags by which CPU numbers are claimed.
+/// The first word of the flags in the shared page with which the copies claim their CPU indexes.
 const CLAIMS: usize = 8;
 
-/// CPU index and CPU count are constant, and the index is below the count.
+/// CPU index and CPU count stay constant, and the index is below the count.
 pub fn number_is_constant() -> Verdict {
     let (cpu, count) = (sys::get_cpu(), sys::cpu_count());
-    expect(format_args!("cpu {cpu} of {count}: number below count"), &true, &(cpu < count))?;
+    expect(format_args!("cpu {cpu} of {count}: index below count"), &true, &(cpu < count))?;
     for _ in 0..1000 {
         expect(format_args!("SYS_GET_CPU, called again"), &cpu, &sys::get_cpu())?;
         expect(format_args!("SYS_CPU_COUNT, called again"), &count, &sys::cpu_count())?;
@@ -30,10 +30,10 @@ pub fn number_is_claimed_once() -> Verdict {
     expect(format_args!("first to claim cpu {cpu}"), &true, &shared_page().claim(CLAIMS, cpu as usize))
 }
 
-/// Every copy counts itself in the shared page and then waits in ring 3 until all are counted. So the last one
-/// to arrive finds all others in ring 3: none leaves before it has seen the full count.
+/// Every copy counts itself in the shared page and then waits in ring 3 until all are counted. No copy leaves before it
+/// has seen the full count, so the last copy to arrive runs while all others are in ring 3.
 pub fn all_in_ring_3_at_once() -> Verdict {
-    /// Reads of the count per read of the clock, which needs a system call.
+    /// Number of reads of the count per read of the clock, which needs a system call.
     const POLLS_PER_CLOCK_READ: u32 = 100_000;
 
     let count = sys::cpu_count();
@@ -57,7 +57,7 @@ pub fn all_in_ring_3_at_once() -> Verdict {
     }
 }
 
-/// What this copy writes outside the shared page is invisible to the others, although all use the same addresses.
+/// Writes of this copy outside the shared page are invisible to the other copies, although all use the same addresses.
 pub fn memory_is_private() -> Verdict {
     static MINE: AtomicU64 = AtomicU64::new(0);
 

@@ -1,7 +1,7 @@
-//! Checks on every CPU at the same time everything that the kernel guarantees to ring 3.
+//! Checks everything that the kernel guarantees to ring 3, on every CPU at the same time.
 //!
-//! A check that passes prints nothing. One that fails prints the expected and the actual value, and ends this copy
-//! with the check's own exit code, see [`CHECKS`].
+//! A check that passes prints nothing. A check that fails prints the expected and the actual value and ends this copy
+//! with the check's own exit code (see [`CHECKS`]).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod cpus;
@@ -18,15 +18,15 @@ use user::{ExitCode, args, println, sys};
 
 user::program!(run);
 
-/// A check has failed and has printed why.
+/// A check has failed and has printed the reason.
 #[derive(Debug)]
 struct Failed;
 
 /// The result of a check.
 type Verdict = Result<(), Failed>;
 
-/// The checks in their order, each with the exit code of a copy in which it fails. The first ones wait for the
-/// other CPUs, so that a later failure leaves none waiting.
+/// The checks in execution order, each with the exit code for its failure. The checks that wait for other CPUs come
+/// first, so that a copy that fails later leaves no other copy waiting.
 const CHECKS: [(i32, fn() -> Verdict); 19] = [
     (10, initial_stack),
     (28, entry::registers_are_zero),
@@ -64,18 +64,18 @@ fn expect<T: PartialEq + fmt::Debug>(what: fmt::Arguments<'_>, expected: &T, got
     if expected == got {
         return Ok(());
     }
-    // Not `#x?`, which would print a vector register on four lines.
+    // Do not use `#x?`: it would print a vector register on four lines.
     println!("selftest: FAILED: {what}: expected {expected:x?}, got {got:x?} (hexadecimal)");
     Err(Failed)
 }
 
-/// The program has a name, and the auxiliary vector ends before the stack does.
+/// Checks that the program has a name, and that the auxiliary vector ends before the stack does.
 fn initial_stack() -> Verdict {
     expect(format_args!("argc is at least 1"), &true, &(args().len() >= 1))?;
     let name = args().next().unwrap_or_default();
     expect(format_args!("argv[0] is empty"), &false, &name.is_empty())?;
     let top = STACK_TOP as usize;
     expect(format_args!("argv[0] is on the stack"), &true, &(name.as_ptr() as usize + name.len() < top))?;
-    // The stack has room for fewer pairs: a vector without AT_NULL faults at the unmapped page above it.
+    // A stack has room for fewer than 4096 pairs. Without AT_NULL the read faults at the unmapped page above the stack.
     expect(format_args!("the auxiliary vector ends"), &true, &(args::auxiliary_vector().count() < 4096))
 }

@@ -1,4 +1,4 @@
-//! System-call numbers: calls without an effect, and unassigned numbers.
+//! System-call numbers: calls without effect, and unassigned numbers.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{FREE, TABLE_LEN};
@@ -6,8 +6,8 @@ use user::sys;
 
 use crate::{Verdict, expect};
 
-/// Numbers without a system call: the table's free entries, the first beyond it, and those that a wrong
-/// bounds check (signed, of 32 bits, or of the low byte) would take for entries.
+/// Numbers of no system call: the free entries of the table, the first number beyond it, and numbers that a wrong
+/// bounds check (signed, 32-bit, or of the low byte only) would take for valid entries.
 pub const UNKNOWN: [u64; FREE_LEN + BEYOND.len()] = {
     let mut numbers = [0; FREE_LEN + BEYOND.len()];
     let mut n = 0;
@@ -20,7 +20,7 @@ pub const UNKNOWN: [u64; FREE_LEN + BEYOND.len()] = {
 
 const FREE_LEN: usize = (FREE.end - FREE.start) as usize;
 
-/// Those of [`UNKNOWN`] that are not in the table.
+/// The numbers in [`UNKNOWN`] that are outside the table.
 const BEYOND: [u64; 12] = [
     TABLE_LEN as u64,
     TABLE_LEN as u64 + 1,
@@ -44,7 +44,7 @@ pub fn null_and_trace_return_0() -> Verdict {
 
 pub fn unknown_numbers_are_enosys() -> Verdict {
     for number in UNKNOWN {
-        // SAFETY: no such call exists; if one did, the arguments would designate no memory.
+        // SAFETY: no such call exists. If one did, the arguments would not designate memory.
         let rax = unsafe { sys::syscall(number, [0; 6]) };
         expect(format_args!("system call {number:#x}"), &Errno::NoSys.to_rax(), &rax)?;
     }

@@ -9,13 +9,13 @@ use user::{shared_page, sys};
 
 use crate::{Verdict, expect};
 
-/// Calls `SYS_WRITE_SERIAL` with any range, valid or not, and returns rax.
+/// Calls `SYS_WRITE_SERIAL` with any range, valid or invalid, and returns rax.
 fn offer(address: u64, len: u64) -> u64 {
     // SAFETY: the call writes no memory of this program.
     unsafe { sys::syscall(SYS_WRITE_SERIAL, [address, len, 0, 0, 0, 0]) }
 }
 
-/// A line written in pieces is printed unbroken; each call accepts at least one byte and no more than offered.
+/// A line written in pieces is printed as one line. Each call accepts at least one byte and no more than were offered.
 pub fn a_line_in_pieces() -> Verdict {
     const LINE: &[u8] =
         b"selftest: a line that is written in pieces of 7 bytes, while all CPUs do the same\n";
@@ -24,14 +24,14 @@ pub fn a_line_in_pieces() -> Verdict {
         while !rest.is_empty() {
             let accepted = offer(rest.as_ptr() as u64, rest.len() as u64) as usize;
             let sane = (1..=rest.len()).contains(&accepted);
-            expect(format_args!("{accepted:#x} of {} bytes accepted: sane", rest.len()), &true, &sane)?;
+            expect(format_args!("{accepted:#x} of {} bytes accepted: at least 1, at most all", rest.len()), &true, &sane)?;
             rest = &rest[accepted..];
         }
     }
     Ok(())
 }
 
-/// Nothing is read from an empty range, so any address is valid.
+/// The kernel reads nothing from an empty range, so any address is valid.
 pub fn an_empty_range_is_0() -> Verdict {
     for address in [0, 1, STACK_TOP, USER_END, 1 << 47, 1 << 63, 0xffff_8000_0000_0000, u64::MAX] {
         expect(format_args!("no bytes at {address:#x}"), &0, &offer(address, 0))?;
@@ -39,19 +39,20 @@ pub fn an_empty_range_is_0() -> Verdict {
     Ok(())
 }
 
-/// Ranges whose first byte may not be read, and ranges that leave the user half. No byte of them may be printed.
+/// Ranges whose first byte must not be readable, and ranges that extend beyond the user half. The kernel must print
+/// none of their bytes.
 pub fn bad_ranges_are_efault() -> Verdict {
-    let good = c"selftest: FAILED: this must not come out".as_ptr() as u64;
+    let good = c"selftest: FAILED: this must not be printed".as_ptr() as u64;
     let stack_bottom = STACK_TOP - STACK_SIZE;
     let ranges = [
-        // The lowest addresses, never mapped.
+        // The lowest addresses, which are never mapped.
         (0, 1),
         (0, PAGE_SIZE),
         (0, u64::MAX),
         (1, 1),
         (PAGE_SIZE, 8),
         (USER_START - 1, 1),
-        // Not mapped in this program; the second of each pair ends in a mapped page.
+        // Addresses not mapped in this program. The second range of a pair ends in a mapped page.
         (USER_START, 8),
         (PROGRAM_BASE - 8, 8),
         (PROGRAM_BASE - 8, 16),
@@ -60,7 +61,7 @@ pub fn bad_ranges_are_efault() -> Verdict {
         (stack_bottom - 8, 8),
         (stack_bottom - 8, 16),
         (STACK_TOP, 1),
-        // Around the end of the user half and the hole above it.
+        // Around the end of the user half, and the non-canonical range above it.
         (USER_END - 1, 1),
         (USER_END - 1, 2),
         (USER_END, 1),
@@ -70,14 +71,14 @@ pub fn bad_ranges_are_efault() -> Verdict {
         (1 << 63, 1),
         (0xffff_7fff_ffff_ffff, 1),
         (0xffff_7fff_ffff_ffff, 2),
-        // The kernel's half: the physical map, the image, the last byte, ranges that wrap around.
+        // The kernel half: the physical map, the kernel image, the last byte, ranges that wrap around.
         (0xffff_8000_0000_0000, 1),
         (0xffff_8000_0010_0000, 64),
         (0xffff_ffff_8000_0000, 64),
         (u64::MAX, 1),
         (u64::MAX, 2),
         (u64::MAX - 7, 16),
-        // Starts at a readable address and leaves the user half.
+        // Starts at a readable address and extends beyond the user half.
         (good, USER_END - good + 1),
         (good, 1 << 47),
         (good, 1 << 63),
@@ -93,14 +94,14 @@ pub fn bad_ranges_are_efault() -> Verdict {
     Ok(())
 }
 
-/// A range in the user half whose start is mapped and whose rest is not: the call accepts at most the bytes up to
-/// the edge, or fails; it accepts none beyond the edge.
+/// A range in the user half whose start is mapped and whose rest is not. The call accepts at most the bytes up to the
+/// end of the mapping, or fails.
 pub fn a_range_that_leaves_the_mapped() -> Verdict {
     const TAIL: &[u8; 32] = b"selftest: up to a mapping's end\n";
     const FIRST_WORD: usize = (PAGE_SIZE as usize - TAIL.len()) / 8;
     const _: () = assert!(TAIL.len() <= WRITE_SERIAL_MAX, "all of it must fit in one call");
 
-    // All copies write the same values, so the order does not matter.
+    // All copies write the same values, so their order does not matter.
     for (index, word) in TAIL.chunks_exact(8).enumerate() {
         let word = word.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         shared_page().word(FIRST_WORD + index).store(word, Ordering::Relaxed);
@@ -111,7 +112,7 @@ pub fn a_range_that_leaves_the_mapped() -> Verdict {
     }
     let accepted = rax as usize;
     let sane = (1..=TAIL.len()).contains(&accepted);
-    expect(format_args!("{accepted:#x} bytes accepted, 32 before the edge: sane"), &true, &sane)?;
+    expect(format_args!("{accepted:#x} bytes accepted of 32 mapped ones: not more, or an error"), &true, &sane)?;
     sys::write_all(&TAIL[accepted..]);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Registers that the kernel has to preserve: over each kind of kernel entry and exit.
+//! Registers that the kernel must preserve across each kind of kernel entry and exit.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{Call, Returns, SYS_TRACE, SYS_WRITE_SERIAL};
@@ -13,11 +13,12 @@ use crate::{Failed, Verdict, expect};
 /// How many times each call is made with each pattern.
 const ROUNDS: u32 = 16;
 
-/// Makes a system call with these registers and compares all of them. `result` is the expected rax, if it
-/// is known.
+/// Makes a system call with these registers and compares all registers after it. `result` is the expected rax, if
+/// known.
 fn check_call(registers: &Registers, result: Option<u64>) -> Verdict {
     let number = registers.rax;
-    // SAFETY: the calls made from here read memory at most; the patterns have TF clear and masked exceptions.
+    // SAFETY: the calls made through this function at most read memory; the patterns have TF clear and exceptions
+    // masked.
     let (before, after) = unsafe { over_syscall(registers) };
     let expected =
         Registers { rax: result.unwrap_or(after.rax), rcx: before.rip, r11: before.rflags, ..before };
@@ -31,19 +32,19 @@ fn compare(what: core::fmt::Arguments<'_>, expected: &Registers, got: &Registers
     })
 }
 
-/// Every system call that returns.
+/// Checks every system call that returns.
 pub fn over_system_calls() -> Verdict {
     for _ in 0..ROUNDS {
         for registers in patterns(sys::get_cpu()) {
             for call in Call::ALL {
                 let result = match call.returns() {
-                    // Once per pattern, below: the kernel prints every event at the end of the run.
+                    // Called only once per pattern, below: the kernel prints every event at the end of the run.
                     Returns::Value(_) if call == Call::Trace => continue,
                     Returns::Value(of) => Some(of(registers.rdi, registers.rsi)),
                     Returns::ThisCpu => Some(sys::get_cpu()),
                     Returns::CpuCount => Some(sys::cpu_count()),
                     Returns::Ticks | Returns::Clock => None,
-                    // With a range of memory, below.
+                    // Called with a memory range, below.
                     Returns::Accepted | Returns::Never => continue,
                 };
                 check_call(&Registers { rax: call.number(), ..registers }, result)?;
@@ -55,7 +56,7 @@ pub fn over_system_calls() -> Verdict {
         check_call(&Registers { rax: SYS_TRACE, ..registers }, Some(0))?;
     }
 
-    // A call that copies. One byte at a time is accepted completely.
+    // A call that copies. The console accepts a single byte completely.
     let line = b"selftest: a line that is written with all registers checked\n";
     for (byte, registers) in line.iter().zip(patterns(sys::get_cpu()).into_iter().cycle()) {
         let address = &raw const *byte as u64;
@@ -75,7 +76,7 @@ pub fn over_unknown_numbers() -> Verdict {
     Ok(())
 }
 
-/// A user copy that faults in the kernel, and ranges that are rejected before the copy.
+/// Checks a user copy that faults in the kernel, and ranges that are rejected before the copy.
 pub fn over_failing_copies() -> Verdict {
     for _ in 0..ROUNDS {
         for registers in patterns(sys::get_cpu()) {
@@ -88,14 +89,14 @@ pub fn over_failing_copies() -> Verdict {
     Ok(())
 }
 
-/// Interrupts in ring 3: a loop without system calls, long enough for three ticks.
+/// Checks interrupts in ring 3: a loop without system calls that is long enough for three ticks.
 pub fn over_ticks() -> Verdict {
     for registers in patterns(sys::get_cpu()) {
         let deadline = Deadline::start();
         let mut rounds = 1 << 20;
         loop {
             let ticks = sys::ticks();
-            // SAFETY: the patterns have TF clear and masked exceptions.
+            // SAFETY: the patterns have TF clear and exceptions masked.
             let (before, after) = unsafe { over_loop(&Registers { rcx: rounds, ..registers }) };
             let ticks = sys::ticks() - ticks;
             compare(format_args!("{ticks} ticks in ring 3"), &Registers { rcx: 0, ..before }, &after)?;
@@ -111,7 +112,7 @@ pub fn over_ticks() -> Verdict {
     Ok(())
 }
 
-/// Linux on the host preserves the same registers, so the checks themselves can be tested there.
+/// Linux preserves the same registers, so the checks themselves can be tested on a Linux host.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use user::patterns::ALL_FLAGS;
@@ -138,11 +139,11 @@ mod tests {
     #[test]
     fn preserved_registers_pass() {
         for registers in patterns(1) {
-            // SAFETY: the patterns have TF clear and masked exceptions.
+            // SAFETY: the patterns have TF clear and exceptions masked.
             let (before, after) = unsafe { over_loop(&Registers { rcx: 1000, ..registers }) };
             assert_eq!(before.rflags & ALL_FLAGS, registers.rflags & ALL_FLAGS);
             assert!(compare(format_args!("loop"), &Registers { rcx: 0, ..before }, &after).is_ok());
-            // Linux does not implement this number either, and has the same convention.
+            // Linux does not implement this number either and uses the same convention.
             let registers = Registers { rax: u64::MAX, ..registers };
             assert!(check_call(&registers, Some(Errno::NoSys.to_rax())).is_ok());
         }

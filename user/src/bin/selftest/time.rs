@@ -1,4 +1,4 @@
-//! Ticks, the clock, the time-stamp counter.
+//! Ticks, the clock and the time-stamp counter.
 
 use core::arch::x86_64::_rdtsc;
 use core::hint::spin_loop;
@@ -7,7 +7,7 @@ use user::sys;
 
 use crate::{Verdict, expect};
 
-/// A timeout of 20 s by the kernel's clock: far more than what is waited for takes, even on a busy host.
+/// A deadline 20 s ahead by the kernel's clock, far more than any awaited event takes even on a busy host.
 pub struct Deadline(u64);
 
 impl Deadline {
@@ -20,7 +20,7 @@ impl Deadline {
     }
 }
 
-/// This CPU's ticks increase three times and never decrease.
+/// This CPU's tick count increases three times and never decreases.
 pub fn ticks_grow() -> Verdict {
     let deadline = Deadline::start();
     let mut last = sys::ticks();
@@ -32,7 +32,7 @@ pub fn ticks_grow() -> Verdict {
         last = now;
         spin_loop();
     }
-    expect(format_args!("times that the ticks have grown before the deadline"), &3, &grown)
+    expect(format_args!("tick increases before the deadline"), &3, &grown)
 }
 
 /// The clock never goes back, and it advances.
@@ -47,12 +47,13 @@ pub fn clock_is_monotonic() -> Verdict {
     expect(format_args!("clock after 10000 readings: more than before"), &true, &(last > first))
 }
 
-/// Ring 3 may read the time-stamp counter, and it advances.
+/// Ring 3 may read the time-stamp counter, which advances.
 pub fn tsc_is_open() -> Verdict {
-    // SAFETY: every x86-64 CPU has it; if CR4.TSD forbids it to ring 3, the kernel kills this copy, as it should.
+    // SAFETY: every x86-64 CPU has the counter. If CR4.TSD denied it to ring 3, the kernel would kill this copy, which
+    // is the intended failure.
     let first = unsafe { _rdtsc() };
     sys::null();
-    // SAFETY: every x86-64 CPU has it, and the read above did not fault.
+    // SAFETY: every x86-64 CPU has the counter, and the read above did not fault.
     let second = unsafe { _rdtsc() };
     expect(format_args!("TSC {second} after TSC {first}: more"), &true, &(second > first))
 }
