@@ -2,8 +2,10 @@
 //!
 //! If CPU is given, the copies on the other CPUs show that they are not affected: each prints a line, makes 1000 system
 //! calls, waits for three ticks, prints another line and exits with code 0.
+//!
 //! A kind `rsp-...` makes system calls and takes ticks with a stack pointer outside this program's stack. It must
 //! survive and exit with code 0. With any other kind except `exit-code` and `panic` the kernel must kill the program.
+//!
 //! Exit codes: 2, invalid arguments; 3, the fault had no effect; 7, kind `exit-code`; 101, kind `panic`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask inject` stops each CPU at every kernel instruction of these paths in turn and injects an event there.
 //! This program must not notice any of the events. With every ENDING except `exit` the kernel must kill the program.
+//!
 //! Exit codes: 1, a register or a result differs from its expected value; 2, unknown ENDING; 3, the program survived
 //! its ending.
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -133,7 +133,7 @@ mod tests {
     fn lines_are_classified() {
         assert_eq!(parse(b"w 0 0 a"), ConsoleLine::Written);
         assert_eq!(parse(b"ringside: 735 mappings"), ConsoleLine::Kernel);
-        assert!(matches!(parse(b"stress: there is no option 'x'"), ConsoleLine::Program(_)));
+        assert!(matches!(parse(b"stress: unknown option 'x'"), ConsoleLine::Program(_)));
         assert_eq!(parse(b"\xff"), ConsoleLine::Unknown);
         assert_eq!(parse(b""), ConsoleLine::Unknown);
     }

@@ -1,4 +1,4 @@
-//! Calls that have to fail, or to have no effect.
+//! Calls that must fail or have no effect.
 
 use kernel_abi::errno::Errno;
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
@@ -6,24 +6,25 @@ use kernel_abi::syscall::{FREE, SYS_WRITE_SERIAL, TABLE_LEN};
 
 use crate::model::{Call, ExpectedResult};
 
-/// Address ranges that ring 3 must not pass to a call; first and last address.
+/// Address ranges that ring 3 must not pass to a call: the first and the last address of each.
 const NOWHERE: [(u64, u64); 7] = [
-    // The lowest pages, for null pointers with an offset.
+    // The lowest pages: null pointers, with or without an offset.
     (0, USER_START - 1),
-    // Below the program and above the shared page nothing is mapped.
+    // Unmapped: below the program, and above the shared page.
     (USER_START, PROGRAM_BASE - PAGE_SIZE - 1),
     (SHARED_PAGE + PAGE_SIZE, STACK_TOP - STACK_SIZE - 1),
-    // The last page below the hole, the hole, and the kernel's half: the physical map, then the kernel's image.
+    // The last page of the low canonical half, the non-canonical range, the kernel's physical map, and the kernel
+    // image.
     (USER_END, (1 << 47) - 1),
     (1 << 47, 0xffff_7fff_ffff_ffff),
     (0xffff_8000_0000_0000, 0xffff_ffff_7fff_ffff),
     (0xffff_ffff_8000_0000, u64::MAX),
 ];
 
-/// Returns a bad call made of two random numbers; `readable` is a readable address in the user half.
+/// Returns a bad call made from two random numbers. `readable` is a readable address in the user half.
 pub fn bad_call(random: u64, more: u64, readable: u64) -> Call {
     let choice = random & 0xff;
-    // The bits that made the choice are not used again.
+    // Do not reuse the bits that selected the kind of call.
     let random = random >> 8;
     match choice {
         0..=95 => no_such_call(random, more),
@@ -33,12 +34,13 @@ pub fn bad_call(random: u64, more: u64, readable: u64) -> Call {
     }
 }
 
-/// Unassigned numbers: the free entries of the table, small ones beyond it, any with one high bit or with many.
+/// Returns a call with an unassigned number: a free entry of the table, a small number beyond the table, or a number
+/// with one or many high bits set.
 fn no_such_call(random: u64, more: u64) -> Call {
     let bit = 1 << (4 + (random >> 8) % 60);
     let number = match random % 4 {
         0 => FREE.start + (random >> 8) % (FREE.end - FREE.start),
-        // A wrong comparison, of 32 bits or of signed numbers, would take these for entries of the table.
+        // A wrong comparison (32-bit or signed) would take these numbers for entries of the table.
         1 => bit | (more % TABLE_LEN as u64),
         2 => bit | more,
         _ => TABLE_LEN as u64 + (random >> 8) % 256,
@@ -46,12 +48,12 @@ fn no_such_call(random: u64, more: u64) -> Call {
     Call { number, first: more, second: random, expected: ExpectedResult::Exactly(Errno::NoSys.to_rax()) }
 }
 
-/// No bytes, at any address: nothing is read, so nothing is rejected.
+/// Returns a write of no bytes at any address. The kernel reads nothing, so it rejects nothing.
 fn empty(address: u64) -> Call {
     Call { number: SYS_WRITE_SERIAL, first: address, second: 0, expected: ExpectedResult::Exactly(0) }
 }
 
-/// Starts at a readable address and extends beyond the user half, or wraps around the address space.
+/// Returns a write that starts at a readable address and extends beyond the user half or wraps around.
 fn too_long(random: u64, more: u64, readable: u64) -> Call {
     let least = USER_END - readable + 1;
     let length =
@@ -64,11 +66,11 @@ fn too_long(random: u64, more: u64, readable: u64) -> Call {
     }
 }
 
-/// Starts at an address that may not be read. The length is any but 0, small ones more often than not.
+/// Returns a write that starts at an unreadable address. The length is nonzero and more often small than large.
 fn nowhere(random: u64, more: u64) -> Call {
     let (start, last) = NOWHERE[(random % NOWHERE.len() as u64) as usize];
     let span = last - start + 1;
-    // Bugs are most likely at the borders.
+    // Bugs are most likely at the ends of a range.
     let address = match (random >> 8) % 4 {
         0 => start,
         1 => last,

@@ -1,4 +1,4 @@
-//! Makes the system calls: counts each one, checks all registers and the result.
+//! Makes the system calls: counts each call and checks all registers and the result.
 
 use kernel_abi::syscall::{SYS_GET_CPU, SYS_WRITE_SERIAL, TABLE_LEN};
 use rand_xoshiro::Xoroshiro128PlusPlus;
@@ -9,18 +9,18 @@ use crate::patterns::{self, Patterns, Window};
 use crate::violation::{Violation, What};
 use crate::{stub, vectors};
 
-/// Calls by number; the last entry counts the numbers beyond the table.
+/// Number of calls made per system-call number. The last entry counts numbers beyond the table.
 pub type Counts = [u64; TABLE_LEN + 1];
 
-/// Calls per comparison of the vector registers.
+/// Number of calls between two comparisons of the vector registers.
 const VECTORS_EVERY: u64 = 16;
 
-/// Why the load ended early.
+/// The reason why the load ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// A register or a result differs; see [`Caller::violation`].
+    /// A register or a result differs from its expected value; see [`Caller::violation`].
     Violation,
-    /// The other copies did not arrive.
+    /// The other copies did not arrive in time.
     RendezvousTimeout,
 }
 
@@ -31,13 +31,13 @@ pub struct Caller {
     counts: Counts,
     /// Sum of the counts.
     calls: u64,
-    /// The random number that selected the contents of the vector registers.
+    /// The random number that selected the current contents of the vector registers.
     vectors: u64,
     violation: Option<Violation>,
 }
 
 impl Caller {
-    /// Starts with one call counted: the `SYS_GET_CPU` that selected this CPU's random stream.
+    /// Creates a caller with one call already counted: the `SYS_GET_CPU` whose result selects this CPU's random stream.
     pub fn new(random: &mut Xoroshiro128PlusPlus) -> Caller {
         let mut counts = [0; TABLE_LEN + 1];
         counts[SYS_GET_CPU as usize] = 1;
@@ -47,23 +47,23 @@ impl Caller {
         Caller { patterns, model: Model::default(), counts, calls: 1, vectors, violation: None }
     }
 
-    /// Returns the number of calls so far, by number.
+    /// Returns how many calls were made, per system-call number.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Returns the first violation.
+    /// Returns the first violation, if any.
     pub fn violation(&self) -> Option<Violation> {
         self.violation
     }
 
-    /// Returns the register contents that a random number selects, for calls without arguments.
+    /// Returns the register contents selected by a random number, for calls without arguments.
     #[inline]
     pub fn window(&self, random: u64) -> &Window {
         self.patterns.window(random)
     }
 
-    /// Makes a call other than `SYS_EXIT`. `random` selects registers and flags.
+    /// Makes a call other than `SYS_EXIT`. `random` selects the contents of the other registers and the flags.
     ///
     /// # Errors
     /// [`Stop::Violation`] if a register or the result is not as expected.
@@ -79,8 +79,8 @@ impl Caller {
         }
     }
 
-    /// Writes bytes for the final report. Register differences and partial acceptance no longer count as
-    /// violations.
+    /// Writes bytes of the final report. From here on, register differences and partially accepted writes no longer
+    /// count as violations.
     #[cold]
     pub fn write_at_last(&mut self, random: &mut Xoroshiro128PlusPlus, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -97,23 +97,23 @@ impl Caller {
         }
     }
 
-    /// Compares the vector registers for the last time; `number` is the number of the last call.
+    /// Compares the vector registers for the last time. `number` is the number of the last call.
     ///
     /// # Errors
-    /// [`Stop::Violation`] if one differs.
+    /// [`Stop::Violation`] if a vector register differs.
     pub fn finish(&mut self, number: u64) -> Result<(), Stop> {
         if self.vectors_kept(self.vectors, number) { Ok(()) } else { Err(Stop::Violation) }
     }
 
-    /// Makes a call. Returns rax, and whether every register that was compared is as expected.
+    /// Makes a call. Returns rax, and whether every compared register has its expected value.
     #[inline(always)]
     fn call_checked(&mut self, random: u64, number: u64, first: u64, second: u64) -> (u64, bool) {
         self.calls = self.calls.wrapping_add(1);
         let count = &mut self.counts[number.min(TABLE_LEN as u64) as usize];
         *count = count.wrapping_add(1);
         let window = self.patterns.window(random);
-        // SAFETY: no call writes memory, and SYS_EXIT, which does not return, is not made through here; `flags`
-        // varies only the arithmetic flags and DF.
+        // SAFETY: no call writes memory, and SYS_EXIT, which does not return, is never made through this function.
+        // `flags` varies only the arithmetic flags and DF.
         let (rax, difference) = unsafe { stub::call(number, first, second, patterns::flags(random), window) };
         if let Some(difference) = difference {
             self.report(number, What::Register(difference));
@@ -134,7 +134,7 @@ impl Caller {
         difference.is_none()
     }
 
-    /// Records the first violation only: later ones may be its consequences.
+    /// Records only the first violation, because later ones may be its consequences.
     #[cold]
     fn report(&mut self, number: u64, what: What) -> Stop {
         let violation = Violation { call: self.calls, number, what };
@@ -144,6 +144,6 @@ impl Caller {
 }
 
 fn fill_vectors(patterns: &Patterns, random: u64) {
-    // SAFETY: MXCSR has all exceptions masked, and no code of this program computes with floats.
+    // SAFETY: MXCSR has all exceptions masked, and no code of this program uses floating point.
     unsafe { vectors::load(patterns.vectors(random), &patterns::mxcsr(random)) };
 }

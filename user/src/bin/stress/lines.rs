@@ -1,42 +1,41 @@
-//! The lines that kind `write` writes. Each is a function of the seed, the CPU and its number, so that the host
-//! can compute and compare them.
+//! The lines that the kind `write` writes. Each line is a function of the seed, the CPU and the line's number, so the
+//! host tool can compute the expected lines and compare.
 //!
-//! Line `n` (from 0) on CPU `k` is, `k` and `n` in decimal:
+//! Line `n` (counted from 0) on CPU `k` is as follows, with `k` and `n` in decimal:
 //!
 //! ```text
 //! w k n PAYLOAD
 //! ```
 //!
 //! With `h = splitmix64(seed ^ (k << 32) ^ n)` the payload is `1 + h % 100` characters long: the 16 lower-case
-//! hexadecimal digits of `h`, leading zeros included, repeated and truncated. `splitmix64(x)` is the first number
-//! of the generator of that name from the state `x`: with `z = x + 0x9e3779b97f4a7c15`,
-//! `z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9`, `z = (z ^ (z >> 27)) * 0x94d049bb133111eb` it is `z ^ (z >> 31)`, all
-//! modulo 2^64.
+//! hexadecimal digits of `h`, leading zeros included, repeated and then truncated. `splitmix64(x)` is the first output
+//! of the SplitMix64 generator in state `x`. Modulo 2^64, with `z = x + 0x9e3779b97f4a7c15`, then `z = (z ^ (z >> 30))
+//! * 0xbf58476d1ce4e5b9`, then `z = (z ^ (z >> 27)) * 0x94d049bb133111eb`, it is `z ^ (z >> 31)`.
 
 use core::fmt::{self, Write};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// The longest payload.
+/// Length of the longest payload.
 const PAYLOAD_MAX: u64 = 100;
-/// `w `, two numbers of 20 digits with a space each, the payload, the line end.
+/// `w `, two numbers of up to 20 digits with a space after each, the payload, and the line end.
 const LINE_MAX: usize = 2 + 21 + 21 + PAYLOAD_MAX as usize + 1;
-/// Lines generated at a time: together they may be longer than one call accepts.
+/// Number of lines generated at a time. Together they may be longer than one call accepts.
 const BATCH: usize = 3;
 
-/// Returns the first number of splitmix64 from the state `x`.
+/// Returns the first output of splitmix64 in state `x`.
 pub fn splitmix64(x: u64) -> u64 {
     SplitMix64::seed_from_u64(x).next_u64()
 }
 
-/// This CPU's lines, and how much of them is written.
+/// This CPU's lines, and how much of them has been written.
 pub struct Lines {
     seed: u64,
     cpu: u64,
-    /// Number of the first line that is not in `text`.
+    /// Number of the first line that is not yet in `text`.
     next: u64,
-    /// Number of lines that are written including the line end.
+    /// Number of lines written completely, including the line end.
     done: u64,
     text: [u8; BATCH * LINE_MAX],
     written: usize,
@@ -54,7 +53,7 @@ impl Lines {
         self.done
     }
 
-    /// Returns the bytes to write next: usually a few, sometimes all that are generated. Never empty.
+    /// Returns the bytes to write next: usually a few, sometimes all that have been generated. Never empty.
     pub fn piece(&mut self, random: u64) -> &[u8] {
         if self.written == self.len {
             self.refill();
@@ -64,7 +63,7 @@ impl Lines {
         if random.is_multiple_of(16) { rest } else { &rest[..few.min(rest.len())] }
     }
 
-    /// Returns the unwritten rest of a partially written line; empty at a line boundary.
+    /// Returns the unwritten rest of a partially written line, which is empty at a line boundary.
     pub fn rest_of_line(&self) -> &[u8] {
         let (before, rest) = self.text[..self.len].split_at(self.written);
         match (before.last(), rest.iter().position(|&byte| byte == b'\n')) {
@@ -73,7 +72,7 @@ impl Lines {
         }
     }
 
-    /// Records that the call accepted `count` bytes, at most as many as are left.
+    /// Records that the call accepted `count` bytes. `count` must not exceed the number of unwritten bytes.
     pub fn accepted(&mut self, count: usize) {
         let bytes = &self.text[self.written..self.written + count];
         self.done += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
@@ -85,14 +84,14 @@ impl Lines {
         for _ in 0..BATCH {
             let line = Line { seed: self.seed, cpu: self.cpu, number: self.next };
             let mut out = Tail { text: &mut self.text, len: &mut self.len };
-            // `text` has room for BATCH lines of the maximum length.
+            // The write cannot fail: `text` has room for BATCH lines of maximum length.
             let _ = writeln!(out, "{line}");
             self.next += 1;
         }
     }
 }
 
-/// One line, without its line end.
+/// One line without its line end.
 struct Line {
     seed: u64,
     cpu: u64,
@@ -111,7 +110,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Appends to the first `len` bytes of a text.
+/// Appends text after the first `len` bytes of a buffer.
 struct Tail<'a> {
     text: &'a mut [u8],
     len: &'a mut usize,
@@ -150,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Known values, which the host tool's implementation is tested against too.
+    /// Known values. The host tool's implementation is tested against the same values.
     #[test]
     fn known_lines() {
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
@@ -167,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_longest_lines_fit() {
-        // Payload lengths vary with the number; the test is that no line is lost.
+        // Payload lengths vary with the number. The test checks that no line is lost.
         let mut lines = Lines::new(5, u64::MAX);
         lines.next = u64::MAX - 10;
         lines.refill();
@@ -181,7 +180,7 @@ mod tests {
         for n in 0..2000_u64 {
             let piece = lines.piece(splitmix64(n));
             assert!(!piece.is_empty());
-            // Sometimes only a part is accepted.
+            // Sometimes the call accepts only a part.
             let accepted = if n % 7 == 0 { piece.len().div_ceil(2) } else { piece.len() };
             text.extend_from_slice(&piece[..accepted]);
             lines.accepted(accepted);

@@ -1,4 +1,4 @@
-//! The load on one CPU: from the rendezvous with the other copies to the summary line.
+//! The load on one CPU, from the rendezvous with the other copies to the final line.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -20,11 +20,11 @@ use crate::report;
 
 /// The shared page's word that counts the copies that have arrived.
 const ARRIVED: usize = 0;
-/// How long a copy waits for the others, in nanoseconds.
+/// How long a copy waits for the others to arrive, in nanoseconds.
 const RENDEZVOUS_NS: u64 = 30_000_000_000;
-/// Reads of the shared page per read of the clock.
+/// Number of reads of the shared page per read of the clock.
 const POLLS_PER_CLOCK_READ: u32 = 100_000;
-/// Calls per read of the clock, if there is a time limit.
+/// Number of calls per read of the clock, if there is a time limit.
 const CLOCK_EVERY: u64 = 256;
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -36,16 +36,16 @@ pub struct Load {
     random: Xoroshiro128PlusPlus,
     caller: Caller,
     lines: Lines,
-    /// Calls of the mix so far.
+    /// Number of calls of the mix made so far.
     calls: u64,
-    /// The system-call number of the latest call.
+    /// System-call number of the latest call.
     last: u64,
 }
 
 impl Load {
-    /// Prepares the load. `cpu` is the result of the one `SYS_GET_CPU` made so far.
+    /// Prepares the load. `cpu` is the result of `SYS_GET_CPU`, the only call made so far.
     pub fn new(options: &Options, cpu: u64) -> Load {
-        // Streams of neighbouring CPUs and neighbouring seeds are unrelated.
+        // Neighbouring CPUs and neighbouring seeds must have unrelated random streams.
         let mut random = Xoroshiro128PlusPlus::seed_from_u64(splitmix64(options.seed) ^ cpu);
         let caller = Caller::new(&mut random);
         Load {
@@ -59,7 +59,7 @@ impl Load {
         }
     }
 
-    /// Waits for the other copies, makes the calls of the mix, and completes the partially written line.
+    /// Waits for the other copies, makes the calls of the mix, and completes a partially written line.
     ///
     /// # Errors
     /// [`Stop`]: a violation was found, or the other copies did not arrive.
@@ -70,12 +70,12 @@ impl Load {
         self.caller.finish(self.last)
     }
 
-    /// Returns whether there was a violation, including one at the very last call.
+    /// Returns whether there was a violation, including one in the very last call.
     pub fn found_violation(&self) -> bool {
         self.caller.violation().is_some()
     }
 
-    /// Prints the violation, if there is one, and the last line, which includes the calls that print it.
+    /// Prints the violation, if any, and the final line, which also counts the calls that print it.
     pub fn report(&mut self, seed: u64) {
         let (cpu, violation) = (self.cpu, self.caller.violation());
         let random = &mut self.random;
@@ -87,20 +87,20 @@ impl Load {
             report::Last { seed, calls: self.calls, lines: self.lines.done(), counts: self.caller.counts() };
         last.with_itself().print(|bytes| self.caller.write_at_last(random, bytes));
         if let (None, Some(violation)) = (violation, self.caller.violation()) {
-            // It happened at the very last call: the last line is already printed.
+            // The violation occurred in the very last call, when the final line was already printed.
             report::violation(cpu, false, &violation, |bytes| self.caller.write_at_last(random, bytes));
         }
     }
 
-    /// Makes a call outside of the mix.
+    /// Makes a call that is not part of the mix.
     #[inline(never)]
     fn call(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
         self.call_inline(random, call)
     }
 
-    /// Makes a call, and marks the accepted bytes of the lines as written.
+    /// Makes a call, and records the bytes of the lines that it accepted.
     ///
-    /// Inline, so that the mix keeps a call's parts in registers: that saves a fifth of its instructions.
+    /// Inlined, so that the mix keeps the fields of a call in registers, which saves a fifth of its instructions.
     #[inline(always)]
     fn call_inline(&mut self, random: u64, call: &Call) -> Result<u64, Stop> {
         self.last = call.number;
@@ -111,7 +111,7 @@ impl Load {
         Ok(rax)
     }
 
-    /// Returns a call without arguments: the argument registers hold random values.
+    /// Returns a call that takes no arguments. The argument registers hold random values.
     #[inline]
     fn plain(&self, random: u64, number: u64, expected: ExpectedResult) -> Call {
         let window = self.caller.window(random);
@@ -123,8 +123,8 @@ impl Load {
         self.call(random, &self.plain(random, SYS_CLOCK_NS, ExpectedResult::Clock))
     }
 
-    /// Counts this copy in the shared page and waits until all copies are counted, so that all of them run
-    /// at once.
+    /// Counts this copy in the shared page and waits until all copies are counted, so that all of them make calls at
+    /// the same time.
     fn rendezvous(&mut self) -> Result<(), Stop> {
         let random = self.random.next_u64();
         let cpu_count = self.plain(random, SYS_CPU_COUNT, ExpectedResult::AtLeast(self.cpu + 1));
@@ -159,7 +159,7 @@ impl Load {
                 break;
             }
             let random = self.random.next_u64();
-            // The upper half selects the kind, the lower half registers and flags, independently.
+            // The upper half selects the kind. The lower half independently selects registers and flags.
             let kind = options.mix.pick((random >> 32) as u32);
             self.calls = self.calls.wrapping_add(1);
             let call = self.next(kind, random);

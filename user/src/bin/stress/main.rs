@@ -1,23 +1,27 @@
-//! Makes a seeded random mix of system calls on every CPU and checks each: --mix, --calls, --seconds, --seed.
+//! Makes a seeded random mix of system calls on every CPU and checks each call. Arguments: [--mix M] [--calls N]
+//! [--seconds S] [--seed X].
 //!
 //! ```text
-//! --mix null=40,ticks=20,clock=10,write=10,cpu=10,trace=5,bad=5   weights, whole numbers; a missing kind is 0
-//! --calls N      calls of the mix on each CPU; default 20000
-//! --seconds S    ends the mix after S seconds of SYS_CLOCK_NS; with --calls too, at whichever limit comes first
-//! --seed X       decimal or 0x hexadecimal; default 1. Each CPU derives its own random stream from it
+//! --mix null=40,ticks=20,clock=10,write=10,cpu=10,trace=5,bad=5   integer weights; a kind not listed has weight 0
+//! --calls N      number of calls on each CPU; default 20000
+//! --seconds S    time limit, by SYS_CLOCK_NS; with --calls, the limit reached first ends the mix
+//! --seed X       decimal, or hexadecimal with 0x; default 1. Each CPU derives its own random stream from it
 //! ```
 //!
-//! The copies wait for each other before they begin. Every system call goes through `stub`, which checks all
-//! registers; `model` decides which results are possible. A copy prints:
+//! The copies wait for each other before they begin. Module `stub` makes every system call and checks all registers.
+//! Module `model` decides which results are possible. A copy prints:
 //!
-//! - The lines of `lines`, numbered from 0, each a function of seed, CPU and number. They are what `write` writes.
-//! - At the first difference `stress: VIOLATION cpu=K call=I number=N: expected .. got ..`: the Ith `syscall`
-//!   instruction of this copy, counted from 1, and rax at it. The mix ends there, possibly in the middle of a line.
-//! - Last `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: calls of the mix, complete lines written, and
-//!   every `syscall` instruction that the copy executes, by number, including those that print this line and the
-//!   final `SYS_EXIT`; OTHER counts the numbers from 16. They equal the kernel's counts for this CPU exactly.
+//! - The lines that the kind `write` writes (module `lines`), numbered from 0. Each is a function of the seed, the CPU
+//!   and the line's number.
+//! - At the first difference, `stress: VIOLATION cpu=K call=I number=N: expected .. got ..`. I is the index of the
+//!   `syscall` instruction in this copy, counted from 1, and N is its rax. The mix ends there, possibly in the middle
+//!   of a line.
+//! - At the end, `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: the number of calls of the mix, the number
+//!   of complete lines written, and the number of executed `syscall` instructions for each system-call number. OTHER
+//!   counts all numbers from 16 up. The counts include the calls that print this line and the final `SYS_EXIT`, and
+//!   they equal the kernel's counts for this CPU exactly.
 //!
-//! Exit codes: 0 success; 1 the other copies did not arrive; 2 invalid arguments; 3 a violation.
+//! Exit codes: 0, success; 1, the other copies did not arrive; 2, invalid arguments; 3, a violation.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod bad;

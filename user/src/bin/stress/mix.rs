@@ -19,12 +19,12 @@ pub enum Kind {
     Cpu,
     /// `SYS_TRACE`.
     Trace,
-    /// A call that has to fail, or to have no effect.
+    /// A call that must fail or have no effect.
     Bad,
 }
 
 impl Kind {
-    /// Every kind; the frequent ones first, since `pick` searches in this order.
+    /// Every kind. Frequent kinds come first, because `pick` searches in this order.
     const ALL: [(Kind, &'static str); 7] = [
         (Kind::Null, "null"),
         (Kind::Ticks, "ticks"),
@@ -39,20 +39,20 @@ impl Kind {
 /// The weights of the kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mix {
-    /// The weights in the order of [`Kind::ALL`], as running sums.
+    /// Running sums of the weights, in the order of [`Kind::ALL`].
     sums: [u32; Kind::ALL.len()],
 }
 
-/// What is wrong with a list of weights.
+/// An error in a list of weights.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MixError<'a> {
-    /// Not `KIND=WEIGHT`.
+    /// The item is not `KIND=WEIGHT`.
     Malformed(&'a [u8]),
-    /// Unknown kind.
+    /// The kind is unknown.
     UnknownKind(&'a [u8]),
-    /// The kind is given a second time.
+    /// The kind occurs twice.
     Twice(&'static str),
-    /// All weights are 0, or their sum does not fit 32 bits.
+    /// All weights are 0, or their sum does not fit in 32 bits.
     BadSum,
 }
 
@@ -60,9 +60,9 @@ impl fmt::Display for MixError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MixError::Malformed(item) => write!(f, "'{}' is not KIND=WEIGHT", item.escape_ascii()),
-            MixError::UnknownKind(kind) => write!(f, "there is no kind '{}'", kind.escape_ascii()),
+            MixError::UnknownKind(kind) => write!(f, "unknown kind '{}'", kind.escape_ascii()),
             MixError::Twice(kind) => write!(f, "{kind} is given twice"),
-            MixError::BadSum => f.write_str("the weights' sum is not in 1 to 4294967295"),
+            MixError::BadSum => f.write_str("the sum of the weights must be in 1 to 4294967295"),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Mix {
     /// The default mix.
     pub const DEFAULT: Mix = match Mix::from_weights([40, 20, 10, 10, 10, 5, 5]) {
         Some(mix) => mix,
-        None => panic!("the default weights have a sum"),
+        None => panic!("the sum of the default weights is valid"),
     };
 
     const fn from_weights(weights: [u32; Kind::ALL.len()]) -> Option<Mix> {
@@ -87,10 +87,10 @@ impl Mix {
         if sums[n - 1] == 0 { None } else { Some(Mix { sums }) }
     }
 
-    /// Parses `null=40,write=10`. A kind that is not named has weight 0.
+    /// Parses a list such as `null=40,write=10`. A kind that is not listed has weight 0.
     ///
     /// # Errors
-    /// [`MixError`], for the first invalid item.
+    /// [`MixError`] for the first invalid item.
     pub fn parse(text: &[u8]) -> Result<Mix, MixError<'_>> {
         let mut weights = [None; Kind::ALL.len()];
         for item in text.split(|&byte| byte == b',') {
@@ -112,7 +112,7 @@ impl Mix {
     #[inline]
     pub fn pick(&self, random: u32) -> Kind {
         let [rest @ .., total] = &self.sums;
-        // Below the total; every value is equally likely, but for a deviation of at most one in 2^32.
+        // Scale the number to a value below the total. All values are equally likely to within one part in 2^32.
         let place = ((u64::from(random) * u64::from(*total)) >> 32) as u32;
         let index = rest.iter().position(|&sum| place < sum).unwrap_or(rest.len());
         Kind::ALL[index].0
@@ -123,11 +123,11 @@ impl Mix {
 mod tests {
     use super::*;
 
-    /// Returns how often each kind comes for evenly spread random numbers.
+    /// Returns how often each kind occurs for evenly spread random numbers.
     fn spread(mix: &Mix, numbers: u32) -> [u32; Kind::ALL.len()] {
         let mut counts = [0; Kind::ALL.len()];
         for n in 0..numbers {
-            // Rounded up, so that number n is the first that falls into the nth of `numbers` equal parts.
+            // Rounded up, so that this is the first number in the nth of `numbers` equal parts.
             let random = (u64::from(n) << 32).div_ceil(u64::from(numbers));
             let kind = mix.pick(random as u32);
             counts[Kind::ALL.iter().position(|(other, _)| *other == kind).unwrap()] += 1;

@@ -1,45 +1,45 @@
-//! What a system call may return.
+//! The model of the results that a system call may return.
 
 use core::fmt;
 
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 
-/// A system call with two arguments, and its possible results. It writes none of this program's memory.
+/// A system call with two arguments and its possible results. It writes no memory of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// rax.
+    /// The system-call number, in rax.
     pub number: u64,
-    /// rdi.
+    /// The first argument, in rdi.
     pub first: u64,
-    /// rsi.
+    /// The second argument, in rsi.
     pub second: u64,
-    /// The possible values of rax afterwards.
+    /// The possible values of rax after the call.
     pub expected: ExpectedResult,
 }
 
-/// What is known of a call's result before it is made.
+/// What is known about the result of a call before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedResult {
     /// This value.
     Exactly(u64),
-    /// This value or a greater one, and no error.
+    /// This value or a greater one, but no error.
     AtLeast(u64),
-    /// This CPU's ticks: they never decrease.
+    /// This CPU's tick count, which never decreases.
     Ticks,
-    /// The clock: it never goes back.
+    /// The clock, which never goes back.
     Clock,
-    /// The number of bytes accepted of this many readable ones: at least 1, at most what one call accepts.
+    /// The number of bytes accepted out of this many readable bytes: at least 1, and at most the limit of one call.
     Written(usize),
 }
 
-/// The correct results, for the message.
+/// The correct results, as a violation message shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This value.
     Exactly(u64),
     /// This value or a greater one.
     AtLeast(u64),
-    /// From 1 to this value.
+    /// Any value from 1 to this value.
     UpTo(u64),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What the previous results imply for the next ones.
+/// What earlier results imply for later ones.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     ticks: u64,
@@ -61,10 +61,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Checks a result, and remembers it for the comparison with later ones.
+    /// Checks a result and remembers it for comparison with later ones.
     ///
     /// # Errors
-    /// The correct results, if this is none of them.
+    /// The correct results, if this result is not one of them.
     #[inline]
     pub fn check(&mut self, expected: ExpectedResult, rax: u64) -> Result<(), Expected> {
         let (right, expected) = match expected {
@@ -90,7 +90,7 @@ fn grown(last: &mut u64, now: u64) -> (bool, Expected) {
     (right, expected)
 }
 
-/// A negative value is an error; a count or a time never gets that large.
+/// Returns whether rax is at least `least`. A negative value is an error code; no count or time becomes that large.
 #[inline]
 fn at_least(least: u64, rax: u64) -> bool {
     rax >= least && rax.cast_signed() >= 0
@@ -122,7 +122,7 @@ mod tests {
         }
         assert_eq!(model.check(ExpectedResult::Clock, 1), Ok(()));
         assert_eq!(model.check(ExpectedResult::Ticks, 3), Err(Expected::AtLeast(4)));
-        assert_eq!(model.check(ExpectedResult::Ticks, 4), Ok(()), "the wrong value is not remembered");
+        assert_eq!(model.check(ExpectedResult::Ticks, 4), Ok(()), "a wrong value must not be remembered");
         assert_eq!(model.check(ExpectedResult::Clock, 0), Err(Expected::AtLeast(1)));
         assert_eq!(model.check(ExpectedResult::Clock, u64::MAX - 13), Err(Expected::AtLeast(1)));
     }

@@ -11,9 +11,9 @@ pub const USAGE: &str = "usage: stress [--mix KIND=WEIGHT,...] [--calls N] [--se
   KIND null, ticks, clock, write, cpu, trace or bad; WEIGHT a whole number, their sum from 1 to 4294967295
   N from 1, on each CPU; S from 1 to 1000000000; X decimal or 0x hexadecimal, 64 bits";
 
-/// Calls of the mix on each CPU if the arguments give no limit.
+/// Number of calls on each CPU if the arguments set no limit.
 const DEFAULT_CALLS: u64 = 20_000;
-/// Small enough that the deadline in nanoseconds fits 64 bits.
+/// The maximum of `--seconds`, for which the deadline in nanoseconds still fits in 64 bits.
 const SECONDS_MAX: u64 = 1_000_000_000;
 
 /// Parsed arguments.
@@ -21,24 +21,24 @@ const SECONDS_MAX: u64 = 1_000_000_000;
 pub struct Options {
     /// Weights of the kinds of calls.
     pub mix: Mix,
-    /// Limit of calls on each CPU.
+    /// Limit on the number of calls on each CPU.
     pub calls: Option<u64>,
-    /// Limit of time. At least one of the two limits is set.
+    /// Time limit in seconds. At least one of the two limits is set.
     pub seconds: Option<u64>,
     /// The seed of all random numbers.
     pub seed: u64,
 }
 
-/// What is wrong with the arguments.
+/// An error in the arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OptionsError<'a> {
-    /// Unknown option.
+    /// The option is unknown.
     Unknown(&'a [u8]),
-    /// The option is given a second time.
+    /// The option occurs twice.
     Twice(&'a [u8]),
     /// The option is the last argument but needs a value.
     NoValue(&'a [u8]),
-    /// The option, and an invalid value for it.
+    /// The option, and its invalid value.
     BadValue(&'a [u8], &'a [u8]),
     /// The value of `--mix` is invalid.
     Mix(MixError<'a>),
@@ -47,11 +47,11 @@ pub enum OptionsError<'a> {
 impl fmt::Display for OptionsError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OptionsError::Unknown(option) => write!(f, "there is no option '{}'", option.escape_ascii()),
+            OptionsError::Unknown(option) => write!(f, "unknown option '{}'", option.escape_ascii()),
             OptionsError::Twice(option) => write!(f, "{} is given twice", option.escape_ascii()),
             OptionsError::NoValue(option) => write!(f, "{} needs a value", option.escape_ascii()),
             OptionsError::BadValue(option, value) => {
-                write!(f, "{} does not take '{}'", option.escape_ascii(), value.escape_ascii())
+                write!(f, "invalid value for {}: '{}'", option.escape_ascii(), value.escape_ascii())
             }
             OptionsError::Mix(error) => write!(f, "--mix: {error}"),
         }
@@ -62,7 +62,7 @@ impl Options {
     /// Parses the arguments that follow the program's name.
     ///
     /// # Errors
-    /// [`OptionsError`], for the first invalid argument.
+    /// [`OptionsError`] for the first invalid argument.
     pub fn parse<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<Options, OptionsError<'a>> {
         let (mut mix, mut calls, mut seconds, mut seed) = (None, None, None, None);
         while let Some(option) = arguments.next() {

@@ -1,9 +1,9 @@
-//! Register contents: windows into a table of random words, chosen anew for each call.
+//! Register contents: windows into a table of random words. Each call uses a newly selected window.
 
 use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 
-/// Contents of the registers other than rax and rsp at a system call.
+/// Contents of the registers at a system call, except rax and rsp.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the fields are named after the registers")]
@@ -28,31 +28,31 @@ pub struct Window {
     pub rsi: u64,
 }
 
-/// Contents of the vector registers: xmm0 first, the low half of each first.
+/// Contents of the vector registers, xmm0 first. Each register has its low half first.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vectors(pub [[u64; 2]; 16]);
 
-/// Bits of a random number that choose the window.
+/// Number of bits of a random number that select the window.
 const WINDOW_BITS: u32 = 9;
-/// Number of words at which a window may start.
+/// Number of words at which a window can start.
 const STARTS: usize = 1 << WINDOW_BITS;
-/// Length of the larger kind of window, in words.
+/// Length of the longest window, in words.
 const LONGEST: usize = size_of::<Vectors>() / size_of::<u64>();
 
 const _: () = assert!(size_of::<Window>() <= size_of::<Vectors>(), "every window ends within the table");
 
 /// Carry, parity, adjust, zero, sign, direction, overflow.
 const FLAGS: u64 = 0xcd5;
-/// IF, and bit 1, which is always set.
+/// IF and bit 1, which is always set.
 const FIXED_FLAGS: u64 = 0x202;
 
-/// Flags of MXCSR that vary (SDM 1, 10.2.3): the six sticky ones, rounding, flush to zero.
+/// MXCSR bits that vary (SDM 1, 10.2.3): the six sticky exception flags, rounding control, and flush-to-zero.
 const MXCSR_FLAGS: u32 = 0xe03f;
-/// All exceptions masked.
+/// The exception mask bits, all set.
 const MXCSR_FIXED: u32 = 0x1f80;
 
-/// The table of random words, a different one on each CPU.
+/// The table of random words. Each CPU has a different table.
 #[repr(C, align(16))]
 pub struct Patterns {
     words: [u64; STARTS + LONGEST],
@@ -66,23 +66,24 @@ impl Patterns {
         Patterns { words }
     }
 
-    /// Returns the register contents that bits 12 to 20 of a random number select.
+    /// Returns the register contents selected by bits 12 to 20 of a random number.
     #[inline]
     pub fn window(&self, random: u64) -> &Window {
-        // SAFETY: `place` is below STARTS, and the table has LONGEST words after the last start, so the whole window
-        // is inside it; Window consists of words, for which every value is valid.
+        // SAFETY: `place` is below STARTS, and the table has LONGEST words after the last start, so the entire window
+        // is inside the table. Window consists of words, for which every value is valid.
         unsafe { &*self.from(place(random)).cast() }
     }
 
-    /// Returns the vector register contents that the same bits select.
+    /// Returns the vector register contents selected by the same bits.
     #[inline]
     pub fn vectors(&self, random: u64) -> &Vectors {
-        // SAFETY: the window is inside the table, as in `window`; the table is aligned as Vectors is, and an even
-        // place keeps that alignment.
+        // SAFETY: the window is inside the table, as in `window`. The table has the alignment of Vectors, and an even
+        // place preserves it.
         unsafe { &*self.from(place(random) & !1).cast() }
     }
 
-    /// Returns a pointer into the table. Not by indexing: such a pointer would be valid for a single word only.
+    /// Returns a pointer into the table. It does not index the table, as a pointer made from an element would be valid
+    /// for that word only.
     #[inline]
     fn from(&self, place: usize) -> *const u64 {
         self.words.as_ptr().wrapping_add(place)
@@ -95,13 +96,13 @@ fn place(random: u64) -> usize {
     (random >> 12) as usize % STARTS
 }
 
-/// Returns the flags that bits 0 to 11 of a random number select, with the fixed ones.
+/// Returns the flags selected by bits 0 to 11 of a random number, together with the fixed ones.
 #[inline]
 pub fn flags(random: u64) -> u64 {
     random & FLAGS | FIXED_FLAGS
 }
 
-/// Returns the MXCSR that bits 32 to 47 of a random number select.
+/// Returns the MXCSR value selected by bits 32 to 47 of a random number.
 #[inline]
 pub fn mxcsr(random: u64) -> u32 {
     (random >> 32) as u32 & MXCSR_FLAGS | MXCSR_FIXED

@@ -8,16 +8,16 @@ use user::print::Buffer;
 use crate::caller::Counts;
 use crate::violation::Violation;
 
-/// The last line of a copy.
+/// The final line of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Last {
     /// The seed of all random numbers.
     pub seed: u64,
-    /// Calls of the mix.
+    /// Number of calls of the mix.
     pub calls: u64,
-    /// Complete lines written.
+    /// Number of complete lines written.
     pub lines: u64,
-    /// Every system call of the copy.
+    /// Number of system calls of the copy, per system-call number.
     pub counts: Counts,
 }
 
@@ -33,8 +33,8 @@ impl fmt::Display for Last {
 }
 
 impl Last {
-    /// Returns the same with the calls included that print this line and end the program. One call prints it, unless
-    /// it is longer than one call accepts.
+    /// Adds the calls that print this line and end the program. One call prints the line unless it exceeds the maximum
+    /// length of a write.
     pub fn with_itself(mut self) -> Last {
         self.counts[SYS_EXIT as usize] += 1;
         let before = self.counts[SYS_WRITE_SERIAL as usize];
@@ -50,13 +50,13 @@ impl Last {
         }
     }
 
-    /// Prints it in as few pieces as possible.
+    /// Prints the line in as few pieces as possible.
     pub fn print(&self, sink: impl FnMut(&[u8])) {
         print(format_args!("{self}\n"), sink);
     }
 }
 
-/// Prints a violation, after a line end if a line is only partially written (`begun`).
+/// Prints a violation. If a line is only partially written (`begun`), a line end comes first.
 pub fn violation(cpu: u64, begun: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
     let end = if begun { "\n" } else { "" };
     print(format_args!("{end}stress: VIOLATION cpu={cpu} {violation}\n"), sink);
@@ -64,7 +64,7 @@ pub fn violation(cpu: u64, begun: bool, violation: &Violation, sink: impl FnMut(
 
 fn print(text: fmt::Arguments<'_>, sink: impl FnMut(&[u8])) {
     let mut buffer = Buffer::<WRITE_SERIAL_MAX, _>::new(sink);
-    // The buffer itself never fails.
+    // Writing to the buffer never fails.
     let _ = buffer.write_fmt(text);
     buffer.flush();
 }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn one_call_prints_any_realistic_line() {
-        // 10^10 calls of each number in use and of those beyond the table, 10^8 of the free ones.
+        // 10^10 calls of each assigned number and of those beyond the table, 10^8 calls of each free one.
         let counts =
             core::array::from_fn(|n| if FREE.contains(&(n as u64)) { 99_999_999 } else { 9_999_999_999 });
         let last = Last { seed: u64::MAX, calls: 99_999_999_999, lines: 9_999_999_999, counts };
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_line_of_several_calls_counts_each_of_them() {
-        // From 18 more bytes on, its own count makes it exceed one call's limit.
+        // With 18 more bytes, counting its own calls makes the line exceed the limit of one call.
         for digits in 10..=18 {
             let counts = [10_u64.pow(digits) - 1; size_of::<Counts>() / 8];
             let last = Last { seed: u64::MAX, calls: 1, lines: 1, counts }.with_itself();

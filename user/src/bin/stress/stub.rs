@@ -1,7 +1,7 @@
 //! Executes `syscall` with all registers filled and compares them afterwards.
 //!
-//! Every call of the load goes through here, so the code is short: it compares registers in place and stores them
-//! only if one differs.
+//! Every call of the load is made here, so the code is short: it compares registers in place and stores them only if
+//! one differs.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -10,38 +10,39 @@ use core::mem::offset_of;
 use crate::patterns::Window;
 use crate::violation::Difference;
 
-/// What `cross` needs while no register is free to hold an address, and what it leaves if a register differs.
+/// The memory of `cross`, at a fixed address: its inputs while no register is free to hold a pointer, and its output if
+/// a register differs.
 #[repr(C)]
 struct Block {
-    /// The stack pointer at the call.
+    /// The stack pointer before the call.
     rsp: u64,
     /// First argument.
     first: u64,
     /// Second argument.
     second: u64,
-    /// The flags at the call.
+    /// The flags before the call.
     rflags: u64,
-    /// Contents of the other registers: address of a `Window`.
+    /// The address of a `Window` with the contents of the other registers.
     window: u64,
-    /// The expected return address; written only if a register differs.
+    /// The expected return address, written only if a register differs.
     resume: u64,
     /// rsp after the call.
     got_rsp: u64,
     /// The flags after the call.
     got_rflags: u64,
-    /// rcx and r11 after the call; if a register differs also every other one, xored with its expected value.
+    /// rcx and r11 after the call. If a register differs, also every other register, XORed with its expected value.
     got: Window,
 }
 
 struct Shared(UnsafeCell<Block>);
 
-// SAFETY: a program has one thread; only `cross` and `call` access the block, and neither is reentered.
+// SAFETY: a program has one thread. Only `cross` and `call` access the block, and neither is re-entered.
 unsafe impl Sync for Shared {}
 
 // SAFETY: a Block consists of integers, for which all-zero is a valid value.
 static BLOCK: Shared = Shared(UnsafeCell::new(unsafe { core::mem::zeroed() }));
 
-/// What `cross` returns, in rax and rdx.
+/// The result of `cross`, in rax and rdx.
 #[repr(C)]
 struct Crossed {
     rax: u64,
@@ -49,10 +50,10 @@ struct Crossed {
     differs: u64,
 }
 
-/// Makes a system call with all registers filled. Returns rax, and the first register that differs.
+/// Makes a system call with all registers filled. Returns rax and the first register that differs.
 ///
 /// # Safety
-/// As for [`user::sys::syscall`]. `rflags` takes effect before the call; TF and AC are clear in it.
+/// The contract of [`user::sys::syscall`] holds. `rflags` takes effect before the call and has TF and AC clear.
 #[inline]
 pub unsafe fn call(
     number: u64,
@@ -71,7 +72,7 @@ pub unsafe fn call(
 
 #[cold]
 fn first_difference() -> Option<Difference> {
-    // SAFETY: `cross` has returned, so nothing else accesses the block; `window` is the reference that `call` passed
+    // SAFETY: `cross` has returned, so nothing else accesses the block. `window` is the reference that `call` passed
     // and still borrows.
     let (block, window) = unsafe {
         let block = &*BLOCK.0.get();
@@ -104,15 +105,15 @@ fn first_difference() -> Option<Difference> {
         .find(|difference| difference.expected != difference.got)
 }
 
-/// Fills the registers, executes `syscall`, compares.
+/// Fills the registers, executes `syscall`, and compares the registers.
 ///
-/// Given: a System V call with number, two arguments, flags, window. Leaves: what that convention requires; rdx is
-/// not 0 if a register differs, and then `BLOCK` has all of them. The stack, from the top:
+/// Entry state: a System V call with number, two arguments, flags and window. Exit state: as that convention requires.
+/// If a register differs, rdx is nonzero and `BLOCK` contains all registers. The stack, from the top:
 ///
 /// ```text
 ///            return address
 ///     rsp -> rbp rbx r12 r13 r14 r15   the caller's, preserved
-///            rflags                    before and after the call, between two instructions
+///            rflags                    pushed and popped just before and just after the call
 /// ```
 #[unsafe(naked)]
 unsafe extern "sysv64" fn cross(
@@ -131,14 +132,14 @@ unsafe extern "sysv64" fn cross(
         "push r14",
         "push r15",
 
-        // Store what to compare with.
+        // Store the values to compare with.
         "mov [rip + {block} + {rsp}], rsp",
         "mov [rip + {block} + {first}], rsi",
         "mov [rip + {block} + {second}], rdx",
         "mov [rip + {block} + {rflags}], rcx",
         "mov [rip + {block} + {window}], r8",
 
-        // Load everything: the flags first, since no `mov` changes them, and r8 last, since it points to the window.
+        // Load everything. Load the flags first, as `mov` changes no flags, and r8 last, as it points to the window.
         "push rcx",
         "popfq",
         "mov rax, rdi",
@@ -168,7 +169,7 @@ unsafe extern "sysv64" fn cross(
         "mov [rip + {block} + {got} + {rcx}], rcx",
         "mov [rip + {block} + {got} + {r11}], r11",
 
-        // A register that is unchanged becomes 0.
+        // XOR with the expected values: an unchanged register becomes 0.
         "mov rcx, [rip + {block} + {window}]",
         "xor rbx, [rcx + {rbx}]",
         "xor rbp, [rcx + {rbp}]",
@@ -183,7 +184,8 @@ unsafe extern "sysv64" fn cross(
         "xor rdi, [rip + {block} + {first}]",
         "xor rsi, [rip + {block} + {second}]",
 
-        // OR all differences into r11: first rcx, rflags, r11 and rsp, which have expected values of their own.
+        // OR all differences into r11, starting with rcx, rflags, r11 and rsp, whose expected values are not in the
+        // window.
         "lea r11, [rip + 3b]",
         "xor r11, [rip + {block} + {got} + {rcx}]",
         "pop rcx",
@@ -220,7 +222,7 @@ unsafe extern "sysv64" fn cross(
         "pop rbp",
         "ret",
 
-        // A register differs: store all of them for the report.
+        // A register differs: store all registers for the report.
         "5:",
         "mov [rip + {block} + {got} + {rbx}], rbx",
         "mov [rip + {block} + {got} + {rbp}], rbp",
@@ -264,12 +266,12 @@ unsafe extern "sysv64" fn cross(
     )
 }
 
-/// Linux on the host has the same convention and preserves the same registers as Ringside.
+/// Linux uses the same convention and preserves the same registers as Ringside.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    /// A number that neither kernel implements: Linux returns `-ENOSYS` too.
+    /// A number that neither kernel implements: Linux also returns `-ENOSYS`.
     const NO_SUCH_CALL: u64 = 1 << 20;
 
     fn window() -> Window {
@@ -294,7 +296,7 @@ mod tests {
     #[test]
     fn preserved_registers_show_no_difference() {
         for rflags in [0x202, 0xed7] {
-            // SAFETY: the number is not implemented; the flags are arithmetic ones and DF.
+            // SAFETY: the number is not implemented, and the flags are arithmetic flags and DF only.
             let (rax, difference) = unsafe { call(NO_SUCH_CALL, !0, 1, rflags, &window()) };
             assert_eq!((rax.cast_signed(), difference), (-38, None));
         }
@@ -302,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_changed_register_is_named() {
-        // SAFETY: as in the test above. Bit 1 of rflags reads as set whatever is loaded, so r11 differs after the call.
+        // SAFETY: as in the test above. Bit 1 of rflags always reads as set, so r11 differs from `rflags` after the
+        // call.
         let (_, difference) = unsafe { call(NO_SUCH_CALL, 0, 0, 0x200, &window()) };
         assert_eq!(difference, Some(Difference { register: "r11", expected: 0x200, got: 0x202 }));
     }

@@ -1,12 +1,12 @@
-//! xmm0 to xmm15 and MXCSR. Programs of this tree are compiled without SSE, so only system calls and interrupts
-//! could change these registers between a load and the next comparison.
+//! xmm0 to xmm15 and MXCSR. Programs of this tree are compiled without SSE, so only system calls and interrupts could
+//! change these registers between a load and the next comparison.
 
 use core::arch::naked_asm;
 
 use crate::patterns::Vectors;
 use crate::violation::Difference;
 
-/// MXCSR at a program's start.
+/// MXCSR at program start.
 #[cfg(test)]
 pub const MXCSR_RESET: u32 = 0x1f80;
 
@@ -15,8 +15,8 @@ const XMM: [&str; 16] = [
     "xmm12", "xmm13", "xmm14", "xmm15",
 ];
 
-/// Compares all of them with what [`load`] was given, and returns the first that differs; for an xmm register the
-/// half that differs. The xmm registers are clobbered.
+/// Compares xmm0 to xmm15 and MXCSR with the values passed to [`load`]. Returns the first that differs; for an xmm
+/// register, the half that differs. Clobbers the xmm registers.
 #[inline]
 pub fn first_difference(vectors: &Vectors, mxcsr: u32) -> Option<Difference> {
     let (mut changed, mut got) = (Vectors([[0; 2]; 16]), 0);
@@ -35,10 +35,11 @@ fn name(vectors: &Vectors, changed: &Vectors, mxcsr: u32, got: u32) -> Differenc
     }
 }
 
-/// Loads all of them. Given: a System V call. Leaves: MXCSR changed, which that convention does not permit.
+/// Loads xmm0 to xmm15 and MXCSR. Entry state: a System V call. Exit state: MXCSR is changed, which that convention
+/// does not permit.
 ///
 /// # Safety
-/// MXCSR has its exceptions masked, and no floating-point code runs before MXCSR is restored.
+/// `mxcsr` has all exceptions masked, and no floating-point code runs before MXCSR is restored.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn load(vectors: &Vectors, mxcsr: &u32) {
     naked_asm!(
@@ -64,14 +65,14 @@ pub unsafe extern "sysv64" fn load(vectors: &Vectors, mxcsr: &u32) {
     )
 }
 
-/// Compares the xmm registers with `vectors`. Given: a System V call. Leaves: the differing bits in `changed`, the
-/// current MXCSR in `mxcsr`; rax is 0 if all xmm registers are equal to `vectors`.
+/// Compares the xmm registers with `vectors`. Entry state: a System V call. Exit state: `changed` holds the differing
+/// bits and `mxcsr` the current MXCSR; rax is 0 if all xmm registers equal `vectors`.
 #[unsafe(naked)]
 extern "sysv64" fn compare(vectors: &Vectors, changed: &mut Vectors, mxcsr: &mut u32) -> u64 {
     naked_asm!(
         "stmxcsr [rdx]",
 
-        // A register that is unchanged becomes 0.
+        // XOR with the expected values: an unchanged register becomes 0.
         "pxor xmm0, [rdi + {size} * 0]",
         "pxor xmm1, [rdi + {size} * 1]",
         "pxor xmm2, [rdi + {size} * 2]",
@@ -105,7 +106,7 @@ extern "sysv64" fn compare(vectors: &Vectors, changed: &mut Vectors, mxcsr: &mut
         "movaps [rsi + {size} * 14], xmm14",
         "movaps [rsi + {size} * 15], xmm15",
 
-        // OR all differences into xmm0, and its two halves into rax.
+        // OR all differences into xmm0, then its two halves into rax.
         "por xmm0, xmm1",
         "por xmm0, xmm2",
         "por xmm0, xmm3",
@@ -137,8 +138,8 @@ mod tests {
         Vectors(core::array::from_fn(|n| [n as u64 * 2 + 1, n as u64 * 2 + 2]))
     }
 
-    /// Loads the registers with one set of values and compares them with another. The host's Rust uses SSE itself,
-    /// so no other code may run in between.
+    /// Loads the registers with one set of values and compares them with another. Rust code for the host uses SSE
+    /// itself, so no other code may run between the two.
     fn compared(loaded: &Vectors, loaded_mxcsr: u32, expected: &Vectors, mxcsr: u32) -> Option<Difference> {
         let (mut changed, mut got) = (Vectors([[0; 2]; 16]), 0);
         // SAFETY: exceptions are masked, and MXCSR is restored before any floating-point code runs.

@@ -1,4 +1,4 @@
-//! Violations: a result or a register that differs from what it has to be.
+//! Violations: results or registers that differ from their expected values.
 
 use core::fmt;
 
@@ -15,12 +15,12 @@ pub struct Difference {
     pub got: u64,
 }
 
-/// The first difference that was found.
+/// The first difference found.
 #[derive(Clone, Copy, Debug)]
 pub struct Violation {
-    /// The call's index among this copy's system calls, counted from 1.
+    /// The index of the call among this copy's system calls, counted from 1.
     pub call: u64,
-    /// rax at the call.
+    /// The system-call number, in rax.
     pub number: u64,
     /// What differs.
     pub what: What,
@@ -36,9 +36,9 @@ pub enum What {
         /// The value in rax.
         got: u64,
     },
-    /// A register after the call.
+    /// A general register or the flags after the call.
     Register(Difference),
-    /// A vector register or MXCSR; changed by one of this many calls, those since the last comparison.
+    /// A vector register or MXCSR. One of this many calls since the last comparison changed it.
     Vector(Difference, u64),
 }
 
