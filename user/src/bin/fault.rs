@@ -1,4 +1,4 @@
-//! Causes a fault on every CPU or on one CPU. Arguments: KIND [CPU].
+//! Causes a fault on every CPU or on one CPU: KIND [CPU].
 //!
 //! If CPU is given, the copies on the other CPUs show that they are not affected: each prints a line, makes 1000 system
 //! calls, waits for three ticks, prints another line and exits with code 0.

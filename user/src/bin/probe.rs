@@ -1,5 +1,4 @@
-//! Attempts on every CPU one action that ring 3 must not be able to perform, or whose effect it must not notice.
-//! Arguments: KIND.
+//! Attempts on every CPU an action that ring 3 must not be able to perform or to notice: KIND.
 //!
 //! If the action of a kind is forbidden, the kernel must kill the program. Exit codes: 0, no effect was noticed; 2,
 //! invalid argument; 3, the program survived a forbidden action.

@@ -1,5 +1,4 @@
-//! Ends differently in each round of `repeat=N`, and checks that no round sees state of the previous round. Arguments:
-//! [--spin].
+//! Ends differently in each round of `repeat=N`, and looks for state of the previous round: [--spin].
 //!
 //! With `--spin` some rounds never end by themselves, which requires `limit_ticks=`. Exit codes: 1, a round found state
 //! of the previous round, or `last=` does not match how that round ended; 2, invalid argument.

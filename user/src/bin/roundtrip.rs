@@ -1,4 +1,4 @@
-//! Measures the round trip of the null system call on CPU 0, in ticks of the time-stamp counter. Arguments: [CALLS].
+//! Measures the round trip of the null system call on CPU 0, in ticks of the time-stamp counter: [CALLS].
 //!
 //! Under `run.sh --icount` the counter counts instructions. The result is then the length of the system-call path, plus
 //! a few hundredths for the timer ticks during the measurement. The copies on other CPUs exit immediately.

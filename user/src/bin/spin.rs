@@ -1,5 +1,6 @@
-//! Loops forever in ring 3 without system calls, on every CPU or on one CPU. Arguments: [CPU]. If CPU is given, the
-//! other copies exit.
+//! Loops forever in ring 3 without system calls, on every CPU or on one CPU: [CPU].
+//!
+//! If CPU is given, the copies on the other CPUs exit.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::spin_loop;

@@ -1,25 +1,25 @@
-//! The registers that are expected when a probe returns.
+//! The register values that are expected when a probe returns.
 
 use crate::probe::Code;
 use crate::state::State;
 
-/// Flags that are preserved.
+/// Flags that the kernel preserves.
 pub const KEPT_FLAGS: u64 = 0x0024_4cd5;
-/// IF, and bit 1, which is always set: whatever a program loads.
+/// IF and bit 1, which are set whatever a program loads.
 pub const FIXED_FLAGS: u64 = 0x202;
-/// RF: whether `syscall` saves it depends on the CPU.
+/// RF: it depends on the CPU whether `syscall` saves this flag.
 const RF: u64 = 0x1_0000;
 
 /// The expected value of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// The value before the probe.
+    /// The register has the value it had before the probe.
     Kept,
-    /// This value.
+    /// The register has this value.
     Is(u64),
-    /// This value or a greater one.
+    /// The register has this value or a greater one.
     AtLeast(u64),
-    /// Any value.
+    /// The register may have any value.
     Any,
 }
 
@@ -32,19 +32,19 @@ pub struct Back {
     pub rcx: Value,
     pub rdx: Value,
     pub r11: Value,
-    /// The flags.
+    /// The expected flags.
     pub rflags: u64,
 }
 
 impl Back {
-    /// After code that changes nothing.
+    /// Returns the expectation for code that changes nothing.
     pub const fn unchanged(rflags: u64) -> Back {
         use Value::Kept;
         let rflags = rflags & KEPT_FLAGS | FIXED_FLAGS;
         Back { rax: Kept, rbx: Kept, rcx: Kept, rdx: Kept, r11: Kept, rflags }
     }
 
-    /// After a system call at `code` that was made with these flags.
+    /// Returns the expectation for a system call made at `code` with these flags.
     pub fn call(code: Code, rflags: u64, rax: Value) -> Back {
         let kept = Back::unchanged(rflags);
         // `syscall` is two bytes long.
@@ -106,7 +106,7 @@ fn fpu<'a>(before: &'a State, after: &'a State) -> impl Iterator<Item = Differen
     let xmm = words(&before.xmm)
         .zip(words(&after.xmm))
         .map(move |(before, after)| pair("an xmm register", before, after));
-    // An x87 register has ten bytes.
+    // An x87 register has only ten bytes.
     let st = words(&before.st).zip(words(&after.st)).enumerate().map(move |(place, (before, after))| {
         let mask = if place % 2 == 0 { u64::MAX } else { 0xffff };
         pair("an x87 register", before & mask, after & mask)
@@ -130,7 +130,7 @@ mod tests {
         after.fpu.xmm[15][1] = 1;
         assert_eq!(named(after), Some("an xmm register"));
         let mut after = before;
-        // Beyond the ten bytes of an x87 register.
+        // Bits beyond the ten bytes of an x87 register.
         after.fpu.st[3][1] = 1 << 16;
         assert_eq!(named(after), None);
         assert_eq!(Back { rbx: Value::Any, ..back }.difference(&before, &State { rbx: 8, ..before }), None);

@@ -1,40 +1,40 @@
 //! The classes of probes.
 
-/// The class of a probe. The discriminant is the class's index among the counters in the shared page.
+/// The class of a probe. The discriminant is the index of the class among the counters in the shared page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Class {
-    /// The state of a copy at its start.
+    /// The initial state of a copy.
     Start,
     /// System-call numbers.
     Numbers,
-    /// Ranges of memory given to a call.
+    /// Memory ranges passed to a call.
     Pointers,
-    /// The same in the page that all CPUs rewrite concurrently.
+    /// Memory ranges in the page that all CPUs rewrite concurrently.
     Shared,
-    /// Flags across a call.
+    /// Flags across a system call.
     Flags,
-    /// Stack pointers across a call.
+    /// Stack pointers across a system call.
     Stacks,
     /// Flags and stack pointers while ticks arrive.
     Ticks,
     /// Instructions that ring 3 may execute.
     Harmless,
-    /// Instructions that ring 3 may not execute.
+    /// Instructions that ring 3 must not be able to execute.
     Privileged,
     /// `int n`, `int3` and `int1`.
     Interrupts,
     /// Far jumps, calls and returns, `iretq`.
     Far,
-    /// Loads of segment registers.
+    /// Loads into segment registers.
     Segments,
     /// Memory that is unmapped, or that does not permit the access.
     Memory,
     /// Exceptions with invalid stack pointers and unusual flags.
     Faults,
-    /// The same with `SYS_EXIT`.
+    /// `SYS_EXIT` with invalid stack pointers and unusual flags.
     Exits,
-    /// Random bytes as code.
+    /// Random bytes executed as code.
     Random,
 }
 

@@ -1,4 +1,5 @@
-//! How much of a write the kernel accepts: a model of this CPU's console line, and the memory that is written from.
+//! How many bytes of a write the kernel accepts: a model of this CPU's console line, and the memory that probes write
+//! to the console.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -8,19 +9,20 @@ use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 use user::{shared_page, sys};
 
-/// The longest line that the kernel prints unbroken, in bytes (`docs/syscall-abi.md`, "The console").
+/// The longest line that the kernel prints as one line, in bytes (`docs/syscall-abi.md`, "The console").
 const LINE_MAX: usize = 512;
-/// The byte that fills all written memory; the host tool recognises such lines by it.
+/// The byte that fills all memory that probes write. The host tool recognises lines of it.
 const FILLER: u8 = b'~';
-/// Words at the shared page's end that all copies rewrite, each with one of its fillers.
+/// Number of words at the end of the shared page that all copies rewrite, each word with a filler.
 pub const SHARED_WORDS: usize = 32;
-/// The fillers of those words.
+/// The two values that the shared words can have.
 const SHARED_FILLERS: [u64; 2] = [u64::from_ne_bytes([b'~'; 8]), u64::from_ne_bytes([b'='; 8])];
 
-/// Bytes at the stack's top that hold the parsed arguments, and are then overwritten with filler.
+/// Number of bytes at the top of the stack that hold the arguments, which are overwritten with filler after parsing.
 const TOP: u64 = 128;
 
-/// Two pages of lines, so that a page boundary is inside. Their lengths vary, since they decide how much is accepted.
+/// Two pages of lines, so that a page boundary lies inside. Line lengths vary, because they decide how much is
+/// accepted.
 #[repr(align(4096))]
 struct Lines([u8; 2 * PAGE_SIZE as usize]);
 
@@ -34,36 +36,37 @@ const LINES: Lines = {
     Lines(lines)
 };
 
-/// Read-only.
+/// Lines in read-only memory.
 static CONSTANT: Lines = LINES;
 
-/// Readable and writable.
+/// Lines in readable and writable memory.
 struct Writable(core::cell::UnsafeCell<Lines>);
 
-// SAFETY: nothing writes it; it is not constant only so that the linker places it in writable pages.
+// SAFETY: nothing writes it. It is in an UnsafeCell only so that the linker places it in writable pages.
 unsafe impl Sync for Writable {}
 
 static WRITABLE: Writable = Writable(core::cell::UnsafeCell::new(LINES));
 
-/// Returns the start addresses of the memory that may be written to the console: read-only, writable, the stack's
-/// lowest and highest bytes.
+/// Returns the start addresses of the memory that probes may write: read-only and writable lines, and the lowest and
+/// highest bytes of the stack.
 pub fn sources() -> [u64; 4] {
     [(&raw const CONSTANT.0) as u64, WRITABLE.0.get() as u64, STACK_TOP - STACK_SIZE, STACK_TOP - TOP]
 }
 
-/// Model of this CPU's console line in the kernel.
+/// The model of this CPU's console line in the kernel.
 pub struct Console {
-    /// Bytes of the incomplete line.
+    /// Number of bytes in the incomplete line.
     fill: Cell<usize>,
 }
 
 impl Console {
-    /// Starts with an empty line, and fills the memory to be written: call it after the arguments have been parsed.
+    /// Creates the model of an empty line and fills the stack memory that probes write. Call it after the arguments
+    /// have been parsed.
     pub fn new() -> Console {
         let fill = |start: u64, len: usize| {
             let start = core::ptr::with_exposed_provenance_mut::<u8>(start as usize);
-            // SAFETY: both ranges are in this program's stack: the arguments, already parsed, and its far end, which
-            // no call of this program reaches.
+            // SAFETY: both ranges are in this program's stack. One holds the arguments, which are already parsed. The
+            // other is the lowest part, which no call of this program reaches.
             unsafe { start.write_bytes(FILLER, len) };
         };
         fill(STACK_TOP - STACK_SIZE, 2 * WRITE_SERIAL_MAX);
@@ -72,7 +75,7 @@ impl Console {
         Console { fill: Cell::new(0) }
     }
 
-    /// Returns the expected rax of a write, and updates the model as if it had been made.
+    /// Returns the expected rax of a write, and updates the model as if the write had been made.
     pub fn write(&self, address: u64, len: u64) -> u64 {
         if len == 0 {
             return 0;
@@ -86,14 +89,14 @@ impl Console {
         }
         let bytes = core::ptr::with_exposed_provenance::<u8>(address as usize);
         let (taken, fill) = taken(self.fill.get(), readable, |place| {
-            // SAFETY: `readable` bytes are mapped there, all of them filler and line ends.
+            // SAFETY: `readable` bytes are mapped from this address on, all of them fillers and line ends.
             unsafe { bytes.add(place).read_volatile() }
         });
         self.fill.set(fill);
         taken as u64
     }
 
-    /// Ends an incomplete line, so that the next message starts in the first column.
+    /// Ends an incomplete line, so that the next message starts on a new line.
     pub fn end_line(&self) {
         if self.fill.replace(0) != 0 {
             sys::write_all(b"\n");
@@ -101,8 +104,8 @@ impl Console {
     }
 }
 
-/// Writes one of its fillers to each of the shared words. They contain no line end, so a write from there is accepted
-/// completely, whatever another CPU writes concurrently.
+/// Writes one of the two fillers to each shared word. Fillers contain no line end, so a write of these words is
+/// accepted completely, whatever another CPU stores concurrently.
 pub fn rewrite_shared(random: u64) {
     let page = shared_page();
     for word in 0..SHARED_WORDS {
@@ -111,7 +114,7 @@ pub fn rewrite_shared(random: u64) {
     }
 }
 
-/// Returns how many bytes from this address on are readable, within the memory that may be written; 0 elsewhere.
+/// Returns how many bytes from this address on probes may write, or 0 outside the memory for writes.
 fn readable(address: u64) -> u64 {
     let [constant, writable, bottom, _] = sources();
     let lines = size_of::<Lines>() as u64;
@@ -125,8 +128,8 @@ fn readable(address: u64) -> u64 {
     regions.iter().find(|(start, end)| (*start..*end).contains(&address)).map_or(0, |(_, end)| end - address)
 }
 
-/// Returns how many of `len` bytes are accepted into a line of `fill` bytes, and its new length: all bytes before the
-/// one that would complete a second line.
+/// Returns how many of `len` bytes the kernel accepts into a line of `fill` bytes, and the line's new length. It
+/// accepts all bytes before the one that would complete a second line.
 fn taken(mut fill: usize, len: usize, byte: impl Fn(usize) -> u8) -> (usize, usize) {
     let mut sent = false;
     for place in 0..len {

@@ -1,13 +1,13 @@
-//! The CPU features on which the outcome of a probe depends.
+//! The CPU features on which the outcomes of probes depend.
 
 use core::arch::x86_64::__cpuid_count;
 
-/// Features as CPUID reports them.
+/// CPU features, as reported by CPUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// User-mode instruction prevention: `sgdt`, `sidt`, `sldt`, `str` and `smsw` raise #GP.
     pub umip: bool,
-    /// The vendor is Intel: `sysenter` exists in long mode.
+    /// The vendor is Intel, whose CPUs have `sysenter` in long mode.
     pub intel: bool,
 }
 

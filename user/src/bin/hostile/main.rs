@@ -1,9 +1,10 @@
-//! Attempts on every CPU everything with which ring 3 could harm the kernel: [--seed X] [--probes N]; see
-//! docs/hostile.md.
+//! Attempts everything that ring 3 could do to harm the kernel: [--seed X] [--probes N].
 //!
-//! A copy checks its initial state and how the previous copy ended, makes the probes that return, and then a deadly
-//! one, unless it is the last copy. Each probe's outcome is predicted before the probe is made; the first deviation is
-//! printed and ends the copy with exit code 3.
+//! It runs on every CPU; see docs/hostile.md.
+//!
+//! A probe is one attempt with a predicted outcome. A copy of the program checks its initial state and how the previous
+//! copy ended, and makes the probes that return. Every copy but the last then makes one deadly probe, which ends it.
+//! The first outcome that differs from its prediction is printed and ends the copy with exit code 3.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod back;
@@ -41,10 +42,10 @@ user::program!(run);
 /// Exit code after an unexpected outcome.
 const UNEXPECTED: ExitCode = ExitCode(3);
 
-/// Rounds per progress line: the host tool checks that each CPU advances.
+/// Number of rounds per progress line. The host tool checks that each CPU prints these lines.
 const ROUNDS_A_LINE: u64 = 32;
 
-/// Purposes of random streams, so that they are independent.
+/// The purposes of random streams. Streams of different purposes are independent.
 mod purpose {
     pub const SURVIVED: u64 = 1;
     pub const DEADLY: u64 = 2;
@@ -52,11 +53,11 @@ mod purpose {
     pub const DEADLY_ORDER: u64 = 4;
 }
 
-/// An unexpected outcome was found and printed.
+/// An unexpected outcome, already printed.
 struct Found;
 
 fn run() -> ExitCode {
-    // First of all: later code changes the registers that are checked.
+    // This must come first, because later code changes the registers that are checked.
     let found = start::first_difference();
     let options = match Options::parse(args().skip(1), env()) {
         Ok(options) => options,
@@ -67,7 +68,7 @@ fn run() -> ExitCode {
     };
     let (cpu, cpus) = (sys::get_cpu(), sys::cpu_count());
     if cpus > CPUS_MAX {
-        println!("hostile: there are {cpus} CPUs, and the counters have room for {CPUS_MAX}");
+        println!("hostile: too many CPUs: {cpus}; there are counters for {CPUS_MAX}");
         return ExitCode::USAGE;
     }
     let random = order::stream(options.seed, cpu, 0, options.round);
@@ -113,8 +114,8 @@ impl Copy {
         }
         let probe = self.deadly(self.options.round);
         self.tally.count(probe.class);
-        // SAFETY: the code either returns by `back`, having changed only memory that holds no Rust values, or ends
-        // this copy.
+        // SAFETY: the code either jumps to `back`, having changed only memory that holds no Rust values, or ends this
+        // copy.
         let after = unsafe { state::run(&probe.state) };
         match probe.expect {
             Expect::Back(back) => match back.difference(&probe.state, &after) {
@@ -129,12 +130,12 @@ impl Copy {
             expected => Err(self.unexpected(
                 format_args!("{probe}"),
                 format_args!("{expected}"),
-                format_args!("it came back"),
+                format_args!("the probe returned"),
             )),
         }
     }
 
-    /// Makes a probe that has to return.
+    /// Makes a probe that must return.
     fn survive(&self, probe: &Probe) -> Result<(), Found> {
         self.tally.count(probe.class);
         // SAFETY: none of these probes writes memory, and all of them return.
@@ -150,7 +151,7 @@ impl Copy {
         }
     }
 
-    /// Returns the probe with this number, counted over all starts.
+    /// Returns the probe with this number, counted across all copies.
     fn survived(&mut self, number: u64) -> Probe {
         let (seed, cpu) = (self.options.seed, self.maker.cpu);
         let rows = const { table::rows(survived::GROUPS) };
@@ -159,7 +160,7 @@ impl Copy {
         table::make(survived::GROUPS, &mut self.maker, place)
     }
 
-    /// Returns the probe that ends the copy of a round: every other one executes random bytes.
+    /// Returns the probe that ends the copy of a round. Every second one executes random bytes.
     fn deadly(&mut self, round: u64) -> Probe {
         let (seed, cpu) = (self.options.seed, self.maker.cpu);
         self.maker.random = order::stream(seed, cpu, purpose::DEADLY, round);
@@ -178,7 +179,7 @@ impl Copy {
             return match last {
                 Last::None => Ok(()),
                 _ => Err(self.unexpected(
-                    format_args!("first start"),
+                    format_args!("start of the first copy"),
                     format_args!("{}", Last::None),
                     format_args!("{last}"),
                 )),
@@ -186,14 +187,14 @@ impl Copy {
         };
         let probe = self.deadly(before);
         let expect = match probe.expect {
-            // The probe returned, and the copy ran to its end.
+            // The probe returned, and the copy then exited with code 0.
             Expect::Back(_) => Expect::Exits(0),
             expect => expect,
         };
         if expect.allows(&last) {
             return Ok(());
         }
-        // The round in the message is this copy's, so name the previous one.
+        // The message names the round of this copy, so the text also names the previous round.
         Err(self.unexpected(
             format_args!("end of round {before}: {probe}"),
             format_args!("{expect}"),
@@ -203,20 +204,20 @@ impl Copy {
 
     /// Checks that the previous copies made all of their probes.
     fn check_tally(&self) -> Result<(), Found> {
-        // The start, the probes, and the deadly one.
+        // Each copy counts its start, its returning probes, and its deadly probe.
         let expected = self.options.round.wrapping_mul(self.options.probes.wrapping_add(2));
         let got = self.tally.sum();
         if got == expected {
             return Ok(());
         }
         Err(self.unexpected(
-            format_args!("probes of all copies before"),
+            format_args!("number of probes of all previous copies"),
             format_args!("{expected}"),
             format_args!("{got}"),
         ))
     }
 
-    /// Prints an unexpected outcome in one line.
+    /// Prints an unexpected outcome on one line.
     fn unexpected(
         &self,
         what: fmt::Arguments<'_>,
@@ -231,7 +232,7 @@ impl Copy {
         Found
     }
 
-    /// Prints the last copy's final line: the number of probes of each class.
+    /// Prints the final line of the last copy: the number of probes in each class.
     fn report(&self) {
         const ROWS: (u64, u64) = (table::rows(survived::GROUPS), table::rows(deadly::GROUPS));
         let (seed, (survived, deadly)) = (self.options.seed, ROWS);

@@ -1,4 +1,4 @@
-//! Makes a probe's state: random values in every register that the probe does not set.
+//! Constructs the state of a probe, with random values in every register that the probe does not set.
 
 use core::cell::UnsafeCell;
 
@@ -14,7 +14,7 @@ use crate::features::Features;
 use crate::probe::{Code, Expect, Probe, address};
 use crate::state::State;
 
-/// A stack that no other code uses, for probes that need a valid one.
+/// A stack that no other code uses, for probes that need a valid stack.
 #[repr(align(4096))]
 struct Scratch(UnsafeCell<[u64; 512]>);
 
@@ -23,32 +23,32 @@ unsafe impl Sync for Scratch {}
 
 static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; 512]));
 
-/// The scratch stack's words.
+/// Returns the words of the scratch stack.
 pub fn scratch() -> *mut [u64; 512] {
     SCRATCH.0.get()
 }
 
-/// Returns an address in the middle of the scratch stack: pushes and pops stay inside.
+/// Returns an address in the middle of the scratch stack, so that pushes and pops stay inside it.
 pub fn scratch_stack() -> u64 {
     scratch() as u64 + PAGE_SIZE / 2
 }
 
-/// The lowest address of the kernel's half: the physical map.
+/// Start of the kernel half and of the physical map.
 pub const PHYSICAL: u64 = 0xffff_8000_0000_0000;
-/// Start of the kernel's image.
+/// Start of the kernel image.
 pub const KERNEL: u64 = 0xffff_ffff_8000_0000;
-/// The per-CPU areas, one after the other (`kernel/src/layout.rs`): a program may know these addresses; no protection
-/// depends on their secrecy.
+/// Start of the per-CPU areas, which follow each other (`kernel/src/layout.rs`). A program may know these addresses: no
+/// protection depends on their secrecy.
 const PER_CPU: u64 = 0xffff_d000_0000_0000;
-/// Length of a CPU's area.
+/// Size of one CPU's area.
 const PER_CPU_STRIDE: u64 = 0x4_0000;
-/// Ends of the stacks in an area: system calls, NMI, #DB, #MC, #DF; and the data block's beginning.
+/// Offsets in an area: the ends of the stacks for system calls, NMI, #DB, #MC and #DF, and the start of the data block.
 const STACK_ENDS: [u64; 6] = [0x1_0000, 0x1_8000, 0x2_0000, 0x2_8000, 0x3_0000, 0x3_8000];
 
-/// The number of stack pointers that [`stack_pointer`] has.
+/// The number of stack pointers that [`stack_pointer`] can return.
 pub const STACK_POINTERS: u64 = 27;
 
-/// Returns a stack pointer that is not in any stack of the program.
+/// Returns a stack pointer outside all stacks of the program.
 pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
     const PLAIN: [u64; 15] = [
         0,
@@ -57,7 +57,7 @@ pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
         USER_START,
         SHARED_PAGE,
         SHARED_PAGE + PAGE_SIZE,
-        // The stack's guard page, and the page above the stack.
+        // The lowest address of the stack, just above its guard page, and the page above the stack.
         STACK_TOP - STACK_SIZE,
         STACK_TOP + PAGE_SIZE,
         USER_END,
@@ -71,7 +71,7 @@ pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
     let stacks = PLAIN.len() as u64;
     match index {
         0..15 => PLAIN[index as usize],
-        // This CPU's stacks in the kernel, then those of its neighbour.
+        // This CPU's kernel stacks, then those of the next CPU.
         _ => {
             let place = (index - stacks) as usize;
             let cpu = if place < STACK_ENDS.len() { cpu } else { cpu ^ 1 };
@@ -80,13 +80,14 @@ pub fn stack_pointer(cpu: u64, index: u64) -> u64 {
     }
 }
 
-/// Selectors: null ones, the GDT's with both extremes of RPL, an LDT's, and ones beyond the table's end.
+/// Selectors: null selectors, those of the GDT with RPL 0 and 3, LDT selectors, and selectors beyond the end of the
+/// GDT.
 pub const SELECTORS: [u64; 24] = [
     0, 1, 2, 3, 0x08, 0x0b, 0x10, 0x13, 0x18, 0x1b, 0x20, 0x23, 0x28, 0x2b, 0x30, 0x33, 0x38, 0x3b, 0x04,
     0x07, 0x0c, 0x1f, 0xfff8, 0xffff,
 ];
 
-/// Makes probes.
+/// Constructs probes.
 pub struct Maker {
     /// This CPU's index.
     pub cpu: u64,
@@ -107,7 +108,7 @@ impl Maker {
         Probe { class, name, detail, state, expect: Expect::Back(Back::unchanged(state.rflags)) }
     }
 
-    /// Random registers, none of them so small that it could be a valid argument; random arithmetic flags.
+    /// Returns random registers, all too large to be valid arguments, and random arithmetic flags.
     fn poison(&mut self) -> State {
         let mut next = || self.random.next_u64() | 1 << 62;
         let mut state = State::filled(&mut next);
@@ -116,15 +117,15 @@ impl Maker {
         state
     }
 
-    /// Varied states: exceptions masked or not, and with a probability of 1/4 a pending x87 exception.
+    /// Varies the x87 and SSE state: exceptions masked or unmasked, and with probability 1/4 a pending x87 exception.
     fn poison_fpu(&mut self, fpu: &mut Fpu) {
         let choice = self.random.next_u64();
         let mut next = || self.random.next_u64();
         fpu.xmm = [(); 16].map(|()| [next(), next()]);
-        // Normal numbers, as the FPU itself would leave them.
+        // Normalised numbers (leading bit set), the form in which the FPU itself stores them.
         fpu.st = [(); 8].map(|()| [next() | 1 << 63, 0x3fff | next() & 0x8000]);
         fpu.x87_tags = 0xff;
-        // Random rounding and exception masks; MXCSR's reserved bits stay clear.
+        // Random rounding mode and exception masks. The reserved bits of MXCSR stay clear.
         fpu.mxcsr = (choice >> 32) as u32 & 0xffbf;
         (fpu.x87_control, fpu.x87_status) = match choice & 3 {
             0 => PENDING,
@@ -135,5 +136,5 @@ impl Maker {
     }
 }
 
-/// x87 control and status word with a pending, unmasked invalid-operation exception.
+/// x87 control and status words with a pending, unmasked invalid-operation exception.
 pub const PENDING: (u16, u16) = (0x0340, 0x8081);

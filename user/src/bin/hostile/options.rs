@@ -1,4 +1,4 @@
-//! The arguments and the environment: the seed, the number of probes, which start this is, and how the previous copy
+//! The arguments and the environment: the seed, the number of probes, the index of this copy, and how the previous copy
 //! ended.
 
 use core::fmt;
@@ -9,7 +9,7 @@ use user::args;
 pub const USAGE: &str = "usage: hostile [--seed X] [--probes N]
   X decimal or 0x hexadecimal, 64 bits; N from 1, probes that a copy survives before the one that kills it";
 
-/// Default number of probes in one start.
+/// Default number of returning probes per copy.
 const DEFAULT_PROBES: u64 = 1000;
 
 /// Parsed arguments and environment.
@@ -17,42 +17,42 @@ const DEFAULT_PROBES: u64 = 1000;
 pub struct Options {
     /// The seed of all random choices.
     pub seed: u64,
-    /// Probes that return, in each start.
+    /// The number of returning probes per copy.
     pub probes: u64,
-    /// Which start this is, from 0.
+    /// The index of this copy on its CPU, from 0.
     pub round: u64,
-    /// The number of starts. In the last one the copy makes no deadly probe.
+    /// The number of copies on each CPU. The last copy makes no deadly probe.
     pub rounds: u64,
     /// How the previous copy ended.
     pub last: Last,
 }
 
-/// How a copy ended, as the kernel reports it to the next one.
+/// How a copy ended, as the kernel reports it to the next copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
-    /// There was no copy before.
+    /// There was no previous copy.
     None,
-    /// By `SYS_EXIT`.
+    /// The copy called `SYS_EXIT` with this code.
     Exited(i64),
-    /// By an exception.
+    /// An exception killed the copy.
     Killed {
-        /// The exception.
+        /// The vector of the exception.
         vector: u64,
-        /// Its error code; 0 if it has none.
+        /// The error code, or 0 if the exception has none.
         error: u64,
-        /// Address of the instruction.
+        /// The rip that the exception reported.
         rip: u64,
         /// The address that caused a page fault.
         cr2: u64,
     },
-    /// It exceeded its time limit.
+    /// The copy exceeded its time limit.
     Limit,
 }
 
 impl fmt::Display for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Last::None => f.write_str("no copy before"),
+            Last::None => f.write_str("no previous copy"),
             Last::Exited(code) => write!(f, "exit code {code}"),
             Last::Killed { vector, error, rip, cr2 } => {
                 write!(f, "vector {vector:#x} error {error:#x} rip {rip:#x} cr2 {cr2:#x}")
@@ -62,12 +62,12 @@ impl fmt::Display for Last {
     }
 }
 
-/// What is wrong with the arguments or the environment.
+/// An error in the arguments or the environment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OptionsError<'a> {
-    /// The option is unknown, given twice, or its value is missing or invalid.
+    /// The option is unknown or given twice, or its value is missing or invalid.
     Argument(&'a [u8]),
-    /// A string from the kernel that this program cannot parse.
+    /// The kernel passed a string that this program cannot parse.
     Environment(&'a [u8]),
 }
 
@@ -85,7 +85,7 @@ impl Options {
     /// Parses the arguments that follow the program's name, and the environment.
     ///
     /// # Errors
-    /// [`OptionsError`], for the first invalid one.
+    /// [`OptionsError`] for the first invalid argument or string.
     pub fn parse<'a>(
         mut arguments: impl Iterator<Item = &'a [u8]>,
         environment: impl Iterator<Item = &'a [u8]>,
@@ -132,7 +132,7 @@ impl Options {
         Some(())
     }
 
-    /// Returns whether this is the last start.
+    /// Returns whether this is the last copy.
     pub fn is_last(&self) -> bool {
         self.round.saturating_add(1) >= self.rounds
     }
@@ -160,7 +160,7 @@ fn last(text: &[u8]) -> Option<Last> {
     words.next().is_none().then_some(last)
 }
 
-/// Parses a number, decimal or with `0x`.
+/// Parses a decimal number, or a hexadecimal one with `0x`.
 fn number(text: &[u8]) -> Option<u64> {
     let Some(digits) = text.strip_prefix(b"0x") else { return args::number(text) };
     // `from_str_radix` would also accept a sign.

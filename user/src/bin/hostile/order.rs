@@ -1,4 +1,4 @@
-//! The order of the probes: a permutation of the whole table, a new one for each pass through it.
+//! The order of the probes: each pass through the table takes its rows in a new random order.
 
 use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -11,8 +11,8 @@ pub fn stream(seed: u64, cpu: u64, purpose: u64, number: u64) -> Xoroshiro128Plu
     Xoroshiro128PlusPlus::seed_from_u64(mixed)
 }
 
-/// Returns the table index of the probe with this number, counted over all starts, in a table of `len` rows. Each `len`
-/// probes in a row make each row exactly once.
+/// Returns the table index of probe `number`, counted across all copies, in a table of `len` rows. Each pass of `len`
+/// consecutive probes takes each row exactly once.
 pub fn place(seed: u64, cpu: u64, purpose: u64, number: u64, len: u64) -> u64 {
     let (turn, step) = (number / len, number % len);
     let mut random = stream(seed, cpu, purpose, turn);

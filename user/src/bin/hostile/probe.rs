@@ -1,4 +1,4 @@
-//! A probe: the state that is entered, and the outcome that is predicted before it is made.
+//! A probe: the CPU state with which its code is entered, and the predicted outcome.
 
 use core::fmt;
 
@@ -7,21 +7,21 @@ use crate::class::Class;
 use crate::options::Last;
 use crate::state::{State, back};
 
-/// Code that a probe enters. It ends with a jump to [`back`], or does not return.
+/// The code of a probe. It ends with a jump to [`back`], or does not return.
 pub type Code = unsafe extern "sysv64" fn();
-/// Returns the code of a table's row.
+/// Returns the code for a row of a table.
 pub type MakeCode = fn() -> Code;
 
 /// A probe.
 #[derive(Clone, Copy)]
 pub struct Probe {
-    /// Its class.
+    /// The class of the probe.
     pub class: Class,
-    /// Its name.
+    /// The name of the probe.
     pub name: &'static str,
-    /// A number, a selector or an address that identifies it among those of the same name.
+    /// A number, selector or address that distinguishes this probe from others with the same name.
     pub detail: u64,
-    /// The state that is entered.
+    /// The state with which the code is entered.
     pub state: State,
     /// The expected outcome.
     pub expect: Expect,
@@ -37,39 +37,40 @@ impl fmt::Display for Probe {
 /// The expected outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// It returns, with these register values.
+    /// The code returns with these register values.
     Back(Back),
     /// The copy is killed.
     Dies(Death),
-    /// The copy is killed, as the manuals say, or runs to its end with exit code 0, as an emulator does it.
+    /// The copy is killed, as the manuals specify, or exits with code 0, as on an emulator that permits the
+    /// instruction.
     DiesOrNot(Death),
-    /// The copy ends by `SYS_EXIT` with this code.
+    /// The copy calls `SYS_EXIT` with this code.
     Exits(i64),
-    /// Random code: any outcome that is not a kernel fault.
+    /// Random code: any outcome except a kernel fault.
     Anyhow,
 }
 
-/// How a copy is killed (SDM 3A, chapter 6).
+/// How the kernel kills a copy (SDM 3A, chapter 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// The exception.
+    /// The vector of the exception.
     pub vector: u64,
-    /// Its error code.
+    /// The error code.
     pub error: u64,
-    /// An alternative exception and error code, where CPUs differ.
+    /// An alternative vector and error code, for CPUs that differ.
     pub or: (u64, u64),
-    /// Bits of the error code that are not compared.
+    /// Bits of the error code that may have either value.
     pub either: u64,
-    /// Address of the instruction.
+    /// The rip that the exception reports.
     pub rip: u64,
-    /// An alternative address, where CPUs differ.
+    /// An alternative rip, for CPUs that differ.
     pub or_rip: u64,
     /// The address that causes a page fault.
     pub cr2: u64,
 }
 
 impl Death {
-    /// Killed by this exception at this address.
+    /// Returns the death by this exception at this address.
     pub const fn new(vector: u64, error: u64, rip: u64) -> Death {
         Death { vector, error, or: (vector, error), either: 0, rip, or_rip: rip, cr2: 0 }
     }
@@ -94,13 +95,13 @@ pub const PAGE: u64 = 14;
 /// #MF.
 pub const X87: u64 = 16;
 
-/// The exceptions that may kill a copy that executes random bytes: those that instructions raise, but not those that
-/// only a kernel bug can cause, such as #DF or #TS.
+/// The exceptions that may kill a copy that executes random bytes. Exceptions such as #DF or #TS, which only a kernel
+/// bug can cause, are not among them.
 const BY_CHANCE: [u64; 10] =
     [DIVIDE, DEBUG, BREAKPOINT, OVERFLOW, UNDEFINED, STACK, PROTECTION, PAGE, X87, 19];
 
 impl Expect {
-    /// Returns whether the outcome is an expected one.
+    /// Returns whether this is an expected outcome.
     pub fn allows(&self, last: &Last) -> bool {
         match (*self, *last) {
             (Expect::Dies(death) | Expect::DiesOrNot(death), Last::Killed { vector, error, rip, cr2 }) => {
@@ -130,7 +131,7 @@ impl fmt::Display for Expect {
                     write!(f, " (or vector {:#x} error {:#x})", or.0, or.1)?;
                 }
                 if *either != 0 {
-                    write!(f, " (bits {either:#x} of it either way)")?;
+                    write!(f, " (bits {either:#x} may differ)")?;
                 }
                 write!(f, " rip {rip:#x}")?;
                 if rip != or_rip {
@@ -146,21 +147,21 @@ impl fmt::Display for Expect {
     }
 }
 
-/// Returns the address of code.
+/// Returns the address of a probe's code.
 pub fn address(code: Code) -> u64 {
     code as *const () as u64
 }
 
-/// Returns the address at which code returns.
+/// Returns the address to which a probe's code jumps when it ends.
 pub fn back_address() -> u64 {
     address(back)
 }
 
-/// Defines code: instructions, followed by the jump back.
+/// Defines a probe's code: the given instructions, followed by the jump to `back`.
 #[macro_export]
 macro_rules! code {
     ($($instruction:literal),+) => {{
-        /// Given: any state. Leaves: the state after its instructions, by `back`.
+        /// Entry state: any. Exit state: that after the instructions, at `back`.
         #[unsafe(naked)]
         unsafe extern "sysv64" fn code() {
             core::arch::naked_asm!($($instruction,)+ "jmp {back}", back = sym $crate::state::back)

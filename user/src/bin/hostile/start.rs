@@ -1,4 +1,4 @@
-//! The initial state of a copy: it contains nothing of the kernel and nothing of the previous copy.
+//! The initial state of a copy. It must contain no data of the kernel and none of the previous copy.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -10,15 +10,15 @@ use user::start::entry_registers;
 use crate::back::{Back, Difference};
 use crate::state::State;
 
-/// Initialised memory, which each copy has to find as in the file, and overwrites.
+/// Initialised memory. Each copy must find the value from the program file, and then overwrites it.
 static INITIAL: AtomicU64 = AtomicU64::new(INITIAL_VALUE);
-/// Its value in the file.
+/// The value of `INITIAL` in the program file.
 const INITIAL_VALUE: u64 = 0x0123_4567_89ab_cdef;
 
-/// Zeroed memory, used in the same way.
+/// Zeroed memory. Each copy must find zeros, and then overwrites them.
 struct Zeroed(UnsafeCell<[u64; 1024]>);
 
-// SAFETY: a program has one thread, and only `first_difference` accesses it.
+// SAFETY: a program has one thread, and only `first_difference` accesses this memory.
 unsafe impl Sync for Zeroed {}
 
 static ZEROED: Zeroed = Zeroed(UnsafeCell::new([0; 1024]));
@@ -32,12 +32,12 @@ fn registers() -> [Difference; 16] {
     entry_registers().all().map(|(register, got, expected)| Difference { register, expected, got })
 }
 
-/// Selectors, and the FS and GS bases: they are 0, so that an fs- or gs-relative address is the address itself.
+/// Checks the selectors, and that FS and GS base are 0, so that an fs- or gs-relative access reads the given address.
 fn segments() -> [Difference; 6] {
     let (ds, es, fs, gs): (u64, u64, u64, u64);
     let (fs_word, gs_word): (u64, u64);
-    // SAFETY: reads segment registers, and a word of this program if the bases are correct; otherwise it reads another
-    // word, or the copy is killed, which the next one reports.
+    // SAFETY: reads segment registers and, if the bases are correct, a word of this program. Otherwise it reads another
+    // word, or the copy is killed, which the next copy reports.
     unsafe {
         asm!(
             "mov {ds:r}, ds",
@@ -70,20 +70,20 @@ fn segments() -> [Difference; 6] {
 
 fn fpu() -> Option<Difference> {
     let mut state = State::ZERO;
-    // SAFETY: writes 512 bytes, which is what `Fpu` has, 16-byte aligned as it is.
+    // SAFETY: writes 512 bytes, the size of `Fpu`, which is 16-byte aligned.
     unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut state.fpu, options(nostack, preserves_flags)) };
     let start = State { fpu: Fpu::RESET, ..State::ZERO };
     Back::unchanged(start.rflags).difference(&start, &state)
 }
 
-/// Checks memory, and overwrites it for the next copy's check.
+/// Checks memory, then overwrites it, so that the next copy can check it.
 fn memory() -> [Difference; 2] {
     let initial = INITIAL.swap(!INITIAL_VALUE, Ordering::Relaxed);
-    // SAFETY: no other code accesses it, and this function is called once.
+    // SAFETY: no other code accesses this memory, and this function is called once.
     let zeroed = unsafe { &mut *ZEROED.0.get() };
     let sum = zeroed.iter().fold(0, |sum, word| sum | word);
     zeroed.fill(u64::MAX);
-    // Keeps the compiler from dropping stores that are never read.
+    // Keep the compiler from removing stores that are never read.
     core::hint::black_box(&*zeroed);
     let pair = |register, expected, got| Difference { register, expected, got };
     [pair("initialised memory", INITIAL_VALUE, initial), pair("zeroed memory", 0, sum)]

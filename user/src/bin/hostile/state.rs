@@ -1,4 +1,4 @@
-//! The complete CPU state of ring 3: entered by `iretq`, and stored when the code returns.
+//! The complete CPU state of ring 3. The program enters a state by `iretq` and stores it when the code returns.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -7,7 +7,7 @@ use core::mem::offset_of;
 pub use user::registers::{CODE, DATA, Registers as State};
 use user::{load_integers, registers_asm, store_integers};
 
-/// A state at a fixed address for the assembly: no register is free to hold a pointer.
+/// A state at a fixed address, which the assembly can name without a pointer, as no register is free to hold one.
 struct Block(UnsafeCell<State>);
 
 // SAFETY: a program has one thread, and only `run` and the code that it enters access the blocks.
@@ -16,7 +16,7 @@ unsafe impl Sync for Block {}
 static BEFORE: Block = Block(UnsafeCell::new(State::ZERO));
 static AFTER: Block = Block(UnsafeCell::new(State::ZERO));
 
-/// The stack pointer to restore after an entered state.
+/// This program's own stack pointer, restored when the code of an entered state returns.
 #[repr(transparent)]
 struct OwnStack(UnsafeCell<u64>);
 
@@ -25,13 +25,13 @@ unsafe impl Sync for OwnStack {}
 
 static OWN_STACK: OwnStack = OwnStack(UnsafeCell::new(0));
 
-/// Enters a state. Returns the state in which its code jumped to [`back`]; cs and ss are not stored.
+/// Enters a state. Returns the state in which its code jumped to [`back`], without cs and ss.
 ///
 /// # Safety
-/// The code at `state.rip` jumps to [`back`] or does not return at all, and does not change memory that Rust uses.
+/// The code at `state.rip` jumps to [`back`] or does not return at all, and it changes no memory that Rust uses.
 pub unsafe fn run(state: &State) -> State {
-    // SAFETY: no other code accesses the blocks (see Block), and no reference to them is alive during the call; the
-    // caller upholds the rest.
+    // SAFETY: no other code accesses the blocks (see Block), and no reference to them exists during the call. The
+    // caller upholds the rest of the contract.
     unsafe {
         *BEFORE.0.get() = *state;
         enter();
@@ -41,12 +41,12 @@ pub unsafe fn run(state: &State) -> State {
 
 /// Loads the state from `BEFORE`.
 ///
-/// Given: a System V call. Leaves, by [`back`]: what that convention requires. The stack, from the top:
+/// Entry state: a System V call. Exit state, through [`back`]: as that convention requires. The stack, from the top:
 ///
 /// ```text
 ///            return address
 ///            rbp rbx r12 r13 r14 r15   the caller's, preserved
-///            rflags                    the caller's, so that the state's flags do not stay set
+///            rflags                    the caller's, restored: the state's flags must not stay set
 ///     rsp -> MXCSR, x87 control word   the caller's, four bytes each
 /// ```
 #[unsafe(naked)]
@@ -76,17 +76,18 @@ unsafe extern "sysv64" fn enter() {
     )
 }
 
-/// The `iretq` that enters a state; a separate function, so that its address is known: it faults on an invalid frame.
+/// Executes the `iretq` that enters a state. It is a separate function because its address must be known: `iretq`
+/// faults on an invalid frame.
 ///
-/// Given: rsp at a frame of five words. Leaves: the state in the frame.
+/// Entry state: rsp points to a frame of five words. Exit state: the state in the frame.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn go() {
     naked_asm!("iretq")
 }
 
-/// The end of entered code: stores the state to `AFTER` and returns from [`enter`].
+/// Ends the entered code: stores the state to `AFTER` and returns from [`enter`].
 ///
-/// Given: any state. Only code that [`enter`] has entered may jump here, once per entry.
+/// Entry state: any. Only code that [`enter`] has entered may jump here, once per entry.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn back() {
     registers_asm!(

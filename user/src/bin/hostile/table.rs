@@ -1,4 +1,4 @@
-//! Tables of probes: groups of rows, each made from its number.
+//! Tables of probes. A table consists of groups, and each group constructs its rows by number.
 
 use crate::maker::Maker;
 use crate::probe::Probe;
@@ -7,11 +7,11 @@ use crate::probe::Probe;
 pub struct Group {
     /// The number of rows.
     pub rows: u64,
-    /// Makes the probe of one row.
+    /// Constructs the probe of one row.
     pub make: fn(&mut Maker, u64) -> Probe,
 }
 
-/// Returns the number of rows of all groups.
+/// Returns the total number of rows in all groups.
 pub const fn rows(groups: &[Group]) -> u64 {
     let (mut sum, mut index) = (0, 0);
     while index < groups.len() {
@@ -21,7 +21,7 @@ pub const fn rows(groups: &[Group]) -> u64 {
     sum
 }
 
-/// Returns the probe of a row below [`rows`].
+/// Constructs the probe of a row. `place` must be below [`rows`].
 pub fn make(groups: &[Group], maker: &mut Maker, mut place: u64) -> Probe {
     for group in groups {
         if place < group.rows {

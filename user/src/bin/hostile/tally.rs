@@ -1,4 +1,4 @@
-//! Per-CPU probe counters in the shared page, where they outlive the copies.
+//! Per-CPU probe counters in the shared page, which outlives the copies.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use user::shared_page;
 use crate::class::Class;
 use crate::console::SHARED_WORDS;
 
-/// The number of CPUs for whose counters there is room.
+/// The number of CPUs for which the page has room for counters.
 pub const CPUS_MAX: u64 = (512 - SHARED_WORDS as u64) / Class::COUNT as u64;
 
 /// A CPU's counters.
@@ -17,7 +17,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Returns the counters of this CPU, whose index is below [`CPUS_MAX`].
+    /// Returns the counters of this CPU, whose index must be below [`CPUS_MAX`].
     pub fn of(cpu: u64) -> Tally {
         Tally { cpu: cpu as usize }
     }
@@ -33,12 +33,12 @@ impl Tally {
         word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Returns the number of probes of a class.
+    /// Returns the number of probes in a class.
     pub fn get(self, class: Class) -> u64 {
         self.word(class).load(Ordering::Relaxed)
     }
 
-    /// Returns the number of all probes.
+    /// Returns the number of probes in all classes.
     pub fn sum(self) -> u64 {
         Class::ALL.iter().fold(0, |sum, (class, _)| sum.wrapping_add(self.get(*class)))
     }

@@ -1,24 +1,24 @@
-//! Removes from random bytes what makes them useless as programs. The host tool compiles this file too: it generates
-//! new bytes for each seed.
+//! Edits random bytes so that they are useful as programs. The host tool also compiles this file, as it generates new
+//! bytes for each seed.
 
-/// Removes from random bytes the instruction with which they could crash QEMU, and most of the endless loops, and ends
+/// Removes from random bytes the instruction with which they could crash QEMU and most of the endless loops, and ends
 /// them with a `syscall`.
 ///
-/// QEMU's TCG lets ring 3 load CS and the nonexistent segment registers 6 and 7, which are LDTR and TR in QEMU's
-/// memory. The manuals specify #UD for all three; no kernel can prevent it.
+/// QEMU's TCG lets ring 3 load CS and the nonexistent segment registers 6 and 7, which are LDTR and TR in QEMU's own
+/// state. The manuals specify #UD for all three. No kernel can prevent the load.
 ///
-/// A taken short backward jump usually loops until the time limit: 15 of 16 become forward jumps.
+/// A short backward jump that is taken usually loops until the time limit, so 15 of 16 are made forward jumps.
 pub const fn tame(bytes: &mut [u8]) {
     let end = bytes.len();
-    // A `nop`, so that no byte before it takes the `syscall` as its operand.
+    // A `nop` keeps the preceding bytes from using the `syscall` as their operand.
     [bytes[end - 3], bytes[end - 2], bytes[end - 1]] = [0x90, 0x0f, 0x05];
     let mut at = 0;
     while at + 1 < end - 2 {
         let next = bytes[at + 1];
         bytes[at + 1] = match bytes[at] {
-            // `mov` to a segment register: SS, GS and FS instead of CS, 6 and 7.
+            // `mov` to a segment register: replace CS, 6 and 7 by SS, GS and FS.
             0x8e if matches!(next >> 3 & 7, 1 | 6 | 7) => next ^ 0b011 << 3,
-            // `jcc`, `loop`, `loope`, `loopne`, `jrcxz`, `jmp`, each with a displacement of one byte.
+            // `jcc`, `loop`, `loope`, `loopne`, `jrcxz` and `jmp` with a one-byte displacement.
             0x70..=0x7f | 0xe0..=0xe3 | 0xeb if !at.is_multiple_of(16) => next & 0x7f,
             _ => next,
         };

@@ -24,7 +24,11 @@ pub fn a_line_in_pieces() -> Verdict {
         while !rest.is_empty() {
             let accepted = offer(rest.as_ptr() as u64, rest.len() as u64) as usize;
             let sane = (1..=rest.len()).contains(&accepted);
-            expect(format_args!("{accepted:#x} of {} bytes accepted: at least 1, at most all", rest.len()), &true, &sane)?;
+            expect(
+                format_args!("{accepted:#x} of {} bytes accepted: at least 1, at most all", rest.len()),
+                &true,
+                &sane,
+            )?;
             rest = &rest[accepted..];
         }
     }
@@ -112,7 +116,11 @@ pub fn a_range_that_leaves_the_mapped() -> Verdict {
     }
     let accepted = rax as usize;
     let sane = (1..=TAIL.len()).contains(&accepted);
-    expect(format_args!("{accepted:#x} bytes accepted of 32 mapped ones: not more, or an error"), &true, &sane)?;
+    expect(
+        format_args!("{accepted:#x} bytes accepted of 32 mapped ones: not more, or an error"),
+        &true,
+        &sane,
+    )?;
     sys::write_all(&TAIL[accepted..]);
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Makes a seeded random mix of system calls on every CPU and checks each call. Arguments: [--mix M] [--calls N]
-//! [--seconds S] [--seed X].
+//! Makes a seeded random mix of system calls and checks each one: [--mix M] [--calls N] [--seconds S] [--seed X].
 //!
 //! ```text
 //! --mix null=40,ticks=20,clock=10,write=10,cpu=10,trace=5,bad=5   integer weights; a kind not listed has weight 0

@@ -1,4 +1,4 @@
-//! Far transfers to every selector, `iretq` to every code and stack segment, and to non-canonical addresses.
+//! Far transfers to every selector, `iretq` to every code and stack segment, and transfers to non-canonical addresses.
 
 use super::{GP, dies, page_error, pf, selector_error};
 use crate::class::Class;
@@ -8,27 +8,28 @@ use crate::probe::{Code, Death, Expect, PROTECTION, Probe, address};
 use crate::state::{CODE, DATA, go};
 use crate::table::Group;
 
-/// Target of far transfers with a valid selector: an unmapped address that fits 32 bits.
+/// Target of far transfers with a valid selector: an unmapped address that fits in 32 bits.
 const NOWHERE: u64 = 0x2000;
 
-/// Jumps through memory.
+/// Far jumps with the target in memory.
 pub const JUMPS: Group = Group {
     rows: SELECTORS.len() as u64,
     make: |maker, row| through_memory(maker, "far jmp", code!(".byte 0xff, 0x2b"), SELECTORS[row as usize]),
 };
 
-/// Calls through memory. Not to ring 3's own code: QEMU truncates the pushed return address to 32 bits.
+/// Far calls with the target in memory. They exclude ring 3's own code segment, as QEMU truncates the pushed return
+/// address to 32 bits.
 pub const CALLS: Group = Group {
     rows: SELECTORS.len() as u64,
     make: |maker, row| {
         let selector = SELECTORS[row as usize];
-        // The kernel's selector instead, with the same RPL.
+        // Use the kernel's code selector with the same RPL instead.
         let selector = if is_user_code(selector) { 0x08 | selector & 3 } else { selector };
         through_memory(maker, "far call", code!(".byte 0xff, 0x1b"), selector)
     },
 };
 
-/// Offset and selector are at the address in rbx.
+/// Returns a far transfer whose offset and selector are at the address in rbx.
 fn through_memory(maker: &mut Maker, name: &'static str, code: Code, selector: u64) -> Probe {
     let mut probe = dies(maker, Class::Far, name, selector, code, (PROTECTION, selector_error(selector)));
     write_words(0, &[NOWHERE | selector << 32]);
@@ -39,7 +40,7 @@ fn through_memory(maker: &mut Maker, name: &'static str, code: Code, selector: u
     probe
 }
 
-/// Returns.
+/// Far returns.
 pub const RETURNS: Group = Group {
     rows: SELECTORS.len() as u64,
     make: |maker, row| {
@@ -89,15 +90,15 @@ pub const STACK_BY_IRETQ: Group = Group {
 /// Non-canonical addresses.
 const HOLE: [u64; 4] = [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0];
 
-/// `iretq`, `jmp` and `ret` to them. CPUs differ in which instruction raises the fault.
+/// `iretq`, `jmp` and `ret` to non-canonical addresses. CPUs differ in which instruction raises the fault.
 pub const NOT_CANONICAL: Group = Group {
     rows: 3 * HOLE.len() as u64,
     make: |maker, row| {
         let target = HOLE[row as usize % HOLE.len()];
         let (name, code): (_, Code) = match row as usize / HOLE.len() {
-            0 => ("iretq out of the canonical addresses", go),
-            1 => ("jmp out of the canonical addresses", code!("jmp rbx")),
-            _ => ("ret out of the canonical addresses", code!("ret")),
+            0 => ("iretq to a non-canonical address", go),
+            1 => ("jmp to a non-canonical address", code!("jmp rbx")),
+            _ => ("ret to a non-canonical address", code!("ret")),
         };
         let mut probe = dies(maker, Class::Far, name, target, code, GP);
         write_words(256, &[target]);
@@ -110,7 +111,7 @@ pub const NOT_CANONICAL: Group = Group {
     },
 };
 
-/// The transfer succeeds, and the target is unmapped.
+/// Returns the outcome of a transfer that succeeds: a fault at the unmapped target.
 fn lands() -> Expect {
     let (vector, error) = pf(page_error::EXECUTE);
     Expect::Dies(Death { cr2: NOWHERE, ..Death::new(vector, error, NOWHERE) })
@@ -120,9 +121,9 @@ fn is_user_code(selector: u64) -> bool {
     selector & !3 == CODE & !3
 }
 
-/// Writes words to the scratch memory, starting at word `from`.
+/// Writes words to the scratch stack, starting at word `from`.
 fn write_words(from: usize, words: &[u64]) {
-    // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
+    // SAFETY: the scratch stack holds no Rust values, and only the probe being made uses it.
     let memory = unsafe { &mut *scratch() };
     memory[from..from + words.len()].copy_from_slice(words);
 }

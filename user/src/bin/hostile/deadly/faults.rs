@@ -1,4 +1,4 @@
-//! Exceptions, single steps and exits with invalid stack pointers and unusual flags.
+//! Exceptions, single steps and exits, each with invalid stack pointers and unusual flags.
 
 use kernel_abi::syscall::SYS_EXIT;
 use rand_xoshiro::rand_core::Rng;
@@ -13,10 +13,11 @@ use crate::probe::{
 use crate::survived::FLAGS_BESIDE;
 use crate::table::Group;
 
-/// TF: single-step.
+/// TF, the single-step flag.
 const TF: u64 = 1 << 8;
 
-/// Each exception that an instruction can raise, with the distance from the instruction to the reported rip.
+/// The exceptions that an instruction can raise, with the distance from the start of the instruction to the reported
+/// rip.
 const FAULT: [(&str, MakeCode, (u64, u64), u64); 8] = [
     ("div by zero", || code!("div ecx"), (DIVIDE, 0), 0),
     ("ud2", || code!("ud2"), UD, 0),
@@ -30,7 +31,7 @@ const FAULT: [(&str, MakeCode, (u64, u64), u64); 8] = [
 const FAULT_KINDS: u64 = FAULT.len() as u64;
 const BESIDE: u64 = FLAGS_BESIDE.len() as u64;
 
-/// Every exception with every stack pointer, random flags.
+/// Every exception with every stack pointer and random flags.
 pub const FAULTS: Group = Group {
     rows: FAULT_KINDS * STACK_POINTERS,
     make: |maker, row| {
@@ -48,8 +49,9 @@ pub const FAULTS: Group = Group {
     },
 };
 
-/// Instructions to step over, with the place of #DB. A `syscall` returns with TF still set: #DB comes directly after
-/// the call or one instruction later, depending on the instruction with which the kernel returns.
+/// Instructions to single-step, with the distance to the rip that #DB reports. A `syscall` returns with TF still set.
+/// #DB follows directly after the call or one instruction later, depending on the instruction with which the kernel
+/// returns.
 const STEP: [(&str, MakeCode, u64); 4] = [
     ("step over nop", || code!("nop"), 1),
     ("step over syscall", || code!("syscall"), 2),
@@ -63,7 +65,7 @@ pub const STEPS: Group = Group {
     make: |maker, row| {
         let (name, code, length) = STEP[row as usize % STEP.len()];
         let mut probe = dies(maker, Class::Faults, name, 0, code(), (DEBUG, 0));
-        // An unassigned number.
+        // An unassigned system-call number.
         probe.state.rax = u64::MAX;
         probe.state.rsp = stack_pointer(maker.cpu, row / STEP.len() as u64);
         probe.state.rflags = FLAGS_BESIDE[(maker.random.next_u64() % BESIDE) as usize] | TF;
@@ -74,7 +76,8 @@ pub const STEPS: Group = Group {
     },
 };
 
-/// Accesses to an invalid stack: the error code of the page fault, and the distance from rsp to its address.
+/// Accesses to an invalid stack, with the error code of the page fault and the distance from rsp to the faulting
+/// address.
 const ON_STACK: [(&str, MakeCode, u64, u64); 4] = [
     ("push", || code!("push rax"), page_error::WRITE, 8),
     ("call", || code!("call {back}"), page_error::WRITE, 8),
@@ -82,10 +85,10 @@ const ON_STACK: [(&str, MakeCode, u64, u64); 4] = [
     ("ret", || code!("ret"), page_error::READ, 0),
 ];
 
-/// Indices of [`stack_pointer`] at which nothing is accessible to ring 3, neither above nor below.
+/// Indices of [`stack_pointer`] at which ring 3 can access nothing, above or below.
 const BAD: [u64; 20] = [0, 2, 3, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25];
 
-/// Pushes and pops on those stacks.
+/// Pushes and pops on the stacks in [`BAD`].
 pub const STACK_ACCESS: Group = Group {
     rows: (ON_STACK.len() * BAD.len()) as u64,
     make: |maker, row| {
@@ -95,20 +98,20 @@ pub const STACK_ACCESS: Group = Group {
         let mut probe = dies(maker, Class::Faults, name, rsp, code(), pf(error));
         probe.state.rsp = rsp;
         let death = Death::new(PAGE, error, address(code()));
-        // Whether a kernel address is mapped must not matter to ring 3.
+        // The outcome must not show ring 3 whether a kernel address is mapped.
         let is_canonical = at.cast_signed() << 16 >> 16 == at.cast_signed();
         probe.expect = Expect::Dies(if is_canonical {
             let there = if at >> 63 != 0 { error | page_error::THERE } else { error };
             Death { or: (PAGE, there), cr2: at, ..death }
         } else {
-            // QEMU reports a data access.
+            // QEMU reports #GP, as for other data accesses, instead of #SS.
             Death { vector: STACK, error: 0, or: GP, ..death }
         });
         probe
     },
 };
 
-/// `SYS_EXIT` with every stack pointer and all flags, and an exit code of which only the low half counts.
+/// `SYS_EXIT` with every stack pointer, unusual flags, and an exit code of which only the low 32 bits count.
 pub const EXITS: Group = Group {
     rows: STACK_POINTERS * BESIDE,
     make: |maker, row| {

@@ -11,9 +11,9 @@ use crate::table::Group;
 /// Distance from one `int n` to the next, in bytes.
 const SLOT: u64 = 8;
 
-/// `int 0`, `int 1` and so on, each followed by the jump back.
+/// `int 0`, `int 1` and so on, each followed by the jump to `back`.
 ///
-/// Given: any state; entered at any multiple of [`SLOT`]. Leaves: the same state, if no exception is raised.
+/// Entry state: any, at any multiple of [`SLOT`]. Exit state: the same, if no exception is raised.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn every_int() {
     core::arch::naked_asm!(
@@ -30,8 +30,9 @@ unsafe extern "sysv64" fn every_int() {
     )
 }
 
-/// Every number. Ring 3 may use 3 and 4: their exceptions are reported after the instruction. All other gates have
-/// DPL 0 or are not present, which is the same to ring 3: #GP with the gate's number (SDM 3A, 6.12.1.2 and 6.13).
+/// `int n` with every number. Ring 3 may use 3 and 4, whose exceptions are reported after the instruction. All other
+/// gates have DPL 0 or are not present. In both cases ring 3 gets #GP with the number of the gate (SDM 3A, 6.12.1.2 and
+/// 6.13).
 pub const BY_NUMBER: Group = Group {
     rows: 256,
     make: |maker, number| {
@@ -39,7 +40,7 @@ pub const BY_NUMBER: Group = Group {
         probe.state.rip += number * SLOT;
         // `int n` is two bytes long.
         let after = probe.state.rip + 2;
-        /// The error code's bit for a gate of the IDT.
+        /// The bit of the error code that denotes an IDT gate.
         const IDT: u64 = 0b10;
         probe.expect = Expect::Dies(match number {
             BREAKPOINT | OVERFLOW => Death::new(number, 0, after),
@@ -49,11 +50,11 @@ pub const BY_NUMBER: Group = Group {
     },
 };
 
-/// Those that are not `int n`; both are one byte long.
+/// The one-byte instructions.
 const OTHER: [(&str, MakeCode, u64); 2] =
     [("int3", || code!("int3"), BREAKPOINT), ("int1", || code!(".byte 0xf1"), DEBUG)];
 
-/// ICEBP and the breakpoint.
+/// `int3` and `int1`.
 pub const OTHERS: Group = Group { rows: OTHER.len() as u64, make: other };
 
 fn other(maker: &mut Maker, row: u64) -> Probe {

@@ -11,7 +11,7 @@ use crate::maker::{KERNEL, Maker, PHYSICAL, scratch};
 use crate::probe::{Code, Death, Expect, MakeCode, PAGE, Probe, address};
 use crate::table::Group;
 
-/// The access to the address in rbx, and the page fault's error code if nothing is mapped there.
+/// The kinds of access to the address in rbx, each with the error code of the page fault if nothing is mapped there.
 const ACCESS: [(&str, MakeCode, u64); 5] = [
     ("read", || code!("mov al, [rbx]"), READ),
     ("write", || code!("mov [rbx], al"), WRITE),
@@ -21,7 +21,7 @@ const ACCESS: [(&str, MakeCode, u64); 5] = [
 ];
 const KINDS: u64 = ACCESS.len() as u64;
 
-/// Returns a probe that makes one of these accesses.
+/// Returns a probe that makes one of these accesses. `there` says whether the page is mapped.
 fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
     let (name, code, error) = ACCESS[kind as usize];
     let error = if there { error | THERE } else { error };
@@ -29,19 +29,19 @@ fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
     probe.state.rbx = at;
     if let Expect::Dies(death) = &mut probe.expect {
         if error & EXECUTE == EXECUTE {
-            // The jump succeeds, and then the instruction fetch faults.
+            // The jump itself succeeds; the instruction fetch at the target then faults.
             (death.rip, death.or_rip) = (at, at);
         }
         if name == "exchange" {
-            // QEMU reads first if the machine has one CPU.
+            // On a machine with one CPU, QEMU reads before it writes.
             death.either = READ ^ WRITE;
         }
     }
     probe
 }
 
-/// Unmapped addresses of the user half: the last ones are the page below the hole, where a `syscall` in the last bytes
-/// would return to a non-canonical address.
+/// Unmapped addresses of the user half. The last ones are in the page below the non-canonical range, where a `syscall`
+/// in the last bytes would return to a non-canonical address.
 const NOTHING: [u64; 15] = [
     0,
     1,
@@ -66,8 +66,8 @@ pub const NOT_THERE: Group = Group {
     make: |maker, row| access(maker, row % KINDS, NOTHING[(row / KINDS) as usize], false),
 };
 
-/// The kernel's addresses: physical memory, a CPU's stacks and their guards, tables, the local APIC, the image, and the
-/// last byte.
+/// Kernel addresses: physical memory, a CPU's stacks and their guard pages, tables, the local APIC, the kernel image,
+/// and the last byte.
 const KERNEL_HALF: [u64; 10] = [
     PHYSICAL,
     PHYSICAL + 0x10_0000,
@@ -81,7 +81,7 @@ const KERNEL_HALF: [u64; 10] = [
     u64::MAX,
 ];
 
-/// All of the kernel's half. Whether an address is mapped must not matter to ring 3.
+/// Accesses to the kernel half. The outcome must not show ring 3 whether an address is mapped.
 pub const KERNELS: Group = Group {
     rows: KERNEL_HALF.len() as u64 * KINDS,
     make: |maker, row| {
@@ -96,7 +96,7 @@ pub const KERNELS: Group = Group {
 /// Non-canonical addresses.
 const HOLE: [u64; 4] = [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0];
 
-/// Reads of and writes to them.
+/// Reads and writes of non-canonical addresses.
 pub const NOT_CANONICAL: Group = Group {
     rows: HOLE.len() as u64 * 3,
     make: |maker, row| {
@@ -107,7 +107,7 @@ pub const NOT_CANONICAL: Group = Group {
     },
 };
 
-/// The program's own memory with an access that it does not permit: writes to read-only pages, jumps to data.
+/// Accesses to the program's own memory that its permissions forbid: writes to read-only pages, jumps to data.
 pub const NOT_FOR_THIS: Group = Group {
     rows: 9,
     make: |maker, row| {
@@ -130,8 +130,8 @@ pub const NOT_FOR_THIS: Group = Group {
     },
 };
 
-/// Across a border: a read and a write of which only the second part faults, code that ends at a page boundary, and a
-/// `syscall` as the last instruction of the last page of code.
+/// Accesses at the end of a page: a read and a write whose second part faults, and a `syscall` as the last
+/// instruction of the last code page.
 pub const ACROSS: Group = Group {
     rows: 4,
     make: |maker, row| {
@@ -140,13 +140,13 @@ pub const ACROSS: Group = Group {
             0 => across(maker, "read across the end of a page", code!("mov rax, [rbx]"), READ, end),
             1 => across(maker, "write across the end of a page", code!("mov [rbx], rax"), WRITE, end),
             _ => {
-                // The `syscall` at the end of `random`. One byte further on there is no instruction.
+                // The `syscall` is at the end of `random`, and no instruction follows it.
                 let end = random::end();
                 let mut probe =
                     maker.probe(Class::Memory, "syscall at the end of all code", end, random::CODE_AT_END);
                 probe.state.rip = end - 2;
                 probe.state.rbx = scratch() as u64;
-                // The next page is data.
+                // The next page holds data.
                 let death = Death::new(PAGE, EXECUTE | THERE, end);
                 probe.expect = Expect::Dies(Death { cr2: end, ..death });
                 probe

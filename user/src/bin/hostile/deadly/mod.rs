@@ -1,4 +1,4 @@
-//! Probes that end the copy: each has to kill it in exactly the predicted way.
+//! Deadly probes: each must end the copy in exactly the predicted way.
 
 mod far;
 mod faults;
@@ -13,7 +13,7 @@ use crate::maker::Maker;
 use crate::probe::{Code, Death, Expect, PAGE, PROTECTION, Probe, UNDEFINED, address};
 use crate::table::Group;
 
-/// All groups but the random one.
+/// All groups except the random code.
 pub const GROUPS: &[Group] = &[
     privileged::PROTECTED,
     privileged::UNDEFINED_HERE,
@@ -55,7 +55,7 @@ fn dies(
     probe
 }
 
-/// Returns the error code that names a selector: all of it but RPL (SDM 3A, 6.13).
+/// Returns the error code for a selector: the selector without its RPL (SDM 3A, 6.13).
 fn selector_error(selector: u64) -> u64 {
     selector & 0xfffc
 }
@@ -68,8 +68,8 @@ fn about(probe: Probe, cr2: u64) -> Probe {
     }
 }
 
-/// Error codes of page faults (SDM 3A, 4.7), each in ring 3: bit 0, the page is present; 1, a write; 2, ring 3; 4, an
-/// instruction fetch.
+/// Page-fault error codes (SDM 3A, 4.7) of accesses by ring 3. Bit 0: the page is present; bit 1: write; bit 2: user
+/// mode; bit 4: instruction fetch.
 mod page_error {
     pub const READ: u64 = 0b100;
     pub const WRITE: u64 = 0b110;
@@ -79,7 +79,7 @@ mod page_error {
 
 /// #UD, which has no error code.
 const UD: (u64, u64) = (UNDEFINED, 0);
-/// #GP that does not name a selector.
+/// #GP with error code 0.
 const GP: (u64, u64) = (PROTECTION, 0);
 
 /// #PF with this error code.

@@ -1,4 +1,4 @@
-//! Privileged instructions, and undefined ones.
+//! Privileged instructions and undefined instructions.
 
 use super::{GP, UD, dies};
 use crate::back::{Back, Value};
@@ -11,10 +11,10 @@ use crate::table::Group;
 /// OF, which `into` tests.
 const OF: u64 = 1 << 11;
 
-/// A row: its name, and the instruction.
+/// A row: the name and the code of the instruction.
 type Row = (&'static str, MakeCode);
 
-/// #GP, whatever the registers hold.
+/// Instructions that raise #GP whatever the registers hold.
 const PROTECTED_ROWS: &[Row] = &[
     ("hlt", || code!("hlt")),
     ("cli", || code!("cli")),
@@ -62,7 +62,7 @@ const PROTECTED_ROWS: &[Row] = &[
     ("sysretq", || code!("sysretq")),
 ];
 
-/// #UD: instructions that do not exist, not in ring 3, or not in long mode.
+/// Instructions that raise #UD: they do not exist, or not in ring 3 or long mode.
 const UNDEFINED_ROWS: &[Row] = &[
     ("ud2", || code!("ud2")),
     ("ud1", || code!(".byte 0x0f, 0xb9, 0xc0")),
@@ -89,8 +89,8 @@ const UNDEFINED_ROWS: &[Row] = &[
     ("an undefined byte of group 4", || code!(".byte 0xfe, 0xff")),
 ];
 
-/// Where QEMU's TCG deviates, with what the manuals specify: it executes the first four in ring 3 and in long mode,
-/// and checks the privilege of the last before it checks whether the instruction exists.
+/// Instructions for which QEMU's TCG deviates, with the exception that the manuals specify. TCG executes the first four
+/// in ring 3 and long mode. For the last it checks the privilege level before it checks whether the instruction exists.
 const LAX_ROWS: &[(&str, MakeCode, (u64, u64))] = &[
     ("invd", || code!("invd"), GP),
     ("wbinvd", || code!("wbinvd"), GP),
@@ -99,7 +99,7 @@ const LAX_ROWS: &[(&str, MakeCode, (u64, u64))] = &[
     ("xsetbv", || code!("xsetbv"), UD),
 ];
 
-/// #GP with UMIP; without it they return their values.
+/// Instructions that raise #GP with UMIP, and return their values without it.
 const PREVENTED_ROWS: &[Row] = &[
     ("sgdt", || code!("sgdt [rbx]")),
     ("sidt", || code!("sidt [rbx]")),
@@ -108,14 +108,15 @@ const PREVENTED_ROWS: &[Row] = &[
     ("smsw", || code!("smsw eax")),
 ];
 
-/// The 32-bit system-call instructions: Intel CPUs have them in long mode, disabled; AMD CPUs do not have them.
+/// The 32-bit system-call instructions. Intel CPUs have them in long mode, where Ringside leaves them disabled. AMD
+/// CPUs do not have them in long mode.
 const BY_VENDOR_ROWS: &[Row] = &[
     ("sysenter", || code!("sysenter")),
     ("sysexit", || code!("sysexit")),
     ("sysexitq", || code!(".byte 0x48, 0x0f, 0x35")),
 ];
 
-/// Those that raise #GP.
+/// The instructions that raise #GP.
 pub const PROTECTED: Group = Group {
     rows: PROTECTED_ROWS.len() as u64,
     make: |maker, row| {
@@ -124,7 +125,7 @@ pub const PROTECTED: Group = Group {
     },
 };
 
-/// Those that raise #UD.
+/// The instructions that raise #UD.
 pub const UNDEFINED_HERE: Group = Group {
     rows: UNDEFINED_ROWS.len() as u64,
     make: |maker, row| {
@@ -133,13 +134,13 @@ pub const UNDEFINED_HERE: Group = Group {
     },
 };
 
-/// Those in which emulators deviate: either outcome is allowed.
+/// The instructions for which emulators deviate. Either outcome is allowed.
 pub const LAX: Group = Group {
     rows: LAX_ROWS.len() as u64,
     make: |maker, row| {
         let (name, code, fault) = LAX_ROWS[row as usize];
         let mut probe = dies(maker, Class::Privileged, name, 0, code(), fault);
-        // The only reason for which an emulator might raise an exception.
+        // OF is the only reason for an emulator to raise an exception.
         probe.state.rflags &= !OF;
         let death = Death::new(fault.0, fault.1, probe.state.rip);
         probe.expect = match name {
@@ -150,7 +151,7 @@ pub const LAX: Group = Group {
     },
 };
 
-/// Those that depend on UMIP.
+/// The instructions that depend on UMIP.
 pub const PREVENTED: Group = Group {
     rows: PREVENTED_ROWS.len() as u64,
     make: |maker, row| {
@@ -164,7 +165,7 @@ pub const PREVENTED: Group = Group {
     },
 };
 
-/// Those that depend on the vendor.
+/// The instructions that depend on the vendor.
 pub const BY_VENDOR: Group = Group {
     rows: BY_VENDOR_ROWS.len() as u64,
     make: |maker: &mut Maker, row| {
@@ -179,7 +180,7 @@ fn with_memory(mut probe: Probe) -> Probe {
     let memory = scratch() as u64;
     (probe.state.rbx, probe.state.rdi, probe.state.rsi) = (memory, memory, memory);
     probe.state.rflags &= !(1 << 10);
-    // A port, an MSR, a selector: whichever the instruction uses it as, it exists.
+    // rcx and rdx hold numbers that exist whether the instruction uses them as a port, an MSR or a selector.
     (probe.state.rcx, probe.state.rdx) = (0x1b, 0x80);
     probe
 }

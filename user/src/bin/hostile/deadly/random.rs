@@ -1,4 +1,4 @@
-//! Random bytes as code: each offset is the entry point of a different program.
+//! Random bytes executed as code. Each offset is the entry point of a different program.
 
 use rand_xoshiro::rand_core::Rng;
 
@@ -12,12 +12,12 @@ use crate::tame::tame;
 /// The number of bytes.
 const LEN: usize = 32 * 1024;
 
-/// Pages of code; the host tool finds them by name and regenerates them from the seed of each run
-/// (`cargo xtask hostile`).
+/// Code pages of random bytes. The host tool finds them by symbol name and generates new bytes from the seed of each
+/// run (`cargo xtask hostile`).
 #[repr(align(4096))]
 pub struct Bytes([u8; LEN]);
 
-/// The last instruction is a `syscall`, whatever the rest is.
+/// The random bytes. The last instruction is always a `syscall`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".code_last")]
 #[used]
@@ -36,20 +36,20 @@ static HOSTILE_RANDOM_CODE: Bytes = Bytes({
     bytes
 });
 
-/// The first byte's address.
+/// Returns the address of the first byte.
 pub fn start() -> u64 {
     (&raw const HOSTILE_RANDOM_CODE.0) as u64
 }
 
-/// One past the last byte's address.
+/// Returns the address after the last byte.
 pub fn end() -> u64 {
     start() + LEN as u64
 }
 
-/// Stands for the code at the end, which has no symbol of its own.
+/// Placeholder for the code at the end, which has no symbol of its own.
 pub const CODE_AT_END: Code = crate::state::back;
 
-/// One program. There are too many for a table.
+/// Random code from a random offset. There are too many offsets for a table.
 pub const PROGRAM: Group = Group { rows: 1, make: |maker, _| program(maker) };
 
 fn program(maker: &mut Maker) -> Probe {
@@ -57,16 +57,16 @@ fn program(maker: &mut Maker) -> Probe {
     let mut probe = maker.probe(Class::Random, "random bytes at offset", offset, crate::state::back);
     probe.state.rip = start() + offset;
     probe.expect = Expect::Anyhow;
-    // Returns continue in the random bytes.
+    // A `ret` jumps into the random bytes again.
     for index in 0..512 {
         let target = start() + maker.random.next_u64() % LEN as u64;
-        // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
+        // SAFETY: the scratch stack holds no Rust values, and only the probe being made uses it.
         unsafe { (*scratch())[index] = target };
     }
     let mut register = |register: &mut u64| match maker.random.next_u64() % 4 {
         0 => *register = scratch_stack() + maker.random.next_u64() % 256,
         1 => *register = start() + maker.random.next_u64() % LEN as u64,
-        // Left at their random values.
+        // Keep the random value.
         _ => {}
     };
     let state = &mut probe.state;

@@ -1,4 +1,4 @@
-//! Segment registers: every selector that ring 3 must not load.
+//! Segment registers: loads of every selector that ring 3 must not load.
 
 use super::{dies, selector_error};
 use crate::class::Class;
@@ -8,7 +8,7 @@ use crate::probe::{MakeCode, PROTECTION};
 use crate::state::DATA;
 use crate::table::Group;
 
-/// The registers; the last one is SS.
+/// Loads by `mov`; the last one loads SS.
 const MOVE: [(&str, MakeCode); 5] = [
     ("mov ds", || code!("mov ds, ebx")),
     ("mov es", || code!("mov es, ebx")),
@@ -17,10 +17,10 @@ const MOVE: [(&str, MakeCode); 5] = [
     ("mov ss", || code!("mov ss, ebx")),
 ];
 
-/// The two that can be popped in long mode.
+/// Loads by `pop` of the two registers for which long mode has one.
 const POP: [(&str, MakeCode); 2] = [("pop fs", || code!("pop fs")), ("pop gs", || code!("pop gs"))];
 
-/// How many selectors may not be loaded into any of them.
+/// Number of selectors that no segment register accepts.
 const FORBIDDEN: u64 = {
     let (mut count, mut index) = (0, 0);
     while index < SELECTORS.len() {
@@ -32,7 +32,7 @@ const FORBIDDEN: u64 = {
     count
 };
 
-/// Returns whether it is neither null nor one of ring 3's own segments.
+/// Returns whether a selector is neither null nor one of ring 3's own segments.
 const fn is_forbidden(selector: u64) -> bool {
     !matches!(selector & !3, 0 | 0x18 | 0x20)
 }
@@ -42,11 +42,11 @@ fn forbidden(index: u64) -> u64 {
     selectors.nth(index as usize).unwrap_or(0x08)
 }
 
-/// Selectors that all registers but SS accept.
+/// Selectors that all segment registers except SS accept.
 const NOT_FOR_SS: [u64; 6] = [0, 3, 0x18, 0x1a, 0x20, 0x23];
-const _: () = assert!(DATA == 0x1b, "the one that SS takes is not among those that it does not");
+const _: () = assert!(DATA == 0x1b, "SS accepts DATA, so it is not listed above");
 
-/// Every register with every selector that it must not accept.
+/// `mov` to every segment register of every selector that it must not accept.
 pub const MOVES: Group = Group {
     rows: MOVE.len() as u64 * FORBIDDEN + NOT_FOR_SS.len() as u64,
     make: |maker, row| {
@@ -65,7 +65,7 @@ pub const MOVES: Group = Group {
     },
 };
 
-/// The same by `pop`.
+/// `pop` of every forbidden selector.
 pub const POPS: Group = Group {
     rows: POP.len() as u64 * FORBIDDEN,
     make: |maker, row| {
@@ -73,7 +73,7 @@ pub const POPS: Group = Group {
         let selector = forbidden(row % FORBIDDEN);
         let fault = (PROTECTION, selector_error(selector));
         let probe = dies(maker, Class::Segments, name, selector, code(), fault);
-        // SAFETY: the scratch memory holds no Rust values; only the probe being made uses it.
+        // SAFETY: the scratch stack holds no Rust values, and only the probe being made uses it.
         unsafe { (*scratch())[((scratch_stack() - scratch() as u64) / 8) as usize] = selector };
         probe
     },

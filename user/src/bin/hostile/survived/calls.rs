@@ -1,4 +1,4 @@
-//! Flags and stack pointers that ring 3 may set and that must be preserved: over system calls and interrupts.
+//! Flags and stack pointers that ring 3 may set, and that system calls and interrupts must preserve.
 
 use kernel_abi::syscall::{SYS_GET_CPU, SYS_NULL, TABLE_LEN};
 use rand_xoshiro::rand_core::Rng;
@@ -11,16 +11,17 @@ use crate::maker::{STACK_POINTERS, stack_pointer};
 use crate::probe::{Expect, Probe};
 use crate::table::Group;
 
-/// The flags that are preserved: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,
+/// The preserved flags: carry, parity, adjust, zero, sign, direction, overflow, nested task, alignment check,
 /// identification.
 const KEPT: [u64; 10] = [1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 10, 1 << 11, 1 << 14, 1 << 18, 1 << 21];
-/// What ring 3 may also try to set, without effect: nothing; IOPL 3; resume; virtual-8086 mode, virtual interrupts.
-/// Disabled interrupts are tried by leaving IF clear.
+/// Flags that ring 3 can only try to set: none; IOPL 3; resume; virtual-8086 mode and the virtual interrupt flags.
+/// Other rows leave IF clear, to try to disable interrupts.
 const VAIN: [u64; 4] = [0, 3 << 12, 1 << 16, 1 << 17 | 1 << 19 | 1 << 20];
 /// IF.
 const IF: u64 = 1 << 9;
 
-/// Flags for probes about something else: none, and those with an effect in ring 0, alone and together.
+/// Flags for probes that do not test flags: none set, and flags that would have an effect in ring 0, alone and
+/// together.
 pub const FLAGS_BESIDE: [u64; 8] = [
     FIXED_FLAGS,
     FIXED_FLAGS | 1 << 10,
@@ -32,10 +33,10 @@ pub const FLAGS_BESIDE: [u64; 8] = [
     FIXED_FLAGS | 0x24_7cd5,
 ];
 
-/// Calls that return: one without an effect, one with a known result, and an unassigned number.
+/// Calls that return: one without effect, one with a known result, and one with an unassigned number.
 const CALLS: [u64; 3] = [SYS_NULL, SYS_GET_CPU, TABLE_LEN as u64];
 
-/// All sets of preserved flags, each with all of the ineffective ones, across a call.
+/// System calls with every set of preserved flags, combined with every set that has no effect.
 pub const FLAGS: Group = Group {
     rows: (1 << KEPT.len()) * VAIN.len() as u64 * 2,
     make: |maker, row| {
@@ -50,7 +51,7 @@ pub const FLAGS: Group = Group {
     },
 };
 
-/// All stack pointers across a call.
+/// System calls with every stack pointer.
 pub const STACKS: Group = Group {
     rows: STACK_POINTERS * (FLAGS_BESIDE.len() * CALLS.len()) as u64,
     make: |maker, row| {
@@ -63,7 +64,7 @@ pub const STACKS: Group = Group {
     },
 };
 
-/// The same in a loop without calls. One in four is long enough for ticks.
+/// Loops without system calls, with these flags and stack pointers. One loop in four is long enough for ticks.
 pub const TICKS: Group = Group {
     rows: STACK_POINTERS * FLAGS_BESIDE.len() as u64,
     make: |maker, row| {

@@ -1,4 +1,5 @@
-//! Instructions about the kernel's tables and memory that ring 3 may execute: they reveal nothing of the kernel.
+//! Instructions about kernel tables and kernel memory that ring 3 may execute, because they reveal nothing about the
+//! kernel.
 
 use crate::back::{Back, Value};
 use crate::class::Class;
@@ -8,13 +9,13 @@ use crate::probe::{Expect, MakeCode, Probe};
 use crate::state::DATA;
 use crate::table::Group;
 
-/// ZF: ring 3 may access the selector.
+/// ZF; set if ring 3 may access the selector.
 const ZF: u64 = 1 << 6;
 
 /// Returns whether an instruction accepts this selector.
 type Yes = fn(u64) -> bool;
 
-/// The four instructions that query a selector, with the selectors that they accept.
+/// The four instructions that query a selector, each with the selectors that it accepts.
 const ASK: [(&str, MakeCode, Yes); 4] = [
     ("lar", || code!("lar rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("lsl", || code!("lsl rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
@@ -30,7 +31,7 @@ fn is_user_code(selector: u64) -> bool {
     selector & !3 == 0x20
 }
 
-/// Every selector.
+/// Every query of every selector.
 pub const SELECTORS: Group = Group {
     rows: (ASK.len() * ALL.len()) as u64,
     make: |maker, row| {
@@ -41,14 +42,14 @@ pub const SELECTORS: Group = Group {
         let mut back = Back::unchanged(probe.state.rflags & !ZF);
         if yes(selector) {
             back.rflags |= ZF;
-            // Access rights or limit of a ring-3 segment.
+            // rax holds the access rights or the limit of a ring-3 segment.
             back.rax = if matches!(name, "lar" | "lsl") { Value::Any } else { Value::Kept };
         }
         Probe { expect: Expect::Back(back), ..probe }
     },
 };
 
-/// Permitted loads, and a system call while the register holds the selector.
+/// Permitted loads, each followed by a system call while the register holds the selector.
 const LOAD: [(&str, MakeCode); 4] = [
     ("mov ds, then system call", || code!("mov ds, ebx", "syscall")),
     ("mov es, then system call", || code!("mov es, ebx", "syscall")),
@@ -56,10 +57,10 @@ const LOAD: [(&str, MakeCode); 4] = [
     ("mov gs, then system call", || code!("mov gs, ebx", "syscall")),
 ];
 
-/// Selectors that any of them accepts: null ones and ring 3's own.
+/// Selectors that DS, ES, FS and GS accept: null selectors and ring 3's own.
 const LOADABLE: [u64; 8] = [0, 1, 2, 3, 0x18, 0x1b, 0x20, 0x23];
 
-/// Every such register with every such selector.
+/// Every permitted load of every such selector.
 pub const LOADS: Group = Group {
     rows: (LOAD.len() * LOADABLE.len()) as u64,
     make: |maker, row| {
@@ -67,17 +68,17 @@ pub const LOADS: Group = Group {
         let selector = LOADABLE[row as usize % LOADABLE.len()];
         let mut probe = maker.probe(Class::Harmless, name, selector, code());
         (probe.state.rax, probe.state.rbx) = (kernel_abi::syscall::SYS_NULL, selector);
-        // `mov` to a segment register is two bytes long, and so is `syscall`.
+        // `mov` to a segment register and `syscall` are two bytes long each.
         let mut back = Back::call(code(), probe.state.rflags, Value::Is(0));
         back.rcx = Value::Is(crate::probe::address(code()) + 4);
         Probe { expect: Expect::Back(back), ..probe }
     },
 };
 
-/// Adds the registers that an instruction may change to those that any may.
+/// Adds the registers that the instruction may change to the expectation.
 type Changes = fn(Back) -> Back;
 
-/// Other instructions, with what they change.
+/// Other instructions, with the registers that they change.
 const OTHER: [(&str, MakeCode, Changes); 6] = [
     ("mov ss", || code!("mov ss, ebx"), |back| back),
     ("prefetch", || code!("prefetcht0 [rbx]"), |back| back),
@@ -91,7 +92,7 @@ const OTHER: [(&str, MakeCode, Changes); 6] = [
     ("rdtsc", || code!("rdtsc"), |back| Back { rax: Value::Any, rdx: Value::Any, ..back }),
 ];
 
-/// Operands of some of them, in rbx.
+/// Operands in rbx, for the instructions that use it.
 const OPERANDS: [u64; 4] = [0, PHYSICAL, KERNEL, 1 << 47];
 
 /// Every instruction with every operand.
@@ -103,7 +104,7 @@ fn other(maker: &mut Maker, row: usize) -> Probe {
     let operand = if name == "mov ss" { DATA } else { OPERANDS[row % OPERANDS.len()] };
     let mut probe = maker.probe(Class::Harmless, name, operand, code());
     probe.state.rbx = operand;
-    // The leaf of `cpuid`.
+    // The subleaf of `cpuid`.
     probe.state.rcx = 0;
     Probe { expect: Expect::Back(changes(Back::unchanged(probe.state.rflags))), ..probe }
 }

@@ -1,4 +1,4 @@
-//! Probes that return: what they attempt is rejected or has no effect.
+//! Probes that return: the kernel or the CPU rejects the attempt, or it has no effect.
 
 mod calls;
 pub use self::calls::FLAGS_BESIDE;
@@ -31,13 +31,13 @@ pub const GROUPS: &[Group] = &[
     harmless::OTHERS,
 ];
 
-/// Returns the code of one system call.
+/// Returns the code of a single system call.
 fn syscall() -> Code {
     code!("syscall")
 }
 
-/// Returns a probe that makes a system call. Registers that are no arguments hold random values; flags and rsp may be
-/// changed before [`expect_call`].
+/// Returns a probe that makes a system call. Registers that hold no arguments have random values. The caller may change
+/// flags and rsp before it calls [`expect_call`].
 fn call(
     maker: &mut Maker,
     class: Class,
@@ -52,7 +52,7 @@ fn call(
     probe
 }
 
-/// Sets the expected outcome of a call that returns.
+/// Sets the expected outcome of a system call that returns.
 fn expect_call(maker: &Maker, mut probe: Probe) -> Probe {
     let state = &probe.state;
     let rax = match Call::from_number(state.rax).map(Call::returns) {

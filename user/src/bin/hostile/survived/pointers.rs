@@ -1,4 +1,4 @@
-//! Ranges of memory for the one call that takes memory: every interesting address with every interesting length.
+//! Memory ranges for `SYS_WRITE_SERIAL`, the only call that takes memory: boundary addresses with boundary lengths.
 
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 use kernel_abi::syscall::{SYS_WRITE_SERIAL, WRITE_SERIAL_MAX};
@@ -13,7 +13,7 @@ use crate::table::Group;
 
 const MAX: u64 = WRITE_SERIAL_MAX as u64;
 
-/// Unreadable or unmapped addresses: null, one byte before and after every border, the kernel's half.
+/// Unreadable or unmapped addresses: null, one byte before and after every boundary, and the kernel half.
 const NOWHERE: [u64; 34] = [
     0,
     1,
@@ -51,17 +51,17 @@ const NOWHERE: [u64; 34] = [
     u64::MAX,
 ];
 
-/// Offsets into the written memory: its start, and across a page boundary.
+/// Offsets into the memory that is written: at its start and around a page boundary.
 const INTO: [u64; 6] = [0, 1, 150, PAGE_SIZE - MAX, PAGE_SIZE - 8, PAGE_SIZE - 1];
-/// Starts of ranges in the stack's highest bytes, counted from its top.
+/// Starts of ranges in the highest bytes of the stack, as distances from its top.
 const BELOW_TOP: [u64; 3] = [128, 8, 1];
-/// Starts of ranges in the shared page, counted from its end.
+/// Starts of ranges in the shared page, as distances from its end.
 const BELOW_SHARED_END: [u64; 4] = [MAX, MAX - 1, 8, 1];
 
 const SOMEWHERE: u64 = 3 * INTO.len() as u64 + BELOW_TOP.len() as u64;
 const LENGTHS: u64 = 28;
 
-/// Everywhere except in the shared page.
+/// Ranges outside the shared page.
 pub const ELSEWHERE: Group = Group {
     rows: (NOWHERE.len() as u64 + SOMEWHERE) * LENGTHS,
     make: |maker, row| {
@@ -73,7 +73,7 @@ pub const ELSEWHERE: Group = Group {
     },
 };
 
-/// The end of the shared page, which all copies rewrite.
+/// Ranges at the end of the shared page, which all copies rewrite.
 pub const SHARED: Group = Group {
     rows: BELOW_SHARED_END.len() as u64 * LENGTHS * 4,
     make: |maker, row| {
@@ -90,7 +90,7 @@ fn somewhere(place: u64) -> u64 {
         Some(place) => STACK_TOP - BELOW_TOP[place as usize],
         None => {
             let source = (place / into) as usize;
-            // At the stack's far end fewer bytes may be filled.
+            // At the low end of the stack fewer bytes may be filled.
             let offset = INTO[(place % into) as usize];
             console::sources()[source] + if source == 2 { offset % MAX } else { offset }
         }
@@ -124,7 +124,7 @@ fn length(address: u64, index: u64) -> u64 {
     ];
     match PLAIN.get(index as usize) {
         Some(length) => *length,
-        // Up to the end of the user half and one more, up to 2^64 and beyond, and into the kernel's half.
+        // Up to the end of the user half and one byte further, up to 2^64 and beyond it, and into the kernel half.
         None => match index as usize - PLAIN.len() {
             0 => USER_END.wrapping_sub(address),
             1 => USER_END.wrapping_sub(address).wrapping_add(1),
