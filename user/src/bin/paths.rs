@@ -1,8 +1,8 @@
 //! Takes each path into and out of the kernel once, and compares all registers: [ENDING].
 //!
 //! `cargo xtask inject` stops each CPU at every kernel instruction of these paths in turn and injects an event there.
-//! This program must not notice any of the
-//! events. ENDING selects how it ends. With every ENDING except `exit` the kernel must kill the program.
+//! This program must not notice any of the events. ENDING selects how it ends. With every ENDING except `exit` the
+//! kernel must kill the program.
 //!
 //! Exit codes: 1, a register or a result differs from its expected value; 2, unknown ENDING; 3, the program survived
 //! its ending.
