@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
-# Run it, or source it: then it sets RINGSIDE_CARGO, the cargo that builds the host tool.
-# With --dev it also installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, a Chromium, and the tools
-# that read traces, babeltrace2 and Perfetto's Python package. With --look it installs nothing: commands that only list
-# or explain need only a compiler for the host tool.
+# Run or source this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. With --dev it also
+# finds or installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, and the tools that read
+# traces (babeltrace2 and Perfetto's Python package). With --look it installs nothing and checks only what building the
+# host tool requires, which suffices for commands that list or explain.
 #
-# Every failure here is a host failure: status 5. Status 1 means that a program failed.
-# As root on Debian it installs what is missing, without questions. Otherwise it prints the commands to run; only the
-# Python packages are installed for any user, in target/python.
-# If nothing is missing it takes a fraction of a second.
+# Every failure here is a host failure, status 5. Status 1 would mean that a program failed. As root on Debian, the
+# script installs missing packages without asking. Otherwise it prints the commands to run. Only the Python packages are
+# installed for any user, in target/python. If nothing is missing, it takes a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
-# CDPATH is cleared, since with it `cd` prints the folder and may choose another one. `readlink` resolves the symbolic
-# links through which the script may have been called.
+# CDPATH is cleared because with it `cd` prints the folder and may choose a different one. `readlink` resolves symbolic
+# links to the script.
 ringside_root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd) || exit 5
 ringside_wheels=(perfetto==0.59.1 protobuf==7.36.2)
-# This file exists once these packages are installed.
+# This file exists if these packages are installed.
 ringside_python_stamp=$ringside_root/target/python/$(IFS=+; printf '%s' "${ringside_wheels[*]}")
 
 ringside_say() { printf 'setup: %s\n' "$*" >&2; }
@@ -30,14 +29,14 @@ ringside_rust_ok() {
 }
 
 # Checks what is installed. Sets RINGSIDE_CARGO, the cargo for host builds, and the array `missing`, the Debian packages
-# to install. Each start of a Rust tool takes about 30 ms, so each is started at most once, and not at all where the
-# existence of a folder is enough.
+# to install. Starting a Rust tool takes about 30 ms, so each is started at most once, and not at all if checking for a
+# folder is enough.
 ringside_probe() {
   local sysroot bare=no host=no tool
   missing=()
   RINGSIDE_CARGO=
 
-  # A bare-metal `core` comes from rustup's targets, or from Debian's toolchain with the library's source.
+  # `core` for bare metal comes from rustup's targets, or from Debian's toolchain with the library source.
   sysroot=$(rustc --print sysroot 2>/dev/null) || sysroot=
   if [ -n "$sysroot" ] && [ -d "$sysroot/lib/rustlib/x86_64-unknown-none/lib" ] &&
     [ -d "$sysroot/lib/rustlib/x86_64-unknown-uefi/lib" ] && ringside_rust_ok rustc; then
@@ -46,10 +45,10 @@ ringside_probe() {
     bare=debian
   fi
   [ "$bare" != no ] || missing+=(rustc-web cargo-web rust-web-src lld)
-  # rustup's targets link with the rust-lld that comes with them; Debian's rustc has none.
+  # rustup's targets are linked with rust-lld, which they include. Debian's rustc does not include it.
   [ "$bare" = rustup ] || command -v ld.lld >/dev/null 2>&1 || missing+=(lld)
 
-  # The user's own cargo is preferred to Debian's.
+  # Prefer the user's own cargo to Debian's.
   if ringside_rust_ok cargo; then
     RINGSIDE_CARGO=cargo host=$sysroot
   elif [ "$bare" = debian ] || ringside_rust_ok /usr/bin/cargo; then
@@ -58,7 +57,7 @@ ringside_probe() {
     missing+=(rustc-web cargo-web)
   fi
   command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
-  # A QEMU that RINGSIDE_QEMU names is the user's; no package installs it.
+  # The user provides the QEMU that RINGSIDE_QEMU names; no package installs it.
   [ -n "${RINGSIDE_QEMU:-}" ] || command -v qemu-system-x86_64 >/dev/null 2>&1 || missing+=(qemu-system-x86)
   if [ "$ringside_dev" = yes ]; then
     for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
@@ -78,7 +77,7 @@ ringside_probe() {
   ringside_bare=$bare
 }
 
-# QEMU 10 is in the backports suite of the mirror that the machine already uses. Without it, QEMU 7.2 is used.
+# The backports suite of the mirror that the machine already uses contains QEMU 10. Without it, QEMU 7.2 is used.
 ringside_enable_backports() {
   local codename=$1 source list=/etc/apt/sources.list.d/ringside-backports.sources
   local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -111,16 +110,16 @@ ringside_install() {
     ringside_say "  $package ..."
     case $package in
       qemu-system-x86) ringside_apt -t "$codename-backports" "$package" 2>/dev/null || ringside_apt "$package" || return 1 ;;
-      # A library that was installed with QEMU from backports may be too new for a stock package; then the package comes
-      # from backports too.
+      # A library that was installed with QEMU from backports may be too new for a stock package. In that case install
+      # the package from backports too.
       *) ringside_apt "$package" 2>/dev/null || ringside_apt -t "$codename-backports" "$package" 2>/dev/null ||
         ringside_apt "$package" || return 1 ;;
     esac
   done
 }
 
-# Installs Perfetto's own messages, for the test that reads a trace with them, in target/python, so that nothing of the
-# system or the user changes. Without them only that test fails, so a failure to install them is not an error.
+# Installs Perfetto's own message definitions in target/python, for the test that reads a trace with them. Nothing of
+# the system or the user's home changes. Without them only that test fails, so a failed installation is not an error.
 ringside_python() {
   local folder=$ringside_root/target/python
   [ ! -e "$ringside_python_stamp" ] || return 0
@@ -185,9 +184,9 @@ ringside_setup() {
   export RINGSIDE_CARGO
 }
 
-# Starts the first bare-metal build while the host tool is built, which does not always need all cores. The tool's own
-# build uses what is finished, waits for the rest, and reports errors. Not with Debian's toolchain, whose build of `core`
-# needs options that belong to the tool.
+# Starts the first bare-metal build while the host tool is built, as the tool's build does not always use all cores. The
+# tool's build then uses what is finished, waits for the rest, and reports errors. Debian's toolchain is excluded:
+# its build of `core` needs options that only the tool knows.
 ringside_build_ahead() {
   [ "$ringside_bare" = rustup ] && [ ! -d "$ringside_root/target/bare" ] || return 0
   local program programs=()
@@ -200,20 +199,20 @@ ringside_build_ahead() {
     </dev/null >/dev/null 2>&1
 }
 
-# Builds the host tool if it is out of date, and executes it in place of this shell, in the user's current folder.
+# Builds the host tool if it is out of date, then executes it in place of this shell, in the user's current folder.
 ringside_xtask() {
   local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool ahead=
-  # Debian's cargo would use an older rustc that is before Debian's in PATH.
+  # Debian's cargo would use an older rustc that precedes Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
-  # The first build takes a while and shows its progress; later ones are quiet.
+  # The first build takes long and shows its progress. Later builds are quiet.
   [ ! -d "$root/target/debug/deps" ] || quiet=(--quiet)
   if [ ${#quiet[@]} -eq 0 ]; then
     ringside_build_ahead &
     ahead=$!
     trap 'kill "$ahead" 2>/dev/null || true; exit 130' INT TERM
   fi
-  # Only cargo knows the path of the program: the user's configuration may set a target, which has a folder of its own.
-  # cargo prints it as JSON on standard output; progress and errors go to standard error as usual.
+  # Only cargo knows the path of the executable: the user's configuration may set a target, which has its own folder.
+  # cargo prints the path as JSON on standard output. Progress and errors go to standard error as usual.
   tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
     --package xtask --message-format json-render-diagnostics) || {
     ringside_say "the host tool could not be built; see cargo's message above"

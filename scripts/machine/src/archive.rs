@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Packs `(name, bytes)` entries into a tar file. The result is reproducible: it has no owner and no date.
+/// Packs `(name, bytes)` entries into a tar file. The result is reproducible, as it contains no owner and no date.
 pub fn pack(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     let mut builder = tar::Builder::new(Vec::new());
     let fail = |error| Error::File("cannot pack the programs".to_owned(), error);
@@ -20,7 +20,7 @@ pub fn pack(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     builder.into_inner().map_err(fail)
 }
 
-/// Writes a file unless it already has these bytes, so that cargo does not rebuild what depends on it.
+/// Writes a file unless it already contains these bytes, so that cargo does not rebuild the crates that depend on it.
 pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Builds the programs, their archive, and the kernel that embeds it.
+//! Builds the programs, their archive, and the kernel that embeds the archive.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,54 +10,54 @@ use crate::toolchain::Toolchain;
 use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative, root};
 use crate::{cargo, executable, programs};
 
-/// The largest size, in bytes, of the stripped kernel without programs.
+/// Maximum size of the stripped kernel without programs, in bytes.
 pub const KERNEL_LIMIT: usize = 512 * 1024;
 
 /// The result of a build.
 pub struct Built {
-    /// The kernel's ELF, with symbols and line tables.
+    /// The kernel's ELF file, with symbols and line tables.
     pub kernel: PathBuf,
-    /// The archive that is embedded in it.
+    /// The archive embedded in the kernel.
     pub archive: PathBuf,
-    /// The programs in the archive, and their stripped sizes in bytes.
+    /// The programs in the archive with their stripped sizes in bytes.
     pub programs: Vec<(String, usize)>,
 }
 
-/// Returns the path of the kernel's ELF; the file need not exist yet.
+/// Returns the path of the kernel's ELF file, which need not exist yet.
 pub fn kernel_path() -> PathBuf {
     bare_artifacts().join("kernel")
 }
 
-/// Returns the path of the ELF of a kernel with these cargo features; the file need not exist yet.
+/// Returns the path of the ELF file of a kernel with these cargo features. The file need not exist yet.
 fn featured_kernel_path(features: &[String]) -> PathBuf {
     featured_dir(features).join(BARE_TARGET).join("release/kernel")
 }
 
-/// Returns the target folder for these features. A kernel with features has its own, so that it is never mistaken for
-/// the default kernel and does not cause that one to be rebuilt.
+/// Returns the target folder for these features. A kernel with features has its own folder, so that it is never
+/// mistaken for the default kernel and does not cause the default kernel to be rebuilt.
 fn featured_dir(features: &[String]) -> PathBuf {
     if features.is_empty() { bare_dir() } else { root().join(format!("target/bare-{}", features.join("+"))) }
 }
 
-/// Returns the path of the programs' archive; the file need not exist yet.
+/// Returns the path of the program archive, which need not exist yet.
 pub fn archive_path() -> PathBuf {
     bare_dir().join("programs.tar")
 }
 
-/// Builds programs and kernel. With [`Show::Slow`] the very first build shows its progress from the start.
+/// Builds the programs and the kernel. With [`Show::Slow`], the very first build shows its progress from the start.
 pub fn everything(show: Show) -> Result<Built, Error> {
     with_features(&[], show)
 }
 
-/// Builds as [`everything`] does, with these cargo features in the kernel.
+/// Does the same as [`everything`], with these cargo features in the kernel.
 pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let toolchain = Toolchain::find()?;
     let path = featured_kernel_path(features);
     let first = show == Show::Slow && !path.exists();
     let show = if first { Show::Progress } else { show };
     let mut user = toolchain.build(BARE_TARGET, &bare_dir());
-    // The kernel's library too: it needs no archive, and compiles beside the programs. `setup.sh` starts the same build
-    // early the first time.
+    // Also build the kernel's library: it does not need the archive, so it can compile in parallel with the programs.
+    // On the first run `setup.sh` starts the same build early.
     user.args(["--package", "user", "--package", "kernel", "--lib"]);
     user.args(programs::embedded()?.iter().flat_map(|program| ["--bin", &program.name]));
     cargo::build(user, "the programs and the kernel's library", show)?;
@@ -74,18 +74,18 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     Ok(Built { kernel: path, archive, programs })
 }
 
-/// Builds a kernel with mutants and features, or uses its last build; returns its ELF's path.
+/// Builds a kernel with mutants and features, or uses the last build of it. Returns the path of its ELF file.
 pub type BuildMutants = fn(mutants: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error>;
 
 static BUILD_MUTANTS: OnceLock<BuildMutants> = OnceLock::new();
 
-/// Registers the function that builds kernels with mutants, which is in the command line's crate.
+/// Registers the function that builds kernels with mutants. It is in the command-line crate.
 pub fn build_mutants_with(build: BuildMutants) {
     BUILD_MUTANTS.set(build).unwrap_or_else(|_| unreachable!("registered once, at the start"));
 }
 
-/// Builds the kernel that `--feature` and `--mutant` select and returns its ELF's path. With `as_built` it uses the last
-/// build.
+/// Builds the kernel selected by `--feature` and `--mutant`. Returns the path of its ELF file. With `as_built` it uses
+/// the last build.
 pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
     if !mutants.is_empty() {
         let build = BUILD_MUTANTS.get().expect("registered at the start");
@@ -97,8 +97,8 @@ pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) 
     Ok(with_features(features, Show::Slow)?.kernel)
 }
 
-/// Builds the kernel's library, which includes the system-call module, for `target`. UEFI's C calling convention is
-/// Microsoft's: code that does not pin its convention would be wrong there, and this build detects it.
+/// Builds the kernel's library, which includes the system-call module, for `target`. UEFI uses Microsoft's C calling
+/// convention. Code that does not declare its calling convention would be wrong there, which this build detects.
 pub fn kernel_library(target: &str) -> Result<(), Error> {
     let mut library = Toolchain::find()?.build(target, &bare_dir());
     library.args(["--package", "kernel", "--lib"]);
@@ -117,14 +117,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::file("read", path, error))
 }
 
-/// Returns the size of the stripped kernel in bytes, with the programs' archive and without it.
+/// Returns the size in bytes of the stripped kernel, with and without the program archive.
 pub fn kernel_sizes() -> Result<(usize, usize), Error> {
     let total = executable::stripped(&read(&kernel_path())?)?.len();
     let archive = std::fs::metadata(archive_path()).map_or(0, |data| data.len());
     Ok((total, total.saturating_sub(usize::try_from(archive).unwrap_or(total))))
 }
 
-/// Prints the files that a build made and their sizes.
+/// Prints the files produced by a build, and their sizes.
 pub fn print(built: &Built) -> Result<(), Error> {
     let kib = |bytes: usize| format!("{:.1} KiB", bytes as f64 / 1024.0);
     for (name, size) in &built.programs {

@@ -1,4 +1,5 @@
-//! Runs a build: silent when nothing is to be built, with progress when it is slow, with all output when it fails.
+//! Runs a build. It is silent if nothing has to be built, shows progress if it is slow, and prints all output if it
+//! fails.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
@@ -17,11 +18,11 @@ pub enum Show {
     Progress,
     /// When it is slow, has warnings, or fails.
     Slow,
-    /// Only when it has warnings or fails, because the caller shows something else meanwhile.
+    /// Only when it has warnings or fails, because the caller shows other output during the build.
     Trouble,
 }
 
-/// Runs `command` (a cargo command) to its end.
+/// Runs `command`, a cargo command, to completion.
 pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> {
     let failed = || Error::Host(format!("building {what} failed"));
     let start = |error| Error::Host(format!("cannot start cargo: {error}"));
@@ -53,7 +54,7 @@ pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> 
     if status.success() { Ok(()) } else { Err(failed()) }
 }
 
-/// Receives lines until the sender is closed and prints them once the build is slow. Returns those not printed.
+/// Receives lines until the sender is closed. Prints them once the build is slow, and returns those not printed.
 fn relay(receiver: &mpsc::Receiver<String>) -> Vec<String> {
     let until = Instant::now() + PROGRESS_DELAY;
     let mut held = Vec::new();

@@ -1,9 +1,9 @@
-//! The kernel's command line: tokens separated by blanks. Parts of a token may be in double quotes, and a backslash
-//! escapes the next character, inside quotes and outside. The program's arguments follow after ` -- `.
+//! The kernel's command line: tokens separated by blanks. Parts of a token may be in double quotes. A backslash escapes
+//! the next character, inside and outside quotes. The program's arguments follow ` -- `.
 
 use std::fmt::Write;
 
-/// Quotes `text` as one token that the kernel parses back to exactly `text`.
+/// Quotes `text` as one token, which the kernel parses back to exactly `text`.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '\\';
     if !text.is_empty() && text.chars().all(plain) {
@@ -20,8 +20,8 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// Composes the command line. `raw` is the user's text; it is not checked or quoted, so that invalid input can be
-/// tested too.
+/// Composes the command line. `raw` is the user's own text. It is neither checked nor quoted, so that tests can also
+/// pass invalid input.
 pub fn compose(
     program: Option<&str>,
     tick_hz: Option<u32>,

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// Escapes (as `\x1b`) every character that could move a terminal's cursor, change its colours or ring its bell,
-/// and every byte that is not valid UTF-8. Tabs are kept.
+/// Escapes (as `\x1b`) every character that could move a terminal's cursor, change its colours or ring its bell, and
+/// every byte that is not valid UTF-8. Keeps tabs.
 pub fn printable(line: &[u8]) -> String {
     let mut text = String::with_capacity(line.len());
     // Writing to a `String` cannot fail.
@@ -24,7 +24,8 @@ pub fn printable(line: &[u8]) -> String {
     text
 }
 
-/// Returns whether the character reorders the text around it. A program could use one to forge another's line.
+/// Returns whether the character reorders the text around it. A program could use such a character to forge another
+/// program's line.
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

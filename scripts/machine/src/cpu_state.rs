@@ -1,4 +1,4 @@
-//! Compares the CPUs' registers: some must differ on every CPU, all others must be the same.
+//! Compares registers between CPUs: some must differ on every CPU, and all others must be equal.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub fn conflicts(states: &[StateRecord]) -> Vec<String> {
             let first = states[0].registers[n];
             match (rule, owners.insert(value, state.cpu)) {
                 (Rule::Own, Some(other)) => found.push(format!(
-                    "CPU {other} and CPU {} have the same {name}, {value:#x}, and must not",
+                    "CPU {other} and CPU {} must not have the same {name}, but both have {value:#x}",
                     state.cpu
                 )),
                 (Rule::Same, _) if value != first => found.push(format!(
@@ -30,7 +30,7 @@ pub fn conflicts(states: &[StateRecord]) -> Vec<String> {
     found
 }
 
-/// Formats a block for each CPU, three registers per line.
+/// Formats a block of text for each CPU, with three registers per line.
 pub fn blocks(states: &[StateRecord]) -> String {
     let mut sorted: Vec<_> = states.iter().collect();
     sorted.sort_by_key(|state| state.cpu);
@@ -59,7 +59,7 @@ pub fn json(state: &StateRecord) -> Value {
 mod tests {
     use super::*;
 
-    /// Returns two CPUs without a conflict.
+    /// Returns two CPUs without conflicts.
     fn valid() -> Vec<StateRecord> {
         [0, 1]
             .map(|cpu| {
@@ -76,7 +76,7 @@ mod tests {
             let mut states = valid();
             states[1].registers[n] = if *rule == Rule::Own { states[0].registers[n] } else { 0x2001 };
             let expected = match rule {
-                Rule::Own => format!("CPU 0 and CPU 1 have the same {name}, 0x1000, and must not"),
+                Rule::Own => format!("CPU 0 and CPU 1 must not have the same {name}, but both have 0x1000"),
                 Rule::Same => format!("{name} is 0x2001 on CPU 1, and 0x2000 on CPU 0"),
             };
             assert_eq!(conflicts(&states), [expected]);
@@ -89,7 +89,7 @@ mod tests {
         let text = blocks(&states);
         let json = json(&states[1]);
         for (name, _) in REGISTERS {
-            // With blanks around it, since some names are prefixes of others.
+            // Search for the name with blanks around it, as some names are prefixes of others.
             assert!(text.matches(&format!(" {name} ")).count() >= 2, "{name}");
             assert!(json[name].as_str().is_some_and(|value| value.starts_with("0x")), "{name}");
         }

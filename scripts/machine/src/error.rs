@@ -1,4 +1,4 @@
-//! Errors on the host: those that are not the result of a run.
+//! Errors of the host tool that are not the result of a run.
 
 use std::fmt;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use crate::verify::Outcome;
 
-/// Why the host tool cannot continue.
+/// The reason why the host tool cannot continue.
 #[derive(Debug)]
 pub enum Error {
     /// The user requested something that does not exist.
     Usage(String),
     /// A required program is missing or failed.
     Host(String),
-    /// A file operation failed: what was attempted, and the system's error.
+    /// A file operation failed: the attempted operation, and the error of the system.
     File(String, std::io::Error),
 }
 
@@ -23,7 +23,7 @@ impl Error {
         Error::File(format!("cannot {doing} {}", path.display()), error)
     }
 
-    /// Returns the outcome for this error.
+    /// Returns the run outcome that this error stands for.
     pub fn outcome(&self) -> Outcome {
         match self {
             Error::Usage(_) => Outcome::Usage,

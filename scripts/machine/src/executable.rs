@@ -6,8 +6,8 @@ use object::{Endianness, pod};
 
 use crate::error::Error;
 
-/// Returns the parts of an ELF file that a loader reads: headers and segments. The sections, which follow them, are
-/// removed.
+/// Returns the parts of an ELF file that a loader reads, which are the headers and the segments. The sections after
+/// them are removed.
 pub fn stripped(elf: &[u8]) -> Result<Vec<u8>, Error> {
     let bad = |_| Error::Host("the linker's output is not an ELF file".to_owned());
     let header = FileHeader64::<Endianness>::parse(elf).map_err(bad)?;

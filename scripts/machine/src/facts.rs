@@ -1,34 +1,34 @@
-//! Collects a run's completion records from the console.
+//! Collects the completion records of a run from its console.
 
 use kernel_abi::record::{
     self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
 };
 use trace::console::Console;
 
-/// A [`CpuRecord`] that owns its texts.
+/// An owned copy of a [`CpuRecord`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpu {
-    /// Dense index; 0 is the BSP.
+    /// Dense index of the CPU; 0 is the BSP.
     pub cpu: u32,
-    /// The local APIC's id.
+    /// The local APIC ID.
     pub apic_id: u32,
-    /// The program that it ran.
+    /// The program that the CPU ran.
     pub program: String,
     /// How the program ended.
     pub outcome: Outcome,
-    /// The code given to `SYS_EXIT`.
+    /// The exit code passed to `SYS_EXIT`.
     pub code: i32,
     /// Number of times the program was started.
     pub starts: u32,
-    /// Number of these copies that were killed.
+    /// Number of copies of the program that were killed.
     pub killed: u32,
     /// Number of system calls that entered the kernel.
     pub syscalls: u64,
     /// Number of timer ticks since the CPU came online.
     pub ticks: u64,
-    /// Tick rate in thousandths of a hertz; 0 if there were too few ticks to measure it.
+    /// Tick rate in thousandths of a hertz, or 0 if there were too few ticks to measure it.
     pub tick_millihertz: u64,
-    /// Why it was killed or is missing.
+    /// The reason why the program was killed or the CPU is missing.
     pub reason: String,
 }
 
@@ -57,32 +57,32 @@ impl From<CpuRecord<'_>> for Cpu {
     }
 }
 
-/// All records of a run, by kind, each kind in the order of arrival.
+/// All records of a run, by kind. Records of the same kind are in the order of arrival.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Boot records; a valid run has one.
+    /// Boot records; a valid run has exactly one.
     pub boots: Vec<BootRecord>,
-    /// One per CPU.
+    /// One record per CPU.
     pub cpus: Vec<Cpu>,
-    /// One per CPU that is online.
+    /// Counts of system calls: one record per online CPU.
     pub calls: Vec<CallsRecord>,
-    /// One per CPU, if they were requested.
+    /// Register state: one record per CPU, if requested.
     pub states: Vec<StateRecord>,
-    /// CPU and message of each panic.
+    /// The CPU and the message of each panic.
     pub panics: Vec<(Option<u32>, String)>,
-    /// Number of frames in the backtrace.
+    /// Number of frames in the panic backtrace.
     pub frames: usize,
-    /// One per CPU, if recording alternated between off and on.
+    /// System-call counts with and without recording: one record per CPU, if recording alternated between on and off.
     pub shares: Vec<SharesRecord>,
-    /// The CPUs' traces, if they were sent over the console.
+    /// The trace, if it was sent over the console.
     pub trace: Console,
-    /// Verdicts; a valid run has one.
+    /// Verdicts; a valid run has exactly one.
     pub verdicts: Vec<VerdictRecord>,
-    /// Number of records after the first verdict, which must be the last record.
+    /// Number of records after the first verdict. A verdict must be the last record, so a valid run has none.
     pub late: usize,
-    /// Lines that begin like a record but do not parse as one.
+    /// Lines that begin like a record but cannot be parsed as one.
     pub malformed: Vec<String>,
-    /// Number of console lines of any kind.
+    /// Number of all console lines.
     pub lines: usize,
 }
 
@@ -91,16 +91,16 @@ pub struct Facts {
 pub enum Line {
     /// Text to show unchanged.
     Text,
-    /// A record that is shown in the table, or a line of a trace.
+    /// A record that the results table shows, or a line of a trace.
     Counted,
-    /// A panic: the CPU and its message.
+    /// A panic: the CPU and the message.
     Panic(Option<u32>, String),
-    /// A frame of the panic's backtrace: its number and address.
+    /// A frame of the panic backtrace: its number and its address.
     Frame(usize, u64),
 }
 
 impl Facts {
-    /// Processes a console line, given without its line end.
+    /// Processes a console line without its line end.
     pub fn take(&mut self, line: &[u8]) -> Line {
         self.lines += 1;
         if !line.starts_with(record::MARK.as_bytes()) {

@@ -1,5 +1,5 @@
-//! A guest's memory as an anonymous file (memfd). The host can read it while QEMU uses it, and it is freed when this tool
-//! ends, even if it is killed.
+//! Guest memory as an anonymous file (memfd). The host can read it while QEMU uses it. It is freed when this tool ends,
+//! even if the tool is killed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,7 +11,7 @@ use trace::capture::{Chipset, GuestRam};
 use crate::error::Error;
 use crate::options::MachineOptions;
 
-/// The memory of a guest that is to be started.
+/// The memory for a guest that has not been started yet.
 pub struct GuestMemory {
     file: File,
     size: u64,
@@ -19,11 +19,11 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Creates the memory for such a machine. Returns `None` if its options do not give the size as a number, or define
-    /// a memory backend themselves.
+    /// Creates the memory for a machine with these options. Returns `None` if the options do not give the size as a
+    /// number, or define a memory backend themselves.
     ///
     /// # Errors
-    /// If the host cannot create such a file.
+    /// If the host cannot create the file.
     pub fn create(options: &MachineOptions) -> Result<Option<GuestMemory>, Error> {
         let Some(size) = GuestMemory::size_of(options) else { return Ok(None) };
         let failed = |error: std::io::Error| {
@@ -31,24 +31,24 @@ impl GuestMemory {
         };
         let fd = memfd_create("ringside-guest", MemfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let file = File::from(fd);
-        // This allocates no memory: pages are allocated when the guest touches them.
+        // This allocates no memory: the host allocates a page when the guest first accesses it.
         file.set_len(size).map_err(failed)?;
         Ok(Some(GuestMemory { file, size, chipset: Chipset::of(&options.machine) }))
     }
 
-    /// Adds this memory to QEMU's command line.
+    /// Adds this memory to the QEMU command line.
     pub fn wire(&self, mut words: Vec<OsString>) -> Vec<OsString> {
         if let Some(at) = words.iter().position(|word| word == "-machine") {
             words[at + 1].push(",memory-backend=ram");
         }
-        // By our process id, not `/proc/self`: QEMU opens the path itself.
+        // The path contains our process ID instead of `/proc/self`, because QEMU opens it in its own process.
         let path = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
         let object = format!("memory-backend-file,id=ram,size={},mem-path={path},share=on", self.size);
         words.extend(["-object".into(), object.into()]);
         words
     }
 
-    /// Returns the chipset, which defines how the file's offsets map to physical addresses.
+    /// Returns the chipset, which determines how file offsets map to physical addresses.
     pub fn chipset(&self) -> Chipset {
         self.chipset
     }
@@ -56,28 +56,28 @@ impl GuestMemory {
     /// Returns another handle to the file.
     ///
     /// # Errors
-    /// If this process has too many files open.
+    /// If this process has too many open files.
     pub fn file(&self) -> Result<File, Error> {
         let failed = |error| Error::File("cannot access the guest's memory".to_owned(), error);
         self.file.try_clone().map_err(failed)
     }
 
-    /// Returns read access to the memory.
+    /// Returns an object that reads the memory by guest-physical address.
     ///
     /// # Errors
-    /// As for [`file`](Self::file), or if the file's size cannot be read.
+    /// The errors of [`file`](Self::file), or an error if the size of the file cannot be read.
     pub fn ram(&self) -> Result<GuestRam, Error> {
         let failed = |error| Error::File("cannot read the guest's memory".to_owned(), error);
         GuestRam::new(self.file()?, self.chipset).map_err(failed)
     }
 
-    /// Returns the size of such a machine's memory in bytes, if it can be such a file.
+    /// Returns the memory size of a machine with these options, in bytes, if its memory can be such a file.
     pub fn size_of(options: &MachineOptions) -> Option<u64> {
         bytes(&options.memory).filter(|_| !options.machine.contains("memory-backend"))
     }
 }
 
-/// Parses a size in the syntax of QEMU's -m: MiB if there is no unit.
+/// Parses a size in the syntax of QEMU's -m. The default unit is MiB.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.strip_prefix("size=").unwrap_or(text);
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {

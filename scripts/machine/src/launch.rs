@@ -1,7 +1,7 @@
-//! Starts QEMU so that it ends with this tool, even if this tool is killed.
+//! Starts QEMU in such a way that it ends with this tool, even if this tool is killed.
 //!
-//! Linux can send a signal to a process whose parent dies, but only the child itself can request it (prctl(2),
-//! `PR_SET_PDEATHSIG`). So the tool starts a copy of itself, which requests the signal and then executes QEMU.
+//! Linux can send a process a signal when its parent dies, but only the child itself can request the signal (prctl(2),
+//! `PR_SET_PDEATHSIG`). The tool therefore starts a copy of itself, which requests the signal and then executes QEMU.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -11,25 +11,25 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::Error;
 
-/// Returns a command whose process ends with this one. The caller starts it.
+/// Returns a command whose process will end with this one. The caller starts it.
 pub fn command(words: &[OsString]) -> Command {
-    // Not by the file's name: a build during this run may have replaced the file.
+    // Use this path instead of the file name: a build during this run may have replaced the file.
     let mut command = Command::new("/proc/self/exe");
     command.arg("launch").arg(std::process::id().to_string()).arg("--").args(words);
     command
 }
 
-/// The exit status of a launcher that could not execute the program; no verdict uses it.
+/// The exit status of a launcher that could not execute QEMU. No kernel verdict uses it.
 pub const CANNOT_START: u8 = 127;
 
-/// Runs in the copy: requests the signal, then executes `words`. Returns only if that failed.
+/// Runs in the copy of the tool: requests the signal, then executes `words`. Returns only on failure.
 pub fn become_child(parent: u32, words: &[OsString]) -> Result<ExitCode, Error> {
     let asked = set_parent_process_death_signal(Some(Signal::KILL));
     if let Err(error) = asked {
-        eprintln!("xtask: cannot arrange that QEMU ends with this tool: {error}");
+        eprintln!("xtask: cannot request that QEMU is killed when this tool ends: {error}");
         return Ok(ExitCode::from(CANNOT_START));
     }
-    // If the parent ended before the request, the signal would never be sent.
+    // If the parent ended before the request, the signal will never be sent.
     if std::os::unix::process::parent_id() != parent {
         return Ok(ExitCode::from(CANNOT_START));
     }

@@ -1,6 +1,6 @@
-//! The machine under QEMU: builds it, starts it, reads its console and monitor, and judges the run.
+//! The virtual machine: builds the kernel, starts it under QEMU, reads its console and monitor, and judges the run.
 //!
-//! A run is judged by QEMU's exit status *and* the kernel's completion records ([`verify`]).
+//! The judgement uses both QEMU's exit status *and* the kernel's completion records ([`verify`]).
 #![forbid(unsafe_code)]
 
 pub mod archive;

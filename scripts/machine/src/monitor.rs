@@ -1,4 +1,4 @@
-//! QEMU's monitor: reads the CPUs' state after a timeout, and runs the user's monitor commands.
+//! QEMU's monitor: reads the CPU state after a time-out, and runs the user's monitor commands.
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::qmp::{Qmp, QmpError};
 
-/// Time limit for a whole exchange. A QEMU that hangs does not answer.
+/// Time limit for an entire exchange with the monitor. A QEMU that hangs does not answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The commands that read the CPUs' state, in this order.
+/// The commands that read the CPU state, in this order.
 const STATE_COMMANDS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
 
-/// Waits until QEMU has set up the machine: only then does it answer on its monitor. Returns false on timeout.
+/// Waits until QEMU has set up the machine, because only then does it answer on its monitor. Returns false on time-out.
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -24,12 +24,12 @@ pub fn is_ready(socket: UnixStream) -> bool {
 /// The monitor of a running machine.
 pub struct Monitor {
     socket: Arc<UnixStream>,
-    /// Whether the greeting was exchanged; QEMU sends it once.
+    /// Whether the greeting, which QEMU sends only once, has been exchanged.
     greeted: bool,
 }
 
 impl Monitor {
-    /// Connects to the monitor at the other end of this socket.
+    /// Creates a monitor whose QEMU holds the other end of this socket.
     pub fn new(socket: UnixStream) -> Monitor {
         Monitor { socket: Arc::new(socket), greeted: false }
     }
@@ -43,15 +43,15 @@ impl Monitor {
         .unwrap_or_else(|error| format!("no registers: {error}\n"))
     }
 
-    /// Runs a command of the human monitor. Returns the command with its answer, or with the error as text.
+    /// Runs a command of the human monitor. Returns the command followed by its answer, or by the error as text.
     pub fn command(&mut self, command: &str) -> String {
         let owned = command.to_owned();
         let answer = self.with_timeout(move |monitor| human(monitor, &owned));
         answer.unwrap_or_else(|error| format!("(qemu) {command}\n{error}\n"))
     }
 
-    /// Runs the exchange in a separate thread, so that a missing or incomplete answer cannot delay the end of the run.
-    /// The thread ends with QEMU at the latest.
+    /// Runs an exchange in a separate thread, so that a missing or incomplete answer cannot delay the end of the run.
+    /// The thread ends when QEMU ends, if not before.
     fn with_timeout(
         &mut self,
         talk: impl FnOnce(&mut Qmp<&UnixStream>) -> Result<String, QmpError> + Send + 'static,
@@ -71,7 +71,7 @@ impl Monitor {
     }
 }
 
-/// Runs a command and returns it with its answer, as a terminal would show them.
+/// Runs a command. Returns the command and its answer as a terminal would show them.
 fn human(monitor: &mut Qmp<&UnixStream>, command: &str) -> Result<String, QmpError> {
     let answer = monitor.human(command)?;
     Ok(format!("(qemu) {command}\n{}\n", answer.replace('\r', "").trim_end()))

@@ -1,11 +1,11 @@
-//! The options of every subcommand that starts a machine.
+//! The options of every subcommand that starts a virtual machine.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// The machine and the kernel's command line.
+/// Options of the virtual machine and of the kernel command line.
 #[derive(Args, Clone, Debug)]
 pub struct MachineOptions {
     /// Number of CPUs, in the syntax of QEMU's -smp: 4, or 2,maxcpus=8, or 6,sockets=2,cores=3.
@@ -28,8 +28,8 @@ pub struct MachineOptions {
     #[arg(long, default_value = "tcg", value_name = "NAME")]
     pub accel: String,
 
-    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one per
-    /// instruction, and every run is identical.
+    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one per instruction, and
+    /// every run is identical.
     #[arg(long, conflicts_with = "accel")]
     pub icount: bool,
 
@@ -37,12 +37,12 @@ pub struct MachineOptions {
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub tick_hz: Option<u32>,
 
-    /// Additional text for the kernel's command line, passed unchanged: 'key=value ...'.
+    /// Additional text for the kernel command line, passed unchanged: 'key=value ...'.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
 
-    /// Gives each CPU its own serial port and writes its output to DIR/cpuN.log, where N is its position in
-    /// the firmware's list of CPUs.
+    /// Gives each CPU its own serial port and writes the port's output to DIR/cpuN.log, where N is the CPU's position
+    /// in the firmware's CPU list.
     #[arg(long, value_name = "DIR")]
     pub serial_dir: Option<PathBuf>,
 
@@ -50,7 +50,7 @@ pub struct MachineOptions {
     #[arg(long, env = "RINGSIDE_QEMU", default_value = "qemu-system-x86_64", value_name = "PATH")]
     pub qemu: PathBuf,
 
-    /// One additional argument for QEMU; may be given more than once.
+    /// An additional argument for QEMU. May be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
 }
@@ -58,20 +58,20 @@ pub struct MachineOptions {
 /// Parses the name of one of the kernel's cargo features.
 ///
 /// # Errors
-/// If it has characters that are not allowed, since it becomes part of a folder's name.
+/// If the name contains characters that are not allowed. It becomes part of a folder name.
 pub fn feature(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())
     } else {
-        Err("a name has letters, digits, '-' and '_'".to_owned())
+        Err("a name consists of letters, digits, '-' and '_'".to_owned())
     }
 }
 
-/// Parses a subcommand's options from `words`, which have neither the tool's name nor the subcommand's.
+/// Parses the options of a subcommand from `words`, which include neither the tool's name nor the subcommand.
 ///
 /// # Errors
-/// The same as on the command line.
+/// The same errors as on the command line.
 pub fn parse<A: Args>(
     words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<A, clap::Error> {

@@ -1,16 +1,16 @@
-//! The ring-3 programs: those in the tree, which are embedded in the kernel, and the user's own.
+//! The ring-3 programs: those in the source tree, which are embedded in the kernel, and the user's own.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::tree::root;
 
-/// A program in the tree.
+/// A program in the source tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
-    /// Its name, as accepted by `run` and the kernel's `program=`.
+    /// The name of the program, as accepted by `run` and by the kernel's `program=`.
     pub name: String,
-    /// The first line of its documentation.
+    /// The first line of the program's documentation.
     pub about: String,
 }
 
@@ -19,12 +19,12 @@ pub struct Embedded {
 pub enum Program {
     /// A program that is embedded in the kernel.
     Embedded(String),
-    /// The user's own static ELF64, passed as boot module, and its name.
+    /// The user's own static ELF64 file, which is passed as a boot module, and its name.
     File(PathBuf, String),
 }
 
 impl Program {
-    /// Returns the value for the kernel's `program=`.
+    /// Returns the value for the kernel's `program=` key.
     pub fn name(&self) -> &str {
         match self {
             Program::Embedded(name) | Program::File(_, name) => name,
@@ -32,7 +32,7 @@ impl Program {
     }
 }
 
-/// Lists the programs in the tree, sorted by name.
+/// Lists the programs in the source tree, sorted by name.
 pub fn embedded() -> Result<Vec<Embedded>, Error> {
     let folder = root().join("user/src/bin");
     let fail = |error| Error::file("read", &folder, error);
@@ -56,13 +56,13 @@ fn first_doc_line(source: &str) -> String {
     docs.unwrap_or("").trim().to_owned()
 }
 
-/// Resolves the user's PROGRAM: the name of a program in the tree, or else a file.
+/// Resolves the user's PROGRAM: either the name of a program in the source tree, or a file.
 pub fn resolve(word: &str, embedded: &[Embedded]) -> Result<Program, Error> {
     if embedded.iter().any(|program| program.name == word) {
         return Ok(Program::Embedded(word.to_owned()));
     }
     if word.starts_with('-') {
-        return Err(Error::Usage(format!("there is no option {word:?}; `run --help` lists them")));
+        return Err(Error::Usage(format!("unknown option {word:?}; `run --help` lists the options")));
     }
     let path = Path::new(word);
     if path.is_file() {

@@ -1,4 +1,4 @@
-//! QEMU's command line.
+//! The QEMU command line.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::error::Error;
 use crate::options::MachineOptions;
 use crate::serial_ports;
 
-/// Returns the major and minor version of a QEMU.
+/// Returns the major and minor version of a QEMU binary.
 ///
 /// # Errors
-/// If it cannot be started, or does not print a version.
+/// If the binary cannot be started, or does not print a version.
 pub fn version(qemu: &Path) -> Result<(u32, u32), Error> {
     let unknown = |output: &str| {
         Error::Host(format!("`{} --version` does not print QEMU's version: {output}", qemu.display()))
@@ -30,33 +30,33 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Where QEMU's console and monitor are connected.
+/// What QEMU's console and monitor are connected to.
 #[derive(Clone, Copy, Debug)]
 pub enum Wiring<'a> {
-    /// The console is the terminal, and there is no monitor: a command line for the user to paste.
+    /// The console is the terminal, and there is no monitor. This is for a command line that the user can paste.
     Terminal,
-    /// The console is standard output. Standard input is a socket for QMP, so there is no socket file to clean up.
+    /// The console is standard output. Standard input is a QMP socket, so no socket file has to be removed later.
     Session,
-    /// The console is a file; the monitor is connected as in `Session`.
+    /// The console is a file. The monitor is connected as in `Session`.
     File(&'a Path),
 }
 
-/// A machine that is to be started.
+/// A virtual machine that has not been started yet.
 pub struct Machine<'a> {
     /// The user's options.
     pub options: &'a MachineOptions,
-    /// The kernel's ELF.
+    /// The kernel's ELF file.
     pub kernel: &'a Path,
-    /// The user's own program, passed as boot module.
+    /// The user's own program, passed as a boot module.
     pub module: Option<&'a Path>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// Starts stopped, with the gdb stub on this TCP port.
+    /// If set, the machine starts stopped, with QEMU's gdb stub on this TCP port.
     pub gdb_port: Option<u16>,
 }
 
 impl Machine<'_> {
-    /// Returns the program and its arguments.
+    /// Returns the QEMU program and its arguments.
     pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
         let options = self.options;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
@@ -65,7 +65,7 @@ impl Machine<'_> {
             words.push(value.as_ref().to_owned());
         };
         push("-machine", &options.machine);
-        // With -icount QEMU fails ("Bad icount read") when a guest reads the timer through x2APIC's MSRs.
+        // With -icount, QEMU fails ("Bad icount read") if a guest reads the timer through x2APIC MSRs.
         let cpu = if options.icount { "max,-x2apic" } else { "max" };
         push("-cpu", &options.cpu.as_deref().unwrap_or(cpu));
         push("-smp", &options.smp);
@@ -103,14 +103,14 @@ impl Machine<'_> {
         if let Some(port) = self.gdb_port {
             words.extend(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"].map(OsString::from));
         }
-        // A guest reset ends QEMU instead of rebooting: a triple fault must not look like a boot.
+        // On a guest reset QEMU exits instead of rebooting, so that a triple fault does not look like a boot.
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
         words.extend(options.qemu_arg.iter().map(OsString::from));
         words
     }
 }
 
-/// Doubles commas: in QEMU's options a comma ends a value, and two commas stand for one.
+/// Doubles commas: in QEMU's options a comma ends a value, and two commas represent one.
 pub fn escape_commas(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
@@ -118,7 +118,7 @@ pub fn escape_commas(path: &Path) -> String {
 /// Quotes a command line for the user's shell.
 pub fn shell_quoted(words: &[OsString]) -> String {
     let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    // Only a NUL character cannot be quoted, and no process argument contains one.
     shlex::try_join(texts.iter().map(|text| &**text)).unwrap_or_else(|_| texts.join(" "))
 }
 

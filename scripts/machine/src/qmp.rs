@@ -1,13 +1,14 @@
-//! The parts of QEMU's machine protocol (QMP) that this tool needs: one JSON object per line, over a socket.
+//! The parts of the QEMU Machine Protocol (QMP) that this tool needs. Messages are JSON objects, one per line, on a
+//! socket.
 //!
-//! Source: QEMU's documentation, "QEMU Machine Protocol Specification".
+//! Source: the QEMU documentation, "QEMU Machine Protocol Specification".
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde_json::{Value, json};
 
-/// Why a command has no answer.
+/// The reason why a command has no result.
 #[derive(Debug)]
 pub enum QmpError {
     /// The connection failed or ended.
@@ -36,22 +37,22 @@ impl From<io::Error> for QmpError {
     }
 }
 
-/// A QMP session over one socket; reading and writing use separate handles.
+/// A QMP session over one socket. Reading and writing use separate handles.
 pub struct Qmp<S> {
     reader: BufReader<S>,
     writer: S,
 }
 
 impl<S: Read + Write> Qmp<S> {
-    /// Continues a session whose greeting was exchanged earlier.
+    /// Continues a session whose greeting has already been exchanged.
     pub fn greeted(reader: S, writer: S) -> Qmp<S> {
         Qmp { reader: BufReader::new(reader), writer }
     }
 
-    /// Starts a session: waits for QEMU's greeting and ends the capabilities negotiation.
+    /// Starts a session: waits for QEMU's greeting and completes the capabilities negotiation.
     ///
     /// # Errors
-    /// If the connection ends, or the other end does not speak QMP.
+    /// If the connection ends, or the other end does not use QMP.
     pub fn greet(reader: S, writer: S) -> Result<Qmp<S>, QmpError> {
         let mut session = Qmp::greeted(reader, writer);
         let greeting = session.receive()?;
@@ -65,12 +66,12 @@ impl<S: Read + Write> Qmp<S> {
     /// Runs a command without arguments and returns its result.
     ///
     /// # Errors
-    /// As [`execute_with`](Self::execute_with).
+    /// The errors of [`execute_with`](Self::execute_with).
     pub fn execute(&mut self, command: &str) -> Result<Value, QmpError> {
         self.execute_with(command, json!({}))
     }
 
-    /// Runs a command and returns its result. Events that come before it are skipped.
+    /// Runs a command and returns its result. Skips events that arrive before the result.
     ///
     /// # Errors
     /// If QEMU refuses the command, or the connection ends.
@@ -96,7 +97,7 @@ impl<S: Read + Write> Qmp<S> {
     /// Runs a command of the human monitor and returns the text that it prints.
     ///
     /// # Errors
-    /// As [`execute_with`](Self::execute_with).
+    /// The errors of [`execute_with`](Self::execute_with).
     pub fn human(&mut self, command: &str) -> Result<String, QmpError> {
         match self.execute_with("human-monitor-command", json!({ "command-line": command }))? {
             Value::String(text) => Ok(text),
@@ -125,7 +126,8 @@ mod tests {
     const DONE: &str = r#"{"return": {}}"#;
     const EVENT: &str = r#"{"timestamp": {}, "event": "STOP"}"#;
 
-    /// Plays QEMU's side: each step is what it sends before it waits for the next command. Returns the commands.
+    /// Plays the role of QEMU. Each step lists what it sends before it waits for the next command. Returns the commands
+    /// received.
     fn qemu(steps: &'static [&'static [&'static str]]) -> (UnixStream, JoinHandle<Vec<String>>) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let other = spawn(move || {

@@ -1,14 +1,14 @@
-//! Composes the command that repeats a run: the options that differ from the defaults, as words.
+//! Composes the command that repeats a run, with the options that differ from their defaults.
 
 use crate::options::MachineOptions;
 
-/// Options and their values, as words of a command line.
+/// Options and their values, as separate words of a command line.
 pub struct Words(pub Vec<String>);
 
 impl Words {
     /// Returns the options that describe the machine, except `--icount`.
     pub fn of(machine: &MachineOptions) -> Words {
-        // Without `..`, so that a new option that is missing here does not compile.
+        // Do not use `..`, so that code that omits a new option does not compile.
         let MachineOptions {
             smp,
             cpu,
@@ -37,17 +37,17 @@ impl Words {
         words
     }
 
-    /// Adds an option with a value, if it has one.
+    /// Adds an option with its value, if there is a value.
     pub fn push(&mut self, name: &str, value: Option<String>) {
         match value {
-            // As a separate word it would be parsed as an option.
+            // As a separate word, the value would be parsed as an option.
             Some(value) if value.starts_with('-') => self.0.push(format!("--{name}={value}")),
             Some(value) => self.0.extend([format!("--{name}"), value]),
             None => {}
         }
     }
 
-    /// Adds an option without a value, if it is given.
+    /// Adds an option without a value, if `given` is set.
     pub fn flag(&mut self, name: &str, given: bool) {
         self.0.extend(given.then(|| format!("--{name}")));
     }
@@ -55,7 +55,7 @@ impl Words {
     /// Returns the complete command.
     pub fn command(&self, subcommand: &str) -> String {
         let words = ["cargo", "xtask", subcommand].into_iter().chain(self.0.iter().map(String::as_str));
-        // Only a NUL character cannot be quoted, and no argument of a process has one.
+        // Only a NUL character cannot be quoted, and no process argument contains one.
         shlex::try_join(words).unwrap_or_default()
     }
 }

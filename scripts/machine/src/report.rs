@@ -1,4 +1,4 @@
-//! The results of a run: a table for people, JSON for programs.
+//! The results of a run: a table for users, and JSON for programs.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
 use crate::verify::Judgement;
 
-/// The table's columns, and whether each is right-aligned. Only texts are left-aligned.
+/// The columns of the table, and whether each is right-aligned. Only text columns are left-aligned.
 const COLUMNS: [(&str, bool); 9] = [
     ("CPU", true),
     ("APIC", true),
@@ -24,7 +24,7 @@ const COLUMNS: [(&str, bool); 9] = [
     ("REASON", false),
 ];
 
-/// Formats one line per CPU, under a heading. Empty if there are no CPUs.
+/// Formats a heading and one line per CPU. Empty if there are no CPUs.
 pub fn table(cpus: &[Cpu]) -> String {
     if cpus.is_empty() {
         return String::new();
@@ -34,7 +34,7 @@ pub fn table(cpus: &[Cpu]) -> String {
     aligned(&COLUMNS, sorted.into_iter().map(cells))
 }
 
-/// Formats rows under a heading, in aligned columns. A column is its name and whether it is right-aligned.
+/// Formats rows under a heading, in aligned columns. A column is given by its name and whether it is right-aligned.
 pub fn aligned<const N: usize>(
     columns: &[(&str, bool); N],
     cells: impl Iterator<Item = [String; N]>,
@@ -73,19 +73,19 @@ fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// Formats how many copies were started and how they ended, if a CPU started more than one.
+/// Formats how many copies were started and how they ended, if any CPU started more than one.
 pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     let total = |count: fn(&Cpu) -> u32| cpus.iter().map(|cpu| u64::from(count(cpu))).sum::<u64>();
     let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
     cpus.iter().any(|cpu| cpu.starts > 1).then(|| {
         format!(
-            "{starts} starts: {} copies exited, {killed} were killed; outcomes are those of the last",
+            "{starts} starts: {} copies exited, {killed} were killed; the table shows the last copy on each CPU",
             starts - killed
         )
     })
 }
 
-/// Formats the boot record in two lines.
+/// Formats the boot record as two lines.
 pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
     let kernel = kernel_size.map_or(String::new(), |size| format!(", kernel {} KiB", size.div_ceil(1024)));
@@ -102,7 +102,8 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     )
 }
 
-/// Returns the run's results as JSON. `time` is the time from QEMU's start to the verdict, or else to QEMU's end.
+/// Returns the results of the run as JSON. `time` is the time from QEMU's start to the verdict, or to QEMU's end if
+/// there is no verdict.
 pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
     let cpus: Vec<_> = facts.cpus.iter().map(|cpu| cpu_json(cpu, facts)).collect();
     let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
@@ -185,7 +186,7 @@ mod tests {
         let mut cpus = facts().cpus;
         assert_eq!(starts_line(&cpus), None);
         (cpus[0].starts, cpus[0].killed) = (7, 5);
-        let expected = "8 starts: 3 copies exited, 5 were killed; outcomes are those of the last";
+        let expected = "8 starts: 3 copies exited, 5 were killed; the table shows the last copy on each CPU";
         assert_eq!(starts_line(&cpus).as_deref(), Some(expected));
     }
 

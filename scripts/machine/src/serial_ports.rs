@@ -1,4 +1,4 @@
-//! `--serial-dir`: a serial port for each CPU, and a log file for each port.
+//! `--serial-dir`: one serial port per CPU, and a log file for each port.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::error::Error;
 use crate::qemu::escape_commas;
 
-/// Number of serial ports of a PC: COM1, which is the console, to COM4.
+/// Number of serial ports of a PC, COM1 to COM4. COM1 is the console.
 const COM_PORTS: u32 = 4;
-/// Number of ports of one `pci-serial-4x`.
+/// Number of ports on one `pci-serial-4x` card.
 const CARD_PORTS: u32 = 4;
-/// Number of cards for which the root bus of either machine type has free slots.
+/// Number of cards for which the root bus has free slots, on both machine types.
 const CARDS: u32 = 16;
 
-/// Returns the number of CPUs that the value of `-smp` gives; 0 if it gives none as a number.
+/// Returns the number of CPUs in a value of `-smp`, or 0 if the value does not give one.
 pub fn cpus(smp: &str) -> u32 {
     let word = smp.split(',').find_map(|word| match word.split_once('=') {
         None => Some(word),
@@ -25,8 +25,8 @@ pub fn cpus(smp: &str) -> u32 {
     word.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Returns QEMU's arguments: a port for each CPU but the first, whose port is the console, up to the largest number of
-/// ports.
+/// Returns QEMU's arguments for one port per CPU, up to the maximum number of ports. The first CPU gets none, as its
+/// port is the console.
 pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
     let cpus = cpus.min(COM_PORTS + CARDS * CARD_PORTS);
@@ -48,14 +48,14 @@ pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }
 
-/// The log file of the first CPU, whose lines are on the console.
+/// The log file of the first CPU, whose lines appear on the console.
 pub struct FirstCpu(BufWriter<File>);
 
 impl FirstCpu {
-    /// Creates the folder and the file in it.
+    /// Creates the folder and the log file in it.
     ///
     /// # Errors
-    /// If the folder cannot be created or written.
+    /// If the folder cannot be created or the file cannot be written.
     pub fn create(folder: &Path) -> Result<FirstCpu, Error> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file("create the folder", folder, error))?;
         let path = folder.join("cpu0.log");
@@ -63,10 +63,10 @@ impl FirstCpu {
         Ok(FirstCpu(BufWriter::new(file)))
     }
 
-    /// Writes a console line to the file if it is the first CPU's.
+    /// Writes a console line to the file if it is a line of the first CPU.
     pub fn take(&mut self, line: &[u8]) {
         if line.starts_with(b"[cpu0] ") {
-            // A write error must not end the run, as with every other log.
+            // A write error must not end the run; the same holds for all other logs.
             let _ = self.0.write_all(line).and_then(|()| self.0.write_all(b"\n"));
         }
     }

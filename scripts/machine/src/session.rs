@@ -17,10 +17,10 @@ use crate::verify::Ending;
 /// How long QEMU may take to exit after its console has closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A line longer than this, in bytes, is split.
+/// Longer lines are split at this length, in bytes.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// How many lines may be queued before they are processed.
+/// Maximum number of lines in the queue between the reader thread and the caller.
 const QUEUE: usize = 1024;
 
 /// The result of a session.
@@ -29,18 +29,18 @@ pub struct Ended {
     pub ending: Ending,
     /// QEMU's standard error.
     pub stderr: String,
-    /// State of all CPUs, if the run timed out.
+    /// The state of all CPUs, if the run timed out.
     pub registers: Option<String>,
     /// The monitor commands that were run, with their answers.
     pub answers: String,
-    /// The cues whose text did not appear.
+    /// The cues whose text never appeared.
     pub cues_left: Vec<Cue>,
 }
 
-/// A command for QEMU's monitor, run once, when a text appears on the console.
+/// A command that runs in QEMU's monitor once, when a text appears on the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
-    /// The text that a line must contain.
+    /// The text that a console line must contain.
     pub text: String,
     /// The command.
     pub command: String,
@@ -59,7 +59,7 @@ impl std::str::FromStr for Cue {
     }
 }
 
-/// Runs QEMU and calls `on_line` for each console line, without its line end, with the time since the start.
+/// Runs QEMU. Calls `on_line` with each console line, without its line end, and the time since the start.
 pub fn run(
     words: &[OsString],
     limit: Option<Duration>,
@@ -69,8 +69,8 @@ pub fn run(
     watch(words, limit, cues, None, |line, time| line.map_or((), |line| on_line(line, time)))
 }
 
-/// Runs QEMU as [`run`] does, and also calls `on` without a line whenever none has come for `pause`, so that the caller
-/// can do other work while the guest runs.
+/// Does the same as [`run`], and also calls `on` without a line whenever none has arrived for `pause`, so that the
+/// caller can do other work while the guest runs.
 pub fn watch(
     words: &[OsString],
     limit: Option<Duration>,
@@ -99,7 +99,7 @@ pub fn watch(
             None => Duration::from_secs(3600),
         };
         match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
-            // The time limit also applies to a machine that never stops printing.
+            // The time limit also applies to a machine that prints without end.
             Ok(line) if !wait.is_zero() => {
                 on(Some(&line), started.elapsed());
                 let text = String::from_utf8_lossy(&line);
@@ -114,7 +114,7 @@ pub fn watch(
                 registers = Some(monitor.registers());
                 ending = Some(Ending::TimedOut);
                 end(&mut child);
-                // Lines that were in the pipe when the machine was stopped.
+                // Process lines that were still in the pipe when the machine was stopped.
                 lines.try_iter().take(QUEUE).for_each(|line| on(Some(&line), started.elapsed()));
                 break;
             }
@@ -129,9 +129,9 @@ pub fn watch(
     Ok(Ended { ending, stderr, registers, answers, cues_left: cues })
 }
 
-/// Reads console lines in a thread, so that waiting for them can time out.
+/// Reads console lines in a separate thread, so that the caller can wait for them with a time-out.
 fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    // Bounded: a guest that prints faster than we show it must wait, as on any serial line.
+    // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
@@ -155,7 +155,7 @@ fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Reads QEMU's standard error and keeps only its end, since QEMU's own tracing can print very much.
+/// Reads QEMU's standard error and keeps only its end, since QEMU's tracing can print large amounts.
 fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
     const KEPT: usize = 1024 * 1024;
     let (sender, receiver) = mpsc::channel();
@@ -169,7 +169,7 @@ fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Waits for a QEMU whose console has closed, and ends it if it does not exit.
+/// Waits for a QEMU whose console has closed, and kills it if it does not exit.
 fn wait(child: &mut Child) -> Result<Ending, Error> {
     let until = Instant::now() + EXIT_TIMEOUT;
     loop {
@@ -187,7 +187,7 @@ fn wait(child: &mut Child) -> Result<Ending, Error> {
     Ok(Ending::TimedOut)
 }
 
-/// Ends QEMU. Nothing is lost: it has no disk, and its output is in the pipe.
+/// Kills QEMU. No data is lost: the machine has no disk, and its output is already in the pipe.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

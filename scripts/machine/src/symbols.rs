@@ -1,4 +1,4 @@
-//! Resolves the return addresses of a panic's backtrace to functions and lines.
+//! Resolves the return addresses in a panic backtrace to functions and source lines.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use object::{Object, ObjectSection};
 
 use crate::tree::relative;
 
-/// The bytes of a section with line tables.
+/// The bytes of a debug-information section.
 type Section = EndianArcSlice<LittleEndian>;
 
 /// The kernel's symbols and line tables.
 #[derive(Default)]
 pub struct Symbols {
-    /// The line tables, if there are any.
+    /// The line tables, if the kernel has any.
     lines: Option<Context<Section>>,
-    /// Addresses and mangled names, sorted by address.
+    /// Addresses and mangled names of functions, sorted by address.
     functions: Vec<(u64, String)>,
 }
 
 impl Symbols {
-    /// Loads them from the kernel's ELF. If that fails, a backtrace has only addresses.
+    /// Loads symbols and line tables from the kernel's ELF file. If that fails, backtraces show only addresses.
     pub fn load(kernel: &Path) -> Symbols {
         let Ok(bytes) = std::fs::read(kernel) else { return Symbols::default() };
         let Ok(file) = object::File::parse(&*bytes) else { return Symbols::default() };
@@ -37,9 +37,9 @@ impl Symbols {
         Symbols { lines, functions }
     }
 
-    /// Formats one frame of the backtrace: the innermost function first, then those that it was inlined into.
+    /// Formats one frame of the backtrace: first the innermost function, then the functions that it was inlined into.
     pub fn describe(&self, number: usize, ip: u64) -> Vec<String> {
-        // A return address is that of the instruction after the call, which may belong to another line.
+        // A return address is the address of the instruction after the call, which may belong to another source line.
         let places = self.places(ip.saturating_sub(1));
         if places.is_empty() {
             return vec![format!("  {number:2}: {ip:#018x} ?")];
@@ -69,8 +69,8 @@ impl Symbols {
                 found.push((name.map(|name| name.into_owned()), place));
             }
         }
-        // The line tables have function names without module paths. The symbol, which is that of the outermost function,
-        // has the path too; and assembly has no line table.
+        // The line tables contain function names without module paths. The symbol at the address, which names the
+        // outermost function, contains the path as well. Assembly has no line table, only symbols.
         if let Some(symbol) = self.symbol(address) {
             let name = addr2line::demangle_auto(symbol.into(), None).into_owned();
             match found.last_mut() {
@@ -81,14 +81,14 @@ impl Symbols {
         found.into_iter().map(|(name, place)| format!("{}{place}", name.as_deref().unwrap_or("?"))).collect()
     }
 
-    /// Returns the name of the last symbol that does not start after the address.
+    /// Returns the name of the last symbol that starts at or before the address.
     fn symbol(&self, address: u64) -> Option<&str> {
         let after = self.functions.partition_point(|(start, _)| *start <= address);
         self.functions[..after].last().map(|(_, name)| name.as_str())
     }
 }
 
-/// Shortens a source file's path: relative to the tree, the standard library, or the package.
+/// Shortens the path of a source file to a path in this tree, the standard library or the package.
 fn short(file: &str) -> String {
     if let Some((_, rest)) = file.split_once("/rust/library/") {
         return rest.to_owned();

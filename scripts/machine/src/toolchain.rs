@@ -6,28 +6,28 @@ use std::process::Command;
 use crate::error::Error;
 use crate::tree::{BARE_TARGET, UEFI_TARGET, root};
 
-/// Debian's tools have absolute paths here because rustup's come first in PATH.
+/// Debian's tools are named by absolute paths because rustup's come first in PATH.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The source of `core`, from the package rust-web-src.
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
-/// The compiler's flags for bare metal: those in `.cargo/config.toml`; a test compares them. They are passed in the
-/// environment, which replaces all flags of configuration files: the user's could contain `target-cpu=native`, and then the
-/// kernel would use instructions that other CPU models lack.
+/// The compiler flags for bare-metal builds. They equal those in `.cargo/config.toml`, which a test checks. They are
+/// passed in the environment, which overrides the flags in all configuration files. The user's configuration could
+/// contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
 const BARE_FLAGS: [&str; 2] = ["-C", "force-frame-pointers=yes"];
 
-/// Where `core` for bare metal comes from.
+/// The source of the bare-metal `core` library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The `rustc` in PATH has both targets, as installed by rustup.
+    /// The `rustc` in PATH has both bare-metal targets, as installed by rustup.
     WithTargets,
-    /// Debian's packages: `core` is built from the library's source.
+    /// Debian's packages. `core` is built from its source.
     Debian,
 }
 
 impl Toolchain {
-    /// Finds a toolchain. Prefers rustup's to Debian's, as `setup.sh` does.
+    /// Finds a toolchain. Like `setup.sh`, it prefers rustup's to Debian's.
     pub fn find() -> Result<Toolchain, Error> {
         let has_target =
             |sysroot: &Path, target| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
@@ -48,7 +48,7 @@ impl Toolchain {
         ))
     }
 
-    /// Returns `cargo build --release --target TARGET`. The caller adds the packages to build.
+    /// Returns the command `cargo build --release --target TARGET`. The caller adds the packages to build.
     pub fn build(self, target: &str, target_dir: &Path) -> Command {
         let mut command = match self {
             Toolchain::WithTargets => clean_cargo("cargo"),
@@ -56,17 +56,18 @@ impl Toolchain {
                 let mut command = clean_cargo(DEBIAN_CARGO);
                 command.env_remove("RUSTUP_TOOLCHAIN");
                 command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-                // Debian's rustc has no rust-lld, which these targets link with by default.
+                // Debian's rustc does not include rust-lld, the default linker of these targets.
                 command.env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", "ld.lld");
                 command.env("CARGO_TARGET_X86_64_UNKNOWN_UEFI_LINKER", "lld-link");
                 command
             }
         };
-        // The separator is cargo's, so that a flag may contain spaces.
+        // Use cargo's separator instead of a space, so that flags may contain spaces.
         command.env("CARGO_ENCODED_RUSTFLAGS", BARE_FLAGS.join("\x1f"));
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
         if self == Toolchain::Debian {
-            // Everything uses only `core` and `alloc`. `mem` provides memcpy, memset and memcmp: there is no libc.
+            // All crates use only `core` and `alloc`. The `mem` feature provides memcpy, memset and memcmp, as there is
+            // no libc.
             command.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
@@ -79,14 +80,14 @@ fn sysroot(rustc: &str) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
-/// Returns the cargo for host builds: the one that started this tool, else the one that `setup.sh` found, else
+/// Returns the cargo for host builds: the one that started this tool, or else the one that `setup.sh` found, or else
 /// the one in PATH.
 pub fn host_cargo() -> Command {
     let program = ["CARGO", "RINGSIDE_CARGO"].into_iter().find_map(std::env::var_os);
     let program = program.unwrap_or_else(|| "cargo".into());
     let mut command = clean_cargo(&program);
     if program == DEBIAN_CARGO {
-        // Otherwise it would use another toolchain's rustc, rustfmt and clippy if those come first in PATH.
+        // Otherwise Debian's cargo would use rustc, rustfmt and clippy of another toolchain that comes first in PATH.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once("/usr/bin".into()).chain(std::env::split_paths(&path));
         command.env("RUSTC", DEBIAN_RUSTC);
@@ -97,9 +98,9 @@ pub fn host_cargo() -> Command {
     command
 }
 
-/// Returns a cargo command with the environment of the user's shell. Variables that an outer cargo set for this tool
-/// are removed: its RUSTFLAGS would override those in `.cargo/config.toml`, its RUSTC would be used, and its
-/// package variables would be taken for the child's.
+/// Returns a cargo command with the environment of the user's shell. Removes the variables that an outer cargo set for
+/// this tool. Its RUSTFLAGS would override those in `.cargo/config.toml`, its RUSTC would be used, and its package
+/// variables would be taken for those of the child.
 fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
     const REMOVED: [&str; 12] = [
         "RUSTC",
@@ -125,7 +126,7 @@ fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
         }
     }
     if std::env::var_os("CARGO").is_some() {
-        // `cargo run` puts its toolchain's libraries in this path; another rustc must not load them.
+        // `cargo run` adds the libraries of its toolchain to this path, and another rustc must not load them.
         command.env_remove("LD_LIBRARY_PATH");
     }
     command.current_dir(root());

@@ -1,30 +1,31 @@
-//! Paths in the checkout.
+//! Paths in the source tree.
 
 use std::path::{Path, PathBuf};
 
 /// The target triple of the kernel and of the ring-3 programs.
 pub const BARE_TARGET: &str = "x86_64-unknown-none";
 
-/// The target triple of the UEFI loader, whose C calling convention is Microsoft's.
+/// The target triple of the UEFI loader, which uses Microsoft's C calling convention.
 pub const UEFI_TARGET: &str = "x86_64-unknown-uefi";
 
-/// Returns the checkout's top folder.
+/// Returns the top folder of the source tree.
 pub fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Returns cargo's target folder for bare-metal builds. It is separate because their compiler may differ from the host's.
+/// Returns cargo's target folder for bare-metal builds. It is separate because their compiler may differ from the
+/// host's compiler.
 pub fn bare_dir() -> PathBuf {
     root().join("target/bare")
 }
 
-/// Returns the folder in which cargo puts the ELF files for [`BARE_TARGET`].
+/// Returns the folder in which cargo places the ELF files for [`BARE_TARGET`].
 pub fn bare_artifacts() -> PathBuf {
     bare_dir().join(BARE_TARGET).join("release")
 }
 
-/// Returns the path relative to the checkout's top folder, if it is inside.
+/// Returns a path relative to the top folder of the source tree, if it is inside the tree.
 pub fn relative(path: &Path) -> &Path {
     path.strip_prefix(root()).unwrap_or(path)
 }

@@ -16,14 +16,14 @@ use object::{Object, ObjectSymbol};
 use crate::options::GdbOptions;
 use crate::run::{Plan, free_port};
 
-/// Debuggers, the preferred one first. rust-gdb is gdb with pretty-printers for Rust's types.
+/// Debuggers in order of preference. rust-gdb is gdb with pretty-printers for Rust types.
 const DEBUGGERS: [&str; 2] = ["rust-gdb", "gdb"];
 
-/// Part of the name of the first function after the boot code. A breakpoint there must be a hardware breakpoint: at the
-/// start the kernel is not mapped, so gdb cannot write an `int3`.
+/// Part of the name of the first function after the boot code. A breakpoint there must be a hardware breakpoint: at
+/// reset the kernel is not mapped, so gdb cannot write an `int3`.
 const ENTRY_NAME: &str = "bsp_main";
 
-/// Starts QEMU, then executes gdb in this process. So gdb is QEMU's parent, and QEMU ends when gdb does.
+/// Starts QEMU, then replaces this process with gdb. gdb is then QEMU's parent, so QEMU ends when gdb does.
 pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     let debugger = DEBUGGERS.into_iter().find(|name| is_in_path(name)).ok_or_else(|| {
         Error::Host(
@@ -62,7 +62,7 @@ fn start_qemu(words: &[std::ffi::OsString]) -> Result<(), Error> {
     let stdout = stderr.try_clone().map_err(fail)?;
     let mut command = launch::command(words);
     command.stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr);
-    // Ctrl-C in gdb must stop the guest, through gdb, and not end QEMU's process.
+    // Ctrl-C in gdb must stop the guest through gdb, and must not end the QEMU process.
     command.process_group(0);
     command.spawn().map_err(fail)?;
     drop(command);

@@ -1,4 +1,5 @@
-//! Runs a program on all CPUs once: on the terminal ([`run`]), with gdb attached ([`gdb`]), or measured ([`bench`]).
+//! Runs a program once on all CPUs: on the terminal ([`run`]), with gdb attached ([`gdb`]), or as a benchmark
+//! ([`bench`]).
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -9,69 +9,71 @@ use machine::session::Cue;
 /// Options of `run` and `gdb`.
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
-    /// PROGRAM: an embedded program's name (see --list), or the path of any static ELF64. Default: selftest.
+    /// PROGRAM: the name of an embedded program (see --list), or the path of a static ELF64 file. Default: selftest.
     /// Everything after it, options included, is passed to the program.
     #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 
-    /// The machine's description.
+    /// The machine options.
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// Ends the run after this many seconds and prints the registers of all CPUs; 0: never.
-    /// [default: 60; with --gdb: 0]
+    /// Ends the run after this many seconds and prints the registers of all CPUs; 0 means no limit. [default: 60; with
+    /// --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
-    /// Starts stopped, prints how to attach gdb, and waits for it.
+    /// Starts the machine stopped, prints how to attach gdb, and waits for it.
     #[arg(long)]
     pub gdb: bool,
 
-    /// Writes the run's results as JSON; '-' is standard output, and everything else then goes to standard error.
+    /// Writes the results of the run to FILE as JSON. With '-' JSON goes to standard output and everything else to
+    /// standard error.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Writes the console's unchanged output, completion records included, to a file.
+    /// Writes the console output unchanged, completion records included, to FILE.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
-    /// Starts the program N times on each CPU, a new copy each time. Stops after the first copy that does not exit with
-    /// code 0, unless --cmdline has deaths=go-on.
+    /// Starts the program N times on each CPU, each time as a new copy. Stops after the first copy that does not exit
+    /// with code 0, unless --cmdline contains deaths=go-on.
     #[arg(long, value_name = "N")]
     pub repeat: Option<u32>,
 
-    /// Records a trace of each CPU: 'all', or a comma-separated list of: syscall, tick, interrupt, ipi, fault,
+    /// Records a trace of each CPU. KINDS is 'all' or a comma-separated list of: syscall, tick, interrupt, ipi, fault,
     /// program, idle, boot, user.
     #[arg(long, value_name = "KINDS")]
     pub trace: Option<String>,
 
-    /// The file to which the trace is written, for `xtask trace`.
+    /// Writes the trace to FILE, for `xtask trace`.
     #[arg(long, value_name = "FILE", default_value = "ringside.rtrace")]
     pub trace_out: PathBuf,
 
-    /// Keeps the latest events of each CPU (flight), or all of them, drained during the run (stream).
+    /// Which events to keep: the latest events of each CPU (flight), or all events, which the host drains during the
+    /// run (stream).
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
 
-    /// Runs COMMAND in QEMU's monitor once, when TEXT appears on the console; may be given more than once.
+    /// Runs COMMAND once in QEMU's monitor when TEXT appears on the console. May be given more than once.
     #[arg(long, value_name = "TEXT=>COMMAND")]
     pub monitor: Vec<Cue>,
 
-    /// Prints each CPU's task register, tables, stacks, control registers and MSRs, and checks that those which must be
-    /// per-CPU differ and that all others are the same.
+    /// Prints each CPU's task register, tables, stacks, control registers and MSRs. Checks that per-CPU registers
+    /// differ between CPUs and that all others are equal.
     #[arg(long)]
     pub dump_cpus: bool,
 
-    /// How the host gets the trace: from the guest's memory (ram), or over the console at the end of the run
-    /// (serial), for machines whose memory the host cannot map.
+    /// How the host gets the trace: from guest memory (ram), or over the console at the end of the run (serial), for
+    /// machines whose memory the host cannot map.
     #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
     pub trace_via: TraceVia,
 
-    /// Lists the embedded programs and does nothing else.
+    /// Lists the embedded programs and exits.
     #[arg(long)]
     pub list: bool,
 
-    /// Prints neither console nor table, only errors.
+    /// Prints only errors, neither the console nor the table.
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -87,16 +89,16 @@ pub struct RunOptions {
 /// What happens to events when a CPU's ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceMode {
-    /// The oldest are overwritten.
+    /// The oldest events are overwritten.
     Flight,
-    /// The host drains the rings; events that are dropped because it is too slow are counted.
+    /// The host drains the rings. If it is too slow, events are dropped and counted.
     Stream,
 }
 
-/// How the host gets a trace.
+/// How the host gets the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceVia {
-    /// From the guest's memory, which the host maps.
+    /// From guest memory, which the host maps.
     Ram,
     /// Over the console, at the end of the run.
     Serial,
@@ -105,11 +107,11 @@ pub enum TraceVia {
 /// Options of `gdb`.
 #[derive(Args, Clone, Debug)]
 pub struct GdbOptions {
-    /// A command that gdb runs after it is attached; may be given more than once.
+    /// A command that gdb runs after it has attached. May be given more than once.
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     pub ex: Vec<String>,
 
-    /// The run to debug.
+    /// The options of the run to debug.
     #[command(flatten)]
     pub run: RunOptions,
 }
@@ -118,19 +120,19 @@ pub struct GdbOptions {
 #[derive(Args, Clone, Debug)]
 #[command(mut_arg("smp", |smp| smp.default_value("2")))]
 pub struct BenchOptions {
-    /// The machine's description.
+    /// The machine options.
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// The calls that `stress` makes, in the syntax of its --mix.
+    /// The mix of calls that `stress` makes, in the syntax of its --mix.
     #[arg(long, default_value = "null=100", value_name = "KIND=WEIGHT,...")]
     pub mix: String,
 
-    /// Duration in seconds of the guest's clock.
+    /// Duration in seconds, by the guest's clock.
     #[arg(long, default_value_t = 2, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
 
-    /// Number of runs, with one boot each.
+    /// Number of runs, each with its own boot.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
 
@@ -138,7 +140,7 @@ pub struct BenchOptions {
     #[arg(long, default_value_t = 65536, value_name = "N")]
     pub records: u32,
 
-    /// Recording alternates between off and on with this period each, in milliseconds.
+    /// Length in milliseconds of each period of recording and of each period without recording.
     #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
     pub period: u32,
 }

@@ -1,4 +1,4 @@
-//! `run --trace`: maps the guest's memory as a file and copies the trace from it, during the run or after it.
+//! `run --trace`: maps guest memory as a file and copies the trace from it, during the run or afterwards.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::options::{RunOptions, TraceMode, TraceVia};
 /// Writes the trace file of a run whose trace was sent over the console.
 ///
 /// # Errors
-/// If there is no trace, or the file cannot be written.
+/// If the console contains no trace, or the file cannot be written.
 pub fn from_console(options: &RunOptions, console: &Console, command: &[OsString]) -> Result<Summary, Error> {
     console.write(&options.trace_out, &words(command)).map_err(host)
 }
@@ -22,7 +22,7 @@ fn words(command: &[OsString]) -> Vec<String> {
     command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// A run whose trace is recorded through the guest's memory.
+/// A run whose trace is recorded from guest memory.
 pub struct Recording {
     memory: GuestMemory,
     out: PathBuf,
@@ -31,11 +31,11 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Creates the file for the guest's memory, and in stream mode starts to drain it. Returns `None` if no trace is
-    /// requested, or if it is sent over the console.
+    /// Creates the file for guest memory and, in stream mode, starts to drain the trace rings in it. Returns `None` if
+    /// no trace is requested, or if the trace is sent over the console.
     ///
     /// # Errors
-    /// If the memory's size is not known, or the files cannot be created.
+    /// If the size of guest memory is unknown, or the files cannot be created.
     pub fn start(options: &RunOptions, command: &[OsString]) -> Result<Option<Recording>, Error> {
         match (&options.trace, options.trace_via, options.trace_mode) {
             (None, ..) | (_, TraceVia::Serial, TraceMode::Flight) => return Ok(None),
@@ -64,15 +64,15 @@ impl Recording {
         Ok(Some(Recording { memory, out, command, drain }))
     }
 
-    /// Adds our file as the guest's memory to QEMU's command line.
+    /// Adds the file to QEMU's command line as guest memory.
     pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
         self.memory.wire(words)
     }
 
-    /// Writes the trace file, after QEMU has ended.
+    /// Writes the trace file. Call it after QEMU has ended.
     ///
     /// # Errors
-    /// If there are no rings in the guest's memory, or the file cannot be written.
+    /// If guest memory contains no trace rings, or the file cannot be written.
     pub fn finish(self) -> Result<Summary, Error> {
         match self.drain {
             Some(drain) => drain.stop().map_err(host),
@@ -85,7 +85,7 @@ fn host(error: trace::error::Error) -> Error {
     Error::Host(format!("trace: {error}"))
 }
 
-/// Returns the error of a ring that is not completely in the file.
+/// Returns the error for a ring that is not completely in the file.
 pub fn damage(summary: &Summary) -> Option<Error> {
     let (cpu, why) = summary.header.damage()?;
     Some(host(trace::error::Error::Ring(cpu, why.to_owned())))

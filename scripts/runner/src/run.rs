@@ -1,4 +1,4 @@
-//! The subcommand `run`: builds, boots, shows the console, and judges the run.
+//! The subcommand `run`: builds the kernel, boots it, shows the console, and judges the run.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,7 +27,7 @@ use crate::screen::Screen;
 /// Default time limit of a run, in seconds.
 const DEFAULT_TIMEOUT: u64 = 60;
 
-/// Runs, and returns the exit status for the result. Writes JSON if requested, also after an error.
+/// Executes a run and returns its exit status. Writes JSON if requested, even after an error.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     if options.list {
         print!("{}", programs::list(&programs::embedded()?));
@@ -41,13 +41,13 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     })
 }
 
-/// What to start, derived from the user's options.
+/// What to start, as derived from the user's options.
 pub struct Plan {
-    /// The program that the CPUs run; `None`: the kernel's default.
+    /// The program that the CPUs run; `None` selects the kernel's default.
     pub program: Option<Program>,
     /// The kernel's command line.
     pub cmdline: String,
-    /// The kernel's ELF.
+    /// The kernel's ELF file.
     pub kernel: PathBuf,
 }
 
@@ -84,7 +84,7 @@ impl Plan {
         Ok(Plan { program, cmdline, kernel })
     }
 
-    /// Returns the machine for this plan.
+    /// Returns the machine that runs this plan.
     pub fn machine<'a>(&'a self, options: &'a RunOptions, gdb_port: Option<u16>) -> Machine<'a> {
         Machine {
             options: &options.machine,
@@ -160,7 +160,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         });
         match captured {
             Ok(()) => {}
-            // The run's own errors matter more: it may have failed before it had trace rings.
+            // Report the errors of the run itself first: it may have failed before it created trace rings.
             Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
             Err(error) => return Err(error),
         }
@@ -170,7 +170,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     Ok(judgement.outcome.exit_code())
 }
 
-/// Judges a run, and adds QEMU's own messages if QEMU failed.
+/// Judges a run, and adds QEMU's own messages to the errors if QEMU failed.
 pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
     let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
@@ -183,7 +183,7 @@ pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
     judgement
 }
 
-/// Returns a free TCP port; gdb's usual port 1234 if it is free.
+/// Returns a free TCP port: gdb's usual port 1234 if it is free.
 pub fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind(("127.0.0.1", 1234)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
     let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());

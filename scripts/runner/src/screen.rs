@@ -1,4 +1,4 @@
-//! Shows a run to the user: its console while it runs, and its results at the end.
+//! Shows a run to the user: the console during the run, and the results at the end.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use machine::{build, cpu_state, report};
 
 use crate::options::RunOptions;
 
-/// The outputs of a run. A reader that closes its pipe does not end the run.
+/// The outputs of a run. The run continues if a reader closes its pipe.
 pub struct Screen {
     out: Option<Box<dyn Write>>,
     log: Option<std::fs::File>,
@@ -27,13 +27,14 @@ pub struct ConsoleFormatter {
 }
 
 impl ConsoleFormatter {
-    /// Resolves backtraces with this ELF, which is read when the first one is shown.
+    /// Creates a formatter that resolves backtraces with this ELF file, which it reads when it shows the first
+    /// backtrace.
     pub fn new(kernel: &Path) -> ConsoleFormatter {
         ConsoleFormatter { symbols: None, kernel: kernel.to_owned() }
     }
 
-    /// Returns the lines to show for a console line. There are none for a record that the table shows, or for a line of a
-    /// trace.
+    /// Returns the lines to show for a console line. A record that the table shows, or a line of a trace, produces
+    /// none.
     pub fn format(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
             Line::Text => vec![printable(line)],
@@ -52,7 +53,7 @@ impl ConsoleFormatter {
 }
 
 impl Screen {
-    /// Opens the log, if one is requested.
+    /// Opens the log file, if one is requested.
     pub fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
         let out: Option<Box<dyn Write>> = match &options.json {
             _ if options.quiet => None,
@@ -81,7 +82,7 @@ impl Screen {
         self.formatter.format(line, seen).iter().for_each(|text| self.print(text));
     }
 
-    /// Shows each CPU's result, the boot record, and the run's outcome.
+    /// Shows the results of each CPU, the boot record, and the outcome of the run.
     pub fn print_results(&mut self, judgement: &Judgement, facts: &Facts, verdict: Option<Duration>) {
         if self.out.is_none() {
             return;

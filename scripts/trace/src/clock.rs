@@ -1,4 +1,4 @@
-//! Converts a CPU's time-stamp counter to nanoseconds since the kernel's start.
+//! Converts a CPU's time-stamp counter to nanoseconds since kernel start.
 
 use super::file::Header;
 
@@ -11,19 +11,19 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Creates the clock of a CPU. Its TSC plus `tsc_offset` is the BSP's TSC. If the frequency was never measured, one
-    /// tick counts as one nanosecond.
+    /// Creates the clock of a CPU. The CPU's TSC plus `tsc_offset` is the BSP's TSC. If the TSC frequency was never
+    /// measured, one tick counts as one nanosecond.
     pub fn new(header: &Header, tsc_offset: i64) -> Clock {
         let tsc_hz = if header.tsc_hz == 0 { 1_000_000_000 } else { header.tsc_hz };
         Clock { tsc_offset, boot_tsc: header.boot_tsc, tsc_hz }
     }
 
-    /// Returns the ticks of the BSP's TSC since the kernel's start; 0 before it.
+    /// Returns the ticks of the BSP's TSC since kernel start, or 0 before kernel start.
     pub fn ticks(&self, tsc: u64) -> u64 {
         tsc.saturating_add_signed(self.tsc_offset).saturating_sub(self.boot_tsc)
     }
 
-    /// Converts ticks to nanoseconds, rounded down. Does not lose precision or overflow in a long run.
+    /// Converts ticks to nanoseconds, rounded down. It neither loses precision nor overflows in long runs.
     pub fn nanoseconds(&self, ticks: u64) -> u64 {
         const GIGA: u64 = 1_000_000_000;
         match ticks.checked_mul(GIGA) {
@@ -49,7 +49,7 @@ mod tests {
         let clock = clock(2_000_000_000, 1000, -500);
         assert_eq!(clock.ticks(3500), 2000);
         assert_eq!(clock.nanoseconds(2000), 1000);
-        assert_eq!(clock.ticks(100), 0, "before the kernel's start");
+        assert_eq!(clock.ticks(100), 0, "before kernel start");
         assert_eq!(clock.ticks(0), 0, "no wrap-around");
     }
 

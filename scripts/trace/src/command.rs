@@ -1,4 +1,4 @@
-//! The subcommand `trace`: converts a trace file into the requested outputs, in one pass over the file.
+//! The subcommand `trace`: converts a trace file to the requested outputs in one pass over the file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -23,7 +23,7 @@ use super::text::Text;
 /// Number of CPUs in a synthetic trace.
 const SYNTHETIC_CPUS: u32 = 4;
 
-/// Runs the subcommand. A truncated trace is converted as far as it is complete, and is reported as an error.
+/// Runs the subcommand. If a trace is truncated, its complete part is converted, and an error is reported.
 pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     if let Some(records) = options.synthesize {
         super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
@@ -53,7 +53,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the records in the rings of a guest's memory to a trace file beside it.
+/// Writes the records in the rings of guest memory to a trace file in the same folder.
 fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     let path = options.input.with_extension("rtrace");
     let chipset = Chipset::of(&options.machine);
@@ -70,11 +70,11 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     Ok(summary.path)
 }
 
-/// Waits until standard input ends, and prints each CPU's progress every second.
+/// Waits until standard input ends, and prints every CPU's progress each second.
 fn wait_for_end_of_input(drain: &Drain) {
     let (sender, receiver) = mpsc::channel::<()>();
     std::thread::spawn(move || {
-        // An error ends the wait too: no other signal will come.
+        // An error also ends the wait, because no other signal will arrive.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         drop(sender);
     });
@@ -92,7 +92,7 @@ fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
     filter.kinds = options.kinds();
     let cpus = &reader.header().cpus;
     if let Some(cpu) = options.cpu.iter().find(|selected| !cpus.iter().any(|cpu| cpu.cpu == **selected)) {
-        let text = format!("there is no CPU {cpu} in the trace; it has {}", cpus.len());
+        let text = format!("the trace has no CPU {cpu}, only {}", cpus.len());
         return Err(Error::Usage(text));
     }
     if !options.cpu.is_empty() {
@@ -101,7 +101,7 @@ fn filter(options: &TraceOptions, reader: &Reader) -> Result<Filter, Error> {
     Ok(filter)
 }
 
-/// The outputs and their paths. `-` is standard output.
+/// The paths of the outputs. `-` is standard output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outputs {
     pftrace: Option<PathBuf>,
@@ -116,7 +116,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    /// Returns the outputs that the user requested, and creates their folder.
+    /// Returns the requested outputs and creates their folder.
     fn of(options: &TraceOptions) -> Result<Outputs, Error> {
         let plain = options.is_plain();
         let folder = options.out_dir.clone().or_else(|| plain.then(|| options.input.with_extension("out")));
@@ -179,7 +179,10 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
     let mut merge = Merge::new(reader, filter.clone())?;
     pass(&mut merge, &mut all)?;
     if merge.backward() != 0 {
-        eprintln!("{} records had an earlier time than the previous record of their CPU", merge.backward());
+        eprintln!(
+            "{} records have an earlier time than the preceding record of the same CPU",
+            merge.backward()
+        );
     }
     match stats {
         Some(stats) => write_stats(&stats, outputs),

@@ -1,21 +1,21 @@
-//! Errors of capturing and converting traces.
+//! Errors while capturing and converting traces.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no trace, or an incomplete one.
+/// The reason why there is no trace, or only an incomplete one.
 #[derive(Debug)]
 pub enum Error {
-    /// The user requested something that the trace does not have.
+    /// The user requested something that the trace does not contain.
     Usage(String),
-    /// A file operation failed: what was attempted, and the system's error.
+    /// A file operation failed: the attempted operation, and the error of the system.
     Io(String, io::Error),
-    /// The file does not begin like a trace file.
+    /// The file does not begin with the magic of a trace file.
     NotATrace(PathBuf),
-    /// The file was written by another version of this tool.
+    /// The file was written by a tool with another format version.
     Version(PathBuf, u32),
-    /// The file's header is invalid, for this reason.
+    /// The header of the file is invalid, for this reason.
     Header(PathBuf, String),
     /// The file is truncated. Its complete records have been converted.
     Truncated {
@@ -23,49 +23,49 @@ pub enum Error {
         path: PathBuf,
         /// Number of complete records.
         found: u64,
-        /// Number of records according to its header.
+        /// Number of records according to the header.
         promised: u64,
     },
-    /// The console has no line of a trace.
+    /// The console contains no trace lines.
     NoLines,
-    /// The trace on the console is incomplete. What was received has been converted.
+    /// The trace on the console is incomplete. The received part has been converted.
     Incomplete {
-        /// The console's log.
+        /// The path of the console log.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defects of the trace.
         flaws: Vec<String>,
     },
-    /// No page of guest memory has a trace directory.
+    /// No page of guest memory contains a trace directory.
     NoDirectory,
-    /// A page has a directory's magic, but its fields are invalid.
+    /// A page begins with the magic of a trace directory, but its fields are invalid.
     BadDirectory {
         /// Physical address of the page.
         page: u64,
-        /// What is wrong with it.
+        /// The invalid field.
         flaw: Flaw,
     },
-    /// A ring's header was overwritten: the CPU, and what is invalid.
+    /// The header of a ring was overwritten: the CPU, and the invalid field.
     Ring(u32, String),
-    /// The thread that drains the rings panicked; its message is on standard error.
+    /// The thread that drains the rings panicked. Its message is on standard error.
     DrainDied,
 }
 
-/// What is wrong with a trace directory.
+/// An invalid field of a trace directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// The number of CPUs is zero or larger than any machine has.
+    /// The number of CPUs is zero, or larger than on any machine.
     Cpus(u32),
     /// The capacity is not a power of two.
     Capacity(u32),
-    /// The first ring's address or the stride is not a multiple of a cache line.
+    /// The address of the first ring, or the stride, is not a multiple of the cache-line size.
     Alignment(u64),
-    /// A ring does not fit into the stride.
+    /// A ring does not fit in the stride.
     Stride(u64),
-    /// The ring of this CPU is not completely in the guest's memory.
+    /// The ring of this CPU is not completely in guest memory.
     Outside(u32),
-    /// The ring of this CPU overlaps the directory itself.
+    /// The ring of this CPU overlaps the directory.
     Overlap(u32),
-    /// There is no such mode.
+    /// The recording mode is unknown.
     Mode(u32),
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Error {
             Error::Io(doing, error) => write!(f, "{doing}: {error}"),
             Error::NotATrace(path) => write!(
                 f,
-                "{} is neither a trace file nor a console's log with a trace; if it is a guest's memory \
+                "{} is neither a trace file nor a console log with a trace; if it is guest memory \
                  (memory-backend-file), add --ram",
                 path.display()
             ),
@@ -105,7 +105,7 @@ impl fmt::Display for Error {
             ),
             Error::NoLines => f.write_str(
                 "no trace on the console: does the kernel's command line have trace=, and did the run end, by itself or \
-                 in a panic? A kernel that hangs sends no trace",
+                 in a panic? A kernel that hangs does not send its trace",
             ),
             Error::Incomplete { path, flaws } => {
                 write!(f, "{}: {}; the rest was converted", path.display(), flaws.join("; "))
@@ -130,11 +130,11 @@ impl fmt::Display for Flaw {
         match self {
             Flaw::Cpus(cpus) => write!(f, "it has rings for {cpus} CPUs"),
             Flaw::Capacity(capacity) => write!(f, "the capacity of {capacity} records is not a power of two"),
-            Flaw::Alignment(value) => write!(f, "{value:#x} is not a multiple of a cache line"),
-            Flaw::Stride(stride) => write!(f, "a ring does not fit into {stride} bytes"),
+            Flaw::Alignment(value) => write!(f, "{value:#x} is not a multiple of the cache-line size"),
+            Flaw::Stride(stride) => write!(f, "a ring does not fit in {stride} bytes"),
             Flaw::Outside(cpu) => write!(f, "the ring of CPU {cpu} is not in the guest's memory"),
             Flaw::Overlap(cpu) => write!(f, "the ring of CPU {cpu} overlaps the directory"),
-            Flaw::Mode(mode) => write!(f, "there is no mode {mode}"),
+            Flaw::Mode(mode) => write!(f, "the mode {mode} is unknown"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes and offsets of the structures in [`kernel_abi::trace`], which are read and written as raw bytes.
+//! Sizes and offsets of the structures in [`kernel_abi::trace`], which this tool reads and writes as raw bytes.
 
 use std::mem::{offset_of, size_of};
 
@@ -12,7 +12,7 @@ pub const RING_HEADER: usize = size_of::<RingHeader>();
 pub const TAIL: u64 = offset_of!(RingHeader, tail) as u64;
 
 const _: () = {
-    assert!(RECORD == 32, "trace files hold 32-byte records; another size needs another file version");
+    assert!(RECORD == 32, "trace files contain 32-byte records; another size needs a new file version");
     assert!(RING_HEADER.is_multiple_of(64), "records begin on a cache line");
     assert!(
         TAIL.is_multiple_of(8),

@@ -1,11 +1,11 @@
-//! Traces: captured from the rings in a guest's memory, converted, summarised and drawn.
+//! Traces: captures them from rings in guest memory, converts them, computes statistics, and draws timelines.
 //!
 //! ```text
 //!   guest RAM --(capture)--> x.rtrace --(reader, merge)--> events --> perfetto, ctf, text, stats
 //!   console --(console)----> x.rtrace
 //! ```
 //!
-//! Code that runs QEMU uses [`capture`]; code that has records from another source uses [`file`]; [`run`] is the
+//! Code that runs QEMU uses [`capture`]. Code that has records from another source uses [`file`]. [`run`] is the
 //! subcommand. `docs/tracing.md` is the manual.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Merges all CPUs' records into one stream of events in the order of time.
+//! Merges the records of all CPUs into one stream of events, ordered by time.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -10,30 +10,31 @@ use super::clock::Clock;
 use super::error::Error;
 use super::reader::{Reader, Records};
 
-/// How far out of order a CPU's records may be, in records. The kernel reserves a record's position and reads its time
-/// stamp non-atomically. An NMI between the two adds records with later positions and earlier times, or with earlier
-/// positions and later times. NMIs do not nest, and rarely follow each other so closely that this window is too small.
+/// How many positions a record may be away from its place in time order. The kernel reserves a record's position and
+/// reads its timestamp non-atomically. An NMI between the two adds records with later positions and earlier times, or
+/// with earlier positions and later times. NMIs do not nest, and rarely follow each other so closely that this window
+/// is too small.
 const WINDOW: usize = 8;
 
-/// An event.
+/// An event of the merged stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    /// Nanoseconds since the kernel's start. Never less than that of the previous event on any CPU.
+    /// Nanoseconds since kernel start. Never less than in the previous event, whatever its CPU.
     pub ns: u64,
-    /// The CPU's index in the trace file's header.
+    /// The index of the CPU in the trace file's header.
     pub lane: usize,
-    /// The record's kind; `None`: a kind that this tool does not know.
+    /// The kind of the record; `None` if this tool does not know the kind.
     pub kind: Option<Kind>,
     /// The record.
     pub record: Record,
 }
 
-/// Selects events.
+/// Selects which events to convert.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// The CPUs' indices in the header.
+    /// The indices of the selected CPUs in the header.
     pub lanes: Vec<usize>,
-    /// Mask of kinds; `u32::MAX` selects unknown kinds too.
+    /// Mask of the selected kinds. `u32::MAX` also selects unknown kinds.
     pub kinds: u32,
 }
 
@@ -51,14 +52,14 @@ impl Filter {
 /// The merged events of a trace file.
 pub struct Merge {
     lanes: Vec<Lane>,
-    /// The next record of each CPU that has one: its time in ticks, and the index in `lanes`.
+    /// For each CPU with records left, the time of its next record in ticks, and its index in `lanes`.
     next: BinaryHeap<Reverse<(u64, usize)>>,
     filter: Filter,
     backward: u64,
 }
 
 impl Merge {
-    /// Merges the events of a file that a filter selects.
+    /// Merges the events of a file that the filter selects.
     pub fn new(reader: &Reader, filter: Filter) -> Result<Merge, Error> {
         let cpu = |lane: &usize| Lane::new(reader, *lane);
         let mut lanes: Vec<_> = filter.lanes.iter().map(cpu).collect();
@@ -79,7 +80,7 @@ impl Merge {
             let Some((_, record)) = lane.window.pop_front() else { break };
             match lane.fill()? {
                 Some(later) if later < ticks => {
-                    // Further out of order than an NMI can cause: the clock ran backward.
+                    // The record is further out of order than an NMI can cause: the clock ran backward.
                     self.backward += 1;
                     lane.window[0].0 = ticks;
                 }
@@ -94,13 +95,14 @@ impl Merge {
         Ok(None)
     }
 
-    /// Returns the number of records whose CPU's clock ran backward. They were given the previous record's time.
+    /// Returns the number of records at which their CPU's clock ran backward. They are given the time of the previous
+    /// record.
     pub fn backward(&self) -> u64 {
         self.backward
     }
 }
 
-/// One CPU's records, of which the next few are sorted by time.
+/// The records of one CPU, of which the next few are sorted by time.
 struct Lane {
     lane: usize,
     clock: Clock,
@@ -114,7 +116,7 @@ impl Lane {
         Lane { lane, clock, records: reader.records(lane), window: VecDeque::with_capacity(WINDOW + 1) }
     }
 
-    /// Fills the window, and returns the time of the record at its front.
+    /// Fills the window. Returns the time of the first record in it.
     fn fill(&mut self) -> Result<Option<u64>, Error> {
         while self.window.len() < WINDOW {
             let Some(record) = self.records.next()? else { break };

@@ -6,21 +6,21 @@ use std::str::FromStr;
 use clap::Args;
 use kernel_abi::trace::{GROUPS, Kind, all_groups};
 
-/// The outputs to make from a trace.
+/// The outputs to produce from a trace.
 #[derive(Args, Clone, Debug)]
 pub struct TraceOptions {
-    /// A trace file (.rtrace), or a console's log that has a trace, which is first converted to IN with the extension
-    /// .rtrace; with --ram, the file of a guest's memory.
+    /// A trace file (.rtrace), or a console log that contains a trace, which is first converted to IN with the
+    /// extension .rtrace. With --ram, the file of guest memory.
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 
-    /// IN is the file of a memory-backend-file: the records in the guest's rings are first written to IN with the
+    /// IN is the file of a memory-backend-file. The records in the guest's rings are first written to IN with the
     /// extension .rtrace.
     #[arg(long)]
     pub ram: bool,
 
     /// With --ram: the guest is running. Drains its rings until standard input ends (Ctrl-D). To get all records, end
-    /// it after the guest has stopped.
+    /// standard input only after the guest has stopped.
     #[arg(long, requires = "ram")]
     pub follow: bool,
 
@@ -28,28 +28,28 @@ pub struct TraceOptions {
     #[arg(long, default_value = "q35", value_name = "TYPE")]
     pub machine: String,
 
-    /// Folder for outputs whose own path is not given: out.pftrace, ctf/, stats.txt, stats.json.
+    /// Folder for the outputs without a path of their own: out.pftrace, ctf/, stats.txt, stats.json.
     /// [default, if no other output is requested: IN with the extension .out]
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 
-    /// Writes a trace for Perfetto.
+    /// Writes a Perfetto trace.
     #[arg(long, value_name = "FILE")]
     pub pftrace: Option<PathBuf>,
 
-    /// Writes a folder in the Common Trace Format.
+    /// Writes a trace folder in the Common Trace Format.
     #[arg(long, value_name = "DIR")]
     pub ctf: Option<PathBuf>,
 
-    /// Writes one line per event, to FILE or to standard output.
+    /// Writes one line per event to FILE, or to standard output.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub text: Option<Option<PathBuf>>,
 
-    /// With --text: one CPU after the other instead of all CPUs merged by time.
+    /// With --text: writes the events CPU by CPU instead of merging all CPUs by time.
     #[arg(long, requires = "text")]
     pub per_cpu: bool,
 
-    /// Prints statistics: durations of system calls, shares of ring 3, ring 0 and idle time, jitter of ticks.
+    /// Prints statistics: durations of system calls; time shares of ring 3, ring 0 and idle; tick jitter.
     #[arg(long)]
     pub stats: bool,
 
@@ -57,42 +57,42 @@ pub struct TraceOptions {
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
 
-    /// Draws a timeline, as SVG.
+    /// Draws a timeline as SVG.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
-    /// With --svg: the time range to draw, in milliseconds since the kernel's start.
+    /// With --svg: the time range to draw, in milliseconds since kernel start.
     /// [default: the last short range in which most CPUs were busy]
     #[arg(long, value_name = "FROM..TO", requires = "svg")]
     pub window: Option<Window>,
 
-    /// Selects only this CPU; may be given more than once.
+    /// Selects only this CPU. May be given more than once.
     #[arg(long, value_name = "K")]
     pub cpu: Vec<u32>,
 
-    /// Selects only this kind of event, or this group of kinds as in the kernel's trace= option; may be given more than
-    /// once.
+    /// Selects only this kind of event, or the kinds in this group (the groups of the kernel's trace= option). May be
+    /// given more than once.
     #[arg(long, value_name = "NAME", value_parser = kind)]
     pub kind: Vec<u32>,
 
-    /// Writes a synthetic trace of about RECORDS records to IN and does nothing else.
+    /// Writes a synthetic trace of about RECORDS records to IN and exits.
     #[arg(long, value_name = "RECORDS", hide = true)]
     pub synthesize: Option<u64>,
 }
 
-/// A range of time, in nanoseconds since the kernel's start.
+/// A time range in nanoseconds since kernel start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its start.
+    /// The start of the range.
     pub from: u64,
-    /// Its end, which is later.
+    /// The end of the range, which must be later than the start.
     pub to: u64,
 }
 
 impl FromStr for Window {
     type Err = String;
 
-    /// Parses `FROM..TO`, in milliseconds with fractions.
+    /// Parses `FROM..TO` in milliseconds, with optional fractions.
     fn from_str(text: &str) -> Result<Window, String> {
         let error = || format!("{text:?} is not FROM..TO, in milliseconds, such as 150.2..150.9");
         let (from, to) = text.split_once("..").ok_or_else(error)?;
@@ -108,7 +108,7 @@ impl FromStr for Window {
 }
 
 impl TraceOptions {
-    /// Returns whether no particular output is requested.
+    /// Returns whether no specific output is requested.
     pub fn is_plain(&self) -> bool {
         self.out_dir.is_none()
             && self.pftrace.is_none()
@@ -125,7 +125,7 @@ impl TraceOptions {
     }
 }
 
-/// Returns the mask for a kind's or a group's name.
+/// Returns the mask for the name of a kind or a group.
 fn kind(word: &str) -> Result<u32, String> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == word).map(Kind::bit);
     let group = || GROUPS.into_iter().find(|(name, _)| *name == word).map(|(_, mask)| mask);
@@ -133,7 +133,7 @@ fn kind(word: &str) -> Result<u32, String> {
     kind.or_else(group).or_else(all).ok_or_else(|| {
         let kinds = Kind::ALL.map(Kind::name).join(" ");
         let groups = GROUPS.map(|(name, _)| name).join(" ");
-        format!("there is no such kind; kinds: {kinds}; groups: {groups}")
+        format!("unknown kind; kinds: {kinds}; groups: {groups}")
     })
 }
 
@@ -153,7 +153,7 @@ mod tests {
     fn kinds_and_groups_have_masks() {
         assert_eq!(kind("syscall_exit"), Ok(Kind::SyscallExit.bit()));
         assert_eq!(kind("syscall"), Ok(Kind::SyscallEnter.bit() | Kind::SyscallExit.bit()));
-        // The name of a kind and of a group, which consists of this kind.
+        // This name is both a kind and a group, which consists of that kind.
         assert_eq!(kind("tick"), Ok(Kind::Tick.bit()));
         assert_eq!(kind("all"), Ok(all_groups()));
         assert!(kind("sycall").expect_err("a typo").contains("syscall_enter"));

@@ -1,16 +1,16 @@
-//! Colours of the system calls in pictures.
+//! Colours of system calls in pictures.
 
 use std::fmt::Write;
 
 use kernel_abi::syscall::{Call, TABLE_LEN};
 
-/// A colour for each entry of the system-call table, so that a new call has one. The first ones are from Okabe and Ito's
-/// palette, which colour-blind people can distinguish; all are light enough for a black label.
+/// A colour for each entry of the system-call table, so that a new call already has one. The first ones are from Okabe
+/// and Ito's palette, which colour-blind people can distinguish. All are light enough for black labels.
 const CALLS: [&str; TABLE_LEN] = [
     "#56b4e9", "#e69f00", "#35b58c", "#a9a9a9", "#f0e442", "#c9c9c9", "#cc79a7", "#7fa8f5", "#9dd9a3",
     "#d4b483", "#b39ddb", "#f4a6a0", "#80cbc4", "#c5e06e", "#ffcc80", "#b7a298",
 ];
-/// The colour for all numbers without a call.
+/// The colour for numbers without a system call.
 const OTHER: &str = "#ee7c33";
 
 /// Returns each call and its colour.
@@ -28,8 +28,8 @@ pub fn classes() -> String {
     text + &format!(".other {{ fill: {OTHER}; }}\n")
 }
 
-/// Returns the CSS variables: `--call0`, `--call1`, ..., then one for all numbers without a call, and one for idle time,
-/// whose colour `--idle` the style sheet must define.
+/// Returns the CSS variables: `--call0`, `--call1` and so on, then one for numbers without a system call, and one for
+/// idle time. The last is set to `--idle`, which the style sheet must define.
 pub fn variables() -> String {
     let mut text = String::from(":root {");
     for (call, colour) in calls() {

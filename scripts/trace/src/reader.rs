@@ -1,4 +1,4 @@
-//! Reads a trace file, one CPU at a time, in chunks.
+//! Reads a trace file in chunks, one CPU at a time.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use super::error::Error;
 use super::file::{Header, MAGIC, PREFIX, VERSION};
 use super::layout::RECORD;
 
-/// Number of records that are read at once, per CPU.
+/// Number of records per read from one CPU.
 const CHUNK: u64 = 4096;
 
 /// An open trace file.
@@ -20,12 +20,12 @@ pub struct Reader {
     path: PathBuf,
     file: Arc<File>,
     header: Header,
-    /// The file offset of each CPU's records, and their number.
+    /// The file offset and the number of each CPU's records.
     lanes: Vec<(u64, u64)>,
 }
 
 impl Reader {
-    /// Opens a trace file and checks its header. A truncated file is opened too: see [`Reader::complete`].
+    /// Opens a trace file and checks its header. Truncated files are accepted too; see [`Reader::complete`].
     pub fn open(path: &Path) -> Result<Reader, Error> {
         let failed = || Error::io("read", path);
         let file = File::open(path).map_err(failed())?;
@@ -46,7 +46,7 @@ impl Reader {
         }
         let start = PREFIX as u64 + u64::from(length);
         if start > size {
-            return Err(Error::Header(path.to_owned(), "the file ends inside it".to_owned()));
+            return Err(Error::Header(path.to_owned(), "the file ends inside the header".to_owned()));
         }
         let mut text = vec![0; length as usize];
         file.read_exact_at(&mut text, PREFIX as u64).map_err(failed())?;
@@ -76,7 +76,7 @@ impl Reader {
         Err(Error::Truncated { path: self.path.clone(), found, promised })
     }
 
-    /// Returns the records of one CPU, by its index in the header.
+    /// Returns the records of the CPU with this index in the header.
     pub fn records(&self, lane: usize) -> Records {
         let (at, left) = self.lanes[lane];
         Records {
@@ -90,7 +90,8 @@ impl Reader {
     }
 }
 
-/// Returns the file offset of each CPU's records and how many of them are complete. `None` if the sums overflow.
+/// Returns the file offset of each CPU's records and how many of them are complete. Returns `None` if the sums
+/// overflow.
 fn lanes(header: &Header, start: u64, size: u64) -> Option<Vec<(u64, u64)>> {
     let mut at = start;
     let mut lanes = Vec::with_capacity(header.cpus.len());
@@ -102,12 +103,12 @@ fn lanes(header: &Header, start: u64, size: u64) -> Option<Vec<(u64, u64)>> {
     Some(lanes)
 }
 
-/// Iterates over one CPU's records, in the order in which it wrote them.
+/// Iterates over the records of one CPU, in the order in which the CPU wrote them.
 pub struct Records {
     path: PathBuf,
     file: Arc<File>,
     at: u64,
-    /// Number of records that have not been read.
+    /// Number of records not read yet.
     left: u64,
     buffer: Vec<Record>,
     used: usize,
@@ -126,7 +127,7 @@ impl Records {
 
     fn fill(&mut self) -> Result<bool, Error> {
         let count = self.left.min(CHUNK);
-        // At most `CHUNK`.
+        // `count` is at most `CHUNK`.
         self.buffer.resize(count as usize, Record::zeroed());
         let bytes = cast_slice_mut(self.buffer.as_mut_slice());
         self.file.read_exact_at(bytes, self.at).map_err(Error::io("read", &self.path))?;

@@ -1,4 +1,5 @@
-//! Formats a record's two numbers, for all outputs. Their meaning is in the table of kinds, `kernel_abi::trace::Kind`.
+//! Formats the two numbers of a record, for all outputs. The table of kinds, `kernel_abi::trace::Kind`, defines their
+//! meaning.
 
 use std::fmt;
 
@@ -8,30 +9,30 @@ use kernel_abi::syscall::Call;
 use kernel_abi::trace::{Field, Style};
 use kernel_abi::trace::{IPI_INIT, IPI_NMI, IPI_STARTUP, IPI_TO_OTHERS, Kind, Record};
 
-/// The meaning of a record's `a` and `b`; `None` if the number is not used.
+/// The meanings of a record's `a` and `b`; `None` if the number is unused.
 pub type Shape = [Option<Field>; 2];
 
-/// The shape of a kind that this tool does not know.
+/// The shape for kinds that this tool does not know.
 pub const UNKNOWN: Shape = [
     Some(Field { name: "a", style: Style::Hex, meaning: "" }),
     Some(Field { name: "b", style: Style::Hex, meaning: "" }),
 ];
 
-/// Returns a system call's name; `None` for a number without a system call.
+/// Returns the name of a system call, or `None` if no call has this number.
 pub fn syscall_name(number: u64) -> Option<&'static str> {
     Call::from_number(number).map(Call::name)
 }
 
-/// The name for calls of numbers without a system call.
+/// The name for numbers without a system call.
 pub const NO_SYSCALL: &str = "no such call";
 
-/// The CPU's exceptions, by vector (Intel SDM vol. 3, 6.15).
+/// Names of the CPU exceptions, by vector (Intel SDM vol. 3, 6.15).
 const EXCEPTIONS: [&str; 22] = [
     "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF",
     "15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
 ];
 
-/// States of a slot in bring-up.
+/// The states of an AP's slot during bring-up.
 const SLOTS: [(u32, &str); 5] = [
     (slot_state::VACANT, "vacant"),
     (slot_state::OFFERED, "offered"),
@@ -60,7 +61,7 @@ impl fmt::Display for Described<'_> {
     }
 }
 
-/// A number, to be shown in its style.
+/// A number that is formatted in its style.
 pub struct Shown(pub Style, pub u64);
 
 impl fmt::Display for Shown {

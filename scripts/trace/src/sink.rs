@@ -1,9 +1,9 @@
-//! The interface of everything that consumes events: pictures, tables, text.
+//! The interface of everything that consumes events, such as pictures, tables and text.
 
 use super::error::Error;
 use super::merge::Event;
 
-/// Consumes events in the order of time.
+/// Consumes events in time order.
 pub trait Sink {
     /// Processes the next event.
     fn event(&mut self, event: &Event) -> Result<(), Error>;

@@ -1,57 +1,57 @@
-//! Combines events into spans: which event opens a slice of time on its CPU, and which one closes it.
+//! Combines events into spans: determines which events start a slice of time on a CPU, and which ones end it.
 //!
 //! ```text
 //!   program  |===========================================|
-//!   syscall     |====|  |======|        |=====           |   the last one: SYS_EXIT, which never returns
+//!   syscall     |====|  |======|        |=====           |   the last one is SYS_EXIT, which never returns
 //!   idle                                                    |=====|
 //! ```
 //!
-//! Spans nest. A span whose end event is missing (dropped, overwritten, or never written) is cut: the next event that
-//! shows that it is over closes it. A cut span may be drawn, but its length is meaningless.
+//! Spans nest. If the end event of a span is missing (dropped, overwritten or never written), the span is cut: it ends
+//! at the next event that implies its end. A cut span may be drawn, but its length is meaningless.
 
 use kernel_abi::trace::{Kind, Record};
 
 /// A slice of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// A program's lifetime: ring 3 and its system calls.
+    /// The lifetime of a program: ring 3 and its system calls.
     Program,
-    /// From IDLE_IN to IDLE_OUT.
+    /// Idle time, from IDLE_IN to IDLE_OUT.
     Idle,
-    /// A system call, by its number.
+    /// A system call with this number.
     Syscall(u64),
 }
 
-/// Returns whether an event of this kind begins or ends a span. All others are instants.
+/// Returns whether events of this kind start or end a span. All other events are instants.
 pub const fn is_edge(kind: Kind) -> bool {
     use Kind::*;
     matches!(kind, SyscallEnter | SyscallExit | ProgramStart | ProgramEnd | IdleIn | IdleOut)
 }
 
-/// What an event does to its CPU's spans.
+/// The effect of an event on the spans of its CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A span begins.
+    /// A span starts.
     Open(Span),
     /// The innermost open span ends.
     Close {
         /// The span.
         span: Span,
-        /// When it began, in nanoseconds.
+        /// When it started, in nanoseconds.
         begun: u64,
-        /// Whether this event is its end event; otherwise the span is cut.
+        /// Whether this event is its end event. If not, the span is cut.
         complete: bool,
     },
 }
 
-/// The open spans of one CPU, the innermost last.
+/// The open spans of one CPU; the innermost is last.
 #[derive(Clone, Debug, Default)]
 pub struct Spans {
     open: Vec<(Span, u64)>,
 }
 
 impl Spans {
-    /// Processes the CPU's next event and calls `step` for each resulting step, in order.
+    /// Processes the next event of the CPU. Calls `step` for each resulting step, in order.
     pub fn take(&mut self, ns: u64, kind: Kind, record: &Record, mut step: impl FnMut(Step)) {
         let is_program = |span: &Span| *span == Span::Program;
         match kind {
@@ -65,7 +65,7 @@ impl Spans {
                 self.open(Span::Program, ns, &mut step);
             }
             Kind::ProgramEnd => {
-                // SYS_EXIT does not return, even if the program's start is not in the trace.
+                // SYS_EXIT does not return, even if the start of the program is not in the trace.
                 self.cut(|span| !is_program(span), &mut step);
                 self.close(Span::Program, &mut step);
             }
@@ -79,7 +79,7 @@ impl Spans {
         }
     }
 
-    /// Ends the CPU's events: cuts all open spans, the innermost first.
+    /// Ends the events of the CPU: cuts all open spans, the innermost first.
     pub fn end(&mut self, mut step: impl FnMut(Step)) {
         self.cut(|_| true, &mut step);
     }
@@ -96,7 +96,7 @@ impl Spans {
         }
     }
 
-    /// Closes a span and cuts those still open inside it. An end without a beginning is ignored.
+    /// Closes a span and cuts all spans still open inside it. An end without a start is ignored.
     fn close(&mut self, span: Span, step: &mut impl FnMut(Step)) {
         if !self.open.iter().any(|(open, _)| *open == span) {
             return;
@@ -112,7 +112,7 @@ impl Spans {
 mod tests {
     use super::*;
 
-    /// Formats the steps: `+` opens, `-` closes, `~` cuts.
+    /// Formats steps: `+` opens a span, `-` closes it, `~` cuts it.
     fn steps(events: &[(Kind, u64)]) -> String {
         let mut spans = Spans::default();
         let mut text = String::new();
@@ -141,7 +141,7 @@ mod tests {
             let opens_or_closes = Kind::ALL.into_iter().any(|before| {
                 let (mut spans, mut found) = (Spans::default(), false);
                 spans.take(1, before, &Record::default(), |_| ());
-                // Closing a span as cut does not make this kind its end event.
+                // Cutting a span does not make this kind its end event.
                 spans.take(2, kind, &Record::default(), |step| {
                     found |= matches!(step, Step::Open(_) | Step::Close { complete: true, .. });
                 });
@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn missing_events_cut_spans() {
         use Kind::*;
-        assert_eq!(steps(&[(SyscallExit, 1), (IdleOut, 0), (ProgramEnd, 0)]), "", "ends without beginnings");
+        assert_eq!(steps(&[(SyscallExit, 1), (IdleOut, 0), (ProgramEnd, 0)]), "", "ends without starts");
         assert_eq!(steps(&[(SyscallEnter, 3), (ProgramEnd, 0)]), "+3 ~3");
         assert_eq!(steps(&[(SyscallEnter, 1), (Dropped, 9), (SyscallExit, 1)]), "+1 ~1");
         assert_eq!(steps(&[(SyscallEnter, 1), (SyscallEnter, 2), (SyscallExit, 2)]), "+1 ~1 +2 -2");
-        assert_eq!(steps(&[(SyscallEnter, 1), (SyscallExit, 2)]), "+1", "another call's end");
+        assert_eq!(steps(&[(SyscallEnter, 1), (SyscallExit, 2)]), "+1", "end of another call");
         assert_eq!(steps(&[(ProgramStart, 0), (IdleIn, 0), (ProgramStart, 0)]), "+P +I ~I ~P +P");
     }
 }

@@ -1,4 +1,4 @@
-//! Collects what a report page about one run needs from its trace, in one pass over the file.
+//! Collects the data for a report page about one run, in one pass over its trace file.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use super::reader::Reader;
 use super::stats::{Distribution, Report, Stats};
 use super::timeline::Timeline;
 
-/// The largest number of slices, and of marks, on a page, for all CPUs together.
+/// Maximum number of slices and of marks on a page, for all CPUs together.
 const LIMIT: usize = 40_000;
 
-/// The contents of a trace.
+/// The data collected from a trace.
 pub struct Survey {
-    /// The file's header.
+    /// The header of the trace file.
     pub header: Header,
-    /// The statistics.
+    /// The statistics of the trace.
     pub report: Report,
-    /// The distribution of each system call's durations.
+    /// The distribution of durations for each system call.
     pub distributions: Vec<Distribution>,
-    /// The timeline of the last events.
+    /// The timeline of the last part of the trace.
     pub timeline: Timeline,
 }
 
 impl Survey {
-    /// Surveys a trace file. `rename` gives each CPU the number by which the reader of the page knows it.
+    /// Surveys a trace file. `rename` assigns each CPU the number that the page shows.
     pub fn of(path: &Path, rename: impl Fn(&mut Header)) -> Result<Survey, Error> {
         let reader = Reader::open(path)?;
         let mut header = reader.header().clone();
@@ -47,7 +47,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::file::{Cpu, Writer};
 
-    /// Surveys a trace file with these events on `cpus` CPUs: nanoseconds, CPU, kind, first number.
+    /// Surveys a trace file with these events on `cpus` CPUs. An event consists of nanoseconds, CPU, kind and first
+    /// number.
     pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.rtrace");
@@ -69,7 +70,7 @@ pub(crate) mod tests {
             [(1000, 0, Kind::SyscallEnter, 4), (1040, 0, Kind::SyscallExit, 4), (1500, 1, Kind::Tick, 1)];
         let survey = survey(2, &events);
         assert_eq!(survey.report.events, 3);
-        // The first in the file is known as CPU 1.
+        // The first CPU in the file is shown as CPU 1.
         assert_eq!((survey.report.cpus[0].cpu, survey.distributions[0].cpu), (1, 1));
         assert_eq!(survey.timeline.lanes[0].cpu.cpu, 1);
         assert_eq!(survey.distributions[0].classes, [(crate::stats::distribution::class(40), 1)]);

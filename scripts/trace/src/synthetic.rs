@@ -1,5 +1,5 @@
-//! Generates a synthetic trace with programs that make system calls, ticks and idle time. It is used to measure the
-//! converters, and to compare them with other tools without running a guest.
+//! Generates a synthetic trace of programs that make system calls, with ticks and idle time. It serves to benchmark the
+//! converters and to compare them with other tools without running a guest.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use kernel_abi::trace::{Kind, Record, all_groups};
 use super::error::Error;
 use super::file::{Cpu, Header, Mode, Writer};
 
-/// Frequency of the TSC, in hertz.
+/// TSC frequency in hertz.
 const TSC_HZ: u64 = 2_400_000_000;
-/// The BSP's TSC at the kernel's start.
+/// The BSP's TSC at kernel start.
 const BOOT_TSC: u64 = 5_000_000_000;
-/// Ticks of the TSC between two timer ticks.
+/// TSC ticks between two timer ticks.
 const TICK: u64 = TSC_HZ / 100;
-/// Number of records that are passed to the writer at once.
+/// Number of records passed to the writer per call.
 const BATCH: usize = 1024;
 
 /// Writes a trace of about `records` records. The result is reproducible.
@@ -48,7 +48,7 @@ pub fn write(path: &Path, records: u64, cpus: u32) -> Result<Header, Error> {
     writer.finish(header)
 }
 
-/// The generator of one CPU's records.
+/// Generates the records of one CPU.
 struct Machine {
     tsc: u64,
     next_tick: u64,
@@ -87,7 +87,7 @@ impl Machine {
         self.random % limit
     }
 
-    /// Returns the CPU's next record. With `last`, at most one more record will follow.
+    /// Returns the next record of the CPU. With `last`, at most one more record follows.
     fn next(&mut self, last: bool) -> Record {
         self.tsc += 200 + self.random(400);
         self.sequence += 1;
@@ -109,7 +109,7 @@ impl Machine {
             State::Booting => (State::Ring3, (Kind::ProgramStart, 0x1_0000_0000, 0x7fff_fe00_0000)),
             State::Ring3 if last => (State::Over, (Kind::SyscallEnter, SYS_EXIT, 0)),
             State::Ring3 => match self.random(16) {
-                // Test programs also call numbers without a system call.
+                // Test programs also make calls with numbers that no system call has.
                 0 => (State::InCall(99), (Kind::SyscallEnter, 99, 0)),
                 n => {
                     let number = CALLS[n as usize % CALLS.len()];

@@ -1,4 +1,4 @@
-//! Runs the subcommand on a synthetic trace.
+//! Tests that run the subcommand on a synthetic trace.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ struct Cli {
     options: TraceOptions,
 }
 
-/// Runs `xtask trace` on the trace in a folder, with these options.
+/// Runs `xtask trace` with these options on the trace in a folder.
 fn trace(folder: &Path, options: &str) -> Result<ExitCode, crate::error::Error> {
     let input = folder.join("x.rtrace");
     let words = options.split_whitespace().map(|word| word.replace('@', &folder.display().to_string()));
@@ -55,7 +55,7 @@ fn text_is_merged_by_time_or_ordered_by_cpu() {
     trace(folder.path(), "--text @/apart --per-cpu").expect("converts");
     let (merged, apart) = (lines(folder.path(), "merged"), lines(folder.path(), "apart"));
     assert_eq!((merged.len(), apart.len()), (3000, 3000));
-    // The time has a fixed width, so that its text sorts like the number.
+    // The time has a fixed width, so its text sorts like the number.
     assert!(merged.is_sorted_by_key(|line| line[..19].to_owned()));
     let cpu = |line: &String| line[19..23].to_owned();
     assert!(apart.is_sorted_by_key(cpu) && !merged.is_sorted_by_key(cpu));

@@ -11,17 +11,17 @@ use super::sink::Sink;
 /// Writes events as lines of text.
 pub struct Text<W> {
     to: W,
-    /// Each CPU's label, by its index in the header.
+    /// The label of each CPU, by index in the header.
     cpus: Vec<String>,
     name: String,
-    /// The line that is being formatted.
+    /// The buffer for the current line.
     line: Vec<u8>,
 }
 
 impl<W: Write> Text<W> {
-    /// Writes to `to`; error messages name it `name`.
+    /// Creates a writer to `to`. Error messages call the output `name`.
     pub fn new(to: W, name: String, header: &Header) -> Text<W> {
-        // All labels have the same width, so that the columns after them are aligned.
+        // All labels have the same width, so that the columns to their right are aligned.
         let width = header.cpus.iter().map(|cpu| cpu.cpu.to_string().len()).max().unwrap_or(0);
         let cpus = header.cpus.iter().map(|cpu| format!("cpu{:<width$}", cpu.cpu)).collect();
         Text { to, cpus, name, line: Vec::new() }

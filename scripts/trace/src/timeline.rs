@@ -1,4 +1,4 @@
-//! The last events of each CPU, for pictures: a limited number of the latest slices of time and marks.
+//! The last events of each CPU, for pictures: a limited number of the most recent slices of time and marks.
 
 use std::collections::VecDeque;
 
@@ -10,59 +10,60 @@ use super::merge::Event;
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step, is_edge};
 
-/// The largest length of the default window, in nanoseconds: short enough that a call of 100 ns is visible.
+/// Maximum length of the default window, in nanoseconds. It is short enough for a call of 100 ns to be visible.
 const WINDOW_MAX: u64 = 100_000;
-/// A CPU counts as busy in a window if it makes at least this number of calls in it.
+/// A CPU counts as busy in a window if it makes at least this many calls there.
 const BUSY_CALLS: usize = 3;
 
-/// A system call or idle time.
+/// A slice of time: a system call or idle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// What it is; never a program, which would be as long as the picture.
+    /// The kind of slice. It is never a program, which would be as long as the picture.
     pub span: Span,
-    /// When it began, in nanoseconds since the kernel's start.
+    /// When the slice began, in nanoseconds since kernel start.
     pub begin: u64,
-    /// When it ended.
+    /// When the slice ended, in nanoseconds since kernel start.
     pub end: u64,
-    /// Whether its end event is known; otherwise it is cut.
+    /// Whether the end event of the slice is known. If not, the slice is cut.
     pub complete: bool,
 }
 
-/// An instant.
+/// A mark: an event without duration.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
-    /// Its time, in nanoseconds since the kernel's start.
+    /// The time of the event, in nanoseconds since kernel start.
     pub ns: u64,
-    /// Its kind.
+    /// The kind of the event.
     pub kind: Kind,
-    /// The record.
+    /// The record of the event.
     pub record: Record,
 }
 
-/// One CPU.
+/// The timeline of one CPU.
 #[derive(Clone, Debug)]
 pub struct Lane {
-    /// Its entry in the header.
+    /// The CPU's entry in the header.
     pub cpu: Cpu,
-    /// Its latest slices, in the order of their ends.
+    /// The CPU's latest slices, ordered by end time.
     pub slices: VecDeque<Slice>,
-    /// Its latest marks.
+    /// The CPU's latest marks.
     pub marks: VecDeque<Mark>,
-    /// The times of its first event and of its last.
+    /// The times of the CPU's first and last event.
     pub range: Option<(u64, u64)>,
     spans: Spans,
 }
 
-/// All CPUs.
+/// The timeline of all CPUs.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// One per CPU.
+    /// One lane per CPU.
     pub lanes: Vec<Lane>,
     limit: usize,
 }
 
 impl Timeline {
-    /// Creates an empty timeline for a trace with this header. `limit` slices and `limit` marks are kept for each CPU.
+    /// Creates an empty timeline for a trace with this header. It keeps up to `limit` slices and `limit` marks for each
+    /// CPU.
     pub fn new(header: &Header, limit: usize) -> Timeline {
         let lane = |cpu: &Cpu| Lane {
             cpu: cpu.clone(),
@@ -74,8 +75,8 @@ impl Timeline {
         Timeline { lanes: header.cpus.iter().map(lane).collect(), limit }
     }
 
-    /// Returns the default window, as its begin and end in nanoseconds: the latest short window with the largest number of
-    /// busy CPUs, in which no CPU made more than `calls` calls. If no CPU made a call, it is the whole range.
+    /// Returns the start and end of the default window in nanoseconds. It is the latest of the short windows with the
+    /// most busy CPUs in which no CPU made more than `calls` calls. If no CPU made a call, it is the entire time range.
     pub fn window(&self, calls: usize) -> (u64, u64) {
         let mut all: Vec<(usize, &Slice)> = Vec::new();
         for (lane, Lane { slices, .. }) in self.lanes.iter().enumerate() {
@@ -102,8 +103,8 @@ impl Timeline {
         window.filter(|(from, to)| from < to).unwrap_or_else(|| self.range())
     }
 
-    /// Keeps only the last part of the timeline, from the same time on for all CPUs, with at most `limit` slices and `limit`
-    /// marks.
+    /// Discards the early part of the timeline, up to the same time for all CPUs, so that at most `limit` slices and
+    /// `limit` marks remain.
     pub fn keep_last(&mut self, limit: usize) {
         let slices = self.lanes.iter().flat_map(|lane| lane.slices.iter().map(|slice| slice.end)).collect();
         let marks = self.lanes.iter().flat_map(|lane| lane.marks.iter().map(|mark| mark.ns)).collect();
@@ -114,7 +115,7 @@ impl Timeline {
         }
     }
 
-    /// Returns the times of the first slice or mark and of the last event.
+    /// Returns the time of the first slice or mark, and the time of the last event.
     pub fn range(&self) -> (u64, u64) {
         let slices = self.lanes.iter().filter_map(|lane| lane.slices.front()).map(|slice| slice.begin);
         let marks = self.lanes.iter().filter_map(|lane| lane.marks.front()).map(|mark| mark.ns);
@@ -124,7 +125,7 @@ impl Timeline {
 }
 
 impl Slice {
-    /// Returns whether it is a system call.
+    /// Returns whether the slice is a system call.
     pub fn is_call(&self) -> bool {
         matches!(self.span, Span::Syscall(_))
     }
@@ -138,14 +139,14 @@ impl Sink for Timeline {
         let Some(kind) = kind else { return Ok(()) };
         let slices = &mut lane.slices;
         lane.spans.take(ns, kind, &record, |step| keep(slices, step, ns, limit));
-        // A program is not a slice here: its start and its end are marks.
+        // A program is not a slice here. Its start and its end are marks.
         if !is_edge(kind) || matches!(kind, Kind::ProgramStart | Kind::ProgramEnd) {
             push(&mut lane.marks, Mark { ns, kind, record }, limit);
         }
         Ok(())
     }
 
-    /// Ends open slices at their CPU's last event.
+    /// Ends slices that are still open at the last event of their CPU.
     fn finish(&mut self) -> Result<(), Error> {
         let limit = self.limit;
         for lane in &mut self.lanes {
@@ -165,7 +166,7 @@ fn keep(slices: &mut VecDeque<Slice>, step: Step, end: u64, limit: usize) {
     }
 }
 
-/// Returns the earliest time after which there are at most `count` of these times.
+/// Returns the earliest time after which at most `count` of these times remain.
 fn nth_last(mut times: Vec<u64>, count: usize) -> u64 {
     match times.len().checked_sub(count + 1) {
         Some(place) => *times.select_nth_unstable(place).1 + 1,
@@ -184,7 +185,7 @@ fn push<T>(to: &mut VecDeque<T>, new: T, limit: usize) {
 pub(crate) mod tests {
     use super::*;
 
-    /// Creates a timeline of these events: nanoseconds, CPU, kind, and its first number.
+    /// Creates a timeline of these events. An event consists of nanoseconds, CPU, kind and first number.
     pub fn timeline(cpus: u32, limit: usize, events: &[(u64, usize, Kind, u64)]) -> Timeline {
         let cpus = (0..cpus).map(|cpu| Cpu { cpu, ..Cpu::default() }).collect();
         let mut timeline = Timeline::new(&Header { cpus, ..Header::default() }, limit);
@@ -196,7 +197,7 @@ pub(crate) mod tests {
         timeline
     }
 
-    /// Returns the events of `count` calls of CPU `lane`, each 6 ns long, every 10 ns.
+    /// Returns the events of `count` calls on CPU `lane`, one every 10 ns, each 6 ns long.
     pub fn calls(lane: usize, from: u64, count: u64) -> Vec<(u64, usize, Kind, u64)> {
         let at = |n: u64| from + 10 * n;
         (0..count)
@@ -236,7 +237,7 @@ pub(crate) mod tests {
         // CPU 0 ends long before CPU 1, with a call that does not return.
         let exit = vec![(1600, 0, Kind::SyscallEnter, 3), (3000, 0, Kind::Tick, 1)];
         let events = [calls(0, 1000, 50), calls(1, 1005, 100), exit].concat();
-        // One call of CPU 1 later, CPU 0 would have only two calls in the window, and so would not be busy.
+        // If the window started one call of CPU 1 later, CPU 0 would have only two calls in it and would not be busy.
         let (from, to) = timeline(2, 1000, &events).window(5);
         assert_eq!(to, 1521, "calls 47 to 51 of CPU 1, and of CPU 0 from 47 on");
         assert_eq!(from, 1470);

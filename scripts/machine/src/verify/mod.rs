@@ -1,4 +1,4 @@
-//! Judges a run: QEMU's exit status and the completion records must agree, and the records must be complete.
+//! Judges a run. QEMU's exit status and the completion records must agree, and the records must be complete.
 
 use std::process::ExitCode;
 
@@ -11,13 +11,13 @@ use crate::facts::{Cpu, Facts};
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It exited with this status.
+    /// QEMU exited with this status.
     Status(i32),
-    /// It was ended by this signal.
+    /// This signal ended QEMU.
     Signal(i32),
-    /// It was ended because it exceeded its time limit.
+    /// QEMU was killed because it exceeded its time limit.
     TimedOut,
-    /// It could not be started.
+    /// QEMU could not be started.
     NotStarted,
 }
 
@@ -26,15 +26,15 @@ pub enum Ending {
 pub enum Outcome {
     /// Every online CPU ran its program, and each program exited with code 0.
     Pass,
-    /// A program exited with another code, or was killed.
+    /// A program exited with a nonzero code, or was killed.
     Failed,
     /// The user requested something that does not exist.
     Usage,
-    /// The kernel panicked, or an invariant did not hold.
+    /// The kernel panicked, or an invariant was violated.
     Panic,
     /// The run exceeded its time limit.
     Timeout,
-    /// An error on the host.
+    /// An error occurred on the host.
     Host,
 }
 
@@ -43,7 +43,7 @@ impl Outcome {
     pub const ALL: [Outcome; 6] =
         [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
 
-    /// Returns its name in JSON.
+    /// Returns the name of the outcome in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Pass => "pass",
@@ -55,7 +55,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the host tool's exit status.
+    /// Returns the exit status of the host tool for this outcome.
     pub fn status(self) -> u8 {
         match self {
             Outcome::Pass => 0,
@@ -67,25 +67,25 @@ impl Outcome {
         }
     }
 
-    /// Returns the same status for `main`.
+    /// Returns the same status as a value that `main` can return.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(self.status())
     }
 }
 
-/// The judgement on a run, with its reasons.
+/// The judgement of a run, with the reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// The run's outcome.
+    /// The outcome of the run.
     pub outcome: Outcome,
-    /// Why it did not pass, in complete sentences.
+    /// The reasons why the run did not pass, in complete sentences.
     pub errors: Vec<String>,
-    /// Problems that do not make it fail.
+    /// Problems that do not make the run fail.
     pub warnings: Vec<String>,
 }
 
-/// Judges a run. A pass requires the matching QEMU exit status *and* a boot record, one record for each CPU that the
-/// firmware lists, exit code 0 from every online CPU, and a verdict record that agrees.
+/// Judges a run. The run passes if QEMU's exit status is the matching one *and* there are a boot record, one record for
+/// each CPU that the firmware lists, exit code 0 from every online CPU, and a verdict record that agrees.
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
@@ -119,7 +119,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         errors.push(format!("{}: {line:?}", record::Malformed));
     }
     if facts.late > 0 {
-        errors.push(format!("{} records came after the verdict", facts.late));
+        errors.push(format!("{} records follow the verdict", facts.late));
     }
     match facts.verdicts.as_slice() {
         [record] => check_last(verdict, record, facts, &mut errors),
@@ -142,7 +142,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         Verdict::BadCommandLine => Outcome::Usage,
         Verdict::Pass | Verdict::ProgramFailed => {
             check_cpus(facts, &mut errors, warnings);
-            // A trace that is sent over the console must be complete.
+            // A trace that was sent over the console must be complete.
             errors.extend(facts.trace.flaws());
             check_states(facts, &mut errors);
             let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
@@ -162,7 +162,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             }
         }
     };
-    // If records are inconsistent, no other outcome can be trusted.
+    // If the records are inconsistent, no other outcome can be trusted.
     if errors.is_empty() {
         (outcome, if outcome == Outcome::Usage { vec![refused()] } else { errors })
     } else {
@@ -191,8 +191,8 @@ fn check_last(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &
     }
 }
 
-/// Checks that there is one boot record and one record per CPU, that CPU indices are dense, and that as many CPUs are
-/// missing as the boot record says.
+/// Checks that there is one boot record and one record per CPU, that CPU indices are dense, and that the number of
+/// missing CPUs matches the boot record.
 fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
     let [boot] = facts.boots.as_slice() else {
         errors.push(format!("there are {} boot records instead of one", facts.boots.len()));
@@ -201,7 +201,8 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     let mut numbers: Vec<_> = facts.cpus.iter().map(|cpu| cpu.cpu).collect();
     numbers.sort_unstable();
     if !numbers.iter().copied().eq(0..boot.cpus_found) {
-        errors.push(format!("{} CPUs were found, but there are records for {numbers:?}", boot.cpus_found));
+        errors
+            .push(format!("{} CPUs were found, but there are records for CPUs {numbers:?}", boot.cpus_found));
     }
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
         errors.push(format!("the boot record has {} of {} CPUs online", boot.cpus_online, boot.cpus_found));
@@ -225,7 +226,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     }
 }
 
-/// Checks that either no CPU or every online CPU reported its state.
+/// Checks that either every online CPU or none reported its register state.
 fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
     if !facts.states.is_empty() && facts.states.len() != online {
@@ -233,7 +234,7 @@ fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     }
 }
 
-/// Returns the error for a CPU whose program did not exit with code 0. A missing CPU is not an error.
+/// Returns an error if the program of this CPU did not exit with code 0. A missing CPU is not an error.
 fn failure(cpu: &Cpu) -> Option<String> {
     let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {

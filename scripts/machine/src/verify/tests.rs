@@ -1,4 +1,4 @@
-//! Which runs pass, and which do not.
+//! Tests of which runs pass and which do not.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn good(number: u32) -> String {
 
 #[test]
 fn complete_run_with_status_33_passes() {
-    // The CPUs' records may come in any order.
+    // The records of the CPUs may arrive in any order.
     let judgement = judged(33, &["[cpu0] hi", BOOT2, &good(1), &good(0), PASS2]);
     assert_eq!(judgement, Judgement { outcome: Outcome::Pass, errors: vec![], warnings: vec![] });
 }
@@ -100,9 +100,17 @@ fn killed_program_or_nonzero_code_fails_the_run() {
         let judgement = judged(35, &[BOOT2, &good(0), &bad, FAILED2]);
         assert_eq!(judgement.outcome, Outcome::Failed);
         assert_eq!(judgement.errors.len(), 1);
-        assert_eq!(judged(33, &[BOOT2, &good(0), &bad, PASS2]).outcome, Outcome::Panic, "called a pass");
+        assert_eq!(
+            judged(33, &[BOOT2, &good(0), &bad, PASS2]).outcome,
+            Outcome::Panic,
+            "the verdict is a pass"
+        );
     }
-    assert_eq!(judged(35, &[BOOT2, &good(0), &good(1), FAILED2]).outcome, Outcome::Panic, "none failed");
+    assert_eq!(
+        judged(35, &[BOOT2, &good(0), &good(1), FAILED2]).outcome,
+        Outcome::Panic,
+        "no program failed"
+    );
 }
 
 #[test]
@@ -112,7 +120,7 @@ fn missing_cpu_is_a_warning() {
     let judgement = judged(33, &[&boot, &good(0), &cpu(1, "missing", 0), &verdict]);
     assert_eq!((judgement.outcome, judgement.warnings.len()), (Outcome::Pass, 1));
     let judgement = judged(33, &[BOOT2, &good(0), &cpu(1, "missing", 0), &verdict]);
-    assert_eq!(judgement.outcome, Outcome::Panic, "online by the boot record");
+    assert_eq!(judgement.outcome, Outcome::Panic, "the boot record counts it as online");
     assert_eq!(
         judged(33, &[&boot, &good(0), &good(1), PASS2]).outcome,
         Outcome::Panic,
@@ -150,7 +158,7 @@ fn endings_without_a_status_are_timeout_or_host_errors() {
 
 #[test]
 fn truncated_trace_is_detected() {
-    // A valid line of a trace that is not its last one.
+    // A valid trace line that is not the last line of its trace.
     let line = "@ringside trace line=3 part=records cpu=1 at=24 data= crc=020e5803";
     let (cpu0, cpu1) = (good(0), good(1));
     let judgement = judged(33, &[BOOT2, line, &cpu0, &cpu1, PASS2]);

@@ -1,8 +1,8 @@
 //! Measures how long the host takes to transfer a cache line from one CPU to another.
 //!
-//! Every `rdtsc` of a guest takes a lock in QEMU that all its CPUs share (`cpu_get_ticks`), so each trace event includes
-//! this time. It may be six times as long between CPUs that share no cache, and on a virtual machine it changes from one
-//! second to the next.
+//! In a guest, every `rdtsc` takes a lock in QEMU that all its CPUs share (`cpu_get_ticks`), so the cost of each trace
+//! event includes such a transfer. The transfer may take six times as long between CPUs that share no cache. On a
+//! virtual machine it changes from one second to the next.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How long to measure, and the limit if other processes keep the two threads from running at the same time.
+/// Duration of the measurement, and the time limit if other processes keep the two threads from running simultaneously.
 const MEASURED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Number of round trips in one sample. Small, so that few samples include a time in which one of the threads was not
-/// running; the result is the median of all samples.
+/// Number of round trips per sample. It is small, so that a thread is descheduled during few samples only; the result
+/// is the median of all samples.
 const ROUNDS: u32 = 64;
-/// The least number of samples.
+/// The minimum number of samples.
 const SAMPLES_MIN: usize = 256;
 /// The value that ends the exchange.
 const END: u64 = u64::MAX;
 
-/// A word that shares its cache line with nothing else.
+/// A word alone in its cache line.
 #[repr(align(128))]
 struct Word(AtomicU64);
 
-/// Returns the nanoseconds for a transfer between two CPUs that this process may run on. `None` if it may not use two, or
-/// if they are too busy.
+/// Returns the nanoseconds that a transfer between two CPUs takes. Returns `None` if this process may not use two CPUs,
+/// or if they are too busy.
 pub fn transfer_ns() -> Option<f64> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -35,7 +35,7 @@ pub fn transfer_ns() -> Option<f64> {
     std::thread::scope(|scope| {
         let answering = Builder::new().spawn_scoped(scope, || {
             let pinned = pin(there);
-            // Even if pinning failed: the other thread waits for answers.
+            // Do this even if pinning failed, as the other thread waits for answers.
             answer(&word.0);
             pinned
         });
@@ -53,7 +53,7 @@ fn pin(cpu: usize) -> bool {
     sched_setaffinity(None, &set).is_ok()
 }
 
-/// Answers each odd number with the next even one, until the end.
+/// Answers each odd number with the next even one, until it receives `END`.
 fn answer(word: &AtomicU64) {
     loop {
         match word.load(Ordering::Acquire) {
@@ -64,7 +64,7 @@ fn answer(word: &AtomicU64) {
     }
 }
 
-/// Stores an odd number and waits for the answer, repeatedly. Returns the median nanoseconds of one direction.
+/// Repeatedly stores an odd number and waits for the answer. Returns the median nanoseconds of one direction.
 fn ask(word: &AtomicU64) -> Option<f64> {
     let (started, mut times) = (Instant::now(), Vec::new());
     loop {

@@ -1,8 +1,8 @@
-//! The subcommand `bench`: measures how many system calls per second the CPUs make with tracing on and with tracing off,
-//! within one run.
+//! The subcommand `bench`: measures how many system calls per second the CPUs make with and without tracing, within the
+//! same run.
 //!
-//! The kernel alternates between recording and not recording (`trace_alternate=`) and counts the calls made in each state
-//! on each CPU. So anything that slows the host down slows both.
+//! The kernel alternates between recording and not recording (`trace_alternate=`) and counts the calls that each CPU
+//! makes in each state. Anything that slows the host down thus slows both states.
 
 mod line;
 
@@ -22,10 +22,10 @@ use crate::options::{BenchOptions, RunOptions};
 use crate::recording::{Recording, damage};
 use crate::run::{Plan, judgement};
 
-/// How long the boot, the clock calibration and the end of a run may take, in seconds, in addition to the load.
+/// Time in seconds that boot, clock calibration and shutdown may take in addition to the load.
 const BOOT_SECONDS: u64 = 60;
 
-/// The columns, right-aligned, with the expected width of each.
+/// The columns, all right-aligned, with their minimum widths.
 const COLUMNS: [(&str, usize); 7] = [
     ("RUN", 3),
     ("OFF-CALLS/S", 11),
@@ -36,11 +36,11 @@ const COLUMNS: [(&str, usize); 7] = [
     ("LINE-NS", 9),
 ];
 
-/// Explains the columns whose names need it.
+/// Explains the columns whose names are not self-explanatory.
 const LEGEND: &str = "DRAIN-NS: the host's CPU time for each record. LINE-NS: the transfer time of a cache line from one \
                       of the host's CPUs to another, before the run and after it";
 
-/// The measurements of one run, totals of all CPUs.
+/// The measurements of one run, as totals over all CPUs.
 struct Measurement {
     off: f64,
     on: f64,
@@ -49,7 +49,7 @@ struct Measurement {
     line_ns: [Option<f64>; 2],
 }
 
-/// Runs the benchmark, and prints a row for each run and the median of their ratios.
+/// Runs the benchmark. Prints a row per run, and the median of their ratios.
 pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let mut ratios = Vec::new();
     for number in 1..=options.runs {
@@ -72,7 +72,7 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sums up all CPUs: the calls per second are added.
+/// Adds up the calls per second of all CPUs.
 fn measured(shares: &[SharesRecord], summary: &Summary, line_ns: [Option<f64>; 2]) -> Measurement {
     let sum = |of: fn(&SharesRecord) -> (u64, u64)| shares.iter().map(|shares| rate(of(shares))).sum();
     Measurement {
@@ -103,13 +103,13 @@ fn aligned(cells: &[String; COLUMNS.len()]) -> String {
     cells.collect::<Vec<_>>().join("  ")
 }
 
-/// Returns the median; of an even number of values, the upper of the two in the middle.
+/// Returns the median. For an even number of values it is the upper of the two middle ones.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs the load once, with the trace drained meanwhile. A failed run is an error, since it has no valid measurement.
+/// Runs the load once while the host drains the trace. A failed run is an error, because its measurement is invalid.
 fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> {
     let folder = tempfile::tempdir();
     let folder =
@@ -123,7 +123,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
         println!("{}", shell_quoted(&shown));
     }
     let recording = Recording::start(&run, &shown)?;
-    let recording = recording.ok_or_else(|| Error::Host("nothing would be recorded".to_owned()))?;
+    let recording = recording.ok_or_else(|| Error::Host("these options record no trace".to_owned()))?;
     let limit = Duration::from_secs(2 * options.seconds + BOOT_SECONDS);
     let mut facts = Facts::default();
     let words = recording.wire(machine.command_line(Wiring::Session));
@@ -138,7 +138,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     damage(&summary).map_or(Ok((facts, summary)), Err)
 }
 
-/// Returns the equivalent options of `run`.
+/// Returns the equivalent options for `run`.
 fn run_options(options: &BenchOptions) -> Result<RunOptions, Error> {
     let (mix, seconds) = (&options.mix, options.seconds);
     let own = format!("--trace syscall --trace-mode stream stress --mix {mix} --seconds {seconds} --seed 1");

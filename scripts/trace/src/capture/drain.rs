@@ -4,13 +4,13 @@
 //!   searching --(1)--> draining --(2)--> last poll --(3)--> trace file
 //! ```
 //!
-//! 1. A valid directory is in the guest's memory.
-//! 2. [`Drain::stop`]: the guest has stopped, so a record that is unfinished now is torn.
-//! 3. Every ring has been read to its head.
+//! 1. The thread has found a valid directory of rings in guest memory.
+//! 2. [`Drain::stop`]: the guest has stopped, so a record that is still unfinished is torn.
+//! 3. The thread has read every ring up to its head.
 //!
-//! For each ring the thread reads `head` (which the CPU writes), then the records before it, and then writes `tail`.
-//! Both sides are x86: stores become visible in program order, and loads are not reordered with later stores. Each access
-//! here is also a separate system call. So a CPU that reads `tail` may reuse the positions before it.
+//! For each ring the thread reads `head` (which the CPU writes), then the records before it, and then writes `tail`. On
+//! x86, stores become visible in program order, and loads are not reordered with later stores. In addition, each access
+//! here is a separate system call. A CPU that reads `tail` may therefore reuse the positions before it.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -28,15 +28,16 @@ use super::rings::{Buffer, Ring, Rings, Totals};
 use crate::error::Error;
 use crate::file::Writer;
 
-/// How long to sleep when no ring had many records. A ring of 64 Ki records fills in 30 ms at two million per second.
+/// Pause after a poll in which no ring had many records. A ring of 64 Ki records fills in 30 ms at two million per
+/// second.
 const PAUSE: Duration = Duration::from_millis(1);
-/// If one CPU had more records than this, the next poll follows without a pause.
+/// If any CPU had more records than this, the thread polls again without a pause.
 const BUSY_RECORDS: u64 = 8 * 1024;
-/// Minimum pause between two searches for the directory, as a time and as a multiple of the last search's duration. The
-/// longer one applies.
+/// Minimum pause between two searches for the directory: the longer of this time and this multiple of the duration of
+/// the last search.
 const SEARCH_PAUSE: (Duration, u32) = (Duration::from_millis(5), 4);
 
-/// A CPU's progress, for a live display.
+/// One CPU's progress, for a live display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Number of records read.
@@ -45,7 +46,7 @@ pub struct Progress {
     pub syscalls: u64,
     /// Number of timer ticks.
     pub ticks: u64,
-    /// The kind of its last record, and the record's TSC.
+    /// The kind and the TSC of the last record.
     pub last: Option<(Kind, u64)>,
 }
 
@@ -61,8 +62,8 @@ struct Shared {
 }
 
 impl Drain {
-    /// Starts a thread that searches for rings in `memory`, the file of the guest's memory-backend-file, opened for
-    /// reading and writing, and then drains them into the trace file `path`. The guest need not have started yet.
+    /// Starts a thread that searches for rings in `memory` and drains them into the trace file `path`. `memory` is the
+    /// file of the guest's memory-backend-file, opened for reading and writing. The guest need not have started yet.
     pub fn start(
         memory: File,
         chipset: Chipset,
@@ -80,14 +81,14 @@ impl Drain {
         Ok(Drain { shared, thread })
     }
 
-    /// Returns each CPU's progress; empty until the rings are found.
+    /// Returns each CPU's progress; empty until the thread has found the rings.
     pub fn progress(&self) -> Vec<Progress> {
-        // If the thread panicked, `stop` reports it.
+        // If the thread has panicked, `stop` reports it.
         self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Drains the rest of the rings and writes the trace file. Must be called after the guest has stopped or ended;
-    /// records that the guest writes later are lost.
+    /// Drains the remaining records and writes the trace file. Call it only after the guest has stopped or exited:
+    /// records written later are lost.
     pub fn stop(self) -> Result<Summary, Error> {
         self.shared.stop.store(true, Ordering::Release);
         self.thread.join().unwrap_or(Err(Error::DrainDied))
@@ -103,7 +104,7 @@ fn run(ram: &GuestRam, path: PathBuf, command: &[String], shared: &Shared) -> Re
         vec![Progress::default(); readers.len()];
     let mut buffer = Buffer::new()?;
     loop {
-        // Loaded before the poll, so that the last poll sees everything that the guest wrote before it stopped.
+        // Load the flag before the poll, so that the last poll sees everything the guest wrote before it stopped.
         let last = shared.stop.load(Ordering::Acquire);
         let mut busy = false;
         for (n, reader) in readers.iter_mut().enumerate() {
@@ -133,7 +134,7 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
-/// Searches for the directory until it is found. Searches once more after `stop` was called.
+/// Searches for the directory until it is found, or until one search after `stop` was called has failed.
 fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
     loop {
         let last = shared.stop.load(Ordering::Acquire);
@@ -146,7 +147,7 @@ fn search(ram: &GuestRam, shared: &Shared) -> Result<Rings, Error> {
     }
 }
 
-/// The state of reading one ring.
+/// The state of a ring that is being read.
 struct RingReader {
     ring: Ring,
     next: u64,
@@ -159,7 +160,7 @@ impl RingReader {
         RingReader { ring, next: 0, totals: Totals::default(), progress: Progress::default() }
     }
 
-    /// Drains the ring. Returns whether it had so many records that more will follow soon.
+    /// Drains the ring. Returns whether it had so many records that more are expected soon.
     fn drain(
         &mut self,
         ram: &GuestRam,
@@ -168,7 +169,7 @@ impl RingReader {
         append: &mut impl FnMut(&[Record]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let first = self.next;
-        // A CPU that writes as fast as we read must not block the others: read only up to the first head.
+        // Read only up to the head seen first: a CPU that writes as fast as we read must not block the others.
         let mut end = None;
         loop {
             let progress = &mut self.progress;

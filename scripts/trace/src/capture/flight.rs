@@ -9,17 +9,18 @@ use super::rings::{Buffer, Rings, Totals};
 use crate::error::Error;
 use crate::file::Writer;
 
-/// Writes the records that are in the rings to a trace file, in order, one CPU after the other.
+/// Writes the records in the rings to a trace file, in order, CPU by CPU.
 ///
-/// Should be called after the guest has stopped or ended. If it is running, records that a CPU overwrites meanwhile are
-/// left out, and its unfinished record counts as torn. `command` is the run's command line, for the file's header.
+/// Call it after the guest has stopped or exited. If the guest is running, records that a CPU overwrites during the
+/// copy are left out, and an unfinished record counts as torn. `command` is the run's command line, for the file
+/// header.
 pub fn flight(ram: &GuestRam, path: &Path, command: &[String]) -> Result<Summary, Error> {
     let rings = Rings::find(ram)?;
     let rings_of_cpus: Vec<_> = rings.rings().collect();
     let mut writer = Writer::create(path, rings_of_cpus.len())?;
     let (mut buffer, mut cpus) = (Buffer::new()?, Vec::new());
     for (lane, ring) in rings_of_cpus.iter().enumerate() {
-        // Records after this head are not read: with a running guest this would never end.
+        // Stop at this head: with a running guest, reading up to the current head might never end.
         let head = ring.header(ram)?.head;
         let (mut next, mut totals) = (0, Totals::default());
         while next < head {

@@ -1,7 +1,7 @@
-//! A guest's memory, as the file of QEMU's `memory-backend-file`, accessed by guest-physical address.
+//! Guest memory, that is, the file of QEMU's `memory-backend-file`, accessed by guest-physical address.
 //!
-//! The file has the RAM without the PCI hole: offset and physical address are the same up to the end of low memory. The
-//! memory above the hole, which begins at 4 GiB for the guest, follows directly in the file.
+//! The file contains the RAM without the PCI hole. Up to the end of low memory, file offsets equal physical addresses.
+//! The memory above the hole, which the guest sees at 4 GiB, follows directly in the file.
 
 use std::fs::File;
 use std::io;
@@ -12,28 +12,28 @@ use rustix::fs::SeekFrom;
 /// The physical address at which memory continues above the PCI hole.
 const HIGH: u64 = 1 << 32;
 const PAGE: usize = 4096;
-/// Number of bytes that a scan reads at once.
+/// Number of bytes that a scan reads per system call.
 const CHUNK: usize = 1 << 20;
 
-/// The chipsets, which differ in the amount of memory below the hole.
+/// The chipsets. They differ in the amount of memory below the hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chipset {
-    /// `-machine q35`: with 2.75 GiB or more, 2 GiB of it are low.
+    /// `-machine q35`: of 2.75 GiB or more, 2 GiB are low memory.
     Q35,
-    /// `-machine pc`: with 3.5 GiB or more, 3 GiB of it are low.
+    /// `-machine pc`: of 3.5 GiB or more, 3 GiB are low memory.
     Pc,
 }
 
 impl Chipset {
-    /// Returns the chipset of a machine type in the syntax of QEMU's `-machine`, options included. An unknown type counts
-    /// as [`Chipset::Q35`]; the difference matters only for memory above the hole.
+    /// Returns the chipset of a machine type given in the syntax of QEMU's `-machine`, options included. An unknown
+    /// type counts as [`Chipset::Q35`]; the difference matters only for memory above the hole.
     pub fn of(machine: &str) -> Chipset {
         let name = machine.split(',').next().unwrap_or_default();
         let name = name.strip_prefix("type=").unwrap_or(name);
         if name == "pc" || name.starts_with("pc-i440fx") { Chipset::Pc } else { Chipset::Q35 }
     }
 
-    /// Returns the bytes of low memory in a machine with `size` bytes of memory.
+    /// Returns the amount of low memory, in bytes, of a machine with `size` bytes of memory.
     fn low(self, size: u64) -> u64 {
         let (limit, low) = match self {
             Chipset::Q35 => (0xb000_0000, 0x8000_0000),
@@ -43,7 +43,7 @@ impl Chipset {
     }
 }
 
-/// A guest's memory.
+/// The memory of a guest.
 #[derive(Debug)]
 pub struct GuestRam {
     file: File,
@@ -52,14 +52,14 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// Wraps this file, all of which is the guest's memory.
+    /// Wraps a file that is the guest's entire memory.
     pub fn new(file: File, chipset: Chipset) -> io::Result<GuestRam> {
         let size = file.metadata()?.len();
         Ok(GuestRam { file, size, low: chipset.low(size) })
     }
 
-    /// Returns the file offset of `length` bytes at a physical address; `None` if they are not all RAM, or not
-    /// contiguous.
+    /// Returns the file offset of `length` bytes at a physical address. Returns `None` if the bytes are not all RAM, or
+    /// not contiguous in the file.
     pub fn offset(&self, address: u64, length: u64) -> Option<u64> {
         let end = address.checked_add(length)?;
         if end <= self.low {
@@ -74,7 +74,7 @@ impl GuestRam {
         if offset < self.low { offset } else { offset - self.low + HIGH }
     }
 
-    /// Reads memory.
+    /// Reads bytes at a physical address.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
         let offset = self.offset(address, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         #[cfg(test)]
@@ -87,14 +87,14 @@ impl GuestRam {
         self.file.read_exact_at(buffer, offset)
     }
 
-    /// Writes a word. An aligned word is written with one store.
+    /// Writes a word at a physical address. An aligned word is written with a single store.
     pub fn write_u64(&self, address: u64, value: u64) -> io::Result<()> {
         let offset = self.offset(address, 8).ok_or(io::ErrorKind::UnexpectedEof)?;
         self.file.write_all_at(&value.to_le_bytes(), offset)
     }
 
-    /// Returns the physical addresses of all pages that begin with these bytes. Memory that the guest never touched is a
-    /// hole in the file; it is not read if the file system supports `SEEK_DATA`.
+    /// Returns the physical addresses of all pages that begin with these bytes. Memory that the guest never touched is
+    /// a hole in the file, which is not read if the file system supports `SEEK_DATA`.
     pub fn pages_with(&self, start: &[u8]) -> io::Result<Vec<u64>> {
         let mut found = Vec::new();
         let mut buffer = vec![0; CHUNK];
@@ -124,14 +124,14 @@ impl GuestRam {
     }
 }
 
-/// Lets a test write to memory in the middle of a copy of one record, which timing alone cannot reproduce.
+/// Lets a test write to memory while one record is being copied, which timing alone cannot reproduce.
 #[cfg(test)]
 pub mod midway {
     use std::cell::RefCell;
 
     use crate::layout::RECORD;
 
-    /// The offset between a record's first two words and its last two.
+    /// The offset of the middle of a record: two words precede it, two follow.
     pub const PLACE: usize = 16;
 
     type Writer = Box<dyn FnOnce()>;
@@ -140,7 +140,7 @@ pub mod midway {
         static WRITER: RefCell<Option<Writer>> = const { RefCell::new(None) };
     }
 
-    /// Calls `writer` in the middle of this thread's next copy of one record.
+    /// Calls `writer` in the middle of this thread's next copy of a single record.
     pub fn set(writer: impl FnOnce() + 'static) {
         WRITER.set(Some(Box::new(writer)));
     }
@@ -158,7 +158,7 @@ mod tests {
 
     fn ram(size: u64, chipset: Chipset) -> GuestRam {
         let file = tempfile::tempfile().expect("a file");
-        // Sparse: nothing is written.
+        // The file is sparse: nothing is written to it.
         file.set_len(size).expect("a size");
         GuestRam::new(file, chipset).expect("memory")
     }
@@ -197,7 +197,7 @@ mod tests {
         let high_end = HIGH + 768 * MIB;
         for address in [0x3000, 0x8000_0000 - 4096, HIGH, high_end - 4096] {
             ram.write_u64(address, 0x1122_3344_5566_7788).expect("writes");
-            // Not at the start of a page.
+            // A copy of the bytes that is not at the start of a page.
             ram.write_u64(address + 64, 0x1122_3344_5566_7788).expect("writes");
         }
         let found = ram.pages_with(&0x1122_3344_5566_7788u64.to_le_bytes()).expect("scans");

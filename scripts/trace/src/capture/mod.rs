@@ -1,12 +1,12 @@
-//! Captures a trace file from the rings in a guest's memory.
+//! Captures a trace file from the rings in guest memory.
 //!
-//! The memory is the file of QEMU's `memory-backend-file` with `share=on`: everything that the guest writes is in it
-//! immediately, and stays there when the guest panics, hangs or has ended.
+//! Guest memory is the file of QEMU's `memory-backend-file` with `share=on`. Everything that the guest writes is
+//! immediately in the file, and remains there after the guest has panicked, hung or exited.
 //!
-//! * [`flight`], after the run: copies the records that are in each ring.
-//! * [`Drain`], during the run: a thread that drains the rings as they fill.
+//! * [`flight`] copies the records in each ring after the run.
+//! * [`Drain`] is a thread that drains the rings during the run.
 //!
-//! The file must be new for every run: otherwise the rings of an earlier run would be mistaken for this run's.
+//! Use a new file for every run. Otherwise the rings of an earlier run would be mistaken for those of this run.
 
 mod drain;
 mod flight;
@@ -28,11 +28,12 @@ use super::file::Header;
 /// A captured trace file.
 #[derive(Debug)]
 pub struct Summary {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its header: per CPU the number of records, and how many were dropped, overwritten, torn.
+    /// The header of the file. It has the number of records of each CPU, and how many were dropped, overwritten or
+    /// torn.
     pub header: Header,
-    /// The CPU time that draining the rings took after they were found, including polls that found nothing.
+    /// The CPU time spent on draining the rings after they were found, including polls that found nothing.
     pub drained: Duration,
 }
 

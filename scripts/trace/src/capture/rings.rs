@@ -1,4 +1,4 @@
-//! Finds the rings in a guest's memory, and reads records from one.
+//! Finds the rings in guest memory, and reads records from a ring.
 
 use std::io;
 
@@ -10,16 +10,16 @@ use crate::error::{Error, Flaw};
 use crate::file::{Cpu, Header, Mode};
 use crate::layout::{RECORD, RING_HEADER, TAIL};
 
-/// More CPUs than QEMU supports in any machine.
+/// A limit on the number of CPUs, higher than in any machine of QEMU.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
-/// A CPU that stops leaves fewer unfinished records than this: one, and those of an NMI handler.
+/// A CPU that has stopped leaves fewer unfinished records than this: one of its own, and those of an NMI handler.
 const UNFINISHED_MAX: u64 = 8;
-/// Only the latest records can be unfinished: a CPU is writing one, and perhaps those of an NMI handler. A record with this
-/// number of records after it is finished.
+/// Only the latest records can be unfinished: the one that a CPU is writing, and possibly those of an NMI handler. A
+/// record followed by this number of records is finished.
 const LATEST: u64 = 64;
 
-/// A valid directory: all its rings are in the guest's memory.
+/// A valid directory, whose rings all lie in guest memory.
 #[derive(Clone, Debug)]
 pub struct Rings {
     page: u64,
@@ -27,10 +27,11 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Searches all of the guest's memory for a directory.
+    /// Searches the entire guest memory for a directory.
     pub fn find(ram: &GuestRam) -> Result<Rings, Error> {
         let mut flawed = None;
-        // The kernel's own constant may happen to be at the start of a page. It is then found too, as an invalid directory.
+        // The constant in the kernel image may happen to be at the start of a page. The search then finds it too, but
+        // it is not a valid directory.
         for page in ram.pages_with(&MAGIC).map_err(failed)? {
             match Rings::at(ram, page) {
                 Ok(Some(rings)) => return Ok(rings),
@@ -42,8 +43,8 @@ impl Rings {
         Err(flawed.unwrap_or(Error::NoDirectory))
     }
 
-    /// Reads the directory in a page; `None` if there is none. It is read again here, after the search saw the magic: the
-    /// kernel writes the magic last, so only a read after that is sure to get the complete directory.
+    /// Reads the directory in a page. Returns `None` if there is none. The page must be read after the search has seen
+    /// the magic: the kernel writes the magic last, so only a later read is certain to return the complete directory.
     pub fn at(ram: &GuestRam, page: u64) -> Result<Option<Rings>, Error> {
         let mut directory = Directory::zeroed();
         ram.read(page, bytes_of_mut(&mut directory)).map_err(failed)?;
@@ -56,8 +57,8 @@ impl Rings {
         }
     }
 
-    /// Reads the directory again: the kernel writes the TSC's frequency only after it has measured it. The rings
-    /// themselves do not move; if the new directory describes other rings or is invalid, the old one is kept.
+    /// Reads the directory again, because the kernel writes the TSC frequency only after it has measured it. The rings
+    /// do not move. If the new directory is invalid or describes other rings, the old one is kept.
     pub fn refreshed(self, ram: &GuestRam) -> Result<Rings, Error> {
         let same = |new: &Rings| {
             let (new, old) = (&new.directory, &self.directory);
@@ -71,19 +72,19 @@ impl Rings {
         }
     }
 
-    /// Iterates over the rings, in the order of the CPU list.
+    /// Iterates over the rings in the order of the CPU list.
     pub fn rings(&self) -> impl Iterator<Item = Ring> + use<> {
         let Directory { cpus, capacity, first_ring, ring_stride, mode, .. } = self.directory;
         (0..cpus).map(move |cpu| Ring {
             cpu,
             stream: mode == 1,
-            // These do not overflow: `check` has computed the same values.
+            // No overflow is possible: `check` has computed the same values.
             at: first_ring + u64::from(cpu) * ring_stride,
             capacity: u64::from(capacity),
         })
     }
 
-    /// Builds the trace file's header. The caller provides the command line and the CPUs' entries.
+    /// Builds the header of the trace file from the command line, the CPUs' entries and the directory.
     pub fn header(&self, command: &[String], cpus: Vec<Cpu>) -> Header {
         Header {
             tsc_hz: self.directory.tsc_hz,
@@ -140,17 +141,17 @@ pub struct Ring {
 pub struct ReadResult {
     /// The position at which to continue.
     pub next: u64,
-    /// The ring's head at the start of the read.
+    /// The ring's head when the read started.
     pub head: u64,
-    /// Number of records that were begun and never finished.
+    /// Number of records that were started but never finished.
     pub torn: u64,
     /// Number of records that were overwritten before they were read.
     pub overwritten: u64,
-    /// The head is less than before, so it is not valid any more, and nothing was read.
+    /// The head is lower than before, so it is invalid, and nothing was read.
     pub head_decreased: bool,
 }
 
-/// The totals of all reads of a ring.
+/// Totals over all reads of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     torn: u64,
@@ -159,7 +160,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds the result of a read.
+    /// Adds the result of one read.
     pub fn add(&mut self, result: &ReadResult) {
         self.torn = self.torn.saturating_add(result.torn);
         self.overwritten = self.overwritten.saturating_add(result.overwritten);
@@ -167,18 +168,18 @@ impl Totals {
     }
 }
 
-/// The buffer for the records of one read.
+/// A buffer for the records of one read.
 #[derive(Debug)]
 pub struct Buffer(Box<[Record]>);
 
 impl Buffer {
-    /// Number of records in the buffer. They fit into a core's private cache while they are checked, copied and written.
+    /// Number of records in the buffer. They fit in a core's private cache while they are checked, copied and written.
     const CAPACITY: usize = 2048;
 
     /// Allocates the buffer.
     ///
     /// # Errors
-    /// If there is not enough memory.
+    /// If the host has too little memory.
     pub fn new() -> Result<Buffer, Error> {
         let full = |()| Error::Io("cannot read the trace".to_owned(), io::ErrorKind::OutOfMemory.into());
         bytemuck::allocation::try_zeroed_slice_box(Buffer::CAPACITY).map(Buffer).map_err(full)
@@ -193,7 +194,7 @@ impl Ring {
         Ok(header)
     }
 
-    /// Returns the CPU's entry for the trace file's header. Must be called after the last read.
+    /// Returns the CPU's entry for the header of the trace file. Call it after the last read.
     pub fn describe(&self, ram: &GuestRam, totals: Totals) -> Result<Cpu, Error> {
         let Totals { torn, overwritten, .. } = totals;
         let RingHeader { apic_id, tsc_offset, dropped, .. } = self.header(ram)?;
@@ -201,26 +202,26 @@ impl Ring {
         Ok(Cpu { cpu: self.cpu, apic_id, tsc_offset, dropped, torn, overwritten, damaged, ..Cpu::default() })
     }
 
-    /// Returns why the ring's header is not valid, if it is not.
+    /// If the ring's header is invalid, returns the reason.
     fn damage(&self, ram: &GuestRam, totals: Totals) -> Result<Option<String>, Error> {
         let RingHeader { head, cpu, .. } = self.header(ram)?;
         // The header of a CPU that never came online may be empty.
         if head != 0 && cpu != self.cpu {
             return Ok(Some(format!("its header names CPU {cpu}")));
         }
-        // In a stream the kernel does not overwrite records that the host has not read.
+        // In stream mode the kernel never overwrites records that the host has not read.
         if totals.torn > UNFINISHED_MAX || (self.stream && totals.overwritten != 0) {
             return Ok(Some("its head is not at the end of its records".to_owned()));
         }
         let mut after = [Record::default()];
         self.read(ram, head, &mut after)?;
         let written = after[0].sequence != 0 && reading::ahead(&after[0], head) == 0;
-        // The CPU reserves a position before it writes there: if it is still running, its head has moved.
+        // The CPU reserves a position before it writes there. If the CPU is still running, its head has moved.
         let head_decreased = totals.head_decreased || (written && self.header(ram)?.head == head);
         Ok(head_decreased.then(|| "its head decreased".to_owned()))
     }
 
-    /// Returns the record before the head, if it is finished.
+    /// Returns the record before the head, if that record is finished.
     pub fn last(&self, ram: &GuestRam) -> Result<Option<Record>, Error> {
         let Some(last) = self.header(ram)?.head.checked_sub(1) else { return Ok(None) };
         let mut record = [Record::default()];
@@ -228,17 +229,19 @@ impl Ring {
         Ok((reading::ahead(&record[0], last) == 0).then_some(record[0]))
     }
 
-    /// Publishes to the kernel that the records before position `next` have been read.
+    /// Tells the kernel that the records before position `next` have been read.
     pub fn publish_tail(&self, ram: &GuestRam, next: u64) -> Result<(), Error> {
         ram.write_u64(self.at + TAIL, next).map_err(failed)
     }
 
-    /// Reads records from position `from` on, at most as many as the buffer takes, and passes the complete ones to `each`.
+    /// Reads records from position `from` on, at most as many as fit in the buffer, and passes the complete ones to
+    /// `each`.
     ///
-    /// Works while the CPU writes. The kernel writes a record's sequence number last, but copying memory has no defined
-    /// order. So a first copy of the latest positions only finds which records are finished, and a second copy reads them.
-    /// Finally `head` shows which positions were reused meanwhile. With `last`, the CPU has stopped writing: a record that
-    /// is unfinished will never be finished, so it is counted as torn and skipped. Otherwise the batch ends before it.
+    /// This works while the CPU writes. The kernel writes the sequence number of a record last, but a memory copy has
+    /// no defined order. A first copy of the latest positions therefore only finds which records are finished, and a
+    /// second copy reads them. Finally, `head` shows which positions were reused during the copy. With `last`, the CPU
+    /// has stopped writing, so an unfinished record will never be finished: it is counted as torn and skipped. Without
+    /// `last`, the batch ends before an unfinished record.
     pub fn read_records(
         &self,
         ram: &GuestRam,
@@ -283,7 +286,7 @@ impl Ring {
         Ok(result)
     }
 
-    /// Reads the records from position `start` on, with wrap-around at the ring's end.
+    /// Reads the records from position `start` on, and wraps around at the end of the ring.
     fn read(&self, ram: &GuestRam, start: u64, records: &mut [Record]) -> Result<(), Error> {
         let first = start % self.capacity;
         let (head, tail) = records.split_at_mut(((self.capacity - first) as usize).min(records.len()));

@@ -1,7 +1,7 @@
-//! Reassembles a trace that was sent over a console from its lines ([`kernel_abi::trace::serial`]).
+//! Reassembles a trace from the lines in which it was sent over a console ([`kernel_abi::trace::serial`]).
 //!
-//! Each line can be decoded independently, so every intact line is used. Missing lines are detected by their numbers,
-//! missing records by their positions; a trace without its last line is truncated.
+//! Each line can be decoded independently, so every intact line is used. Line numbers show which lines are missing, and
+//! positions show which records are missing. A trace without its last line is truncated.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,10 +19,10 @@ use super::error::Error;
 use super::file::{self, Cpu, Header, Mode, Writer};
 use super::layout::RECORD;
 
-/// A line longer than this, in bytes, is split, and no part of it is a valid line of a trace.
+/// Longer lines are split at this length, in bytes. No part of such a line is a valid trace line.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// A trace, as far as it was received.
+/// The part of a trace that has been received.
 #[derive(Clone, Debug, Default)]
 pub struct Console {
     directory: Option<Directory>,
@@ -31,20 +31,20 @@ pub struct Console {
     intact: u64,
     /// The number of the next line.
     next: u32,
-    /// Number of lines that begin like one of a trace and are damaged.
+    /// Number of lines that begin like a trace line but are damaged.
     damaged: u64,
-    /// Number of lines that are missing, by their numbers.
+    /// Number of missing lines, according to the line numbers.
     missing: u64,
     ended: bool,
 }
 
-/// One CPU's ring, as far as it was received.
+/// The part of one CPU's ring that has been received.
 #[derive(Clone, Debug, Default)]
 struct Lane {
     header: Option<RingHeader>,
-    /// The position of the first record that was sent.
+    /// The position of the first record sent.
     first: u64,
-    /// The position of the next record.
+    /// The position of the next record expected.
     next: u64,
     records: Vec<Record>,
     lost: u64,
@@ -53,7 +53,7 @@ struct Lane {
 }
 
 impl Console {
-    /// Processes a console line, without its line end. Returns false if it is not a line of a trace.
+    /// Processes a console line, without its line end. Returns false if it is not a trace line.
     pub fn take(&mut self, line: &[u8]) -> bool {
         match serial::parse(line) {
             None => return false,
@@ -69,11 +69,11 @@ impl Console {
             return None;
         }
         if place.part == Part::Start || place.line.saturating_add(1) < self.next {
-            // Another boot on the same console: only the latest one is kept.
+            // This is another boot on the same console. Keep only the latest one.
             *self = Console::default();
         }
         if place.line < self.next {
-            // A repeated line, as in some terminals' logs.
+            // A repeated line; some terminals' logs contain such lines.
             return Some(());
         }
         match place.part {
@@ -100,12 +100,12 @@ impl Console {
         Some(())
     }
 
-    /// Returns whether no line of a trace was received.
+    /// Returns whether no trace line was received.
     pub fn is_empty(&self) -> bool {
         self.intact == 0
     }
 
-    /// Returns what is wrong with the trace, in complete sentences. Empty if no line of a trace was received.
+    /// Returns the defects of the trace in complete sentences. Empty if no trace line was received.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
         let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
@@ -121,10 +121,10 @@ impl Console {
         flaws
     }
 
-    /// Writes what was received to a trace file. `command` is the run's command line, for the file's header.
+    /// Writes the received records to a trace file. `command` is the run's command line, for the file header.
     ///
     /// # Errors
-    /// [`Error::NoLines`] if nothing was received; or if the file cannot be written.
+    /// [`Error::NoLines`] if nothing was received, or an error if the file cannot be written.
     pub fn write(&self, path: &Path, command: &[String]) -> Result<Summary, Error> {
         if self.is_empty() {
             return Err(Error::NoLines);
@@ -143,7 +143,7 @@ impl Console {
         Ok(Summary { path: path.to_owned(), header, drained: Duration::ZERO })
     }
 
-    /// Builds the file's header. Without a directory, the times are ticks.
+    /// Builds the file header. Without a directory the times are ticks.
     fn header(&self, command: &[String], cpus: Vec<Cpu>) -> Header {
         let mut header = Header { cpus, command: command.to_vec(), ..Header::default() };
         if let Some(directory) = &self.directory {
@@ -167,7 +167,7 @@ impl Lane {
             let record = try_pod_read_unaligned::<Record>(bytes).ok()?;
             match ahead(&record, place) {
                 0 => self.records.push(record),
-                // Overwritten by the CPU while its ring was sent.
+                // The CPU overwrote the record while its ring was being sent.
                 1.. => self.overwritten += 1,
                 _ => self.torn += 1,
             }
@@ -191,11 +191,11 @@ impl Lane {
     }
 }
 
-/// Returns the trace file for a file that a user names: the file itself or, if it is a console's log, the trace file that
-/// is then written beside it. The second part is what is wrong with the log.
+/// Returns the trace file for a file named by the user. If that file is a console log, writes a trace file next to it
+/// and returns that, together with the defects of the log.
 ///
 /// # Errors
-/// If the file cannot be read, or there is no trace in it.
+/// If the file cannot be read, or contains no trace.
 pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
     let failed = || Error::io("read", path);
     let mut file = BufReader::new(File::open(path).map_err(failed())?);

@@ -1,4 +1,4 @@
-//! A trace's lines: intact, damaged, missing, truncated, of two boots.
+//! Tests with trace lines that are intact, damaged, missing, truncated, or from two boots.
 
 use bytemuck::{bytes_of, cast_slice};
 use kernel_abi::trace::Kind;
@@ -7,7 +7,7 @@ use kernel_abi::trace::serial::{Line, RECORDS_MAX};
 use super::*;
 use crate::reader::Reader;
 
-/// Number of CPU 1's records before those that are sent, and number of those that are sent.
+/// For CPU 1, the number of records before those that are sent, and the number of records sent.
 const FIRST: u64 = 100;
 const SENT: u64 = 50;
 
@@ -21,7 +21,7 @@ fn record(place: u64) -> Record {
     }
 }
 
-/// Returns the lines of a trace of two CPUs, of which the first has written nothing.
+/// Returns the lines of a trace of two CPUs. The first CPU has written no records.
 fn lines() -> Vec<String> {
     let directory = Directory {
         magic: MAGIC,
@@ -58,7 +58,7 @@ fn taken<T: AsRef<[u8]>>(lines: &[T]) -> Console {
     console
 }
 
-/// Returns CPU 1's entry in the written trace file, and its records' positions.
+/// Returns CPU 1's entry in the written trace file, and the positions of its records.
 fn written(console: &Console) -> (Cpu, Vec<u64>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.rtrace");
@@ -147,7 +147,7 @@ fn repeated_line_is_used_once() {
 
 #[test]
 fn later_of_two_boots_in_one_log_is_kept() {
-    // The earlier one is truncated; in the second log the later one's first line is missing.
+    // The earlier trace is truncated. In the second log, the first line of the later trace is missing.
     let intact = lines();
     let twice: Vec<_> = intact[..5].iter().chain(&intact).cloned().collect();
     assert_eq!(taken(&twice).flaws(), Vec::<String>::new());
@@ -163,7 +163,7 @@ fn torn_and_overwritten_records_are_counted() {
     let place = Place { line: 0, part: Part::Records, cpu: 1, at: 7 };
     let line = Line { place, data: cast_slice(&data) }.to_string();
     let (cpu, places) = written(&taken(&[line]));
-    // Without a header the first record received counts as the first one sent.
+    // Without a header, the first record received counts as the first one sent.
     assert_eq!((places, cpu.overwritten, cpu.torn), (vec![7], 7 + 1, 1));
 }
 

@@ -1,4 +1,4 @@
-//! CTF's metadata: the description of the stream files, in TSDL.
+//! CTF metadata: describes the stream files in TSDL.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::shape::{Shape, UNKNOWN};
 
 /// The magic number at the start of each packet.
 pub const MAGIC: u32 = 0xc1fc_1fc1;
-/// The event id for kinds that this tool does not know.
+/// The event ID for kinds that this tool does not know.
 pub const UNKNOWN_ID: u16 = 0;
 
 /// Returns the contents of the file `metadata`.
@@ -55,7 +55,7 @@ trace {
 
 const STREAM: &str = "clock {
     name = boot;
-    description = \"nanoseconds since the kernel's start\";
+    description = \"nanoseconds since kernel start\";
     freq = 1000000000;
     offset = 0;
 };
@@ -80,7 +80,7 @@ stream {
 
 ";
 
-/// Returns one event's declaration. The fields are a and b, in this order; unused ones are omitted.
+/// Returns the declaration of one event. Its fields are `a` and `b`, in this order; unused fields are omitted.
 fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
     let mut text = format!("event {{\n    name = \"{name}\";\n    id = {id};\n    stream_id = 0;\n");
     text += "    fields := struct {\n";
@@ -95,19 +95,19 @@ fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
             Style::Ending => "enum : uint64_t { exited = 0, killed = 1 }".to_owned(),
             _ => "uint64_t".to_owned(),
         };
-        // The underscore, which readers remove, prevents a clash with a keyword.
+        // The underscore, which readers remove, prevents a clash with TSDL keywords.
         let _ = writeln!(text, "        {} _{};", r#type, field.name);
     }
     text += "    };\n};\n\n";
     text
 }
 
-/// Returns the system calls' names as labels of an enumeration.
+/// Returns the names of the system calls as labels of an enumeration.
 fn syscalls() -> String {
     Call::ALL.map(|call| format!("{} = {}", call.name(), call.number())).join(", ")
 }
 
-/// Escapes a text for a TSDL string.
+/// Escapes text for a TSDL string.
 fn escaped(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).fold(String::new(), |mut escaped, c| {
         if c == '"' || c == '\\' {

@@ -1,5 +1,5 @@
-//! Writes the Common Trace Format, version 1.8: a folder with `metadata` and a stream file per CPU, for babeltrace2,
-//! Trace Compass and other readers of LTTng traces.
+//! Writes the Common Trace Format, version 1.8: a folder with a `metadata` file and a stream file per CPU, for
+//! babeltrace2, Trace Compass and other readers of LTTng traces.
 
 mod metadata;
 
@@ -15,21 +15,21 @@ use super::merge::Event;
 use super::shape::UNKNOWN;
 use super::sink::Sink;
 
-/// Largest size of a packet in bytes.
+/// Maximum size of a packet in bytes.
 const PACKET: usize = 64 * 1024;
-/// Size of a packet's header and context in bytes.
+/// Size of the packet header and packet context in bytes.
 const HEAD: usize = 4 + 4 + 5 * 8 + 4;
-/// Size of the largest event in bytes: header, kind, two numbers.
+/// Size of the largest event in bytes: header, kind and two numbers.
 const EVENT: usize = 2 + 8 + 2 + 8 + 8;
 
-/// Writes a folder in the Common Trace Format.
+/// Writes a trace as a folder in the Common Trace Format.
 pub struct Ctf {
     folder: PathBuf,
     streams: Vec<Stream>,
 }
 
 impl Ctf {
-    /// Creates the folder, and removes the stream files of an earlier trace from it.
+    /// Creates the folder and removes the stream files of any earlier trace in it.
     pub fn new(folder: &Path, header: &Header) -> Result<Ctf, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
@@ -46,7 +46,7 @@ impl Ctf {
     }
 }
 
-/// The prefix of a stream file's name.
+/// The prefix of the stream files' names.
 const STREAM: &str = "cpu_";
 
 impl Sink for Ctf {
@@ -61,7 +61,7 @@ impl Sink for Ctf {
     }
 }
 
-/// One CPU's file, and its current packet. A CPU without events has no file.
+/// The stream file of one CPU, and its current packet. A CPU without events gets no file.
 struct Stream {
     path: PathBuf,
     file: Option<File>,
@@ -82,7 +82,7 @@ impl Stream {
             self.flush()?;
         }
         if self.packet.is_empty() {
-            // Filled in when the packet is written.
+            // The header is filled in when the packet is written.
             self.packet.resize(HEAD, 0);
             self.begin = event.ns;
         }
@@ -168,12 +168,12 @@ mod tests {
         while at < bytes.len() {
             assert_eq!(bytes[at..at + 4], metadata::MAGIC.to_le_bytes());
             assert_eq!(word(&bytes, at + 8), begin);
-            assert_eq!(word(&bytes, at + 40), 3, "discarded so far");
+            assert_eq!(word(&bytes, at + 40), 3, "discarded events up to here");
             begin = word(&bytes, at + 16) + 1;
             at += word(&bytes, at + 32) as usize / 8;
         }
         assert_eq!((at, begin), (bytes.len(), 4010));
-        // The first event follows the head.
+        // The first event follows the packet header.
         assert_eq!(bytes[HEAD..HEAD + 2], [Kind::Dropped as u8, 0]);
         assert_eq!(word(&bytes, HEAD + 2), 5);
     }

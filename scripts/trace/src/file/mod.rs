@@ -1,18 +1,20 @@
-//! The trace file, `.rtrace`: the format, its header, and the writer.
+//! The trace file, `.rtrace`: its format, its header, and its writer.
 //!
 //! ```text
 //!   magic     16 bytes, "ringside-rtrace\0"
 //!   version   u32
-//!   length    u32, bytes of the header
+//!   length    u32, number of bytes in the header
 //!   header    JSON, see [`Header`]
-//!   records   of the first CPU in the header, then of the second, and so on; 32 bytes each
+//!   records   32 bytes each: all of the first CPU in the header, then of the second, and so on
 //! ```
 //!
-//! Numbers are little-endian; a record is a [`kernel_abi::trace::Record`], in the order of its CPU's sequence.
+//! Numbers are little-endian. A record is a [`kernel_abi::trace::Record`]. The records of a CPU are in the order of
+//! their sequence numbers.
 //!
-//! The number of records of each CPU is known only at the end. Until then they are kept in one unnamed temporary file
-//! per CPU, in the folder of the trace file, so memory does not grow with the trace, and no file is left over if the tool
-//! is killed. They are packed ([`kernel_abi::trace::packing`]), because disk writes take CPU time from the guest.
+//! The number of records of each CPU is known only at the end. Until then records are kept in an unnamed temporary file
+//! per CPU, in the folder of the trace file. Memory use thus does not grow with the trace, and no file is left if the
+//! tool is killed. The records are packed ([`kernel_abi::trace::packing`]), because disk writes take CPU time away from
+//! the guest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -24,34 +26,34 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 
-/// A trace file's first bytes.
+/// The first bytes of a trace file.
 pub const MAGIC: [u8; 16] = *b"ringside-rtrace\x00";
-/// The version that this tool writes and reads.
+/// The format version that this tool writes and reads.
 pub const VERSION: u32 = 1;
 /// Number of bytes before the header.
 pub const PREFIX: usize = MAGIC.len() + 4 + 4;
-/// Number of records that are packed or unpacked at once.
+/// Number of records that are packed or unpacked together.
 const BATCH: usize = 1024;
 
 /// What happened to records when a ring was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The oldest records were overwritten: the trace has the last records of each CPU.
+    /// The oldest records were overwritten: the trace contains the last records of each CPU.
     #[default]
     Flight,
-    /// The host drained the rings as they filled; a record was dropped if its ring was full.
+    /// The host drained the rings as they filled. A record was dropped if its ring was full.
     Stream,
 }
 
 /// The header of a trace file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Frequency of the TSC in hertz; 0: it was never measured.
+    /// Frequency of the TSC in hertz; 0 if it was never measured.
     pub tsc_hz: u64,
-    /// The BSP's TSC at the kernel's start.
+    /// The BSP's TSC at kernel start.
     pub boot_tsc: u64,
-    /// Names of the kinds that were recorded.
+    /// Names of the kinds of events that were recorded.
     pub kinds: Vec<String>,
     /// What happened to records when a ring was full.
     pub mode: Mode,
@@ -66,40 +68,41 @@ pub struct Header {
 pub struct Cpu {
     /// Index in the CPU list; 0 is the BSP.
     pub cpu: u32,
-    /// Its APIC id.
+    /// The APIC ID.
     pub apic_id: u32,
-    /// The value to add to its TSC to get the BSP's.
+    /// The value to add to this CPU's TSC to get the BSP's.
     pub tsc_offset: i64,
-    /// Records in this file.
+    /// Number of records in this file.
     pub records: u64,
-    /// Records that were dropped because the ring was full (stream).
+    /// Number of records that were dropped because the ring was full (stream mode).
     pub dropped: u64,
-    /// Records that were overwritten before they were read (flight recorder).
+    /// Number of records that were overwritten before they were read (flight-recorder mode).
     pub overwritten: u64,
-    /// Records that were begun and never finished.
+    /// Number of records that were started but never finished.
     #[serde(default)]
     pub torn: u64,
-    /// Records that were sent over a console and did not arrive.
+    /// Number of records that were sent over the console but did not arrive.
     #[serde(default)]
     pub lost: u64,
-    /// Why the ring's header is not valid: something overwrote it.
+    /// Why the ring's header is invalid, if something overwrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
 
 impl Header {
-    /// Returns whether this kind was recorded.
+    /// Returns whether this kind of event was recorded.
     pub fn records_kind(&self, kind: Kind) -> bool {
         self.kinds.iter().any(|name| name == kind.name())
     }
 
-    /// Returns the sum of a count over all CPUs. The counts come from the guest and can be invalid, so the sum saturates.
+    /// Returns the sum of a count over all CPUs. The counts come from the guest and may be invalid, so the sum
+    /// saturates.
     pub fn total(&self, of: fn(&Cpu) -> u64) -> u64 {
         self.cpus.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// Describes for the user which records are missing; `None` if none are. A flight recorder overwrites records by
-    /// design, so overwritten records count as missing only in a stream.
+    /// Describes the missing records for the user. Returns `None` if none are missing. A flight recorder overwrites
+    /// records by design, so overwritten records count as missing only in stream mode.
     pub fn losses(&self) -> Option<String> {
         let overwritten = if self.mode == Mode::Stream { self.total(|cpu| cpu.overwritten) } else { 0 };
         let counts = [
@@ -124,7 +127,7 @@ impl Header {
     }
 }
 
-/// Writes a trace file. The CPUs' records can be appended in any interleaving.
+/// Writes a trace file. Records of different CPUs may be appended in any order.
 pub struct Writer {
     path: PathBuf,
     lanes: Vec<Lane>,
@@ -138,7 +141,7 @@ struct Lane {
 }
 
 impl Writer {
-    /// Creates a writer for `cpus` CPUs. The file itself is created by [`Writer::finish`].
+    /// Creates a writer for `cpus` CPUs. [`Writer::finish`] creates the file itself.
     pub fn create(path: &Path, cpus: usize) -> Result<Writer, Error> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -153,7 +156,7 @@ impl Writer {
         Ok(Writer { path: path.to_owned(), lanes, packed: vec![0; BATCH * LONGEST] })
     }
 
-    /// Appends a CPU's next records. `lane` is the CPU's index in the header.
+    /// Appends the next records of a CPU. `lane` is the index of the CPU in the header.
     pub fn append(&mut self, lane: usize, records: &[Record]) -> Result<(), Error> {
         let lane = &mut self.lanes[lane];
         lane.records += records.len() as u64;
@@ -166,7 +169,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the file: the header, completed with the number of records of each CPU, and then the records.
+    /// Writes the file: first the header, with the number of records of each CPU filled in, then the records.
     pub fn finish(self, mut header: Header) -> Result<Header, Error> {
         for (cpu, lane) in header.cpus.iter_mut().zip(&self.lanes) {
             cpu.records = lane.records;

@@ -1,4 +1,4 @@
-//! Trace files, written and read back: complete, truncated, damaged.
+//! Tests of trace files that are written and read back: complete, truncated and damaged ones.
 
 use std::fs::OpenOptions;
 
@@ -13,7 +13,7 @@ fn record(n: u64) -> Record {
     Record { tsc: 1000 + n, a: n, b: !n, sequence: n as u32 + 1, kind: Kind::User as u16, reserved: 0 }
 }
 
-/// Writes a file in which CPU 0 has `first` records and CPU 1 has `second`.
+/// Writes a file with `first` records of CPU 0 and `second` records of CPU 1.
 fn file(folder: &tempfile::TempDir, first: u64, second: u64) -> std::path::PathBuf {
     let path = folder.path().join("x.rtrace");
     let mut writer = Writer::create(&path, 2).expect("a writer");
@@ -50,7 +50,7 @@ fn truncate(path: &std::path::Path, bytes: u64) {
 #[test]
 fn records_are_restored_per_cpu_after_interleaved_writes() {
     let folder = tempfile::tempdir().expect("a folder");
-    // More than a chunk, and not a multiple of one.
+    // More than one chunk, and not a multiple of the chunk size.
     let reader = Reader::open(&file(&folder, 10_001, 3)).expect("opens");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (10_001, 3));
     assert_eq!(reader.header().cpus[1].apic_id, 8);
@@ -67,7 +67,7 @@ fn truncated_file_gives_its_complete_records_and_an_error() {
     assert_eq!((count(&reader, 0), count(&reader, 1)), (100, 39));
     let error = reader.complete().expect_err("is truncated");
     assert!(error.to_string().contains("139 of 150 records"), "{error}");
-    // Into the first CPU's records.
+    // Truncate within the records of the first CPU.
     truncate(&path, 60 * RECORD as u64);
     let reader = Reader::open(&path).expect("opens");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (79, 0));

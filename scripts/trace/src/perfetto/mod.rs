@@ -1,7 +1,7 @@
 //! Writes Perfetto's trace format, `.pftrace`, for ui.perfetto.dev and `trace_processor`.
 //!
-//! There is one group of tracks. In it each CPU has a track with its slices (program, system calls, idle) and its
-//! instants (ticks, interrupts, faults, ...), and below that a counter of its system calls per second.
+//! All tracks are in one group. Each CPU has a track with its slices (program, system calls, idle) and instants (ticks,
+//! interrupts, faults, ...), and below it a counter track of its system calls per second.
 
 mod names;
 mod proto;
@@ -25,11 +25,11 @@ use super::shape::{Shape, Shown, UNKNOWN};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step, is_edge};
 
-/// The track that contains all others.
+/// The track that contains all other tracks.
 const ROOT: u64 = 1;
-/// The sequence of packets with slices and instants, which use interned names.
+/// The packet sequence with slices and instants, which uses interned names.
 const EVENTS: u32 = 1;
-/// The sequence of packets with counters. Their times are slightly earlier, since a rate is known only afterwards.
+/// The packet sequence with counters. Its timestamps lag slightly, because a rate is known only afterwards.
 const COUNTERS: u32 = 2;
 
 /// Returns the track of a CPU.
@@ -49,12 +49,12 @@ pub struct Perfetto<W> {
     names: Names,
     lanes: Vec<(Spans, Rate)>,
     buffer: Vec<u8>,
-    /// The arguments of the current packet; reused to avoid allocations.
+    /// The arguments of the current packet. The vector is reused to avoid allocations.
     arguments: Vec<DebugAnnotation>,
 }
 
 impl<W: Write> Perfetto<W> {
-    /// Writes to `to`; error messages name it `name`.
+    /// Creates a writer to `to`. Error messages call the output `name`.
     pub fn new(to: W, name: String, header: &Header) -> Result<Perfetto<W>, Error> {
         let lanes = vec![<(Spans, Rate)>::default(); header.cpus.len()];
         let (names, buffer, arguments) = (Names::new(), Vec::new(), Vec::new());
@@ -112,7 +112,7 @@ impl<W: Write> Perfetto<W> {
         self.to.write_all(&self.buffer)
     }
 
-    /// Writes a slice's beginning or end, or an instant, with the collected arguments.
+    /// Writes the beginning or end of a slice, or an instant, with the collected arguments.
     fn slice(&mut self, event: &Event, r#type: Type, name_iid: Option<u64>) -> io::Result<()> {
         let mut packet = TracePacket {
             timestamp: Some(event.ns),
@@ -152,18 +152,18 @@ impl<W: Write> Perfetto<W> {
         }
     }
 
-    /// Collects the event's numbers as arguments.
+    /// Collects the numbers of an event as arguments.
     fn collect(&mut self, event: &Event) {
         self.arguments_of(event, event.kind.map_or(UNKNOWN, Kind::fields));
     }
 
-    /// Collects the arguments of a slice's end event.
+    /// Collects the arguments for the end of a slice.
     fn collect_end(&mut self, event: &Event, span: Span) {
         let [a, b] = event.kind.map_or(UNKNOWN, Kind::fields);
         if !matches!(span, Span::Syscall(_)) {
             return self.arguments_of(event, [a, b]);
         }
-        // A system call's number is already an argument of its beginning.
+        // The system-call number is already an argument of the beginning of the slice.
         self.arguments_of(event, [None, b]);
         if Errno::from_rax(event.record.b).is_some() {
             let name_iid = Some(names::ERROR_IID);
@@ -207,7 +207,7 @@ impl<W: Write> Perfetto<W> {
             self.collect(event);
             return self.slice(event, Type::Instant, Some(self.names.instant(None)));
         };
-        // One event can make several steps: closing a program also closes the call or idle span in it.
+        // One event can cause several steps: the end of a program also ends the system-call or idle span within it.
         let mut spans = std::mem::take(&mut self.lanes[event.lane].0);
         let mut result = Ok(());
         spans.take(event.ns, kind, &event.record, |step| {

@@ -1,4 +1,4 @@
-//! Interned names: each name is written once, and packets refer to it by its id.
+//! Interned names: each name is written once, and packets refer to it by its ID.
 
 use kernel_abi::syscall::Call;
 use kernel_abi::trace::Kind;
@@ -9,26 +9,26 @@ use crate::spans::Span;
 
 /// The name of the argument that marks a slice whose end event is missing.
 const CUT: &str = "cut";
-/// The id of this name.
+/// The ID of [`CUT`].
 pub const CUT_IID: u64 = 1;
-/// The name of the argument that has a system call's error.
+/// The name of the argument that contains a system call's error.
 const ERROR: &str = "error";
-/// The id of this name.
+/// The ID of [`ERROR`].
 pub const ERROR_IID: u64 = 2;
 
-/// All interned names and their ids.
+/// All interned names and their IDs.
 pub struct Names {
     events: Vec<&'static str>,
     arguments: Vec<&'static str>,
     kinds: [u64; KINDS],
-    /// The ids of the names of each kind's arguments; 0 if there is no argument.
+    /// For each kind of event, the IDs of its arguments' names; 0 for no argument.
     fields: [[u64; 2]; KINDS],
 }
 
-/// Number of kinds. They are numbered from 1; index 0 is for kinds that this tool does not know.
+/// Number of kinds of events, numbered from 1. Index 0 is for kinds that this tool does not know.
 const KINDS: usize = Kind::ALL.len() + 1;
 
-/// Number of system calls, whose names come first, in the order of their numbers.
+/// Number of system calls. Their names come first, ordered by system-call number.
 const SYSCALLS: u64 = Call::ALL.len() as u64;
 
 impl Names {
@@ -57,27 +57,27 @@ impl Names {
         Names { events, arguments, kinds, fields }
     }
 
-    /// Returns the id of a span's name.
+    /// Returns the ID of a span's name.
     pub fn span(&self, span: Span) -> u64 {
         match span {
-            // Ids begin with 1.
+            // IDs start at 1.
             Span::Syscall(number) => 1 + number.min(SYSCALLS),
             Span::Program => SYSCALLS + 2,
             Span::Idle => SYSCALLS + 3,
         }
     }
 
-    /// Returns the id of an instant's name.
+    /// Returns the ID of an instant's name.
     pub fn instant(&self, kind: Option<Kind>) -> u64 {
         self.kinds[place(kind)]
     }
 
-    /// Returns the ids of the names of a kind's arguments.
+    /// Returns the IDs of the names of a kind's arguments.
     pub fn fields(&self, kind: Option<Kind>) -> [u64; 2] {
         self.fields[place(kind)]
     }
 
-    /// Returns the names for the first packet.
+    /// Returns the names, for the first packet.
     pub fn interned(&self) -> InternedData {
         let numbered = |names: &[&str]| {
             let name =

@@ -1,15 +1,16 @@
-//! The messages of Perfetto's trace format that are written here, with the official field numbers
+//! The messages of Perfetto's trace format that this tool writes, with the official field numbers
 //! (`protos/perfetto/trace/` in Perfetto's source: trace_packet.proto, track_event/track_event.proto,
 //! track_event/track_descriptor.proto, track_event/counter_descriptor.proto, track_event/debug_annotation.proto,
-//! interned_data/interned_data.proto). Unused fields are omitted; a `oneof` is represented by optional fields.
+//! interned_data/interned_data.proto). Fields that this tool does not use are omitted. A `oneof` is represented by
+//! optional fields.
 
 use prost::DecodeError;
 use prost::Message;
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{self, DecodeContext, WireType};
 
-/// Implements a message by its fields' numbers, in rising order, and kinds. prost has a derive macro for this, whose
-/// packages would be a twentieth of the host tool's first build.
+/// Implements a message from the numbers of its fields, in ascending order, and their kinds. prost has a derive macro
+/// for this, but its packages would add a twentieth to the cold build time of the host tool.
 macro_rules! message {
     ($name:ident: $($number:literal => $shape:ident $kind:ident $field:ident,)+) => {
         impl Message for $name {
@@ -61,42 +62,42 @@ macro_rules! message {
     };
 }
 
-/// `TracePacket`. A trace is a sequence of these, each as field 1 of `Trace`.
+/// `TracePacket`. A trace is a sequence of packets, each encoded as field 1 of `Trace`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TracePacket {
-    /// Nanoseconds of the trace's clock.
+    /// Time in nanoseconds of the trace's clock.
     pub timestamp: Option<u64>,
-    /// Packets with the same number share interned data.
+    /// The number of the packet's sequence. Packets of the same sequence share interned data.
     pub trusted_packet_sequence_id: Option<u32>,
     /// An event on a track.
     pub track_event: Option<TrackEvent>,
-    /// Names for later packets.
+    /// Names that later packets refer to.
     pub interned_data: Option<InternedData>,
-    /// [`INCREMENTAL_STATE_CLEARED`], [`NEEDS_INCREMENTAL_STATE`].
+    /// [`INCREMENTAL_STATE_CLEARED`] and [`NEEDS_INCREMENTAL_STATE`].
     pub sequence_flags: Option<u32>,
-    /// A track.
+    /// The definition of a track.
     pub track_descriptor: Option<TrackDescriptor>,
 }
 
-/// The packet starts the interned data of its sequence.
+/// The packet starts new interned data for its sequence.
 pub const INCREMENTAL_STATE_CLEARED: u32 = 1;
 /// The packet uses interned data.
 pub const NEEDS_INCREMENTAL_STATE: u32 = 2;
-/// The tag of `Trace.packet` (field 1, a message), which precedes each packet's length.
+/// The tag of `Trace.packet` (field 1, a message). It precedes the length of each packet.
 pub const PACKET_TAG: u8 = 1 << 3 | 2;
 
 /// `TrackEvent`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackEvent {
-    /// A [`Type`].
+    /// The type of the event, a [`Type`].
     pub r#type: Option<i32>,
-    /// The event's interned name.
+    /// The ID of the event's interned name.
     pub name_iid: Option<u64>,
-    /// The track.
+    /// The ID of the event's track.
     pub track_uuid: Option<u64>,
-    /// A counter's value.
+    /// The value of a counter.
     pub counter_value: Option<i64>,
-    /// Arguments.
+    /// The arguments of the event.
     pub debug_annotations: Vec<DebugAnnotation>,
 }
 
@@ -110,24 +111,24 @@ pub enum Type {
     SliceEnd = 2,
     /// An instant.
     Instant = 3,
-    /// A counter has a new value.
+    /// A counter changes its value.
     Counter = 4,
 }
 
 /// `DebugAnnotation`: one argument.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DebugAnnotation {
-    /// Its interned name.
+    /// The ID of the argument's interned name.
     pub name_iid: Option<u64>,
-    /// A boolean.
+    /// A boolean value.
     pub bool_value: Option<bool>,
-    /// A number.
+    /// An unsigned number.
     pub uint_value: Option<u64>,
-    /// A number that may be negative.
+    /// A signed number.
     pub int_value: Option<i64>,
-    /// A text.
+    /// A text value.
     pub string_value: Option<String>,
-    /// A number that is displayed in hexadecimal.
+    /// A number to be displayed in hexadecimal.
     pub pointer_value: Option<u64>,
 }
 
@@ -143,7 +144,7 @@ pub struct InternedData {
 /// `EventName` and `DebugAnnotationName`, which have the same fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InternedName {
-    /// The name's id; not 0.
+    /// The ID of the name, which is not 0.
     pub iid: Option<u64>,
     /// The name.
     pub name: Option<String>,
@@ -152,21 +153,21 @@ pub struct InternedName {
 /// `TrackDescriptor`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackDescriptor {
-    /// The track's id.
+    /// The ID of the track.
     pub uuid: Option<u64>,
-    /// Its name.
+    /// The name of the track.
     pub name: Option<String>,
-    /// The parent track.
+    /// The ID of the parent track.
     pub parent_uuid: Option<u64>,
-    /// Present if the track is a counter.
+    /// Present only if the track is a counter track.
     pub counter: Option<CounterDescriptor>,
-    /// The order of its child tracks: [`ORDER_EXPLICIT`].
+    /// How the child tracks are ordered: [`ORDER_EXPLICIT`].
     pub child_ordering: Option<i32>,
-    /// Its rank among its siblings.
+    /// The rank of the track among its siblings.
     pub sibling_order_rank: Option<i32>,
 }
 
-/// `TrackDescriptor.ChildTracksOrdering`: by `sibling_order_rank`.
+/// The value of `TrackDescriptor.ChildTracksOrdering` that orders children by `sibling_order_rank`.
 pub const ORDER_EXPLICIT: i32 = 3;
 
 /// `CounterDescriptor`.

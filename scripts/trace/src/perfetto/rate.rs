@@ -1,14 +1,14 @@
-//! System calls per second, counted in bins of time.
+//! System calls per second, computed over fixed time intervals (bins).
 
 /// Length of a bin in nanoseconds.
 const BIN: u64 = 10_000_000;
-/// Bins in a second.
+/// Number of bins per second.
 const PER_SECOND: u64 = 1_000_000_000 / BIN;
 
 /// A time in nanoseconds, and the calls per second from that time on.
 pub type Value = (u64, u64);
 
-/// One CPU's rate.
+/// The system-call rate of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     bin: u64,
@@ -16,8 +16,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Counts a call. Returns the values of the bins that are now complete: that of the last bin with calls, and 0 if
-    /// empty bins follow it.
+    /// Counts a call. Returns the values of the bins that are now complete: the value of the last bin with calls, and a
+    /// 0 if empty bins follow it.
     pub fn call(&mut self, ns: u64) -> [Option<Value>; 2] {
         let bin = ns / BIN;
         let mut values = [None; 2];

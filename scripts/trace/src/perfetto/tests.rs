@@ -1,11 +1,12 @@
-//! Decodes the written packets with the same message types. That these match Perfetto's own is checked with the official
-//! Python package (see `docs/tracing.md`).
+//! Decodes the written packets with the same message types. A test case with the official Python package checks that
+//! these types match Perfetto's own (see `docs/tracing.md`).
 
 use kernel_abi::trace::Record;
 
 use super::*;
 
-/// Converts these events of CPU 1 of 2. Returns the packets that describe tracks and names, and those with events.
+/// Converts these events of CPU 1 of 2 CPUs. Returns the packets that describe tracks and names, and the packets with
+/// events.
 fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePacket>) {
     let cpu = |cpu, apic_id| Cpu { cpu, apic_id, ..Cpu::default() };
     let header = Header { cpus: vec![cpu(0, 0), cpu(1, 16)], ..Header::default() };
@@ -105,7 +106,7 @@ fn events_are_slices_instants_and_counters_on_their_cpus_track() {
         .map(|packet| (packet.timestamp, packet.track_event.as_ref().and_then(|event| event.counter_value)))
         .collect();
     assert_eq!(counters, [(Some(0), Some(200)), (Some(10_000_000), Some(0))]);
-    // Packets that use interned names have the flag for it.
+    // Packets that use interned names have the corresponding flag.
     let flags = |packet: &&TracePacket| packet.sequence_flags == Some(proto::NEEDS_INCREMENTAL_STATE);
     assert!(events.iter().filter(on_cpu_1).all(|packet| flags(&packet)));
 }

@@ -1,4 +1,4 @@
-//! The distribution of a system call's durations, in logarithmic classes.
+//! The distribution of the durations of a system call, in logarithmic classes.
 
 use serde::Serialize;
 
@@ -11,12 +11,12 @@ pub const PER_OCTAVE: u32 = 4;
 /// The durations of one system call on one CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Distribution {
-    /// Index in the CPU list.
+    /// Index of the CPU in the CPU list.
     pub cpu: u32,
-    /// The system call's name.
+    /// The name of the system call.
     pub name: &'static str,
-    /// The number of each class that is not empty, and the number of calls in it. Class n has the durations from
-    /// [`floor`]`(n)` to less than `floor(n + 1)`.
+    /// The non-empty classes, each with the number of calls in it. Class n contains the durations from [`floor`]`(n)`
+    /// to less than `floor(n + 1)`.
     pub classes: Vec<(u32, u64)>,
 }
 
@@ -31,7 +31,7 @@ pub fn floor(class: u32) -> f64 {
 }
 
 impl Stats {
-    /// Returns the distribution of each system call's durations on each CPU.
+    /// Returns the distribution of durations for each system call on each CPU.
     pub fn distributions(&self) -> Vec<Distribution> {
         let lane = |lane: &super::Lane| {
             let cpu = lane.cpu.cpu;

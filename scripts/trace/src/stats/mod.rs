@@ -23,19 +23,19 @@ use super::shape::{NO_SYSCALL, syscall_name};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step};
 
-/// Significant digits of a histogram's values.
+/// Significant digits of the values in a histogram.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// Collects statistics.
 pub struct Stats {
     lanes: Vec<Lane>,
-    /// The times of the first event and of the last one.
+    /// The times of the first and the last event.
     range: Option<(u64, u64)>,
-    /// Mask of the kinds that were recorded and not filtered out.
+    /// Mask of the kinds that were recorded and that the filter selects.
     kinds: u32,
 }
 
-/// One CPU.
+/// The statistics of one CPU.
 struct Lane {
     cpu: Cpu,
     events: u64,
@@ -47,7 +47,7 @@ struct Lane {
     intervals: Histogram<u32>,
 }
 
-/// One system call.
+/// The statistics of one system call.
 struct Calls {
     entered: u64,
     ns: Histogram<u32>,
@@ -63,18 +63,18 @@ fn histogram() -> Result<Histogram<u32>, Error> {
     Histogram::new(SIGNIFICANT_DIGITS).map_err(refused)
 }
 
-/// Converts a histogram's error: it had no memory, or its parameters were invalid.
+/// Converts the error of a histogram: not enough memory, or invalid parameters.
 fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Io("cannot count times in a histogram".to_owned(), std::io::Error::other(error))
 }
 
-/// Returns the key under which a number is counted: all numbers without a system call share one.
+/// Returns the key under which a number is counted. All numbers without a system call share one key.
 fn key(number: u64) -> u64 {
     if syscall_name(number).is_some() { number } else { TABLE_LEN as u64 }
 }
 
 impl Stats {
-    /// Creates empty statistics for a trace of which `filter` selects these kinds.
+    /// Creates empty statistics for a trace. `filter` is the mask of the selected kinds.
     pub fn new(header: &Header, filter: u32) -> Result<Stats, Error> {
         let lane = |cpu: &Cpu| {
             Ok(Lane {
@@ -143,7 +143,7 @@ impl Lane {
                     self.intervals.record(event.ns - last).map_err(refused)?;
                 }
             }
-            // The dropped records may include ticks.
+            // The dropped records may have included ticks.
             Kind::Dropped => self.last_tick = None,
             _ => {}
         }
@@ -182,7 +182,7 @@ impl Lane {
             torn: self.cpu.torn,
             lost: self.cpu.lost,
             ring3: share(calls, self.times.ring3()),
-            // If idle time is not recorded, it cannot be distinguished from ring 0.
+            // If idle time is not recorded, it cannot be distinguished from ring-0 time.
             ring0: share(calls && idle, self.times.ring0()),
             idle: share(idle, self.times.idle()),
             ticks: self.ticks,

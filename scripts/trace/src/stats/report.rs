@@ -1,4 +1,4 @@
-//! Formats the statistics: JSON by `serde`, or aligned tables.
+//! Formats the statistics: as JSON (by `serde`) or as aligned tables.
 
 use std::fmt::Write;
 
@@ -7,68 +7,68 @@ use serde::Serialize;
 /// All statistics of a trace.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// From the first event to the last one, in seconds.
+    /// Time from the first to the last event, in seconds.
     pub seconds: f64,
-    /// Events that were counted.
+    /// Number of events.
     pub events: u64,
     /// One entry per CPU.
     pub cpus: Vec<CpuFigures>,
-    /// One entry for each CPU and system call that it made, then one for each system call on all CPUs.
+    /// One entry for each system call that each CPU made, followed by one entry per system call for all CPUs together.
     pub syscalls: Vec<CallFigures>,
 }
 
-/// One CPU.
+/// The statistics of one CPU.
 #[derive(Debug, Default, Serialize)]
 pub struct CpuFigures {
-    /// Place in the CPU list.
+    /// Index of the CPU in the CPU list.
     pub cpu: u32,
-    /// Its APIC id.
+    /// The APIC ID of the CPU.
     pub apic_id: u32,
-    /// Events that were counted.
+    /// Number of events of this CPU.
     pub events: u64,
-    /// Records lost because the ring was full.
+    /// Number of records dropped because the ring was full.
     pub dropped: u64,
-    /// Records lost because the ring wrapped around.
+    /// Number of records that later records overwrote in the ring.
     pub overwritten: u64,
-    /// Records that were never finished.
+    /// Number of records that were started but never finished.
     pub torn: u64,
-    /// Records that were sent over a console and did not arrive.
+    /// Number of records that were sent over the console but did not arrive.
     pub lost: u64,
-    /// Share of time in ring 3; none if the trace does not have the required kinds.
+    /// Share of time in ring 3. `None` if the trace does not contain the required kinds.
     pub ring3: Option<f64>,
-    /// Share of time in ring 0, without idle time.
+    /// Share of time in ring 0, excluding idle time.
     pub ring0: Option<f64>,
-    /// Share of time idle.
+    /// Share of idle time.
     pub idle: Option<f64>,
-    /// Timer ticks.
+    /// Number of timer ticks.
     pub ticks: u64,
-    /// The median time between two ticks, in nanoseconds; none with fewer than two.
+    /// The median interval between ticks, in nanoseconds. `None` with fewer than two ticks.
     pub tick_interval_ns: Option<u64>,
-    /// The 99th percentile of the intervals' distance from the median, in nanoseconds.
+    /// The 99th percentile of the intervals' deviations from the median, in nanoseconds.
     pub tick_jitter_p99_ns: Option<u64>,
-    /// The largest distance of an interval from the median, in nanoseconds.
+    /// The largest deviation of an interval from the median, in nanoseconds.
     pub tick_jitter_max_ns: Option<u64>,
 }
 
-/// One system call, on one CPU or on all of them.
+/// The statistics of one system call, on one CPU or on all CPUs.
 #[derive(Debug, Serialize)]
 pub struct CallFigures {
-    /// The CPU; none: all.
+    /// The CPU; `None` stands for all CPUs.
     pub cpu: Option<u32>,
-    /// The system call's name.
+    /// The name of the system call.
     pub name: &'static str,
-    /// Calls that were entered.
+    /// Number of calls that entered the kernel.
     pub entered: u64,
-    /// Calls whose time is known: both ends are in the trace.
+    /// Number of calls with a known duration: both the entry and the exit are in the trace.
     pub timed: u64,
-    /// Nanoseconds from enter to exit; none if no call was timed.
+    /// Nanoseconds from entry to exit. `None` if no call has a known duration.
     pub ns: Option<Quantiles>,
 }
 
 /// Quantiles, to three significant figures.
 #[derive(Debug, Serialize)]
 pub struct Quantiles {
-    /// The smallest.
+    /// The minimum.
     pub min: u64,
     /// The median.
     pub median: u64,
@@ -76,12 +76,12 @@ pub struct Quantiles {
     pub p99: u64,
     /// The 99.9th percentile.
     pub p999: u64,
-    /// The largest.
+    /// The maximum.
     pub max: u64,
 }
 
 impl Report {
-    /// Formats two tables: CPUs and system calls.
+    /// Formats two tables: one of CPUs and one of system calls.
     pub fn tables(&self) -> String {
         let mut text = format!("{} events in {:.6} s\n\n", self.events, self.seconds);
         text += &table(self.cpu_rows(), &[]);
@@ -142,7 +142,8 @@ fn with_heading(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> Vec<V
     std::iter::once(heading).chain(rows).collect()
 }
 
-/// Formats rows in columns as wide as their widest cell, two blanks apart. Numbers are right-aligned, texts left-aligned.
+/// Formats rows in columns as wide as their widest cells, separated by two blanks. Numbers are right-aligned, texts
+/// left-aligned.
 fn table(rows: Vec<Vec<String>>, texts: &[usize]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Statistics of small hand-written traces.
+//! Tests of the statistics of small hand-written traces.
 
 use kernel_abi::trace::{Record, all_groups};
 

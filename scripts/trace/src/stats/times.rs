@@ -1,17 +1,17 @@
-//! How much time a CPU spent in ring 3, in ring 0 and idle.
+//! Computes how much time a CPU spent in ring 3, in ring 0 and idle.
 //!
-//! Not every transition between the rings has an event. These events change the state:
+//! Not every transition between the rings has an event. The following events change the state:
 //!
-//! | event | before it | after it |
+//! | event | state before the event | state after the event |
 //! |---|---|---|
 //! | `program_start`, `syscall_exit` | | ring 3 |
-//! | `syscall_enter`, `fault` | ring 3, if nothing else is known | ring 0 |
+//! | `syscall_enter`, `fault` | ring 3, unless another state is known | ring 0 |
 //! | `program_end`, `ap_state` | | ring 0 |
 //! | `idle_in` | | idle |
-//! | `idle_out` | idle, if nothing else is known | ring 0 |
+//! | `idle_out` | idle, unless another state is known | ring 0 |
 //! | `dropped` | not known | not known |
 //!
-//! So the time in a tick's handler counts as the state that it interrupted.
+//! The time spent in a tick handler therefore counts towards the interrupted state.
 
 use kernel_abi::trace::Kind;
 
@@ -51,28 +51,28 @@ impl Times {
         if let (State::Unknown, Some(before)) = (self.state, before) {
             self.state = before;
         }
-        // No time is counted before the first event.
+        // Count no time before the first event.
         self.spent[self.state as usize] += ns - self.since.unwrap_or(ns);
         self.since = Some(ns);
         self.state = after.unwrap_or(self.state);
     }
 
-    /// Returns the nanoseconds in ring 3.
+    /// Returns the nanoseconds spent in ring 3.
     pub fn ring3(&self) -> u64 {
         self.spent[State::Ring3 as usize]
     }
 
-    /// Returns the nanoseconds in ring 0, without idle time.
+    /// Returns the nanoseconds spent in ring 0, excluding idle time.
     pub fn ring0(&self) -> u64 {
         self.spent[State::Ring0 as usize]
     }
 
-    /// Returns the idle nanoseconds.
+    /// Returns the nanoseconds spent idle.
     pub fn idle(&self) -> u64 {
         self.spent[State::Idle as usize]
     }
 
-    /// Returns the nanoseconds from the first event to the last one.
+    /// Returns the nanoseconds from the first to the last event.
     pub fn all(&self) -> u64 {
         self.spent.iter().sum()
     }
@@ -112,7 +112,7 @@ mod tests {
         use Kind::*;
         let events = [(0, ProgramStart), (10, SyscallEnter), (90, Dropped), (95, Tick), (96, SyscallExit)];
         assert_eq!(times(&events), [10, 0, 0, 96]);
-        // A trace that begins in the middle.
+        // A trace that begins in the middle of a run.
         assert_eq!(times(&[(0, Tick), (10, SyscallEnter)]), [10, 0, 0, 10]);
         assert_eq!(times(&[(0, Tick), (10, IdleOut), (11, Tick)]), [0, 1, 10, 11]);
     }

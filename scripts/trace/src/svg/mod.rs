@@ -1,5 +1,5 @@
-//! Draws a timeline as SVG: a lane for each CPU with its system calls as bars and its instants as marks above them. The
-//! file is self-contained and readable on light and dark backgrounds.
+//! Draws a timeline as SVG: a lane for each CPU, with its system calls as bars and its instants as marks above the
+//! bars. The file is self-contained and readable on light and dark backgrounds.
 
 mod style;
 
@@ -16,9 +16,9 @@ use super::shape::Described;
 use super::sink::Sink;
 use super::timeline::{Lane, Mark, Slice, Timeline};
 
-/// Number of slices and of marks that are kept for each CPU until the window to draw is known.
+/// Number of slices and of marks kept for each CPU until the window to draw is known.
 const LIMIT: usize = 20_000;
-/// Number of system calls of the busiest CPU in the default window.
+/// Maximum number of system calls per CPU in the default window.
 const CALLS: usize = 24;
 
 /// Dimensions in pixels.
@@ -29,13 +29,13 @@ const TOP: f64 = 44.0;
 const LANE: f64 = 52.0;
 const MARKS: f64 = 14.0;
 const BAR: f64 = 26.0;
-/// Approximate width of a label's character.
+/// Approximate width of a character in a label.
 const CHARACTER: f64 = 6.6;
 
-/// The style sheet, without the colours of the calls.
+/// The style sheet, except for the colours of the system calls.
 const STYLE: &str = include_str!("style.css");
 
-/// Collects events and draws them after the last one.
+/// Collects events, and draws them after the last event.
 pub struct Svg<W> {
     to: W,
     name: String,
@@ -44,7 +44,7 @@ pub struct Svg<W> {
 }
 
 impl<W: Write> Svg<W> {
-    /// Writes to `to`; error messages name it `name`.
+    /// Creates a writer to `to`. Error messages call the output `name`.
     pub fn new(to: W, name: String, header: &Header, window: Option<Window>) -> Svg<W> {
         let limit = if window.is_some() { usize::MAX } else { LIMIT };
         Svg { to, name, timeline: Timeline::new(header, limit), window }
@@ -60,7 +60,7 @@ impl<W: Write> Sink for Svg<W> {
         self.timeline.finish()?;
         let window = self.window.unwrap_or_else(|| {
             let (from, to) = self.timeline.window(CALLS);
-            // A margin, so that the ends of the outermost bars are visible.
+            // Add a margin, so that the ends of the outermost bars are visible.
             let margin = (to - from) / 50 + 1;
             Window { from: from.saturating_sub(margin), to: to + margin }
         });
@@ -99,14 +99,14 @@ impl Picture<'_> {
         let Window { from, to } = self.window;
         let calls = self.slices().filter(|slice| slice.is_call()).count();
         format!(
-            "{calls} system calls on {} CPUs in {}, {:.3} ms after the kernel's start",
+            "{calls} system calls on {} CPUs in {}, {:.3} ms after kernel start",
             self.lanes.len(),
             time((to - from) as f64),
             from as f64 / 1e6
         )
     }
 
-    /// Returns all CPUs' slices in the window.
+    /// Returns the slices of all CPUs that lie in the window.
     fn slices(&self) -> impl Iterator<Item = &Slice> {
         let Window { from, to } = self.window;
         let inside = move |slice: &&Slice| slice.end >= from && slice.begin <= to;
@@ -154,7 +154,7 @@ impl Picture<'_> {
 
     fn bar(&self, svg: &mut String, slice: &Slice, top: f64) {
         let (x, end) = (self.x(slice.begin), self.x(slice.end));
-        // At least one pixel wide, so that it is visible.
+        // Bars are at least one pixel wide, so that they are visible.
         let width = (end - x).max(1.0);
         let (class, label) = (class(slice.span), label(slice.span));
         let cut = if slice.complete { "" } else { ", cut" };
@@ -228,7 +228,7 @@ mod tests {
     fn bar_is_at_the_time_of_its_call() {
         let events = [calls(0, 1000, 3), calls(1, 1500, 2), vec![(1502, 1, Kind::Tick, 9)]].concat();
         let svg = picture(&events, Window { from: 1000, to: 2000 });
-        // A nanosecond is 1.04 pixels.
+        // One nanosecond is 1.04 pixels wide.
         assert!(
             svg.contains("<rect class=\"call0\" x=\"64.0\" y=\"58.0\" width=\"6.2\" height=\"26\">"),
             "{svg}"
@@ -236,13 +236,13 @@ mod tests {
         assert!(svg.contains("<rect class=\"call1\" x=\"74.4\" y=\"58.0\""), "{svg}");
         assert!(svg.contains("<rect class=\"call0\" x=\"584.0\" y=\"110.0\""), "on the second lane: {svg}");
         assert!(svg.contains("<title>tick ticks=9 rip=0x0</title>"), "{svg}");
-        assert!(svg.contains("5 system calls on 2 CPUs in 1 µs, 0.001 ms after the kernel's start"), "{svg}");
+        assert!(svg.contains("5 system calls on 2 CPUs in 1 µs, 0.001 ms after kernel start"), "{svg}");
     }
 
     #[test]
     fn slices_outside_the_window_are_not_drawn() {
         let svg = picture(&calls(0, 1000, 10), Window { from: 1020, to: 1037 });
-        // Calls 2 and 3, as bars and in the legend. The background is a rectangle of another class.
+        // Calls 2 and 3 appear as bars and in the legend. The background rectangle has another class.
         assert_eq!(svg.matches("<rect class=\"call").count(), 2 + 2, "{svg}");
     }
 }

@@ -1,11 +1,11 @@
-//! Colours, labels, shapes and scales of a picture.
+//! Colours, labels, shapes and scales of a timeline picture.
 
 use kernel_abi::trace::Kind;
 
 use crate::shape::{NO_SYSCALL, syscall_name};
 use crate::spans::Span;
 
-/// Returns the class of the style sheet that gives a slice its colour.
+/// Returns the CSS class that gives a slice its colour.
 pub fn class(span: Span) -> String {
     match span {
         Span::Syscall(number) if syscall_name(number).is_some() => format!("call{number}"),
@@ -23,7 +23,7 @@ pub fn label(span: Span) -> &'static str {
     }
 }
 
-/// Returns the outline of a mark, 10 pixels high. The common kinds have distinct shapes.
+/// Returns the outline of a mark, which is 10 pixels high. The common kinds have distinct shapes.
 pub fn shape_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Tick => "M-4 1h8l-4 9z",
@@ -36,7 +36,8 @@ pub fn shape_of(kind: Kind) -> &'static str {
     }
 }
 
-/// Returns a step for an axis of this length: 1, 2 or 5 times a power of ten, and about eight steps.
+/// Returns a step size for an axis of this length. It is 1, 2 or 5 times a power of ten and divides the axis into about
+/// eight steps.
 pub fn step(length: f64) -> f64 {
     let rough = (length / 8.0).max(1.0);
     let power = 10_f64.powf(rough.log10().floor());
@@ -44,7 +45,7 @@ pub fn step(length: f64) -> f64 {
     factor * power
 }
 
-/// Formats a time with a unit.
+/// Formats a time with its unit.
 pub fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns >= 1e9 => (ns / 1e9, "s"),

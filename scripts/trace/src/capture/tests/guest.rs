@@ -1,4 +1,4 @@
-//! A synthetic guest that writes its rings as the kernel does, and reads of these rings.
+//! A synthetic guest that writes its rings as the kernel does, and functions that read these rings.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -60,7 +60,7 @@ impl Guest {
         header
     }
 
-    /// Writes the part of the header that only the CPU writes; the tail is not changed.
+    /// Writes the part of the header that only the CPU writes. The tail stays unchanged.
     pub fn put_header(&self, cpu: usize) {
         let mut header = self.header(cpu);
         header.head = self.heads[cpu];
@@ -68,7 +68,7 @@ impl Guest {
         self.file.write_all_at(&bytes_of(&header)[..64], self.ring(cpu)).expect("writes");
     }
 
-    /// Writes the record at a position; its `a` is the position.
+    /// Writes the record at a position. Its `a` is the position.
     pub fn fill(&self, cpu: usize, place: u64) {
         let sequence = (place + 1) as u32;
         let record =
@@ -108,7 +108,7 @@ impl Guest {
     }
 }
 
-/// Reads a ring of a guest that may be running. Returns the result and the records.
+/// Reads a ring of a guest that may be running. Returns the result and the records read.
 pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>) {
     let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
     let mut each = |some: &[Record]| {
@@ -119,7 +119,7 @@ pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>)
     (taken, records)
 }
 
-/// Returns the records' `a`, for each CPU.
+/// Returns `a` of every record, for each CPU.
 pub fn places(path: &Path) -> Vec<Vec<u64>> {
     let reader = Reader::open(path).expect("opens");
     let lane = |lane| {

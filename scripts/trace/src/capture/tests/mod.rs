@@ -1,4 +1,4 @@
-//! Captures the rings of synthetic guests, which are written to a file as the kernel writes them.
+//! Tests of capturing the rings of synthetic guests, which write them to a file as the kernel does.
 
 mod guest;
 mod stream;
@@ -36,7 +36,7 @@ fn flight_recorder_that_wrapped_around_has_the_last_records_in_order() {
 fn torn_records_are_skipped_and_counted() {
     let mut guest = Guest::new(1, 64, 0);
     guest.write(0, 100);
-    // This position still has the record of the previous round.
+    // This position still contains the record of the previous round.
     guest.reserve(0);
     guest.write(0, 2);
     let (_folder, path) = scratch();
@@ -54,7 +54,7 @@ fn read_of_a_running_ring_ends_before_an_unfinished_record() {
     let (ring, ram) = (guest.only_ring(), guest.ram());
     guest.write(0, 3);
     let unfinished = guest.reserve(0);
-    // A record of an NMI.
+    // A record written by an NMI handler.
     guest.write(0, 1);
     let read_from = |from| {
         let (taken, records) = read(&ram, &ring, from);
@@ -80,7 +80,7 @@ fn read_ends_before_an_unfinished_record_far_from_the_head() {
         assert!(records.iter().zip(from..).all(|(record, place)| record.a == place));
         (taken.next, taken.torn, records.len())
     };
-    // More records follow it than any CPU leaves unfinished, but it is not written.
+    // More records follow this position than any CPU leaves unfinished, but its record is not written.
     assert_eq!(read_from(0), (far, 0, 100));
     guest.fill(0, far);
     assert_eq!(read_from(0), (near, 0, 251));
@@ -94,7 +94,7 @@ fn record_that_is_finished_during_the_copy_is_copied_again() {
     let (ring, ram) = (guest.only_ring(), guest.ram());
     let place = guest.reserve(0);
     midway::set(move || guest.fill(0, place));
-    // The first copy has the new last words, but the old first words.
+    // The first copy contains the new last words, but the old first words.
     let (taken, records) = read(&ram, &ring, 0);
     assert_eq!((taken.next, records.len()), (1, 1));
     assert_eq!((records[0].tsc, records[0].a), (1000, 0));
@@ -130,7 +130,7 @@ fn read_of_a_ring_that_wraps_around_meanwhile_gives_only_complete_records() {
         });
         let _stop = Stop(&stop);
         let (mut next, mut seen, mut overwritten) = (0, 0, 0);
-        // Until enough records of both kinds were seen.
+        // Repeat until enough records of both kinds have been seen.
         while seen < 20_000 || overwritten < 1000 {
             let (taken, out) = read(&ram, &ring, next);
             assert_eq!(out.len() as u64 + taken.overwritten, taken.next - next);
@@ -183,7 +183,7 @@ fn invalid_directory_is_refused_with_the_reason() {
 fn valid_directory_is_found_after_an_invalid_one() {
     let mut guest = Guest::new(1, 64, 0);
     guest.write(0, 1);
-    // As if the kernel's own constant were at the start of a page.
+    // As if the constant in the kernel image were at the start of a page.
     guest.file.write_all_at(&MAGIC, 0x1000).expect("writes");
     let (_folder, path) = scratch();
     assert_eq!(flight(&guest.ram(), &path, &[]).expect("captures").records(), 1);
@@ -210,7 +210,7 @@ fn invalid_heads_in_flight_mode_do_not_affect_other_cpus() {
     ] {
         let mut guest = Guest::new(3, 64, 0);
         (0..3).for_each(|cpu| guest.write(cpu, 30));
-        // Two of them, so that the sum of their invalid counts would overflow.
+        // Two invalid heads, so that the sum of their counts would overflow.
         (0..2).for_each(|cpu| {
             guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(cpu)).expect("writes");
             guest.file.write_all_at(&[0xff; 8], guest.ring(cpu) + 8).expect("writes");

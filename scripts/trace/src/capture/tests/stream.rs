@@ -1,4 +1,4 @@
-//! Drains rings while the guest runs.
+//! Tests of draining rings while the guest runs.
 
 use std::os::unix::fs::FileExt;
 
@@ -7,7 +7,7 @@ use crate::capture::{Chipset, Drain, Summary};
 use crate::error::Error;
 use crate::file::Mode;
 
-/// Runs a guest in stream mode that waits for free space, unlike the kernel, so that no record may be lost.
+/// Runs a guest in stream mode. Unlike the kernel, it waits for free space, so that no record may be lost.
 fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
     let mut guest = Guest::new(2, capacity, 1);
     let (_folder, path) = scratch();
@@ -19,7 +19,7 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
             guest.write(cpu, chunk);
         }
     }
-    // A record that is never finished, and one after it: only the last poll skips the unfinished one.
+    // A record that is never finished, followed by a finished one. Only the last poll skips the unfinished one.
     guest.wait_for_room(1, 2);
     guest.reserve(1);
     guest.write(1, 1);
@@ -42,7 +42,7 @@ fn stream_is_complete_and_in_order_and_frees_space() {
 
 #[test]
 fn stream_of_many_polls_is_complete() {
-    // More than one copy takes, with many wrap-arounds, and mostly more than one poll finds.
+    // More records than one copy takes, with many wrap-arounds, and mostly more than one poll finds.
     assert_eq!(stream(300_000, 16384, 5000).records(), 2 * 300_000 + 1);
 }
 
