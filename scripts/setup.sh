@@ -128,7 +128,7 @@ ringside_python() {
   python3 -m venv "$folder" &&
     timeout 120 "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
       "${ringside_wheels[@]}" &&
-    : >"$ringside_python_stamp" || ringside_say "no Python packages: the test trace::perfetto-reads-the-same will fail"
+    : >"$ringside_python_stamp" || ringside_say "the Python packages were not installed: the test trace::perfetto-reads-the-same will fail"
 }
 
 ringside_setup() {
@@ -146,7 +146,7 @@ ringside_setup() {
     return 0
   fi
   if [ -n "${RINGSIDE_QEMU:-}" ] && ! command -v "$RINGSIDE_QEMU" >/dev/null 2>&1; then
-    ringside_say "RINGSIDE_QEMU=$RINGSIDE_QEMU is not an executable program: correct the variable, or unset it"
+    ringside_say "RINGSIDE_QEMU=$RINGSIDE_QEMU is not an executable program: correct or unset the variable"
     return 5
   fi
   if [ ${#missing[@]} -gt 0 ] && [ "$ringside_bare" = no ] && command -v rustup >/dev/null 2>&1; then
@@ -154,7 +154,7 @@ ringside_setup() {
     if timeout 300 rustup target add x86_64-unknown-none x86_64-unknown-uefi >/dev/null 2>&1; then
       ringside_probe
     else
-      ringside_say "rustup could not install them; using Debian's toolchain"
+      ringside_say "rustup could not install these targets; using Debian's toolchain"
     fi
   fi
   if [ ${#missing[@]} -gt 0 ]; then
@@ -233,7 +233,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
       exit 0
       ;;
     *)
-      ringside_say "unknown option $1: there is --dev"
+      ringside_say "unknown option $1; see --help"
       exit 2
       ;;
   esac

@@ -51,7 +51,7 @@ macro_rules! program {
 
         #[cfg(not(target_os = "none"))]
         fn main() -> ::std::process::ExitCode {
-            // Referenced so that the compiler does not report the whole program as dead code.
+            // Referenced so that the compiler does not report the entire program as dead code.
             let _: fn() -> $crate::ExitCode = $run;
             ::std::eprintln!(
                 "{} is a ring-3 program of Ringside: scripts/run.sh {0}",

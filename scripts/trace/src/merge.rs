@@ -133,8 +133,8 @@ mod tests {
     use super::*;
     use crate::file::{Cpu, Header, Writer};
 
-    /// Merges records with these TSC offsets and time stamps. Returns each event's time, CPU and `a`, which counts per CPU,
-    /// and the number of records whose clock ran backward.
+    /// Merges records with these TSC offsets and time stamps. Returns the time, CPU and `a` of each event (`a` numbers the
+    /// records of a CPU), and the number of records at which a clock ran backward.
     fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");

@@ -171,7 +171,7 @@ fn segments() -> [u16; 4] {
 /// The lowest word of the stack, which this program does not otherwise use.
 fn stack_bottom() -> &'static AtomicU64 {
     let word = core::ptr::with_exposed_provenance::<AtomicU64>((STACK_TOP - STACK_SIZE) as usize);
-    // SAFETY: the kernel maps the whole stack, and no frame of this program reaches its lowest word.
+    // SAFETY: the kernel maps the entire stack, and no frame of this program reaches its lowest word.
     unsafe { &*word }
 }
 

@@ -1,4 +1,4 @@
-//! Flight-recorder mode: copies the records that are in the rings after the guest has stopped.
+//! Flight-recorder mode: copies the records from the rings after the guest has stopped.
 
 use std::path::Path;
 use std::time::Duration;

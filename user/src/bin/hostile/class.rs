@@ -24,11 +24,11 @@ pub enum Class {
     Privileged,
     /// `int n`, `int3` and `int1`.
     Interrupts,
-    /// Far jumps, calls and returns, `iretq`.
+    /// Far jumps, far calls, far returns, and `iretq`.
     Far,
     /// Loads into segment registers.
     Segments,
-    /// Memory that is unmapped, or that does not permit the access.
+    /// Accesses to memory that is unmapped or does not permit them.
     Memory,
     /// Exceptions with invalid stack pointers and unusual flags.
     Faults,

@@ -1,4 +1,4 @@
-//! CPU indexes, the CPU count, all copies in ring 3 at the same time, private memory.
+//! CPU indices, the CPU count, all copies in ring 3 at the same time, private memory.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::{Verdict, expect};
 
 /// The shared page's word in which the copies count themselves.
 const ARRIVED: usize = 0;
-/// The first word of the flags in the shared page with which the copies claim their CPU indexes.
+/// The first word of the flags in the shared page with which the copies claim their CPU indices.
 const CLAIMS: usize = 8;
 
 /// CPU index and CPU count stay constant, and the index is below the count.

@@ -1,4 +1,4 @@
-//! Memory that is unmapped, that belongs to the kernel, or that does not permit the access.
+//! Accesses to memory that is unmapped, belongs to the kernel, or does not permit them.
 
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 

@@ -9,7 +9,7 @@ use crate::probe::{Code, Expect, Probe};
 use crate::table::Group;
 use crate::tame::tame;
 
-/// The number of bytes.
+/// The number of random bytes.
 const LEN: usize = 32 * 1024;
 
 /// Code pages of random bytes. The host tool finds them by symbol name and generates new bytes from the seed of each
