@@ -1,4 +1,4 @@
-//! The classes of probes.
+//! The classes of probes. A probe is one attempt to harm the kernel (see `probe`).
 
 /// The class of a probe. The discriminant is the index of the class among the counters in the shared page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

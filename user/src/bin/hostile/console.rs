@@ -1,5 +1,5 @@
-//! How many bytes of a write the kernel accepts: a model of this CPU's console line, and the memory that probes write
-//! to the console.
+//! A model of this CPU's console line, which predicts how many bytes of a write the kernel accepts, and the memory that
+//! probes write to the console.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use kernel_abi::layout::{PAGE_SIZE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END
 use kernel_abi::syscall::WRITE_SERIAL_MAX;
 use user::{shared_page, sys};
 
-/// The longest line that the kernel prints as one line, in bytes (`docs/syscall-abi.md`, "The console").
+/// The length of the longest line that the kernel prints unsplit, in bytes (`docs/syscall-abi.md`, "The console").
 const LINE_MAX: usize = 512;
 /// The byte that fills all memory that probes write. The host tool recognises lines of it.
 const FILLER: u8 = b'~';

@@ -1,4 +1,4 @@
-//! Constructs the state of a probe, with random values in every register that the probe does not set.
+//! Constructs probes (see `probe`), with random values in every register that the probe does not set.
 
 use core::cell::UnsafeCell;
 

@@ -1,5 +1,5 @@
-//! The arguments and the environment: the seed, the number of probes, the index of this copy, and how the previous copy
-//! ended.
+//! The arguments and the environment: the seed, the number of probes, the index of this copy of the program, and how
+//! the previous copy ended.
 
 use core::fmt;
 

@@ -1,4 +1,5 @@
-//! A probe: the CPU state with which its code is entered, and the predicted outcome.
+//! A probe: one attempt to harm the kernel. It consists of code, the CPU state with which the code is entered, and the
+//! predicted outcome.
 
 use core::fmt;
 
@@ -12,7 +13,7 @@ pub type Code = unsafe extern "sysv64" fn();
 /// Returns the code for a row of a table.
 pub type MakeCode = fn() -> Code;
 
-/// A probe.
+/// One attempt to harm the kernel, with its predicted outcome.
 #[derive(Clone, Copy)]
 pub struct Probe {
     /// The class of the probe.
@@ -39,18 +40,18 @@ impl fmt::Display for Probe {
 pub enum Expect {
     /// The code returns with these register values.
     Back(Back),
-    /// The copy is killed.
+    /// The kernel kills this copy of the program.
     Dies(Death),
-    /// The copy is killed, as the manuals specify, or exits with code 0, as on an emulator that permits the
-    /// instruction.
+    /// The kernel kills this copy, as the manuals specify, or the copy exits with code 0, as on an emulator that permits
+    /// the instruction.
     DiesOrNot(Death),
-    /// The copy calls `SYS_EXIT` with this code.
+    /// This copy calls `SYS_EXIT` with this code.
     Exits(i64),
     /// Random code: any outcome except a kernel fault.
     Anyhow,
 }
 
-/// How the kernel kills a copy (SDM 3A, chapter 6).
+/// The exception for which the kernel kills a copy of the program (SDM 3A, chapter 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
     /// The vector of the exception.
@@ -65,12 +66,12 @@ pub struct Death {
     pub rip: u64,
     /// An alternative rip, for CPUs that differ.
     pub or_rip: u64,
-    /// The address that causes a page fault.
+    /// The address that caused the page fault.
     pub cr2: u64,
 }
 
 impl Death {
-    /// Returns the death by this exception at this address.
+    /// Returns the death from this exception at this address.
     pub const fn new(vector: u64, error: u64, rip: u64) -> Death {
         Death { vector, error, or: (vector, error), either: 0, rip, or_rip: rip, cr2: 0 }
     }

@@ -1,4 +1,4 @@
-//! The initial state of a copy. It must contain no data of the kernel and none of the previous copy.
+//! The initial state of a copy of the program. It must contain no data of the kernel and none of the previous copy.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;

@@ -1,4 +1,4 @@
-//! Per-CPU probe counters in the shared page, which outlives the copies.
+//! Per-CPU probe counters in the shared page, which outlives the copies of the program.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
