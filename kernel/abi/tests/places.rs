@@ -42,7 +42,7 @@ fn kinds() -> String {
     let mut text = String::from("| kind | name | word in `trace=` | a | b |\n|-|-|-|-|-|\n");
     for kind in Kind::ALL {
         let group =
-            kind.group().map_or("always, in a stream".to_owned(), |group| format!("`{}`", group.word()));
+            kind.group().map_or("any; stream mode only".to_owned(), |group| format!("`{}`", group.word()));
         let _ = write!(text, "| {} | `{}` | {group} |", kind as u16, kind.name());
         for field in kind.fields() {
             let _ = match field {
