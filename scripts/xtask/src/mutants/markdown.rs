@@ -6,12 +6,12 @@ use super::table::MUTANTS;
 /// Formats the header and all rows.
 pub fn table() -> String {
     let rows: String = MUTANTS.iter().map(row).collect();
-    format!("| guard | mutant | the test that fails | why it fails |\n|-|-|-|-|\n{rows}")
+    format!("| guard | mutant | failing test | expected text in its output |\n|-|-|-|-|\n{rows}")
 }
 
 fn row(mutant: &Mutant) -> String {
     let (test, why) = match &mutant.proof {
-        Proof::NotShown(because) => ("none".to_owned(), format!("not shown here: {because}")),
+        Proof::NotShown(because) => ("none".to_owned(), format!("no test can fail: {because}")),
         Proof::Case(_, reasons) => (format!("`{}`", mutant.proof.test()), quoted(reasons)),
         Proof::Host(package, test, reason) => (format!("`{test}` (`{package}`)"), quoted(&[reason])),
         Proof::Loom(test, reason) => (format!("`{test}`"), quoted(&[reason])),

@@ -5,8 +5,9 @@ use super::{Hazard, row};
 /// The rows.
 pub const BRING_UP: &[Hazard] = &[
     row(
-        "a CPU that is lost, late, or started twice",
-        "a bounded wait, slots that are closed, one claim per slot; a late AP parks",
+        "an AP that does not arrive, arrives late, or is started twice",
+        "the BSP's wait is bounded, and then it closes the slots; each slot can be claimed only once; a \
+         late AP parks",
         &[
             "ap::lost",
             "ap::late",
@@ -17,7 +18,7 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "two CPUs on one stack",
+        "two CPUs use the same stack",
         "a slot is claimed by a locked compare-exchange",
         &[
             "kernel: online::loom_tests::loom_two_aps_contend_for_one_slot",
@@ -27,9 +28,9 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "an AP that takes another CPU's APIC id for its own",
-        "it reads the id from its own APIC, in the mode of the BSP's; what CPUID reports is compared, a \
-         difference is a warning",
+        "an AP uses the APIC id of another CPU",
+        "an AP reads the id from its own APIC, in the BSP's mode; the kernel warns if CPUID reports another \
+         id",
         &[
             "ap_trampoline: tests::arrival::apic_enters_x2apic_mode_before_it_is_asked_for_its_id",
             "ap_trampoline: tests::arrival::apic_stays_in_xapic_mode_where_the_bsp_is_in_it",
@@ -40,14 +41,14 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a CPU enters or leaves the run before the others are ready",
-        "gates with release and acquire",
+        "the CPUs pass gates, which they enter with release and read with acquire",
         &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
         &["gate-arrive-relaxed", "gate-open-relaxed"],
         "",
     ),
     row(
         "a MADT with disabled, duplicate, sparse, wide, malformed or endless entries",
-        "a pure parser; its table is validated before anything else reads it",
+        "a pure parser with host tests; the table is validated before any other code reads it",
         &[
             "kernel: topology::tests::which_entries_are_cpus",
             "kernel: topology::tests::invalid_tables_are_rejected",
@@ -60,38 +61,39 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "control registers that differ between CPUs",
-        "one function writes complete values on all; they are compared before ring 3 runs",
+        "one function writes complete values on all CPUs; the BSP compares the registers before ring 3 runs",
         &["machine::smp-2", "machine::dump-cpus-*", "guard::write-text"],
         &["ap-without-wp", "wp-off"],
         "",
     ),
     row(
-        "xAPIC taken for x2APIC or the other way round",
-        "the mode is set before a register is touched, and compared on all CPUs; APIC's global enable is never \
-         cleared",
+        "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
+        "the kernel sets the mode before it accesses a register, compares the modes of all CPUs, and never \
+         clears the APIC's global enable bit",
         &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-without-x2apic"],
         &[],
-        "there is no mutant: it would not boot",
+        "there is no mutant, because it would not boot",
     ),
     row(
-        "the timer's frequency assumed; ticks lost on a busy host",
-        "measured against the ACPI timer or the PIT and repeated; durations are measured by the clock, not \
-         by ticks",
+        "a wrong assumption about the timer's frequency; lost ticks on a busy host",
+        "the frequency is measured repeatedly against the ACPI timer or the PIT; durations are measured by \
+         the clock and not by ticks",
         &["machine::tick-1000-hz", "machine::icount", "kernel: clock::tests::*"],
         &[],
-        "TCG's timer has one fixed frequency, so a wrong constant would show only on other machines; the \
-         arithmetic is tested on the host",
+        "TCG's timer has a fixed frequency, so a wrong constant would show only on other machines; host \
+         tests cover the arithmetic",
     ),
     row(
-        "CPUs that wait for each other with interrupts off",
-        "no lock is held across a wait; wait loops check for a panicking CPU. There is no TLB shootdown",
+        "a deadlock of CPUs that wait for each other with interrupts off",
+        "no CPU waits for another while it holds a lock; wait loops check for a panicking CPU; there is no \
+         TLB shootdown",
         &["stress::calls-agree-under-storms", "panic::in-bring-up-*"],
         &[],
-        "a rule for all code, with no single place to remove",
+        "there is no mutant, because this is a rule for all code and not a single guard",
     ),
     row(
-        "a page that is writable and executable, the trampoline's included",
-        "walks over the kernel's, the bring-up's and the programs' tables",
+        "a page is both writable and executable",
+        "the kernel walks its own page tables, those of the bring-up, and those of each program",
         &["machine::no-page-writable-and-executable", "guard::write-text", "guard::write-alias"],
         &["text-writable", "text-alias-writable"],
         "",

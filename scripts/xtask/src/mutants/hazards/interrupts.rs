@@ -5,9 +5,9 @@ use super::{Hazard, row};
 /// The rows.
 pub const INTERRUPTS: &[Hazard] = &[
     row(
-        "NMI, #DB or #MC before the entry's `swapgs`, or after the exit's",
-        "their common entry tests neither CS nor the base's sign: it saves the GS base, sets it and \
-         restores it",
+        "an NMI, #DB or #MC before the `swapgs` of an entry, or after the `swapgs` of an exit",
+        "the common entry of these vectors tests neither CS nor the sign of the GS base; it saves the GS \
+         base, sets it, and restores it",
         &[
             "guard::nmis-at-every-instruction",
             "guard::gs-base-under-nmis",
@@ -20,67 +20,69 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
-        "an NMI inside the NMI handler: any `iretq` unmasks NMIs, and the stack is in use",
-        "the handler does not fault, so that its own `iretq` is the first",
+        "an NMI inside the NMI handler overwrites the stack in use, because an `iretq` unblocked NMIs",
+        "the NMI handler does not fault, so NMIs stay blocked until its own `iretq`",
         &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-unmasked"],
         "",
     ),
     row(
-        "an NMI while a trace event is recorded: a record lost, a place assigned twice, a drop never \
-         reported",
-        "reserving a place, counting a drop and reporting it take one instruction each",
+        "an NMI while a trace event is recorded: a record is lost, a record is reserved twice, or a drop is \
+         not reported",
+        "reserving a record, counting a drop, and reporting the drop each take one instruction",
         &["kernel: arch::trace::nmi_tests::nmi_at_any_instruction_leaves_no_drop_unreported", "trace::*"],
         &["trace-reserve-non-atomic", "trace-drop-unreported"],
-        "on the host, where single-stepping simulates the NMI",
+        "the host test simulates the NMI by single-stepping",
     ),
     row(
-        "TSS, GDT, IST or stack shared by two CPUs",
-        "an area for each CPU; a check follows the CPU's registers to it before and after a program",
+        "two CPUs share a TSS, a GDT or a stack",
+        "each CPU has its own area; a check compares the area with the CPU's registers before and after a \
+         program",
         &["machine::dump-cpus-*", "panic::double-fault-on-two-cpus-at-once", "program::hello-on-every-cpu"],
         &["syscall-stack-shared", "rsp0-shared", "ist-shared"],
         "",
     ),
     row(
         "a kernel stack overflow, in any context",
-        "an unmapped page below each stack; #DF has its own; tables are loaded before anything else",
+        "the page below each stack is unmapped; #DF has its own stack; a CPU loads its descriptor tables \
+         first",
         &["panic::stack-overflow", "panic::overflow-in-*", "panic::double-fault-in-*"],
         &["double-fault-without-ist", "stack-without-guard", "tables-late"],
         "",
     ),
     row(
-        "`iretq` faults on a bad frame",
-        "frames for ring 3 are built by one function that checks them; the fault gets the kernel's GS \
-         base and kills the program",
+        "the `iretq` to ring 3 faults on an invalid frame",
+        "one function builds and checks the frames for ring 3; after a fault the trap entry loads the \
+         kernel's GS base, and the kernel kills the program",
         &["inject::nmi"],
         &["iretq-fault-gs"],
-        "no program can make it fault; `inject` writes a non-existent CS into the frame",
+        "no program can cause this fault, so `inject` writes a non-existent CS to the frame",
     ),
     row(
-        "end of interrupt missing, sent twice, or sent for a spurious interrupt",
-        "exactly one for each, sent in one place",
+        "an EOI is missing, sent twice, or sent for a spurious interrupt",
+        "one place in the code sends one EOI for each interrupt",
         &["machine::smp-1"],
         &["eoi-missing", "eoi-doubled"],
-        "ring 0 has interrupts off, so an extra EOI has no effect",
+        "no test shows an extra EOI, because it has no effect while ring 0 runs with interrupts off",
     ),
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",
-        "one CPU reports; it stops the others by NMI and bypasses the console's lock; without a GS base it \
-         identifies itself by its stack",
+        "only one CPU reports; it stops the others by NMI and bypasses the console's lock; a CPU without a \
+         GS base identifies itself by its stack",
         &["panic::in-*", "panic::while-all-write", "panic::on-cpu-*"],
         &["panic-alone", "console-kept-locked", "panic-cpu-by-gs-alone"],
         "",
     ),
     row(
         "a machine check",
-        "CR4.MCE, and a report with CPU, bank, status and address. The kernel does not try to continue",
+        "CR4.MCE is set; the kernel reports CPU, bank, status and address, and ends the run",
         &["machine-check::*", "inject::machine-check"],
         &["mce-off"],
         "",
     ),
     row(
-        "a wake-up that is lost because of an NMI between `sti` and `hlt`",
-        "the NMI resumes after the `hlt`",
+        "a wake-up interrupt is lost because of an NMI between `sti` and `hlt`",
+        "the NMI handler returns to the instruction after the `hlt`",
         &["kernel: arch::task::idle::tests::nmi_at_hlt_resumes_after_it", "inject::nmi"],
         &["idle-halts-after-nmi"],
         "",

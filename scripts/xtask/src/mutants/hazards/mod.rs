@@ -44,7 +44,7 @@ const fn row(
 pub fn markdown() -> String {
     let part = |(heading, rows): &Part| {
         let rows: String = rows.iter().map(line).collect();
-        format!("### {heading}\n\n| hazard | guard | shown by | mutants |\n|-|-|-|-|\n{rows}")
+        format!("### {heading}\n\n| hazard | guard | tests | mutants |\n|-|-|-|-|\n{rows}")
     };
     HAZARDS.iter().map(part).collect::<Vec<_>>().join("\n")
 }

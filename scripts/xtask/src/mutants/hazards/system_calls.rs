@@ -5,8 +5,8 @@ use super::{Hazard, row};
 /// The rows.
 pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
-        "`sysretq` to a non-canonical RIP: #GP in ring 0 on ring 3's stack (CVE-2012-0217)",
-        "`may_sysret` checks RIP and flags; the last page below the hole cannot be mapped",
+        "`sysretq` to a non-canonical RIP raises #GP in ring 0 on the user's stack (CVE-2012-0217)",
+        "`may_sysret` checks RIP and flags; the last page below the non-canonical range cannot be mapped",
         &[
             "kernel: sysret::tests::sysret_rejects_rip_outside_the_user_half",
             "kernel: sysret::tests::agrees_with_the_conditions_one_by_one",
@@ -15,13 +15,13 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "elf::wrapping",
         ],
         &["sysret-any-rip", "sysret-any-flags"],
-        "on the host: there are two guards, and no program gets past the first; and only Intel's \
-         semantics, in QEMU 10.0.13 or later, would fault",
+        "tested on the host only: no program gets past the mapping rule to the check, and only QEMU 10.0.13 \
+         or later emulates the #GP, with an Intel CPU model",
     ),
     row(
-        "ring 3's flags in effect in ring 0: IF, TF, DF, AC, NT, IOPL",
-        "SFMASK; `cld` and `clac` on the entries through the IDT; the `checking` build tests FLAGS at \
-         every entry",
+        "the user's flags (IF, TF, DF, AC, NT, IOPL) have an effect in ring 0",
+        "SFMASK clears them; the entries through the IDT execute `cld` and `clac`; the `checking` build \
+         tests RFLAGS at every entry",
         &[
             "guard::flags-exit",
             "guard::flags-fault",
@@ -43,52 +43,54 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "single-stepping or NT across `syscall`; #DB at the entry's first instruction (XSA-204)",
-        "SFMASK clears TF and NT, so no #DB is raised there; #DB has a stack of its own, and its handler \
-         clears TF and returns",
+        "TF or NT is set at `syscall`: #DB at the first instruction of the entry (XSA-204), or #GP at a \
+         later `iretq`",
+        "SFMASK clears TF and NT; #DB has its own stack, and its handler clears TF and returns",
         &["fault::tf", "guard::step-nested", "guard::flags-debug", "hostile::*", "inject::debug"],
         &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
-        "without TF in SFMASK the #DB is raised at that instruction, and the run still continues after it",
+        "in the mutant `sfmask-tf` the #DB is raised, and the run still continues",
     ),
     row(
-        "a hostile stack pointer before the stack switch",
-        "no memory is accessed through it; NMI, #DB, #MC and #DF have stacks of their own",
+        "ring 0 runs with an invalid user stack pointer before the stack switch",
+        "the entry code does not access memory through rsp; NMI, #DB, #MC and #DF have their own stacks",
         &["fault::rsp-*", "guard::nmis-at-every-instruction", "hostile::*", "inject::nmi"],
         &["nmi-without-ist", "debug-without-ist"],
         "",
     ),
     row(
-        "a system call's number beyond the table",
-        "one unsigned comparison, and a mask after it",
+        "a system-call number beyond the end of the table",
+        "the number is checked by an unsigned comparison and then masked",
         &["machine::smp-1", "stress::calls-agree-to-the-last", "hostile::*"],
         &["syscall-number-unchecked", "syscall-index-unmasked"],
-        "the mask acts on speculative execution past the branch, which no emulator shows",
+        "no test shows the mask, because emulators do not execute speculatively",
     ),
     row(
-        "registers lost or leaked across calls, ticks and starts",
-        "all are preserved except rax, rcx, r11; all are zero at a start",
+        "general registers are lost or leaked by calls, ticks or program starts",
+        "calls preserve all registers except rax, rcx and r11; ticks preserve all; at a program's start all \
+         are zero",
         &["machine::*", "stress::calls-agree-*", "hostile::*", "inject::nmi"],
         &["syscall-register-lost", "trap-register-lost", "start-register-leaked", "start-segments-leaked"],
         "",
     ),
     row(
-        "ring 3's x87 and SSE state changed or leaked",
-        "the kernel is soft-float; the FPU is reset at a start; an x87 error is an exception (CR0.NE)",
+        "x87 and SSE state is changed or leaked",
+        "the kernel is soft-float; the FPU is reset at a program's start; an x87 error raises an exception \
+         (CR0.NE)",
         &["check::soft-float", "machine::*", "repeat::ten-thousand-starts", "hostile::*", "inject::nmi"],
         &["tick-uses-xmm", "start-fpu-leaked", "start-x87-addresses-leaked", "x87-errors-external"],
         "",
     ),
     row(
-        "STAR without RPL 3: SS with RPL 0 on AMD",
-        "an assertion at compile time; every MSR of the system-call path is read back on every CPU",
+        "the user base in STAR has RPL 0, so AMD CPUs load SS with RPL 0",
+        "a compile-time assertion; every CPU reads back every MSR of the system-call path",
         &["kernel: arch::cpu::msr::tests::msr_mismatch_is_reported_with_its_name", "machine::dump-cpus-*"],
         &["star-rpl", "msr-not-compared"],
         "",
     ),
     row(
-        "other entries: `int n`, `sysenter`, a 32-bit `syscall`, the LDT",
-        "gates closed to ring 3 except #BP and #OF; SYSENTER_CS and CSTAR are 0; no 32-bit code segment; \
-         no LDT",
+        "ring 3 enters the kernel by `int n`, `sysenter`, a 32-bit `syscall`, or a gate in an LDT",
+        "ring 3 may use only the gates of #BP and #OF; SYSENTER_CS and CSTAR are 0; there is no 32-bit code \
+         segment and no LDT",
         &[
             "fault::sysenter",
             "guard::sysenter-of-intel",
@@ -101,15 +103,17 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "pointers from ring 3: null, the kernel's, non-canonical, wrapping, unmapped in the middle",
-        "a range check in one place; one copy that recovers from its fault; then only the copy is used",
+        "an invalid user pointer: null, in the kernel's half, non-canonical, wrapping, or to a range that \
+         is partly unmapped",
+        "one function checks the range; one function copies the bytes and recovers from a fault; the kernel \
+         then uses only the copy",
         &["machine::*", "kernel: user_slice::tests::ranges_at_the_borders", "check::fuzz", "hostile::*"],
         &["user-range-unchecked", "copy-without-fixup"],
         "",
     ),
     row(
-        "AC left set after a copy: ring 3's memory accessible to ring 0",
-        "`clac` on every exit from the copy, including a fault; SMAP",
+        "AC stays set after a copy, so ring 0 can access user memory",
+        "the copy executes `clac` at its end, also after a fault; SMAP is enabled",
         &[
             "guard::checked-at-every-call",
             "guard::read-user",
@@ -120,16 +124,17 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "privileged instructions in ring 3",
-        "IOPL 0, no I/O permission map, UMIP, PCE and FSGSBASE off. TSD is off by choice: `rdtsc` is open",
+        "a privileged instruction succeeds in ring 3",
+        "IOPL is 0, there is no I/O permission map, UMIP is enabled, and PCE and FSGSBASE are off. TSD is \
+         off on purpose, so `rdtsc` is permitted",
         &["fault::*", "guard::s*", "guard::rdpmc", "guard::wrgsbase", "hostile::*"],
         &["io-map-open", "umip-off", "pce-on", "fsgsbase-on"],
         "",
     ),
     row(
-        "ring 3 reaches the kernel's half, or writes what it runs",
-        "no page of that half is ring 3's; a walk over the kernel's mappings at boot and over each \
-         program's before its start",
+        "ring 3 accesses the kernel's half, or writes to executable pages",
+        "no page of the kernel's half is accessible in ring 3; the kernel walks its page tables at boot, \
+         and those of each program before its start",
         &[
             "fault::kernel-*",
             "fault::text-write",
@@ -141,29 +146,30 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "arbitrary bytes executed as code in ring 3",
-        "all of the above",
+        "ring 3 executes arbitrary bytes as code",
+        "all guards in the rows above",
         &["hostile::*"],
         &[],
-        "seeded, thousands of rounds in `cargo xtask hostile`; any failure belongs to a row above",
+        "`cargo xtask hostile` executes random bytes in thousands of rounds; a failure would belong to one \
+         of the rows above",
     ),
     row(
         "a broken or hostile program file",
-        "everything that the loader relies on is checked once, in a pure function",
+        "a pure function checks every property on which the loader relies",
         &["elf::*", "check::fuzz", "kernel: program::tests::any_headers_never_panic"],
         &[],
-        "each `elf::` case is a defect; the checks are in one function, which has no mutants",
+        "there are no mutants; each `elf::` case has a file with one defect",
     ),
     row(
-        "state that a program leaves to the next: memory, the console's line",
-        "pages are zeroed when they are mapped; an incomplete line ends with its program",
+        "a program finds state of an earlier program: memory contents or an incomplete console line",
+        "pages are zeroed when they are mapped; an incomplete line is printed when its program ends",
         &["repeat::ten-thousand-starts", "hostile::*"],
         &["page-not-zeroed", "line-kept"],
         "",
     ),
     row(
-        "memory that a program keeps after its end, or unlimited time",
-        "every frame is counted back; `limit_ticks` ends a copy",
+        "a program's memory is not freed at its end, or the program runs without limit",
+        "the number of free frames is compared at the end of the run; `limit_ticks` ends a copy",
         &["repeat::ten-thousand-starts", "repeat::time-limit", "program::hello-on-every-cpu"],
         &["frame-leaked", "limit-ignored"],
         "",
