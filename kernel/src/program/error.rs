@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use kernel_abi::layout::{SHARED_PAGE, STACK_TOP, USER_END, USER_START};
+use kernel_abi::layout::{SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 
 use super::{HEADERS_MAX, MEMORY_MAX};
 
@@ -57,6 +57,22 @@ pub enum LoadError {
     Reserved(Place),
     /// A segment is both writable and executable.
     WritableAndExecutable(Place),
+    /// A segment has no access rights. Ring 3 could read it anyway, which the gABI forbids.
+    NoRights(Place),
+    /// The program has thread-local storage, and its first access would be at FS base 0.
+    ThreadLocal(Place),
+    /// The program needs an executable stack.
+    ExecutableStack {
+        /// Index of the program header.
+        header: usize,
+    },
+    /// The program needs a larger stack than there is.
+    StackSize {
+        /// Index of the program header.
+        header: usize,
+        /// The size that it names, in bytes.
+        size: u64,
+    },
     /// Two segments overlap, or share a page with different access rights.
     Overlap(Place, Place),
     /// The segments take more than [`MEMORY_MAX`].
@@ -104,6 +120,29 @@ impl fmt::Display for LoadError {
             }
             LoadError::WritableAndExecutable(place) => {
                 write!(f, "{place} is writable and executable: link with -z separate-code, without -N")
+            }
+            LoadError::NoRights(place) => {
+                write!(f, "{place} has no access rights (p_flags 0): give it at least those for reading")
+            }
+            LoadError::ThreadLocal(place) => {
+                write!(
+                    f,
+                    "{place} is thread-local storage (PT_TLS), which the kernel does not set up: use plain variables"
+                )
+            }
+            LoadError::ExecutableStack { header } => {
+                write!(
+                    f,
+                    "segment {header} needs an executable stack (PT_GNU_STACK), and the stack never is: avoid \
+                     nested functions, and link with -z noexecstack"
+                )
+            }
+            LoadError::StackSize { header, size } => {
+                write!(
+                    f,
+                    "segment {header} needs a stack of {size} bytes (PT_GNU_STACK), and it has {STACK_SIZE}: \
+                     link without -z stack-size"
+                )
             }
             LoadError::Overlap(one, other) => {
                 write!(f, "{one} and {other} overlap, or share a page and differ in rights")

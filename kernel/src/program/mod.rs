@@ -132,6 +132,7 @@ impl<'a> Image<'a> {
         if self.headers.iter().any(|h| matches!(h.p_type.get(LE), elf::PT_INTERP | elf::PT_DYNAMIC)) {
             return Err(LoadError::Dynamic);
         }
+        self.headers.iter().enumerate().try_for_each(|(n, header)| requests(n, header))?;
         let (mut pages, mut entry_found) = (0_u64, false);
         for (n, header) in loadable(self.headers) {
             let this = segment(self.file, n, header)?;
@@ -189,6 +190,23 @@ fn loadable(
     })
 }
 
+/// Refuses what a header that loads nothing asks for and the kernel does not do. Headers of other types are
+/// informative: a program runs without what they describe.
+fn requests(index: usize, header: &ProgramHeader64<LittleEndian>) -> Result<(), LoadError> {
+    let size = header.p_memsz.get(LE);
+    match header.p_type.get(LE) {
+        elf::PT_TLS if (size | header.p_filesz.get(LE)) != 0 => {
+            Err(LoadError::ThreadLocal(place(index, header)))
+        }
+        elf::PT_GNU_STACK if header.p_flags.get(LE).0 & elf::PF_X.0 != 0 => {
+            Err(LoadError::ExecutableStack { header: index })
+        }
+        // 0 is the default size.
+        elf::PT_GNU_STACK if size > STACK_SIZE => Err(LoadError::StackSize { header: index, size }),
+        _ => Ok(()),
+    }
+}
+
 fn place(index: usize, header: &ProgramHeader64<LittleEndian>) -> Place {
     Place { header: index, vaddr: header.p_vaddr.get(LE), mem_size: header.p_memsz.get(LE) }
 }
@@ -208,6 +226,9 @@ fn segment<'a>(
         return Err(LoadError::OutsideUserSpace(place));
     }
     let flags = header.p_flags.get(LE).0;
+    if flags & (elf::PF_R.0 | elf::PF_W.0 | elf::PF_X.0) == 0 {
+        return Err(LoadError::NoRights(place));
+    }
     let segment = Segment {
         vaddr: place.vaddr,
         mem_size: place.mem_size,

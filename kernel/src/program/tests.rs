@@ -206,6 +206,66 @@ fn too_large_segments_are_rejected() {
 }
 
 #[test]
+fn requests_that_the_kernel_does_not_fulfil_are_rejected() {
+    let request = |kind, flags, file_size, mem_size| {
+        let file = elf_with(|header, segments| {
+            header.e_phnum.set(LE, 4);
+            let mut request = load(flags, 0x1100, BASE + 0x2100, file_size, mem_size);
+            request.p_type.set(LE, kind);
+            segments.push(request);
+        });
+        Image::parse(&file).map(|_| ())
+    };
+    let tls = Place { header: 3, vaddr: BASE + 0x2100, mem_size: 8 };
+    assert_eq!(request(elf::PT_TLS, R, 4, 8), Err(LoadError::ThreadLocal(tls)));
+    assert_eq!(
+        request(elf::PT_TLS, R, 4, 0),
+        Err(LoadError::ThreadLocal(Place { mem_size: 0, ..tls })),
+        "contents in the file alone"
+    );
+    assert_eq!(request(elf::PT_TLS, R, 0, 0), Ok(()), "no contents");
+    for flags in [RW | 1, RX, 1] {
+        assert_eq!(request(elf::PT_GNU_STACK, flags, 0, 0), Err(LoadError::ExecutableStack { header: 3 }));
+    }
+    let size = STACK_SIZE + 1;
+    assert_eq!(request(elf::PT_GNU_STACK, RW, 0, size), Err(LoadError::StackSize { header: 3, size }));
+    for size in [0, 1, STACK_SIZE] {
+        assert_eq!(request(elf::PT_GNU_STACK, RW, 0, size), Ok(()), "{size}");
+    }
+    for kind in [elf::PT_NOTE, elf::PT_PHDR, elf::PT_GNU_RELRO, elf::PT_GNU_PROPERTY, elf::PT_NULL] {
+        assert_eq!(request(kind, R, 8, 8), Ok(()), "informative");
+    }
+}
+
+#[test]
+fn segments_without_rights_are_rejected() {
+    let place = Place { header: 2, vaddr: BASE + 0x2000, mem_size: 0x10 };
+    // The upper bits are the system's and the processor's; they grant nothing.
+    for flags in [0, 8, 0xfff0_0000] {
+        let result = with_segment(2, load(flags, 0x1000, BASE + 0x2000, 0x10, 0x10));
+        assert_eq!(result, Err(LoadError::NoRights(place)), "{flags:#x}");
+    }
+    // x86 page tables cannot withhold reading from what ring 3 may write or execute.
+    for flags in [2, 1] {
+        assert_eq!(with_segment(2, load(flags, 0x1000, BASE + 0x2000, 0x10, 0x10)), Ok(()), "{flags:#x}");
+    }
+}
+
+/// The kernel copies contents to their addresses, so neither the offset nor the alignment matters.
+#[test]
+fn any_offset_and_alignment_of_a_segment_are_accepted() {
+    for (offset, align) in [(0x1101, 4096), (0x1100, 0), (0x1100, 3), (0x1101, 1 << 21), (0, u64::MAX)] {
+        let file = elf_with(|_, segments| {
+            segments[2] = load(RW, offset, BASE + 0x2100, 0x80, 0x80);
+            segments[2].p_align.set(LE, align);
+        });
+        let image = Image::parse(&file).unwrap();
+        let data = image.segments().nth(2).unwrap();
+        assert_eq!((data.vaddr, data.data), (BASE + 0x2100, &file[offset as usize..][..0x80]));
+    }
+}
+
+#[test]
 fn overlapping_segments_are_rejected() {
     let code = Place { header: 1, vaddr: BASE + 0x1000, mem_size: 0x100 };
     let bad = [
@@ -233,6 +293,9 @@ fn entry_point_must_be_in_code() {
 
 #[test]
 fn messages_say_what_to_do() {
+    let message = LoadError::ExecutableStack { header: 4 }.to_string();
+    assert!(message.starts_with("segment 4 needs an executable stack (PT_GNU_STACK)"), "{message}");
+    assert!(message.ends_with("link with -z noexecstack"), "{message}");
     assert_eq!(
         LoadError::Dynamic.to_string(),
         "dynamically linked or position independent: link with -static -no-pie"

@@ -2,8 +2,8 @@
 
 use kernel_abi::layout::{SHARED_PAGE, STACK_TOP};
 use object::elf::{
-    ELFCLASS32, ELFDATA2MSB, EM_AARCH64, ET_DYN, FileHeader64, PT_GNU_STACK, PT_INTERP, PT_LOAD,
-    ProgramHeader64,
+    ELFCLASS32, ELFDATA2MSB, EM_AARCH64, ET_DYN, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP,
+    PT_LOAD, PT_TLS, ProgramFlags, ProgramHeader64,
 };
 use object::read::elf::FileHeader;
 use object::{LittleEndian as LE, pod};
@@ -26,7 +26,7 @@ enum Change {
 }
 
 /// All defects.
-pub const DEFECTS: [Defect; 17] = [
+pub const DEFECTS: [Defect; 20] = [
     bytes("no-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
     bytes("truncated-in-header", |mut elf| {
         elf.truncate(40);
@@ -41,10 +41,17 @@ pub const DEFECTS: [Defect; 17] = [
     header("wrong-machine", |header| header.e_machine.set(LE, EM_AARCH64)),
     header("dynamic", |header| header.e_type.set(LE, ET_DYN)),
     segments("interpreter", |segments| {
-        let place = segments.iter().position(|segment| segment.p_type.get(LE) == PT_GNU_STACK);
-        let last = segments.len() - 1;
-        segments[place.unwrap_or(last)].p_type.set(LE, PT_INTERP);
+        stack_header(segments).p_type.set(LE, PT_INTERP);
     }),
+    segments("thread-local-storage", |segments| {
+        let storage = stack_header(segments);
+        storage.p_type.set(LE, PT_TLS);
+        storage.p_memsz.set(LE, 8);
+    }),
+    segments("executable-stack", |segments| {
+        stack_header(segments).p_flags.set(LE, PF_R | PF_W | PF_X);
+    }),
+    loads("without-rights", |loads| loads[1].p_flags.set(LE, ProgramFlags(0))),
     header("entry-outside", |header| header.e_entry.set(LE, 0x3_0000_0000)),
     header("headers-outside", |header| header.e_phoff.set(LE, u64::MAX - 8)),
     loads("overlapping", |loads| {
@@ -81,8 +88,14 @@ const fn loads(name: &'static str, change: fn(&mut [&mut Segment])) -> Defect {
     Defect { name, change: Change::Loads(change) }
 }
 
-/// Moves a segment to another page. Keeps the address and the file offset congruent modulo the page size; otherwise the
-/// file would have two defects.
+/// Returns the header that loads nothing; linkers make one in every program.
+fn stack_header(segments: &mut [Segment]) -> &mut Segment {
+    let place = segments.iter().position(|segment| segment.p_type.get(LE) == PT_GNU_STACK);
+    let last = segments.len() - 1;
+    &mut segments[place.unwrap_or(last)]
+}
+
+/// Moves a segment to another page. Keeps the address and the file offset congruent modulo the page size, as linkers do.
 fn place(segment: &mut Segment, page: u64) {
     let within = segment.p_vaddr.get(LE) & 0xfff;
     segment.p_vaddr.set(LE, page + within);
