@@ -19,6 +19,16 @@ pub mod syscall;
 pub mod trace;
 pub mod verdict;
 
+/// What the kernel needs to be started. The host tool checks it before it starts QEMU.
+pub mod boot {
+    /// The longest command line in bytes, without its NUL. QEMU copies the command line of a PVH kernel to a buffer
+    /// of 4096 bytes (`cmdline_buffer` in its pc-bios/optionrom/pvh_main.c), and a longer one overwrites what follows.
+    pub const COMMAND_LINE_MAX: usize = 4095;
+    /// The least memory of the machine, in bytes: the kernel's image lies at 2 MiB, and the firmware keeps the upper
+    /// end.
+    pub const MEMORY_MIN: u64 = 4 << 20;
+}
+
 /// The layout of a ring-3 address space.
 pub mod layout {
     /// Size of a page, in bytes.

@@ -64,6 +64,8 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // SAFETY: the boot GDT has the kernel's code segment, which the gates use. The kernel has not set the GS base yet
     // (invariant: GS-BASE).
     unsafe { idt::load_early() };
+    // Before the memory map is used: a command line that is too long for the loader's buffer overwrites what follows.
+    steps::check_boot_info(info);
     // While the boot page tables map the kernel's text writable, and before any of the patched sites is executed.
     if Features::detect().smap {
         // SAFETY: called once, on the BSP. The CPU has SMAP, the boot page tables map the text writable, and no site

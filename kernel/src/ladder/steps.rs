@@ -14,8 +14,21 @@ use kernel::cpu::{ApicId, CpuId};
 use kernel::run::Run;
 use kernel::say;
 use kernel::topology::{self, ApicMode};
+use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
+
+/// Ends the run if the loader has not passed its information or the complete command line.
+pub fn check_boot_info(info: &BootInfo) {
+    if !info.found {
+        stop::end(format_args!(
+            "the loader's start info is not valid; a command line of more than {COMMAND_LINE_MAX} bytes overwrites it"
+        ));
+    }
+    if info.command_line_cut {
+        refuse(format_args!("it has more than {COMMAND_LINE_MAX} bytes, and the loader may have cut it"));
+    }
+}
 
 /// Parses the command line. Ends the run if it is invalid.
 pub fn options(info: &'static BootInfo) -> Options<'static> {
@@ -122,7 +135,7 @@ pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
     warnings
 }
 
-/// Warns of CPUs that are not online and of truncated boot information. Returns the number of warnings.
+/// Warns of CPUs that are not online and of a truncated memory map. Returns the number of warnings.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
     for apic_id in arrivals.missing {
         say!(bsp, "warning: the CPU with {apic_id} did not come online; continuing without it");
@@ -134,10 +147,7 @@ pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize,
         );
     }
     if info.truncated {
-        say!(
-            bsp,
-            "warning: the memory map or the command line was truncated, because it exceeds the kernel's buffer"
-        );
+        say!(bsp, "warning: the memory map was truncated, because it exceeds the kernel's buffer");
     }
     arrivals.missing.len() as u32 + u32::from(unreachable > 0) + u32::from(info.truncated)
 }

@@ -22,6 +22,7 @@ mod registers;
 mod rsp;
 mod tally;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -49,7 +50,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
         let jobs = plan.jobs(event, options.every)?;
         tally.of(event).required = plan.injections(&jobs)?;
         for (index, job) in jobs.iter().enumerate() {
-            if let Err(failure) = run_boot(&plan, job, &mut tally) {
+            let words = plan.command_line(job)?;
+            if let Err(failure) = run_boot(&plan, job, words, &mut tally) {
                 let text = describe(&plan, job, &failure);
                 eprintln!("FAILED: {text}");
                 failures.push(text);
@@ -79,8 +81,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
 }
 
 /// Runs one boot, from QEMU's start to its exit.
-fn run_boot(plan: &Plan<'_>, job: &Job, tally: &mut Tally) -> Result<(), Failure> {
-    let guest = plan.start(job)?;
+fn run_boot(plan: &Plan<'_>, job: &Job, words: Vec<OsString>, tally: &mut Tally) -> Result<(), Failure> {
+    let guest = plan.start(words)?;
     let mut driver = Driver::new(guest, &plan.code, job.event, &job.selection, tally)?;
     match job.boot.drive(&mut driver) {
         Ok(()) => Ok(outcome::check(driver, job.boot)?),

@@ -1,6 +1,7 @@
 //! Derives the machine, the kernel, the boots and the injections from the options.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -130,8 +131,8 @@ impl Plan<'_> {
         Ok(injections)
     }
 
-    /// Starts the machine of a boot.
-    pub fn start(&self, job: &Job) -> Result<Guest, InjectError> {
+    /// Returns QEMU's command line for a boot.
+    pub fn command_line(&self, job: &Job) -> Result<Vec<OsString>, Error> {
         let machine = &self.options.machine;
         let keys = [job.boot.kernel_key(), machine.cmdline.clone()];
         let keys = keys.into_iter().flatten().collect::<Vec<_>>().join(" ");
@@ -141,8 +142,13 @@ impl Plan<'_> {
         let line = cmdline::compose(Some(PROGRAM), Some(tick_hz), keys.as_deref(), &ending);
         let machine =
             Machine { options: machine, kernel: &self.kernel, module: None, cmdline: &line, gdb_port: None };
+        machine.command_line(Wiring::Session)
+    }
+
+    /// Starts a machine with this command line.
+    pub fn start(&self, words: Vec<OsString>) -> Result<Guest, InjectError> {
         let limit = Duration::from_secs(self.options.timeout);
-        Guest::start(machine.command_line(Wiring::Session), self.count, Some(limit))
+        Guest::start(words, self.count, Some(limit))
     }
 
     /// Formats the paths with their instructions.

@@ -78,7 +78,7 @@ impl GuestMemory {
 }
 
 /// Parses a size in the syntax of QEMU's -m. The default unit is MiB.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let text = text.strip_prefix("size=").unwrap_or(text);
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),

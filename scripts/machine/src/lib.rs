@@ -14,6 +14,7 @@ pub mod executable;
 pub mod facts;
 pub mod guest_memory;
 pub mod launch;
+pub mod limits;
 pub mod monitor;
 pub mod options;
 pub mod programs;

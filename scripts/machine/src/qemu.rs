@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use kernel_abi::verdict::DEBUG_EXIT_PORT;
 
 use crate::error::Error;
+use crate::limits;
 use crate::options::MachineOptions;
 use crate::serial_ports;
 
@@ -57,8 +58,12 @@ pub struct Machine<'a> {
 
 impl Machine<'_> {
     /// Returns the QEMU program and its arguments.
-    pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
+    ///
+    /// # Errors
+    /// If the kernel cannot run on this machine, see [`limits::check`].
+    pub fn command_line(&self, wiring: Wiring<'_>) -> Result<Vec<OsString>, Error> {
         let options = self.options;
+        limits::check(options, self.cmdline)?;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
         let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
             words.push(name.into());
@@ -106,7 +111,7 @@ impl Machine<'_> {
         // On a guest reset QEMU exits instead of rebooting, so that a triple fault does not look like a boot.
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
         words.extend(options.qemu_arg.iter().map(OsString::from));
-        words
+        Ok(words)
     }
 }
 
@@ -143,7 +148,8 @@ mod tests {
             cmdline: "program=hello -- x y",
             gdb_port: None,
         };
-        machine.command_line(wiring).into_iter().map(|word| word.into_string().expect("text")).collect()
+        let words = machine.command_line(wiring).expect("a machine that can run the kernel");
+        words.into_iter().map(|word| word.into_string().expect("text")).collect()
     }
 
     fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {

@@ -34,7 +34,7 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     let port = free_port()?;
     let machine = plan.machine(&options.run, Some(port));
     let console = root().join("target/gdb-console.log");
-    let words = machine.command_line(Wiring::File(&console));
+    let words = machine.command_line(Wiring::File(&console))?;
     println!("{}", shell_quoted(&words));
     println!("console: {}", console.display());
     start_qemu(&words)?;

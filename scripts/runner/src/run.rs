@@ -103,7 +103,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let plan = Plan::make(options)?;
     let gdb_port = if options.gdb { Some(free_port()?) } else { None };
     let machine = plan.machine(options, gdb_port);
-    let shown = machine.command_line(Wiring::Terminal);
+    let shown = machine.command_line(Wiring::Terminal)?;
     let mut screen = Screen::new(options, &plan.kernel)?;
     screen.print(&shell_quoted(&shown));
     if let Some(port) = gdb_port {
@@ -119,7 +119,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut last = Duration::ZERO;
     let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
     let recording = Recording::start(options, &shown)?;
-    let words = machine.command_line(Wiring::Session);
+    let words = machine.command_line(Wiring::Session)?;
     let words = match &recording {
         Some(recording) => recording.wire(words),
         None => words,

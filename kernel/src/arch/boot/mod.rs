@@ -4,6 +4,7 @@ pub mod image;
 #[cfg(target_os = "none")]
 mod pvh;
 
+use kernel_abi::boot::COMMAND_LINE_MAX;
 use spin::Once;
 
 use crate::frames::Region;
@@ -31,9 +32,13 @@ pub struct MemoryRegion {
 pub struct BootInfo {
     regions: [MemoryRegion; BootInfo::MAX_REGIONS],
     region_count: usize,
-    command_line: [u8; BootInfo::MAX_COMMAND_LINE],
+    command_line: [u8; COMMAND_LINE_MAX],
     command_line_len: usize,
-    /// The memory map or the command line did not fit and was cut.
+    /// The loader's information was found. If not, all else is empty.
+    pub found: bool,
+    /// The command line is longer than [`COMMAND_LINE_MAX`]: an unknown part of it is missing.
+    pub command_line_cut: bool,
+    /// The memory map did not fit and was cut.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
     pub rsdp: u64,
@@ -46,16 +51,16 @@ pub struct BootInfo {
 impl BootInfo {
     /// How many usable and firmware regions fit. PCs have about ten, large servers some dozens.
     const MAX_REGIONS: usize = 128;
-    /// How many bytes of the command line fit.
-    const MAX_COMMAND_LINE: usize = 4096;
 
     /// The information of a loader that passes none.
     pub const EMPTY: BootInfo = BootInfo {
         regions: [MemoryRegion { range: Region { start: 0, len: 0 }, kind: RegionKind::Firmware };
             BootInfo::MAX_REGIONS],
         region_count: 0,
-        command_line: [0; BootInfo::MAX_COMMAND_LINE],
+        command_line: [0; COMMAND_LINE_MAX],
         command_line_len: 0,
+        found: false,
+        command_line_cut: false,
         truncated: false,
         rsdp: 0,
         module: None,
@@ -73,12 +78,13 @@ impl BootInfo {
         }
     }
 
-    /// Copies the command line. One that is too long is cut, which sets [`truncated`](Self::truncated).
+    /// Copies the command line up to its NUL. Without a NUL in the first `COMMAND_LINE_MAX + 1` bytes, it only sets
+    /// [`command_line_cut`](Self::command_line_cut).
     pub fn set_command_line(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(Self::MAX_COMMAND_LINE);
-        self.command_line[..len].copy_from_slice(&bytes[..len]);
-        self.command_line_len = len;
-        self.truncated |= len < bytes.len();
+        let len = bytes.iter().take(COMMAND_LINE_MAX + 1).position(|&byte| byte == 0);
+        self.command_line_cut = len.is_none();
+        self.command_line_len = len.unwrap_or(0);
+        self.command_line[..self.command_line_len].copy_from_slice(&bytes[..self.command_line_len]);
     }
 
     /// The memory map, in the loader's order.
@@ -118,4 +124,23 @@ fn start(info: &BootInfo) -> ! {
     let info = INFO.call_once(|| BootInfo { tsc: crate::arch::cpu::tsc::now(), ..info.clone() });
     // SAFETY: the binary `kernel` defines the function with this signature.
     unsafe { kernel_main(info) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn command_line_without_its_end_is_cut() {
+        for (len, cut) in [(0, false), (5, false), (COMMAND_LINE_MAX, false), (COMMAND_LINE_MAX + 1, true)] {
+            let mut bytes = vec![b'x'; 2 * COMMAND_LINE_MAX];
+            bytes[len] = 0;
+            let mut info = BootInfo::EMPTY;
+            info.set_command_line(&bytes);
+            assert_eq!((info.command_line().len(), info.command_line_cut), (if cut { 0 } else { len }, cut));
+            assert_eq!(info.command_line(), &bytes[..info.command_line().len()]);
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The PVH boot protocol: QEMU's `-kernel` and other hypervisors start the ELF at the entry that its note names.
 
 use core::alloc::Layout;
-use core::ptr;
+use core::{ptr, slice};
 
+use kernel_abi::boot::COMMAND_LINE_MAX;
 use pvh::elfnote::ElfNote;
 use pvh::start_info::MemmapType;
 use pvh::start_info::reader::{MemMap, StartInfoReader};
@@ -65,7 +66,7 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     let Some(reader) = reader else { super::start(&BootInfo::EMPTY) };
 
     let raw = reader.raw();
-    let mut info = BootInfo { rsdp: raw.rsdp_paddr, ..BootInfo::EMPTY };
+    let mut info = BootInfo { found: true, rsdp: raw.rsdp_paddr, ..BootInfo::EMPTY };
     for entry in reader.memmap() {
         let kind = match entry.ty() {
             MemmapType::Ram => RegionKind::Usable,
@@ -74,8 +75,12 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
         };
         info.add_region(MemoryRegion { range: Region { start: entry.addr, len: entry.size }, kind });
     }
-    if let Some(command_line) = reader.cmdline() {
-        info.set_command_line(command_line.to_bytes());
+    const READ: usize = COMMAND_LINE_MAX + 1;
+    if (1..=(1 << 32) - READ as u64).contains(&raw.cmdline_paddr) {
+        // SAFETY: the boot tables map the first 4 GiB of physical memory, which contain these bytes, and nothing writes
+        // them meanwhile. Not the crate's `cmdline`, which would search a line without NUL to the end of memory.
+        let bytes = unsafe { slice::from_raw_parts(phys_to_virt(raw.cmdline_paddr), READ) };
+        info.set_command_line(bytes);
     }
     // The module itself is not read yet: it may lie beyond what the boot tables map.
     if let Some(module) = reader.modlist().next() {

@@ -59,7 +59,7 @@ impl Boot<'_> {
     }
 
     /// Returns QEMU's command line.
-    pub fn command_line(&self, wiring: Wiring<'_>) -> Vec<OsString> {
+    pub fn command_line(&self, wiring: Wiring<'_>) -> Result<Vec<OsString>, Error> {
         let machine = Machine {
             options: &self.machine,
             kernel: &self.kernel,
@@ -74,7 +74,7 @@ impl Boot<'_> {
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
-        let words = self.command_line(Wiring::Session);
+        let words = self.command_line(Wiring::Session)?;
         let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
         let Listener { mut watch, facts, verdict, last, .. } = listener;
         let judgement = judgement(&ended, &facts);

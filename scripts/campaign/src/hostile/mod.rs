@@ -32,7 +32,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     let replay = options.replay(seed);
     let boot = Boot::make(options, seed)?;
     print_line(options, &format!("seed {seed}; again: {replay}"));
-    print_line(options, &shell_quoted(&boot.command_line(Wiring::Terminal)));
+    print_line(options, &shell_quoted(&boot.command_line(Wiring::Terminal)?));
     let run = boot.run(replay)?;
     print_line(options, &format!("\n{}", run.table()));
     if let Some(coverage) = run.coverage() {

@@ -107,9 +107,9 @@ pub fn boot(
         live,
         plan,
     };
-    let paste = shell_quoted(&plan.setup.command_line(plan.load, seed, Wiring::Terminal));
+    let paste = shell_quoted(&plan.setup.command_line(plan.load, seed, Wiring::Terminal)?);
     run.log.line(format!("$ {paste}").as_bytes());
-    let words = plan.setup.command_line(plan.load, seed, Wiring::Session);
+    let words = plan.setup.command_line(plan.load, seed, Wiring::Session)?;
     let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
     let mut serial_files = serial_dir(plan.load, seed).map(SerialFiles::create).transpose()?;
     let pause = run.live.is_some().then_some(POLL_INTERVAL);

@@ -53,7 +53,12 @@ impl Setup {
     }
 
     /// Returns QEMU's command line for one seed.
-    pub fn command_line(&self, load: &LoadOptions, seed: Seed, wiring: Wiring<'_>) -> Vec<OsString> {
+    pub fn command_line(
+        &self,
+        load: &LoadOptions,
+        seed: Seed,
+        wiring: Wiring<'_>,
+    ) -> Result<Vec<OsString>, Error> {
         let cmdline = kernel_cmdline(load, seed);
         let options = MachineOptions { serial_dir: serial_dir(load, seed), ..self.machine.clone() };
         let machine = Machine {

@@ -118,7 +118,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     run.trace_out = folder.path().join("bench.rtrace");
     let plan = Plan::make(&run)?;
     let machine = plan.machine(&run, None);
-    let shown = machine.command_line(Wiring::Terminal);
+    let shown = machine.command_line(Wiring::Terminal)?;
     if first {
         println!("{}", shell_quoted(&shown));
     }
@@ -126,7 +126,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     let recording = recording.ok_or_else(|| Error::Host("these options record no trace".to_owned()))?;
     let limit = Duration::from_secs(2 * options.seconds + BOOT_SECONDS);
     let mut facts = Facts::default();
-    let words = recording.wire(machine.command_line(Wiring::Session));
+    let words = recording.wire(machine.command_line(Wiring::Session)?);
     let ended = session::run(&words, Some(limit), &[], |line, _| {
         facts.take(line);
     })?;

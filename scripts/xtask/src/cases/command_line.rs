@@ -1,6 +1,13 @@
 //! Invalid kernel command lines: each is rejected with a message that names the key.
 
-use super::{Case, case};
+use kernel_abi::boot::COMMAND_LINE_MAX;
+
+use super::{Case, Finished, case, expect};
+
+/// What precedes the argument in the command line of `run args ARGUMENT`.
+const BEFORE: &str = "program=args -- ";
+/// The longest such argument, in bytes.
+const ARGUMENT_MAX: usize = COMMAND_LINE_MAX - BEFORE.len();
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -26,5 +33,30 @@ pub fn cases() -> Vec<Case> {
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .shows("fail_in=console-held goes with one failing CPU"),
         row("open-quote", "program=\"hello"),
+        // The longest line that QEMU passes, all of whose bytes arrive.
+        case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))
+            .demand(all_arrived),
+        case("cmdline::too-long", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX + 1)))
+            .status(2)
+            .complains("command line has 4096 bytes, but QEMU passes at most 4095"),
+        passed_to_qemu("cut", ARGUMENT_MAX + 1).status(2).shows("command line: it has more than 4095 bytes"),
+        // QEMU overwrites its start info with the rest of the line.
+        passed_to_qemu("cut-over-the-start-info", ARGUMENT_MAX + 100)
+            .status(3)
+            .complains("the loader's start info is not valid; a command line of more than 4095 bytes"),
     ]
+}
+
+/// A line that is passed to QEMU directly, because the host tool would refuse it.
+fn passed_to_qemu(name: &str, argument: usize) -> Case {
+    let line = format!("--qemu-arg='{BEFORE}{}'", "b".repeat(argument));
+    case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-append {line}"), "hello")
+}
+
+/// Checks that the program has printed each byte of the longest argument.
+fn all_arrived(finished: &Finished) -> Result<(), String> {
+    let printed =
+        finished.stdout.lines().filter(|line| line.starts_with("[cpu0] ") && !line.contains("] ringside: "));
+    let bytes = printed.flat_map(str::bytes).filter(|&byte| byte == b'b').count();
+    expect(bytes, ARGUMENT_MAX, "bytes of the argument")
 }

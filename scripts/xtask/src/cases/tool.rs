@@ -23,6 +23,10 @@ pub fn cases() -> Vec<Case> {
         case("tool::qemu-refuses", "--machine no-such-machine", "hello")
             .status(5)
             .complains("no-such-machine"),
+        case("tool::machine-type-without-pvh", "--machine pc-q35-3.1", "hello")
+            .status(2)
+            .complains("machine types before 4.0 cannot start the kernel"),
+        case("tool::too-little-memory", "--memory 2M", "hello").status(2).complains("at least 4 MiB"),
         case("tool::unknown-program", "", "no-such-program").status(2).complains("selftest"),
         case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(runs_in_a_shell),
         // After a reset, QEMU ends with status 0, as after a normal end.

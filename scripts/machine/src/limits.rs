@@ -1,0 +1,113 @@
+//! What the kernel and QEMU's boot protocol, PVH, require of a machine. It is checked before QEMU starts, because a guest
+//! that does not have it ends without a word.
+
+use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
+
+use crate::error::Error;
+use crate::guest_memory;
+use crate::options::MachineOptions;
+
+/// The first version of machine types that have PVH. An older type starts an old firmware, which resets.
+const FIRST_WITH_PVH: (u32, u32) = (4, 0);
+
+/// Checks a machine and its kernel's command line. Arguments of `--qemu-arg` are passed on unchecked.
+///
+/// # Errors
+/// [`Error::Usage`], with the limit and what to change.
+pub fn check(options: &MachineOptions, cmdline: &str) -> Result<(), Error> {
+    if cmdline.len() > COMMAND_LINE_MAX {
+        return Err(Error::Usage(format!(
+            "the kernel's command line has {} bytes, but QEMU passes at most {COMMAND_LINE_MAX}: shorten the \
+             program's arguments or --cmdline",
+            cmdline.len()
+        )));
+    }
+    match memory(&options.memory) {
+        Some(bytes) if bytes < MEMORY_MIN => {
+            return Err(Error::Usage(format!(
+                "--memory {}: the kernel needs at least {} MiB",
+                options.memory,
+                MEMORY_MIN >> 20
+            )));
+        }
+        _ => {}
+    }
+    match machine_version(&options.machine) {
+        Some(version) if version < FIRST_WITH_PVH => Err(Error::Usage(format!(
+            "--machine {}: machine types before {}.{} cannot start the kernel, because they lack QEMU's boot protocol \
+             PVH: take q35 or pc",
+            options.machine, FIRST_WITH_PVH.0, FIRST_WITH_PVH.1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
+fn memory(value: &str) -> Option<u64> {
+    let word = value.split(',').find(|word| !word.contains('=') || word.starts_with("size="));
+    word.and_then(guest_memory::bytes)
+}
+
+/// Returns the version in a machine type's name: of `pc-q35-3.1` it is 3.1; `q35` has none.
+fn machine_version(value: &str) -> Option<(u32, u32)> {
+    let word = value.split(',').find(|word| !word.contains('=') || word.starts_with("type="))?;
+    let name = word.strip_prefix("type=").unwrap_or(word);
+    let version = name.strip_prefix("pc-")?.rsplit('-').next()?;
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::parse;
+
+    fn message(arguments: &[&str], cmdline: &str) -> Option<String> {
+        let options: MachineOptions = parse(arguments).expect("parses");
+        let error = check(&options, cmdline).err()?;
+        assert!(matches!(error, Error::Usage(_)), "{error}");
+        Some(error.to_string())
+    }
+
+    #[test]
+    fn command_line_over_the_limit_is_refused_with_size_and_limit() {
+        assert_eq!(message(&[], &"x".repeat(4095)), None);
+        let text = message(&[], &"x".repeat(4096)).expect("refused");
+        assert!(text.contains("has 4096 bytes") && text.contains("at most 4095"), "{text}");
+        assert!(message(&[], &"\u{e9}".repeat(2048)).is_some(), "bytes count, not characters");
+    }
+
+    #[test]
+    fn too_little_memory_is_refused_with_the_least() {
+        for small in ["1M", "2M", "3", "4095K", "size=2M,slots=2,maxmem=1G", "0"] {
+            let text = message(&["--memory", small], "").unwrap_or_default();
+            assert!(text.contains("at least 4 MiB"), "{small}: {text}");
+        }
+        for enough in ["4M", "4096k", "128M", "1G", "size=16M,slots=2", "1T", "much"] {
+            assert_eq!(message(&["--memory", enough], ""), None, "{enough}");
+        }
+    }
+
+    #[test]
+    fn machine_types_without_pvh_are_refused() {
+        for old in
+            ["pc-q35-3.1", "pc-i440fx-2.12", "type=pc-q35-2.4", "pc-q35-3.0,hpet=off", "pc-1.0", "pc-0.15"]
+        {
+            let text = message(&["--machine", old], "").unwrap_or_default();
+            assert!(text.contains("before 4.0"), "{old}: {text}");
+        }
+        for new in [
+            "q35",
+            "pc",
+            "pc-q35-4.0",
+            "pc-q35-4.0.1",
+            "pc-i440fx-10.0",
+            "q35,hpet=off",
+            "microvm",
+            "isapc",
+            "pc-q35-x",
+        ] {
+            assert_eq!(message(&["--machine", new], ""), None, "{new}");
+        }
+    }
+}
