@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use machine::error::Error;
+use machine::verify::Outcome;
+use output::{eprintln, print, println};
 use serde_json::json;
 
 use self::code::Code;
@@ -76,8 +78,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
             plan.code.function(name)?.instructions.len()
         );
     }
-    write_json(options, &plan.code, &tally, &failures)?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let outcome = if passed { Outcome::Pass } else { Outcome::Failed };
+    Ok(outcome.with_written(write_json(options, &plan.code, &tally, &failures)).exit_code())
 }
 
 /// Runs one boot, from QEMU's start to its exit.
@@ -141,9 +143,5 @@ fn write_json(options: &InjectOptions, code: &Code, tally: &Tally, failures: &[S
         "not_reached": unreachable,
     });
     let text = format!("{value:#}\n");
-    if path.as_os_str() == "-" {
-        print!("{text}");
-        return Ok(());
-    }
-    std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
+    output::write(path, text).map_err(|error| Error::file("write", path, error))
 }

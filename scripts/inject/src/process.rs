@@ -50,8 +50,9 @@ impl QemuProcess {
         words.extend(["-S", "-gdb", &gdb_name, "-qmp", &qmp_name].map(OsString::from));
         let console = Arc::new(Mutex::new(Console::default()));
         let shared = Arc::clone(&console);
-        let session =
-            std::thread::spawn(move || session::run(&words, limit, &[], |line, _| record(&shared, line)));
+        let session = std::thread::Builder::new()
+            .spawn(move || session::run(&words, limit, &[], |line, _| record(&shared, line)));
+        let session = session.map_err(InjectError::Io)?;
         let connected = accept(&qmp, &session).and_then(|qmp| Ok((qmp, accept(&gdb, &session)?)));
         let (qmp, gdb) = match connected {
             Ok(both) => both,

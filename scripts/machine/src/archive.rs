@@ -28,7 +28,7 @@ pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
     }
-    std::fs::write(path, bytes).map_err(|error| Error::file("write", path, error))
+    output::write(path, bytes).map_err(|error| Error::file("write", path, error))
 }
 
 #[cfg(test)]

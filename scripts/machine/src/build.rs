@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use output::println;
+
 use crate::archive::{pack, write_if_changed};
 use crate::cargo::Show;
 use crate::error::Error;

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use output::eprintln;
+
 use crate::error::Error;
 
 /// A build that takes longer than this shows its progress.
@@ -38,13 +40,18 @@ pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> 
     let mut child = command.spawn().map_err(start)?;
     let (sender, receiver) = mpsc::channel();
     if let Some(stderr) = child.stderr.take() {
-        std::thread::spawn(move || {
+        let reader = std::thread::Builder::new().spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     break;
                 }
             }
         });
+        if let Err(error) = reader {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::File("cannot start a thread".to_owned(), error));
+        }
     }
     let held = if show == Show::Slow { relay(&receiver) } else { receiver.iter().collect() };
     let status = child.wait().map_err(|error| Error::Host(format!("cannot wait for cargo: {error}")))?;

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use output::eprintln;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::Error;

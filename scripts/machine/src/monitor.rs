@@ -15,10 +15,10 @@ const STATE_COMMANDS: [&str; 3] = ["info cpus", "info registers -a", "info lapic
 /// Waits until QEMU has set up the machine, because only then does it answer on its monitor. Returns false on time-out.
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         let _ = sender.send(Qmp::greet(&socket, &socket).is_ok());
     });
-    receiver.recv_timeout(TIMEOUT).unwrap_or(false)
+    reader.is_ok() && receiver.recv_timeout(TIMEOUT).unwrap_or(false)
 }
 
 /// The monitor of a running machine.
@@ -59,11 +59,14 @@ impl Monitor {
         let (sender, receiver) = mpsc::channel();
         let socket = self.socket.clone();
         let greeted = std::mem::replace(&mut self.greeted, true);
-        std::thread::spawn(move || {
+        let exchange = std::thread::Builder::new().spawn(move || {
             let monitor =
                 if greeted { Ok(Qmp::greeted(&*socket, &*socket)) } else { Qmp::greet(&*socket, &*socket) };
             let _ = sender.send(monitor.and_then(|mut monitor| talk(&mut monitor)));
         });
+        if let Err(error) = exchange {
+            return Err(format!("cannot start a thread: {error}"));
+        }
         match receiver.recv_timeout(TIMEOUT) {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err("QEMU's monitor does not answer".to_owned()),

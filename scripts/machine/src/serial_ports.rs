@@ -1,9 +1,9 @@
 //! `--serial-dir`: one serial port per CPU, and a log file for each port.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use output::Log;
 
 use crate::error::Error;
 use crate::qemu::escape_commas;
@@ -49,7 +49,10 @@ pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
 }
 
 /// The log file of the first CPU, whose lines appear on the console.
-pub struct FirstCpu(BufWriter<File>);
+pub struct FirstCpu {
+    path: PathBuf,
+    log: Log,
+}
 
 impl FirstCpu {
     /// Creates the folder and the log file in it.
@@ -59,16 +62,23 @@ impl FirstCpu {
     pub fn create(folder: &Path) -> Result<FirstCpu, Error> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file("create the folder", folder, error))?;
         let path = folder.join("cpu0.log");
-        let file = File::create(&path).map_err(|error| Error::file("write", &path, error))?;
-        Ok(FirstCpu(BufWriter::new(file)))
+        let log = Log::create(&path).map_err(|error| Error::file("write", &path, error))?;
+        Ok(FirstCpu { path, log })
     }
 
     /// Writes a console line to the file if it is a line of the first CPU.
     pub fn take(&mut self, line: &[u8]) {
         if line.starts_with(b"[cpu0] ") {
-            // A write error must not end the run; the same holds for all other logs.
-            let _ = self.0.write_all(line).and_then(|()| self.0.write_all(b"\n"));
+            self.log.line(line);
         }
+    }
+
+    /// Closes the file.
+    ///
+    /// # Errors
+    /// If a line could not be written, which must not end the run.
+    pub fn finish(self) -> Result<(), Error> {
+        self.log.finish().map(drop).map_err(|error| Error::file("write", &self.path, error))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Runs QEMU once: starts it, reads its console, and ends it within a time limit.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -86,8 +87,12 @@ pub fn watch(
     let mut child = command.spawn().map_err(fail)?;
     // The command still holds QEMU's end of the socket.
     drop(command);
-    let lines = child.stdout.take().map(read_lines);
-    let stderr = child.stderr.take().map(read_end);
+    let readers = child.stdout.take().map(read_lines).transpose();
+    let readers = readers.and_then(|lines| Ok((lines, child.stderr.take().map(read_end).transpose()?)));
+    let (lines, stderr) = readers.map_err(|error| {
+        end(&mut child);
+        Error::File("cannot start a thread".to_owned(), error)
+    })?;
     let mut monitor = Monitor::new(ours);
     let mut cues = cues.to_vec();
     let mut answers = String::new();
@@ -130,10 +135,10 @@ pub fn watch(
 }
 
 /// Reads console lines in a separate thread, so that the caller can wait for them with a time-out.
-fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn read_lines(stdout: impl Read + Send + 'static) -> io::Result<Receiver<Vec<u8>>> {
     // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
-    std::thread::spawn(move || {
+    Builder::new().spawn(move || {
         let mut reader = BufReader::new(stdout);
         loop {
             let mut line = Vec::new();
@@ -151,22 +156,22 @@ fn read_lines(stdout: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
                 break;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// Reads QEMU's standard error and keeps only its end, since QEMU's tracing can print large amounts.
-fn read_end(mut stderr: impl Read + Send + 'static) -> Receiver<String> {
+fn read_end(mut stderr: impl Read + Send + 'static) -> io::Result<Receiver<String>> {
     const KEPT: usize = 1024 * 1024;
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         while let Ok(1..) = stderr.by_ref().take(KEPT as u64).read_to_end(&mut bytes) {
             bytes.drain(..bytes.len().saturating_sub(KEPT));
         }
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// Waits for a QEMU whose console has closed, and kills it if it does not exit.

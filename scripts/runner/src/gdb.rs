@@ -1,6 +1,5 @@
 //! The subcommand `gdb`: starts a machine that is stopped at its first instruction, and attaches gdb to it.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -12,6 +11,7 @@ use machine::qemu::{Wiring, shell_quoted};
 use machine::tree::root;
 use machine::{launch, monitor};
 use object::{Object, ObjectSymbol};
+use output::println;
 
 use crate::options::GdbOptions;
 use crate::run::{Plan, free_port};
@@ -56,7 +56,7 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
 
 fn start_qemu(words: &[std::ffi::OsString]) -> Result<(), Error> {
     let log = root().join("target/gdb-qemu.log");
-    let stderr = File::create(&log).map_err(|error| Error::file("write", &log, error))?;
+    let stderr = output::create(&log).map_err(|error| Error::file("write", &log, error))?;
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let stdout = stderr.try_clone().map_err(fail)?;

@@ -1,9 +1,8 @@
 //! The subcommand `run`: builds the kernel, boots it, shows the console, and judges the run.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use machine::session::Ended;
 use machine::tree::relative;
 use machine::verify::{Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
+use output::{eprint, eprintln, print};
 
 use crate::options::{RunOptions, TraceMode, TraceVia};
 use crate::recording;
@@ -33,11 +33,10 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
         print!("{}", programs::list(&programs::embedded()?));
         return Ok(ExitCode::SUCCESS);
     }
-    attempt(options).or_else(|error| {
+    attempt(options).inspect_err(|error| {
         let judgement =
             Judgement { outcome: error.outcome(), errors: vec![error.to_string()], warnings: Vec::new() };
-        write_json(options, &judgement, &Facts::default(), &[], Duration::ZERO)?;
-        Err(error)
+        error.outcome().with_written(write_json(options, judgement, &Facts::default(), &[], Duration::ZERO));
     })
 }
 
@@ -135,7 +134,12 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         }
         last = time;
     })?;
-    let judgement = judgement(&ended, &facts);
+    let mut judgement = judgement(&ended, &facts);
+    for lost in [screen.finish_log(), first_cpu.map_or(Ok(()), FirstCpu::finish)] {
+        if let Err(error) = lost {
+            judgement.add_host_error(error.to_string());
+        }
+    }
     screen.print_results(&judgement, &facts, verdict_time);
     eprint!("{}", ended.answers);
     for cue in &ended.cues_left {
@@ -160,14 +164,18 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         });
         match captured {
             Ok(()) => {}
-            // Report the errors of the run itself first: it may have failed before it created trace rings.
-            Err(error) if judgement.outcome != Outcome::Pass => eprintln!("{error}"),
-            Err(error) => return Err(error),
+            Err(error) => {
+                eprintln!("error: {error}");
+                // A run that failed may have ended before it created trace rings.
+                if judgement.outcome == Outcome::Pass {
+                    judgement.add_host_error(error.to_string());
+                }
+            }
         }
     }
     let time = verdict_time.unwrap_or(last);
-    write_json(options, &judgement, &facts, &shown, time)?;
-    Ok(judgement.outcome.exit_code())
+    let outcome = judgement.outcome;
+    Ok(outcome.with_written(write_json(options, judgement, &facts, &shown, time)).exit_code())
 }
 
 /// Judges a run, and adds QEMU's own messages to the errors if QEMU failed.
@@ -190,19 +198,17 @@ pub fn free_port() -> Result<u16, Error> {
     port.map_err(|error| Error::File("cannot find a free TCP port for gdb".to_owned(), error))
 }
 
+/// Writes the results, with what was lost of the other outputs.
 fn write_json(
     options: &RunOptions,
-    judgement: &Judgement,
+    mut judgement: Judgement,
     facts: &Facts,
     qemu: &[OsString],
     time: Duration,
 ) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
-    let text = format!("{:#}\n", report::json(judgement, facts, qemu, time));
-    if path == Path::new("-") {
-        // A closed pipe is not an error.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        return Ok(());
-    }
-    std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
+    // `main` prints these and adapts the exit status.
+    output::lost().into_iter().for_each(|lost| judgement.add_host_error(lost));
+    let text = format!("{:#}\n", report::json(&judgement, facts, qemu, time));
+    output::write(path, text).map_err(|error| Error::file("write", path, error))
 }

@@ -1,6 +1,5 @@
 //! Shows a run to the user: the console during the run, and the results at the end.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +9,14 @@ use machine::facts::{Facts, Line};
 use machine::symbols::Symbols;
 use machine::verify::{Judgement, Outcome};
 use machine::{build, cpu_state, report};
+use output::{Log, Stream, eprintln};
 
 use crate::options::RunOptions;
 
-/// The outputs of a run. The run continues if a reader closes its pipe.
+/// The outputs of a run. The run continues without an output that cannot be written.
 pub struct Screen {
-    out: Option<Box<dyn Write>>,
-    log: Option<std::fs::File>,
+    out: Option<Stream>,
+    log: Option<(PathBuf, Log)>,
     formatter: ConsoleFormatter,
 }
 
@@ -55,31 +55,41 @@ impl ConsoleFormatter {
 impl Screen {
     /// Opens the log file, if one is requested.
     pub fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
-        let out: Option<Box<dyn Write>> = match &options.json {
+        let out = match &options.json {
             _ if options.quiet => None,
-            Some(path) if path == Path::new("-") => Some(Box::new(std::io::stderr())),
-            _ => Some(Box::new(std::io::stdout())),
+            Some(path) if path == Path::new("-") => Some(Stream::Err),
+            _ => Some(Stream::Out),
         };
-        let create =
-            |path: &PathBuf| std::fs::File::create(path).map_err(|error| Error::file("write", path, error));
+        let create = |path: &PathBuf| match Log::create(path) {
+            Ok(log) => Ok((path.clone(), log)),
+            Err(error) => Err(Error::file("write", path, error)),
+        };
         let log = options.log.as_ref().map(create).transpose()?;
         Ok(Screen { out, log, formatter: ConsoleFormatter::new(kernel) })
     }
 
     /// Prints a line.
     pub fn print(&mut self, text: &str) {
-        if let Some(out) = &mut self.out {
-            let _ = writeln!(out, "{text}");
-            let _ = out.flush();
+        if let Some(stream) = self.out {
+            stream.line(format_args!("{text}"));
         }
     }
 
     /// Shows a console line, with records formatted as text, and writes the original line to the log.
     pub fn print_console(&mut self, line: &[u8], seen: &Line) {
-        if let Some(log) = &mut self.log {
-            let _ = log.write_all(line).and_then(|()| log.write_all(b"\n"));
+        if let Some((_, log)) = &mut self.log {
+            log.line(line);
         }
         self.formatter.format(line, seen).iter().for_each(|text| self.print(text));
+    }
+
+    /// Closes the log, at the end of the console.
+    ///
+    /// # Errors
+    /// If a line could not be written.
+    pub fn finish_log(&mut self) -> Result<(), Error> {
+        let Some((path, log)) = self.log.take() else { return Ok(()) };
+        log.finish().map(drop).map_err(|error| Error::file("write", &path, error))
     }
 
     /// Shows the results of each CPU, the boot record, and the outcome of the run.

@@ -1,11 +1,15 @@
 //! The subcommand `trace`: converts a trace file to the requested outputs in one pass over the file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::cell::RefCell;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+
+use output::{Stream, Target, eprintln};
 
 use super::capture::{self, Chipset, Drain, GuestRam, Progress};
 use super::console;
@@ -39,8 +43,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     let outputs = Outputs::of(options)?;
     let report = convert(&reader, &filter, &outputs)?;
     if let Some(text) = &report {
-        // A closed pipe is not an error.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        Stream::Out.print(format_args!("{text}"));
     }
     if let Some(losses) = reader.header().losses() {
         eprintln!("{losses}");
@@ -61,7 +64,7 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     let file = open.map_err(Error::io("open", &options.input))?;
     let summary = if options.follow {
         let drain = Drain::start(file, chipset, path, Vec::new())?;
-        wait_for_end_of_input(&drain);
+        wait_for_end_of_input(&drain)?;
         drain.stop()?
     } else {
         let ram = GuestRam::new(file, chipset).map_err(Error::io("read", &options.input))?;
@@ -71,19 +74,21 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
 }
 
 /// Waits until standard input ends, and prints every CPU's progress each second.
-fn wait_for_end_of_input(drain: &Drain) {
+fn wait_for_end_of_input(drain: &Drain) -> Result<(), Error> {
     let (sender, receiver) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         // An error also ends the wait, because no other signal will arrive.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         drop(sender);
     });
+    reader.map_err(|error| Error::Io("cannot start a thread".to_owned(), error))?;
     while receiver.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
         for (cpu, Progress { records, syscalls, ticks, last }) in drain.progress().into_iter().enumerate() {
             let last = last.map_or("nothing", |(kind, _)| kind.name());
             eprintln!("cpu{cpu}: {records} records, {syscalls} system calls, {ticks} ticks, last {last}");
         }
     }
+    Ok(())
 }
 
 /// Builds the filter for the selected events.
@@ -141,6 +146,13 @@ impl Outputs {
         })
     }
 
+    /// Returns whether there is no output but lines on standard output.
+    fn is_only_printed(&self) -> bool {
+        let text = Some(PathBuf::from("-"));
+        let only = Outputs { text, per_cpu: self.per_cpu, window: self.window, ..Outputs::default() };
+        *self == only
+    }
+
     fn wants_stats(&self) -> bool {
         self.stats || self.stats_text.is_some() || self.stats_json.is_some()
     }
@@ -149,26 +161,35 @@ impl Outputs {
 /// Writes all outputs, in one pass over the file unless the text is ordered by CPU. Returns the tables to print.
 fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option<String>, Error> {
     let header = reader.header();
+    let mut files = Files::default();
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     if let Some(path) = &outputs.pftrace {
-        sinks.push(Box::new(Perfetto::new(create(path)?, path.display().to_string(), header)?));
+        sinks.push(Box::new(Perfetto::new(files.create(path)?, path.display().to_string(), header)?));
     }
     if let Some(folder) = &outputs.ctf {
         sinks.push(Box::new(Ctf::new(folder, header)?));
     }
     let mut text = match &outputs.text {
-        Some(path) => Some(Text::new(create(path)?, path.display().to_string(), header)),
+        Some(path) => Some(Text::new(files.create(path)?, path.display().to_string(), header)),
         None => None,
     };
     if let Some(path) = &outputs.svg {
-        sinks.push(Box::new(Svg::new(create(path)?, path.display().to_string(), header, outputs.window)));
+        sinks.push(Box::new(Svg::new(
+            files.create(path)?,
+            path.display().to_string(),
+            header,
+            outputs.window,
+        )));
     }
+    // With `--text | head`, the rest of the trace is not read.
+    let only_printed = outputs.is_only_printed();
+    let is_wanted = || !only_printed || Stream::Out.is_open();
     let mut stats = if outputs.wants_stats() { Some(Stats::new(header, filter.kinds)?) } else { None };
     if outputs.per_cpu {
         if let Some(text) = &mut text {
             for lane in &filter.lanes {
                 let filter = Filter { lanes: vec![*lane], kinds: filter.kinds };
-                pass(&mut Merge::new(reader, filter)?, &mut [text])?;
+                pass_while(is_wanted, &mut Merge::new(reader, filter)?, &mut [text])?;
             }
         }
     } else if let Some(text) = text {
@@ -177,13 +198,14 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
     let mut all: Vec<&mut dyn Sink> = sinks.iter_mut().map(|sink| &mut **sink as &mut dyn Sink).collect();
     all.extend(stats.iter_mut().map(|stats| stats as &mut dyn Sink));
     let mut merge = Merge::new(reader, filter.clone())?;
-    pass(&mut merge, &mut all)?;
+    pass_while(is_wanted, &mut merge, &mut all)?;
     if merge.backward() != 0 {
         eprintln!(
             "{} records have an earlier time than the preceding record of the same CPU",
             merge.backward()
         );
     }
+    files.finish()?;
     match stats {
         Some(stats) => write_stats(&stats, outputs),
         None => Ok(None),
@@ -192,7 +214,18 @@ fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option
 
 /// Passes every event to every sink.
 pub(super) fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
-    while let Some(event) = merge.next()? {
+    pass_while(|| true, merge, sinks)
+}
+
+/// Passes events to every sink while they are wanted.
+fn pass_while(
+    is_wanted: impl Fn() -> bool,
+    merge: &mut Merge,
+    sinks: &mut [&mut dyn Sink],
+) -> Result<(), Error> {
+    while is_wanted()
+        && let Some(event) = merge.next()?
+    {
         for sink in sinks.iter_mut() {
             sink.event(&event)?;
         }
@@ -204,25 +237,47 @@ fn write_stats(stats: &Stats, outputs: &Outputs) -> Result<Option<String>, Error
     let report = stats.report()?;
     let tables = report.tables();
     if let Some(path) = &outputs.stats_text {
-        fs::write(path, &tables).map_err(Error::io("write", path))?;
+        output::write(path, &tables).map_err(Error::io("write", path))?;
     }
     if let Some(path) = &outputs.stats_json {
-        let mut file = create(path)?;
-        serde_json::to_writer_pretty(&mut file, &report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(b"\n"))
-            .and_then(|()| file.flush())
-            .map_err(Error::io("write", path))?;
+        // Serialising a struct of numbers and strings cannot fail.
+        let text = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+        output::write(path, text).map_err(Error::io("write", path))?;
     }
     Ok(outputs.stats.then_some(tables))
 }
 
-/// Opens a file for writing, or standard output.
-fn create(path: &Path) -> Result<Box<dyn Write>, Error> {
-    const BUFFER: usize = 1 << 20;
-    if path == Path::new("-") {
-        return Ok(Box::new(BufWriter::with_capacity(BUFFER, std::io::stdout())));
+/// The files that a conversion writes. They replace earlier ones when all of them are complete.
+#[derive(Default)]
+struct Files(Vec<(PathBuf, Rc<RefCell<Target>>)>);
+
+/// What a sink writes to one of the files.
+struct Shared(Rc<RefCell<Target>>);
+
+impl Files {
+    /// Opens a file for writing; `-` is standard output.
+    fn create(&mut self, path: &Path) -> Result<BufWriter<Shared>, Error> {
+        const BUFFER: usize = 1 << 20;
+        let target = Target::create(path).map_err(Error::io("write", path))?;
+        let target = Rc::new(RefCell::new(target));
+        self.0.push((path.to_owned(), Rc::clone(&target)));
+        Ok(BufWriter::with_capacity(BUFFER, Shared(target)))
     }
-    let file = File::create(path).map_err(Error::io("write", path))?;
-    Ok(Box::new(BufWriter::with_capacity(BUFFER, file)))
+
+    /// Completes all files, which the sinks have flushed.
+    fn finish(self) -> Result<(), Error> {
+        self.0
+            .iter()
+            .try_for_each(|(path, target)| target.borrow_mut().finish().map_err(Error::io("write", path)))
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().flush()
+    }
 }

@@ -8,6 +8,7 @@
 //! Code that runs QEMU uses [`capture`]. Code that has records from another source uses [`file`]. [`run`] is the
 //! subcommand. `docs/tracing.md` is the manual.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod capture;
 mod clock;

@@ -50,7 +50,7 @@ pub fn open(page: &Path, base: &Path) -> Result<Page, String> {
     words.push(concat("file://", page));
     let (dom, log) = (base.with_added_extension("dom"), base.with_added_extension("browser"));
     let create = |path: &Path| {
-        std::fs::File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+        output::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
     };
     let mut command = launch::command(&words);
     command.stdin(Stdio::null()).stdout(create(&dom)?).stderr(create(&log)?);

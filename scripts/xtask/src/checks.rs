@@ -101,7 +101,7 @@ fn kernel_is_small() -> Result<(), String> {
 fn logged(mut command: Command, log: &Path) -> Result<(), String> {
     const TAIL: usize = 60;
     let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
-    let file = std::fs::File::create(log).map_err(place)?;
+    let file = output::create(log).map_err(place)?;
     let copy = file.try_clone().map_err(place)?;
     let status = command.stdin(Stdio::null()).stdout(file).stderr(copy).status();
     let status = status.map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;

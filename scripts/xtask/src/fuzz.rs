@@ -14,6 +14,7 @@ use machine::cargo::Show;
 use machine::error::Error;
 use machine::toolchain::host_cargo;
 use machine::tree::{relative, root};
+use output::println;
 
 /// The targets, one for each parser of external input.
 pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];

@@ -4,6 +4,7 @@
 //! exit status *and* the kernel's completion records ([`machine::verify`]); `test` runs every check and every QEMU
 //! case; `gdb` starts QEMU stopped, with gdb attached.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod broken;
 mod browser;
@@ -17,18 +18,41 @@ mod mutants;
 mod soft_float;
 mod suite;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write;
+use std::panic::{PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 
 use campaign::{hostile, stress};
 use clap::Parser;
+use machine::verify::Outcome;
 use machine::{build, cargo, launch};
+use output::{Stream, eprintln};
 use runner::{bench, gdb, run};
 
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    output::keep_running_at_size_limit();
+    std::panic::set_hook(Box::new(report_panic));
+    let status = catch_unwind(command).unwrap_or(Outcome::Host.exit_code());
+    let lost = output::lost();
+    lost.iter().for_each(|lost| eprintln!("xtask: {lost}"));
+    // A failure of the kernel or of a program outranks one of the host.
+    if !lost.is_empty() && [Outcome::Pass, Outcome::Usage].map(Outcome::exit_code).contains(&status) {
+        return Outcome::Host.exit_code();
+    }
+    status
+}
+
+/// Executes the command line, and returns the exit status.
+fn command() -> ExitCode {
     build::build_mutants_with(mutants::kernel);
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
         Command::Build => build::everything(cargo::Show::Progress).and_then(|built| {
             build::print(&built)?;
             Ok(ExitCode::SUCCESS)
@@ -50,4 +74,27 @@ fn main() -> ExitCode {
         eprintln!("xtask: {error}");
         error.exit_code()
     })
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let (stream, outcome) = match error.use_stderr() {
+        true => (Stream::Err, Outcome::Usage),
+        false => (Stream::Out, Outcome::Pass),
+    };
+    // By clap, which knows what colours the terminal has. It prints through the buffer of `std`.
+    stream.note(error.print().and_then(|()| std::io::stdout().flush()));
+    outcome.exit_code()
+}
+
+/// Reports a panic, which is always a fault of this tool. The message is one line, with a backtrace if one is requested
+/// (`RUST_BACKTRACE`).
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map_or("an unknown place".to_owned(), ToString::to_string);
+    let message = panic.payload_as_str().unwrap_or("no message");
+    eprintln!("xtask: fault of the tool at {place}: {message}; please report this line with the command");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        eprintln!("{backtrace}");
+    }
 }

@@ -1,12 +1,16 @@
 //! The subcommand `test`: runs every check and every QEMU case. Prints one line for each and a summary line.
 
+use std::any::Any;
+use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
-use libtest_mimic::{Arguments, Failed, Trial};
 use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
+use output::{print, println};
 
 use crate::cases;
 use crate::cases::TIME_LIMIT;
@@ -24,38 +28,97 @@ pub struct TestOptions {
     pub list: bool,
 }
 
-/// Runs the tests that the filter selects. The last line is `N passed, N failed`.
-pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
-    let folder = log_folder();
-    std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
-    let selected = |trial: &Trial| {
-        options.filter.is_empty() || options.filter.iter().any(|word| trial.name().contains(word.as_str()))
-    };
-    let trials: Vec<_> = checks().chain(qemu_cases()).filter(selected).collect();
-    if trials.is_empty() {
-        return Err(Error::Usage(format!("no test has {:?} in its name", options.filter.join(" or "))));
-    }
-    // Run one test at a time: a guest with more CPUs than the host has cores is slow even alone, and the checks share
-    // cargo's lock.
-    let arguments = Arguments { test_threads: Some(1), list: options.list, ..Arguments::default() };
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if options.list {
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
-    Ok(if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+/// A check or a case. The error is a text for the user.
+struct Test {
+    name: String,
+    run: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
-fn checks() -> impl Iterator<Item = Trial> {
+/// Runs the tests that the filter selects. The last line is `N passed, N failed`.
+pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
+    let selected = |test: &Test| {
+        options.filter.is_empty() || options.filter.iter().any(|word| test.name.contains(word.as_str()))
+    };
+    let all: Vec<_> = checks().chain(qemu_cases()).collect();
+    let count = all.len();
+    let tests: Vec<_> = all.into_iter().filter(selected).collect();
+    if tests.is_empty() {
+        return Err(Error::Usage(format!("no test has {:?} in its name", options.filter.join(" or "))));
+    }
+    if options.list {
+        tests.iter().for_each(|test| println!("{}: test", test.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = log_folder();
+    std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
+    let (total, left_out) = (tests.len(), count - tests.len());
+    let failures = run_all(tests, left_out);
+    println!("{} passed, {} failed", total - failures, failures);
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests one after the other, and prints in the format of Rust's own tests. Returns the number of failures.
+///
+/// A guest with more CPUs than the host has cores is slow even alone, and the checks share cargo's lock.
+fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
+    let (total, started) = (tests.len(), Instant::now());
+    let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);
+    println!("\nrunning {total} test{}", if total == 1 { "" } else { "s" });
+    let mut failures = Vec::new();
+    for Test { name, run } in tests {
+        print!("test {name:width$} ... ");
+        let result = result(run);
+        println!("{}", word(result.is_ok()));
+        failures.extend(result.err().map(|error| (name, error)));
+    }
+    if !failures.is_empty() {
+        println!("\nfailures:\n");
+        failures.iter().for_each(|(name, error)| println!("---- {name} ----\n{error}\n"));
+        println!("\nfailures:");
+        failures.iter().for_each(|(name, _)| println!("    {name}"));
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {left_out} filtered out; finished in {:.2}s\n",
+        word(failures.is_empty()),
+        total - failures.len(),
+        failures.len(),
+        started.elapsed().as_secs_f64()
+    );
+    failures.len()
+}
+
+/// Runs a test. A panic is its failure: it must not keep the others from running.
+fn result(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
+}
+
+/// Returns `ok` or `FAILED`, in green or red on a terminal.
+fn word(passed: bool) -> String {
+    let (word, colour) = if passed { ("ok", 32) } else { ("FAILED", 31) };
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
+        format!("\x1b[{colour}m{word}\x1b[0m")
+    } else {
+        word.to_owned()
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the test panicked: {}", text.unwrap_or("see above"))
+}
+
+fn checks() -> impl Iterator<Item = Test> {
     CHECKS.iter().map(|check| {
         let log = log_folder().join(format!("{}.log", file_name(check.name)));
-        Trial::test(check.name, move || (check.run)(&log).map_err(Failed::from))
+        Test { name: check.name.to_owned(), run: Box::new(move || (check.run)(&log)) }
     })
 }
 
-fn qemu_cases() -> impl Iterator<Item = Trial> {
-    cases::all().into_iter().map(|case| {
-        Trial::test(case.name.clone(), move || {
+fn qemu_cases() -> impl Iterator<Item = Test> {
+    cases::all().into_iter().map(|case| Test {
+        name: case.name.clone(),
+        run: Box::new(move || {
             built().map_err(|error| format!("the build failed: {error}"))?;
             let kernel = match case.features {
                 [] => None,
@@ -65,8 +128,8 @@ fn qemu_cases() -> impl Iterator<Item = Trial> {
                     Some(built.map_err(|error| error.to_string())?.kernel)
                 }
             };
-            case.run(&log_folder(), kernel.as_deref(), TIME_LIMIT).map_err(Failed::from)
-        })
+            case.run(&log_folder(), kernel.as_deref(), TIME_LIMIT)
+        }),
     })
 }
 
@@ -78,8 +141,16 @@ mod tests {
 
     #[test]
     fn names_and_logs_are_unique() {
-        let names: Vec<_> = checks().chain(qemu_cases()).map(|trial| trial.name().to_owned()).collect();
+        let names: Vec<_> = checks().chain(qemu_cases()).map(|test| test.name).collect();
         let logs: HashSet<_> = names.iter().map(|name| file_name(name)).collect();
         assert_eq!(logs.len(), names.len());
+    }
+
+    #[test]
+    fn panic_is_a_failure() {
+        assert_eq!(result(|| Ok(())), Ok(()));
+        assert_eq!(result(|| Err("why".to_owned())), Err("why".to_owned()));
+        let panicked = result(|| std::panic::resume_unwind(Box::new("why")));
+        assert_eq!(panicked, Err("the test panicked: why".to_owned()));
     }
 }

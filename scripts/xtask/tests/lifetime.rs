@@ -1,5 +1,6 @@
 //! QEMU is killed when the host tool ends, even by a signal.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,6 @@
 //! `run.sh`, `test.sh` and `setup.sh` in unusual environments, with small scripts in place of cargo, QEMU and apt-get.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
 
 use std::ffi::OsStr;
 use std::fs;

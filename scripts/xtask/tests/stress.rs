@@ -1,5 +1,6 @@
 //! `stress` and `merge` as a user calls them, with a script in place of QEMU that prints a guest's output.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

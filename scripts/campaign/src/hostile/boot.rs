@@ -1,8 +1,6 @@
 //! Runs one boot of `hostile`, checks its console and determines its outcome.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +9,9 @@ use machine::facts::{Facts, Line};
 use machine::options::MachineOptions;
 use machine::qemu::{Machine, Wiring};
 use machine::tree::{relative, root};
-use machine::verify::{Judgement, Outcome};
+use machine::verify::{Judgement, Outcome, worst};
 use machine::{build, cmdline, session};
+use output::{Log, eprint, eprintln};
 use runner::run::judgement;
 use runner::screen::ConsoleFormatter;
 
@@ -76,7 +75,7 @@ impl Boot<'_> {
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
         let words = self.command_line(Wiring::Session)?;
         let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
-        let Listener { mut watch, facts, verdict, last, .. } = listener;
+        let Listener { mut watch, facts, verdict, last, log, .. } = listener;
         let judgement = judgement(&ended, &facts);
         if judgement.outcome == Outcome::Pass {
             watch.finish(self.seed, self.options.rounds.into(), self.options.probes.into(), &facts.cpus);
@@ -85,16 +84,20 @@ impl Boot<'_> {
             eprint!("{registers}");
         }
         judgement.warnings.iter().for_each(|text| eprintln!("warning: {text}"));
-        let (outcome, problems) = conclude(&judgement, &watch.problems);
+        let (mut outcome, mut problems) = conclude(&judgement, &watch.problems);
+        if let Err(error) = log.finish() {
+            outcome = worst([outcome, Outcome::Host].into_iter());
+            problems.push(Error::file("write", &self.log, error).to_string());
+        }
         let seconds = verdict.unwrap_or(last).as_secs_f64();
         Ok(Run { seed: self.seed, replay, outcome, seconds, problems, watch, facts })
     }
 
     fn listener(&self) -> Result<Listener<'_>, Error> {
-        let file = File::create(&self.log).map_err(|error| Error::file("write", &self.log, error))?;
+        let log = Log::create(&self.log).map_err(|error| Error::file("write", &self.log, error))?;
         Ok(Listener {
             options: self.options,
-            log: BufWriter::new(file),
+            log,
             watch: Watch::default(),
             facts: Facts::default(),
             formatter: ConsoleFormatter::new(&self.kernel),
@@ -107,7 +110,7 @@ impl Boot<'_> {
 /// Checks and logs the console, line by line.
 struct Listener<'a> {
     options: &'a HostileOptions,
-    log: BufWriter<File>,
+    log: Log,
     watch: Watch,
     facts: Facts,
     formatter: ConsoleFormatter,
@@ -119,8 +122,7 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     fn take(&mut self, line: &[u8], time: Duration) {
-        // A write error in the log does not fail the run.
-        let _ = self.log.write_all(line).and_then(|()| self.log.write_all(b"\n"));
+        self.log.line(line);
         let seen = self.facts.take(line);
         let kind = match seen {
             // After a panic record, the kernel prints registers and a backtrace. They are not checked.

@@ -10,13 +10,13 @@ mod program;
 mod result;
 mod watch;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use machine::error::Error;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::verify::Outcome;
+use output::{eprintln, println};
 
 use self::boot::Boot;
 use self::options::HostileOptions;
@@ -48,8 +48,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     if run.outcome != Outcome::Pass {
         eprintln!("again: {}", run.replay);
     }
-    write_json(options, &run)?;
-    Ok(run.outcome.exit_code())
+    Ok(run.outcome.with_written(write_json(options, &run)).exit_code())
 }
 
 /// Prints to standard output, or to standard error if the JSON goes to standard output.
@@ -63,10 +62,5 @@ fn print_line(options: &HostileOptions, text: &str) {
 fn write_json(options: &HostileOptions, run: &Run) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
     let text = format!("{:#}\n", run.json());
-    if path == Path::new("-") {
-        // An error means that the reader closed the pipe.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        return Ok(());
-    }
-    std::fs::write(path, text).map_err(|error| Error::file("write", path, error))
+    output::write(path, text).map_err(|error| Error::file("write", path, error))
 }

@@ -29,7 +29,7 @@ pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
     fill(&mut elf[range], seed);
     std::fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
     let path = folder.join(PROGRAM);
-    std::fs::write(&path, stripped(&elf)?).map_err(|error| Error::file("write", &path, error))?;
+    output::write(&path, stripped(&elf)?).map_err(|error| Error::file("write", &path, error))?;
     Ok(path)
 }
 

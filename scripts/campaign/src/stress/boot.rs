@@ -10,12 +10,12 @@ use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::session;
-use machine::verify::Outcome;
+use machine::verify::{Outcome, worst};
 use runner::run::judgement;
 use runner::screen::ConsoleFormatter;
 
 use super::conclude::conclude;
-use super::evidence::{Collector, Evidence};
+use super::evidence::{Collected, Collector, Evidence};
 use super::live::Live;
 use super::log::BootLog;
 use super::machine::{Setup, serial_dir};
@@ -122,17 +122,19 @@ pub fn boot(
         }
         run.progress(time, display);
     })?;
+    let mut lost = Vec::new();
     if let Some(files) = serial_files {
-        files.lines(|line| {
+        let read = files.lines(|line| {
             run.check_line(line, &Line::Text, on_problem);
-        })?;
+        });
+        lost.extend(read.err().map(|error| error.to_string()));
     }
     let judgement = judgement(&ended, &run.facts);
     let before = run.watch.problems.len();
     let calls = plan.load.calls().filter(|_| plan.load.seconds.is_none());
     run.watch.finish(judgement.outcome, &run.facts, calls);
     run.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
-    let (outcome, problems) = conclude(&judgement, std::mem::take(&mut run.watch.problems));
+    let (mut outcome, mut problems) = conclude(&judgement, std::mem::take(&mut run.watch.problems));
     // Report the errors of the run, which have not been passed to `on_problem` yet.
     problems
         .iter()
@@ -158,8 +160,19 @@ pub fn boot(
         qemu: paste,
         live: run.live.take(),
     };
-    let mut warnings = judgement.warnings;
-    let (trace, evidence) = collector.collect(failed || plan.keep_traces, show, &mut warnings);
+    let Collected { trace, evidence, warnings: damages, lost: lost_trace } =
+        collector.collect(failed || plan.keep_traces, show);
+    lost.extend(lost_trace);
+    let log = run.log.end(failed).unwrap_or_else(|error| {
+        lost.push(error.to_string());
+        None
+    });
+    if !lost.is_empty() {
+        outcome = worst([outcome, Outcome::Host].into_iter());
+        lost.iter().for_each(|error| on_problem(error));
+        problems.extend(lost.into_iter().map(Problem::Run));
+    }
+    let warnings = [judgement.warnings, damages].concat();
     let boot = Boot {
         seed,
         replay,
@@ -167,7 +180,7 @@ pub fn boot(
         seconds: time.as_secs_f64(),
         problems: problems.iter().map(record).collect(),
         warnings,
-        log: run.log.end(failed),
+        log,
         trace,
         cpus,
     };

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use machine::error::Error;
 use machine::tree::relative;
 use machine::verify::Outcome;
+use output::{eprint, eprintln, print, println};
 
 use super::boot::{BootPlan, Console, FinishedBoot, boot};
 use super::evidence::Evidence;
@@ -42,14 +44,18 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     for boot in &campaign.boots {
         boot.warnings.iter().for_each(|text| eprintln!("warning: seed {}: {text}", boot.seed));
     }
+    let mut outcome = campaign.outcome();
     if let Some(path) = &options.campaign.json {
-        campaign.write(path)?;
+        outcome = outcome.with_written(campaign.write(path));
     }
     if let Some(path) = options.campaign.report() {
-        html::write(&path, &campaign, &evidence)?;
-        eprintln!("report: {}", relative(&path).display());
+        let written = html::write(&path, &campaign, &evidence);
+        if written.is_ok() {
+            eprintln!("report: {}", relative(&path).display());
+        }
+        outcome = outcome.with_written(written);
     }
-    Ok(campaign.outcome().exit_code())
+    Ok(outcome.exit_code())
 }
 
 /// Returns a line of `--print-jobs`: the command for a campaign of one boot with its own result file.
@@ -130,10 +136,13 @@ impl<'a> Running<'a> {
         if let [seed] = self.seeds {
             self.progress.print(&format!("seed {seed}; again: {}", load.replay(*seed)));
         }
-        let jitter = load.jitter.then(Jitter::start);
+        let jitter = load.jitter.then(Jitter::start).transpose()?;
         std::thread::scope(|scope| {
             for _ in 0..usize::from(campaign.jobs).min(self.seeds.len()) {
-                scope.spawn(|| self.worker(&plan));
+                if let Err(error) = Builder::new().spawn_scoped(scope, || self.worker(&plan)) {
+                    let error = Error::File("cannot start a thread".to_owned(), error);
+                    self.lock().error.get_or_insert(error);
+                }
             }
         });
         drop(jitter);

@@ -33,6 +33,19 @@ pub struct Evidence {
     pub trace: Result<Survey, String>,
 }
 
+/// What was collected.
+#[derive(Default)]
+pub struct Collected {
+    /// The path of the trace, if it is kept.
+    pub trace: Option<PathBuf>,
+    /// What the report shows, if it shows this boot.
+    pub evidence: Option<Evidence>,
+    /// Damage of the rings.
+    pub warnings: Vec<String>,
+    /// Why the trace could not be read or written.
+    pub lost: Option<String>,
+}
+
 /// Collects the trace and the evidence after QEMU has exited.
 pub struct Collector<'a> {
     /// The guest's memory; `None` if the host cannot map it.
@@ -50,45 +63,49 @@ pub struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Returns the trace's path if `keep`, and the evidence if `show`.
-    ///
-    /// Damaged rings are reported in `warnings`.
-    pub fn collect(
-        self,
-        keep: bool,
-        show: bool,
-        warnings: &mut Vec<String>,
-    ) -> (Option<PathBuf>, Option<Evidence>) {
+    /// Collects the trace if `keep`, and the evidence if `show`.
+    pub fn collect(self, keep: bool, show: bool) -> Collected {
+        let mut collected = Collected::default();
         if !keep && !show {
-            return (None, None);
+            return collected;
         }
-        let (kept_path, part) = self.log.trace();
-        let captured = self.capture(&part, warnings);
-        let trace = show.then(|| captured.and_then(|()| self.survey(&part)));
-        let kept = keep && std::fs::rename(&part, &kept_path).is_ok();
-        if !kept {
-            // This fails if the file does not exist.
-            let _ = std::fs::remove_file(&part);
+        // For a trace that is not kept. It is removed when this is dropped.
+        let temporary = tempfile::Builder::new().suffix(".rtrace").tempfile();
+        let path = match &temporary {
+            _ if keep => self.log.trace(),
+            Ok(file) => file.path().to_owned(),
+            Err(_) => std::env::temp_dir(),
+        };
+        let captured = self.capture(&path, &mut collected);
+        if keep && captured.is_ok() {
+            collected.trace = Some(relative(&path).to_owned());
         }
-        let kept = kept.then(|| relative(&kept_path).to_owned());
-        let (samples, counters, clock) = self.live.map(Live::finish).unwrap_or_default();
-        let boot = self.facts.boots.first().copied();
-        let evidence = |trace| Evidence { boot, qemu: self.qemu, samples, counters, clock, trace };
-        (kept, trace.map(evidence))
+        if show {
+            let trace = captured.and_then(|()| self.survey(&path));
+            let (samples, counters, clock) = self.live.map(Live::finish).unwrap_or_default();
+            let boot = self.facts.boots.first().copied();
+            collected.evidence = Some(Evidence { boot, qemu: self.qemu, samples, counters, clock, trace });
+        }
+        collected
     }
 
     /// Writes the records of the guest's trace rings to a file. The error explains why there is no trace.
-    fn capture(&self, part: &Path, warnings: &mut Vec<String>) -> Result<(), String> {
+    fn capture(&self, path: &Path, collected: &mut Collected) -> Result<(), String> {
         let memory =
             self.memory.ok_or("the machine's options do not let the host read the guest's memory")?;
         let ram = memory.ram().map_err(|error| error.to_string())?;
-        match flight(&ram, part, std::slice::from_ref(&self.qemu)) {
+        match flight(&ram, path, std::slice::from_ref(&self.qemu)) {
             Ok(summary) => {
-                warnings.extend(damage(&summary).map(|error| error.to_string()));
+                collected.warnings.extend(damage(&summary).map(|error| error.to_string()));
                 Ok(())
             }
             Err(Error::NoDirectory) if !self.recorded => Err("nothing was recorded: --trace off".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                if let Error::Io(..) = error {
+                    collected.lost = Some(error.to_string());
+                }
+                Err(error.to_string())
+            }
         }
     }
 

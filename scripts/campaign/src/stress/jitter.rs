@@ -3,8 +3,10 @@
 use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
+
+use machine::error::Error;
 
 use super::lines::splitmix64;
 use super::seeds::Seed;
@@ -20,15 +22,19 @@ pub struct Jitter {
 
 impl Jitter {
     /// Starts one thread for each host CPU, but at least two.
-    pub fn start() -> Jitter {
-        let stop = Arc::new(AtomicBool::new(false));
+    ///
+    /// # Errors
+    /// If the host's limits do not allow that many threads.
+    pub fn start() -> Result<Jitter, Error> {
+        let mut jitter = Jitter { stop: Arc::default(), threads: Vec::new() };
         let count = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
-        let start = |_| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || burn(&stop))
-        };
-        let threads = (0..count).map(start).collect();
-        Jitter { stop, threads }
+        for _ in 0..count {
+            let stop = Arc::clone(&jitter.stop);
+            let thread = Builder::new().spawn(move || burn(&stop));
+            let thread = thread.map_err(|error| Error::File("cannot start a thread".to_owned(), error))?;
+            jitter.threads.push(thread);
+        }
+        Ok(jitter)
     }
 }
 

@@ -1,22 +1,18 @@
 //! Writes the log of a boot. The log is kept if the boot fails.
 
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use machine::error::Error;
 use machine::tree::relative;
+use output::{Log, Target};
 
 use super::seeds::Seed;
 
 /// An open log. It starts with the replay command, followed by the console output.
 pub struct BootLog {
-    /// Temporary path, used during the boot.
-    part: PathBuf,
-    /// Final path, used if the log is kept.
-    log: PathBuf,
-    file: BufWriter<File>,
+    path: PathBuf,
+    log: Log<Target>,
 }
 
 impl BootLog {
@@ -28,25 +24,21 @@ impl BootLog {
         // seeds.
         let mut hasher = DefaultHasher::new();
         replay.hash(&mut hasher);
-        let log = folder.join(format!("{seed}-{:04x}.log", hasher.finish() & 0xffff));
-        let part = log.with_extension(format!("{}.part", std::process::id()));
-        let file = File::create(&part).map_err(|error| Error::file("write", &part, error))?;
-        let mut log = BootLog { part, log, file: BufWriter::new(file) };
+        let path = folder.join(format!("{seed}-{:04x}.log", hasher.finish() & 0xffff));
+        let target = Target::create(&path).map_err(|error| Error::file("write", &path, error))?;
+        let mut log = BootLog { path, log: Log::buffered(target) };
         log.line(format!("$ {replay}").as_bytes());
         Ok(log)
     }
 
-    /// Returns the final path of the boot's trace, and the temporary path to write it to.
-    pub fn trace(&self) -> (PathBuf, PathBuf) {
-        let kept = self.log.with_extension("rtrace");
-        let part = kept.with_extension(format!("rtrace.{}.part", std::process::id()));
-        (kept, part)
+    /// Returns the path of the boot's trace.
+    pub fn trace(&self) -> PathBuf {
+        self.path.with_extension("rtrace")
     }
 
     /// Appends a line.
     pub fn line(&mut self, line: &[u8]) {
-        // A write error in the log does not fail the boot.
-        let _ = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+        self.log.line(line);
     }
 
     /// Appends a section with a title, unless its text is empty.
@@ -58,14 +50,16 @@ impl BootLog {
 
     /// Closes the log, and keeps or removes it. Returns the path of a kept log, relative to the checkout if it is
     /// inside.
-    pub fn end(mut self, keep: bool) -> Option<PathBuf> {
-        let flushed = self.file.flush().is_ok();
-        let moved = keep && flushed && std::fs::rename(&self.part, &self.log).is_ok();
-        if !moved && !keep {
-            let _ = std::fs::remove_file(&self.part);
+    ///
+    /// # Errors
+    /// If it is to be kept and could not be written.
+    pub fn end(self, keep: bool) -> Result<Option<PathBuf>, Error> {
+        if !keep {
+            return Ok(None);
         }
-        let path: &Path = if moved { &self.log } else { &self.part };
-        keep.then(|| relative(path).to_owned())
+        let written = self.log.finish().and_then(|mut target| target.finish());
+        written.map_err(|error| Error::file("write", &self.path, error))?;
+        Ok(Some(relative(&self.path).to_owned()))
     }
 }
 
@@ -84,14 +78,14 @@ mod tests {
             log.section("problems", "one\ntwo\n");
             log
         };
-        let log = begin().end(true).expect("a path");
+        let log = begin().end(true).expect("is written").expect("a path");
         let text = std::fs::read(&log).expect("the log");
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A passed boot does not remove the log of an earlier failure.
+        let entries = || std::fs::read_dir(log.parent().expect("a folder")).expect("lists").count();
         let passed = begin();
-        let part = passed.part.clone();
-        assert!(part.exists());
-        assert_eq!(passed.end(false), None);
-        assert!(!part.exists() && log.exists());
+        assert_eq!(entries(), 2);
+        assert_eq!(passed.end(false).expect("no error"), None);
+        assert!(entries() == 1 && log.exists());
     }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use machine::error::Error;
-use machine::verify::Outcome;
+use machine::verify::{Outcome, worst};
+use output::{eprint, eprintln, print};
 
 use super::html;
 use super::options::MergeOptions;
-use super::result::{Boot, Campaign, worst};
+use super::result::{Boot, Campaign};
 use super::seeds::Seed;
 use super::table;
 
@@ -44,11 +45,12 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     } else {
         print!("{text}")
     }
+    let mut outcome = merged.campaign.outcome();
     if let Some(path) = &options.json {
-        merged.campaign.write(path)?;
+        outcome = outcome.with_written(merged.campaign.write(path));
     }
     if let Some(path) = &options.report {
-        html::write(path, &merged.campaign, &BTreeMap::new())?;
+        outcome = outcome.with_written(html::write(path, &merged.campaign, &BTreeMap::new()));
     }
     let seeds = &merged.campaign.not_booted;
     if !seeds.is_empty() {
@@ -57,7 +59,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
         eprintln!("error: seeds not booted: {} ({}{more})", seeds.len(), list.join(", "));
     }
     let missing = if merged.campaign.not_booted.is_empty() { Outcome::Pass } else { Outcome::Host };
-    Ok(worst([merged.campaign.outcome(), missing].into_iter()).exit_code())
+    Ok(worst([outcome, missing].into_iter()).exit_code())
 }
 
 /// Merges results. Boots with the same replay command count as the same boot. Each seed in `required` must have a boot.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use machine::console::printable;
+use output::eprintln;
 
 use super::live::CpuStatus;
 use super::seeds::Seed;

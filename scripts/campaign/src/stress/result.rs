@@ -1,10 +1,9 @@
 //! The result of a campaign, written as JSON and read by `merge`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use machine::error::Error;
-use machine::verify::Outcome;
+use machine::verify::{Outcome, worst};
 use serde::{Deserialize, Serialize};
 
 use super::error::{StressError, VERSION};
@@ -98,18 +97,12 @@ impl Campaign {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
-    /// Writes the result atomically. If the campaign is killed meanwhile, the previous result remains.
+    /// Writes the result atomically; `-` is standard output. If the campaign is killed meanwhile, the previous result
+    /// remains.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         // Serialising a struct of numbers and strings cannot fail.
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        if path == Path::new("-") {
-            // An error means that the reader closed the pipe.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            return Ok(());
-        }
-        let part = path.with_added_extension("part");
-        let written = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path));
-        written.map_err(|error| Error::file("write", path, error))
+        output::write(path, text).map_err(|error| Error::file("write", path, error))
     }
 
     /// Reads a result that [`write`](Self::write) wrote.
@@ -126,14 +119,6 @@ impl Campaign {
         }
         Ok(serde_json::from_str(&text).map_err(bad)?)
     }
-}
-
-/// Returns the worst of several outcomes. Failures of the kernel rank before those of the host.
-pub fn worst(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
-    const RANKS: [Outcome; 6] =
-        [Outcome::Panic, Outcome::Failed, Outcome::Timeout, Outcome::Host, Outcome::Usage, Outcome::Pass];
-    let rank = |outcome: &Outcome| RANKS.iter().position(|ranked| ranked == outcome);
-    outcomes.min_by_key(rank).unwrap_or(Outcome::Pass)
 }
 
 /// Serialises an outcome as its name.

@@ -29,6 +29,9 @@ impl SerialFiles {
     }
 
     /// Passes each line of the other CPUs to `on_line`, without the newline.
+    ///
+    /// # Errors
+    /// If one of the files could not be written or cannot be read.
     pub fn lines(self, mut on_line: impl FnMut(&[u8])) -> Result<(), Error> {
         for path in self.others()? {
             let text = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
@@ -38,7 +41,7 @@ impl SerialFiles {
                     .for_each(|line| on_line(line.strip_suffix(b"\r").unwrap_or(line)));
             }
         }
-        Ok(())
+        self.first.finish()
     }
 
     /// Returns the paths of all files except that of the first CPU, whose lines were received on the console.

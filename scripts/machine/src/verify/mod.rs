@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use kernel_abi::record::{self, VerdictRecord};
 use kernel_abi::verdict::Verdict;
+use output::eprintln;
 
 use crate::cpu_state;
+use crate::error::Error;
 use crate::facts::{Cpu, Facts};
 
 /// How QEMU ended.
@@ -67,10 +69,25 @@ impl Outcome {
         }
     }
 
+    /// Returns the outcome after an attempt to write a result. An error is printed, and is a failure of the host.
+    pub fn with_written(self, written: Result<(), Error>) -> Outcome {
+        let Err(error) = written else { return self };
+        eprintln!("error: {error}");
+        worst([self, Outcome::Host].into_iter())
+    }
+
     /// Returns the same status as a value that `main` can return.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(self.status())
     }
+}
+
+/// Returns the worst of several outcomes. Failures of the kernel rank before those of the host.
+pub fn worst(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
+    const RANKS: [Outcome; 6] =
+        [Outcome::Panic, Outcome::Failed, Outcome::Timeout, Outcome::Host, Outcome::Usage, Outcome::Pass];
+    let rank = |outcome: &Outcome| RANKS.iter().position(|ranked| ranked == outcome);
+    outcomes.min_by_key(rank).unwrap_or(Outcome::Pass)
 }
 
 /// The judgement of a run, with the reasons.
@@ -82,6 +99,14 @@ pub struct Judgement {
     pub errors: Vec<String>,
     /// Problems that do not make the run fail.
     pub warnings: Vec<String>,
+}
+
+impl Judgement {
+    /// Adds an error of the host. What the run itself failed by outranks it.
+    pub fn add_host_error(&mut self, error: String) {
+        self.outcome = worst([self.outcome, Outcome::Host].into_iter());
+        self.errors.push(error);
+    }
 }
 
 /// Judges a run. The run passes if QEMU's exit status is the matching one *and* there are a boot record, one record for

@@ -16,6 +16,7 @@ use machine::options::parse;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::session;
 use machine::verify::Outcome;
+use output::println;
 use trace::capture::Summary;
 
 use crate::options::{BenchOptions, RunOptions};

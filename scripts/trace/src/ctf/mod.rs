@@ -35,11 +35,16 @@ impl Ctf {
         for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
             let path = entry.map_err(Error::io("read the folder", folder))?.path();
             if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(STREAM)) {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                // Another conversion into the same folder may have removed it first.
+                fs::remove_file(&path)
+                    .or_else(
+                        |error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) },
+                    )
+                    .map_err(Error::io("remove", &path))?;
             }
         }
         let path = folder.join("metadata");
-        fs::write(&path, metadata::metadata(header)).map_err(Error::io("write", &path))?;
+        output::write(&path, metadata::metadata(header)).map_err(Error::io("write", &path))?;
         let stream =
             |cpu: &super::file::Cpu| Stream::new(folder.join(format!("{STREAM}{}", cpu.cpu)), cpu.cpu);
         Ok(Ctf { folder: folder.to_owned(), streams: header.cpus.iter().map(stream).collect() })
@@ -120,7 +125,7 @@ impl Stream {
         head.extend(self.cpu.to_le_bytes());
         self.packet[..HEAD].copy_from_slice(&head);
         if self.file.is_none() {
-            self.file = Some(File::create(&self.path)?);
+            self.file = Some(output::create(&self.path)?);
         }
         if let Some(file) = &mut self.file {
             file.write_all(&self.packet)?;

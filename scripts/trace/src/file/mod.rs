@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use kernel_abi::trace::packing::{LONGEST, Packing};
 use kernel_abi::trace::{Kind, Record};
+use output::Target;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -143,11 +144,9 @@ struct Lane {
 impl Writer {
     /// Creates a writer for `cpus` CPUs. [`Writer::finish`] creates the file itself.
     pub fn create(path: &Path, cpus: usize) -> Result<Writer, Error> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let spill = || tempfile::tempfile_in(folder).map_err(Error::io("create a temporary file in", folder));
+        let folder = output::spool_folder(path);
+        let spill =
+            || tempfile::tempfile_in(&folder).map_err(Error::io("create a temporary file in", &folder));
         let lane = || {
             let spill = BufWriter::with_capacity(64 * 1024, spill()?);
             Ok(Lane { records: 0, packing: Packing::default(), spill })
@@ -182,7 +181,7 @@ impl Writer {
     fn join(self, header: &Header) -> io::Result<()> {
         let text = serde_json::to_vec(header)?;
         let length = u32::try_from(text.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mut file = File::create(&self.path)?;
+        let mut file = Target::create(&self.path)?;
         let mut front = Vec::with_capacity(PREFIX + text.len());
         front.extend(MAGIC);
         front.extend(VERSION.to_le_bytes());
@@ -195,12 +194,12 @@ impl Writer {
             spill.rewind()?;
             unpack(&mut spill, lane.records, &mut packed, &mut file)?;
         }
-        Ok(())
+        file.finish()
     }
 }
 
 /// Reads `records` packed records and writes them unpacked.
-fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut File) -> io::Result<()> {
+fn unpack(from: &mut File, records: u64, packed: &mut [u8], to: &mut Target) -> io::Result<()> {
     let (mut packing, mut batch) = (Packing::default(), vec![Record::default(); BATCH]);
     let (mut left, mut filled) = (records, 0);
     while left != 0 {

@@ -205,7 +205,7 @@ impl Case {
             String::from_utf8_lossy(&raw),
             finished.json
         );
-        std::fs::write(&log, text).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+        output::write(&log, text).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
         self.check(&finished)
             .map_err(|error| format!("{error}\n\nagain: {replay}\nlog:   {}", relative(&log).display()))
     }
@@ -219,7 +219,7 @@ impl Case {
         let valid = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
         // The sections that no loader reads are removed, so that half of the file lacks a part of a segment.
         let valid = executable::stripped(&valid).map_err(|error| error.to_string())?;
-        std::fs::write(&path, defect.apply(valid)?).map_err(|error| error.to_string())?;
+        output::write(&path, defect.apply(valid)?).map_err(|error| error.to_string())?;
         words[0] = relative(&path).display().to_string();
         Ok(words)
     }

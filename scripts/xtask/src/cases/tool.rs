@@ -14,7 +14,7 @@ pub fn cases() -> Vec<Case> {
     gdb.subcommand = "gdb";
     let firmware = "--smp 1 --qemu-arg=-bios --qemu-arg=target/test-logs/reset.bin";
     let mut reset = case("tool::guest-reset", firmware, "hello");
-    reset.prepare = Some(|folder| std::fs::write(folder.join("reset.bin"), resetting_firmware()));
+    reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
     vec![
         case("tool::time-out-of-spin", "--smp 4 --timeout 5", "spin").status(4).demand(all_registers),
         case("tool::no-qemu", "--qemu /nonexistent", "hello")

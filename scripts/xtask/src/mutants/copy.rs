@@ -31,7 +31,7 @@ impl Copy {
         let edited = edited(mutants)?;
         fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
         let lock = folder.with_extension("lock");
-        let file = File::create(&lock).map_err(|error| Error::file("create", &lock, error))?;
+        let file = output::create(&lock).map_err(|error| Error::file("create", &lock, error))?;
         file.lock().map_err(|error| Error::file("lock", &lock, error))?;
         let mut files = BTreeSet::new();
         for part in PARTS {
@@ -144,7 +144,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
-    fs::write(path, bytes).map_err(|error| Error::file("write", path, error))
+    output::write(path, bytes).map_err(|error| Error::file("write", path, error))
 }
 
 #[cfg(test)]

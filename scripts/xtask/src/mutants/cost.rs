@@ -8,6 +8,7 @@ use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use machine::report::aligned;
+use output::print;
 
 use super::kernels;
 use super::table::find;

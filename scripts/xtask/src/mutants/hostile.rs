@@ -7,6 +7,7 @@ use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use machine::tree::{relative, root};
+use output::println;
 
 use super::kernels;
 use super::table::find;
@@ -72,7 +73,7 @@ pub fn run(names: &[String]) -> Result<ExitCode, Error> {
     for detection in DETECTIONS.iter().filter(selected) {
         let (status, text) = run_hostile(Some(detection.mutant))?;
         let log = logs.join(format!("{}.log", detection.mutant));
-        fs::write(&log, &text).map_err(|error| Error::file("write", &log, error))?;
+        output::write(&log, &text).map_err(|error| Error::file("write", &log, error))?;
         let line = text.lines().find(|line| detection.reasons.iter().any(|reason| line.contains(reason)));
         match (status, line) {
             (Some(1 | 3), Some(line)) => println!("found        {}: {}", detection.mutant, line.trim()),

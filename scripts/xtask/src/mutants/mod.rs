@@ -25,6 +25,7 @@ use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use mutant::{Mutant, Proof};
+use output::{print, println};
 use table::{MUTANTS, find};
 use trial::Trials;
 

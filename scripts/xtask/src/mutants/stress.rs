@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use machine::error::Error;
 use machine::tree::{relative, root};
+use output::println;
 
 use super::kernels;
 
@@ -89,7 +90,7 @@ fn stress(command: &str, log: &Path) -> Result<Ended, String> {
     let texts = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let text = texts.concat();
     let before = fs::read_to_string(log).unwrap_or_default();
-    fs::write(log, format!("{before}$ {command}\n{text}\n"))
+    output::write(log, format!("{before}$ {command}\n{text}\n"))
         .map_err(|error| format!("cannot write {}: {error}", log.display()))?;
     Ok(Ended { status: output.status.code(), text })
 }

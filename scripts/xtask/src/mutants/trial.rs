@@ -1,7 +1,7 @@
 //! The trial of one mutant: the test without it, the build with it, the test with it.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -187,7 +187,7 @@ fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
 /// Runs a command until it ends or exceeds the time limit, with its output in `log`. The error is that output.
 fn logged(mut command: Command, log: &Path) -> Ended {
     let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
-    let file = File::create(log).map_err(place)?;
+    let file = output::create(log).map_err(place)?;
     let copy = file.try_clone().map_err(place)?;
     let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
     let mut child = child.map_err(|error| format!("cannot start cargo: {error}"))?;

@@ -42,7 +42,7 @@ const SCRIPT: &str = include_str!("page.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// Writes the report atomically.
+/// Writes the report. A campaign that is killed leaves the previous one.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -51,9 +51,7 @@ pub fn write(path: &Path, campaign: &Campaign, evidence: &BTreeMap<Seed, Evidenc
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    let part = path.with_added_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&part, page(campaign, evidence)).map_err(failed)?;
-    std::fs::rename(&part, path).map_err(failed)
+    output::write(path, page(campaign, evidence)).map_err(failed)
 }
 
 /// Formats the page.

@@ -1,0 +1,57 @@
+//! Everything that the host tool writes goes through this crate, so that no write fails without a message.
+//!
+//! ```text
+//!   print!, println!, eprint!, eprintln! --> Stream   standard output and standard error
+//!   lines of a console                   --> Log      a file that grows while the guest runs
+//!   results, reports, converted traces   --> Target   a file that is complete or not there
+//! ```
+//!
+//! The rules, which are the same for all of them:
+//!
+//! - A write that fails is reported, and the tool ends with a host failure.
+//! - A reader that has gone (`EPIPE`) is not an error: nothing more is written there, and the work goes on.
+//! - Nothing panics. The macros of the standard library with the same names do, so clippy forbids them
+//!   (`scripts/clippy.toml`).
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+mod log;
+mod signals;
+mod stream;
+mod target;
+
+pub use self::log::{Log, create};
+pub use self::signals::keep_running_at_size_limit;
+pub use self::stream::{Stream, lost};
+pub use self::target::{Target, spool_folder, write};
+
+/// Returns whether an error means that the reader at the other end of a pipe has gone.
+fn is_reader_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// Prints to standard output.
+#[macro_export]
+macro_rules! print {
+    ($($words:tt)*) => { $crate::Stream::Out.print(::std::format_args!($($words)*)) };
+}
+
+/// Prints a line to standard output.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::Stream::Out.line(::std::format_args!("")) };
+    ($($words:tt)*) => { $crate::Stream::Out.line(::std::format_args!($($words)*)) };
+}
+
+/// Prints to standard error.
+#[macro_export]
+macro_rules! eprint {
+    ($($words:tt)*) => { $crate::Stream::Err.print(::std::format_args!($($words)*)) };
+}
+
+/// Prints a line to standard error.
+#[macro_export]
+macro_rules! eprintln {
+    () => { $crate::Stream::Err.line(::std::format_args!("")) };
+    ($($words:tt)*) => { $crate::Stream::Err.line(::std::format_args!($($words)*)) };
+}

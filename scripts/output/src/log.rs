@@ -1,0 +1,107 @@
+//! A file of lines that grows during a run.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::is_reader_gone;
+
+/// A log. Its first error is kept for [`finish`](Log::finish), so that a full disk does not end the run.
+pub struct Log<W: Write = File> {
+    file: BufWriter<W>,
+    /// Whether each line is written to the file at once.
+    at_once: bool,
+    error: Option<io::Error>,
+}
+
+/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or device
+/// stays one. For what another process writes, or what is of use before it is complete.
+///
+/// # Errors
+/// If the file cannot be opened.
+#[allow(clippy::disallowed_methods)]
+pub fn create(path: &Path) -> io::Result<File> {
+    File::create(path)
+}
+
+impl Log<File> {
+    /// Creates a log with [`create`]. It is complete up to the last line even if the tool is killed.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn create(path: &Path) -> io::Result<Log> {
+        Ok(Log::new(create(path)?, true))
+    }
+}
+
+impl<W: Write> Log<W> {
+    /// Makes a log of an open file, which is written in large pieces.
+    pub fn buffered(file: W) -> Log<W> {
+        Log::new(file, false)
+    }
+
+    fn new(file: W, at_once: bool) -> Log<W> {
+        Log { file: BufWriter::new(file), at_once, error: None }
+    }
+
+    /// Appends a line, which is given without its end.
+    pub fn line(&mut self, line: &[u8]) {
+        if self.error.is_none() {
+            let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+            let written = if self.at_once { written.and_then(|()| self.file.flush()) } else { written };
+            self.error = written.err();
+        }
+    }
+
+    /// Writes what is left, and returns the file.
+    ///
+    /// # Errors
+    /// The first error of this log. A reader that has gone is none.
+    pub fn finish(mut self) -> io::Result<W> {
+        let error = self.error.take().or_else(|| self.file.flush().err());
+        // Without another attempt to write what could not be written.
+        let (file, _) = self.file.into_parts();
+        match error {
+            Some(error) if !is_reader_gone(&error) => Err(error),
+            _ => Ok(file),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_in_the_file_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let mut log = Log::create(&path).expect("opens");
+        log.line(b"one\xff");
+        assert_eq!(std::fs::read(&path).expect("reads"), b"one\xff\n");
+        log.line(b"two");
+        log.finish().expect("is complete");
+        assert_eq!(std::fs::read(&path).expect("reads"), b"one\xff\ntwo\n");
+    }
+
+    #[test]
+    fn full_disk_is_reported_at_the_end() {
+        let full = Path::new("/dev/full");
+        let file = || File::options().write(true).open(full).expect("opens");
+        for mut log in [Log::create(full).expect("opens"), Log::buffered(file())] {
+            log.line(b"one");
+            log.line(b"two");
+            assert_eq!(log.finish().expect_err("is full").kind(), io::ErrorKind::StorageFull);
+        }
+    }
+
+    #[test]
+    fn reader_that_has_gone_is_no_error() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let mut log = Log::new(File::from(std::os::fd::OwnedFd::from(writer)), true);
+        log.line(b"one");
+        log.line(b"two");
+        log.finish().expect("no error");
+    }
+}

@@ -1,0 +1,167 @@
+//! A result: a file that has either its former contents or all of the new ones.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::{Stream, is_reader_gone};
+
+/// The number of symbolic links that Linux follows (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// Writes a complete result. The path `-` is standard output.
+///
+/// # Errors
+/// If it cannot be written. An error of standard output is kept for [`lost`](crate::lost).
+pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut target = Target::create(path.as_ref())?;
+    target.write_all(bytes.as_ref())?;
+    target.finish()
+}
+
+/// A result that is being written.
+///
+/// A regular or absent file is written under a temporary name of its own in the same folder, and replaced at the end: a
+/// tool that is killed leaves the former result, and two tools that write the same result do not disturb each other.
+/// Symbolic links are followed and kept. Whatever else there is, such as a FIFO or a device, is written in place.
+pub struct Target(To);
+
+enum To {
+    /// The path `-`.
+    Stdout,
+    /// A temporary file that will be renamed to this path.
+    Replace(NamedTempFile, PathBuf),
+    /// The file itself.
+    InPlace(File),
+    /// Nothing: it is finished, or its reader has gone.
+    Nothing,
+}
+
+impl Target {
+    /// Opens a target. The path `-` is standard output.
+    ///
+    /// # Errors
+    /// If neither the file nor its folder can be written.
+    pub fn create(path: &Path) -> io::Result<Target> {
+        if path == Path::new("-") {
+            return Ok(Target(To::Stdout));
+        }
+        let (path, is_open_file) = follow(path)?;
+        let found = match fs::metadata(&path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if is_open_file || found.as_ref().is_some_and(|found| !found.is_file()) {
+            // Appended, because somebody else may write to the same file: `--json /dev/stdout >file`.
+            let file = OpenOptions::new().append(is_open_file).write(true).open(&path)?;
+            return Ok(Target(To::InPlace(file)));
+        }
+        match temporary(&path, found.as_ref()) {
+            Ok(part) => Ok(Target(To::Replace(part, path))),
+            // The folder cannot be written, but the file perhaps can.
+            Err(_) if found.is_some() => Ok(Target(To::InPlace(truncated(&path)?))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Completes the result. It must be called once; a target that is dropped before leaves the former file.
+    ///
+    /// # Errors
+    /// If the file cannot be replaced.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let To::Replace(part, path) = std::mem::replace(&mut self.0, To::Nothing) else { return Ok(()) };
+        part.persist(&path).map(drop).or_else(|error| {
+            // A file that is a mount point, as in a container, cannot be renamed, but it can be written.
+            if !path.is_file() {
+                return Err(error.error);
+            }
+            let mut part = error.file;
+            part.rewind()?;
+            io::copy(part.as_file_mut(), &mut truncated(&path)?).map(drop)
+        })
+    }
+
+    fn file(&mut self) -> Option<&mut File> {
+        match &mut self.0 {
+            To::Replace(part, _) => Some(part.as_file_mut()),
+            To::InPlace(file) => Some(file),
+            To::Stdout | To::Nothing => None,
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if matches!(self.0, To::Stdout) {
+            Stream::Out.write(bytes);
+        }
+        let Some(file) = self.file() else { return Ok(bytes.len()) };
+        match file.write(bytes) {
+            Err(error) if is_reader_gone(&error) => {
+                self.0 = To::Nothing;
+                Ok(bytes.len())
+            }
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Follows symbolic links up to a path that is none, whether it exists or not. Also returns whether it is one of this
+/// process's open files (`/dev/stdout`, `/proc/self/fd/3`), whose links lead to a file and not to a path.
+fn follow(path: &Path) -> io::Result<(PathBuf, bool)> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else { return Ok((path, false)) };
+        if fs::canonicalize(folder(&path)).is_ok_and(|folder| folder.starts_with("/proc")) {
+            return Ok((path, true));
+        }
+        path = folder(&path).join(target);
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
+/// Returns the folder for the temporary files of whoever makes a result: that of the result, which is the one that has
+/// room for it, or the system's if the result is no file.
+pub fn spool_folder(path: &Path) -> PathBuf {
+    match follow(path) {
+        Ok((path, false)) if fs::metadata(&path).is_ok_and(|found| !found.is_file()) => std::env::temp_dir(),
+        Ok((path, false)) => folder(&path).to_owned(),
+        _ => std::env::temp_dir(),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates a temporary file beside a path, with the rights of the file that it will replace.
+fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
+    // Less the bits of the umask, as for every new file.
+    let new = fs::Permissions::from_mode(0o666);
+    let part = tempfile::Builder::new()
+        .prefix(".ringside-")
+        .suffix(".part")
+        .permissions(new)
+        .tempfile_in(folder(path))?;
+    if let Some(replaced) = replaced {
+        part.as_file().set_permissions(replaced.permissions())?;
+        // Only root can give a file away; for others it is theirs already, or becomes theirs.
+        let _ = std::os::unix::fs::fchown(part.as_file(), Some(replaced.uid()), Some(replaced.gid()));
+    }
+    Ok(part)
+}
+
+fn truncated(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).truncate(true).open(path)
+}
+
+#[cfg(test)]
+mod tests;

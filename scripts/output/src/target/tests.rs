@@ -1,0 +1,121 @@
+use std::os::unix::fs::{FileTypeExt, symlink};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::*;
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("lists");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).expect("reads")
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("exists").permissions().mode() & 0o777
+}
+
+#[test]
+fn file_is_replaced_and_nothing_else_is_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x");
+    write(&path, b"one").expect("creates");
+    let usual = folder.path().join("usual");
+    fs::write(&usual, "").expect("creates");
+    assert_eq!(mode(&path), mode(&usual), "a new file has the usual rights");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("sets");
+    write(&path, b"2").expect("replaces");
+    assert_eq!((text(&path).as_str(), mode(&path)), ("2", 0o604));
+    assert_eq!(names(folder.path()), ["usual", "x"]);
+}
+
+#[test]
+fn unfinished_target_leaves_the_former_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x");
+    fs::write(&path, "former").expect("writes");
+    Target::create(&path).and_then(|mut target| target.write_all(b"new")).expect("writes");
+    assert_eq!((text(&path).as_str(), names(folder.path()).len()), ("former", 1));
+}
+
+#[test]
+fn two_writers_of_one_result_do_not_collide() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x");
+    let mut both = [Target::create(&path).expect("opens"), Target::create(&path).expect("opens")];
+    for (target, text) in both.iter_mut().zip([b"first", b"other"]) {
+        target.write_all(text).expect("writes");
+    }
+    both.iter_mut().try_for_each(Target::finish).expect("both finish");
+    assert_eq!((text(&path).as_str(), names(folder.path()).len()), ("other", 1));
+}
+
+#[test]
+fn links_are_followed_and_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sub")).expect("creates");
+    fs::write(at("sub/real"), "former").expect("writes");
+    symlink("sub/real", at("link")).expect("links");
+    symlink("link", at("to a link")).expect("links");
+    symlink("sub/absent", at("dangling")).expect("links");
+    symlink("loop", at("loop")).expect("links");
+    write(at("to a link"), b"new").expect("writes");
+    assert_eq!(text(&at("sub/real")), "new");
+    write(at("dangling"), b"created").expect("writes");
+    assert_eq!(text(&at("sub/absent")), "created");
+    for link in ["link", "to a link", "dangling"] {
+        assert!(fs::symlink_metadata(at(link)).expect("exists").is_symlink(), "{link}");
+    }
+    assert!(write(at("loop"), b"x").is_err());
+}
+
+#[test]
+fn fifo_and_device_are_written_in_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fifo = folder.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("creates");
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || text(&fifo)
+    });
+    write(&fifo, b"through").expect("writes");
+    assert_eq!(reader.join().expect("reads"), "through");
+    assert!(fs::symlink_metadata(&fifo).expect("exists").file_type().is_fifo());
+    let link = folder.path().join("full");
+    symlink("/dev/full", &link).expect("links");
+    assert_eq!(write(&link, b"x").expect_err("is full").kind(), ErrorKind::StorageFull);
+    write(Path::new("/dev/null"), b"x").expect("writes");
+    assert!(fs::metadata("/dev/null").expect("exists").file_type().is_char_device());
+}
+
+#[test]
+fn fifo_whose_reader_has_gone_is_no_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fifo = folder.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("creates");
+    // Both ends at once, so that the open of the writer does not wait.
+    let reader = File::options().read(true).write(true).open(&fifo).expect("opens");
+    let mut target = Target::create(&fifo).expect("opens");
+    drop(reader);
+    target.write_all(b"one").and_then(|()| target.write_all(b"two")).expect("no error");
+    target.finish().expect("no error");
+}
+
+#[test]
+fn open_file_of_this_process_is_appended_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x");
+    fs::write(&path, "former ").expect("writes");
+    let file = File::options().append(true).open(&path).expect("opens");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    write(Path::new(&format!("/dev/fd/{fd}")), b"new").expect("writes");
+    let inode = |data: Metadata| data.ino();
+    assert_eq!(inode(fs::metadata(&path).expect("exists")), inode(file.metadata().expect("is open")));
+    assert_eq!(text(&path), "former new");
+}

@@ -1,0 +1,283 @@
+//! What cannot be written: a full disk, a limit, a reader that has gone, a stream that is closed. Nothing of it may end
+//! the tool with a panic (status 101), and nothing may be lost in silence.
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The exit status of a host failure.
+const HOST: Option<i32> = Some(5);
+
+/// A guest's output for a run that passes.
+const PASS: &str =
+    "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 memory_kib=1 \
+per_cpu_kib=1
+[cpu0] hi
+@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=1 ticks=1 \
+tick_millihertz=0 reason=\"\"
+@ringside verdict outcome=pass records=1 warnings=0";
+
+/// A result of `stress --json` with one boot.
+const RESULT: &str = r#"{"ringside_stress": 1, "outcome": "pass", "boots": [{"seed": "0x1", "replay": "again",
+    "outcome": "pass", "seconds": 1.0, "problems": [], "warnings": [], "log": null, "cpus": [{"cpu": 0, "syscalls": 7,
+    "counts": [7], "calls": 7, "lines": 1, "ticks": 1}]}], "not_booted": []}"#;
+
+/// A folder with a script in place of QEMU, a result and a trace.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().expect("a folder"));
+        place.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
+        fs::write(place.path("result.json"), RESULT).expect("a result");
+        let made = place.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("starts");
+        assert!(made.success());
+        place
+    }
+
+    fn qemu(&self, script: &str) {
+        fs::write(self.path("qemu"), format!("#!/bin/sh\n{script}\n")).expect("the script");
+        fs::set_permissions(self.path("qemu"), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A command that runs in the folder.
+    fn tool(&self, words: &[&str]) -> Command {
+        self.command(env!("CARGO_BIN_EXE_xtask"), words)
+    }
+
+    /// The same command under a shell, which first executes `setup`; in `redirections` it is "$@".
+    fn shell(&self, setup: &str, redirections: &str, words: &[&str]) -> Output {
+        let script = format!("{setup}\nexec \"$@\" {redirections}");
+        let own = ["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")];
+        self.command("sh", &[&own, words].concat()).output().expect("starts")
+    }
+
+    fn command(&self, program: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .env("RINGSIDE_QEMU", self.path("qemu"));
+        command
+    }
+}
+
+fn full() -> File {
+    File::options().write(true).open("/dev/full").expect("a full device")
+}
+
+/// The end of a pipe whose reader has gone.
+fn gone() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A run with the script in place of QEMU.
+const RUN: [&str; 3] = ["run", "--as-built", "hello"];
+
+/// Commands that print something to standard output and need neither QEMU nor a build.
+const PRINTING: [&[&str]; 15] = [
+    &RUN,
+    &["run", "--as-built", "--json", "-", "-q", "hello"],
+    &["run", "--list"],
+    &["run", "--help"],
+    &["--help"],
+    &["--version"],
+    &["test", "--list"],
+    &["mutants", "--list"],
+    &["mutants", "--hazards"],
+    &["mutants", "--markdown"],
+    &["stress", "--runs", "3", "--print-jobs"],
+    &["merge", "result.json"],
+    &["merge", "result.json", "--json", "-"],
+    &["trace", "--stats", "t.rtrace"],
+    &["trace", "--text", "-", "t.rtrace"],
+];
+
+#[test]
+fn full_standard_output_is_a_host_failure_that_is_reported() {
+    let place = Place::new();
+    for words in PRINTING {
+        let output = place.tool(words).stdout(full()).output().expect("starts");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
+        let said = "cannot write standard output: No space left on device";
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn full_standard_error_is_a_host_failure() {
+    let place = Place::new();
+    let complaining: [&[&str]; 4] =
+        [&["run", "no-such-program"], &["run", "--no-such-option"], &["frobnicate"], &["trace", "absent"]];
+    for words in complaining {
+        let output = place.tool(words).stderr(full()).output().expect("starts");
+        assert_eq!(output.status.code(), HOST, "{words:?}");
+        let output = place.tool(words).stderr(full()).stdout(full()).output().expect("starts");
+        assert_eq!(output.status.code(), HOST, "{words:?}, both full");
+    }
+}
+
+#[test]
+fn reader_that_has_gone_changes_nothing() {
+    let place = Place::new();
+    for words in PRINTING {
+        let output = place.tool(words).stdout(gone()).output().expect("starts");
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("cannot write"), "{words:?}: {}", text(&output.stderr));
+    }
+    let output = place.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+    place.qemu("exit 0");
+    let output = place.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("starts");
+    assert_eq!(output.status.code(), Some(3), "the status of the run");
+}
+
+#[test]
+fn closed_streams_change_nothing() {
+    let place = Place::new();
+    for redirections in [">&-", "2>&-", "<&-", ">&- 2>&-", ">&- 2>&- <&-"] {
+        for words in PRINTING {
+            let output = place.shell("", redirections, words);
+            assert_eq!(output.status.code(), Some(0), "{words:?} {redirections}: {}", text(&output.stderr));
+        }
+        let output = place.shell("", redirections, &["run", "no-such-program"]);
+        assert_eq!(output.status.code(), Some(2), "{redirections}");
+    }
+}
+
+#[test]
+fn full_file_is_a_host_failure_that_names_it() {
+    let place = Place::new();
+    symlink("/dev/full", place.path("full")).expect("links");
+    fs::create_dir(place.path("ports")).expect("a folder");
+    symlink("/dev/full", place.path("ports/cpu0.log")).expect("links");
+    let writing: [(&[&str], &str); 12] = [
+        (&["run", "--as-built", "-q", "--log", "full", "hello"], "full"),
+        (&["run", "--as-built", "--json", "full", "hello"], "full"),
+        (&["run", "--as-built", "--smp", "1", "--serial-dir", "ports", "hello"], "cpu0.log"),
+        (&["merge", "result.json", "--json", "full"], "full"),
+        (&["merge", "result.json", "--report", "full"], "full"),
+        (&["trace", "t.rtrace", "--pftrace", "full"], "full"),
+        (&["trace", "t.rtrace", "--text", "full"], "full"),
+        (&["trace", "t.rtrace", "--text", "full", "--per-cpu"], "full"),
+        (&["trace", "t.rtrace", "--stats-json", "full"], "full"),
+        (&["trace", "t.rtrace", "--svg", "full"], "full"),
+        (&["trace", "full", "--synthesize", "9999"], "full"),
+        (&["trace", "full", "--synthesize", "9"], "full"),
+    ];
+    for (words, name) in writing {
+        let output = place.tool(words).output().expect("starts");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
+        let named =
+            stderr.lines().any(|line| line.contains(name) && line.contains("No space left on device"));
+        assert!(named, "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn lost_log_is_in_the_json() {
+    let place = Place::new();
+    let words = ["run", "--as-built", "-q", "--log", "/dev/full", "--json", "-", "hello"];
+    let output = place.tool(&words).output().expect("starts");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["outcome"], "host");
+    assert!(json["errors"][0].as_str().is_some_and(|error| error.contains("/dev/full")), "{json}");
+    // A failure of the run itself is the more important one.
+    place.qemu("echo '[cpu0] hi'; exit 0");
+    let output = place.tool(&words).output().expect("starts");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot write /dev/full"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn limit_of_file_sizes_is_a_host_failure_that_is_reported() {
+    let place = Place::new();
+    let writing: [&[&str]; 5] = [
+        &["run", "--as-built", "--log", "log", "hello"],
+        &["run", "--as-built", "--json", "json", "hello"],
+        &["merge", "result.json", "--json", "json"],
+        &["trace", "t.rtrace", "--text", "text"],
+        &["trace", "u.rtrace", "--synthesize", "9999"],
+    ];
+    for words in writing {
+        let output = place.shell("ulimit -f 0", "", words);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
+        assert!(stderr.contains("File too large"), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn results_keep_links_and_fifos() {
+    let place = Place::new();
+    let writing: [&[&str]; 7] = [
+        &["run", "--as-built", "-q", "hello", "--json"],
+        &["merge", "result.json", "--json"],
+        &["merge", "result.json", "--report"],
+        &["trace", "t.rtrace", "--pftrace"],
+        &["trace", "t.rtrace", "--text"],
+        &["trace", "t.rtrace", "--stats-json"],
+        &["trace", "t.rtrace", "--svg"],
+    ];
+    fs::write(place.path("real"), "former").expect("writes");
+    symlink("real", place.path("link")).expect("links");
+    let made = Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo starts");
+    assert!(made.success());
+    for words in writing {
+        // Words after the program's name are its arguments.
+        let words = |name| match words {
+            ["run", options @ .., "hello", option] => [&["run"], options, &[*option, name, "hello"]].concat(),
+            words => [words, &[name]].concat(),
+        };
+        let output = place.tool(&words("link")).output().expect("starts");
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr), words = words("link"));
+        let written = fs::read(place.path("real")).expect("reads");
+        assert!(written.len() > 100, "{:?}: {}", words("link"), text(&written));
+        assert!(is_link(&place.path("link")), "{:?}", words("link"));
+        let mut tool = place.tool(&words("fifo")).stdout(Stdio::null()).spawn().expect("starts");
+        let read = fs::read(place.path("fifo")).expect("reads");
+        assert!(tool.wait().expect("ends").success(), "{:?}", words("fifo"));
+        assert!(read.len() > 100, "{:?}: {}", words("fifo"), text(&read));
+        let kind = fs::symlink_metadata(place.path("fifo")).expect("exists").file_type();
+        assert!(kind.is_fifo(), "{:?}", words("fifo"));
+        fs::write(place.path("real"), "former").expect("writes");
+    }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink())
+}
+
+#[test]
+fn two_tools_that_write_the_same_result_do_not_collide() {
+    let place = Place::new();
+    let words = ["merge", "result.json", "--json", "same", "--report", "page"];
+    for _ in 0..5 {
+        let start =
+            || place.tool(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+        let tools = [start(), start(), start()];
+        for tool in tools {
+            let output = tool.wait_with_output().expect("ends");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+    }
+    let left = fs::read_dir(place.0.path()).expect("lists").map(|entry| entry.expect("an entry").file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("part")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
