@@ -1,7 +1,10 @@
 //! `--serial-dir`: one serial port per CPU, and a log file for each port.
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, JoinHandle};
 
 use output::Log;
 
@@ -29,10 +32,9 @@ pub fn cpus(smp: &str) -> u32 {
 /// port is the console.
 pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
-    let cpus = cpus.min(COM_PORTS + CARDS * CARD_PORTS);
+    let cpus = ports(cpus);
     for cpu in 1..cpus {
-        let path = folder.join(format!("cpu{cpu}.log"));
-        words.extend(["-chardev".into(), format!("file,id=cpu{cpu},path={}", escape_commas(&path))]);
+        words.extend(["-chardev".into(), chardev(cpu, &log_path(folder, cpu))]);
     }
     for cpu in 1..cpus.min(COM_PORTS) {
         words.extend(["-serial".into(), format!("chardev:cpu{cpu}")]);
@@ -48,37 +50,108 @@ pub fn devices(folder: &Path, cpus: u32) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }
 
-/// The log file of the first CPU, whose lines appear on the console.
-pub struct FirstCpu {
-    path: PathBuf,
-    log: Log,
+/// Returns the number of ports for this number of CPUs, the console included.
+fn ports(cpus: u32) -> u32 {
+    cpus.min(COM_PORTS + CARDS * CARD_PORTS)
 }
 
-impl FirstCpu {
-    /// Creates the folder and the log file in it.
+fn log_path(folder: &Path, cpu: u32) -> PathBuf {
+    folder.join(format!("cpu{cpu}.log"))
+}
+
+/// Returns QEMU's option for a CPU's port that is connected to a file.
+fn chardev(cpu: u32, path: &Path) -> String {
+    format!("file,id=cpu{cpu},path={}", escape_commas(path))
+}
+
+/// The log files of all CPUs in one run. The first CPU's lines come from the console. The others' ports are pipes, from
+/// which this tool writes the files: QEMU would drop what it cannot write to a file without a message.
+pub struct SerialLogs {
+    first: (PathBuf, Log),
+    others: Vec<Port>,
+}
+
+/// The port of one CPU.
+struct Port {
+    cpu: u32,
+    path: PathBuf,
+    /// The end that QEMU opens. It must be closed before the thread can end.
+    pipe: PipeWriter,
+    /// The thread that copies from the pipe to the file.
+    copier: JoinHandle<std::io::Result<()>>,
+}
+
+impl SerialLogs {
+    /// Creates the directory and the files in it.
     ///
     /// # Errors
-    /// If the folder cannot be created or the file cannot be written.
-    pub fn create(folder: &Path) -> Result<FirstCpu, Error> {
-        std::fs::create_dir_all(folder).map_err(|error| Error::file("create the folder", folder, error))?;
-        let path = folder.join("cpu0.log");
+    /// If the directory or a file cannot be created, or the host's limits do not allow that many files or threads.
+    pub fn create(folder: &Path, cpus: u32) -> Result<SerialLogs, Error> {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::file("create the directory", folder, error))?;
+        let others = (1..ports(cpus)).map(|cpu| Port::open(cpu, log_path(folder, cpu)));
+        let others = others.collect::<Result<_, Error>>()?;
+        let path = log_path(folder, 0);
         let log = Log::create(&path).map_err(|error| Error::file("write", &path, error))?;
-        Ok(FirstCpu { path, log })
+        Ok(SerialLogs { first: (path, log), others })
     }
 
-    /// Writes a console line to the file if it is a line of the first CPU.
+    /// Replaces the files in QEMU's command line by the pipes.
+    pub fn wire(&self, mut words: Vec<OsString>) -> Vec<OsString> {
+        for Port { cpu, path, pipe, .. } in &self.others {
+            let file = chardev(*cpu, path);
+            // By our process id, not `/proc/self`: QEMU opens the path itself.
+            let ours = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
+            words.iter_mut().filter(|word| **word == *file).for_each(|word| {
+                *word = chardev(*cpu, Path::new(&ours)).into();
+            });
+        }
+        words
+    }
+
+    /// Writes a console line to the first CPU's file if it is this CPU's.
     pub fn take(&mut self, line: &[u8]) {
         if line.starts_with(b"[cpu0] ") {
-            self.log.line(line);
+            self.first.1.line(line);
         }
     }
 
-    /// Closes the file.
+    /// Completes the files, after QEMU has ended.
     ///
     /// # Errors
-    /// If a line could not be written, which must not end the run.
+    /// The first file that could not be written. This does not end the run earlier.
     pub fn finish(self) -> Result<(), Error> {
-        self.log.finish().map(drop).map_err(|error| Error::file("write", &self.path, error))
+        let (path, log) = self.first;
+        let mut result = log.finish().map(drop).map_err(|error| Error::file("write", &path, error));
+        for Port { path, pipe, copier, .. } in self.others {
+            drop(pipe);
+            let copied = copier.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")));
+            result = result.and(copied.map_err(|error| Error::file("write", &path, error)));
+        }
+        result
+    }
+}
+
+impl Port {
+    fn open(cpu: u32, path: PathBuf) -> Result<Port, Error> {
+        let failed = |error| Error::file("write", &path, error);
+        let log = Log::create(&path).map_err(failed)?;
+        let (reader, pipe) = std::io::pipe().map_err(failed)?;
+        let copier = Builder::new().spawn(move || copy(reader, log)).map_err(failed)?;
+        Ok(Port { cpu, path, pipe, copier })
+    }
+}
+
+/// Copies until the pipe is closed, even if the file cannot be written: a CPU whose pipe is full would wait.
+fn copy(mut from: PipeReader, mut to: Log) -> std::io::Result<()> {
+    let mut bytes = [0; 4096];
+    loop {
+        match from.read(&mut bytes) {
+            Ok(0) => return to.finish().map(drop),
+            Ok(count) => to.write(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -46,8 +46,17 @@ impl<W: Write> Log<W> {
 
     /// Appends a line, which is given without its end.
     pub fn line(&mut self, line: &[u8]) {
+        self.append(&[line, b"\n"]);
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.append(&[bytes]);
+    }
+
+    fn append(&mut self, pieces: &[&[u8]]) {
         if self.error.is_none() {
-            let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+            let written = pieces.iter().try_for_each(|piece| self.file.write_all(piece));
             let written = if self.at_once { written.and_then(|()| self.file.flush()) } else { written };
             self.error = written.err();
         }

@@ -12,7 +12,7 @@ use machine::facts::Facts;
 use machine::programs;
 use machine::programs::Program;
 use machine::qemu::{Machine, Wiring, shell_quoted};
-use machine::serial_ports::FirstCpu;
+use machine::serial_ports::{SerialLogs, cpus};
 use machine::session::Ended;
 use machine::tree::relative;
 use machine::verify::{Judgement, Outcome, judge};
@@ -116,18 +116,23 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut facts = Facts::default();
     let mut verdict_time = None;
     let mut last = Duration::ZERO;
-    let mut first_cpu = options.machine.serial_dir.as_deref().map(FirstCpu::create).transpose()?;
+    let create = |folder| SerialLogs::create(folder, cpus(&options.machine.smp));
+    let mut serial_logs = options.machine.serial_dir.as_deref().map(create).transpose()?;
     let recording = Recording::start(options, &shown)?;
     let words = machine.command_line(Wiring::Session)?;
     let words = match &recording {
         Some(recording) => recording.wire(words),
         None => words,
     };
+    let words = match &serial_logs {
+        Some(logs) => logs.wire(words),
+        None => words,
+    };
     let ended = session::run(&words, limit, &options.monitor, |line, time| {
         let seen = facts.take(line);
         screen.print_console(line, &seen);
-        if let Some(file) = &mut first_cpu {
-            file.take(line);
+        if let Some(logs) = &mut serial_logs {
+            logs.take(line);
         }
         if !facts.verdicts.is_empty() {
             verdict_time.get_or_insert(time);
@@ -135,7 +140,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         last = time;
     })?;
     let mut judgement = judgement(&ended, &facts);
-    for lost in [screen.finish_log(), first_cpu.map_or(Ok(()), FirstCpu::finish)] {
+    for lost in [screen.finish_log(), serial_logs.map_or(Ok(()), SerialLogs::finish)] {
         if let Err(error) = lost {
             judgement.add_host_error(error.to_string());
         }

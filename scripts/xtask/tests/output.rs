@@ -191,6 +191,29 @@ fn full_file_is_a_host_failure_that_names_it() {
 }
 
 #[test]
+fn full_file_of_a_serial_port_is_a_host_failure_that_names_it() {
+    let place = Place::new();
+    let ports = "for word; do case $word in file,id=cpu[12],path=*) echo \"[$word] hi\" >\"${word#*path=}\" ;; esac; done";
+    place.qemu(&format!("{ports}\ncat <<'END'\n{PASS}\nEND\nexit 33"));
+    let words = ["run", "--as-built", "--smp", "3", "--serial-dir", "ports", "hello"];
+    let run = || place.tool(&words).output().expect("starts");
+    assert_eq!(run().status.code(), Some(0));
+    for name in ["cpu1.log", "cpu2.log"] {
+        let text = fs::read_to_string(place.path("ports").join(name)).expect("reads");
+        assert!(text.starts_with("[file,id=cpu") && text.ends_with("] hi\n"), "{name}: {text}");
+    }
+    fs::remove_file(place.path("ports/cpu2.log")).expect("removes");
+    symlink("/dev/full", place.path("ports/cpu2.log")).expect("links");
+    let output = run();
+    assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("cannot write ports/cpu2.log: No space left"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
 fn lost_log_is_in_the_json() {
     let place = Place::new();
     let words = ["run", "--as-built", "-q", "--log", "/dev/full", "--json", "-", "hello"];

@@ -9,6 +9,7 @@ use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
 use machine::qemu::{Wiring, shell_quoted};
+use machine::report::sum;
 use machine::session;
 use machine::verify::{Outcome, worst};
 use runner::run::judgement;
@@ -111,7 +112,10 @@ pub fn boot(
     run.log.line(format!("$ {paste}").as_bytes());
     let words = plan.setup.command_line(plan.load, seed, Wiring::Session)?;
     let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
-    let mut serial_files = serial_dir(plan.load, seed).map(SerialFiles::create).transpose()?;
+    let cpus = machine::serial_ports::cpus(&plan.load.machine.smp);
+    let create = |folder| SerialFiles::create(folder, cpus);
+    let mut serial_files = serial_dir(plan.load, seed).map(create).transpose()?;
+    let words = serial_files.as_ref().map_or(words.clone(), |files| files.wire(words));
     let pause = run.live.is_some().then_some(POLL_INTERVAL);
     let ended = session::watch(&words, plan.limit, &[], pause, |line, time| {
         if let Some(line) = line {
@@ -270,7 +274,7 @@ impl BootRun<'_> {
         let mut cpus: Vec<_> = reported.collect();
         for (cpu, counted) in (0..).zip(self.live.iter().flat_map(Live::counters)) {
             if cpus.iter().all(|(reported, ..)| *reported != cpu) {
-                cpus.push((cpu, counted.calls.iter().sum(), counted.calls.to_vec(), counted.ticks));
+                cpus.push((cpu, sum(counted.calls), counted.calls.to_vec(), counted.ticks));
             }
         }
         cpus.sort_by_key(|(cpu, ..)| *cpu);

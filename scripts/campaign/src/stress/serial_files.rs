@@ -1,31 +1,37 @@
 //! Reads the CPUs' serial files after a boot with `--serial-dir`, in which only the first CPU writes to the console.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use machine::error::Error;
-use machine::serial_ports::FirstCpu;
+use machine::serial_ports::SerialLogs;
 
 /// The serial files of one boot.
 pub struct SerialFiles {
     folder: PathBuf,
-    first: FirstCpu,
+    logs: SerialLogs,
 }
 
 impl SerialFiles {
     /// Creates the directory, and removes the files of an earlier boot, which may have had more CPUs.
-    pub fn create(folder: PathBuf) -> Result<SerialFiles, Error> {
-        let first = FirstCpu::create(&folder)?;
-        let files = SerialFiles { folder, first };
-        for path in files.others()? {
+    pub fn create(folder: PathBuf, cpus: u32) -> Result<SerialFiles, Error> {
+        fs::create_dir_all(&folder).map_err(|error| Error::file("create the directory", &folder, error))?;
+        for path in others(&folder)? {
             fs::remove_file(&path).map_err(|error| Error::file("remove", &path, error))?;
         }
-        Ok(files)
+        let logs = SerialLogs::create(&folder, cpus)?;
+        Ok(SerialFiles { folder, logs })
+    }
+
+    /// Connects QEMU to the files.
+    pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
+        self.logs.wire(words)
     }
 
     /// Writes a console line to the first CPU's file if the first CPU printed it.
     pub fn take(&mut self, line: &[u8]) {
-        self.first.take(line);
+        self.logs.take(line);
     }
 
     /// Passes each line of the other CPUs to `on_line`, without the newline.
@@ -33,7 +39,8 @@ impl SerialFiles {
     /// # Errors
     /// If one of the files could not be written or cannot be read.
     pub fn lines(self, mut on_line: impl FnMut(&[u8])) -> Result<(), Error> {
-        for path in self.others()? {
+        self.logs.finish()?;
+        for path in others(&self.folder)? {
             let text = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
             let text = text.strip_suffix(b"\n").unwrap_or(&text);
             if !text.is_empty() {
@@ -41,23 +48,23 @@ impl SerialFiles {
                     .for_each(|line| on_line(line.strip_suffix(b"\r").unwrap_or(line)));
             }
         }
-        self.first.finish()
+        Ok(())
     }
+}
 
-    /// Returns the paths of all files except that of the first CPU, whose lines were received on the console.
-    fn others(&self) -> Result<Vec<PathBuf>, Error> {
-        let fail = |error| Error::file("read", &self.folder, error);
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(fail)? {
-            let path = entry.map_err(fail)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            let number = name.strip_prefix("cpu").and_then(|name| name.strip_suffix(".log"));
-            if number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number != 0) {
-                paths.push(path);
-            }
+/// Returns the paths of all files except that of the first CPU, whose lines were received on the console.
+fn others(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let fail = |error| Error::file("read", folder, error);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let number = name.strip_prefix("cpu").and_then(|name| name.strip_suffix(".log"));
+        if number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number != 0) {
+            paths.push(path);
         }
-        Ok(paths)
     }
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -69,7 +76,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("cpu7.log"), "of an earlier boot\n").expect("writes");
         fs::write(folder.path().join("notes.txt"), "the user's\n").expect("writes");
-        let mut files = SerialFiles::create(folder.path().to_owned()).expect("creates");
+        let mut files = SerialFiles::create(folder.path().to_owned(), 1).expect("creates");
         assert!(!folder.path().join("cpu7.log").exists() && folder.path().join("notes.txt").exists());
         files.take(b"[cpu0] from the console");
         fs::write(folder.path().join("cpu1.log"), b"[cpu1] a\r\n[cpu1] \xff\ncut").expect("writes");
