@@ -140,7 +140,7 @@ fn iret_fault(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     let iretq = driver.code.label("ringside_iretq_to_user")?;
     driver.reach(paths::IRET_FAULT.name, cpu, iretq, |_, _| Ok(true))?;
     let rsp = driver.guest.registers(cpu)?.rsp();
-    driver.guest.write_word(cpu, rsp + 8, NO_SEGMENT)?;
+    driver.guest.write_word(cpu, rsp.wrapping_add(8), NO_SEGMENT)?;
     driver.take_path(cpu, &paths::IRET_FAULT, |_, _| Ok(true))
 }
 

@@ -111,8 +111,8 @@ impl Code {
         let (name, offset) = text.split_once('+').unwrap_or((text, "0"));
         let digits = offset.strip_prefix("0x").map_or((offset, 10), |digits| (digits, 16));
         let offset = u64::from_str_radix(digits.0, digits.1);
-        let address = offset.map_err(|_| InjectError::Code(format!("{text} is not SYMBOL+OFFSET")))?
-            + self.function(name)?.start();
+        let offset = offset.map_err(|_| InjectError::Code(format!("{text} is not SYMBOL+OFFSET")))?;
+        let address = self.function(name)?.start().wrapping_add(offset);
         self.at(address)
             .map(Instruction::ip)
             .map_err(|_| InjectError::Code(format!("no instruction starts at {text}; see --list")))

@@ -198,7 +198,7 @@ impl<'a> Injector<'a> {
         ist: Ist,
     ) -> Result<(), InjectError> {
         let top = ist_top(guest, cpu, ist)?;
-        if now.rsp() != top - 40 {
+        if now.rsp() != top.wrapping_sub(40) {
             return Err(InjectError::Mismatch(format!(
                 "the interrupt was taken with rsp {:#x}, the top of CPU {cpu}'s own stack for it is {top:#x}",
                 now.rsp()
@@ -244,7 +244,7 @@ pub fn nmi_stack(guest: &mut Guest, cpu: usize) -> Result<u64, InjectError> {
 
 fn ist_top(guest: &mut Guest, cpu: usize, ist: Ist) -> Result<u64, InjectError> {
     let tss = guest.task_state(cpu)?;
-    let [top] = guest.words::<1>(cpu, tss + TSS_IST1 + 8 * (ist as u64 - 1))?;
+    let [top] = guest.words::<1>(cpu, tss.wrapping_add(TSS_IST1 + 8 * (ist as u64 - 1)))?;
     Ok(top)
 }
 

@@ -1,6 +1,7 @@
 //! Checks the end of a boot in which every injection was survived. The machine then runs freely, and must end as it
 //! would without injections.
 
+use machine::report::sum;
 use machine::session::Ended;
 use machine::verify::{Judgement, Outcome};
 use runner::run;
@@ -114,11 +115,11 @@ fn check_endings(
 fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
     for (cpu, &taken) in debugs.iter().enumerate() {
         let own = format!("[cpu{cpu}] ringside: warning: ");
-        let counted: u64 = console
+        let counted = console
             .lines
             .iter()
-            .filter_map(|line| line.strip_prefix(&own)?.split_once(" #DB in ring 0")?.0.parse::<u64>().ok())
-            .sum();
+            .filter_map(|line| line.strip_prefix(&own)?.split_once(" #DB in ring 0")?.0.parse().ok());
+        let counted = sum(counted);
         if counted != taken {
             return Err(mismatch(format!("CPU {cpu} counted {counted} #DB in ring 0 instead of {taken}")));
         }
@@ -130,11 +131,11 @@ fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
 fn check_nmis(console: &Console, nmis: &[Nmis]) -> Result<(), InjectError> {
     for (cpu, nmis) in nmis.iter().enumerate() {
         let own = format!("[cpu{cpu}] ringside: ");
-        let counted: u64 = console
+        let counted = console
             .lines
             .iter()
-            .filter_map(|line| line.strip_prefix(&own)?.split_once(" NMI, ")?.0.parse::<u64>().ok())
-            .sum();
+            .filter_map(|line| line.strip_prefix(&own)?.split_once(" NMI, ")?.0.parse().ok());
+        let counted = sum(counted);
         if !nmis.taken().contains(&counted) {
             return Err(mismatch(format!("CPU {cpu} counted {counted} NMIs instead of {:?}", nmis.taken())));
         }

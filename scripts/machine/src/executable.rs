@@ -13,11 +13,11 @@ pub fn stripped(elf: &[u8]) -> Result<Vec<u8>, Error> {
     let header = FileHeader64::<Endianness>::parse(elf).map_err(bad)?;
     let endian = header.endian().map_err(bad)?;
     let segments = header.program_headers(endian, elf).map_err(bad)?;
-    let table_end = header.e_phoff(endian) + (size_of_val(segments) as u64);
+    let table_end = header.e_phoff(endian).saturating_add(size_of_val(segments) as u64);
     let end = segments
         .iter()
         .filter(|segment| segment.p_type(endian) != PT_NULL)
-        .map(|segment| segment.p_offset(endian) + segment.p_filesz(endian))
+        .map(|segment| segment.p_offset(endian).saturating_add(segment.p_filesz(endian)))
         .fold(table_end, u64::max);
     let mut header = *header;
     header.e_shoff.set(endian, 0);

@@ -24,6 +24,11 @@ const COLUMNS: [(&str, bool); 9] = [
     ("REASON", false),
 ];
 
+/// Returns the sum of counts that come from a guest or a file. They can be anything, so the sum saturates.
+pub fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
 /// Formats a heading and one line per CPU. Empty if there are no CPUs.
 pub fn table(cpus: &[Cpu]) -> String {
     if cpus.is_empty() {
@@ -75,12 +80,12 @@ fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
 
 /// Formats how many copies were started and how they ended, if any CPU started more than one.
 pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
-    let total = |count: fn(&Cpu) -> u32| cpus.iter().map(|cpu| u64::from(count(cpu))).sum::<u64>();
+    let total = |count: fn(&Cpu) -> u32| sum(cpus.iter().map(|cpu| u64::from(count(cpu))));
     let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
     cpus.iter().any(|cpu| cpu.starts > 1).then(|| {
         format!(
             "{starts} starts: {} copies exited, {killed} were killed; the table shows the last copy on each CPU",
-            starts - killed
+            starts.saturating_sub(killed)
         )
     })
 }

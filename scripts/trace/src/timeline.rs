@@ -90,7 +90,7 @@ impl Timeline {
         let (mut oldest, mut best, mut window) = (0, 0, None);
         for (lane, newest) in &all {
             counts[*lane] += 1;
-            while counts[*lane] > calls || all[oldest].1.end + WINDOW_MAX < newest.end {
+            while counts[*lane] > calls || all[oldest].1.end.saturating_add(WINDOW_MAX) < newest.end {
                 counts[all[oldest].0] -= 1;
                 oldest += 1;
             }
@@ -169,7 +169,7 @@ fn keep(slices: &mut VecDeque<Slice>, step: Step, end: u64, limit: usize) {
 /// Returns the earliest time after which at most `count` of these times remain.
 fn nth_last(mut times: Vec<u64>, count: usize) -> u64 {
     match times.len().checked_sub(count + 1) {
-        Some(place) => *times.select_nth_unstable(place).1 + 1,
+        Some(place) => times.select_nth_unstable(place).1.saturating_add(1),
         None => 0,
     }
 }

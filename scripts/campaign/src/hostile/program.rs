@@ -39,7 +39,8 @@ fn random_range(elf: &[u8]) -> Option<std::ops::Range<usize>> {
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(SYMBOL))?;
     let section = file.section_by_index(symbol.section_index()?).ok()?;
     let (offset, _) = section.file_range()?;
-    let start = usize::try_from(offset + symbol.address().checked_sub(section.address())?).ok()?;
+    let start =
+        usize::try_from(offset.checked_add(symbol.address().checked_sub(section.address())?)?).ok()?;
     let end = start.checked_add(usize::try_from(symbol.size()).ok()?)?;
     (start < end && end <= elf.len()).then_some(start..end)
 }

@@ -1,7 +1,7 @@
 //! The result of a run. It is formatted as a table and as JSON.
 
 use machine::facts::Facts;
-use machine::report::aligned;
+use machine::report::{aligned, sum};
 use machine::verify::Outcome;
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ impl Run {
     /// Returns the number of probes on the CPUs that `of` selects.
     fn probes(&self, of: impl Fn(u32) -> bool) -> u64 {
         let selected = self.classes().filter(|(cpu, _)| of(*cpu));
-        selected.flat_map(|(_, classes)| classes.iter().map(|(_, count)| count)).sum()
+        sum(selected.flat_map(|(_, classes)| classes.iter().map(|(_, count)| *count)))
     }
 
     /// Returns the probe classes of each CPU that printed its summary.
@@ -52,8 +52,8 @@ impl Run {
         for (index, (class, _)) in first.iter().enumerate() {
             let counts: Vec<u64> =
                 cpus.iter().map(|(_, classes)| classes.get(index).map_or(0, |(_, count)| *count)).collect();
-            let sum = counts.iter().sum::<u64>().to_string();
-            lines.push((class.clone(), counts.iter().map(u64::to_string).collect::<Vec<_>>(), sum));
+            let all = sum(counts.iter().copied()).to_string();
+            lines.push((class.clone(), counts.iter().map(u64::to_string).collect::<Vec<_>>(), all));
         }
         let sums = cpus.iter().map(|(cpu, _)| self.probes(|it| it == *cpu).to_string()).collect();
         lines.push(("all".to_owned(), sums, self.probes(|_| true).to_string()));
@@ -75,7 +75,7 @@ impl Run {
             let is_deadly = |class: &str| DEADLY.contains(&class);
             let rest = ["start", "random"];
             let counts = summary.classes.iter().filter(|(class, _)| !rest.contains(&class.as_str()));
-            counts.filter(|(class, _)| is_deadly(class) == deadly).map(|(_, count)| count).sum()
+            sum(counts.filter(|(class, _)| is_deadly(class) == deadly).map(|(_, count)| *count))
         };
         let passes = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
         Some(format!(
@@ -89,8 +89,8 @@ impl Run {
 
     /// Formats the last line: outcome and totals.
     pub fn verdict(&self) -> String {
-        let starts: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.starts)).sum();
-        let killed: u64 = self.facts.cpus.iter().map(|cpu| u64::from(cpu.killed)).sum();
+        let starts = sum(self.facts.cpus.iter().map(|cpu| u64::from(cpu.starts)));
+        let killed = sum(self.facts.cpus.iter().map(|cpu| u64::from(cpu.killed)));
         format!(
             "{}: {} probes on {} CPUs in {starts} starts, {killed} copies killed, {} unexpected outcomes, {:.1} s",
             self.outcome.name(),

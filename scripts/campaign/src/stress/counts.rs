@@ -2,6 +2,7 @@
 
 use kernel_abi::record::Outcome;
 use machine::facts::Facts;
+use machine::report::sum;
 
 use super::console_line::LastLine;
 use super::problem::Problem;
@@ -46,7 +47,7 @@ pub fn compare(facts: &Facts, programs: &[ProgramOutput<'_>], calls: Option<u64>
                 problems.push(Problem::Count { cpu, number, program, kernel });
             }
         }
-        let sum = kernel.counts.iter().sum();
+        let sum = sum(kernel.counts);
         if sum != record.syscalls {
             problems.push(Problem::Sum { cpu, sum, total: record.syscalls });
         }

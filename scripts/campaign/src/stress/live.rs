@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use machine::report::sum;
 use trace::capture::{GuestRam, Rings};
 use trace::shape::Described;
 
@@ -86,7 +87,7 @@ impl Live {
         let events = self.events();
         let rates = self.samples.rates(RATE_WINDOW);
         let status = |(n, counters): (usize, &Snapshot)| CpuStatus {
-            calls: counters.calls.iter().sum(),
+            calls: sum(counters.calls),
             rate: rates.get(n).copied().unwrap_or(0.0),
             ticks: counters.ticks,
             event: events.get(n).cloned().flatten(),
@@ -112,7 +113,7 @@ impl Live {
     fn sample(&mut self, time: Duration) {
         let Some(counters) = &self.counters else { return };
         if let Ok(counted) = counters.read(&self.ram) {
-            self.samples.push(time, counted.iter().map(|cpu| cpu.calls.iter().sum()).collect());
+            self.samples.push(time, counted.iter().map(|cpu| sum(cpu.calls)).collect());
             self.last = counted;
         }
     }

@@ -88,7 +88,8 @@ impl BootDisplay<'_> {
     pub fn is_due(&mut self, time: Duration) -> bool {
         let due = time >= self.next;
         if due {
-            self.next = time + if self.progress.live { UPDATE_INTERVAL } else { self.progress.plain };
+            let interval = if self.progress.live { UPDATE_INTERVAL } else { self.progress.plain };
+            self.next = time.saturating_add(interval);
         }
         due
     }
@@ -175,5 +176,14 @@ mod tests {
             assert!(!display.is_due(first + plain - UPDATE_INTERVAL));
             assert!(display.is_due(first + plain));
         }
+    }
+
+    #[test]
+    fn interval_without_end_has_no_next_time() {
+        let plain = Duration::MAX;
+        let progress = Progress { bars: MultiProgress::new(), live: false, plain };
+        let mut display = progress.begin(Seed(1), 1, 1);
+        assert!(display.is_due(FIRST_PLAIN));
+        assert!(!display.is_due(Duration::from_secs(1_000_000)));
     }
 }

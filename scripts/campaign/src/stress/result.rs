@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use machine::error::Error;
+use machine::report::sum;
 use machine::verify::{Outcome, worst};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,7 @@ pub struct CpuResult {
 impl Boot {
     /// Returns the system calls of all CPUs by the kernel's count.
     pub fn syscalls(&self) -> u64 {
-        self.cpus.iter().map(|cpu| cpu.syscalls).sum()
+        sum(self.cpus.iter().map(|cpu| cpu.syscalls))
     }
 
     /// Returns whether the boot passed.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use machine::report::aligned;
+use machine::report::{aligned, sum};
 
 use super::result::{Boot, Campaign};
 
@@ -59,7 +59,7 @@ fn rate(calls: u64, seconds: f64) -> f64 {
 /// Formats the totals as one line.
 pub fn totals(campaign: &Campaign) -> String {
     let boots = &campaign.boots;
-    let calls: u64 = boots.iter().map(Boot::syscalls).sum();
+    let calls = sum(boots.iter().map(Boot::syscalls));
     let seconds: f64 = boots.iter().map(|boot| boot.seconds).sum();
     let passed = boots.iter().filter(|boot| boot.passed()).count();
     let mut text = format!(

@@ -232,6 +232,12 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
         errors.push(format!("the boot record has {} of {} CPUs online", boot.cpus_online, boot.cpus_found));
     }
+    for cpu in facts.cpus.iter().filter(|cpu| cpu.killed > cpu.starts) {
+        errors.push(format!(
+            "the record of CPU {} has {} killed copies in {} starts",
+            cpu.cpu, cpu.killed, cpu.starts
+        ));
+    }
     let missing: Vec<_> = facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
     if missing.len() as u64 != u64::from(boot.cpus_found.saturating_sub(boot.cpus_online)) {
         errors.push(format!(

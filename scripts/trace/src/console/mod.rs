@@ -96,7 +96,7 @@ impl Console {
         }
         self.intact += 1;
         self.missing += u64::from(place.line - self.next);
-        self.next = place.line + 1;
+        self.next = place.line.saturating_add(1);
         Some(())
     }
 
@@ -162,8 +162,9 @@ impl Lane {
     }
 
     fn put(&mut self, at: u64, records: &[[u8; RECORD]]) -> Option<()> {
-        self.lost += at.checked_sub(self.next)?;
-        for (place, bytes) in (at..).zip(records) {
+        let next = at.checked_add(records.len() as u64)?;
+        self.lost = self.lost.saturating_add(at.checked_sub(self.next)?);
+        for (place, bytes) in (at..next).zip(records) {
             let record = try_pod_read_unaligned::<Record>(bytes).ok()?;
             match ahead(&record, place) {
                 0 => self.records.push(record),
@@ -172,7 +173,7 @@ impl Lane {
                 _ => self.torn += 1,
             }
         }
-        self.next = at + records.len() as u64;
+        self.next = next;
         Some(())
     }
 
@@ -183,9 +184,9 @@ impl Lane {
             apic_id: header.apic_id,
             tsc_offset: header.tsc_offset,
             dropped: header.dropped,
-            overwritten: self.first + self.overwritten,
+            overwritten: self.first.saturating_add(self.overwritten),
             torn: self.torn,
-            lost: self.lost + header.head.saturating_sub(self.next),
+            lost: self.lost.saturating_add(header.head.saturating_sub(self.next)),
             ..Cpu::default()
         }
     }

@@ -183,3 +183,39 @@ fn log_is_converted_to_a_trace_file_beside_it() {
     std::fs::write(&log, "[cpu0] hello\n").expect("writes");
     assert!(matches!(trace_file(&log), Err(Error::NotATrace(_))));
 }
+
+#[test]
+fn numbers_beyond_every_trace_are_refused_or_saturate() {
+    let mut header = RingHeader::default();
+    (header.head, header.dropped) = (u64::MAX, u64::MAX);
+    let two = [record(0), record(1)];
+    let parts = [
+        (Part::Ring, u64::MAX - 1, bytes_of(&header)),
+        // Only one of them has a position.
+        (Part::Records, u64::MAX - 1, cast_slice(&two)),
+        (Part::Records, u64::MAX - 1, cast_slice(&two[..1])),
+        (Part::Records, u64::MAX, cast_slice(&two[..1])),
+    ];
+    let mut console = Console::default();
+    for (line, (part, at, data)) in (u32::MAX - 3..=u32::MAX).zip(parts) {
+        console.take(Line { place: Place { line, part, cpu: 1, at }, data }.to_string().as_bytes());
+    }
+    let (cpu, places) = written(&console);
+    assert_eq!((cpu.overwritten, cpu.dropped), (u64::MAX, u64::MAX));
+    assert!(places.is_empty(), "no record has the sequence number of its position");
+    assert!(!console.flaws().is_empty());
+    let directory = Directory {
+        magic: MAGIC,
+        cpus: u32::MAX,
+        capacity: u32::MAX,
+        first_ring: u64::MAX,
+        ring_stride: u64::MAX,
+        tsc_hz: u64::MAX,
+        boot_tsc: u64::MAX,
+        kinds: u32::MAX,
+        mode: u32::MAX,
+    };
+    let place = Place { line: u32::MAX, part: Part::End, cpu: CPUS_MAX - 1, at: u64::MAX };
+    console.take(Line { place, data: bytes_of(&directory) }.to_string().as_bytes());
+    written(&console);
+}

@@ -38,7 +38,7 @@ impl Rate {
             return [None; 2];
         }
         let rate = std::mem::take(&mut self.calls) * PER_SECOND;
-        [Some((self.bin * BIN, rate)), Some(((self.bin + 1) * BIN, 0))]
+        [Some((self.bin * BIN, rate)), Some(((self.bin + 1).saturating_mul(BIN), 0))]
     }
 }
 

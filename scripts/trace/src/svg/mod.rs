@@ -62,7 +62,7 @@ impl<W: Write> Sink for Svg<W> {
             let (from, to) = self.timeline.window(CALLS);
             // Add a margin, so that the ends of the outermost bars are visible.
             let margin = (to - from) / 50 + 1;
-            Window { from: from.saturating_sub(margin), to: to + margin }
+            Window { from: from.saturating_sub(margin), to: to.saturating_add(margin) }
         });
         let text = Picture { lanes: &self.timeline.lanes, window }.draw();
         let written = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
@@ -124,7 +124,7 @@ impl Picture<'_> {
         let step = step((to - from) as f64);
         let mut at = 0.0;
         while at <= (to - from) as f64 {
-            let (x, y) = (self.x(from + at as u64), bottom + 18.0);
+            let (x, y) = (self.x(from.saturating_add(at as u64)), bottom + 18.0);
             // Writing to a `String` cannot fail, here and below.
             let _ = writeln!(
                 svg,

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use machine::report::sum;
+
 use super::problem::Problem;
 use crate::stress::seeds::Seed;
 
@@ -97,7 +99,8 @@ impl Watch {
             }
             Some(words) => {
                 if let Some(round) = words.strip_prefix("round ").and_then(|text| text.parse::<u64>().ok()) {
-                    let expected = std::mem::replace(&mut cpu.next_round, round + ROUNDS_PER_LINE);
+                    let expected =
+                        std::mem::replace(&mut cpu.next_round, round.saturating_add(ROUNDS_PER_LINE));
                     if round == expected {
                         return LineKind::Noise;
                     }
@@ -137,7 +140,7 @@ impl Watch {
             };
             // Each round consists of a start, the survived probes and, except in the last round, a deadly probe.
             let expected = rounds * (probes + 2) - 1;
-            let got = summary.classes.iter().map(|(_, count)| count).sum();
+            let got = sum(summary.classes.iter().map(|(_, count)| *count));
             if got != expected {
                 self.problems.push(Problem::Count { cpu: number, what: "probes", expected, got });
             }

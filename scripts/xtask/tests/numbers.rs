@@ -1,0 +1,212 @@
+//! Numbers from outside that no run, campaign or trace has: records of a guest, results, traces, options. They are
+//! refused, or shown as the largest number; the tool never panics (status 101).
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const MAX: u64 = u64::MAX;
+
+/// A folder in which the commands run.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Puts a script in place of QEMU that prints these lines and passes.
+    fn qemu(&self, lines: &str) {
+        let script = format!("#!/bin/sh\ncat <<'END'\n{lines}\nEND\nexit 33\n");
+        fs::write(self.path("qemu"), script).expect("the script");
+        fs::set_permissions(self.path("qemu"), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    fn tool(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(words).current_dir(self.0.path()).env("RINGSIDE_QEMU", self.path("qemu"));
+        command.stdin(Stdio::null()).output().expect("the host tool starts")
+    }
+}
+
+#[track_caller]
+fn ends_with(output: &Output, status: i32) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{stdout}\n{stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("fault of the tool"), "{stderr}");
+}
+
+/// The records of a guest in which every number is as large as it can be.
+fn records() -> String {
+    let small = u32::MAX;
+    let counts = vec![MAX.to_string(); 17].join(",");
+    format!(
+        "@ringside boot cpus_found={small} cpus_online={small} x2apic=1 tick_hz={small} tsc_hz={MAX} apic_timer_hz={MAX} \
+         memory_kib={MAX} per_cpu_kib={MAX}\n\
+         @ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=0 killed=99 syscalls={MAX} \
+         ticks={MAX} tick_millihertz={MAX} reason=\"\"\n\
+         @ringside cpu cpu={small} apic_id={small} program=\"hello\" outcome=exited code=-2147483648 starts={small} \
+         killed={small} syscalls={MAX} ticks={MAX} tick_millihertz={MAX} reason=\"\"\n\
+         @ringside calls cpu=0 counts={counts}\n\
+         [cpu0] hostile: round {MAX}\n\
+         [cpu0] hostile: done cpu=0 seed=0x1 survived_rows={MAX} deadly_rows={MAX} start={MAX} memory={MAX} random={MAX}\n\
+         [cpu{small}] hostile: done cpu={small} seed=0x1 survived_rows=0 deadly_rows=0 start={MAX} memory={MAX}\n\
+         @ringside verdict outcome=pass records=2 warnings={small}"
+    )
+}
+
+#[test]
+fn records_of_a_guest() {
+    let place = Place::new();
+    place.qemu(&records());
+    let output = place.tool(&["run", "--as-built", "--json", "json", "hello"]);
+    ends_with(&output, 3);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("the record of CPU 0 has 99 killed copies in 0 starts"), "{stderr}");
+    let json = fs::read_to_string(place.path("json")).expect("reads");
+    assert!(json.contains(&MAX.to_string()), "{json}");
+    let logs = ["--log-dir", "logs", "--no-report"];
+    let stress = [&["stress", "--as-built", "--smp", "1", "--seed", "1"], &logs[..]].concat();
+    ends_with(&place.tool(&stress), 3);
+}
+
+#[test]
+fn results_of_campaigns() {
+    let place = Place::new();
+    let cpu = format!(
+        r#"{{"cpu": {}, "syscalls": {MAX}, "counts": [{MAX}, {MAX}], "calls": {MAX}, "lines": {MAX}, "ticks": {MAX}}}"#,
+        u32::MAX
+    );
+    let boot = |seed: &str| {
+        format!(
+            r#"{{"seed": "{seed}", "replay": "r {seed}", "outcome": "failed", "seconds": 1e308, "warnings": [], "log": null,
+            "problems": [{{"cpu": {}, "what": "x"}}], "cpus": [{cpu}, {cpu}]}}"#,
+            u32::MAX
+        )
+    };
+    let boots = [boot("0x1"), boot("0xffffffffffffffff")].join(",");
+    let text = format!(
+        r#"{{"ringside_stress": 1, "outcome": "pass", "boots": [{boots}], "not_booted": ["0xfffffffffffffffe"]}}"#
+    );
+    fs::write(place.path("huge.json"), text).expect("writes");
+    let output = place.tool(&["merge", "huge.json", "--json", "out.json", "--report", "page.html"]);
+    ends_with(&output, 1);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&MAX.to_string()));
+    for (text, why) in [
+        (
+            r#"{"ringside_stress": 1, "outcome": "pass", "boots": [], "not_booted": ["0x1ffffffffffffffff"]}"#,
+            "seed",
+        ),
+        (r#"{"ringside_stress": 18446744073709551616}"#, "not a result"),
+        (r#"{"ringside_stress": -1}"#, "not a result"),
+    ] {
+        fs::write(place.path("bad.json"), text).expect("writes");
+        let output = place.tool(&["merge", "bad.json"]);
+        ends_with(&output, 2);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{text}");
+    }
+}
+
+/// Writes a synthetic trace with another number in the header.
+fn header(place: &Place, name: &str, value: &str) {
+    ends_with(&place.tool(&["trace", "--synthesize", "40", "t.rtrace"]), 0);
+    let bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    let header = 24..bytes.len() - RECORDS;
+    let text = String::from_utf8(bytes[header.clone()].to_vec()).expect("JSON");
+    let at = text.find(&format!("\"{name}\":")).expect("the field") + name.len() + 3;
+    let end = at + text[at..].find([',', '}']).expect("its end");
+    let text = format!("{}{value}{}", &text[..at], &text[end..]);
+    let length = u32::try_from(text.len()).expect("a length").to_le_bytes();
+    let new = [&bytes[..20], &length, text.as_bytes(), &bytes[header.end..]].concat();
+    fs::write(place.path("t.rtrace"), new).expect("writes");
+}
+
+/// The bytes of the records, at the end of the file.
+const RECORDS: usize = 40 * 32;
+
+/// Writes a synthetic trace whose clock counts seconds, with other words in its records.
+fn trace(place: &Place, change: impl Fn(usize, &mut [u64])) {
+    header(place, "tsc_hz", "1");
+    let mut bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    let start = bytes.len() - RECORDS;
+    for (number, record) in bytes[start..].chunks_mut(32).enumerate() {
+        let (words, _) = record.as_chunks_mut::<8>();
+        let mut values: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        change(number, &mut values);
+        words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_le_bytes());
+    }
+    fs::write(place.path("t.rtrace"), bytes).expect("writes");
+}
+
+/// Converts the trace into everything.
+#[track_caller]
+fn converts(place: &Place, status: i32) {
+    let all = ["trace", "t.rtrace", "--out-dir", "out", "--stats", "--svg", "t.svg", "--text", "t.txt"];
+    ends_with(&place.tool(&all), status);
+}
+
+#[test]
+fn records_of_a_trace() {
+    let place = Place::new();
+    // The times.
+    trace(&place, |_, record| record[0] = MAX);
+    converts(&place, 0);
+    trace(&place, |number, record| record[0] = if number % 2 == 0 { 0 } else { MAX });
+    converts(&place, 0);
+    trace(&place, |number, record| record[0] = MAX - 10 + number as u64 % 10);
+    converts(&place, 0);
+    // The numbers of an event, and the sequence and kind.
+    trace(&place, |_, record| record[1..3].fill(MAX));
+    converts(&place, 0);
+    trace(&place, |_, record| record[3] = MAX);
+    converts(&place, 0);
+    trace(&place, |_, record| record.fill(MAX));
+    converts(&place, 0);
+}
+
+#[test]
+fn header_of_a_trace() {
+    let place = Place::new();
+    for name in ["tsc_hz", "boot_tsc", "dropped", "overwritten", "torn", "lost", "records"] {
+        for value in ["18446744073709551615", "1", "0"] {
+            header(&place, name, value);
+            let all =
+                ["trace", "t.rtrace", "--out-dir", "out", "--stats", "--svg", "t.svg", "--text", "t.txt"];
+            let output = place.tool(&all);
+            assert!(matches!(output.status.code(), Some(0 | 5)), "{name}={value}: {output:?}");
+        }
+    }
+    for value in ["9223372036854775807", "-9223372036854775808"] {
+        header(&place, "tsc_offset", value);
+        converts(&place, 0);
+    }
+    for name in ["cpu", "apic_id"] {
+        header(&place, name, "4294967295");
+        converts(&place, 0);
+    }
+}
+
+#[test]
+fn options() {
+    let place = Place::new();
+    place.qemu("[cpu0] hi");
+    let max = MAX.to_string();
+    // The script passes without records.
+    ends_with(&place.tool(&["run", "--as-built", "--timeout", &max, "hello"]), 3);
+    let own = ["stress", "--as-built", "--smp", "1", "--log-dir", "logs", "--no-report", "--seed", "1"];
+    for option in [["--timeout", &max], ["--calls", &max]] {
+        ends_with(&place.tool(&[&own[..], &option].concat()), 3);
+    }
+    let range = format!("0..={max}");
+    ends_with(&place.tool(&["stress", "--seeds", &range, "--print-jobs"]), 2);
+    let range = format!("{max}..={max}");
+    ends_with(&place.tool(&["stress", "--seeds", &range, "--print-jobs"]), 0);
+    ends_with(&place.tool(&["run", "--as-built", "--memory", &max, "--trace", "all", "hello"]), 2);
+}
