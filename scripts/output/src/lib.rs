@@ -16,11 +16,15 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod log;
+#[allow(unsafe_code)]
+mod memory;
+#[allow(unsafe_code)]
 mod signals;
 mod stream;
 mod target;
 
 pub use self::log::{Log, create};
+pub use self::memory::Memory;
 pub use self::signals::keep_running_at_size_limit;
 pub use self::stream::{Stream, lost};
 pub use self::target::{Target, spool_folder, write};

@@ -27,10 +27,14 @@ use campaign::{hostile, stress};
 use clap::Parser;
 use machine::verify::Outcome;
 use machine::{build, cargo, launch};
-use output::{Stream, eprintln};
+use output::{Memory, Stream, eprintln};
 use runner::{bench, gdb, run};
 
 use crate::cli::{Cli, Command};
+
+/// Without memory the tool ends with a host failure.
+#[global_allocator]
+static MEMORY: Memory = Memory::or_exit(Outcome::Host.status() as i32);
 
 fn main() -> ExitCode {
     output::keep_running_at_size_limit();

@@ -247,6 +247,20 @@ fn limit_of_file_sizes_is_a_host_failure_that_is_reported() {
 }
 
 #[test]
+fn limit_of_memory_is_a_host_failure_that_is_reported() {
+    let place = Place::new();
+    // A trace whose header is said to be 1 GiB long, in a file without blocks.
+    let trace = fs::read(place.path("t.rtrace")).expect("reads");
+    let long = [&trace[..20], &(1_u32 << 30).to_le_bytes()].concat();
+    fs::write(place.path("long.rtrace"), long).expect("writes");
+    let file = File::options().write(true).open(place.path("long.rtrace")).expect("opens");
+    file.set_len(2 << 30).expect("is sparse");
+    let output = place.shell("ulimit -v 500000", "", &["trace", "long.rtrace", "--stats"]);
+    assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("not enough memory"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn results_keep_links_and_fifos() {
     let place = Place::new();
     let writing: [&[&str]; 7] = [

@@ -58,7 +58,7 @@ impl Outcome {
     }
 
     /// Returns the exit status of the host tool for this outcome.
-    pub fn status(self) -> u8 {
+    pub const fn status(self) -> u8 {
         match self {
             Outcome::Pass => 0,
             Outcome::Failed => 1,
