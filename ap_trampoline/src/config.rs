@@ -84,10 +84,15 @@ pub(crate) struct Config {
     pub(crate) efer: u32,
     /// 1 in x2APIC mode, else 0.
     pub(crate) x2apic: u32,
+    pub(crate) basic_features: u32,
+    pub(crate) extended_features: u32,
+    /// Physical address.
+    pub(crate) report: u32,
     gdtr: TablePointer,
     idtr: TablePointer,
     far32: FarPointer,
     far64: FarPointer,
+    reserved: u32,
 }
 
 pub(crate) const CONFIG_SIZE: usize = size_of::<Config>();
@@ -108,7 +113,7 @@ const _: () = assert!(
     "a far jump reads a 32-bit offset, then a selector"
 );
 const _: () = assert!(
-    CONFIG_SIZE == 8 * GDT_ENTRIES + 3 * 8 + 6 * 4 + 4 * 6,
+    CONFIG_SIZE == 8 * GDT_ENTRIES + 3 * 8 + 9 * 4 + 4 * 6 + 4,
     "config must have no padding: its bytes are copied"
 );
 
@@ -129,10 +134,14 @@ impl Config {
             cr4: parameters.cr4,
             efer: parameters.efer,
             x2apic: parameters.x2apic.into(),
+            basic_features: parameters.basic_features,
+            extended_features: parameters.extended_features,
+            report: parameters.report,
             gdtr: TablePointer { limit: gdt_limit, base: page + gdt_offset },
             idtr: TablePointer { limit: 0, base: 0 },
             far32: FarPointer { offset: page + code32, selector: CODE32_SELECTOR },
             far64: FarPointer { offset: page + code64, selector: CODE64_SELECTOR },
+            reserved: 0,
         }
     }
 

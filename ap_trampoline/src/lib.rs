@@ -11,16 +11,22 @@ use core::mem::{offset_of, size_of};
 
 mod config;
 mod parameters;
+mod report;
 mod slot;
 #[cfg(test)]
 mod tests;
 
 use config::{CONFIG_OFFSET, CONFIG_SIZE, Config};
 pub use parameters::{InstallError, Parameters, SipiVector};
+pub use report::{Missing, Report};
 pub use slot::{ApSlot, slot_state};
 
 /// EFER's number among the model-specific registers.
 const EFER_MSR: u32 = 0xc000_0080;
+/// CPUID leaf whose EAX is the highest leaf of its range.
+const CPUID_EXTENDED_MAX: u32 = 0x8000_0000;
+/// CPUID leaf with the feature bits that came with long mode.
+const CPUID_EXTENDED: u32 = 0x8000_0001;
 /// CPUID leaf with the feature bits.
 const CPUID_FEATURES: u32 = 0x1;
 /// Its bit of ECX: the local APIC has an x2APIC mode.
@@ -59,9 +65,17 @@ global_asm!(
     config_entry = const CONFIG_OFFSET + offset_of!(Config, entry),
     config_x2apic = const CONFIG_OFFSET + offset_of!(Config, x2apic),
     config_apic_registers = const CONFIG_OFFSET + offset_of!(Config, apic_registers),
+    config_basic = const CONFIG_OFFSET + offset_of!(Config, basic_features),
+    config_extended = const CONFIG_OFFSET + offset_of!(Config, extended_features),
+    config_report = const CONFIG_OFFSET + offset_of!(Config, report),
+    report_basic = const offset_of!(Missing, basic),
+    report_extended = const offset_of!(Missing, extended),
+    report_row = const size_of::<Missing>(),
     data_selector = const config::DATA_SELECTOR,
     cr0_pe = const parameters::CR0_PE,
     efer_msr = const EFER_MSR,
+    cpuid_extended_max = const CPUID_EXTENDED_MAX,
+    cpuid_extended = const CPUID_EXTENDED,
     cpuid_features = const CPUID_FEATURES,
     cpuid_x2apic = const CPUID_X2APIC,
     apic_base_msr = const APIC_BASE_MSR,

@@ -56,6 +56,12 @@ pub struct Parameters {
     /// Address of the page of the local APIC's registers, in the kernel's half. In x2APIC mode only a CPU
     /// that lacks this mode reads it.
     pub apic_registers: u64,
+    /// The features that every CPU must have: bits of EDX of CPUID's leaf 1.
+    pub basic_features: u32,
+    /// The same of leaf 0x8000_0001.
+    pub extended_features: u32,
+    /// Physical address of a [`Report`](crate::Report) of zeros, for the CPUs that lack some of them.
+    pub report: u32,
 }
 
 /// The vector of a start-up IPI that starts a CPU in the installed page.
@@ -93,6 +99,8 @@ pub enum InstallError {
     Entry(u64),
     /// The local APIC's registers are not 4 KiB aligned or not in the kernel's half.
     ApicRegisters(u64),
+    /// The report's address is 0 or not a multiple of 4 KiB.
+    Report(u32),
 }
 
 impl fmt::Display for InstallError {
@@ -126,6 +134,7 @@ impl fmt::Display for InstallError {
             Self::ApicRegisters(address) => {
                 write!(f, "the local APIC's registers at {address:#x} are not a page of the kernel's half")
             }
+            Self::Report(report) => write!(f, "the AP report at {report:#x} is not a page"),
         }
     }
 }
@@ -166,6 +175,9 @@ impl Parameters {
         }
         if self.apic_registers < KERNEL_HALF || !self.apic_registers.is_multiple_of(PAGE_SIZE.into()) {
             return Err(InstallError::ApicRegisters(self.apic_registers));
+        }
+        if self.report == 0 || !self.report.is_multiple_of(PAGE_SIZE) {
+            return Err(InstallError::Report(self.report));
         }
         Ok(vector)
     }

@@ -11,7 +11,8 @@
 #   4. Any number of CPUs run this code at once. They share the page and only read it.
 #
 # Neither an instruction nor the CPU writes to the page: while paging is on it is mapped read-only.
-# The only memory that this code writes is the claimed slot's state and the top of the slot's stack.
+# The only memory that this code writes is the claimed slot's state and the top of the slot's stack, or this
+# CPU's row of the report if it lacks a feature.
 #
 # Every operand in braces is a `const` that `lib.rs` passes. `config_*` are offsets from the page's start.
 
@@ -60,6 +61,39 @@ ap_trampoline_code32:
     movw %ax, %ss
     movw %ax, %fs
     movw %ax, %gs
+
+    # Check the features that the kernel needs, before any of them is used: the code so far, and this, uses
+    # none. EDI = those of leaf 0x80000001 that are missing, EDX = those of leaf 1. A CPU without the first
+    # leaf has none of its features.
+    movl ${cpuid_extended_max}, %eax
+    cpuid
+    xorl %edi, %edi
+    cmpl ${cpuid_extended}, %eax
+    jb 1f
+    movl ${cpuid_extended}, %eax
+    cpuid
+    movl %edx, %edi
+1:
+    movl ${cpuid_features}, %eax
+    cpuid
+    notl %edx
+    andl {config_basic}(%esi), %edx
+    notl %edi
+    andl {config_extended}(%esi), %edi
+    movl %edx, %eax
+    orl %edi, %eax
+    jz 3f
+
+    # Report them in the row of the id in leaf 1, and park permanently. The row is addressed physically.
+    shrl $24, %ebx
+    movl {config_report}(%esi), %ecx
+    movl %edx, {report_basic}(%ecx,%ebx,{report_row})
+    movl %edi, {report_extended}(%ecx,%ebx,{report_row})
+2:
+    cli
+    hlt
+    jmp 2b
+3:
 
     # All bits of CR4, and of the registers below, are loaded, so that none of the firmware's settings
     # remains. Long mode needs PAE; LA57 is clear, because the bring-up tables have four levels.

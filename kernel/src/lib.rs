@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod cpu;
 pub mod exception;
+pub mod features;
 pub mod frame;
 pub mod frames;
 pub mod initial_stack;

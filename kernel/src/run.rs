@@ -18,6 +18,7 @@ use crate::arch::trace;
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
+use crate::features::FeatureSet;
 use crate::frames::Frame;
 use crate::repeat::{self, End, Reason};
 use crate::sync::Gate;
@@ -49,8 +50,8 @@ pub struct Run {
     /// Number of frames that were free before the first program was loaded. The same number must be free after
     /// the last one has ended.
     pub free_frames: u64,
-    /// The CPUs of the firmware's list that did not come online.
-    pub missing: &'static [ApicId],
+    /// The CPUs of the firmware's list that did not come online, and what each lacks if that is why.
+    pub missing: &'static [(ApicId, Option<FeatureSet>)],
     /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
     /// The record of the boot. [`report`] adds the program's memory.
@@ -237,7 +238,11 @@ fn report(run: &Run) -> ! {
         }
     }
     let mut records = run.online.len() as u32;
-    for apic_id in run.missing {
+    for (apic_id, lacks) in run.missing {
+        let reason = match lacks {
+            Some(features) => Text::<128>::of(format_args!("lacks {features}")),
+            None => Text::of(format_args!("did not come online in time")),
+        };
         serial::print(format_args!(
             "{}",
             CpuRecord {
@@ -251,7 +256,7 @@ fn report(run: &Run) -> ! {
                 syscalls: 0,
                 ticks: 0,
                 tick_millihertz: 0,
-                reason: "did not come online in time",
+                reason: reason.as_str(),
             }
         ));
         records += 1;

@@ -65,33 +65,37 @@ fn each_part_decodes_to_its_end() {
 fn branches_stay_in_their_part() {
     let code = Code::of(&installed(0x8000));
     for part in [&code.real, &code.protected, &code.long] {
-        for branch in part.iter().filter(|instruction| instruction.op0_kind() == OpKind::NearBranch64) {
+        let is_near = |kind| matches!(kind, OpKind::NearBranch32 | OpKind::NearBranch64);
+        for branch in part.iter().filter(|instruction| is_near(instruction.op0_kind())) {
             let target = branch.near_branch_target();
             assert!(part.iter().any(|instruction| instruction.ip() == target), "{branch}");
         }
     }
-    assert!(
-        code.real
-            .iter()
-            .chain(&code.protected)
-            .all(|i| !i.is_jcc_short_or_near() && !i.is_jmp_short_or_near())
-    );
+    assert!(code.real.iter().all(|i| !i.is_jcc_short_or_near() && !i.is_jmp_short_or_near()));
 }
 
+/// In protected mode, a CPU that lacks a feature also writes its row of the report: two words.
 #[test]
 fn real_and_protected_mode_read_only_the_config() {
     let code = Code::of(&installed(0x8000));
-    let parts = [(&code.real, Register::None), (&code.protected, Register::ESI)];
-    for (part, base) in parts {
+    let parts = [(&code.real, Register::None, 0), (&code.protected, Register::ESI, 2)];
+    for (part, base, words) in parts {
         let used = used_memory(part);
         assert!(!used.is_empty());
+        let mut written = 0;
         for (instruction, memory) in used {
             // The far jump's and the table loads' operands; loading a segment also reads the GDT.
             assert_eq!(memory.segment(), Register::DS, "{instruction}");
+            if writes(memory.access()) {
+                let row = (memory.base(), memory.index(), memory.scale(), memory.displacement());
+                assert_eq!(row, (Register::ECX, Register::EBX, 8, 4 * written), "{instruction}");
+                written += 1;
+                continue;
+            }
             assert_eq!((memory.base(), memory.index()), (base, Register::None), "{instruction}");
             assert!(is_in_config(memory.displacement()), "{instruction}");
-            assert!(!writes(memory.access()), "{instruction}");
         }
+        assert_eq!(written, words);
     }
 }
 

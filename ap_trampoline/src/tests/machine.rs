@@ -1,4 +1,4 @@
-//! An emulator that is just large enough for the trampoline's 64-bit part and its first lines.
+//! An emulator that is just large enough for the trampoline's 64-bit part, the check of features, and the first lines.
 //!
 //! It implements the instructions that occur there and panics at any other, and at memory that does not exist.
 
@@ -29,6 +29,9 @@ pub(super) struct Machine {
     registers: HashMap<Register, u64>,
     memory: BTreeMap<u64, u8>,
     zero: bool,
+    carry: bool,
+    /// The features that CPUID reports: EDX of leaf 1 and of leaf 0x8000_0001, which may not exist.
+    pub(super) features: (u32, Option<u32>),
     /// The local APIC. Its registers' page is not in `memory`.
     pub(super) apic: Apic,
     registers_page: u64,
@@ -38,6 +41,8 @@ pub(super) struct Machine {
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
     Halted,
+    /// Ran to the end of the code.
+    Continued,
     /// Jumped through memory to this address.
     Entered(u64),
 }
@@ -45,7 +50,8 @@ pub(super) enum End {
 impl Machine {
     pub(super) fn new(apic: Apic, registers_page: u64) -> Self {
         let (registers, memory) = (HashMap::new(), BTreeMap::new());
-        Self { registers, memory, zero: false, apic, registers_page }
+        let features = (0x178b_fbff, Some(0x2c10_0800));
+        Self { registers, memory, zero: false, carry: false, features, apic, registers_page }
     }
 
     pub(super) fn load(&mut self, address: u64, bytes: &[u8]) {
@@ -89,7 +95,11 @@ impl Machine {
     }
 
     fn address(&self, instruction: &Instruction) -> u64 {
-        self.register(instruction.memory_base()).wrapping_add(instruction.memory_displacement64())
+        let index = match instruction.memory_index() {
+            Register::None => 0,
+            index => self.register(index) * u64::from(instruction.memory_index_scale()),
+        };
+        self.register(instruction.memory_base()).wrapping_add(instruction.memory_displacement64()) + index
     }
 
     fn operand(&self, instruction: &Instruction, operand: u32) -> u64 {
@@ -100,11 +110,11 @@ impl Machine {
         }
     }
 
-    /// Runs from the first instruction to `hlt` or to a jump out of `code`.
+    /// Runs from the first instruction to `hlt`, to a jump out of `code`, or to its end.
     pub(super) fn run(&mut self, code: &[Instruction]) -> End {
         let mut next = 0;
         for _ in 0..10_000 {
-            let instruction = &code[next];
+            let Some(instruction) = code.get(next) else { return End::Continued };
             next += 1;
             let branch = match instruction.mnemonic() {
                 Mnemonic::Hlt => return End::Halted,
@@ -114,6 +124,7 @@ impl Machine {
                 Mnemonic::Jmp => true,
                 Mnemonic::Je => self.zero,
                 Mnemonic::Jne => !self.zero,
+                Mnemonic::Jb => self.carry,
                 _ => {
                     self.step(instruction);
                     false
@@ -121,7 +132,15 @@ impl Machine {
             };
             if branch {
                 let target = instruction.near_branch_target();
-                next = code.iter().position(|instruction| instruction.ip() == target).unwrap();
+                let found = code.iter().position(|instruction| instruction.ip() == target);
+                next = found.unwrap_or_else(|| {
+                    assert_eq!(
+                        code.last().map(Instruction::next_ip),
+                        Some(target),
+                        "a branch out of the code"
+                    );
+                    code.len()
+                });
             }
         }
         panic!("the code does not end");
@@ -134,15 +153,24 @@ impl Machine {
         let right = || self.operand(instruction, 1);
         match instruction.mnemonic() {
             Mnemonic::Cli => {}
+            Mnemonic::Mov if instruction.op0_kind() == OpKind::Memory => {
+                self.write(self.address(instruction), right(), instruction.memory_size().size());
+            }
             Mnemonic::Mov => self.set_register(destination, right()),
-            Mnemonic::Or => self.set_register(destination, left() | right()),
+            Mnemonic::Not => self.set_register(destination, !left()),
+            Mnemonic::And => self.set_register(destination, left() & right()),
+            Mnemonic::Or => {
+                let value = left() | right();
+                self.set_register(destination, value);
+                self.zero = value == 0;
+            }
             Mnemonic::Xor => self.set_register(destination, left() ^ right()),
             Mnemonic::Shr => self.set_register(destination, left() >> right()),
             Mnemonic::Shl => self.set_register(destination, left() << right()),
             Mnemonic::Add => self.set_register(destination, left().wrapping_add(right())),
             Mnemonic::Dec => self.set_register(destination, left().wrapping_sub(1)),
             Mnemonic::Test => self.zero = left() & right() == 0,
-            Mnemonic::Cmp => self.zero = left() == right(),
+            Mnemonic::Cmp => (self.zero, self.carry) = (left() == right(), left() < right()),
             Mnemonic::Cmpxchg => {
                 let (seen, new) = (left(), right());
                 self.zero = seen == self.register(Register::EAX);
@@ -158,13 +186,23 @@ impl Machine {
                 self.write(top, value, 8);
             }
             Mnemonic::Cpuid => {
-                let leaf = self.register(Register::EAX) as u32;
-                assert_eq!(leaf, 1, "a leaf that need not exist");
-                let ecx = 0x8000_0001 | u64::from(self.apic.has_x2apic) << 21;
-                self.set_register(Register::EAX, 0x0006_0fb1);
-                self.set_register(Register::EBX, u64::from(self.apic.cpuid_id) << 24 | 0x800);
-                self.set_register(Register::ECX, ecx);
-                self.set_register(Register::EDX, 0x178b_fbff);
+                let (basic, extended) = self.features;
+                let leaf_1 = [
+                    0x0006_0fb1,
+                    u32::from(self.apic.cpuid_id) << 24 | 0x800,
+                    0x8000_0001 | u32::from(self.apic.has_x2apic) << 21,
+                    basic,
+                ];
+                let results = match (self.register(Register::EAX), extended) {
+                    (1, _) => leaf_1,
+                    (0x8000_0000, _) => [0x8000_0000 + extended.map_or(0, |_| 8), 0, 0, 0],
+                    (0x8000_0001, Some(extended)) => [0x0006_0fb1, 0, 0, extended],
+                    (leaf, _) => panic!("leaf {leaf:#x} need not exist"),
+                };
+                let registers = [Register::EAX, Register::EBX, Register::ECX, Register::EDX];
+                for (register, value) in registers.into_iter().zip(results) {
+                    self.set_register(register, value.into());
+                }
             }
             Mnemonic::Rdmsr => {
                 let value = match self.register(Register::ECX) {

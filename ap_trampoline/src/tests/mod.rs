@@ -7,6 +7,7 @@ use crate::{CodeLayout, Parameters, install};
 
 mod arrival;
 mod code;
+mod features;
 mod machine;
 mod parameters;
 mod tables;
@@ -27,6 +28,9 @@ fn parameters(page: u32) -> Parameters {
         entry: 0xffff_ffff_8011_2233,
         x2apic: true,
         apic_registers: 0xffff_e000_0000_0000,
+        basic_features: 0x0700_8000,
+        extended_features: 0x2010_0800,
+        report: 0x0456_7000,
     }
 }
 

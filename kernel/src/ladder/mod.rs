@@ -10,7 +10,7 @@ use core::panic::PanicInfo;
 
 use kernel::arch::boot;
 use kernel::arch::boot::BootInfo;
-use kernel::arch::cpu::control::Features;
+use kernel::arch::cpu::control::{self, Features};
 use kernel::arch::devices::{pic, serial};
 use kernel::arch::entry::{idt, smap};
 use kernel::arch::interrupts::apic;
@@ -93,6 +93,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // First, because from here on every exception is reported. SAFETY: called once, on the CPU that the data belongs
     // to, with interrupts off and the kernel's page tables loaded.
     unsafe { this_cpu::load_tables(bsp) };
+    // The boot code has checked all others.
+    or_end(control::check_features());
     pic::mask_all();
     // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
     // masked, the APIC's registers mapped and its mode set.

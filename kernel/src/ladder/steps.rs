@@ -35,7 +35,8 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// Measures the rate of the TSC with the power-management timer, and that of the APIC timer with the PIT.
+/// Measures the rate of the TSC with the power-management timer, and that of the APIC timer with the PIT, or with the
+/// same timer on a machine without a PIT.
 pub fn measure_clocks(
     bsp: &PerCpuData,
     tables: &Tables,
@@ -44,7 +45,14 @@ pub fn measure_clocks(
 ) -> &'static Timebase {
     let pm_timer = or_end(tables.pm_timer());
     let timebase = bsp.with_apic(|apic| or_end(timer::init(info.tsc, pm_timer, apic, options.tick_hz)));
-    or_end(timebase.ok_or("the BSP has no local APIC"))
+    let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
+    if !timebase.has_pit {
+        say!(
+            bsp,
+            "the interval timer (PIT) does not count; the ACPI timer replaces it, and no second clock checks the tick"
+        );
+    }
+    timebase
 }
 
 /// The CPUs in the firmware's table.
@@ -137,8 +145,13 @@ pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
 
 /// Warns of CPUs that are not online and of a truncated memory map. Returns the number of warnings.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
-    for apic_id in arrivals.missing {
-        say!(bsp, "warning: the CPU with {apic_id} did not come online; continuing without it");
+    for (apic_id, lacks) in arrivals.missing {
+        match lacks {
+            Some(features) => {
+                say!(bsp, "warning: the CPU with {apic_id} lacks {features}; continuing without it");
+            }
+            None => say!(bsp, "warning: the CPU with {apic_id} did not come online; continuing without it"),
+        }
     }
     if unreachable > 0 {
         say!(

@@ -10,11 +10,12 @@ use crate::options::MachineOptions;
 /// The first version of machine types that have PVH. An older type starts an old firmware, which resets.
 const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 
-/// Checks a machine and its kernel's command line. Arguments of `--qemu-arg` are passed on unchecked.
+/// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
+/// Arguments of `--qemu-arg` are passed on unchecked.
 ///
 /// # Errors
 /// [`Error::Usage`], with the limit and what to change.
-pub fn check(options: &MachineOptions, cmdline: &str) -> Result<(), Error> {
+pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(), Error> {
     if cmdline.len() > COMMAND_LINE_MAX {
         return Err(Error::Usage(format!(
             "the kernel's command line has {} bytes, but QEMU passes at most {COMMAND_LINE_MAX}: shorten the \
@@ -22,15 +23,15 @@ pub fn check(options: &MachineOptions, cmdline: &str) -> Result<(), Error> {
             cmdline.len()
         )));
     }
-    match memory(&options.memory) {
-        Some(bytes) if bytes < MEMORY_MIN => {
-            return Err(Error::Usage(format!(
-                "--memory {}: the kernel needs at least {} MiB",
-                options.memory,
-                MEMORY_MIN >> 20
-            )));
-        }
-        _ => {}
+    // QEMU loads the module at the upper end, over the kernel if there is no room between them.
+    let needed = MEMORY_MIN.saturating_add(module);
+    if memory(&options.memory).is_some_and(|bytes| bytes < needed) {
+        let reason = if module == 0 { "the kernel needs" } else { "the kernel and the program's file need" };
+        return Err(Error::Usage(format!(
+            "--memory {}: {reason} at least {} MiB",
+            options.memory,
+            needed.div_ceil(1 << 20)
+        )));
     }
     match machine_version(&options.machine) {
         Some(version) if version < FIRST_WITH_PVH => Err(Error::Usage(format!(
@@ -62,30 +63,37 @@ mod tests {
     use super::*;
     use crate::options::parse;
 
-    fn message(arguments: &[&str], cmdline: &str) -> Option<String> {
+    fn message(arguments: &[&str], cmdline: &str, module: u64) -> Option<String> {
         let options: MachineOptions = parse(arguments).expect("parses");
-        let error = check(&options, cmdline).err()?;
+        let error = check(&options, cmdline, module).err()?;
         assert!(matches!(error, Error::Usage(_)), "{error}");
         Some(error.to_string())
     }
 
     #[test]
     fn command_line_over_the_limit_is_refused_with_size_and_limit() {
-        assert_eq!(message(&[], &"x".repeat(4095)), None);
-        let text = message(&[], &"x".repeat(4096)).expect("refused");
+        assert_eq!(message(&[], &"x".repeat(4095), 0), None);
+        let text = message(&[], &"x".repeat(4096), 0).expect("refused");
         assert!(text.contains("has 4096 bytes") && text.contains("at most 4095"), "{text}");
-        assert!(message(&[], &"\u{e9}".repeat(2048)).is_some(), "bytes count, not characters");
+        assert!(message(&[], &"\u{e9}".repeat(2048), 0).is_some(), "bytes count, not characters");
     }
 
     #[test]
     fn too_little_memory_is_refused_with_the_least() {
         for small in ["1M", "2M", "3", "4095K", "size=2M,slots=2,maxmem=1G", "0"] {
-            let text = message(&["--memory", small], "").unwrap_or_default();
+            let text = message(&["--memory", small], "", 0).unwrap_or_default();
             assert!(text.contains("at least 4 MiB"), "{small}: {text}");
         }
         for enough in ["4M", "4096k", "128M", "1G", "size=16M,slots=2", "1T", "much"] {
-            assert_eq!(message(&["--memory", enough], ""), None, "{enough}");
+            assert_eq!(message(&["--memory", enough], "", 0), None, "{enough}");
         }
+    }
+
+    #[test]
+    fn memory_must_also_hold_the_program() {
+        assert_eq!(message(&["--memory", "5M"], "", 1 << 20), None);
+        let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("refused");
+        assert!(text.contains("the program's file need at least 6 MiB"), "{text}");
     }
 
     #[test]
@@ -93,7 +101,7 @@ mod tests {
         for old in
             ["pc-q35-3.1", "pc-i440fx-2.12", "type=pc-q35-2.4", "pc-q35-3.0,hpet=off", "pc-1.0", "pc-0.15"]
         {
-            let text = message(&["--machine", old], "").unwrap_or_default();
+            let text = message(&["--machine", old], "", 0).unwrap_or_default();
             assert!(text.contains("before 4.0"), "{old}: {text}");
         }
         for new in [
@@ -107,7 +115,7 @@ mod tests {
             "isapc",
             "pc-q35-x",
         ] {
-            assert_eq!(message(&["--machine", new], ""), None, "{new}");
+            assert_eq!(message(&["--machine", new], "", 0), None, "{new}");
         }
     }
 }

@@ -63,7 +63,9 @@ impl Machine<'_> {
     /// If the kernel cannot run on this machine, see [`limits::check`].
     pub fn command_line(&self, wiring: Wiring<'_>) -> Result<Vec<OsString>, Error> {
         let options = self.options;
-        limits::check(options, self.cmdline)?;
+        // QEMU reports a file that it cannot read.
+        let module = self.module.and_then(|path| path.metadata().ok()).map_or(0, |file| file.len());
+        limits::check(options, self.cmdline, module)?;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
         let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
             words.push(name.into());

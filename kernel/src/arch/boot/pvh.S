@@ -3,6 +3,8 @@
 # Given (Xen's x86/HVM direct boot ABI): 32-bit protected mode, flat segments, paging off, interrupts off,
 # DF undefined, ebx = physical address of the start info. No stack, the loader's GDT, .bss zeroed by the loader.
 #
+# Ends the run with a message if the CPU lacks a feature, or the machine memory.
+#
 # State in which `pvh_start` is entered: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
 # with 2 MiB pages at 0 (for this code) and at PHYSMAP_BASE, the first GiB also at KERNEL_BASE; the kernel's code
 # segment; the boot stack; edi = address of the start info. All these pages are writable and executable: Rust replaces
@@ -15,18 +17,73 @@
 pvh_start32:
     cld
 
-    # Check for long mode and NX. cpuid overwrites ebx, so the start info's address moves to edi.
+    # Check the features, by rows of `Feature`, in code that needs none of them. There is no stack: `.Lprint` returns by
+    # a jump to ecx. cpuid overwrites eax, ebx, ecx and edx. edi = the start info's address; esi = the row; ebp = what
+    # precedes the next name in the message.
     mov     edi, ebx
-    mov     eax, 0x80000000
+    mov     esi, offset {features}
+    mov     ebp, offset lacks
+.Lfeature:
+    mov     eax, [esi + {feature_leaf}]
+    and     eax, 0x80000000                 # this leaf returns the highest one of its range
     cpuid
-    cmp     eax, 0x80000001
-    jb      4f
-    mov     eax, 0x80000001
+    cmp     eax, [esi + {feature_leaf}]
+    jb      .Llacking
+    mov     eax, [esi + {feature_leaf}]
     cpuid
-    bt      edx, 29                         # LM: long mode
-    jnc     4f
-    bt      edx, 20                         # NX: the W^X tables need it
-    jnc     4f
+    test    edx, [esi + {feature_mask}]
+    jnz     .Lnext_feature
+.Llacking:
+    mov     ebx, ebp
+    mov     ecx, offset .Lname
+    jmp     .Lprint
+.Lname:
+    lea     ebx, [esi + {feature_name}]
+    mov     ecx, offset .Lnamed
+    jmp     .Lprint
+.Lnamed:
+    mov     ebp, offset comma
+.Lnext_feature:
+    add     esi, {feature_size}
+    cmp     esi, offset {features} + {features_size}
+    jb      .Lfeature
+    mov     ebx, offset other_cpu
+    cmp     ebp, offset comma
+    je      .Lfail
+
+    # Usable memory must contain the image and what the firmware overwrites after it. Rust reports a start info that is
+    # not valid, or has no memory map.
+    cmp     dword ptr [edi + {info_magic}], {magic}
+    jne     .Lbuild_tables
+    cmp     dword ptr [edi + {info_version}], 1
+    jb      .Lbuild_tables
+    mov     esi, [edi + {info_memmap}]
+    mov     ecx, [edi + {info_entries}]
+    test    ecx, ecx
+    jz      .Lbuild_tables
+.Lregion:
+    sub     ecx, 1
+    jb      .Ltoo_little
+    cmp     dword ptr [esi + {entry_type}], {ram}
+    jne     .Lnext_region
+    cmp     dword ptr [esi + {entry_start} + 4], 0
+    jne     .Lnext_region
+    mov     eax, [esi + {entry_start}]
+    cmp     eax, offset __boot_start
+    ja      .Lnext_region
+    mov     edx, [esi + {entry_size} + 4]
+    add     eax, [esi + {entry_size}]
+    adc     edx, 0
+    jnz     .Lbuild_tables                  # it ends above 4 GiB
+    cmp     eax, {memory_end}
+    jae     .Lbuild_tables
+.Lnext_region:
+    add     esi, {entry_stride}
+    jmp     .Lregion
+.Ltoo_little:
+    mov     ebx, offset too_little_memory
+    jmp     .Lfail
+.Lbuild_tables:
 
     # The four page directories: 2048 large pages, 4 GiB.
     mov     ecx, offset boot_pd - {kernel_base}
@@ -74,26 +131,41 @@ pvh_start32:
     # Compatibility mode until the far jump loads a 64-bit code segment.
     lgdt    [boot_gdtr]
     .byte   0xea                            # jmp far imm16:imm32
-    .long   3f
+    .long   6f
     .word   {kernel_code}
 
-    # No long mode or no NX: report it on COM1 and end the run like a panic. The UART is not set up, and no byte waits
-    # for the one before it: emulators accept that.
-4:  mov     esi, offset no_long_mode
-    mov     edx, {com1}
-5:  lodsb
-    test    al, al
-    jz      6f
-    out     dx, al
-    jmp     5b
-6:  mov     edx, {exit_port}
+    # Print the text at ebx and end the run like a panic.
+.Lfail:
+    mov     ecx, offset .Lprint_verdict
+    jmp     .Lprint
+.Lprint_verdict:
+    mov     ebx, offset verdict
+    mov     ecx, offset .Lexit
+    jmp     .Lprint
+.Lexit:
+    mov     edx, {exit_port}
     mov     eax, {exit_panic}
     out     dx, eax
-7:  hlt
-    jmp     7b
+.Lhalt:
+    hlt
+    jmp     .Lhalt
+
+    # Write the text at ebx to COM1, then go to ecx. The UART is not set up, and no byte waits for the one before it:
+    # emulators accept that.
+.Lprint:
+    mov     edx, {com1}
+.Lbyte:
+    mov     al, [ebx]
+    test    al, al
+    jz      .Lreturn
+    out     dx, al
+    inc     ebx
+    jmp     .Lbyte
+.Lreturn:
+    jmp     ecx
 
 .code64
-3:  xor     eax, eax
+6:  xor     eax, eax
     mov     ds, eax
     mov     es, eax
     mov     ss, eax
@@ -113,8 +185,16 @@ boot_gdt:
 boot_gdtr:
     .word   boot_gdtr - boot_gdt - 1
     .long   boot_gdt
-no_long_mode:
-    .asciz  "@ringside panic cpu=unknown message=\"this CPU lacks 64-bit mode or NX: choose -cpu qemu64 or -cpu max\"\n@ringside verdict outcome=panic records=0 warnings=0\n"
+lacks:
+    .asciz  "@ringside panic cpu=0 message=\"this CPU lacks "
+comma:
+    .asciz  ", "
+other_cpu:
+    .asciz  ": choose -cpu qemu64 or -cpu max\"\n"
+too_little_memory:
+    .asciz  "@ringside panic cpu=0 message=\"the machine has too little memory for the kernel's image: give it at least 4 MiB\"\n"
+verdict:
+    .asciz  "@ringside verdict outcome=panic records=0 warnings=0\n"
 
 .section .bss
 .balign 4096

@@ -1,14 +1,16 @@
 //! The PVH boot protocol: QEMU's `-kernel` and other hypervisors start the ELF at the entry that its note names.
 
 use core::alloc::Layout;
+use core::mem::offset_of;
 use core::{ptr, slice};
 
-use kernel_abi::boot::COMMAND_LINE_MAX;
+use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 use pvh::elfnote::ElfNote;
-use pvh::start_info::MemmapType;
 use pvh::start_info::reader::{MemMap, StartInfoReader};
+use pvh::start_info::{MemmapTableEntry, MemmapType, START_MAGIC_VALUE, StartInfo};
 
 use super::{BootInfo, MemoryRegion, RegionKind};
+use crate::features::{Feature, REQUIRED};
 use crate::frames::Region;
 use crate::physmap::phys_to_virt;
 
@@ -20,14 +22,43 @@ unsafe extern "sysv64" {
     fn pvh_start32() -> !;
 }
 
+/// How many bytes at the upper end of a small memory the firmware keeps, or overwrites before it starts the kernel.
+const FIRMWARE_BYTES: u64 = 256 * 1024;
+
+/// [`MemmapType::Ram`] in a memory map's entry.
+const RAM: u32 = 1;
+
 /// The note. `.boot` is linked at its load address, so the function's address is the physical one that the note needs.
 #[used]
 #[unsafe(link_section = ".note.Xen")]
 static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
     ElfNote::new(XEN_ELFNOTE_PHYS32_ENTRY, *b"Xen\0", pvh_start32);
 
+/// The features that `pvh.S` checks. `.boot` has them at their physical address.
+#[unsafe(link_section = ".boot.features")]
+static FEATURES: [Feature; REQUIRED.len()] = REQUIRED;
+
+const _: () = assert!(MEMORY_MIN == 4 << 20, "pvh.S says that the kernel needs 4 MiB");
+
 core::arch::global_asm!(
     include_str!("pvh.S"),
+    features = sym FEATURES,
+    features_size = const size_of_val(&REQUIRED),
+    feature_size = const size_of::<Feature>(),
+    feature_leaf = const offset_of!(Feature, leaf),
+    feature_mask = const offset_of!(Feature, mask),
+    feature_name = const offset_of!(Feature, name),
+    magic = const START_MAGIC_VALUE,
+    info_magic = const offset_of!(StartInfo, magic),
+    info_version = const offset_of!(StartInfo, version),
+    info_memmap = const offset_of!(StartInfo, memmap_paddr),
+    info_entries = const offset_of!(StartInfo, memmap_entries),
+    ram = const RAM,
+    memory_end = const MEMORY_MIN - 2 * FIRMWARE_BYTES,
+    entry_start = const offset_of!(MemmapTableEntry, addr),
+    entry_size = const offset_of!(MemmapTableEntry, size),
+    entry_type = const offset_of!(MemmapTableEntry, ty),
+    entry_stride = const size_of::<MemmapTableEntry>(),
     kernel_base = const crate::layout::KERNEL_BASE,
     // Present and writable; `large_page` also has PS, a 2 MiB page (SDM 3A, 4.5.4).
     table = const 0x03,

@@ -8,6 +8,7 @@ use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpu::msr::IA32_PAT;
+use crate::features::FeatureSet;
 
 /// CR0 from the first 64-bit instruction on. WP: ring 0 may not write read-only pages. NE: x87 errors raise #MF, not
 /// an external interrupt. EM and TS are clear: ring 3 owns the FPU, whose registers the kernel never uses. AM is
@@ -66,6 +67,27 @@ impl Features {
         cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, self.umip);
         cr4
     }
+}
+
+/// A CPU lacks features that the kernel needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lacking(pub FeatureSet);
+
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this CPU lacks {}: choose -cpu qemu64 or -cpu max", self.0)
+    }
+}
+
+impl core::error::Error for Lacking {}
+
+/// Checks the required features that this CPU reports in 64-bit mode alone. All others were checked before that mode.
+///
+/// # Errors
+/// [`Lacking`].
+pub fn check_features() -> Result<(), Lacking> {
+    let (basic, extended) = (__cpuid(1).edx, __cpuid(0x8000_0001).edx);
+    FeatureSet::IN_64_BIT_MODE.missing_from(basic, extended).map_or(Ok(()), |missing| Err(Lacking(missing)))
 }
 
 /// Sets all bits of CR0, CR4, EFER and PAT of this CPU, so that nothing of the firmware's settings remains. Returns the

@@ -1,10 +1,12 @@
 //! Calibration: the frequency of the TSC, measured against the ACPI power-management timer, and that of the local
 //! APIC's timer, measured against the interval timer (8254). The two references are independent, so that the tick rate
-//! that a run prints, measured by the TSC, also checks the calibration of the APIC timer.
+//! that a run prints, measured by the TSC, also checks the calibration of the APIC timer. On a machine without the
+//! interval timer, the power-management timer serves for both.
 //!
 //! A busy host may deschedule a virtual CPU between any two instructions, while the clocks go on. So a counter and its
 //! reference are read as a pair, with the TSC read before and after, and the fastest of several tries is used.
 
+use core::fmt;
 use core::hint::spin_loop;
 
 use spin::Once;
@@ -19,6 +21,8 @@ use crate::clock::{self, CalibrationError, PIT_HZ, PM_TIMER_HZ, Rate, SAMPLES_MI
 const WINDOWS_PER_SECOND: u64 = 200;
 /// The longest measurement that is valid: the interval timer wraps after 54.9 ms.
 const PIT_WINDOW_MAX_NS: u64 = 50_000_000;
+/// How long a count of the interval timer may stay the same, in nanoseconds. It changes every microsecond.
+const PIT_STEP_MAX_NS: u64 = 10_000_000;
 /// How often all measurements are repeated if they disagree or are invalid.
 const ATTEMPTS: usize = 20;
 
@@ -53,6 +57,8 @@ pub struct Timebase {
     pub tsc: Rate,
     /// The frequency of the local APIC's timer.
     pub apic_timer: Rate,
+    /// Whether the APIC timer was measured against the interval timer; otherwise the machine has none.
+    pub has_pit: bool,
     /// Steps of the APIC timer from tick to tick.
     pub apic_ticks: u32,
     /// Ticks a second.
@@ -72,21 +78,50 @@ pub fn timebase() -> &'static Timebase {
     TIMEBASE.get().expect("`init` measures the clocks before any use")
 }
 
+/// A clock whose frequency cannot be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerError {
+    /// The TSC, against the power-management timer.
+    Tsc(CalibrationError),
+    /// The APIC timer, against the interval timer.
+    ByPit(CalibrationError),
+    /// The APIC timer, against the power-management timer.
+    ByPmTimer(CalibrationError),
+}
+
+impl fmt::Display for TimerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (timer, reference, error) = match self {
+            TimerError::Tsc(error) => ("TSC", "power-management timer", error),
+            TimerError::ByPit(error) => ("APIC timer", "interval timer (PIT)", error),
+            TimerError::ByPmTimer(error) => ("APIC timer", "power-management timer", error),
+        };
+        write!(f, "cannot measure the {timer} by the {reference}: {error}")
+    }
+}
+
+impl core::error::Error for TimerError {}
+
 /// Measures both frequencies and computes the tick's interval. `boot` is the TSC's reading at the kernel's start.
 ///
 /// # Errors
-/// The [`CalibrationError`] of the last attempt.
+/// [`TimerError`], with the error of the last attempt.
 pub fn init(
     boot: u64,
     pm_timer: PmTimer,
     apic: &mut LocalApic,
     tick_hz: u32,
-) -> Result<&'static Timebase, CalibrationError> {
-    let tsc = repeat(|| measure_tsc(pm_timer))?;
+) -> Result<&'static Timebase, TimerError> {
+    let tsc = repeat(|| measure_tsc(pm_timer)).map_err(TimerError::Tsc)?;
     let to_ns = tsc.to_ns();
     start_pit();
+    let has_pit = pit_counts(to_ns);
     apic.start_counting();
-    let apic_timer = repeat(|| measure_apic_timer(apic, to_ns))?;
+    let apic_timer = if has_pit {
+        repeat(|| measure_by_pit(apic, to_ns)).map_err(TimerError::ByPit)?
+    } else {
+        repeat(|| measure_by_pm_timer(apic, pm_timer)).map_err(TimerError::ByPmTimer)?
+    };
     apic.stop_ticking();
     // At least 1. At most the 32-bit counter's maximum, which a tick of 1 Hz exceeds with a timer above 4.29 GHz.
     let apic_ticks = u32::try_from(apic_timer.per_period(tick_hz)).unwrap_or(u32::MAX).max(1);
@@ -94,6 +129,7 @@ pub fn init(
         clock: TscClock::new(boot, tsc),
         tsc,
         apic_timer,
+        has_pit,
         apic_ticks,
         tick_hz,
         tick_tsc: tsc.per_period(tick_hz),
@@ -140,12 +176,29 @@ fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
 
 /// Measures the TSC's frequency once.
 fn measure_tsc(pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
+    let (((), tsc_from), ((), tsc_to), elapsed) = pm_timer_window(pm_timer, || ())?;
+    Rate::measured(tsc_to.wrapping_sub(tsc_from), elapsed, PM_TIMER_HZ)
+}
+
+/// Measures the APIC timer's frequency once, on a machine without the interval timer.
+fn measure_by_pm_timer(apic: &LocalApic, pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
+    let ((from, _), (to, _), elapsed) = pm_timer_window(pm_timer, || apic.counted())?;
+    Rate::measured(to.wrapping_sub(from).into(), elapsed, PM_TIMER_HZ)
+}
+
+/// Reads a counter and the TSC at the start and the end of one measurement, and returns both pairs and by how much the
+/// power-management timer advanced.
+#[expect(clippy::type_complexity)]
+fn pm_timer_window<T>(
+    pm_timer: PmTimer,
+    counter: impl Fn() -> T,
+) -> Result<((T, u64), (T, u64), u64), CalibrationError> {
     let window = PM_TIMER_HZ / WINDOWS_PER_SECOND;
     let mut port = PortReadOnly::<u32>::new(pm_timer.port);
     // SAFETY: the FADT names this port as the power-management timer's, and reading it has no effect.
     let mut read = || unsafe { port.read() };
-    let (from, tsc_from) = pair(&mut read);
-    let mut elapsed = 0;
+    let ((from, counter_from), tsc_from) = pair(|| (read(), counter()));
+    let mut elapsed: u64 = 0;
     // The counter may be 24 or 32 bits wide; its low 24 bits wrap after 4.7 s either way.
     for _ in 0..10_000_000 {
         elapsed = clock::wrapping_diff24(from, read()).into();
@@ -157,8 +210,8 @@ fn measure_tsc(pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
     if elapsed == 0 {
         return Err(CalibrationError::NoReference);
     }
-    let (to, tsc_to) = pair(&mut read);
-    Rate::measured(tsc_to.wrapping_sub(tsc_from), clock::wrapping_diff24(from, to).into(), PM_TIMER_HZ)
+    let ((to, counter_to), tsc_to) = pair(|| (read(), counter()));
+    Ok(((counter_from, tsc_from), (counter_to, tsc_to), clock::wrapping_diff24(from, to).into()))
 }
 
 /// The interval timer's port for channel 2 (8254 data sheet).
@@ -193,8 +246,24 @@ fn read_pit() -> u16 {
     }
 }
 
+/// Returns whether channel 2 counts. A machine may lack the interval timer, or have its gate closed for good.
+fn pit_counts(tsc_to_ns: ToNs) -> bool {
+    let (first, start) = (read_pit(), tsc::now());
+    loop {
+        // The order matters: if the count is read after the time is up, it has had the time to change.
+        let too_late = tsc_to_ns.ns(tsc::now().wrapping_sub(start)) > PIT_STEP_MAX_NS;
+        if read_pit() != first {
+            return true;
+        }
+        if too_late {
+            return false;
+        }
+        spin_loop();
+    }
+}
+
 /// Measures the APIC timer's frequency once.
-fn measure_apic_timer(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, CalibrationError> {
+fn measure_by_pit(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, CalibrationError> {
     let window = (PIT_HZ / WINDOWS_PER_SECOND) as u16;
     let mut read = || (read_pit(), apic.counted());
     let ((pit_from, counted_from), tsc_from) = pair(&mut read);

@@ -5,13 +5,13 @@ use core::fmt;
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
-use ap_trampoline::{ApSlot, InstallError, Parameters, SipiVector};
+use ap_trampoline::{ApSlot, InstallError, Parameters, Report, SipiVector};
 use kernel_abi::trace::{IPI_INIT, IPI_STARTUP, IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB};
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arch::cpu::control::{BOOT_CR0, BOOT_CR4, BOOT_EFER, Features};
+use crate::arch::cpu::control::{self, BOOT_CR0, BOOT_CR4, BOOT_EFER, Features, Lacking};
 use crate::arch::cpu::tsc;
 use crate::arch::devices::uart;
 use crate::arch::memory::paging::{self, Audit, MapError};
@@ -25,12 +25,16 @@ use crate::arch::smp::tsc_sync;
 use crate::clock::Rate;
 use crate::cmdline::Place;
 use crate::cpu::{ApicId, CpuId};
+use crate::features::FeatureSet;
 use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
 
 /// The APs' slots, published before the first one is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
+
+/// The APs' report of features that they lack, published before the first SIPI.
+static REPORT: Once<&'static Report> = Once::new();
 
 /// What the other CPUs call, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
@@ -89,8 +93,8 @@ pub struct Upcalls {
 pub struct Arrivals {
     /// The CPUs that are online, the BSP first. A CPU's dense index is its index here.
     pub online: &'static [&'static PerCpuData],
-    /// The CPUs that did not come online.
-    pub missing: &'static [ApicId],
+    /// The CPUs that did not come online, and what each lacks if that is why.
+    pub missing: &'static [(ApicId, Option<FeatureSet>)],
     /// Memory of one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
 }
@@ -198,7 +202,7 @@ fn assign_uarts(bsp: &PerCpuData) {
 
 /// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and
 /// executable, in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at
-/// any time. No program's tables have this mapping. `x2apic` is the mode of the BSP's APIC.
+/// any time. No program's tables have this mapping. `x2apic` is the mode of the BSP's APIC. Publishes [`REPORT`].
 fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpError> {
     const PAGE: u64 = 4096;
     let page = physmem::alloc_in(PAGE..0xa_0000).ok_or(SmpError::NoLowPage)?.start();
@@ -225,6 +229,14 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
             .map_err(MapError::from)?
             .ignore();
     }
+    // The CPUs write it before paging, with 32-bit addresses.
+    let report = physmem::alloc_in(0x10_0000..1 << 32).ok_or(MapError::OutOfMemory)?.start();
+    // SAFETY: the frame has just been allocated, so that nothing else uses it (invariant: OWN-FRAMES), and it is never
+    // freed. A report of zeros is valid; only its atomics are written, by the other CPUs.
+    REPORT.call_once(|| unsafe {
+        phys_to_virt(report).write_bytes(0, PAGE as usize);
+        &*phys_to_virt(report).cast::<Report>()
+    });
     let parameters = Parameters {
         page: page as u32,
         cr3: pml4 as u32,
@@ -236,6 +248,9 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
         entry: ap_entry as *const () as u64,
         x2apic,
         apic_registers: layout::APIC_REGISTERS,
+        basic_features: FeatureSet::REQUIRED.basic,
+        extended_features: FeatureSet::REQUIRED.extended,
+        report: report as u32,
     };
     // SAFETY: the frame was allocated above and has no other user (invariant: OWN-FRAMES), and no CPU executes it yet.
     let bytes = unsafe { &mut *phys_to_virt(page).cast::<[u8; PAGE as usize]>() };
@@ -259,11 +274,18 @@ fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi:
     }
 }
 
-/// Waits until all CPUs are online, for at most `ns` nanoseconds. Returns whether they are.
+/// Returns the features that a slot's CPU has reported to lack, if it has.
+fn lacks(slot: &ApSlot) -> Option<FeatureSet> {
+    let (basic, extended) = REPORT.get()?.row(slot.apic_id).get()?;
+    Some(FeatureSet { basic, extended })
+}
+
+/// Waits until each CPU is online or has reported that it lacks a feature, for at most `ns` nanoseconds. Returns whether
+/// all have.
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
     let (start, timeout) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
-        if slots.iter().all(|slot| online::is_online(&slot.state)) {
+        if slots.iter().all(|slot| online::is_online(&slot.state) || lacks(slot).is_some()) {
             return true;
         }
         if tsc::now().wrapping_sub(start) >= timeout {
@@ -284,7 +306,7 @@ fn close_slots(
     let is_online = |slot: &ApSlot| online::close(&slot.state) == Closed::Online;
     let count = slots.iter().filter(|slot| is_online(slot)).count();
     let cpus = table::alloc(1 + count, |_| bsp)?;
-    let missing = table::alloc(slots.len() - count, |_| ApicId::default())?;
+    let missing = table::alloc(slots.len() - count, |_| (ApicId::default(), None))?;
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
         if is_online(slot) {
@@ -296,7 +318,7 @@ fn close_slots(
             next_online += 1;
         } else {
             bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
-            missing[next_missing] = ApicId(slot.apic_id);
+            missing[next_missing] = (ApicId(slot.apic_id), lacks(slot));
             next_missing += 1;
         }
     }
@@ -322,6 +344,12 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         this_cpu::load_tables(cpu);
     }
     provoke::at(cpu, Place::BringUp);
+    if let Err(Lacking(missing)) = control::check_features() {
+        if let Some(report) = REPORT.get() {
+            report.row(cpu.apic_id.0).set(missing.basic, missing.extended);
+        }
+        stop::park();
+    }
     // SAFETY: `cpu` is this CPU's own data, and this CPU executes this once, with interrupts off, after `load_tables`.
     // The BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (promise of the caller of `start_others`).

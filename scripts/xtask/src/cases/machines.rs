@@ -6,6 +6,47 @@ use kernel_abi::cpu_state::{REGISTERS, Rule};
 
 use super::{Case, Finished, case};
 
+/// The CPU features without which the kernel does not start: QEMU's names and the kernel's.
+const FEATURES: [(&str, &str); 15] = [
+    ("fpu", "FPU"),
+    ("tsc", "TSC"),
+    ("msr", "MSR"),
+    ("pae", "PAE"),
+    ("mce", "MCE"),
+    ("apic", "APIC"),
+    ("sep", "SEP"),
+    ("cmov", "CMOV"),
+    ("pat", "PAT"),
+    ("fxsr", "FXSR"),
+    ("sse", "SSE"),
+    ("sse2", "SSE2"),
+    ("syscall", "SYSCALL"),
+    ("nx", "NX"),
+    ("lm", "64-bit mode"),
+];
+
+/// Machines that cannot run the kernel: it says what is missing.
+pub fn lacking() -> Vec<Case> {
+    let without = |name: String, options: &str, message: String| {
+        case(name, options, "hello").status(3).complains(format!("CPU 0 panicked: {message}"))
+    };
+    let features = FEATURES.map(|(option, feature)| {
+        let message = format!("this CPU lacks {feature}: choose -cpu qemu64 or -cpu max");
+        without(format!("lacking::{option}"), &format!("--smp 1 --cpu max,-{option}"), message)
+    });
+    let several = "this CPU lacks SSE, SSE2, NX: choose".to_owned();
+    let others = [
+        without("lacking::several".to_owned(), "--smp 1 --cpu max,-sse,-sse2,-nx", several),
+        // The host tool would refuse it, so that it is passed to QEMU directly.
+        without(
+            "lacking::memory".to_owned(),
+            "--smp 1 --qemu-arg=-m --qemu-arg=3000K",
+            "the machine has too little memory for the kernel's image: give it at least 4 MiB".to_owned(),
+        ),
+    ];
+    features.into_iter().chain(others).collect()
+}
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, options: &str, cpus| {
@@ -60,6 +101,9 @@ pub fn cases() -> Vec<Case> {
             "CPU 1 has IA32_APIC_BASE=0xfee00800 (xAPIC mode), but the BSP has IA32_APIC_BASE=0xfee00c00 \
              (x2APIC mode)",
         ),
+        row("no-interval-timer", "--machine q35,pit=off --smp 2", 2)
+            .shows("the interval timer (PIT) does not count"),
+        row("least-memory", "--memory 4M --smp 2", 2),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
         row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),

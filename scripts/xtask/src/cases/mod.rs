@@ -71,6 +71,7 @@ pub struct Finished {
 pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
+        machines::lacking(),
         programs::cases(),
         repeat::cases(),
         elf::cases(),

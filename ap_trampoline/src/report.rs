@@ -1,0 +1,44 @@
+//! The report of the CPUs that lack a feature of the kernel and therefore park in the trampoline.
+
+use core::mem::size_of;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// The features that a CPU lacks: bits of EDX of two leaves of CPUID. All zero if it has not reported any.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Missing {
+    pub(crate) basic: AtomicU32,
+    pub(crate) extended: AtomicU32,
+}
+
+impl Missing {
+    /// Returns the bits of leaf 1 and of leaf 0x8000_0001, or `None` if the CPU has reported nothing.
+    #[must_use]
+    pub fn get(&self) -> Option<(u32, u32)> {
+        let bits = (self.basic.load(Ordering::Relaxed), self.extended.load(Ordering::Relaxed));
+        (bits != (0, 0)).then_some(bits)
+    }
+
+    /// Reports features that the trampoline does not check.
+    pub fn set(&self, basic: u32, extended: u32) {
+        self.basic.store(basic, Ordering::Relaxed);
+        self.extended.store(extended, Ordering::Relaxed);
+    }
+}
+
+/// One row for each id that leaf 1 of CPUID can report. It has 8 bits of an APIC id, so that two CPUs whose ids are
+/// equal modulo 256 share a row. The CPUs write it before paging, so that it lies below 4 GiB.
+#[repr(C, align(8))]
+#[derive(Debug)]
+pub struct Report([Missing; 256]);
+
+impl Report {
+    /// Returns the row of a CPU.
+    #[must_use]
+    pub fn row(&self, apic_id: u32) -> &Missing {
+        &self.0[apic_id as usize & 0xff]
+    }
+}
+
+const _: () = assert!(size_of::<Missing>() == 8, "the trampoline scales a row's index by 8");
+const _: () = assert!(size_of::<Report>() <= 4096, "a report fits into a page");

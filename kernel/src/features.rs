@@ -1,0 +1,156 @@
+//! The CPU features that the kernel and its programs cannot do without. Every CPU is checked before it uses any of them:
+//! for those in [`REQUIRED`], the BSP in `pvh.S` and the others in the AP trampoline; for those in [`IN_64_BIT_MODE`],
+//! which are not reported in the modes before it, by `arch::cpu::control::check_features`. Features that the kernel uses only where it finds them are in
+//! `arch::cpu::control`.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+/// CPUID's leaf of the features of the first x86 CPUs.
+const BASIC: u32 = 1;
+/// CPUID's leaf of those that came with long mode.
+const EXTENDED: u32 = 0x8000_0001;
+
+/// A required feature: a bit of EDX in one of the two leaves (SDM 2A, CPUID; APM 3, appendix D). The boot assembly
+/// reads rows of this type.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// The leaf of CPUID.
+    pub leaf: u32,
+    /// The bit of EDX.
+    pub mask: u32,
+    /// The name for messages, with at least one NUL.
+    pub name: [u8; 12],
+}
+
+/// The required features, except those in [`IN_64_BIT_MODE`].
+pub const REQUIRED: [Feature; 14] = [
+    // Ring 3's x87 registers are reset by `fninit`.
+    feature("FPU", BASIC, 0),
+    // All clocks are derived from the time-stamp counter.
+    feature("TSC", BASIC, 4),
+    feature("MSR", BASIC, 5),
+    feature("PAE", BASIC, 6),
+    // CR4.MCE is set: otherwise a machine check is a shutdown.
+    feature("MCE", BASIC, 7),
+    // Ticks, IPIs and NMIs.
+    feature("APIC", BASIC, 9),
+    // The SYSENTER MSRs are cleared, so that SYSENTER faults.
+    feature("SEP", BASIC, 11),
+    // Compilers use it in all code for x86-64.
+    feature("CMOV", BASIC, 15),
+    // IA32_PAT is set to its reset value.
+    feature("PAT", BASIC, 16),
+    // Ring 3's SSE registers are reset by `fxrstor64`, and CR4.OSFXSR allows their use.
+    feature("FXSR", BASIC, 24),
+    feature("SSE", BASIC, 25),
+    feature("SSE2", BASIC, 26),
+    // No page is both writable and executable.
+    feature("NX", EXTENDED, 20),
+    feature("64-bit mode", EXTENDED, 29),
+];
+
+/// The required features that Intel's CPUs report in 64-bit mode alone (SDM 2A, CPUID, leaf 0x8000_0001).
+pub const IN_64_BIT_MODE: [Feature; 1] = [feature("SYSCALL", EXTENDED, 11)];
+
+const fn feature(name: &str, leaf: u32, bit: u32) -> Feature {
+    let mut row = Feature { leaf, mask: 1 << bit, name: [0; 12] };
+    assert!(name.len() < row.name.len(), "a feature's name ends with a NUL");
+    let mut at = 0;
+    while at < name.len() {
+        row.name[at] = name.as_bytes()[at];
+        at += 1;
+    }
+    row
+}
+
+/// A set of required features: their bits of EDX in both leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureSet {
+    /// Those of leaf 1.
+    pub basic: u32,
+    /// Those of leaf 0x8000_0001.
+    pub extended: u32,
+}
+
+impl FeatureSet {
+    /// Those of [`REQUIRED`].
+    pub const REQUIRED: FeatureSet = FeatureSet::of(&REQUIRED);
+    /// Those of [`IN_64_BIT_MODE`].
+    pub const IN_64_BIT_MODE: FeatureSet = FeatureSet::of(&IN_64_BIT_MODE);
+
+    const fn of(rows: &[Feature]) -> FeatureSet {
+        let (mut set, mut at) = (FeatureSet { basic: 0, extended: 0 }, 0);
+        while at < rows.len() {
+            match rows[at].leaf {
+                BASIC => set.basic |= rows[at].mask,
+                _ => set.extended |= rows[at].mask,
+            }
+            at += 1;
+        }
+        set
+    }
+
+    /// Returns those that a CPU lacks which reports `basic` and `extended`, or `None` if it has all.
+    #[must_use]
+    pub const fn missing_from(self, basic: u32, extended: u32) -> Option<FeatureSet> {
+        match (self.basic & !basic, self.extended & !extended) {
+            (0, 0) => None,
+            (basic, extended) => Some(FeatureSet { basic, extended }),
+        }
+    }
+}
+
+impl fmt::Display for FeatureSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for row in REQUIRED.into_iter().chain(IN_64_BIT_MODE) {
+            let mask = if row.leaf == BASIC { self.basic } else { self.extended };
+            if mask & row.mask != 0 {
+                let name = row.name.split(|&byte| byte == 0).next().unwrap_or_default();
+                write!(f, "{separator}{}", name.escape_ascii())?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn masks_have_every_feature_once() {
+        for (set, rows) in
+            [(FeatureSet::REQUIRED, &REQUIRED[..]), (FeatureSet::IN_64_BIT_MODE, &IN_64_BIT_MODE)]
+        {
+            assert_eq!((set.basic.count_ones() + set.extended.count_ones()) as usize, rows.len());
+            for row in rows {
+                assert!(matches!(row.leaf, BASIC | EXTENDED) && row.name.last() == Some(&0), "{row:?}");
+            }
+        }
+        assert_eq!(FeatureSet::REQUIRED.extended & FeatureSet::IN_64_BIT_MODE.extended, 0);
+    }
+
+    #[test]
+    fn missing_features_are_named() {
+        let names = |basic, extended| FeatureSet { basic, extended }.to_string();
+        assert_eq!(names(0, 0), "");
+        assert_eq!(names(1 << 26 | 1 << 25, 1 << 20), "SSE, SSE2, NX");
+        assert_eq!(names(1 << 15, 1 << 29 | 1 << 11), "CMOV, 64-bit mode, SYSCALL");
+    }
+
+    #[test]
+    fn missing_features_are_those_that_are_not_reported() {
+        let all = FeatureSet::REQUIRED;
+        assert_eq!(all.missing_from(u32::MAX, u32::MAX), None);
+        assert_eq!(all.missing_from(all.basic, all.extended), None);
+        assert_eq!(all.missing_from(0, 0), Some(all));
+        let expected = Some(FeatureSet { basic: 1 << 4, extended: 0 });
+        assert_eq!(all.missing_from(all.basic & !(1 << 4), all.extended), expected);
+    }
+}
