@@ -26,6 +26,8 @@ pub mod sync;
 pub mod sysret;
 pub mod text;
 pub mod topology;
+pub mod transmit;
+pub mod turns;
 pub mod user_slice;
 
 // What has the machine beneath it is left out under loom, whose atomics cannot be statics.

@@ -10,7 +10,7 @@ use crate::arch::devices::{qemu, serial};
 use crate::arch::memory::loaded::{Program, StartError};
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
-use crate::arch::percpu::{Ended, PerCpuData};
+use crate::arch::percpu::{Ended, PerCpuData, print};
 use crate::arch::provoke;
 use crate::arch::task::idle::{idle, idle_until};
 use crate::arch::task::ring3;
@@ -165,7 +165,8 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_TIMEOUT_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
-    provoke::all_programs_ended(cpu);
+    provoke::all_programs_ended(cpu, &run().options);
+    print::report_dropped(cpu);
     rare::report_nmis(cpu);
     rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
 
@@ -261,6 +262,7 @@ fn report(run: &Run) -> ! {
         ));
         records += 1;
     }
+    print::dropped_records();
     serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings: run.warnings }));
     qemu::exit(verdict)
 }

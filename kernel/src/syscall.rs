@@ -13,9 +13,9 @@ use crate::arch::cpu::speculation;
 use crate::arch::entry::points;
 use crate::arch::memory::usercopy;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::percpu::print;
+use crate::arch::percpu::print::ProgramLine;
 use crate::arch::provoke;
-use crate::arch::task::ring3;
+use crate::arch::task::{idle, ring3};
 use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
@@ -90,7 +90,7 @@ fn null(_: &SyscallFrame, _: &PerCpuData) -> u64 {
 }
 
 /// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call's time is bounded for any
-/// length.
+/// length: by one turn of each other CPU at the console. Ticks are handled while it waits.
 fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     let (pointer, length) = (frame.rdi, frame.rsi);
     if length == 0 {
@@ -105,8 +105,14 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     if copied == 0 {
         return Errno::Fault.to_rax();
     }
-    let mut line = cpu.line.borrow_mut();
-    line.push(&buffer[..copied], |line| print::write_program_line(cpu, line)) as u64
+    let mut line = None;
+    let text = &buffer[..copied];
+    let taken = cpu.line.borrow_mut().push(text, |text| line = Some(ProgramLine::new(cpu, text)));
+    if let Some(line) = line {
+        line.write(cpu, idle::PRINTING);
+        ring3::end_if_over_limit(cpu);
+    }
+    taken as u64
 }
 
 fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {

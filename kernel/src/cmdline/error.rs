@@ -5,7 +5,7 @@ use core::fmt;
 
 use kernel_abi::trace::GROUPS;
 
-use super::{Key, Place, Token, Violation};
+use super::{Key, Place, Token, UartFault, Violation};
 
 /// An error of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum CmdlineError<'a> {
     BadValue(Key, Token<'a>),
     /// `fail_in=` without a CPU that fails.
     NoFailingCpu,
-    /// `fail_in=console-held` with more than one CPU that fails.
-    SeveralFailingCpus,
+    /// A place in which other CPUs have a part, with more than one CPU that fails.
+    SeveralFailingCpus(Place),
     /// A double quote is not closed.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
@@ -53,6 +53,11 @@ impl fmt::Display for CmdlineError<'_> {
                 Violation::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
+            CmdlineError::BadValue(Key::UartFault, token) => {
+                f.write_str("uart_fault= takes one of")?;
+                UartFault::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
             CmdlineError::BadValue(Key::FailIn, token) => {
                 f.write_str("fail_in= takes one of")?;
                 Place::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
@@ -61,7 +66,9 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
                 write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
             }
-            CmdlineError::SeveralFailingCpus => f.write_str("fail_in=console-held goes with one failing CPU"),
+            CmdlineError::SeveralFailingCpus(place) => {
+                write!(f, "fail_in={} goes with one failing CPU", place.name())
+            }
             CmdlineError::NoFailingCpu => {
                 f.write_str("fail_in= needs a failing CPU: panic_cpu=, overflow_cpu= or double_fault_cpu=")
             }

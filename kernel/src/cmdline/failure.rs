@@ -34,11 +34,24 @@ pub enum Place {
     Console,
     /// While another CPU holds that lock and never releases it.
     ConsoleHeld,
+    /// While another CPU holds that lock in its NMI handler, and a third panics too, before the first has stopped it.
+    SecondPanic,
+}
+
+/// What a CPU does under `fail_in=second-panic`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondPanicRole {
+    /// Panics, and reports it.
+    First,
+    /// Holds the console's lock meanwhile.
+    Holder,
+    /// Panics after the first.
+    Second,
 }
 
 impl Place {
     /// Each place with its name.
-    pub const ALL: [(&'static str, Place); 8] = [
+    pub const ALL: [(&'static str, Place); 9] = [
         ("start", Place::Start),
         ("bring-up", Place::BringUp),
         ("syscall", Place::Syscall),
@@ -47,7 +60,24 @@ impl Place {
         ("idle", Place::Idle),
         ("console", Place::Console),
         ("console-held", Place::ConsoleHeld),
+        ("second-panic", Place::SecondPanic),
     ];
+
+    /// Returns how many CPUs it needs: the one that fails, and those that have another part in it.
+    #[must_use]
+    pub fn cpus_needed(self) -> usize {
+        match self {
+            Place::ConsoleHeld => 2,
+            Place::SecondPanic => 3,
+            _ => 1,
+        }
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Place::ALL[self as usize].0
+    }
 
     fn named(value: Token<'_>) -> Result<Place, CmdlineError<'_>> {
         let found = Place::ALL.into_iter().find(|(word, _)| value == **word);
@@ -80,7 +110,7 @@ impl Failures {
         match failures.requested().filter(|(_, cpu, _)| cpu.is_some()).count() {
             0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NoFailingCpu),
             // Each might hold the lock that the other waits for.
-            2.. if failures.place == Place::ConsoleHeld => Err(CmdlineError::SeveralFailingCpus),
+            2.. if failures.place.cpus_needed() > 1 => Err(CmdlineError::SeveralFailingCpus(failures.place)),
             _ => Ok(failures),
         }
     }
@@ -104,7 +134,23 @@ impl Failures {
     /// Returns whether this CPU, of `cpus`, holds the console's lock while another one fails: the next CPU after it.
     #[must_use]
     pub fn holds_console(&self, cpu: u32, cpus: u32) -> bool {
-        let next = |named: u32| named.checked_add(1).filter(|&next| next < cpus).unwrap_or(0) == cpu;
-        self.place == Place::ConsoleHeld && self.requested().any(|(_, named, _)| named.is_some_and(next))
+        self.place == Place::ConsoleHeld && self.distance(cpu, cpus) == Some(1)
+    }
+
+    /// Returns what this CPU, of `cpus`, does if a second one panics.
+    #[must_use]
+    pub fn second_panic_role(&self, cpu: u32, cpus: u32) -> Option<SecondPanicRole> {
+        match self.distance(cpu, cpus).filter(|_| self.place == Place::SecondPanic)? {
+            0 => Some(SecondPanicRole::First),
+            1 => Some(SecondPanicRole::Holder),
+            2 => Some(SecondPanicRole::Second),
+            _ => None,
+        }
+    }
+
+    /// Returns how many CPUs this one, of `cpus`, comes after the one that fails, counted in a circle.
+    fn distance(&self, cpu: u32, cpus: u32) -> Option<u32> {
+        let failing = self.requested().find_map(|(_, named, _)| named)?;
+        if cpu >= failing { Some(cpu - failing) } else { Some(cpu + cpus.checked_sub(failing)?) }
     }
 }

@@ -33,6 +33,8 @@ pub enum Key {
     DumpCpus,
     /// See [`Options::breach`].
     Breach,
+    /// See [`Options::uart_fault`].
+    UartFault,
     /// See [`Options::lose_ap`].
     LoseAp,
     /// See [`Options::delay_ap`].
@@ -63,7 +65,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order of their discriminants.
-    pub const ALL: [Key; 22] = [
+    pub const ALL: [Key; 23] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -73,6 +75,7 @@ impl Key {
         Key::NestNmi,
         Key::DumpCpus,
         Key::Breach,
+        Key::UartFault,
         Key::LoseAp,
         Key::DelayAp,
         Key::IpiStorm,
@@ -101,6 +104,7 @@ impl Key {
             Key::NestNmi => "nest_nmi",
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
+            Key::UartFault => "uart_fault",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::IpiStorm => "ipi_storm",

@@ -9,16 +9,18 @@ mod error;
 mod failure;
 mod key;
 mod token;
+mod uart_fault;
 
 use kernel_abi::trace::{self, GROUPS};
 
 pub use self::breach::Violation;
 pub use self::error::CmdlineError;
-pub use self::failure::{FailureKind, Failures, Place};
+pub use self::failure::{FailureKind, Failures, Place, SecondPanicRole};
 pub use self::key::Key;
 use self::key::RawValues;
 use self::token::Tokens;
 pub use self::token::{Token, Unescape};
+pub use self::uart_fault::UartFault;
 use crate::repeat::Repeat;
 
 /// The default program.
@@ -43,6 +45,8 @@ pub struct Options<'a> {
     pub dump_cpus: bool,
     /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
     pub breach: Option<Violation>,
+    /// `uart_fault=KIND`: the UARTs fail from the program's start.
+    pub uart_fault: Option<UartFault>,
     /// `lose_ap=K`: CPU K is never sent its start-up message.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP's timeout.
@@ -84,6 +88,7 @@ impl<'a> Options<'a> {
             nest_nmi: Key::NestNmi.one_of(&raw, ["no", "yes"])?,
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
+            uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),

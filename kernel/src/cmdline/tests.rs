@@ -66,7 +66,7 @@ fn quotes_and_backslashes() {
 #[test]
 fn errors_name_the_value_and_the_valid_ones() {
     let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, uart_fault=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -123,14 +123,22 @@ fn failing_cpu_kind_and_place_are_parsed() {
     assert_eq!(holders("overflow_cpu=2 fail_in=console-held"), [3], "the next CPU");
     assert_eq!(holders("double_fault_cpu=5 fail_in=console-held"), [0], "wraps around to CPU 0");
     assert!((0..6).all(|cpu| !parse("panic_cpu=2 fail_in=console").unwrap().holds_console(cpu, 6)));
+    let failures = parse("panic_cpu=1 fail_in=second-panic").unwrap();
+    let roles: Vec<_> = (0..4).map(|cpu| failures.second_panic_role(cpu, 4)).collect();
+    let [first, holder, second] =
+        [SecondPanicRole::First, SecondPanicRole::Holder, SecondPanicRole::Second].map(Some);
+    assert_eq!(roles, [None, first, holder, second]);
+    assert_eq!(failures.second_panic_role(0, 3), second, "wraps around to CPU 0");
+    assert_eq!(parse("panic_cpu=1").unwrap().second_panic_role(1, 4), None);
     for (word, place) in Place::ALL {
+        assert_eq!(place.name(), word);
         let line = std::format!("panic_cpu=0 fail_in={word}");
         assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
     }
     assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NoFailingCpu));
     assert_eq!(
         parse("fail_in=console-held panic_cpu=0 overflow_cpu=1"),
-        Err(CmdlineError::SeveralFailingCpus)
+        Err(CmdlineError::SeveralFailingCpus(Place::ConsoleHeld))
     );
     assert!(parse("fail_in=tick panic_cpu=0 overflow_cpu=1").is_ok());
 }

@@ -9,7 +9,7 @@ use kernel::arch::memory::{paging, physmem, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::Arrivals;
-use kernel::cmdline::{Key, Options, Place};
+use kernel::cmdline::{Key, Options};
 use kernel::cpu::{ApicId, CpuId};
 use kernel::run::Run;
 use kernel::say;
@@ -93,16 +93,17 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     }
 }
 
-/// Ends the run if a CPU that must fail is not online, or if another CPU must hold the console's lock and there is
-/// none. From here on a CPU's index is its place among the CPUs that are online.
+/// Ends the run if a CPU that must fail is not online, or if others have a part in its failure and there are too few. From here on a
+/// CPU's index is its place among the CPUs that are online.
 pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
             refuse(format_args!("{}={cpu}: {online} CPUs came online, counted from 0", key.name()));
         }
     }
-    if options.failures.place == Place::ConsoleHeld && online < 2 {
-        refuse(format_args!("fail_in=console-held: needs a second CPU to hold the console's lock"));
+    let (place, needed) = (options.failures.place, options.failures.place.cpus_needed());
+    if online < needed {
+        refuse(format_args!("fail_in={}: needs {needed} CPUs online, not {online}", place.name()));
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Facts {
     pub panics: Vec<(Option<u32>, String)>,
     /// Number of frames in the panic backtrace.
     pub frames: usize,
+    /// Bytes of output that were dropped: by CPU, or of the kernel's records.
+    pub dropped: Vec<(Option<u32>, u64)>,
     /// System-call counts with and without recording: one record per CPU, if recording alternated between on and off.
     pub shares: Vec<SharesRecord>,
     /// The trace, if it was sent over the console.
@@ -130,6 +132,7 @@ impl Facts {
             Record::Calls(calls) => self.calls.push(calls),
             Record::Shares(shares) => self.shares.push(shares),
             Record::State(state) => self.states.push(state),
+            Record::Dropped { cpu, bytes } => self.dropped.push((cpu, bytes)),
             Record::Verdict(verdict) => self.verdicts.push(verdict),
             Record::Panic { cpu, message } => {
                 self.panics.push((cpu, message.to_owned()));

@@ -136,6 +136,13 @@ fn cpu_json(cpu: &Cpu, facts: &Facts) -> Value {
         "ticks": cpu.ticks,
         "tick_hz": cpu.tick_hz(),
     });
+    value["dropped"] = facts
+        .dropped
+        .iter()
+        .filter(|(of, _)| *of == Some(cpu.cpu))
+        .map(|(_, bytes)| *bytes)
+        .sum::<u64>()
+        .into();
     if let Some(state) = facts.states.iter().find(|state| state.cpu == cpu.cpu) {
         value["registers"] = cpu_state::json(state);
     }

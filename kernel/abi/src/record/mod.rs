@@ -6,7 +6,8 @@
 //! [`Clean`].
 //!
 //! A complete run prints one [`BootRecord`], one [`CpuRecord`] per CPU that the firmware lists (a CPU that
-//! did not come online has one too), and last one [`VerdictRecord`]. A panic prints a [`MARK`]`panic` line and
+//! did not come online has one too), and last one [`VerdictRecord`]. [`Record::Dropped`] comes before the verdict if output was
+//! dropped. A panic prints a [`MARK`]`panic` line and
 //! [`MARK`]`frame` lines with return addresses, innermost first, and then the verdict.
 
 mod parse;
@@ -266,6 +267,13 @@ pub enum Record<'a> {
     Shares(SharesRecord),
     /// See [`StateRecord`].
     State(StateRecord),
+    /// Output that was dropped, because the UART did not get ready in time.
+    Dropped {
+        /// Dense index of the CPU that printed it; `None` for the kernel's records and messages about no CPU.
+        cpu: Option<u32>,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// See [`VerdictRecord`].
     Verdict(VerdictRecord),
 }
@@ -282,6 +290,8 @@ impl fmt::Display for Record<'_> {
                 write!(f, "{MARK}panic cpu=unknown message=\"{}\"", Clean(message))
             }
             Record::Frame { ip } => write!(f, "{MARK}frame ip={ip:#x}"),
+            Record::Dropped { cpu: Some(cpu), bytes } => write!(f, "{MARK}dropped cpu={cpu} bytes={bytes}"),
+            Record::Dropped { cpu: None, bytes } => write!(f, "{MARK}dropped cpu=none bytes={bytes}"),
             Record::Calls(record) => record.fmt(f),
             Record::Shares(record) => record.fmt(f),
             Record::State(record) => record.fmt(f),

@@ -79,6 +79,13 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             off: (fields.number("off_calls")?, fields.number("off_ns")?),
             on: (fields.number("on_calls")?, fields.number("on_ns")?),
         }),
+        "dropped" => Record::Dropped {
+            cpu: match fields.text("cpu")? {
+                "none" => None,
+                number => Some(number.parse().ok()?),
+            },
+            bytes: fields.number("bytes")?,
+        },
         "verdict" => Record::Verdict(VerdictRecord {
             verdict: Verdict::from_name(fields.text("outcome")?)?,
             records: fields.number("records")?,

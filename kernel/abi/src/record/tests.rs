@@ -16,7 +16,7 @@ const CPU: CpuRecord<'static> = CpuRecord {
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 9] {
+fn records() -> [Record<'static>; 11] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -32,6 +32,8 @@ fn records() -> [Record<'static>; 9] {
         Record::Panic { cpu: Some(2), message: "told to" },
         Record::Panic { cpu: None, message: "" },
         Record::Frame { ip: 0xffff_ffff_8000_1234 },
+        Record::Dropped { cpu: Some(7), bytes: 640 },
+        Record::Dropped { cpu: None, bytes: u64::MAX },
         Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
         Record::Shares(SharesRecord { cpu: 1, off: (2, 3), on: (4, u64::MAX) }),
         Record::State(StateRecord {

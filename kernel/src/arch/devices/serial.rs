@@ -1,7 +1,8 @@
 //! The console: COM1, shared by all CPUs, written in complete lines.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 use x86_64::instructions::interrupts;
@@ -9,22 +10,28 @@ use x86_64::instructions::interrupts;
 use crate::arch::devices::uart::{self, Uart};
 use crate::text::Text;
 
-/// The UART, once [`init`] has found one. Every holder has interrupts off, writes one line and releases the lock. It is
-/// deliberately not a ticket lock: with a queue every CPU would wait for the next in the queue, whose virtual CPU the
-/// hypervisor may have descheduled. A program that prints leaves ring 0 after each line, so it cannot starve the
-/// other CPUs.
+/// The UART, once [`init`] has found one. The holder writes one line and releases the lock. Two kinds of CPUs wait for it,
+/// and each for at most one line of the other kind: CPUs with a line of the kernel, with interrupts off, and one CPU with
+/// a line of a program, whose turn it is ([`crate::arch::percpu::print`]).
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
 /// Set by the panicking CPU once the others are stopped: the lock's holder may never release it.
 static LOCK_BYPASSED: AtomicBool = AtomicBool::new(false);
+
+/// How many CPUs have a line of the kernel to write. They go before the CPU whose turn it is.
+static KERNEL_LINES: AtomicU32 = AtomicU32::new(0);
+
+/// How many bytes that [`print`] was given were dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets up COM1. On a machine without COM1 the kernel runs without console output.
 pub fn init() {
     *UART.lock() = uart::open(uart::COM[0]);
 }
 
-/// Writes text to the console under its lock, with interrupts off.
-pub(in crate::arch) fn write(text: &[u8]) {
+/// Writes a line of the kernel to the console under its lock, with interrupts off. Returns how many bytes were dropped,
+/// because the UART did not get ready in time.
+pub(in crate::arch) fn write(text: &[u8]) -> usize {
     interrupts::without_interrupts(|| {
         if LOCK_BYPASSED.load(Ordering::Relaxed) {
             // SAFETY: the flag is set only after the other CPUs have stopped permanently or have not stopped within the
@@ -32,10 +39,24 @@ pub(in crate::arch) fn write(text: &[u8]) {
             // is broken.
             unsafe { UART.force_unlock() };
         }
-        if let Some(uart) = UART.lock().as_mut() {
-            uart.send_bytes_exact(text);
+        KERNEL_LINES.fetch_add(1, Ordering::Relaxed);
+        let dropped = UART.lock().as_mut().map_or(0, |uart| uart.send(text, spin_loop));
+        KERNEL_LINES.fetch_sub(1, Ordering::Relaxed);
+        dropped
+    })
+}
+
+/// Writes a line of a program's output to the console, whose turn it is. Calls `pause` repeatedly while it waits, which
+/// may handle interrupts that do not print.
+pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn()) -> usize {
+    loop {
+        if KERNEL_LINES.load(Ordering::Relaxed) == 0
+            && let Some(mut uart) = UART.try_lock()
+        {
+            return uart.as_mut().map_or(0, |uart| uart.send(line, pause));
         }
-    });
+        pause();
+    }
 }
 
 /// Runs `f` while this CPU holds the console's lock, for tests of a panic in the middle of a line.
@@ -57,22 +78,49 @@ pub unsafe fn bypass_lock() {
     }
 }
 
+/// Whether a panicking CPU has stopped waiting for the console's lock.
+pub(in crate::arch) fn is_bypassed() -> bool {
+    LOCK_BYPASSED.load(Ordering::Relaxed)
+}
+
 /// The longest line, in bytes, line end included.
 pub(in crate::arch) const LINE_MAX: usize = 640;
 
 /// Formats one line and writes it to the console; a line longer than [`LINE_MAX`] is cut.
 pub fn print(arguments: fmt::Arguments<'_>) {
-    let line = Text::<{ LINE_MAX - 1 }>::of(arguments);
-    with_line_end(line.as_str().as_bytes(), &[], write);
+    let dropped = write(Line::of(arguments).as_bytes());
+    DROPPED.fetch_add(dropped as u64, Ordering::Relaxed);
 }
 
-/// Passes `prefix`, `bytes` and a line end to `send` as one line, cut to [`LINE_MAX`] bytes.
-pub(in crate::arch) fn with_line_end(prefix: &[u8], bytes: &[u8], send: impl FnOnce(&[u8])) {
-    let mut line = [0; LINE_MAX];
-    let mut len = 0;
-    for &byte in prefix.iter().chain(bytes).take(LINE_MAX - 1).chain(b"\n") {
-        line[len] = byte;
-        len += 1;
+/// Returns how many bytes that [`print`] was given were dropped.
+pub(in crate::arch) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// A line with its line end, cut to [`LINE_MAX`] bytes.
+pub(in crate::arch) struct Line {
+    bytes: [u8; LINE_MAX],
+    len: usize,
+}
+
+impl Line {
+    /// Formats a line.
+    pub fn of(arguments: fmt::Arguments<'_>) -> Line {
+        Line::new(Text::<{ LINE_MAX - 1 }>::of(arguments).as_str().as_bytes(), &[])
     }
-    send(&line[..len]);
+
+    /// Joins a prefix and text.
+    pub fn new(prefix: &[u8], text: &[u8]) -> Line {
+        let mut line = Line { bytes: [0; LINE_MAX], len: 0 };
+        for &byte in prefix.iter().chain(text).take(LINE_MAX - 1).chain(b"\n") {
+            line.bytes[line.len] = byte;
+            line.len += 1;
+        }
+        line
+    }
+
+    /// Returns the line.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }

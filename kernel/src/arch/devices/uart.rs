@@ -1,14 +1,48 @@
 //! The machine's serial ports: COM1 to COM4, and those of PCI cards. A CPU may have one of its own.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use pci_types::{Bar, ConfigRegionAccess, EndpointHeader, PciAddress, PciHeader};
 use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
 use x86_64::instructions::port::Port;
 
+use crate::arch::cpu::tsc;
+use crate::cmdline::UartFault;
+use crate::transmit::{self, Transmitter};
+
 /// A UART that is set up.
-pub type Uart = Uart16550<PioBackend>;
+pub type Uart = Transmitter<Device>;
+
+/// The device of a [`Uart`].
+#[derive(Debug)]
+pub struct Device(Uart16550<PioBackend>);
+
+/// The faults that tests inject in all UARTs.
+static STUCK: AtomicBool = AtomicBool::new(false);
+static ABSENT: AtomicBool = AtomicBool::new(false);
+
+/// Injects a fault in all UARTs, or ends it.
+pub(in crate::arch) fn inject(fault: Option<UartFault>) {
+    STUCK.store(matches!(fault, Some(UartFault::Stuck | UartFault::StuckInRing3)), Ordering::Relaxed);
+    ABSENT.store(fault == Some(UartFault::Absent), Ordering::Relaxed);
+}
+
+impl transmit::Port for Device {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        if STUCK.load(Ordering::Relaxed) { 0 } else { self.0.send_bytes(bytes) }
+    }
+
+    fn is_absent(&mut self) -> bool {
+        // Reading ports to which no device responds returns ones. A UART never reports all errors at once.
+        ABSENT.load(Ordering::Relaxed) || self.0.lsr().bits() == 0xff
+    }
+
+    fn now(&self) -> u64 {
+        tsc::now()
+    }
+}
 
 /// First I/O ports of COM1 to COM4.
 pub(in crate::arch) const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
@@ -22,7 +56,7 @@ pub fn open(base: u16) -> Option<Uart> {
     // to a UART or to nothing.
     let mut uart = unsafe { Uart16550::new_port(base) }.ok()?;
     uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
-    Some(uart)
+    Some(Transmitter::new(Device(uart)))
 }
 
 /// Where a UART is.

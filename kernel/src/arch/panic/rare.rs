@@ -2,10 +2,10 @@
 
 use crate::arch::percpu::PerCpuData;
 
-/// Reports the NMIs since the last report, unless the NMI stress test sends them.
+/// Reports the NMIs since the last report, unless the NMI stress test sends them, or this CPU's UART is in use.
 #[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
-    if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() {
+    if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() && !cpu.printing.get() {
         let (count, rip) = cpu.rare.take_nmis();
         say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
     }

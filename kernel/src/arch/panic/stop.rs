@@ -34,8 +34,6 @@ const EARLY: u32 = u32::MAX - 1;
 
 /// The area of the CPU that panicked first. It reports; a CPU that panics later only stops (invariant: ONE-PANIC).
 static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
-/// Number of CPUs that have stopped for it.
-static STOPPED: AtomicU32 = AtomicU32::new(0);
 
 /// How long the panicking CPU waits for the others, in TSC ticks: at least half a second on any CPU, because a
 /// hypervisor may have descheduled one. A CPU that has not stopped by then is itself broken.
@@ -46,9 +44,20 @@ const STOP_TIMEOUT: u64 = 1 << 31;
 pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
     let panic_cpu = PANIC_CPU.load(Ordering::Acquire);
     if panic_cpu != NONE && panic_cpu != cpu.area.0 {
-        STOPPED.fetch_add(1, Ordering::Release);
-        park();
+        stop(cpu);
     }
+}
+
+/// Whether a CPU is panicking.
+pub(in crate::arch) fn is_panicking() -> bool {
+    PANIC_CPU.load(Ordering::Acquire) != NONE
+}
+
+/// Parks this CPU for the panicking one. A parked CPU executes this again if it parked before the panicking CPU's NMI
+/// arrived. So it sets a flag: a count of the calls would end that CPU's wait too early.
+fn stop(cpu: &PerCpuData) -> ! {
+    cpu.published.stopped.store(true, Ordering::Release);
+    park()
 }
 
 /// Halts this CPU permanently.
@@ -197,6 +206,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
     trace::send_if_requested();
+    percpu::print::dropped_records();
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     qemu::exit(Verdict::Panic)
 }
@@ -230,25 +240,23 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         Ok(_) => {}
         // A panic on the panic path: nothing more can be printed, but QEMU's exit status still reports the panic.
         Err(panic_cpu) if panic_cpu == me => qemu::exit(Verdict::Panic),
-        // The panicking CPU's NMI arrives there, and its handler counts this CPU as stopped.
-        Err(_) => park(),
+        Err(_) => cpu.map_or_else(|| park(), stop),
     }
     let is_other = |other: &&PerCpuData| cpu.is_none_or(|cpu| other.area != cpu.area);
-    let mut alone = !percpu::created().filter(is_other).any(PerCpuData::is_running);
+    let others = || percpu::created().filter(is_other).filter(|other| other.is_running());
+    let mut alone = others().next().is_none();
     if let Some(cpu) = cpu {
+        if cpu.provoked.awaits_second_panic.get() {
+            wait_until(|| others().any(|other| other.published.stopped.load(Ordering::Acquire)));
+        }
         // SAFETY: this CPU never resumes the code that it interrupted, so a borrow that is still open there is not used
         // again, and no other CPU accesses the cell (invariant: OWNER-ONLY).
         if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
-            let mut others = 0;
-            let stops = |other: &&PerCpuData| other.is_running();
-            for other in percpu::created().filter(is_other).filter(stops) {
+            for other in others() {
+                other.published.stop_requested.store(true, Ordering::Relaxed);
                 apic.send_nmi(other.apic_id);
-                others += 1;
             }
-            let start = tsc::now();
-            while STOPPED.load(Ordering::Acquire) < others && tsc::now().wrapping_sub(start) < STOP_TIMEOUT {
-                spin_loop();
-            }
+            wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));
             alone = true;
         }
     }
@@ -256,6 +264,14 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         // SAFETY: no other CPU runs, or all have stopped, or one has not reacted to an NMI within the timeout
         // (invariant: ONE-PANIC).
         unsafe { serial::bypass_lock() };
+    }
+}
+
+/// Waits until the condition holds, for at most [`STOP_TIMEOUT`].
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = tsc::now();
+    while !condition() && tsc::now().wrapping_sub(start) < STOP_TIMEOUT {
+        spin_loop();
     }
 }
 

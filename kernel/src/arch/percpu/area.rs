@@ -111,6 +111,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         rare: Rare::default(),
         apic: RefCell::new(None),
         uart: RefCell::new(None),
+        printing: Cell::new(false),
         line: RefCell::new(LineBuffer::new()),
         tracer: Tracer::off(),
         program: RefCell::new(None),

@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 use kernel_abi::counters::Counters;
@@ -17,6 +17,7 @@ use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::dropped::Dropped;
 use super::provoked::Provoked;
 use super::rare::Rare;
 use super::time::Measured;
@@ -69,6 +70,8 @@ pub struct PerCpuData {
     pub(in crate::arch) apic: RefCell<Option<LocalApic>>,
     /// This CPU's own serial port, if it has one.
     pub(in crate::arch) uart: RefCell<Option<Uart>>,
+    /// This CPU is writing a line of a program's output. It may be interrupted, but its UART is in use.
+    pub(in crate::arch) printing: Cell<bool>,
     /// The line of output that the program has begun.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, while it is loaded.
@@ -82,11 +85,11 @@ pub struct PerCpuData {
     pub(in crate::arch) gdt: Gdt,
     pub(super) tss: TaskStateSegment,
     pub(super) magic: u64,
-    /// What the BSP reads at the end of the run.
+    /// What other CPUs read.
     pub published: CachePadded<Published>,
 }
 
-/// Values that the owner sets once each and the BSP reads.
+/// Values that are set once each and read by another CPU: by the BSP at the end of the run, or by a panicking CPU.
 #[derive(Default)]
 pub struct Published {
     /// The control registers, from when the CPU came online.
@@ -97,6 +100,14 @@ pub struct Published {
     pub program_kib: Once<u64>,
     /// How the program ended, with the counters.
     pub ended: Once<Ended>,
+    /// The CPU waits for its turn at the console: set by the owner, cleared by the CPU that gives it the turn.
+    pub waits_for_turn: AtomicBool,
+    /// The bytes of output that were dropped.
+    pub dropped: Dropped,
+    /// The panicking CPU, the only writer, has sent this CPU an NMI to stop it.
+    pub stop_requested: AtomicBool,
+    /// The CPU has stopped permanently, because another one panics.
+    pub stopped: AtomicBool,
 }
 
 /// How a CPU's last copy of the program ended, and the CPU's counters at that time.
@@ -157,6 +168,13 @@ impl PerCpuData {
     #[must_use]
     pub(in crate::arch) fn is_running(&self) -> bool {
         self.published.control.is_completed()
+    }
+
+    /// Whether this CPU has stopped for a panic, or does not have to.
+    #[must_use]
+    pub(in crate::arch) fn has_stopped_if_requested(&self) -> bool {
+        let Published { stop_requested, stopped, .. } = &*self.published;
+        !stop_requested.load(Ordering::Relaxed) || stopped.load(Ordering::Acquire)
     }
 
     /// Returns this CPU's dense index; 0 is the BSP.

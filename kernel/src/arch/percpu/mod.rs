@@ -8,6 +8,7 @@ mod area;
 mod block;
 pub mod canary;
 pub mod counters;
+mod dropped;
 pub mod events;
 pub mod provoked;
 pub mod rare;

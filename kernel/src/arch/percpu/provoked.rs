@@ -11,6 +11,10 @@ use crate::cmdline::{FailureKind, Place};
 pub(in crate::arch) struct Provoked {
     /// The failure to inject on this CPU, and where.
     pub failure: Cell<Option<(Place, FailureKind)>>,
+    /// This CPU holds the console's lock in its NMI handler.
+    pub holds_console: Cell<bool>,
+    /// This CPU, if it panics, waits for another one to panic before it stops the others.
+    pub awaits_second_panic: Cell<bool>,
     /// The progress of the test that NMIs do not nest; 0 if it does not run.
     pub nesting: AtomicU32,
     /// The interrupts that this CPU sends to the others at each tick.

@@ -56,6 +56,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
             now(cpu, kind)
         }
         Some((Place::Console, kind)) => serial::with_lock(|| now(cpu, kind)),
+        Some((Place::SecondPanic, kind)) => now(cpu, kind),
         Some((Place::Nmi, _)) => nmi_to_self(cpu),
         Some((Place::Idle, _)) | None => {}
         Some(_) => at(cpu, Place::Start),

@@ -36,7 +36,7 @@ pub fn programs_ended(cpu: &PerCpuData) {
 }
 
 /// Expects no more NMIs: all CPUs have stopped sending.
-pub fn all_programs_ended(cpu: &PerCpuData) {
+pub(super) fn all_programs_ended(cpu: &PerCpuData) {
     cpu.provoked.stress.expected.set(false);
 }
 

@@ -1,5 +1,5 @@
 //! Failures, faults and interrupts that tests request on the command line. The rest of the kernel calls these functions
-//! at named points, one line each. If nothing is requested, a call compares one or two words,
+//! at named points, one line each. If nothing is requested, a call compares a few words at most,
 //! which no other CPU writes.
 
 mod alternate;
@@ -8,16 +8,18 @@ mod failures;
 mod interrupt_stress;
 mod nmi_nesting;
 mod nmi_to_self;
+mod second_panic;
 mod violation;
 
 pub use self::alternate::program_starts;
 pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
 pub use self::failures::at;
-pub use self::interrupt_stress::{all_programs_ended, programs_ended};
+pub use self::interrupt_stress::programs_ended;
+use crate::arch::devices::uart;
 use crate::arch::memory::loaded::Program;
 use crate::arch::percpu::PerCpuData;
-use crate::cmdline::{Options, Place};
+use crate::cmdline::{Options, Place, UartFault};
 
 /// Copies the requests of the command line to a CPU that joins the run.
 pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
@@ -27,12 +29,24 @@ pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
 
 /// Does what is requested for the time when all CPUs have loaded their copies and this one has not started its own.
 pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&mut Program>) {
+    if options.uart_fault.is_some() {
+        uart::inject(options.uart_fault);
+    }
     if options.nest_nmi {
         nmi_nesting::nest(cpu);
     }
+    second_panic::before_program(cpu, &options.failures);
     failures::before_program(cpu, &options.failures);
     if let (Some(program), Some(violation)) = (program, options.breach) {
         violation::violate(program, violation);
+    }
+}
+
+/// Ends what is requested for the time of the programs: they have ended on all CPUs.
+pub fn all_programs_ended(cpu: &PerCpuData, options: &Options<'_>) {
+    interrupt_stress::all_programs_ended(cpu);
+    if options.uart_fault == Some(UartFault::StuckInRing3) {
+        uart::inject(None);
     }
 }
 
@@ -47,5 +61,6 @@ pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
 #[inline]
 pub(in crate::arch) fn nmi(cpu: &PerCpuData) {
     nmi_nesting::nmi(cpu);
+    second_panic::nmi(cpu);
     at(cpu, Place::Nmi);
 }

@@ -1,4 +1,4 @@
-//! Waiting without spinning: the only place where ring 0 has interrupts on.
+//! Waiting: the only place where ring 0 has interrupts on.
 
 use core::arch::naked_asm;
 
@@ -6,6 +6,7 @@ use kernel_abi::trace::Kind;
 
 use crate::arch::panic::{rare, stop};
 use crate::arch::percpu::PerCpuData;
+use crate::arch::percpu::print::Wait;
 use crate::arch::provoke;
 use crate::cmdline::Place;
 
@@ -33,9 +34,33 @@ pub fn idle(cpu: &PerCpuData) -> ! {
     unreachable!("the condition never holds")
 }
 
+/// Waits for the console and the UART, on behalf of a program that prints. The caller holds no borrow of per-CPU data that
+/// an interrupt handler uses, and no lock that it takes.
+pub const PRINTING: Wait = Wait {
+    halt: |cpu| {
+        // SAFETY: the IDT is loaded before a program runs, interrupts are off, and handlers use neither locks nor
+        // borrows that are held (invariant: IF-OFF).
+        unsafe { halt() };
+        stop::park_if_stopping(cpu);
+    },
+    poll: |cpu| {
+        // SAFETY: as above. A handler does not print while this CPU does (`PerCpuData::printing`).
+        unsafe { take_interrupts() };
+        stop::park_if_stopping(cpu);
+    },
+};
+
+/// Enables interrupts for one instruction, so that those that are pending are handled.
+///
+/// Given and left as for [`halt`].
+#[unsafe(naked)]
+unsafe extern "sysv64" fn take_interrupts() {
+    naked_asm!("sti", "pause", "cli", "ret")
+}
+
 /// Enables interrupts and halts until one has been handled.
 ///
-/// Given: ring 0, interrupts off, no lock and no borrow held.
+/// Given: ring 0, interrupts off, no lock and no borrow held that an interrupt handler uses.
 ///
 /// Leaves: interrupts off.
 #[unsafe(naked)]

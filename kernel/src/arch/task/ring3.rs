@@ -10,7 +10,8 @@ use crate::arch::memory::loaded::{Program, StartError};
 use crate::arch::memory::paging;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::percpu::print;
+use crate::arch::percpu::print::ProgramLine;
+use crate::arch::task::idle;
 use crate::exception::Fault;
 use crate::frames::Frame;
 use crate::repeat::End;
@@ -72,8 +73,8 @@ pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
 }
 
 /// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a
-/// tick, after its end of interrupt.
-pub(in crate::arch) fn end_if_over_limit(cpu: &PerCpuData) {
+/// tick, after its end of interrupt, and by a system call in which ticks were handled.
+pub fn end_if_over_limit(cpu: &PerCpuData) {
     if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
         end(cpu, End::TimeLimit(limit));
     }
@@ -91,7 +92,11 @@ fn end(cpu: &PerCpuData, end: End) -> ! {
 
 /// Frees the ended program and calls what [`assign`] was given. Runs on an empty syscall stack.
 extern "sysv64" fn ended(cpu: &'static PerCpuData) -> ! {
-    cpu.line.borrow_mut().flush(|line| print::write_program_line(cpu, line));
+    let mut rest = None;
+    cpu.line.borrow_mut().flush(|text| rest = Some(ProgramLine::new(cpu, text)));
+    if let Some(line) = rest {
+        line.write(cpu, idle::PRINTING);
+    }
     paging::load_kernel_tables();
     drop(cpu.program.take());
     let next = cpu.after_program.get().expect("a program that has ended was assigned");

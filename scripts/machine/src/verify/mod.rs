@@ -156,12 +156,13 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         errors.push(format!("{cpu} panicked: {message}"));
     }
     errors.extend(cpu_state::conflicts(&facts.states));
+    let dropped: Vec<_> = facts.dropped.iter().map(dropped).collect();
     let outcome = match verdict {
         Verdict::Panic => {
             if facts.panics.is_empty() {
                 errors.push("the kernel's verdict is a panic, but there is no panic record".to_owned());
             }
-            warnings.extend(facts.trace.flaws());
+            warnings.extend(facts.trace.flaws().into_iter().chain(dropped));
             return (Outcome::Panic, errors);
         }
         Verdict::BadCommandLine => Outcome::Usage,
@@ -182,17 +183,24 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
                     errors.push("the kernel's verdict is that a program failed, but none did".to_owned());
                     Outcome::Panic
                 }
-                _ if errors.is_empty() => return (Outcome::Failed, failed),
+                _ if errors.is_empty() => return (Outcome::Failed, [failed, dropped].concat()),
                 _ => Outcome::Panic,
             }
         }
     };
     // If the records are inconsistent, no other outcome can be trusted.
-    if errors.is_empty() {
-        (outcome, if outcome == Outcome::Usage { vec![refused()] } else { errors })
-    } else {
-        (Outcome::Panic, errors)
+    match (errors.is_empty(), outcome) {
+        (true, Outcome::Usage) => (outcome, vec![refused()]),
+        (true, _) if !dropped.is_empty() => (Outcome::Host, dropped),
+        (true, _) => (outcome, errors),
+        (false, _) => (Outcome::Panic, [errors, dropped].concat()),
     }
+}
+
+/// Describes output that is missing on the console, since the UART did not take it.
+fn dropped(&(cpu, bytes): &(Option<u32>, u64)) -> String {
+    let of = cpu.map_or("the kernel's records".to_owned(), |cpu| format!("CPU {cpu}'s output"));
+    format!("{bytes} bytes of {of} were dropped, because the UART did not get ready in time")
 }
 
 fn refused() -> String {

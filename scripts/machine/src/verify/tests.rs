@@ -35,6 +35,23 @@ fn complete_run_with_status_33_passes() {
 }
 
 #[test]
+fn dropped_output_is_no_pass_and_hides_no_other_failure() {
+    const DROPPED: &str = "@ringside dropped cpu=1 bytes=40";
+    const OF_KERNEL: &str = "@ringside dropped cpu=none bytes=7";
+    let judgement = judged(33, &[BOOT2, &good(0), &good(1), DROPPED, OF_KERNEL, PASS2]);
+    assert_eq!(judgement.outcome, Outcome::Host);
+    let expected = [
+        "40 bytes of CPU 1's output were dropped, because the UART did not get ready in time",
+        "7 bytes of the kernel's records were dropped, because the UART did not get ready in time",
+    ];
+    assert_eq!(judgement.errors, expected);
+    let failed = cpu(1, "exited", 7);
+    let judgement = judged(35, &[BOOT2, &good(0), &failed, DROPPED, FAILED2]);
+    assert_eq!((judgement.outcome, judgement.errors.len()), (Outcome::Failed, 2));
+    assert_eq!(judged(33, &[BOOT2, &good(0), DROPPED, PASS2]).outcome, Outcome::Panic);
+}
+
+#[test]
 fn status_33_without_records_does_not_pass() {
     assert_eq!(judged(33, &[]).outcome, Outcome::Panic);
     assert_eq!(judged(33, &["[cpu0] all is well"]).outcome, Outcome::Panic);

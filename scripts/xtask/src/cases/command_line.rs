@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         // If a requested failure did not happen, its test would pass; if no CPU ended the run, it would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
-            .shows("needs a second CPU"),
+            .shows("fail_in=console-held: needs 2 CPUs online, not 1"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .shows("fail_in=console-held goes with one failing CPU"),
         row("open-quote", "program=\"hello"),

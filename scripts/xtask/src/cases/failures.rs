@@ -51,7 +51,7 @@ pub fn cases() -> Vec<Case> {
     let others = [&PANIC, &OVERFLOW, &DOUBLE_FAULT].map(|kind| {
         failing(format!("panic::{}-bring-up-of-an-ap", kind.name), kind, "bring-up", 8, 3, "hello")
     });
-    everywhere.chain(consoles).chain(others).chain([two_at_once()]).collect()
+    everywhere.chain(consoles).chain(others).chain([two_at_once(), second_panic()]).collect()
 }
 
 fn failing(name: String, kind: &Kind, place: &str, smp: u32, cpu: u32, program: &str) -> Case {
@@ -82,6 +82,17 @@ fn two_at_once() -> Case {
         let reported = reports.iter().filter(|report| finished.stderr.contains(**report)).count();
         super::expect(reported, 1, "correct reports")
     })
+}
+
+/// A CPU panics while another one reports, so that it parks and the panicking CPU's NMI wakes it again: it must count as
+/// one stopped CPU, not two. The third CPU holds the console's lock with NMIs masked. `--icount` makes QEMU run the CPUs
+/// in turn, so the order of events does not depend on the host.
+fn second_panic() -> Case {
+    case("panic::second-panic", "--icount --smp 3 --cmdline 'panic_cpu=0 fail_in=second-panic'", "hello")
+        .status(3)
+        .complains("CPU 0 panicked: panic_cpu=0 on the command line asked for this")
+        .hides("the console's lock was bypassed")
+        .demand(one_panic)
 }
 
 /// Checks that the panic of one CPU is the only error of the run.

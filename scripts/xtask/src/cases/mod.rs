@@ -18,6 +18,7 @@ mod stress;
 mod tool;
 mod trace;
 mod trace_readers;
+mod uart;
 
 pub use programs::round_trip_figure;
 
@@ -80,6 +81,7 @@ pub fn all() -> Vec<Case> {
         panics::cases(),
         failures::cases(),
         machine_checks::cases(),
+        uart::cases(),
         command_line::cases(),
         inject::cases(),
         stress::cases(),

@@ -31,6 +31,7 @@ const NMI: &str = "kernel/src/arch/entry/nmi.rs";
 const ONLINE: &str = "kernel/src/online.rs";
 const PAGING: &str = "kernel/src/arch/memory/paging.rs";
 const REPEAT: &str = "kernel/src/repeat.rs";
+const RUN: &str = "kernel/src/run.rs";
 const RING3: &str = "kernel/src/arch/task/ring3.rs";
 const SELECTORS: &str = "kernel/src/selectors.rs";
 const SMAP: &str = "kernel/src/arch/entry/smap.rs";
@@ -43,7 +44,9 @@ const SYSRET: &str = "kernel/src/sysret.rs";
 const TOPOLOGY: &str = "kernel/src/topology/mod.rs";
 const TRACE: &str = "kernel/src/arch/trace/mod.rs";
 const TRAMPOLINE: &str = "ap_trampoline/src/trampoline.S";
+const TRANSMIT: &str = "kernel/src/transmit.rs";
 const TRAP: &str = "kernel/src/arch/entry/trap.rs";
+const TURNS: &str = "kernel/src/turns.rs";
 const USER_SLICE: &str = "kernel/src/user_slice.rs";
 
 /// Each mutant's edits, in the order of the table.
@@ -254,9 +257,27 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(IDLE, "if rip == ringside_idle_hlt as *const () as u64 {", "if rip == ringside_idle_hlt as *const () as u64 && false {"),
     ]),
     // A CPU that panics does not stop the others.
-    ("panic-alone", &[edit(STOP, "other.is_running();", "other.is_running() && false;")]),
+    ("panic-alone", &[edit(STOP, "for other in others() {", "for other in others().take(0) {")]),
     // A CPU that panics waits for the console's lock, whichever CPU holds it.
     ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
+    // A CPU that panics counts how often the others have parked.
+    ("stop-counted-twice", &[
+        edit(STOP, "static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);", "static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE); static PARKS: AtomicU32 = AtomicU32::new(0);"),
+        edit(STOP, "cpu.published.stopped.store(true, Ordering::Release);", "cpu.published.stopped.store(true, Ordering::Release); PARKS.fetch_add(1, Ordering::Release);"),
+        edit(STOP, "wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));", "wait_until(|| PARKS.load(Ordering::Acquire) as usize >= others().count());"),
+    ]),
+    // A UART is waited for until it is ready.
+    ("uart-waited-for-ever", &[
+        edit(TRANSMIT, "if self.port.now().wrapping_sub(start) >= limit {", "if self.port.now().wrapping_sub(start) >= limit && false {"),
+    ]),
+    // A CPU whose program prints waits for the UART with interrupts off.
+    ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
+    // The console goes to whichever CPU takes it first.
+    ("turns-not-handed-over", &[edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let")]),
+    // A CPU that begins to wait while the console is released stays halted.
+    ("turns-not-looked-at-again", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
+    // What was dropped has no record.
+    ("dropped-unreported", &[edit(RUN, "print::dropped_records();", "")]),
     // A CPU that panics identifies itself by its GS base alone.
     ("panic-cpu-by-gs-alone", &[
         edit(STOP, "percpu::of_stack(CallRegisters::here().rsp);", "percpu::of_stack(CallRegisters::here().rsp).filter(|_| false);"),

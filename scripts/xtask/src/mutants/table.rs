@@ -316,6 +316,36 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::in-console-held-smp-8", &["timed out before"]),
     ),
     guard(
+        "a CPU that parks twice for a panic counts once",
+        "stop-counted-twice",
+        Case("panic::second-panic", &["the console's lock was bypassed"]),
+    ),
+    guard(
+        "the kernel waits for a UART for a bounded time",
+        "uart-waited-for-ever",
+        Case("uart::panic-while-stuck", &["exit status Some(4)"]),
+    ),
+    guard(
+        "a CPU whose program prints takes its ticks",
+        "printing-without-ticks",
+        Case("uart::stuck-in-ring-3", &["ticks, at least"]),
+    ),
+    guard(
+        "CPUs whose programs print take turns",
+        "turns-not-handed-over",
+        Host("kernel", "turns::tests::waiting_cpus_take_turns", "although CPUs wait"),
+    ),
+    guard(
+        "a CPU that waits for its turn is woken",
+        "turns-not-looked-at-again",
+        Loom("turns::loom_tests::loom_turns_exclude_each_other_and_lose_no_wake_up", "panicked"),
+    ),
+    guard(
+        "dropped output is reported at the end of the run",
+        "dropped-unreported",
+        Case("uart::stuck-in-ring-3", &["exit status Some(0)"]),
+    ),
+    guard(
         "a panic before the GS base is set identifies its CPU by RSP",
         "panic-cpu-by-gs-alone",
         Case("panic::in-bring-up-of-an-ap", &["a CPU whose index is unknown panicked"]),

@@ -67,10 +67,29 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",
-        "only one CPU reports; it stops the others by NMI and bypasses the console's lock; a CPU without a \
-         GS base identifies itself by its stack",
-        &["panic::in-*", "panic::while-all-write", "panic::on-cpu-*"],
-        &["panic-alone", "console-kept-locked", "panic-cpu-by-gs-alone"],
+        "only one CPU reports; it stops the others by NMI, waits until each has set its flag, and \
+         bypasses the console's lock; a CPU without a GS base identifies itself by its stack",
+        &["panic::in-*", "panic::while-all-write", "panic::second-panic", "panic::on-cpu-*"],
+        &["panic-alone", "console-kept-locked", "stop-counted-twice", "panic-cpu-by-gs-alone"],
+        "",
+    ),
+    row(
+        "a UART that never gets ready, or does not exist",
+        "the kernel waits at most 2^34 TSC ticks for a line, and then not at all until the UART is ready; \
+         dropped bytes are counted per CPU, and the host tool does not count the run as a pass",
+        &["uart::*", "kernel: transmit::tests::stuck_uart_costs_one_timeout_not_one_for_each_line"],
+        &["uart-waited-for-ever", "dropped-unreported"],
+        "",
+    ),
+    row(
+        "programs that print delay each other's ticks, or starve each other",
+        "they take turns at the console, in a circle, and wait with interrupts on",
+        &[
+            "uart::stuck-in-ring-3",
+            "kernel: turns::tests::waiting_cpus_take_turns",
+            "kernel: turns::loom_tests::loom_turns_exclude_each_other_and_lose_no_wake_up",
+        ],
+        &["printing-without-ticks", "turns-not-handed-over", "turns-not-looked-at-again"],
         "",
     ),
     row(

@@ -1,0 +1,72 @@
+//! The test that a panicking CPU waits until every other one has stopped, although one of them parks twice: a second CPU
+//! panics after the first has begun to report, and the first one's NMI wakes it in its park loop. Meanwhile a third CPU
+//! holds the console's lock with NMIs masked.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::nmi_to_self::nmi_to_self;
+use crate::arch::cpu::tsc;
+use crate::arch::devices::serial;
+use crate::arch::panic::stop;
+use crate::arch::percpu::PerCpuData;
+use crate::cmdline::{Failures, SecondPanicRole};
+
+/// The third CPU has taken the console's lock.
+static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
+
+/// How long the third CPU holds the lock once a CPU panics, in TSC ticks: long enough for the second CPU to take the NMI,
+/// and much less than the panicking CPU waits.
+const HOLD: u64 = 1 << 24;
+
+/// Plays this CPU's part. The first CPU returns and panics as any other.
+pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
+    match failures.second_panic_role(cpu.id().0, cpu.cpus_online()) {
+        None => {}
+        Some(SecondPanicRole::First) => {
+            cpu.provoked.awaits_second_panic.set(true);
+            // Ends, because the CPU that takes the lock has passed the same gate.
+            spin_until(|| CONSOLE_HELD.load(Ordering::Acquire));
+        }
+        Some(SecondPanicRole::Second) => {
+            spin_until(stop::is_panicking);
+            panic!("a second panic");
+        }
+        Some(SecondPanicRole::Holder) => {
+            cpu.provoked.holds_console.set(true);
+            nmi_to_self(cpu);
+        }
+    }
+}
+
+/// The third CPU's part in its NMI handler.
+#[inline]
+pub(super) fn nmi(cpu: &PerCpuData) {
+    if cpu.provoked.holds_console.get() {
+        hold_console(cpu);
+    }
+}
+
+/// Holds the console's lock until another CPU waits for it, and stops.
+#[cold]
+fn hold_console(cpu: &PerCpuData) {
+    serial::with_lock(|| {
+        CONSOLE_HELD.store(true, Ordering::Release);
+        spin_until(stop::is_panicking);
+        let start = tsc::now();
+        spin_until(|| serial::is_bypassed() || tsc::now().wrapping_sub(start) >= HOLD);
+        if serial::is_bypassed() {
+            serial::print(format_args!(
+                "[cpu{}] ringside: the console's lock was bypassed while this CPU held it",
+                cpu.id().0
+            ));
+        }
+    });
+    stop::park_if_stopping(cpu);
+}
+
+fn spin_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        spin_loop();
+    }
+}

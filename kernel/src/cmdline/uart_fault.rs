@@ -1,0 +1,30 @@
+//! `uart_fault=`: UARTs that take nothing, to test that no CPU waits for them without bound.
+#![forbid(unsafe_code)]
+
+use super::{CmdlineError, Key, Token};
+
+/// A fault of all UARTs, from the program's start on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UartFault {
+    /// They never get ready.
+    Stuck,
+    /// They do not get ready before the last copy has ended.
+    StuckInRing3,
+    /// No device responds.
+    Absent,
+}
+
+impl UartFault {
+    /// Each fault with its name.
+    pub const ALL: [(&'static str, UartFault); 3] = [
+        ("stuck", UartFault::Stuck),
+        ("stuck-in-ring-3", UartFault::StuckInRing3),
+        ("absent", UartFault::Absent),
+    ];
+
+    /// Returns the fault with this name.
+    pub(super) fn named(value: Token<'_>) -> Result<UartFault, CmdlineError<'_>> {
+        let found = UartFault::ALL.into_iter().find(|(word, _)| value == **word);
+        found.map(|(_, fault)| fault).ok_or(CmdlineError::BadValue(Key::UartFault, value))
+    }
+}

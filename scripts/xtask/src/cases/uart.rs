@@ -1,0 +1,45 @@
+//! UARTs that take nothing: no CPU waits for them without bound, and what is dropped is reported.
+
+use super::{Case, Finished, case};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let fault = |name: &str, options: &str| {
+        case(format!("uart::{name}"), &format!("--smp 3 --cmdline '{options}'"), "hello")
+    };
+    let silent = |name: &str, options: &str| {
+        fault(name, options).status(3).complains("the kernel's verdict is missing among its records")
+    };
+    let while_stuck = fault("stuck-in-ring-3", "uart_fault=stuck-in-ring-3").status(5).exits_on(3);
+    let while_stuck = (0..3).fold(while_stuck, |case, cpu| {
+        case.shows(format!("[cpu{cpu}] ringside: warning: {HELLO} bytes of output were dropped"))
+            .complains(format!("{HELLO} bytes of CPU {cpu}'s output were dropped"))
+    });
+    vec![
+        while_stuck.demand(every_dropped_byte_is_counted).demand(ticks_come_meanwhile),
+        silent("stuck", "uart_fault=stuck"),
+        silent("absent", "uart_fault=absent"),
+        silent("panic-while-stuck", "uart_fault=stuck panic_cpu=1 fail_in=syscall")
+            .complains("the kernel's verdict is a panic, but there is no panic record"),
+    ]
+}
+
+/// The length of the line that `hello` prints on a CPU, with prefix and line end.
+const HELLO: usize = "[cpu0] hello from ring 3 on cpu 0 of 3\n".len();
+
+/// Of the 400 and more ticks of the timeout, how many a CPU must at least have taken, since a busy host delivers fewer.
+/// With interrupts off it takes about 30, all before and after the wait.
+const TICKS: u64 = 100;
+
+/// CPU 0, 1 or 2 waits for the UART, and the others for that CPU: all take their ticks.
+fn ticks_come_meanwhile(finished: &Finished) -> Result<(), String> {
+    finished.cpus().iter().try_for_each(|cpu| match cpu["ticks"].as_u64() {
+        Some(TICKS..) => Ok(()),
+        ticks => Err(format!("CPU {} has {ticks:?} ticks, at least {TICKS} are expected", cpu["cpu"])),
+    })
+}
+
+fn every_dropped_byte_is_counted(finished: &Finished) -> Result<(), String> {
+    let dropped: Vec<_> = finished.cpus().iter().map(|cpu| cpu["dropped"].as_u64()).collect();
+    super::expect(dropped, vec![Some(HELLO as u64); 3], "dropped bytes")
+}
