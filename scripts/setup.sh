@@ -229,14 +229,14 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   case ${1:-} in
     '' | --dev | --look) ;;
     -h | --help)
-      echo "usage: setup.sh [--dev]    finds or installs what Ringside needs; with --dev also what its tests need"
+      echo "usage: setup.sh [--dev]    finds or installs what Ringside needs; with --dev also what its tests need" || exit 5
       exit 0
       ;;
     *)
-      ringside_say "unknown option $1; see --help"
+      ringside_say "unknown option $1; see --help" || exit 5
       exit 2
       ;;
   esac
   ringside_setup "$@" || exit 5
-  ringside_say "ready: $("$RINGSIDE_CARGO" --version), $(${RINGSIDE_QEMU:-qemu-system-x86_64} --version | head -n 1)"
+  ringside_say "ready: $("$RINGSIDE_CARGO" --version), $(${RINGSIDE_QEMU:-qemu-system-x86_64} --version | head -n 1)" || exit 5
 fi

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod in_place;
 mod log;
 #[allow(unsafe_code)]
 mod memory;
@@ -23,11 +24,12 @@ mod signals;
 mod stream;
 mod target;
 
-pub use self::log::{Log, create};
+pub use self::in_place::create;
+pub use self::log::Log;
 pub use self::memory::Memory;
 pub use self::signals::keep_running_at_size_limit;
 pub use self::stream::{Stream, lost};
-pub use self::target::{Target, spool_folder, write};
+pub use self::target::{Target, is_replaced, spool_folder, write};
 
 /// Returns whether an error means that the reader at the other end of a pipe has gone.
 fn is_reader_gone(error: &std::io::Error) -> bool {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::is_reader_gone;
+use crate::{create, is_reader_gone};
 
 /// A log. Its first error is kept for [`finish`](Log::finish), so that a full disk does not end the run.
 pub struct Log<W: Write = File> {
@@ -12,16 +12,6 @@ pub struct Log<W: Write = File> {
     /// Whether each line is written to the file at once.
     at_once: bool,
     error: Option<io::Error>,
-}
-
-/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or device
-/// stays one. For what another process writes, or what is of use before it is complete.
-///
-/// # Errors
-/// If the file cannot be opened.
-#[allow(clippy::disallowed_methods)]
-pub fn create(path: &Path) -> io::Result<File> {
-    File::create(path)
 }
 
 impl Log<File> {

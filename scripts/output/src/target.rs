@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::in_place::open_in_place;
 use crate::{Stream, is_reader_gone};
 
 /// The number of symbolic links that Linux follows (path_resolution(7)).
@@ -57,8 +58,8 @@ impl Target {
         };
         if is_open_file || found.as_ref().is_some_and(|found| !found.is_file()) {
             // Appended, because somebody else may write to the same file: `--json /dev/stdout >file`.
-            let file = OpenOptions::new().append(is_open_file).write(true).open(&path)?;
-            return Ok(Target(To::InPlace(file)));
+            let mut options = OpenOptions::new();
+            return Ok(Target(To::InPlace(open_in_place(&path, options.append(is_open_file).write(true))?)));
         }
         match temporary(&path, found.as_ref()) {
             Ok(part) => Ok(Target(To::Replace(part, path))),
@@ -126,6 +127,13 @@ fn follow(path: &Path) -> io::Result<(PathBuf, bool)> {
         path = folder(&path).join(target);
     }
     Err(rustix::io::Errno::LOOP.into())
+}
+
+/// Returns whether a result at this path replaces a file, so that it can be written more than once.
+pub fn is_replaced(path: &Path) -> bool {
+    let Ok((path, is_open_file)) = follow(path) else { return false };
+    let is_other = || fs::metadata(&path).is_ok_and(|found| !found.is_file());
+    path != Path::new("-") && !is_open_file && !is_other()
 }
 
 /// Returns the folder for the temporary files of whoever makes a result: that of the result, which is the one that has

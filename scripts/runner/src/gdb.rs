@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use machine::error::Error;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::tree::root;
+use machine::verify::Outcome;
 use machine::{launch, monitor};
 use object::{Object, ObjectSymbol};
 use output::println;
@@ -37,6 +38,10 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     let words = machine.command_line(Wiring::File(&console))?;
     println!("{}", shell_quoted(&words));
     println!("console: {}", console.display());
+    if !output::lost().is_empty() {
+        // `main` reports it, and gdb would not.
+        return Ok(Outcome::Host.exit_code());
+    }
     start_qemu(&words)?;
     let mut command = Command::new(debugger);
     command.arg("-q").arg(&plan.kernel);

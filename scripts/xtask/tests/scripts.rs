@@ -175,6 +175,17 @@ fn listing_and_help_install_nothing() {
 }
 
 #[test]
+fn setup_that_cannot_print_is_a_host_failure() {
+    let checkout = Checkout::new();
+    let full = || fs::File::options().write(true).open("/dev/full").expect("a full device");
+    for option in [None, Some("--help"), Some("--no-such-option")] {
+        let mut command = checkout.command(checkout.path("tree/scripts/setup.sh"), option.as_slice());
+        let run = output(command.stdout(full()).stderr(full()));
+        assert_eq!(run.status.code(), HOST, "{option:?}");
+    }
+}
+
+#[test]
 fn list_after_the_program_is_its_argument() {
     let checkout = Checkout::new();
     let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["args", "--list"]));

@@ -206,7 +206,7 @@ impl<'a> Running<'a> {
             }
         }
         // If the campaign is killed, the file holds the results so far.
-        let file = campaign.json.as_deref().filter(|path| *path != Path::new("-"));
+        let file = campaign.json.as_deref().filter(|path| output::is_replaced(path));
         if let Some(path) = file
             && state.saved.elapsed() >= SAVE_INTERVAL
         {

@@ -90,6 +90,8 @@ fn fifo_and_device_are_written_in_place() {
     let link = folder.path().join("full");
     symlink("/dev/full", &link).expect("links");
     assert_eq!(write(&link, b"x").expect_err("is full").kind(), ErrorKind::StorageFull);
+    assert!(![fifo, link, "-".into()].iter().any(|path| is_replaced(path)));
+    assert!(is_replaced(&folder.path().join("absent")));
     write(Path::new("/dev/null"), b"x").expect("writes");
     assert!(fs::metadata("/dev/null").expect("exists").file_type().is_char_device());
 }

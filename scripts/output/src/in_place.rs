@@ -1,0 +1,85 @@
+//! Files that are written where they are.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+
+/// How long a FIFO waits for a reader. The one that comes with the same command is there long before.
+const READER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval at which it is opened again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or device
+/// stays one. For what another process writes, or what is of use before it is complete.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn create(path: &Path) -> io::Result<File> {
+    open_in_place(path, OpenOptions::new().write(true).create(true).truncate(true))
+}
+
+/// Opens a file for writing. A FIFO that no process reads is an error after a while; otherwise the end of a run would
+/// wait for ever.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub(crate) fn open_in_place(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    open_within(READER_TIMEOUT, path, options)
+}
+
+fn open_within(timeout: Duration, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let until = Instant::now() + timeout;
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    loop {
+        let error = match options.open(path) {
+            Ok(file) => {
+                // Writes wait for the reader.
+                fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+                return Ok(file);
+            }
+            Err(error) => error,
+        };
+        // open(2): nobody has opened the FIFO for reading. Other files have the same error for other reasons.
+        let waits = error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+            && fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        if !waits {
+            return Err(error);
+        }
+        if Instant::now() > until {
+            let text = format!("no process opened it for reading within {} s", timeout.as_secs());
+            return Err(io::Error::new(ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn fifo_waits_for_its_reader_but_not_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fifo = folder.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("creates");
+        let open = |timeout| open_within(timeout, &fifo, OpenOptions::new().write(true));
+        assert_eq!(open(Duration::ZERO).expect_err("no reader").kind(), ErrorKind::TimedOut);
+        let reader = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || fs::read(fifo).expect("reads")
+        });
+        // More than a pipe holds, so that the writes block.
+        let bytes = vec![7; 1 << 20];
+        open(READER_TIMEOUT).and_then(|mut file| file.write_all(&bytes)).expect("writes");
+        assert_eq!(reader.join().expect("ends"), bytes);
+    }
+}
