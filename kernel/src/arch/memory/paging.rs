@@ -43,7 +43,7 @@ pub enum MapError {
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            MapError::OutOfMemory => "out of physical memory",
+            MapError::OutOfMemory => "out of physical memory; give the machine more",
             MapError::Occupied => "the page is mapped already",
         })
     }
