@@ -1,4 +1,4 @@
-//! Tells the linker where the kernel lies.
+//! Passes the linker script to the linker.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ fn main() {
         let script = root.join("src/arch/boot/kernel.ld");
         println!("cargo:rerun-if-changed={}", script.display());
         println!("cargo:rustc-link-arg-bins=-T{}", script.display());
-        // The target's default is a position-independent executable; this one has one address.
+        // The target's default is a position-independent executable, but the kernel has a fixed address.
         println!("cargo:rustc-link-arg-bins=-no-pie");
         println!("cargo:rustc-link-arg-bins=-zmax-page-size=4096");
     }

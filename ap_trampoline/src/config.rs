@@ -1,34 +1,34 @@
-//! The data that the trampoline reads from its page: GDT, far pointers, register values, address of the slots.
+//! The data that the trampoline reads from its page: GDT, far pointers, register values and the address of the slots.
 
 use core::mem::{offset_of, size_of};
 
 use crate::Parameters;
 
-/// Where [`Config`] begins in the page. The code ends before it; the assembler checks that.
+/// The offset of [`Config`] in the page. The assembler checks that the code ends before it.
 pub(crate) const CONFIG_OFFSET: usize = 0x200;
 
-/// The 64-bit code segment. The bring-up GDT has 64-bit code and data where the kernel's own GDT has
-/// them, so CS and SS stay valid while the kernel changes from one to the other.
+/// The selector of the 64-bit code segment. The bring-up GDT and the kernel's own GDT have 64-bit code and data at the
+/// same selectors, so CS and SS stay valid when the kernel switches GDTs.
 pub(crate) const CODE64_SELECTOR: u16 = 0x08;
-/// The data segment, for every data segment register.
+/// The selector of the data segment, for every data segment register.
 pub(crate) const DATA_SELECTOR: u16 = 0x10;
-/// The 32-bit code segment, used between CR0.PE and long mode only.
+/// The selector of the 32-bit code segment, used only between setting CR0.PE and entering long mode.
 pub(crate) const CODE32_SELECTOR: u16 = 0x18;
 
 /// Bits of a segment descriptor (Intel SDM vol. 3A, 3.4.5).
 mod descriptor {
-    /// Bits 15:0 and 19:16 of the limit all set: with `GRANULARITY`, 4 GiB.
+    /// All bits of the limit (15:0 and 19:16). With `GRANULARITY` the limit is 4 GiB.
     const LIMIT_MAX: u64 = 0xffff | 0xf << 48;
-    /// The CPU sets this bit when it loads the segment. Preset, because the page that holds the GDT is
-    /// read-only when the 64-bit code segment is loaded: the CPU's write would fault.
+    /// The CPU sets this bit when it loads the segment. It is preset because the page that holds the GDT is read-only
+    /// when the 64-bit code segment is loaded, and the CPU's write would fault.
     const ACCESSED: u64 = 1 << 40;
-    /// Code: readable. Data: writable; SS cannot be loaded without it.
+    /// Code: readable. Data: writable; SS cannot be loaded without this bit.
     const READ_WRITE: u64 = 1 << 41;
     const EXECUTABLE: u64 = 1 << 43;
-    /// Code or data, no system segment.
+    /// A code or data segment, not a system segment.
     const USER_SEGMENT: u64 = 1 << 44;
     const PRESENT: u64 = 1 << 47;
-    /// The code is 64-bit code. `DEFAULT_32` must be clear with it.
+    /// A 64-bit code segment. `DEFAULT_32` must then be clear.
     const LONG: u64 = 1 << 53;
     /// Operands and addresses are 32 bits wide.
     const DEFAULT_32: u64 = 1 << 54;
@@ -57,7 +57,7 @@ const GDT: [u64; GDT_ENTRIES] = {
 #[derive(Clone, Copy)]
 #[repr(C, packed(2))]
 struct TablePointer {
-    /// The table's last valid byte offset.
+    /// The offset of the table's last byte.
     limit: u16,
     base: u32,
 }
@@ -70,7 +70,7 @@ struct FarPointer {
     selector: u16,
 }
 
-/// The trampoline's variables. The assembly names them by `offset_of!` only.
+/// The trampoline's variables. The assembly refers to them only by `offset_of!`.
 #[repr(C)]
 pub(crate) struct Config {
     gdt: [u64; GDT_ENTRIES],
@@ -86,7 +86,7 @@ pub(crate) struct Config {
     pub(crate) x2apic: u32,
     pub(crate) basic_features: u32,
     pub(crate) extended_features: u32,
-    /// Physical address.
+    /// Physical address of the report.
     pub(crate) report: u32,
     gdtr: TablePointer,
     idtr: TablePointer,
@@ -102,7 +102,7 @@ pub(crate) const IDTR: usize = CONFIG_OFFSET + offset_of!(Config, idtr);
 pub(crate) const FAR32: usize = CONFIG_OFFSET + offset_of!(Config, far32);
 pub(crate) const FAR64: usize = CONFIG_OFFSET + offset_of!(Config, far64);
 
-const _: () = assert!(CONFIG_OFFSET + CONFIG_SIZE <= 4096, "code and config must fit into one page");
+const _: () = assert!(CONFIG_OFFSET + CONFIG_SIZE <= 4096, "code and config must fit in one page");
 const _: () = assert!(CONFIG_OFFSET.is_multiple_of(64), "config must start on a cache line");
 const _: () = assert!(
     size_of::<TablePointer>() == 6 && offset_of!(TablePointer, base) == 2,
@@ -118,7 +118,7 @@ const _: () = assert!(
 );
 
 impl Config {
-    /// The config for a page at these addresses. `code32` and `code64` are offsets in the page.
+    /// Builds the config for these parameters. `code32` and `code64` are offsets in the page.
     pub(crate) fn new(parameters: &Parameters, code32: u32, code64: u32) -> Self {
         let page = parameters.page;
         let gdt_offset = (CONFIG_OFFSET + offset_of!(Config, gdt)) as u32;
@@ -147,8 +147,8 @@ impl Config {
 
     /// Returns the bytes to be written to the page.
     pub(crate) fn into_bytes(self) -> [u8; CONFIG_SIZE] {
-        // SAFETY: `Config` consists of integers only and has no padding, which is asserted above; so
-        // all its bytes are initialised, and an array of `u8` of the same size has no invalid values.
+        // SAFETY: `Config` consists only of integers and has no padding, as asserted above. So all its bytes are
+        // initialised, and every value is valid for an array of `u8` of the same size.
         unsafe { core::mem::transmute(self) }
     }
 }

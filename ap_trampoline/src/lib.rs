@@ -1,9 +1,9 @@
 //! Carries an application processor from real mode to 64-bit kernel code.
 //!
-//! The kernel picks a free page below 1 MiB, lets [`install`] fill it, maps it at its own address
-//! (readable and executable, not writable) in a page table that also has the kernel's half, offers an
-//! [`ApSlot`] to each CPU, and sends INIT and SIPI. Each CPU then finds its slot by its APIC id, claims
-//! it, and enters the kernel on the stack in that slot. `docs/ap-start.md` has a drawing of all steps.
+//! The kernel chooses a free page below 1 MiB and calls [`install`] to fill it. It maps the page at its physical
+//! address (readable and executable, not writable) in page tables that also contain the kernel's half, offers an
+//! [`ApSlot`] to each CPU, and sends INIT and SIPI. Each CPU then finds its slot by its APIC id, claims the slot, and
+//! enters the kernel on the stack given in the slot. `docs/ap-start.md` draws all steps.
 #![cfg_attr(not(test), no_std)]
 
 use core::arch::global_asm;
@@ -21,30 +21,30 @@ pub use parameters::{InstallError, Parameters, SipiVector};
 pub use report::{Missing, Report};
 pub use slot::{ApSlot, slot_state};
 
-/// EFER's number among the model-specific registers.
+/// The MSR number of EFER.
 const EFER_MSR: u32 = 0xc000_0080;
-/// CPUID leaf whose EAX is the highest leaf of its range.
+/// CPUID leaf that returns in EAX the highest extended leaf.
 const CPUID_EXTENDED_MAX: u32 = 0x8000_0000;
-/// CPUID leaf with the feature bits that came with long mode.
+/// CPUID leaf with the extended feature bits, such as long mode.
 const CPUID_EXTENDED: u32 = 0x8000_0001;
 /// CPUID leaf with the feature bits.
 const CPUID_FEATURES: u32 = 0x1;
-/// Its bit of ECX: the local APIC has an x2APIC mode.
+/// The bit in ECX of that leaf that reports x2APIC mode.
 const CPUID_X2APIC: u32 = 1 << 21;
-/// IA32_APIC_BASE's number.
+/// The MSR number of IA32_APIC_BASE.
 const APIC_BASE_MSR: u32 = 0x1b;
-/// Its bit EXTD: x2APIC mode (Intel SDM vol. 3A, 11.12.1).
+/// The bit EXTD of IA32_APIC_BASE, which enables x2APIC mode (Intel SDM vol. 3A, 11.12.1).
 const APIC_BASE_EXTD: u32 = 1 << 10;
-/// The MSR with the 32-bit id, in x2APIC mode.
+/// The MSR that holds the 32-bit APIC id in x2APIC mode.
 const X2APIC_ID_MSR: u32 = 0x802;
-/// The register with the 8-bit id, in xAPIC mode: its offset in the registers' page.
+/// The offset in the register page of the register that holds the 8-bit APIC id in xAPIC mode.
 const APIC_ID_REGISTER: u32 = 0x20;
 
-/// The fill of the rest of the page: INT3, which stops a CPU that leaves the code.
+/// The fill byte of the rest of the page: INT3, which stops a CPU that runs past the code.
 const FILL: u8 = 0xcc;
 
 global_asm!(
-    // Read-only data in both object formats; only their flags differ.
+    // Place the code in read-only data. The section flags differ between the object formats.
     #[cfg(not(target_os = "uefi"))]
     ".pushsection .rodata.ap_trampoline, \"a\", @progbits",
     #[cfg(target_os = "uefi")]
@@ -92,7 +92,7 @@ global_asm!(
     options(att_syntax),
 );
 
-// Defined in `trampoline.S`. `_start` is followed by `CONFIG_OFFSET` bytes: code, then padding.
+// Symbols defined in `trampoline.S`. `CONFIG_OFFSET` bytes follow `_start`: code, then padding.
 unsafe extern "sysv64" {
     static ap_trampoline_start: [u8; CONFIG_OFFSET];
     static ap_trampoline_code32: u8;
@@ -100,7 +100,7 @@ unsafe extern "sysv64" {
     static ap_trampoline_end: u8;
 }
 
-/// Offsets of the code's parts from the page's start.
+/// Offsets of the parts of the code from the start of the page.
 struct CodeLayout {
     code32: usize,
     code64: usize,
@@ -118,21 +118,21 @@ impl CodeLayout {
     }
 }
 
-/// Fills the trampoline's page, through any writable mapping of it.
+/// Fills the trampoline's page through any writable mapping of that page.
 ///
-/// `page_bytes` is the page whose physical address is `parameters.page`. Nothing writes to it later, so
-/// it may be installed once for any number of SIPIs. The caller ensures that these writes are visible
-/// before it sends the first SIPI (in x2APIC mode, WRMSR to the ICR does not order them by itself: Intel
-/// SDM vol. 3A, 12.12.3).
+/// `page_bytes` is the page whose physical address is `parameters.page`. Nothing writes to the page later, so
+/// installing it once is enough for any number of SIPIs. The caller must ensure that these writes are visible before it
+/// sends the first SIPI (in x2APIC mode, the WRMSR to the ICR does not order earlier writes: Intel SDM vol. 3A,
+/// 12.12.3).
 ///
 /// # Errors
 ///
-/// [`InstallError`], for the first invalid parameter. The page is unchanged then.
+/// [`InstallError`] for the first invalid parameter. The page is then unchanged.
 pub fn install(page_bytes: &mut [u8; 4096], parameters: &Parameters) -> Result<SipiVector, InstallError> {
     let vector = parameters.check()?;
     let layout = CodeLayout::of_blob();
-    // SAFETY: `trampoline.S` puts `CONFIG_OFFSET` bytes at this symbol, in a section that is never
-    // written; the assembler's `.org` fails to build otherwise.
+    // SAFETY: `trampoline.S` places `CONFIG_OFFSET` bytes at this symbol, in a section that is never written. Otherwise
+    // its `.org` directive would not assemble.
     let blob = unsafe { &ap_trampoline_start };
     let config = Config::new(parameters, layout.code32 as u32, layout.code64 as u32);
 

@@ -1,9 +1,9 @@
-//! The report of the CPUs that lack a feature of the kernel and therefore park in the trampoline.
+//! The report in which CPUs record features that the kernel requires and they lack. Such a CPU parks in the trampoline.
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// The features that a CPU lacks: bits of EDX of two leaves of CPUID. All zero if it has not reported any.
+/// The features that a CPU lacks, as bits of EDX in two CPUID leaves. All zero if the CPU has not reported any.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Missing {
@@ -19,15 +19,16 @@ impl Missing {
         (bits != (0, 0)).then_some(bits)
     }
 
-    /// Reports features that the trampoline does not check.
+    /// Reports missing features that the trampoline does not check.
     pub fn set(&self, basic: u32, extended: u32) {
         self.basic.store(basic, Ordering::Relaxed);
         self.extended.store(extended, Ordering::Relaxed);
     }
 }
 
-/// One row for each id that leaf 1 of CPUID can report. It has 8 bits of an APIC id, so that two CPUs whose ids are
-/// equal modulo 256 share a row. The CPUs write it before paging, so that it lies below 4 GiB.
+/// One row for each APIC id that CPUID leaf 1 can report. That leaf reports only 8 bits of the id, so two CPUs whose
+/// ids are equal modulo 256 share a row. The CPUs write the report before they enable paging, so it must lie below 4
+/// GiB.
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Report([Missing; 256]);
@@ -41,4 +42,4 @@ impl Report {
 }
 
 const _: () = assert!(size_of::<Missing>() == 8, "the trampoline scales a row's index by 8");
-const _: () = assert!(size_of::<Report>() <= 4096, "a report fits into a page");
+const _: () = assert!(size_of::<Report>() <= 4096, "a report must fit in a page");

@@ -1,35 +1,35 @@
-//! The cost of recording, measured within one run: each CPU's trace is switched off and on periodically, and the system
-//! calls with and without recording are counted.
+//! Measures the cost of recording within one run: turns each CPU's trace off and on periodically, and counts the system
+//! calls with and without recording.
 //!
-//! Periods follow the clock that all CPUs share, so either all CPUs record or none does; odd periods are recorded. A
-//! period counts only from one tick in ring 3 to another one: before a program's first tick and after its last one the
-//! CPU does other things than system calls.
+//! Periods are derived from the clock that all CPUs share, so either all CPUs record or none does. Recording is on in
+//! odd periods. Time counts only between two ticks that interrupt ring 3, because before a program's first tick and
+//! after its last tick the CPU does work other than system calls.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
 
-/// Calls that a CPU made, and the time that they took.
+/// A number of system calls on a CPU, and the time that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// System calls.
+    /// The number of system calls.
     pub calls: u64,
-    /// Nanoseconds.
+    /// The time, in nanoseconds.
     pub ns: u64,
 }
 
 /// The measurement of one CPU.
 #[derive(Debug, Default)]
 pub struct Alternation {
-    /// Length of a period in nanoseconds; 0: recording is not switched.
+    /// Length of a period in nanoseconds; 0 if recording is never switched.
     period: Cell<u64>,
-    /// Whether this CPU records now, and its calls and time at the start of the period.
+    /// Whether this CPU is recording, and its calls and time at the start of the period.
     since: Cell<Option<(bool, Share)>>,
-    /// With recording off, and on.
+    /// The totals with recording off and with recording on.
     shares: [Cell<Share>; 2],
 }
 
 impl Alternation {
-    /// Never switches.
+    /// Creates an alternation that never switches recording.
     #[must_use]
     pub const fn off() -> Alternation {
         let nothing = Share { calls: 0, ns: 0 };
@@ -40,7 +40,7 @@ impl Alternation {
         }
     }
 
-    /// Switches with this period from now on; 0: never.
+    /// Sets the period in nanoseconds, from now on; 0 means never switch.
     pub fn set_period(&self, ns: u64) {
         self.period.set(ns);
     }
@@ -51,7 +51,8 @@ impl Alternation {
         self.period.get() == 0
     }
 
-    /// Handles a tick in ring 3, at this time and after this many calls. Returns whether to switch recording on or off.
+    /// Handles a tick that interrupted ring 3. `now` is the current time and number of calls. Returns `Some` to turn
+    /// recording on or off.
     pub fn tick(&self, now: Share) -> Option<bool> {
         let on = !now.ns.checked_div(self.period.get())?.is_multiple_of(2);
         match self.since.get() {
@@ -71,12 +72,12 @@ impl Alternation {
         }
     }
 
-    /// A program starts: the time since the last tick in ring 3 does not count.
+    /// Discards the time since the last tick in ring 3. Called when a program starts.
     pub fn forget(&self) {
         self.since.set(None);
     }
 
-    /// Returns the totals with recording off and on; `None` if it is never switched.
+    /// Returns the totals with recording off and with recording on; `None` if recording is never switched.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         (!self.is_off()).then(|| self.shares.each_ref().map(Cell::get))
@@ -87,9 +88,10 @@ impl Alternation {
 mod tests {
     use super::*;
 
-    /// Ticks at these times, with as many calls as nanoseconds have passed, twice as many while it is off.
+    /// Ticks at these times. The simulated CPU performs one call per nanosecond with recording on, and two with
+    /// recording off.
     #[test]
-    fn whole_periods_are_counted_with_their_kind() {
+    fn complete_periods_count_as_on_or_off() {
         let alternation = Alternation::off();
         alternation.set_period(100);
         let mut switched = std::vec::Vec::new();
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_between_two_programs_does_not_count() {
+    fn time_between_two_programs_does_not_count() {
         let alternation = Alternation::off();
         alternation.set_period(100);
         assert_eq!(alternation.tick(Share { calls: 1, ns: 110 }), Some(true));
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_period_recording_is_not_switched() {
+    fn recording_is_not_switched_without_a_period() {
         let alternation = Alternation::off();
         assert_eq!(alternation.tick(Share { calls: 5, ns: 12345 }), None);
         assert_eq!(alternation.shares(), None);

@@ -1,4 +1,4 @@
-//! Arithmetic of clocks: calibration, nanoseconds, tick rates. Integers only; the hardware is read elsewhere.
+//! Clock arithmetic: calibration, nanoseconds and tick rates. Uses integers only and does not access hardware.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -11,12 +11,13 @@ pub const PIT_HZ: u64 = 1_193_182;
 pub const RATE_MIN_HZ: u64 = 1_000;
 /// The fastest plausible counter, in hertz.
 pub const RATE_MAX_HZ: u64 = 100_000_000_000;
-/// The minimum number of measurements for [`pick`]: of two that differ, either may be wrong.
+/// The minimum number of measurements for [`pick`]. Two are not enough: if they differ, either may be wrong.
 pub const SAMPLES_MIN: usize = 3;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Why a measured frequency is rejected. Measuring again may help: a busy host starves the guest.
+/// The reason why a measured frequency is rejected. Measuring again may help, because a busy host distorts
+/// measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalibrationError {
     /// The reference clock does not advance.
@@ -25,11 +26,11 @@ pub enum CalibrationError {
     OutOfRange(u64),
     /// There are fewer than [`SAMPLES_MIN`] measurements.
     TooFewSamples(usize),
-    /// Half of the measurements or more are off the median by over 1 %.
+    /// At least half of the measurements differ from the median by more than 1 %.
     Disagree {
-        /// The lowest, in hertz.
+        /// The lowest measured frequency, in hertz.
         lowest: u64,
-        /// The highest, in hertz.
+        /// The highest measured frequency, in hertz.
         highest: u64,
     },
 }
@@ -52,7 +53,7 @@ impl fmt::Display for CalibrationError {
 
 impl core::error::Error for CalibrationError {}
 
-/// The rate of a counter; between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
+/// The rate of a counter, between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
     hz: u64,
@@ -90,14 +91,14 @@ impl Rate {
         self.hz
     }
 
-    /// Returns by how much the counter advances in one period of `frequency_hz`, rounded; 0 if that frequency is more
-    /// than twice the counter's, or is 0. The initial count of a periodic timer.
+    /// Returns how far the counter advances in one period of `frequency_hz`, rounded to the nearest count. This is the
+    /// initial count of a periodic timer. Returns 0 if `frequency_hz` is 0 or more than twice the counter's rate.
     #[must_use]
     pub fn per_period(self, frequency_hz: u32) -> u64 {
         if frequency_hz == 0 { 0 } else { rounded_div(u128::from(self.hz), u128::from(frequency_hz)) }
     }
 
-    /// Returns by how much the counter advances in `ns` nanoseconds, rounded.
+    /// Returns how far the counter advances in `ns` nanoseconds, rounded to the nearest count.
     #[must_use]
     pub fn in_ns(self, ns: u64) -> u64 {
         rounded_div(u128::from(self.hz) * u128::from(ns), u128::from(NS_PER_S))
@@ -107,7 +108,7 @@ impl Rate {
     #[must_use]
     pub const fn to_ns(self) -> ToNs {
         let (numerator, hz) = (NS_PER_S as u128, self.hz as u128);
-        // The most bits that fit the multiplier. `shift` is at most 70, so nothing overflows.
+        // Use as many bits as fit the multiplier. `shift` is at most 70, so nothing overflows.
         let mut shift = 0;
         while (numerator << (shift + 1)) / hz <= u64::MAX as u128 {
             shift += 1;
@@ -116,10 +117,10 @@ impl Rate {
     }
 }
 
-/// Converts counter differences to nanoseconds by a multiplication and a shift.
+/// Converts counter differences to nanoseconds with a multiplication and a shift.
 ///
-/// `mult` has 64 significant bits, so that the relative error is below 1e-18; the result is rounded down, and
-/// has room for 584 years.
+/// `mult` has 64 significant bits, so the relative error is below 1e-18. The result is rounded down and does not
+/// overflow for 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToNs {
     mult: u64,
@@ -131,12 +132,14 @@ impl ToNs {
     #[inline]
     #[must_use]
     pub const fn ns(self, delta: u64) -> u64 {
-        // The product of two 64-bit numbers fits; `wrapping_shr` because `shift` is known to be below 128.
+        // The product of two 64-bit numbers fits in 128 bits. `wrapping_shr` avoids an overflow check, since `shift` is
+        // below 128.
         (delta as u128 * self.mult as u128).wrapping_shr(self.shift) as u64
     }
 }
 
-/// Returns the median of repeated measurements, if more than half of them are within 1 % of it. Sorts them.
+/// Returns the median of repeated measurements, if more than half of them are within 1 % of the median. Sorts
+/// `samples`.
 ///
 /// # Errors
 /// [`CalibrationError::TooFewSamples`] and [`CalibrationError::Disagree`].
@@ -155,32 +158,33 @@ pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
     }
 }
 
-/// Returns by how much a 24-bit counter advanced that wrapped at most once: the ACPI power management timer.
+/// Returns how far a 24-bit counter, such as the ACPI power management timer, has advanced if it wrapped at most once.
 #[must_use]
 pub const fn wrapping_diff24(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from) & 0x00ff_ffff
 }
 
-/// The same for a 32-bit counter: a power management timer whose FADT flag `TMR_VAL_EXT` is set.
+/// Returns how far a 32-bit counter, such as a power management timer with the FADT flag `TMR_VAL_EXT`, has advanced if
+/// it wrapped at most once.
 #[must_use]
 pub const fn wrapping_diff32(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from)
 }
 
-/// Returns by how much a 16-bit counter went *down* that wrapped at most once: the PIT, with 0 loaded as its period.
+/// Returns how far a 16-bit *down* counter has counted if it wrapped at most once: the PIT, with 0 loaded as its
+/// period.
 #[must_use]
 pub const fn down_diff16(from: u16, to: u16) -> u16 {
     from.wrapping_sub(to)
 }
 
-/// Returns the rate of `ticks` ticks in `ns` nanoseconds, in thousandths of a hertz, rounded; 0 if no time
-/// passed.
+/// Returns the rate of `ticks` ticks in `ns` nanoseconds, in millihertz, rounded; 0 if `ns` is 0.
 #[must_use]
 pub fn tick_millihertz(ticks: u64, ns: u64) -> u64 {
     if ns == 0 { 0 } else { rounded_div(u128::from(ticks) * 1_000_000_000_000, u128::from(ns)) }
 }
 
-/// Divides and rounds to the nearest, at most `u64::MAX`; the divisor is not 0.
+/// Divides and rounds to the nearest integer, saturating at `u64::MAX`. The divisor must not be 0.
 fn rounded_div(dividend: u128, divisor: u128) -> u64 {
     u64::try_from(dividend.saturating_add(divisor / 2) / divisor).unwrap_or(u64::MAX)
 }
@@ -195,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_from_measurements() {
+    fn rate_is_computed_from_a_measurement() {
         let table = [
             ((2_450_000, PM_TIMER_HZ, PM_TIMER_HZ), Ok(2_450_000)),
             ((24_500_000, 35_795, PM_TIMER_HZ), Ok(2_450_030_800)),
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_counts_if_most_agree() {
+    fn median_is_picked_if_most_samples_agree() {
         let pick = |hz: &[u64]| {
             let mut samples: Vec<_> = hz.iter().map(|&hz| Rate::from_hz(hz).unwrap()).collect();
             super::pick(&mut samples).map(Rate::hz)
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_wrap() {
+    fn counter_differences_handle_a_wrap() {
         assert_eq!(wrapping_diff24(0x00ff_fff0, 0x10), 0x20);
         assert_eq!(wrapping_diff24(0x10, 0x00ff_fff0), 0x00ff_ffe0);
         assert_eq!(wrapping_diff24(0xabff_ffff, 0x1200_0001), 2, "the upper 8 bits are reserved");
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_and_tick_rates() {
+    fn periods_and_tick_rates_are_rounded() {
         let rate = Rate::from_hz(1_000_000_000).unwrap();
         assert_eq!(
             (rate.per_period(100), rate.per_period(3), rate.per_period(0)),
@@ -247,19 +251,19 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_at_the_extremes() {
+    fn nanoseconds_are_exact_at_the_extremes() {
         for hz in [RATE_MIN_HZ, 999_999_999, 1_000_000_000, 2_450_000_000, RATE_MAX_HZ] {
             let to_ns = Rate::from_hz(hz).unwrap().to_ns();
             assert!(to_ns.mult >= 1 << 63 && to_ns.shift < 128, "{hz}: {to_ns:?}");
             assert_eq!(to_ns.ns(0), 0);
         }
-        // A power of two times a gigahertz has an exact multiplier.
+        // 1 GHz has an exact multiplier.
         assert_eq!(Rate::from_hz(1_000_000_000).unwrap().to_ns().ns(u64::MAX), u64::MAX);
     }
 
     proptest! {
         #[test]
-        fn nanoseconds_are_right_for_ten_years(hz in RATE_MIN_HZ..=RATE_MAX_HZ, seconds in 0..315_576_000_u64, part: u64) {
+        fn nanoseconds_are_exact_for_ten_years(hz in RATE_MIN_HZ..=RATE_MAX_HZ, seconds in 0..315_576_000_u64, part: u64) {
             let to_ns = Rate::from_hz(hz).unwrap().to_ns();
             let delta = u128::from(hz) * u128::from(seconds) + u128::from(part % hz);
             prop_assume!(delta <= u128::from(u64::MAX));
@@ -269,13 +273,13 @@ mod tests {
         }
 
         #[test]
-        fn time_does_not_run_backwards(hz in 1_000_000_000..=RATE_MAX_HZ, delta: u64) {
+        fn nanoseconds_are_monotonic(hz in 1_000_000_000..=RATE_MAX_HZ, delta: u64) {
             let to_ns = Rate::from_hz(hz).unwrap().to_ns();
             prop_assert!(to_ns.ns(delta) >= to_ns.ns(delta.saturating_sub(1)));
         }
 
         #[test]
-        fn no_numbers_cause_a_panic(a: u64, b: u64, c: u64, hz in RATE_MIN_HZ..=RATE_MAX_HZ) {
+        fn no_input_causes_a_panic(a: u64, b: u64, c: u64, hz in RATE_MIN_HZ..=RATE_MAX_HZ) {
             let _ = (Rate::measured(a, b, c), tick_millihertz(a, b));
             let rate = Rate::from_hz(hz).unwrap();
             let _ = (rate.in_ns(a), rate.per_period(b as u32), rate.to_ns().ns(c));

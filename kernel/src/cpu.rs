@@ -1,10 +1,10 @@
-//! The two identifiers of a CPU. They never convert silently: confusing them is the most likely mistake
-//! on a machine whose APIC ids are sparse.
+//! The two kinds of CPU identifier. There is no implicit conversion between them, because confusing them is an easy
+//! mistake on a machine whose APIC ids are sparse.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// A CPU's dense index: 0 is the BSP, the others follow in the order of the MADT. An index into tables.
+/// A CPU's dense index, used to index tables. 0 is the BSP; the other CPUs follow in the order of the MADT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct CpuId(pub u32);
@@ -13,7 +13,7 @@ impl CpuId {
     /// The bootstrap processor.
     pub const BSP: CpuId = CpuId(0);
 
-    /// Returns the index as a `usize`, for slices.
+    /// Returns the index as a `usize`, for indexing slices.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -26,8 +26,8 @@ impl fmt::Display for CpuId {
     }
 }
 
-/// A CPU's local APIC id, 8 bits wide in xAPIC mode and 32 in x2APIC mode. The
-/// destination of an IPI; sparse, so never an index.
+/// A CPU's local APIC id, 8 bits wide in xAPIC mode and 32 bits in x2APIC mode. Used as the destination of IPIs. APIC
+/// ids are sparse, so they are never used as an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ApicId(pub u32);

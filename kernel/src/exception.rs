@@ -1,4 +1,4 @@
-//! Names of the exceptions, and the data of one for reports.
+//! The names of the exceptions, and the data of an exception for reports.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -11,7 +11,7 @@ pub const NMI: u64 = 2;
 pub const DOUBLE_FAULT: u64 = 8;
 /// General protection.
 pub const GENERAL_PROTECTION: u64 = 13;
-/// Page fault; CR2 has the address.
+/// Page fault; CR2 holds the address.
 pub const PAGE_FAULT: u64 = 14;
 /// Machine check.
 pub const MACHINE_CHECK: u64 = 18;
@@ -53,11 +53,11 @@ pub const fn name(vector: u64) -> &'static str {
 pub struct Fault {
     /// The vector.
     pub vector: u64,
-    /// The error code, 0 if it has none.
+    /// The error code; 0 if the exception has none.
     pub error_code: u64,
     /// The faulting address, for page faults.
     pub cr2: Option<u64>,
-    /// Address of the instruction.
+    /// The address of the instruction.
     pub rip: u64,
     /// The interrupted stack pointer.
     pub rsp: u64,

@@ -1,62 +1,62 @@
-//! The CPU features that the kernel and its programs cannot do without. Every CPU is checked before it uses any of them:
-//! for those in [`REQUIRED`], the BSP in `pvh.S` and the others in the AP trampoline; for those in [`IN_64_BIT_MODE`],
-//! which are not reported in the modes before it, by `arch::cpu::control::check_features`. Features that the kernel uses only where it finds them are in
-//! `arch::cpu::control`.
+//! The CPU features that the kernel and its programs require. Each CPU is checked before it uses any of them. The
+//! features in [`REQUIRED`] are checked in `pvh.S` on the BSP and in the AP trampoline on the other CPUs. The features
+//! in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are checked by
+//! `arch::cpu::control::check_features`. Optional features are in `arch::cpu::control`.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// CPUID's leaf of the features of the first x86 CPUs.
+/// The CPUID leaf with the basic feature bits.
 const BASIC: u32 = 1;
-/// CPUID's leaf of those that came with long mode.
+/// The CPUID leaf with the extended feature bits, such as long mode.
 const EXTENDED: u32 = 0x8000_0001;
 
 /// A required feature: a bit of EDX in one of the two leaves (SDM 2A, CPUID; APM 3, appendix D). The boot assembly
-/// reads rows of this type.
+/// reads an array of this type.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feature {
-    /// The leaf of CPUID.
+    /// The CPUID leaf.
     pub leaf: u32,
-    /// The bit of EDX.
+    /// The bit in EDX.
     pub mask: u32,
-    /// The name for messages, with at least one NUL.
+    /// The name for messages, terminated by at least one NUL.
     pub name: [u8; 12],
 }
 
 /// The required features, except those in [`IN_64_BIT_MODE`].
 pub const REQUIRED: [Feature; 14] = [
-    // Ring 3's x87 registers are reset by `fninit`.
+    // `fninit` resets the user x87 state.
     feature("FPU", BASIC, 0),
     // All clocks are derived from the time-stamp counter.
     feature("TSC", BASIC, 4),
     feature("MSR", BASIC, 5),
     feature("PAE", BASIC, 6),
-    // CR4.MCE is set: otherwise a machine check is a shutdown.
+    // CR4.MCE is set, because otherwise a machine check causes a shutdown.
     feature("MCE", BASIC, 7),
-    // Ticks, IPIs and NMIs.
+    // The local APIC provides the tick, IPIs and NMIs.
     feature("APIC", BASIC, 9),
     // The SYSENTER MSRs are cleared, so that SYSENTER faults.
     feature("SEP", BASIC, 11),
-    // Compilers use it in all code for x86-64.
+    // Compilers use CMOV in all x86-64 code.
     feature("CMOV", BASIC, 15),
     // IA32_PAT is set to its reset value.
     feature("PAT", BASIC, 16),
-    // Ring 3's SSE registers are reset by `fxrstor64`, and CR4.OSFXSR allows their use.
+    // `fxrstor64` resets the user SSE state, and CR4.OSFXSR allows programs to use SSE.
     feature("FXSR", BASIC, 24),
     feature("SSE", BASIC, 25),
     feature("SSE2", BASIC, 26),
-    // No page is both writable and executable.
+    // The page tables use NX, so that no page is both writable and executable.
     feature("NX", EXTENDED, 20),
     feature("64-bit mode", EXTENDED, 29),
 ];
 
-/// The required features that Intel's CPUs report in 64-bit mode alone (SDM 2A, CPUID, leaf 0x8000_0001).
+/// The required features that Intel CPUs report only in 64-bit mode (SDM 2A, CPUID, leaf 0x8000_0001).
 pub const IN_64_BIT_MODE: [Feature; 1] = [feature("SYSCALL", EXTENDED, 11)];
 
 const fn feature(name: &str, leaf: u32, bit: u32) -> Feature {
     let mut row = Feature { leaf, mask: 1 << bit, name: [0; 12] };
-    assert!(name.len() < row.name.len(), "a feature's name ends with a NUL");
+    assert!(name.len() < row.name.len(), "a feature's name must end with a NUL");
     let mut at = 0;
     while at < name.len() {
         row.name[at] = name.as_bytes()[at];
@@ -65,19 +65,19 @@ const fn feature(name: &str, leaf: u32, bit: u32) -> Feature {
     row
 }
 
-/// A set of required features: their bits of EDX in both leaves.
+/// A set of required features, as bits of EDX in the two CPUID leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureSet {
-    /// Those of leaf 1.
+    /// The features in leaf 1.
     pub basic: u32,
-    /// Those of leaf 0x8000_0001.
+    /// The features in leaf 0x8000_0001.
     pub extended: u32,
 }
 
 impl FeatureSet {
-    /// Those of [`REQUIRED`].
+    /// The features in [`REQUIRED`].
     pub const REQUIRED: FeatureSet = FeatureSet::of(&REQUIRED);
-    /// Those of [`IN_64_BIT_MODE`].
+    /// The features in [`IN_64_BIT_MODE`].
     pub const IN_64_BIT_MODE: FeatureSet = FeatureSet::of(&IN_64_BIT_MODE);
 
     const fn of(rows: &[Feature]) -> FeatureSet {
@@ -92,7 +92,8 @@ impl FeatureSet {
         set
     }
 
-    /// Returns those that a CPU lacks which reports `basic` and `extended`, or `None` if it has all.
+    /// Returns the features of this set that are missing in `basic` and `extended`, as a CPU reports them; `None` if
+    /// none is missing.
     #[must_use]
     pub const fn missing_from(self, basic: u32, extended: u32) -> Option<FeatureSet> {
         match (self.basic & !basic, self.extended & !extended) {

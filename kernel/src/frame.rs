@@ -1,9 +1,9 @@
-//! The frames that the entry code leaves on the stack: the registers of the interrupted code, in memory order.
+//! The frames that the entry code builds on the stack: the registers of the interrupted code, in memory order.
 #![forbid(unsafe_code)]
 
 use core::mem::{offset_of, size_of};
 
-/// What the CPU pushes on an interrupt or exception, and what `iretq` pops (SDM 3A, 6.14.2).
+/// The words that the CPU pushes on an interrupt or exception and that `iretq` pops (SDM 3A, 6.14.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct InterruptFrame {
@@ -27,10 +27,10 @@ impl InterruptFrame {
     }
 }
 
-/// Ring 3's registers at a `syscall`, as the entry code pushes them.
+/// The user registers at a `syscall`, as the entry code pushes them.
 ///
-/// rcx and r11 have no fields of their own: SYSCALL has overwritten them with RIP and RFLAGS, and both exit
-/// paths load them from [`InterruptFrame::rip`] and [`InterruptFrame::rflags`], so that they cannot differ.
+/// rcx and r11 have no fields: SYSCALL overwrites them with RIP and RFLAGS, and both exit paths load them from
+/// [`InterruptFrame::rip`] and [`InterruptFrame::rflags`], so that the values cannot differ.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are named after the registers")]
@@ -53,13 +53,13 @@ pub struct SyscallFrame {
     pub rsi: u64,
     /// Argument 1.
     pub rdi: u64,
-    /// The system call's number at entry, its result at exit.
+    /// The system-call number on entry, the result on exit.
     pub rax: u64,
-    /// Where and with which flags and stack ring 3 continues.
+    /// The user RIP, RFLAGS, stack pointer and segments.
     pub user: InterruptFrame,
 }
 
-/// The registers at an interrupt or exception, of ring 3 or ring 0.
+/// The registers of ring 3 or ring 0 at an interrupt or exception.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are named after the registers")]
@@ -79,11 +79,11 @@ pub struct TrapFrame {
     pub rcx: u64,
     pub rbx: u64,
     pub rax: u64,
-    /// The vector, pushed by its stub.
+    /// The vector, pushed by the stub.
     pub vector: u64,
-    /// The error code, 0 for vectors that have none.
+    /// The error code; 0 for vectors that have none.
     pub error_code: u64,
-    /// The part that the CPU pushed.
+    /// The words that the CPU pushed.
     pub interrupted: InterruptFrame,
 }
 
@@ -91,9 +91,9 @@ const _: () = {
     assert!(size_of::<SyscallFrame>() == 18 * 8, "the entry pushes 18 words");
     assert!(size_of::<SyscallFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
     assert!(offset_of!(SyscallFrame, user) == 13 * 8, "13 registers are below the iretq frame");
-    assert!(size_of::<TrapFrame>() == 22 * 8, "15 registers, 2 words of the stub, 5 of the CPU");
-    // The CPU aligns rsp to 16 before it pushes its five words (SDM 3A, 6.14.2), so with 22 words in all
-    // rsp is aligned again at the call to Rust.
+    assert!(size_of::<TrapFrame>() == 22 * 8, "15 registers, 2 words from the stub, 5 from the CPU");
+    // The CPU aligns rsp to 16 bytes before it pushes its five words (SDM 3A, 6.14.2). A frame of 22 words keeps rsp
+    // aligned at the call to Rust.
     assert!(size_of::<TrapFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
     assert!(offset_of!(TrapFrame, vector) == 15 * 8, "15 registers are below the stub's words");
 };

@@ -1,7 +1,7 @@
 //! The initial stack of a program (psABI for x86-64, 3.4.1).
 //!
 //! ```text
-//!   top     strings of argv, then those of the environment, each with its NUL
+//!   top     strings of argv, then of the environment, each NUL-terminated
 //!           unused, less than 16 bytes
 //!           auxv: pairs of (type, value), the last AT_NULL
 //!           0                  end of the environment
@@ -31,12 +31,12 @@ const AT_ENTRY: u64 = 9;
 /// Length of a program header in ELF64, in bytes.
 const PROGRAM_HEADER_LEN: u64 = 56;
 
-/// The arguments do not fit the room for them on the stack.
+/// The error that the arguments do not fit in the part of the stack reserved for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgumentsTooLong {
-    /// Bytes that they need, pointers and auxv included.
+    /// The number of bytes needed, pointers and auxv included.
     pub needed: usize,
-    /// Bytes that are available.
+    /// The number of bytes available.
     pub room: usize,
 }
 
@@ -52,14 +52,15 @@ impl fmt::Display for ArgumentsTooLong {
 
 impl core::error::Error for ArgumentsTooLong {}
 
-/// Writes argc, argv, the environment and auxv to the upper end of `stack`, and returns the initial
-/// stack pointer, an address in ring 3.
+/// Writes argc, argv, the environment and auxv to the upper end of `stack`, and returns the initial stack pointer,
+/// which is a user address.
 ///
-/// `stack` is the top of the stack, zeroed; `top` is the address in ring 3 of its end, a multiple of 16.
-/// The first of `argv` is the program's name. A NUL inside an argument ends it for the program.
+/// `stack` is the top part of the stack and must be zeroed. `top` is the user address of its end and must be a multiple
+/// of 16. The first element of `argv` is the program's name. The program sees an argument that contains a NUL only up
+/// to the NUL.
 ///
 /// # Errors
-/// [`ArgumentsTooLong`] if `stack` is too short; its contents are undefined then.
+/// [`ArgumentsTooLong`] if `stack` is too short. The contents of `stack` are then undefined.
 pub fn write<A>(
     stack: &mut [u8],
     top: u64,
@@ -74,7 +75,7 @@ where
     let argc = argv.clone().count();
     let env_bytes = || env.iter().flat_map(|string| with_nul(string.bytes()));
     let string_bytes = argv.clone().flat_map(with_nul).count() + env_bytes().count();
-    // argc itself, the addresses, the two zeros, and auxv.
+    // argc, the addresses, the two null words, and auxv.
     let words = argc.saturating_add(3 + env.len() + 2 * auxv.len());
     let needed = words.saturating_mul(8).saturating_add(string_bytes).saturating_add(15) & !15;
     let room = stack.len();
@@ -105,13 +106,13 @@ fn with_nul(arg: impl Iterator<Item = u8>) -> impl Iterator<Item = u8> {
     arg.chain([0])
 }
 
-/// The entries of the auxiliary vector, with the end mark.
+/// Returns the entries of the auxiliary vector, including the terminator.
 fn auxv(image: &Image<'_>) -> [[u64; 2]; 6] {
     let (count, vaddr) = image.program_headers();
     [
         [AT_PAGESZ, PAGE_SIZE],
         [AT_ENTRY, image.entry()],
-        // A linker script may leave the headers out of the loaded segments.
+        // A linker script may exclude the headers from the loaded segments.
         vaddr.map_or([AT_IGNORE, 0], |vaddr| [AT_PHDR, vaddr]),
         [AT_PHENT, PROGRAM_HEADER_LEN],
         [AT_PHNUM, count],
@@ -136,7 +137,7 @@ mod tests {
 
     const ENV: [&str; 2] = ["round=0", ""];
 
-    /// Parses argv and auxv from a stack as a program's start code does, and checks that the environment is [`ENV`].
+    /// Parses argv and auxv from a stack as a program's startup code does, and checks that the environment is [`ENV`].
     fn read(stack: &[u8], rsp: u64) -> (Vec<String>, Vec<[u64; 2]>) {
         let offset = |addr: u64| stack.len() - usize::try_from(TOP - addr).unwrap();
         let mut words =
@@ -148,7 +149,7 @@ mod tests {
             String::from_utf8(bytes[..len].to_vec()).unwrap()
         };
         let argv = words.by_ref().take(argc).map(string).collect();
-        assert_eq!(words.next(), Some(0), "argv ends");
+        assert_eq!(words.next(), Some(0), "the null word that ends argv");
         assert!(words.by_ref().take_while(|&word| word != 0).map(string).eq(ENV), "environment");
         let auxv =
             std::iter::from_fn(|| Some([words.next()?, words.next()?])).take_while(|pair| pair[0] != AT_NULL);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_finds_its_arguments_and_auxv() {
+    fn program_finds_its_arguments_and_auxv() {
         let file = crate::program::tests::elf_with(|_, _| {});
         let image = Image::parse(&file).unwrap();
         let mut stack = [0; 4096];

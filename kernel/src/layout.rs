@@ -1,4 +1,4 @@
-//! The kernel's half of every address space, as constants and pure functions.
+//! The layout of the kernel's half of every address space, as constants and pure functions.
 //!
 //! ```text
 //! 0xffff_8000_0000_0000  PHYSMAP_BASE   all physical memory, writable, never executable
@@ -8,8 +8,8 @@
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
-//! The area of a CPU. Each stack is at the end of a slot of its own; the rest of the slot, *below* the stack,
-//! is its guard and never mapped. So the next slot's guard is directly above each stack.
+//! The layout of one CPU's area. Each stack is at the upper end of its own slot. The rest of the slot, *below* the
+//! stack, is the guard of that stack and is never mapped. So the guard of the next slot is directly above each stack.
 //!
 //! ```text
 //! 0x00000  guard, 32 KiB    0x08000  syscall stack, 32 KiB
@@ -30,30 +30,30 @@ use kernel_abi::layout::PAGE_SIZE;
 
 use crate::cpu::CpuId;
 
-/// Address to which physical address 0 is mapped, followed by all physical memory.
+/// The address where the physical map starts: physical address 0 is mapped here.
 pub const PHYSMAP_BASE: u64 = 0xffff_8000_0000_0000;
 /// Size of the physical map, in bytes: 64 TiB.
 pub const PHYSMAP_SIZE: u64 = 1 << 46;
 /// The lowest address of the per-CPU areas.
 pub const PER_CPU_BASE: u64 = 0xffff_d000_0000_0000;
-/// Distance between two CPUs' areas, in bytes.
+/// Distance between the areas of two consecutive CPUs, in bytes.
 pub const PER_CPU_STRIDE: u64 = 256 * 1024;
-/// Address of arrays whose length is known only at boot.
+/// Start of the addresses for arrays whose lengths are known only at boot.
 pub const TABLES_BASE: u64 = 0xffff_d800_0000_0000;
-/// One past their last possible byte: 1 GiB of addresses.
+/// End of the addresses for these arrays: 1 GiB after their start.
 pub const TABLES_END: u64 = TABLES_BASE + (1 << 30);
 /// Address of the local APIC's registers in xAPIC mode. Every CPU sees its own APIC there.
 pub const APIC_REGISTERS: u64 = 0xffff_e000_0000_0000;
-/// Link address of the kernel's image.
+/// Link address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
-/// Size of the stack on which a CPU handles system calls, interrupts and faults of ring 3, in bytes.
+/// Size in bytes of the stack on which a CPU handles system calls, interrupts and faults from ring 3.
 pub const SYSCALL_STACK_SIZE: u64 = 32 * 1024;
 /// Size of each IST stack, in bytes.
 pub const IST_STACK_SIZE: u64 = 8 * 1024;
 /// Room for a CPU's data block (`PerCpuData`, GDT, TSS), in bytes.
 pub const PER_CPU_DATA_SIZE: u64 = 16 * 1024;
-/// One past the highest CPU index that has an area: 4 TiB of addresses, far beyond any machine.
+/// One past the highest CPU index that has an area. The areas take 4 TiB of addresses; no machine has that many CPUs.
 pub const CPU_LIMIT: u32 = 1 << 24;
 
 /// Length of the syscall stack's slot, guard included.
@@ -75,8 +75,8 @@ const _: () = {
     assert!(DATA_OFFSET + PER_CPU_DATA_SIZE + PAGE_SIZE <= PER_CPU_STRIDE, "the data block is too long");
 };
 
-/// The exceptions with a stack of their own. They can occur between the `syscall` instruction and the
-/// stack switch, or when the stack itself is invalid. The value is the TSS's IST index (SDM 3A, 6.14.5).
+/// The exceptions that have their own IST stack, because they can occur between the `syscall` instruction and the stack
+/// switch, or while the stack pointer is invalid. The value is the IST index (SDM 3A, 6.14.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum IstStack {
@@ -91,11 +91,11 @@ pub enum IstStack {
 }
 
 impl IstStack {
-    /// All four, by index.
+    /// All four stacks, in the order of their IST indices.
     pub const ALL: [IstStack; 4] =
         [IstStack::Nmi, IstStack::Debug, IstStack::MachineCheck, IstStack::DoubleFault];
 
-    /// Returns the index for an IDT gate: 1 to 4, where 0 means "no switch".
+    /// Returns the IST index for an IDT gate: 1 to 4. In a gate, 0 means "no stack switch".
     #[must_use]
     pub const fn index(self) -> u8 {
         self as u8
@@ -111,9 +111,9 @@ impl IstStack {
 /// One of a CPU's five stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackName {
-    /// The stack that TSS.RSP0 and the syscall entry use.
+    /// The stack that TSS.RSP0 and the system-call entry use.
     Syscall,
-    /// One of the stacks in the TSS's IST.
+    /// One of the IST stacks.
     Ist(IstStack),
 }
 
@@ -129,7 +129,7 @@ impl fmt::Display for StackName {
     }
 }
 
-/// Returns the area of a CPU, most of which is not mapped.
+/// Returns the address range of a CPU's area, most of which is not mapped.
 ///
 /// # Panics
 /// If the index is not below [`CPU_LIMIT`].
@@ -140,7 +140,7 @@ pub const fn area(cpu: CpuId) -> Range<u64> {
     start..start + PER_CPU_STRIDE
 }
 
-/// Returns the CPU's syscall stack; its end is the initial stack pointer.
+/// Returns the range of the CPU's syscall stack. The end of the range is the initial stack pointer.
 ///
 /// # Panics
 /// As [`area`].
@@ -150,7 +150,7 @@ pub const fn syscall_stack(cpu: CpuId) -> Range<u64> {
     end - SYSCALL_STACK_SIZE..end
 }
 
-/// Returns one of the CPU's IST stacks; its end goes into the TSS.
+/// Returns the range of one of the CPU's IST stacks. The TSS holds the end of the range.
 ///
 /// # Panics
 /// As [`area`].
@@ -160,7 +160,7 @@ pub const fn ist_stack(cpu: CpuId, which: IstStack) -> Range<u64> {
     end - IST_STACK_SIZE..end
 }
 
-/// Returns the room for the CPU's data block, of which the kernel maps as many pages as it needs.
+/// Returns the range reserved for the CPU's data block. The kernel maps as many of its pages as the block needs.
 ///
 /// # Panics
 /// As [`area`].
@@ -170,8 +170,7 @@ pub const fn data_block(cpu: CpuId) -> Range<u64> {
     start..start + PER_CPU_DATA_SIZE
 }
 
-/// Returns the CPU whose area contains this address; `None` outside of the per-CPU areas. For handlers on an IST
-/// stack, which find their CPU from their own stack pointer.
+/// Returns the CPU whose area contains this address; `None` outside the per-CPU areas.
 #[must_use]
 pub const fn cpu_of(addr: u64) -> Option<CpuId> {
     match addr.checked_sub(PER_CPU_BASE) {
@@ -182,7 +181,8 @@ pub const fn cpu_of(addr: u64) -> Option<CpuId> {
     }
 }
 
-/// Returns the CPU and stack whose guard contains the address: a fault there means that this stack overflowed.
+/// Returns the CPU and the stack whose guard contains the address. A fault at this address means that the stack
+/// overflowed.
 #[must_use]
 pub fn guard_of(addr: u64) -> Option<(CpuId, StackName)> {
     let cpu = cpu_of(addr)?;
@@ -195,7 +195,7 @@ pub fn guard_of(addr: u64) -> Option<(CpuId, StackName)> {
     (addr < ist_stack(cpu, which).start).then_some((cpu, StackName::Ist(which)))
 }
 
-/// Returns the address of a physical address in the physical map; `None` if it is beyond [`PHYSMAP_SIZE`].
+/// Returns the virtual address of a physical address in the physical map; `None` if it is beyond [`PHYSMAP_SIZE`].
 #[must_use]
 pub const fn physmap(phys: u64) -> Option<u64> {
     if phys < PHYSMAP_SIZE { Some(PHYSMAP_BASE + phys) } else { None }
@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the mapped ranges of a CPU, in order of address, with the name of each stack.
+    /// Returns the mapped ranges of a CPU's area in the order of their addresses, with the name of each stack.
     fn mapped(cpu: CpuId) -> Vec<(Range<u64>, Option<StackName>)> {
         let ist = IstStack::ALL.map(|which| (ist_stack(cpu, which), Some(StackName::Ist(which))));
         let mut all = std::vec![(syscall_stack(cpu), Some(StackName::Syscall))];
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stack_has_its_guard_right_below() {
+    fn each_stack_has_its_guard_directly_below() {
         for cpu in [0, 1, 2, 1023, CPU_LIMIT - 1].map(CpuId) {
             assert_eq!(guard_of(area(cpu).start), Some((cpu, StackName::Syscall)));
             for (range, name) in mapped(cpu) {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_no_guards() {
+    fn other_addresses_are_not_guards() {
         let end = area(CpuId(CPU_LIMIT - 1)).end;
         for addr in [0, PHYSMAP_BASE, PER_CPU_BASE - 1, end, KERNEL_BASE, u64::MAX] {
             assert_eq!(guard_of(addr), None, "{addr:#x}");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_the_promised_ones() {
+    fn sizes_match_the_documented_layout() {
         let cpu = CpuId(7);
         assert_eq!(syscall_stack(cpu).end - syscall_stack(cpu).start, 32 * 1024);
         assert_eq!(IstStack::ALL.map(IstStack::index), [1, 2, 3, 4]);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "beyond the per-CPU areas")]
-    fn an_index_beyond_the_areas_is_refused() {
+    fn index_beyond_the_areas_is_rejected() {
         let _ = area(CpuId(CPU_LIMIT));
     }
 }

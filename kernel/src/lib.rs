@@ -1,6 +1,6 @@
-//! The kernel's library, in three parts: decisions in pure modules that run and are tested on the host; `arch`, the layers
-//! that touch the machine; and what is above it, the run and the system calls, which have no `unsafe` of their own. Each
-//! imports only those before it. All of it compiles for the host as well; only execution needs the machine.
+//! The kernel's library has three parts: modules of pure functions, which are tested on the host; `arch`, the layers
+//! that touch the hardware; and above it the run and the system calls, which contain no `unsafe`. Each part imports
+//! only earlier parts. The entire library also compiles for the host; only execution needs the machine.
 #![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![deny(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub mod transmit;
 pub mod turns;
 pub mod user_slice;
 
-// What has the machine beneath it is left out under loom, whose atomics cannot be statics.
+// Modules that depend on `arch` are not built under loom, whose atomics cannot be statics.
 
 #[cfg(not(loom))]
 #[macro_use]

@@ -1,9 +1,9 @@
-//! Assembles lines from pieces, so that concurrent output of several CPUs is mixed by complete lines.
+//! Assembles lines from pieces, so that concurrent output of several CPUs is interleaved only at line boundaries.
 #![forbid(unsafe_code)]
 
 const NEWLINE: u8 = b'\n';
 
-/// Collects up to `N` bytes of a line. There is one per CPU, so it needs no lock.
+/// Collects up to `N` bytes of a line. Each CPU has its own buffer, so no lock is needed.
 #[derive(Debug)]
 pub struct LineBuffer<const N: usize> {
     bytes: [u8; N],
@@ -11,16 +11,16 @@ pub struct LineBuffer<const N: usize> {
 }
 
 impl<const N: usize> LineBuffer<N> {
-    /// An empty line.
+    /// Creates an empty line.
     #[must_use]
     pub const fn new() -> Self {
-        const { assert!(N > 0, "a line needs room") };
+        const { assert!(N > 0, "a line must have room for a byte") };
         LineBuffer { bytes: [0; N], len: 0 }
     }
 
-    /// Accepts bytes, passes a complete line to `emit` without its line end, and returns how many bytes it
-    /// accepted: it stops before the byte that would complete a second line, so its time is bounded.
-    /// It accepts at least one byte. A line of more than `N` bytes becomes several lines of `N` bytes and a rest.
+    /// Accepts bytes, passes a completed line to `emit` without its line end, and returns the number of bytes accepted.
+    /// It stops before the byte that would complete a second line, so its running time is bounded. It accepts at least
+    /// one byte. A line of more than `N` bytes is split into lines of `N` bytes and a shorter last line.
     pub fn push(&mut self, bytes: &[u8], emit: impl FnOnce(&[u8])) -> usize {
         let mut emit = Some(emit);
         for (taken, &byte) in bytes.iter().enumerate() {
@@ -37,8 +37,7 @@ impl<const N: usize> LineBuffer<N> {
         bytes.len()
     }
 
-    /// Passes on the incomplete line, if there is one. To be called when no more bytes
-    /// follow.
+    /// Passes the incomplete line to `emit`, if there is one. Call it when no more bytes follow.
     pub fn flush(&mut self, mut emit: impl FnMut(&[u8])) {
         if self.len > 0 {
             emit(&self.bytes[..self.len]);
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_whole() {
+    fn complete_lines_are_emitted() {
         let table: &[(&[&str], &[&str])] = &[
             (&[], &[]),
             (&["ab\n"], &["ab"]),
@@ -99,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_out_before_the_line_ends() {
+    fn nothing_is_emitted_before_the_line_ends() {
         let mut buffer = LineBuffer::<4>::new();
         assert_eq!(buffer.push(b"abcd", |_| panic!("too early")), 4);
     }
 
     #[test]
-    fn one_call_sends_at_most_one_line_and_takes_something() {
+    fn one_call_emits_at_most_one_line_and_accepts_a_byte() {
         let mut buffer = LineBuffer::<4>::new();
         assert_eq!(buffer.push(b"a\nb\nc", |line| assert_eq!(line, b"a")), 3);
         assert_eq!(buffer.push(b"\nc", |line| assert_eq!(line, b"b")), 2);
@@ -115,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_byte_is_lost_however_it_is_cut(text in "[ab\\n]{0,60}", cut in 0..60_usize) {
+        fn no_byte_is_lost_for_any_split(text in "[ab\\n]{0,60}", cut in 0..60_usize) {
             let cut = cut.min(text.len());
             let joined = lines(&[&text]);
             prop_assert_eq!(&lines(&[&text[..cut], &text[cut..]]), &joined);

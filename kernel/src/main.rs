@@ -1,4 +1,4 @@
-//! The kernel binary: boots from the assembly boot code to the first program, one step per line in `ladder`.
+//! The kernel binary. `ladder` is the boot sequence, from the assembly boot code to the first program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]

@@ -1,4 +1,5 @@
-//! The bring-up handshake: one word per CPU, by which BSP and AP agree whether the AP takes part in the run.
+//! The bring-up handshake. Each AP has a slot with a state word, through which BSP and AP agree whether the AP takes
+//! part in the run.
 //!
 //! ```text
 //!             1             2               3
@@ -8,16 +9,16 @@
 //!      +--------------+------------> CLOSED
 //! ```
 //!
-//! | | from, to | who, by | ordering | so that |
+//! | | from, to | actor, function | ordering | purpose |
 //! |-|-|-|-|-|
 //! | 1 | `VACANT` to `OFFERED` | BSP, [`offer`] | release | the CPU that claims the slot sees its contents |
-//! | 2 | `OFFERED` to `CLAIMED` | AP, `lock cmpxchg` in the trampoline; [`claim`] is its model | acquire | the AP sees them; only one CPU gets the stack |
-//! | 3 | `CLAIMED` to `ONLINE` | AP, [`arrive`] | release | a CPU that finds it online sees all that it set up |
-//! | 4 | any but `ONLINE` to `CLOSED` | BSP, [`close`] | relaxed; acquire if it finds `ONLINE` | an AP that comes later reads nothing but the state, and parks |
+//! | 2 | `OFFERED` to `CLAIMED` | AP, `lock cmpxchg` in the trampoline; [`claim`] is its model | acquire | the AP sees the slot's contents; only one CPU gets the stack |
+//! | 3 | `CLAIMED` to `ONLINE` | AP, [`arrive`] | release | a CPU that finds the AP online sees everything that the AP set up |
+//! | 4 | any but `ONLINE` to `CLOSED` | BSP, [`close`] | relaxed; acquire if it finds `ONLINE` | a later AP reads only the state, and parks |
 //!
-//! 3 and 4 are compare-exchanges on the same word, so exactly one of them happens: either the BSP counts the
-//! CPU, or the CPU parks. `ONLINE` and `CLOSED` are final. The slot and the trampoline are never
-//! freed, because an AP may arrive at any time.
+//! Transitions 3 and 4 are compare-exchanges on the same word, so exactly one of them happens: either the BSP counts
+//! the CPU as online, or the CPU parks. `ONLINE` and `CLOSED` are final. The slot and the trampoline are never freed,
+//! because an AP may arrive at any time.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -25,31 +26,32 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering};
 
-/// The values of the states, which the trampoline's assembly uses too.
+/// The state values, which the trampoline's assembly also uses.
 pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, OFFERED, ONLINE, VACANT};
 
-/// Transition 1: the slot is filled in, and its CPU may claim it. Returns false if the slot was not
-/// vacant; then nothing is changed.
+/// Transition 1: offers a filled-in slot, which its CPU may then claim. Returns false and changes nothing if the slot
+/// was not vacant.
 #[must_use]
 pub fn offer(state: &AtomicU32) -> bool {
     state.compare_exchange(VACANT, OFFERED, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
-/// Transition 2, as the trampoline does it in assembly: true for the one CPU that may use the slot's stack.
-/// Every other CPU parks without using any stack.
+/// Transition 2, which the trampoline performs in assembly. Returns true to the one CPU that may use the slot's stack.
+/// Every other CPU parks without using a stack.
 #[must_use]
 pub fn claim(state: &AtomicU32) -> bool {
     state.compare_exchange(OFFERED, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
-/// Transition 3, called by the AP once it has initialised itself. False: it is too late and not part of the run,
-/// so it must park, interrupts off, permanently.
+/// Transition 3, called by the AP once it has initialised itself. Returns false if the AP is too late to take part in
+/// the run. It must then park permanently with interrupts off.
 #[must_use]
 pub fn arrive(state: &AtomicU32) -> bool {
     state.compare_exchange(CLAIMED, ONLINE, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
-/// Returns whether the CPU has arrived. If so, what it wrote before [`arrive`] is visible.
+/// Returns whether the CPU has arrived. If so, everything that the CPU wrote before [`arrive`] is visible to the
+/// caller.
 #[must_use]
 pub fn is_online(state: &AtomicU32) -> bool {
     state.load(Ordering::Acquire) == ONLINE
@@ -58,16 +60,17 @@ pub fn is_online(state: &AtomicU32) -> bool {
 /// The result of [`close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The CPU arrived and takes part; what it wrote before [`arrive`] is visible.
+    /// The CPU arrived and takes part in the run. Everything that it wrote before [`arrive`] is visible to the caller.
     Online,
     /// The CPU did not claim the slot. Its stack is not in use and never will be.
     Absent,
-    /// The CPU claimed the slot but did not arrive in time. It runs on the slot's stack, so the
-    /// stack and its per-CPU data must not be used for anything else.
+    /// The CPU claimed the slot but did not arrive in time. It may be running on the slot's stack, so neither that
+    /// stack nor the CPU's per-CPU data may be reused.
     Late,
 }
 
-/// Transition 4: closes the slot unless the CPU is online. After it, the CPU's part in the run is decided.
+/// Transition 4: closes the slot unless the CPU is online. Afterwards it is decided whether the CPU takes part in the
+/// run.
 #[must_use]
 pub fn close(state: &AtomicU32) -> Closed {
     let mut seen = state.load(Ordering::Acquire);
@@ -75,7 +78,7 @@ pub fn close(state: &AtomicU32) -> Closed {
         let outcome = match seen {
             ONLINE => return Closed::Online,
             VACANT | OFFERED => Closed::Absent,
-            // Closed before: which of the two states it had is not known any more, so return the safer one.
+            // The slot was already closed, and its state before that is unknown. Return the safer result.
             _ => Closed::Late,
         };
         match state.compare_exchange(seen, CLOSED, Ordering::Relaxed, Ordering::Acquire) {
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_transition_in_every_state() {
-        // State before; state after offer, claim, arrive, close; result of close.
+        // Each row: the state before; the state after offer, claim, arrive and close; the result of close.
         let table = [
             (VACANT, [OFFERED, VACANT, VACANT, CLOSED], Closed::Absent),
             (OFFERED, [OFFERED, CLAIMED, OFFERED, CLOSED], Closed::Absent),
@@ -121,7 +124,8 @@ mod loom_tests {
 
     use super::*;
 
-    /// Stand-ins for the slot's contents and the CPU's data. Relaxed accesses: only the handshake orders them.
+    /// Stand-ins for the slot's contents and the CPU's data. All accesses are relaxed, so that only the handshake
+    /// orders them.
     struct Slot {
         state: AtomicU32,
         from_bsp: AtomicU32,
@@ -139,7 +143,7 @@ mod loom_tests {
             assert!(offer(&self.state));
         }
 
-        /// An AP from the trampoline to its decision. Returns whether it takes part.
+        /// Models an AP from the trampoline to the end of the handshake. Returns whether the AP takes part.
         fn ap(&self) -> bool {
             if !claim(&self.state) {
                 return false;
@@ -149,7 +153,8 @@ mod loom_tests {
             arrive(&self.state)
         }
 
-        /// The BSP's bounded wait, here of one read, and its decision. Returns whether the AP takes part.
+        /// Models the BSP's bounded wait (here a single read) and the closing of the slot. Returns whether the AP takes
+        /// part.
         fn bsp_decides(&self) -> bool {
             let online = is_online(&self.state);
             if online {
@@ -166,7 +171,8 @@ mod loom_tests {
 
     #[test]
     fn loom_bsp_and_two_aps() {
-        // Three preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
+        // Three preemptions are enough for loom to fail if any ordering above is relaxed. Without a bound the test
+        // takes a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
@@ -187,7 +193,7 @@ mod loom_tests {
             let aps = [slot.clone(), slot.clone()].map(|slot| thread::spawn(move || slot.ap()));
             let counted = slot.bsp_decides();
             let running = aps.map(|ap| ap.join().unwrap()).into_iter().filter(|&runs| runs).count();
-            assert_eq!(usize::from(counted), running, "one CPU at most has the stack");
+            assert_eq!(usize::from(counted), running, "at most one CPU gets the stack");
         });
     }
 

@@ -1,10 +1,10 @@
-//! The physical map: where the kernel reads and writes physical memory. The boot code's tables and the kernel's own both
-//! have it at this place.
+//! The physical map, through which the kernel reads and writes physical memory. The boot page tables and the kernel's
+//! own page tables map it at the same address.
 #![forbid(unsafe_code)]
 
 use crate::layout::PHYSMAP_BASE;
 
-/// The address at which the kernel reads and writes this physical address.
+/// Returns the virtual address of a physical address in the physical map.
 #[must_use]
 pub fn phys_to_virt(phys: u64) -> *mut u8 {
     core::ptr::with_exposed_provenance_mut((PHYSMAP_BASE + phys) as usize)

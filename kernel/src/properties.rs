@@ -1,8 +1,8 @@
-//! Properties that must hold for the results of any input, for the modules that parse what the kernel did not write:
-//! firmware tables, a program's file, the command line, pointers from ring 3. Each property is written independently of
-//! the code that it checks. The property tests and the fuzz targets in `kernel/fuzz` share them.
+//! Properties that must hold for every input to the modules that parse untrusted data: firmware tables, program files,
+//! the command line and pointers from ring 3. Each property is implemented independently of the code that it checks.
+//! The property tests and the fuzz targets in `kernel/fuzz` share these functions.
 //!
-//! A violated property is a panic.
+//! A violated property causes a panic.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,8 @@ use crate::program::{Image, MEMORY_MAX};
 use crate::topology::{self, ApicMode, MADT_HEADER_LEN, Madt};
 use crate::user_slice::UserSlice;
 
-/// A MADT: an accepted table gives each CPU that may be started once, in order, after the BSP; one whose entries are
-/// not inside it is rejected.
+/// Checks the parser of the MADT. An accepted table yields each CPU that may be started exactly once, in the order of
+/// the table, after the BSP. A table with an entry that is not completely inside it is rejected.
 ///
 /// # Panics
 /// If the property is violated.
@@ -30,13 +30,14 @@ pub fn topology(table: &[u8], bsp: u32, mode: ApicMode) {
         Ok(madt) => madt,
         Err(error) => {
             assert!(!error.to_string().is_empty());
-            return assert_eq!(by_hand, None, "rejected, but nothing is wrong with it: {error}");
+            return assert_eq!(by_hand, None, "a valid table was rejected: {error}");
         }
     };
-    let listed = by_hand.expect("an accepted table can be walked by hand");
+    let listed = by_hand.expect("an invalid table was accepted");
 
     let mut list = std::vec![ApicId(u32::MAX); madt.upper_bound()];
-    let found = topology::enumerate(&madt, ApicId(bsp), mode, &mut list).expect("the upper bound is one");
+    let found = topology::enumerate(&madt, ApicId(bsp), mode, &mut list)
+        .expect("the list has upper_bound() elements");
     let mut seen = BTreeSet::from([bsp]);
     let reachable = |id: &u32| mode == ApicMode::X2Apic || *id < 0xff;
     let expected: Vec<_> = [bsp]
@@ -70,8 +71,8 @@ fn naive_walk(mut bytes: &[u8]) -> Option<Vec<u32>> {
     Some(found)
 }
 
-/// A program's file: an accepted one is in ring 3's half, within its limits, never writable and executable, and
-/// starts in code.
+/// Checks the parser of program files. An accepted program lies in the user half and within the limits, has no page
+/// that is both writable and executable, and has its entry point in an executable segment.
 ///
 /// # Panics
 /// If the property is violated.
@@ -88,13 +89,17 @@ pub fn program(file: &[u8]) {
         for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
             assert!((USER_START..USER_END).contains(&page));
             let rights = (segment.writable, segment.executable);
-            assert_eq!(*pages.entry(page).or_insert(rights), rights, "a page has one kind of rights");
+            assert_eq!(
+                *pages.entry(page).or_insert(rights),
+                rights,
+                "all segments of a page must have the same rights"
+            );
         }
         bytes.push((segment.vaddr, segment.end()));
     }
     bytes.sort_unstable();
-    assert!(bytes.windows(2).all(|pair| pair[0].1 <= pair[1].0), "no byte has two segments");
-    assert!(pages[&(image.entry() / PAGE_SIZE * PAGE_SIZE)].1, "the entry is code");
+    assert!(bytes.windows(2).all(|pair| pair[0].1 <= pair[1].0), "segments must not overlap");
+    assert!(pages[&(image.entry() / PAGE_SIZE * PAGE_SIZE)].1, "the entry point must be executable");
     assert!(pages.len() as u64 <= image.pages() && image.pages() <= MEMORY_MAX / PAGE_SIZE);
     let (count, headers) = image.program_headers();
     assert!(count <= crate::program::HEADERS_MAX.into());
@@ -102,11 +107,12 @@ pub fn program(file: &[u8]) {
     let mut stack = [0; 512];
     let arguments = ["program", "argument"].map(str::bytes).into_iter();
     let rsp = initial_stack::write(&mut stack, STACK_TOP, arguments, &["KEY=value"], &image)
-        .expect("there is room");
+        .expect("the buffer is large enough");
     assert!(rsp.is_multiple_of(16) && (STACK_TOP - 512..STACK_TOP).contains(&rsp));
 }
 
-/// A command line: if it is accepted, quoting its values and parsing them again gives the same values.
+/// Checks the command-line parser. If a line is accepted, quoting its values and parsing them again yields the same
+/// values.
 ///
 /// # Panics
 /// If the property is violated.
@@ -143,7 +149,8 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// A range from ring 3: it is accepted if and only if no byte of it, nor its start, is beyond ring 3's half.
+/// Checks the validation of a range from ring 3. A range is accepted if and only if its start and all of its bytes lie
+/// in the user half.
 ///
 /// # Panics
 /// If the property is violated.

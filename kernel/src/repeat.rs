@@ -1,4 +1,4 @@
-//! How a copy of a program ends, and whether its CPU starts the program again.
+//! Decides whether a CPU starts its program again after a copy of the program has ended.
 //!
 //! ```text
 //!             begin()            end()                 again() is true
@@ -7,8 +7,8 @@
 //!                                               +---- no: the CPU's outcome is this copy's
 //! ```
 //!
-//! Each round has a new copy: fresh memory, fresh registers. Its environment reports how the previous copy ended, see
-//! [`environment`].
+//! Each round starts a new copy with new memory and cleared registers. The environment of the copy reports how the
+//! previous copy ended, see [`environment`].
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
@@ -19,24 +19,24 @@ use kernel_abi::record::Outcome;
 use crate::exception::Fault;
 use crate::text::Text;
 
-/// Why a copy was killed or not started.
+/// The reason why a copy was killed or not started.
 pub type Reason = Text<200>;
 
 /// How a copy ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
-    /// It called `SYS_EXIT` with this code.
+    /// The copy called `SYS_EXIT` with this code.
     Exited(i32),
-    /// It was killed by an exception.
+    /// The copy was killed because of an exception.
     Faulted(Fault),
-    /// It exceeded its time limit of so many ticks.
+    /// The copy exceeded its time limit, given in ticks.
     TimeLimit(u32),
-    /// It could not be loaded.
+    /// The copy could not be loaded.
     NotStarted(Reason),
 }
 
 impl End {
-    /// Returns its name in a record.
+    /// Returns the name of the ending in a record.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         match self {
@@ -45,7 +45,7 @@ impl End {
         }
     }
 
-    /// Returns the code given to `SYS_EXIT`; 0 if it did not exit.
+    /// Returns the code passed to `SYS_EXIT`; 0 if the copy did not exit.
     #[must_use]
     pub const fn code(&self) -> i32 {
         match self {
@@ -54,7 +54,7 @@ impl End {
         }
     }
 
-    /// Returns why it was killed or not started; empty if it exited.
+    /// Returns the reason why the copy was killed or not started; empty if it exited.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -66,21 +66,22 @@ impl End {
     }
 }
 
-/// How often a CPU starts its program, and which endings stop that early.
+/// The number of times a CPU starts its program, and the endings that stop the repetition early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeat {
-    /// `repeat=N`: number of consecutive starts on each CPU.
+    /// `repeat=N`: the number of consecutive starts on each CPU.
     pub rounds: u32,
-    /// `deaths=go-on`: a copy that was killed does not end the repetition.
+    /// `deaths=go-on`: a killed copy does not end the repetition.
     pub deaths_go_on: bool,
     /// `limit_ticks=N`: a copy that still runs N ticks after its start is killed; 0, the default, means never.
     pub limit_ticks: u32,
 }
 
 impl Repeat {
-    /// Returns whether there is another round after one that ended so, with `starts` of them started.
+    /// Returns whether there is another round after a round that ended with `end`. `starts` is the number of copies
+    /// started so far.
     ///
-    /// A copy that exits with a code other than 0 is always the last: its check has failed.
+    /// A copy that exits with a code other than 0 is always the last, because the program has failed.
     #[must_use]
     pub fn again(&self, end: &End, starts: u32) -> bool {
         let may_go_on = match end {
@@ -92,33 +93,34 @@ impl Repeat {
     }
 }
 
-/// The rounds of a CPU so far. Only that CPU uses it.
+/// The state of a CPU's rounds. Only that CPU uses it.
 #[derive(Default)]
 pub struct Rounds {
     starts: Cell<u32>,
     killed: Cell<u32>,
-    /// How the latest copy ended; `None` until the first has.
+    /// How the latest copy ended; `None` until the first copy has ended.
     end: Cell<Option<End>>,
     /// The tick at which the copy exceeds its time limit, and the limit in ticks.
     limit: Cell<Option<(u64, u32)>>,
 }
 
 impl Rounds {
-    /// No round yet.
+    /// Creates the state before the first round.
     #[must_use]
     pub const fn new() -> Rounds {
         Rounds { starts: Cell::new(0), killed: Cell::new(0), end: Cell::new(None), limit: Cell::new(None) }
     }
 
-    /// Starts a round: a copy enters ring 3 at this tick.
+    /// Starts a round. Called when a copy is about to enter ring 3; `ticks` is the current tick count.
     pub fn begin(&self, repeat: &Repeat, ticks: u64) {
         self.starts.set(self.starts.get() + 1);
         let limit = repeat.limit_ticks;
-        // One more: a tick that came due while the copy was loaded, with interrupts off, is taken at its first instruction.
+        // Allow one more tick: a tick that became due while the copy was being loaded, with interrupts off, is taken at
+        // the copy's first instruction.
         self.limit.set((limit != 0).then(|| (ticks.saturating_add(u64::from(limit) + 1), limit)));
     }
 
-    /// Returns the limit if the copy has exceeded it.
+    /// Returns the time limit if the copy has exceeded it.
     #[must_use]
     pub fn over_limit(&self, ticks: u64) -> Option<u32> {
         let over = |&(end, _): &(u64, u32)| ticks >= end;
@@ -139,13 +141,13 @@ impl Rounds {
         self.end.get()
     }
 
-    /// Returns the number of copies that were started.
+    /// Returns the number of copies started.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.starts.get()
     }
 
-    /// Returns the number of copies that were killed.
+    /// Returns the number of copies killed.
     #[must_use]
     pub fn killed(&self) -> u32 {
         self.killed.get()
@@ -155,9 +157,9 @@ impl Rounds {
 /// The strings of a copy's environment.
 pub type Environment = [Text<96>; 3];
 
-/// Returns the environment of the next copy: `round=R`, counted from 0, `rounds=N`, and how the previous copy on this CPU
-/// ended: `last=none`, `last=exited:CODE`, `last=killed:VECTOR:ERROR:RIP:CR2` (hexadecimal, with `0x`; CR2 is 0 if it
-/// was no page fault) or `last=limit`.
+/// Returns the environment of the next copy: `round=R`, counted from 0, `rounds=N`, and how the previous copy on this
+/// CPU ended: `last=none`, `last=exited:CODE`, `last=killed:VECTOR:ERROR:RIP:CR2` (hexadecimal, with `0x`; CR2 is 0
+/// except for a page fault) or `last=limit`.
 #[must_use]
 pub fn environment(rounds: &Rounds, repeat: &Repeat) -> Environment {
     [

@@ -1,5 +1,5 @@
-//! A run: every CPU loads a copy of the program, all enter ring 3 together, and when the last copy has ended the BSP
-//! reports the results.
+//! Performs a run: every CPU loads a copy of the program, all CPUs enter ring 3 together, and when the last copy has
+//! ended, the BSP reports the results.
 #![forbid(unsafe_code)]
 
 use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesRecord, VerdictRecord};
@@ -25,7 +25,7 @@ use crate::sync::Gate;
 use crate::syscall;
 use crate::text::Text;
 
-/// Number of tick intervals over which the rate is measured after the programs have ended: 200 ms at 100 Hz.
+/// Number of tick intervals over which the tick rate is measured after the programs have ended: 200 ms at 100 Hz.
 const TICK_INTERVALS: u64 = 20;
 /// Longest time to wait for these ticks.
 const TICK_TIMEOUT_NS: u64 = 400_000_000;
@@ -36,31 +36,32 @@ static START: Gate = Gate::new();
 static DONE: Gate = Gate::new();
 /// Opens when all CPUs have published their results.
 static PUBLISHED: Gate = Gate::new();
-/// The run, as the BSP prepared it.
+/// The description of the run, which the BSP prepares.
 static RUN: Once<Run> = Once::new();
 
 /// The program to run, and the machine it runs on.
 pub struct Run {
-    /// The command line's options.
+    /// The options of the command line.
     pub options: Options<'static>,
     /// The program's file.
     pub file: &'static [u8],
-    /// The page that all copies share.
+    /// The page shared by all copies.
     pub shared: Frame,
-    /// Number of frames that were free before the first program was loaded. The same number must be free after
-    /// the last one has ended.
+    /// Number of frames that were free before the first program was loaded. The same number must be free after the last
+    /// program has ended.
     pub free_frames: u64,
-    /// The CPUs of the firmware's list that did not come online, and what each lacks if that is why.
+    /// The CPUs in the firmware's list that did not come online, each with the features that it lacks if that is the
+    /// reason.
     pub missing: &'static [(ApicId, Option<FeatureSet>)],
     /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
-    /// The record of the boot. [`report`] adds the program's memory.
+    /// The boot record. [`report`] adds the program's memory.
     pub boot: BootRecord,
     /// Number of warnings so far.
     pub warnings: u32,
 }
 
-/// Publishes the run and takes part in it. The BSP's last step in the boot.
+/// Publishes the run and takes part in it. This is the last boot step of the BSP.
 pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     let online = run.online.len() as u32;
     for gate in [&START, &DONE, &PUBLISHED] {
@@ -77,7 +78,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
     if run.options.dump_cpus {
-        // Before the check below, so that the state of a CPU that fails it is printed.
+        // Print before the check below, so that the state of a CPU that fails the check is printed.
         dump::print(cpu);
     }
     end_if_broken(cpu);
@@ -109,7 +110,7 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     }
 }
 
-/// Ends the run if an invariant is broken on this CPU: such a CPU must neither run ring 3 nor report results.
+/// Ends the run if an invariant is broken on this CPU, because such a CPU must neither run ring 3 nor report results.
 fn end_if_broken(cpu: &PerCpuData) {
     if let Err(broken) = check::all(cpu) {
         stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
@@ -125,7 +126,7 @@ fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
 }
 
 fn run() -> &'static Run {
-    RUN.get().expect("a CPU waits for the run before it takes part")
+    RUN.get().expect("a CPU takes part only after the run is published")
 }
 
 /// Wakes the CPUs that wait for the gate, if this CPU was the last to arrive.
@@ -135,7 +136,7 @@ fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
     }
 }
 
-/// Starts the next copy, if there is one, after the previous one has ended and its memory is freed.
+/// Starts the next copy, or finishes the run if there is none. Called after a copy has ended and its memory is freed.
 fn ended(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
@@ -151,14 +152,14 @@ fn ended(cpu: &'static PerCpuData) -> ! {
     finish(cpu, end)
 }
 
-/// Finishes the run on this CPU, whose last copy has ended: waits for the other CPUs and for enough ticks, and
-/// publishes this CPU's results. The BSP then reports all of them.
+/// Finishes the run on this CPU after its last copy has ended: waits for the other CPUs and for enough ticks, and
+/// publishes this CPU's results. The BSP then reports the results of all CPUs.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     provoke::programs_ended(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
-    // All CPUs are idle now, so the measured rate depends on the timer and not on the programs' load.
+    // All CPUs are idle now, so the measured tick rate depends on the timer and not on the load of the programs.
     cpu.measure_ticks();
     let since = cpu.clock_ns();
     idle_until(cpu, || {
@@ -182,7 +183,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         shares: cpu.shares(),
     });
     if run().options.trace.serial && cpu.id() != CpuId::BSP {
-        // The BSP sends this CPU's ring after this CPU has arrived at the gate.
+        // Stop recording first, because the BSP sends this CPU's ring once this CPU has arrived at the gate.
         cpu.stop_trace();
     }
     PUBLISHED.arrive();

@@ -1,4 +1,4 @@
-//! Waiting for the other CPUs.
+//! Synchronisation between CPUs: a gate at which CPUs wait for each other.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -9,48 +9,48 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 /// A gate that opens once, when the announced number of CPUs has arrived.
 ///
 /// ```text
-///   shut ---- arrive() of each CPU, in any order, and announce() of one ----> open
+///   shut ---- arrive() by each CPU and announce() by one, in any order ----> open
 /// ```
 ///
-/// CPUs may arrive before the number is known, since the BSP knows it only after bring-up. What
-/// any of them wrote before [`arrive`](Gate::arrive) is visible to each CPU that finds the gate open: `arrive` is a
-/// release, all arrivals form one release sequence, [`is_open`](Gate::is_open) acquires its last element.
+/// CPUs may arrive before the number is announced, because the BSP knows it only after bring-up. Everything that a CPU
+/// wrote before [`arrive`](Gate::arrive) is visible to each CPU that finds the gate open: `arrive` is a release, all
+/// arrivals form one release sequence, and [`is_open`](Gate::is_open) acquires the last element of that sequence.
 #[derive(Debug)]
 pub struct Gate {
-    /// The number of CPUs that must arrive; 0 until it is known.
+    /// The number of CPUs that must arrive; 0 until it is announced.
     expected: AtomicU32,
     arrived: AtomicU32,
 }
 
 impl Gate {
-    /// A shut gate.
+    /// Creates a shut gate.
     #[cfg(not(loom))]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "`const`, and not so under loom")]
+    #[expect(clippy::new_without_default, reason = "the function is `const`, except under loom")]
     pub const fn new() -> Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }
 
-    /// A shut gate, checked by loom.
+    /// Creates a shut gate, checked by loom.
     #[cfg(loom)]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "as for the `const` one")]
+    #[expect(clippy::new_without_default, reason = "as for the `const` function")]
     pub fn new() -> Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }
 
-    /// Announces how many CPUs will arrive, at least one. Called once.
+    /// Announces the number of CPUs that will arrive, which must be at least one. Called once.
     pub fn announce(&self, cpus: u32) {
-        // Only the number is published; `arrive` orders data.
+        // Relaxed is enough: this store publishes only the number, and `arrive` orders all other data.
         self.expected.store(cpus, Ordering::Relaxed);
     }
 
-    /// Counts this CPU. Called once by each; the caller then idles until [`is_open`](Self::is_open).
+    /// Counts this CPU as arrived. Each CPU calls this once and then idles until [`is_open`](Self::is_open).
     pub fn arrive(&self) {
         self.arrived.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns whether all have arrived. Once true, it stays true.
+    /// Returns whether all CPUs have arrived. Once true, the result stays true.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let expected = self.expected.load(Ordering::Relaxed);
@@ -63,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_with_the_last_arrival() {
+    fn gate_opens_with_the_last_arrival() {
         let gate = Gate::new();
         gate.arrive();
-        assert!(!gate.is_open(), "the number is not announced");
+        assert!(!gate.is_open(), "the number is not announced yet");
         gate.announce(2);
         assert!(!gate.is_open());
         gate.arrive();
@@ -83,7 +83,8 @@ mod loom_tests {
 
     #[test]
     fn loom_gate_opens_after_all_arrivals() {
-        // Two preemptions find each ordering above if it is made relaxed; without a bound it takes a minute.
+        // Two preemptions are enough for loom to fail if any ordering above is relaxed. Without a bound the test takes
+        // a minute.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
@@ -97,7 +98,7 @@ mod loom_tests {
                         gate.announce(3);
                     }
                     gate.arrive();
-                    // One read stands for the wait: every outcome of every read is modelled.
+                    // A single read models the wait, because loom explores every value that the read may return.
                     if gate.is_open() {
                         assert!(data.iter().all(|word| word.load(Ordering::Relaxed) == 1));
                     }

@@ -1,6 +1,6 @@
-//! The system calls: the dispatch table and the handlers, which read their arguments from the frame.
+//! The system calls: the dispatch table, and the handlers, which read their arguments from the frame.
 //!
-//! Compiles unchanged for ELF and PE targets, because no function here fixes a calling convention.
+//! This module compiles unchanged for ELF and PE targets, because no function in it specifies a calling convention.
 #![forbid(unsafe_code)]
 
 use core::hint::cold_path;
@@ -23,7 +23,7 @@ use crate::user_slice::UserSlice;
 /// A handler: reads the call's arguments from the frame and returns the value for rax.
 type Handler = fn(&SyscallFrame, &PerCpuData) -> u64;
 
-/// The handlers by number. Numbers without a call have [`no_such_call`].
+/// The handlers by number. The entry for an unused number is [`no_such_call`].
 const TABLE: [Handler; TABLE_LEN] = {
     let mut table: [Handler; TABLE_LEN] = [no_such_call; TABLE_LEN];
     let mut n = 0;
@@ -34,7 +34,7 @@ const TABLE: [Handler; TABLE_LEN] = {
     table
 };
 
-/// Returns the handler of a call of the ABI's table. Evaluated at compile time; [`dispatch`] indexes the table.
+/// Returns the handler of a system call. Evaluated only at compile time, to build the table.
 const fn handler(call: Call) -> Handler {
     match call {
         Call::Null => null,
@@ -48,7 +48,7 @@ const fn handler(call: Call) -> Handler {
     }
 }
 
-/// The table in memory. As a static, it is indexed with one address computation.
+/// The table in memory. It is a static so that indexing it takes a single address computation.
 static DISPATCH: [Handler; TABLE_LEN] = TABLE;
 
 /// The entry point of `syscall` that dispatches to this table. It is a static because its address is compared: with a
@@ -74,7 +74,7 @@ fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
         cpu.count_syscall(number);
         DISPATCH[number](frame, cpu)
     } else {
-        // Keeps this branch out of the fast path.
+        // Keep this branch out of the fast path.
         cold_path();
         cpu.count_syscall(TABLE_LEN);
         Errno::NoSys.to_rax()

@@ -1,22 +1,22 @@
-//! Decides whether a system call may return by `sysretq`, or must use `iretq`.
+//! Decides whether a system call may return with `sysretq` or must use `iretq`.
 //!
-//! `sysretq` is faster but restricted: it loads RIP from rcx, RFLAGS from r11, and CS and SS from STAR
-//! (SDM 2B, SYSRET; APM 3, SYSRET). A frame with other values, or with values on which
-//! `sysretq` itself faults, has to use `iretq`. After an ordinary system call the answer is yes.
+//! `sysretq` is faster but restricted: it loads RIP from rcx, RFLAGS from r11, and CS and SS from STAR (SDM 2B, SYSRET;
+//! APM 3, SYSRET). A frame with other values, or with values on which `sysretq` itself faults, must return with
+//! `iretq`. An ordinary system call returns with `sysretq`.
 #![forbid(unsafe_code)]
 
 use kernel_abi::layout::USER_END;
 
-/// RFLAGS bits (SDM 1, 3.4.3) with which a frame must not return by `sysretq`.
+/// RFLAGS bits (SDM 1, 3.4.3) that prevent a return with `sysretq`.
 ///
-/// * TF, 8: `sysretq` that sets it traps at once, before ring 3 has run an instruction; `iretq` that sets it
-///   lets one instruction run, as a debugger expects.
-/// * IOPL, 12 and 13: ring 3 never has I/O ports and cannot set these. A frame that has them is invalid, and
-///   only the path of `iretq` checks it.
-/// * RF, 16, and VM, 17: `sysretq` always clears them, its mask being 0x3c7fd7 (SDM 2B, SYSRET). Without RF,
-///   a breakpoint at RIP hits a second time; VM does not exist in 64-bit mode.
+/// * TF, 8: if `sysretq` sets TF, it traps before ring 3 has executed an instruction. If `iretq` sets TF, one
+///   instruction executes first, as a debugger expects.
+/// * IOPL, 12 and 13: ring 3 cannot set these bits. A frame that has them set is invalid, and only the `iretq` path
+///   checks that.
+/// * RF, 16, and VM, 17: `sysretq` always clears them (mask 0x3c7fd7, SDM 2B, SYSRET). Without RF, a breakpoint at RIP
+///   would hit a second time. VM does not exist in 64-bit mode.
 ///
-/// NT is not among them: ring 3 may set it for itself, and both instructions restore it.
+/// NT is not included: ring 3 may set NT, and both instructions restore it.
 pub const RFLAGS_NEED_IRET: u64 = 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;
 
 /// The state in which ring 3 continues.
@@ -24,25 +24,26 @@ pub const RFLAGS_NEED_IRET: u64 = 1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;
 pub struct Return {
     /// Address of the next instruction.
     pub rip: u64,
-    /// Flags to be restored.
+    /// The flags to restore.
     pub rflags: u64,
-    /// The value for ring 3's rcx.
+    /// The value for the user rcx.
     pub rcx: u64,
-    /// The value for ring 3's r11.
+    /// The value for the user r11.
     pub r11: u64,
 }
 
-/// Returns true if `sysretq` does with this frame exactly what `iretq` would.
+/// Returns true if `sysretq` restores exactly the same state from this frame as `iretq`. The conditions are:
 ///
-/// * RIP is below [`USER_END`]. With a non-canonical RIP, Intel's `sysretq` raises #GP *in ring 0*,
-///   with the user's stack pointer already loaded (CVE-2012-0217). AMD's raises it in ring 3.
+/// * RIP is below [`USER_END`]. With a non-canonical RIP, Intel's `sysretq` raises #GP *in ring 0*, with the user stack
+///   pointer already loaded (CVE-2012-0217). AMD's raises it in ring 3.
 /// * No flag of [`RFLAGS_NEED_IRET`] is set.
-/// * rcx is RIP and r11 is RFLAGS, since `sysretq` takes them from there: otherwise the frame was changed
-///   since `syscall`, or does not come from one, and ring 3 needs both values of each pair.
+/// * rcx equals RIP and r11 equals RFLAGS, because `sysretq` loads RIP from rcx and RFLAGS from r11. If they differ,
+///   the frame was changed after `syscall` or was not built by one, and only `iretq` can restore both values of each
+///   pair.
 ///
-/// CS and SS are not checked: every frame of this kernel has STAR's.
+/// CS and SS are not checked, because every frame in this kernel has the values from STAR.
 ///
-/// All conditions are combined into one value that is tested once, to keep branches out of the hot path.
+/// All conditions are combined into one value, which is tested once, to keep branches out of the hot path.
 #[inline]
 #[must_use]
 pub const fn may_sysret(to: &Return) -> bool {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_call_returns_by_sysret() {
+    fn ordinary_call_returns_with_sysret() {
         for rip in [0, 0x1_0000_0000, 0x7fff_feff_fffe, USER_END - 1] {
             assert!(may_sysret(&ordinary(rip, PLAIN)), "{rip:#x}");
         }

@@ -1,9 +1,9 @@
-//! Text in a fixed buffer: for formatting without a heap.
+//! A fixed-size text buffer, for formatting without a heap.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-/// At most `N` bytes of text; longer text is cut at a character boundary.
+/// At most `N` bytes of text. Longer text is truncated at a character boundary.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -11,7 +11,7 @@ pub struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
-    /// No text.
+    /// Creates an empty text.
     #[must_use]
     pub const fn new() -> Self {
         Text { bytes: [0; N], len: 0 }
@@ -21,7 +21,7 @@ impl<const N: usize> Text<N> {
     #[must_use]
     pub fn of(arguments: fmt::Arguments<'_>) -> Self {
         let mut text = Self::new();
-        // An error means that the text was cut, which this type permits.
+        // An error means that the text was truncated, which is allowed.
         let _ = fmt::write(&mut text, arguments);
         text
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_kept_and_cut_at_a_character() {
+    fn text_is_truncated_at_a_character_boundary() {
         assert_eq!(Text::<8>::of(format_args!("a{}c", 1)).as_str(), "a1c");
         assert_eq!(Text::<4>::of(format_args!("abcdef")).as_str(), "abcd");
         assert_eq!(Text::<4>::of(format_args!("abcé")).as_str(), "abc");

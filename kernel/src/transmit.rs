@@ -1,51 +1,53 @@
-//! Sends lines to a UART for a bounded time: what it does not take is dropped, and the caller learns how many bytes.
+//! Sends lines to a UART in bounded time. Bytes that the UART does not accept in time are dropped, and the caller gets
+//! their number.
 #![forbid(unsafe_code)]
 
-/// How long a line may take, in TSC ticks: at least 4 seconds on any CPU. At 115,200 baud the longest line takes 55 ms,
-/// so only a UART that makes no progress exceeds it, for example because the host does not read what QEMU sends.
+/// The longest time that sending a line may take, in TSC ticks: at least 4 seconds on any CPU. At 115,200 baud the
+/// longest line takes 55 ms, so only a UART that makes no progress exceeds this time, for example because the host does
+/// not read QEMU's output.
 pub const TIMEOUT: u64 = 1 << 34;
 
-/// The same for a UART that has exceeded [`TIMEOUT`] and is ready again: more than a line takes on any CPU.
+/// The timeout for a UART that has exceeded [`TIMEOUT`] and is ready again. It is longer than a line takes on any CPU.
 pub const RETRY_TIMEOUT: u64 = 1 << 29;
 
-/// A UART's transmitter.
+/// The transmitter hardware of a UART.
 pub trait Port {
-    /// Writes as many bytes as it takes at once; 0 if it is not ready.
+    /// Writes as many bytes as the UART accepts immediately and returns their number; 0 if the UART is not ready.
     fn write(&mut self, bytes: &[u8]) -> usize;
 
-    /// Whether no device responds.
+    /// Returns whether no device responds.
     fn is_absent(&mut self) -> bool;
 
-    /// Returns the time in TSC ticks.
+    /// Returns the current time in TSC ticks.
     fn now(&self) -> u64;
 }
 
-/// A UART, and what is known of its latest line.
+/// A UART, and the state of its latest line.
 #[derive(Debug)]
 pub struct Transmitter<P> {
     port: P,
-    /// The latest line was dropped.
+    /// Whether the latest line was dropped, completely or in part.
     stuck: bool,
-    /// A line was dropped after its beginning had been sent.
+    /// Whether the latest line was dropped after its beginning had been sent.
     cut: bool,
 }
 
 impl<P: Port> Transmitter<P> {
-    /// A transmitter that is assumed to work.
+    /// Creates a transmitter that is assumed to work.
     pub const fn new(port: P) -> Self {
         Transmitter { port, stuck: false, cut: false }
     }
 
-    /// Sends a line with its line end, and returns how many of its bytes were dropped. Calls `pause` repeatedly while it
-    /// waits. After a line was dropped it does not wait for the next unless the UART is ready: a UART that is stuck
-    /// costs one timeout, not one for each line.
+    /// Sends a line with its line end, and returns the number of bytes dropped. Calls `pause` repeatedly while it
+    /// waits. After a dropped line, the next line is dropped without a wait unless the UART is ready, so a stuck UART
+    /// costs a single timeout, not one for each line.
     pub fn send(&mut self, line: &[u8], mut pause: impl FnMut()) -> usize {
         if self.port.is_absent() {
             return line.len();
         }
         let start = self.port.now();
         if self.cut {
-            // The next line starts in the first column.
+            // End the partial line, so that this line starts in the first column.
             if self.send_bytes(b"\n", start, &mut pause) > 0 {
                 return line.len();
             }
@@ -86,8 +88,8 @@ mod tests {
 
     use super::*;
 
-    /// A UART that takes `room` bytes in all, 16 at once, and then, if it is `slow`, 16 more after five refusals. Each look
-    /// at the clock takes a 64th of the timeout.
+    /// A UART that accepts `room` bytes in total, up to 16 per write. If it is `slow`, it accepts 16 more bytes after
+    /// each five refusals. Each read of the clock advances the time by 1/64 of the timeout.
     #[derive(Default)]
     struct Fake {
         room: usize,

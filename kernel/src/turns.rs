@@ -1,4 +1,4 @@
-//! Turns at the console: the CPUs whose programs print, in a circle.
+//! Turns at the console for the CPUs whose programs print, in round-robin order.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -15,41 +15,41 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 ///         release(), no CPU waits
 /// ```
 ///
-/// So a CPU waits for at most one turn of each other CPU, and for one more of a CPU that found the lock free just before.
-/// A CPU that waits may halt: whichever hands it the lock wakes it.
+/// So a CPU waits for at most one turn of each other CPU, and possibly one more turn of a CPU that took the free lock
+/// just before. A waiting CPU may halt: the CPU that hands it the lock wakes it.
 #[derive(Debug)]
 pub struct Turns {
-    /// The CPU whose turn it is, or [`FREE`].
+    /// The CPU that has the turn, or [`FREE`].
     holder: AtomicU32,
-    /// How many CPUs wait.
+    /// The number of waiting CPUs.
     waiting: AtomicU32,
 }
 
-/// `holder` if it is no CPU's turn.
+/// The value of `holder` if no CPU has the turn.
 const FREE: u32 = u32::MAX;
 
 impl Turns {
-    /// It is no CPU's turn.
+    /// Creates turns with no holder.
     #[cfg(not(loom))]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "`const`, and not so under loom")]
+    #[expect(clippy::new_without_default, reason = "the function is `const`, except under loom")]
     pub const fn new() -> Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// It is no CPU's turn; checked by loom.
+    /// Creates turns with no holder, checked by loom.
     #[cfg(loom)]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "as for the `const` one")]
+    #[expect(clippy::new_without_default, reason = "as for the `const` function")]
     pub fn new() -> Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// Waits until it is the turn of CPU `me`, whose flag is `waits`. Calls `pause` repeatedly meanwhile, which may halt
-    /// until [`release`](Self::release) wakes the CPU.
+    /// Waits until CPU `me` has the turn. `waits` is the flag of this CPU. Calls `pause` repeatedly while it waits;
+    /// `pause` may halt until [`release`](Self::release) wakes the CPU.
     ///
-    /// No wake-up is lost: this CPU sets its flag, then looks at the holder; `release` frees the lock, then looks at the
-    /// flags. The fences between order the two, so at least one sees what the other wrote.
+    /// No wake-up is lost: this CPU sets its flag and then reads the holder; `release` frees the lock and then reads
+    /// the flags. The fences order the two accesses on each side, so at least one side sees the other's write.
     pub fn take(&self, me: u32, waits: &AtomicBool, mut pause: impl FnMut()) {
         if self.try_take(me) {
             return;
@@ -67,8 +67,8 @@ impl Turns {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Ends the turn of CPU `me`. `others` are the other CPUs with their flags, starting with the one after `me`; `wake`
-    /// sends a CPU an interrupt.
+    /// Ends the turn of CPU `me`. `others` returns the other CPUs with their flags, starting after `me`; `wake` sends a
+    /// CPU an interrupt.
     pub fn release<'a, I: Iterator<Item = (u32, &'a AtomicBool)>>(
         &self,
         me: u32,
@@ -87,7 +87,7 @@ impl Turns {
             fence(Ordering::SeqCst);
             let new = self.waiting.load(Ordering::Relaxed) > 0
                 && others().any(|(_, waits)| waits.load(Ordering::Relaxed));
-            // Whichever CPU takes it now looks at the flags when it releases it.
+            // If another CPU takes the lock now, that CPU checks the flags when it releases the lock.
             if !new || !self.try_take(me) {
                 return;
             }
@@ -106,13 +106,13 @@ mod tests {
 
     use super::*;
 
-    /// The numbers of the other CPUs, in a circle.
+    /// Returns the numbers of the other CPUs in round-robin order.
     fn after(me: u32, count: u32) -> impl Iterator<Item = u32> {
         (me + 1..count).chain(0..me)
     }
 
-    /// CPU 2 has the turn and 3, 0 and 1 wait: each gets it once before any gets it twice, although each waits again at
-    /// once.
+    /// CPU 2 has the turn, and CPUs 3, 0 and 1 wait. Each gets the turn once before any gets it twice, although each
+    /// waits again immediately after its turn.
     #[test]
     fn waiting_cpus_take_turns() {
         let turns = Turns::new();
@@ -125,7 +125,7 @@ mod tests {
         for _ in 0..8 {
             let others = || after(me, 4).map(|cpu| (cpu, &flags[cpu as usize]));
             turns.release(me, others, |cpu| woken.borrow_mut().push(cpu));
-            assert!(!turns.try_take(me), "the turn is free although CPUs wait");
+            assert!(!turns.try_take(me), "the lock is free although CPUs wait");
             flags[me as usize].store(true, Ordering::Relaxed);
             me = *woken.borrow().last().unwrap();
         }
@@ -152,7 +152,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// A CPU that waits halts until it is woken: a lost wake-up is a deadlock, which loom reports.
+    /// A waiting CPU halts until it is woken. A lost wake-up causes a deadlock, which loom reports.
     #[test]
     fn loom_turns_exclude_each_other_and_lose_no_wake_up() {
         struct Shared {

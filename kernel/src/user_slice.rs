@@ -1,14 +1,14 @@
-//! A range of memory that ring 3 *claims* to own.
+//! A range of memory that ring 3 passes to a system call.
 #![forbid(unsafe_code)]
 
 use kernel_abi::errno::Errno;
 use kernel_abi::layout::USER_END;
 
-/// A range that is completely in ring 3's half: it does not wrap, and no byte of it is the kernel's.
+/// A range that lies completely in the user half: it does not wrap, and no byte of it belongs to the kernel.
 ///
-/// It proves nothing else. The range may be unmapped in part or completely, may be read-only, and another CPU
-/// may change or unmap it at any time. So only the copy with an exception fixup accesses it, once, and the kernel
-/// then uses the copied bytes.
+/// The type proves nothing else. The range may be partly or completely unmapped or read-only, and another CPU may
+/// change or unmap it at any time. So only the copy function with an exception fixup accesses the range. It reads each
+/// byte once, and the kernel then uses the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserSlice {
     start: u64,
@@ -16,14 +16,14 @@ pub struct UserSlice {
 }
 
 impl UserSlice {
-    /// Checks the range of `len` bytes at `ptr`, both as they came from ring 3.
+    /// Checks the range of `len` bytes at `ptr`. Both are unchecked values from ring 3.
     ///
     /// # Errors
     /// [`Errno::Fault`] if any byte of the range, or `ptr` itself, is beyond [`USER_END`]. That includes an empty
     /// range at `USER_END`: as in Linux's `access_ok`, the address is checked even if nothing is read.
     #[inline]
     pub const fn new(ptr: u64, len: u64) -> Result<UserSlice, Errno> {
-        // Neither side can wrap: `ptr` is below USER_END when it is subtracted.
+        // The subtraction cannot wrap, because `ptr` is below USER_END.
         if ptr < USER_END && len <= USER_END - ptr {
             Ok(UserSlice { start: ptr, len })
         } else {
@@ -31,28 +31,28 @@ impl UserSlice {
         }
     }
 
-    /// Returns its first address.
+    /// Returns the first address of the range.
     #[inline]
     #[must_use]
     pub const fn start(self) -> u64 {
         self.start
     }
 
-    /// Returns its length in bytes.
+    /// Returns the length of the range in bytes.
     #[inline]
     #[must_use]
     pub const fn len(self) -> u64 {
         self.len
     }
 
-    /// Returns whether its length is 0.
+    /// Returns whether the range is empty.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Returns its first `n` bytes, or all of it if it is shorter.
+    /// Returns the first `n` bytes of the range, or the entire range if it is shorter.
     #[inline]
     #[must_use]
     pub const fn first(self, n: u64) -> UserSlice {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_at_the_borders() {
+    fn ranges_at_the_limits_are_checked() {
         let table = [
             (0, 0, true),
             (0, USER_END, true),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes() {
+    fn first_returns_at_most_n_bytes() {
         let slice = UserSlice::new(4096, 10).unwrap();
         assert_eq!(slice.first(3), UserSlice::new(4096, 3).unwrap());
         assert_eq!(slice.first(u64::MAX), slice);
@@ -108,13 +108,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_is_ring_3s(ptr: u64, len: u64, first: u64) {
+        fn every_byte_is_in_the_user_half(ptr: u64, len: u64, first: u64) {
             crate::properties::user_slice(ptr, len, first);
         }
 
-        /// Pointers and lengths whose sums are at the borders, which random ones never hit.
+        /// Tests pointers and lengths whose sums are near the limits, which random values never hit.
         #[test]
-        fn every_byte_is_ring_3s_at_the_borders(
+        fn every_byte_is_in_the_user_half_near_the_limits(
             from in prop::sample::select(&[0, USER_END, 1 << 47, u64::MAX - (1 << 47), u64::MAX][..]),
             to in prop::sample::select(&[0, USER_END, 1 << 47, u64::MAX - (1 << 47), u64::MAX][..]),
             below in 0..3_u64, above in 0..3_u64, first: u64,

@@ -1,4 +1,5 @@
-//! Executes the code: how it finds its page, which CPU gets which slot and contents, and which CPUs park.
+//! Executes the code in the emulator: tests that it finds its page, that each CPU gets its own slot, and which CPUs
+//! park.
 
 use core::sync::atomic::Ordering;
 
@@ -14,15 +15,15 @@ const ARGUMENT: u64 = 0xffff_8000_dead_b000;
 
 /// IA32_APIC_BASE of an AP that has received a SIPI: the APIC is enabled, in xAPIC mode.
 const XAPIC_MODE: u64 = 0xfee0_0800;
-/// The same in x2APIC mode.
+/// IA32_APIC_BASE of an AP whose APIC is enabled and in x2APIC mode.
 const X2APIC_MODE: u64 = 0xfee0_0c00;
 
-/// A CPU with this x2APIC id, whose APIC is in xAPIC mode.
+/// Returns a CPU with this x2APIC id, whose APIC is in xAPIC mode.
 fn cpu(id: u32) -> Apic {
     Apic { has_x2apic: true, base: XAPIC_MODE, id, xapic_id: 0x66, cpuid_id: 0x77 }
 }
 
-/// A slot's bytes in memory.
+/// Returns the bytes of a slot.
 fn bytes(slot: &ApSlot) -> [u8; 64] {
     let mut bytes = [0xee; 64];
     bytes[0..4].copy_from_slice(&slot.state.load(Ordering::Relaxed).to_le_bytes());
@@ -32,13 +33,13 @@ fn bytes(slot: &ApSlot) -> [u8; 64] {
     bytes
 }
 
-/// Runs a CPU against slots with these ids and states; slot `n` has the stack that ends `n` pages above
-/// `STACK_TOP`. Slots beyond them, up to the count in the parameters, are for CPUs 1000 and on.
+/// Runs a CPU against slots with these ids and states. The stack of slot `n` ends `n` pages above `STACK_TOP`. The
+/// remaining slots, up to the count in the parameters, belong to CPUs 1000 and up.
 fn arrive(apic: Apic, slots: &[(u32, u32)]) -> (End, Machine) {
     arrive_in_mode(true, apic, slots)
 }
 
-/// The same, where the BSP's APIC is in x2APIC mode or not.
+/// Runs a CPU against slots, with the BSP's APIC in x2APIC mode or in xAPIC mode.
 fn arrive_in_mode(x2apic: bool, apic: Apic, slots: &[(u32, u32)]) -> (End, Machine) {
     let parameters = Parameters { x2apic, ..parameters(PAGE) };
     let mut page = [0; 4096];
@@ -53,7 +54,7 @@ fn arrive_in_mode(x2apic: bool, apic: Apic, slots: &[(u32, u32)]) -> (End, Machi
         machine.load(parameters.slots + n * 64, &bytes(&slot));
         machine.load(slot.stack_top - 8, &[0xee; 8]);
     }
-    // What a change of mode may leave in the upper half.
+    // The mode switch may leave arbitrary bits in the upper half.
     machine.set_register(Register::RSI, 0x5555_5555_0000_0000 | u64::from(PAGE));
     machine.set_register(Register::RBP, 0x6666_6666_6666_6666);
     let end = machine.run(&Code::of(&page).long);
@@ -67,14 +68,14 @@ fn states(machine: &Machine, count: u64) -> Vec<u32> {
 fn assert_enters_with_slot(n: u64, (end, machine): (End, Machine)) {
     assert_eq!(end, End::Entered(parameters(PAGE).entry));
     let rsp = machine.register(Register::RSP);
-    assert_eq!(rsp, STACK_TOP + n * 4096 - 8, "aligned as after a call");
-    assert_eq!(machine.read(rsp, 8), 0, "the return address is zero");
+    assert_eq!(rsp, STACK_TOP + n * 4096 - 8, "rsp must be aligned as after a call");
+    assert_eq!(machine.read(rsp, 8), 0, "the return address must be zero");
     assert_eq!(machine.register(Register::RBP), 0);
     assert_eq!(machine.register(Register::RDI), ARGUMENT + n);
     assert_eq!(states(&machine, n + 1)[n as usize], slot_state::CLAIMED);
 }
 
-/// After a SIPI only CS depends on the vector: vector times 256.
+/// After a SIPI only CS depends on the vector: CS is the vector times 256.
 #[test]
 fn page_is_found_through_cs() {
     for page in PAGES {
@@ -95,12 +96,12 @@ fn cpu_enters_the_kernel_with_its_own_slot() {
     for (n, (apic_id, _)) in (0..).zip(offered) {
         let (end, machine) = arrive(cpu(apic_id), &offered);
         let claimed = states(&machine, 4).iter().filter(|&&state| state == slot_state::CLAIMED).count();
-        assert_eq!(claimed, 1, "no other slot is touched");
+        assert_eq!(claimed, 1, "no other slot may be modified");
         assert_enters_with_slot(n, (end, machine));
     }
 }
 
-/// The ids of [`cpu`] with id 257: by CPUID, in xAPIC mode, in x2APIC mode.
+/// The ids of [`cpu`] with id 257: from CPUID, in xAPIC mode, and in x2APIC mode.
 const IDS: [(u32, u32); 3] =
     [(0x77, slot_state::OFFERED), (0x66, slot_state::OFFERED), (257, slot_state::OFFERED)];
 
@@ -120,7 +121,7 @@ fn apic_stays_in_xapic_mode_where_the_bsp_is_in_it() {
     assert_enters_with_slot(1, (end, machine));
 }
 
-/// Setting EXTD would fault, and there is no IDT.
+/// The code must not set EXTD on a CPU without x2APIC mode: that would fault, and there is no IDT.
 #[test]
 fn cpu_without_x2apic_mode_reads_its_xapic_id() {
     let (end, machine) = arrive_in_mode(true, Apic { has_x2apic: false, ..cpu(257) }, &IDS);
@@ -134,11 +135,11 @@ fn slot_that_is_not_offered_parks_the_cpu_untouched() {
         let (end, machine) = arrive(cpu(5), &[(4, slot_state::OFFERED), (5, state)]);
         assert_eq!(end, End::Halted);
         assert_eq!(states(&machine, 2), [slot_state::OFFERED, state]);
-        assert_eq!(machine.register(Register::RSP), 0, "no stack was taken");
+        assert_eq!(machine.register(Register::RSP), 0, "no stack may be used");
     }
 }
 
-/// The search ends with the last slot: there is no memory after it here.
+/// The search must end after the last slot: no memory exists after it in this test.
 #[test]
 fn cpu_without_a_slot_parks() {
     let (end, machine) = arrive(cpu(5), &[]);

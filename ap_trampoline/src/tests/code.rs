@@ -1,4 +1,4 @@
-//! The code, instruction by instruction.
+//! Checks the code instruction by instruction.
 
 use core::mem::offset_of;
 
@@ -8,7 +8,7 @@ use super::{Code, PAGES, installed, operand_offset, parameters, u32_at, u64_at};
 use crate::config::{CONFIG_OFFSET, CONFIG_SIZE, DATA_SELECTOR};
 use crate::{ApSlot, CodeLayout, slot_state};
 
-/// The memory that each instruction of a part uses.
+/// Returns the memory that each instruction of a part uses.
 fn used_memory(part: &[Instruction]) -> Vec<(Instruction, UsedMemory)> {
     let mut factory = InstructionInfoFactory::new();
     let mut used = Vec::new();
@@ -26,7 +26,7 @@ fn is_in_config(offset: u64) -> bool {
     (CONFIG_OFFSET as u64..(CONFIG_OFFSET + CONFIG_SIZE) as u64).contains(&offset)
 }
 
-/// Position of the only instruction of this kind.
+/// Returns the position of the only instruction that matches.
 fn position(part: &[Instruction], is_it: impl Fn(&Instruction) -> bool) -> usize {
     let mut found = part.iter().enumerate().filter(|(_, instruction)| is_it(instruction));
     let (position, _) = found.next().expect("no such instruction");
@@ -60,7 +60,7 @@ fn each_part_decodes_to_its_end() {
     }
 }
 
-/// Near branches stay in their part and hit an instruction's first byte.
+/// Near branches must stay in their part and target the first byte of an instruction.
 #[test]
 fn branches_stay_in_their_part() {
     let code = Code::of(&installed(0x8000));
@@ -74,7 +74,7 @@ fn branches_stay_in_their_part() {
     assert!(code.real.iter().all(|i| !i.is_jcc_short_or_near() && !i.is_jmp_short_or_near()));
 }
 
-/// In protected mode, a CPU that lacks a feature also writes its row of the report: two words.
+/// In protected mode, a CPU that lacks a feature also writes the two words of its row in the report.
 #[test]
 fn real_and_protected_mode_read_only_the_config() {
     let code = Code::of(&installed(0x8000));
@@ -84,7 +84,7 @@ fn real_and_protected_mode_read_only_the_config() {
         assert!(!used.is_empty());
         let mut written = 0;
         for (instruction, memory) in used {
-            // The far jump's and the table loads' operands; loading a segment also reads the GDT.
+            // The operands of the far jump and of the table loads. Loading a segment also reads the GDT.
             assert_eq!(memory.segment(), Register::DS, "{instruction}");
             if writes(memory.access()) {
                 let row = (memory.base(), memory.index(), memory.scale(), memory.displacement());
@@ -111,9 +111,9 @@ fn long_mode_writes_only_the_claim_and_the_return_address() {
             }
             Register::RBX => assert!(memory.displacement() < size_of::<ApSlot>() as u64, "{instruction}"),
             Register::RSP => assert_eq!(instruction.mnemonic(), Mnemonic::Push),
-            // The APIC's id register, whose page's address was read from the config.
+            // The id register of the APIC, whose page address was read from the config.
             Register::RDI => assert_eq!((memory.displacement(), writes(memory.access())), (0x20, false)),
-            _ => panic!("{instruction} accesses memory that is neither page, slot nor stack"),
+            _ => panic!("{instruction} accesses memory outside page, slot and stack"),
         }
         if writes(memory.access()) {
             written.push((instruction.mnemonic(), memory.base()));
@@ -122,7 +122,7 @@ fn long_mode_writes_only_the_claim_and_the_return_address() {
     assert_eq!(written, [(Mnemonic::Cmpxchg, Register::RBX), (Mnemonic::Push, Register::RSP)]);
 }
 
-/// PE first and alone; then CR4, CR3 and EFER; PG, with all else in CR0, last.
+/// The required order: PE alone first; then CR4, CR3 and EFER; last PG, together with all other bits of CR0.
 #[test]
 fn control_registers_get_their_parameters_in_order() {
     let bytes = installed(0x8000);
@@ -132,7 +132,7 @@ fn control_registers_get_their_parameters_in_order() {
     let pe = position(&code.real, writes_register(Register::CR0));
     assert_eq!(code.real[pe - 1].mnemonic(), Mnemonic::Or);
     assert_eq!(code.real[pe - 1].immediate(1), 1);
-    assert_eq!(pe + 2, code.real.len(), "only the far jump follows");
+    assert_eq!(pe + 2, code.real.len(), "only the far jump may follow");
 
     let part = &code.protected;
     let loaded = |position: usize| {
@@ -145,7 +145,7 @@ fn control_registers_get_their_parameters_in_order() {
     let wrmsr = position(part, |instruction| instruction.mnemonic() == Mnemonic::Wrmsr);
     let cr0 = position(part, writes_register(Register::CR0));
     assert!(cr4 < cr3 && cr3 < wrmsr && wrmsr < cr0);
-    assert_eq!(cr0 + 2, part.len(), "only the far jump follows");
+    assert_eq!(cr0 + 2, part.len(), "only the far jump may follow");
     assert_eq!(loaded(cr4 - 1), expected.cr4);
     assert_eq!(loaded(cr3 - 1), expected.cr3);
     assert_eq!(loaded(wrmsr - 2), expected.efer);
@@ -157,7 +157,8 @@ fn control_registers_get_their_parameters_in_order() {
     assert_eq!(loaded(cr0 - 1), expected.cr0);
 }
 
-/// All five, so that none keeps a real-mode base; nothing is loaded again in 64-bit mode.
+/// All five data segment registers must be loaded, so that none keeps a real-mode base. 64-bit code must not load any
+/// of them again.
 #[test]
 fn data_segments_become_flat() {
     let code = Code::of(&installed(0x8000));
@@ -188,7 +189,7 @@ fn claim_is_a_locked_exchange_from_offered_to_claimed() {
     assert_eq!(immediate(claim - 1), (Register::EDX, slot_state::CLAIMED));
 }
 
-/// Nothing of the slot but its APIC id is read before the claim, and a lost claim parks.
+/// Before the claim, the code may read only the APIC id of a slot. A CPU whose claim fails must park.
 #[test]
 fn stack_and_argument_are_read_after_the_claim() {
     let long = Code::of(&installed(0x8000)).long;
@@ -205,7 +206,7 @@ fn stack_and_argument_are_read_after_the_claim() {
     assert_eq!(park + 3, long.len());
 }
 
-/// The kernel is entered as by a call: `rdi` is the argument, `rbp` and the return address are zero.
+/// The kernel is entered as if by a call: `rdi` is the argument; `rbp` and the return address are zero.
 #[test]
 fn entry_is_a_jump_with_a_zero_return_address() {
     let bytes = installed(0x8000);

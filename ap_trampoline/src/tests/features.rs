@@ -1,4 +1,4 @@
-//! Executes the check of the CPU's features.
+//! Executes the check of the CPU's features in the emulator.
 
 use iced_x86::{Instruction, Mnemonic, Register};
 
@@ -8,15 +8,16 @@ use super::{Code, installed, parameters};
 const PAGE: u32 = 0x8000;
 const APIC_ID: u8 = 0xfe;
 
-/// The check: from the first cpuid's leaf to the load of CR4's value.
+/// Returns the instructions of the check, from the one that sets the leaf of the first cpuid to the load of CR4's
+/// value.
 fn check(protected: &[Instruction]) -> &[Instruction] {
     let first = protected.iter().position(|i| i.mnemonic() == Mnemonic::Cpuid).unwrap() - 1;
     let end = protected.iter().position(|i| i.op0_register() == Register::CR4).unwrap() - 1;
     &protected[first..end]
 }
 
-/// Runs the check on a CPU that lacks these features, or the complete second leaf. Returns how it ended, and the
-/// report's rows that are not zero: their indices and words.
+/// Runs the check on a CPU that lacks these features, or the entire second leaf. Returns how the run ended, and the
+/// nonzero rows of the report, each with its index and words.
 fn run(basic: u32, extended: Option<u32>) -> (End, Vec<(u64, u64, u64)>) {
     let parameters = parameters(PAGE);
     let page = installed(PAGE);
@@ -37,7 +38,7 @@ fn run(basic: u32, extended: Option<u32>) -> (End, Vec<(u64, u64, u64)>) {
 fn cpu_with_all_features_goes_on() {
     let parameters = parameters(PAGE);
     assert_eq!(run(0, Some(0)), (End::Continued, vec![]));
-    // It may lack all others.
+    // The CPU may lack all other features.
     let others = (!parameters.basic_features, Some(!parameters.extended_features));
     assert_eq!(run(others.0, others.1), (End::Continued, vec![]));
 }
@@ -62,7 +63,7 @@ fn cpu_without_the_extended_leaf_lacks_all_of_it() {
     assert_eq!(run(0, None), (End::Halted, vec![(APIC_ID.into(), 0, extended)]));
 }
 
-/// The registers that an old or a small CPU faults on are loaded after the check.
+/// Registers that fault on a CPU without the features must be loaded after the check.
 #[test]
 fn check_precedes_the_first_use() {
     let protected = Code::of(&installed(PAGE)).protected;

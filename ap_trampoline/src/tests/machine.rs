@@ -1,23 +1,24 @@
-//! An emulator that is just large enough for the trampoline's 64-bit part, the check of features, and the first lines.
+//! A minimal emulator for the 64-bit part, the feature check and the first instructions of the trampoline.
 //!
-//! It implements the instructions that occur there and panics at any other, and at memory that does not exist.
+//! It implements only the instructions that occur there. It panics at any other instruction and at an access to memory
+//! that does not exist.
 
 use std::collections::{BTreeMap, HashMap};
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-/// A CPU's local APIC, and what CPUID reports of it. The ids are different, so that it shows which one was used.
+/// A CPU's local APIC, and what CPUID reports about it. The ids differ, so that a test can tell which id the code used.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Apic {
-    /// Whether CPUID reports an x2APIC mode.
+    /// Whether CPUID reports x2APIC mode.
     pub(super) has_x2apic: bool,
-    /// IA32_APIC_BASE.
+    /// The value of IA32_APIC_BASE.
     pub(super) base: u64,
     /// The id in x2APIC mode.
     pub(super) id: u32,
     /// The id in xAPIC mode.
     pub(super) xapic_id: u8,
-    /// The id in CPUID's leaf 1.
+    /// The id in leaf 1 of CPUID.
     pub(super) cpuid_id: u8,
 }
 
@@ -30,20 +31,20 @@ pub(super) struct Machine {
     memory: BTreeMap<u64, u8>,
     zero: bool,
     carry: bool,
-    /// The features that CPUID reports: EDX of leaf 1 and of leaf 0x8000_0001, which may not exist.
+    /// The features that CPUID reports: EDX of leaf 1 and EDX of leaf 0x8000_0001. The latter leaf may not exist.
     pub(super) features: (u32, Option<u32>),
-    /// The local APIC. Its registers' page is not in `memory`.
+    /// The local APIC. Its register page is not in `memory`.
     pub(super) apic: Apic,
     registers_page: u64,
 }
 
-/// How the run ended.
+/// The end of a run.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
     Halted,
-    /// Ran to the end of the code.
+    /// The code ran to its end.
     Continued,
-    /// Jumped through memory to this address.
+    /// The code jumped through memory to this address.
     Entered(u64),
 }
 
@@ -67,7 +68,7 @@ impl Machine {
         }
     }
 
-    /// Writing 32 bits clears the upper half; writing 16 bits keeps the rest.
+    /// Writes a register. Writing 32 bits clears the upper half; writing 16 bits preserves the other bits.
     pub(super) fn set_register(&mut self, register: Register, value: u64) {
         let full = register.full_register();
         let value = match register.size() {
@@ -80,8 +81,8 @@ impl Machine {
 
     pub(super) fn read(&self, address: u64, size: usize) -> u64 {
         if address == self.registers_page + 0x20 {
-            assert!(self.apic.base & EXTD == 0 && size == 4, "the id register exists in xAPIC mode alone");
-            // The lower bits are reserved.
+            assert!(self.apic.base & EXTD == 0 && size == 4, "the id register exists only in xAPIC mode");
+            // The lower bits of the id register are reserved.
             return u64::from(self.apic.xapic_id) << 24 | 0x00aa_aaaa;
         }
         let byte = |i: usize| u64::from(self.memory[&(address + i as u64)]) << (8 * i);
@@ -110,7 +111,7 @@ impl Machine {
         }
     }
 
-    /// Runs from the first instruction to `hlt`, to a jump out of `code`, or to its end.
+    /// Runs from the first instruction to `hlt`, to a jump out of `code`, or to the end of `code`.
     pub(super) fn run(&mut self, code: &[Instruction]) -> End {
         let mut next = 0;
         for _ in 0..10_000 {

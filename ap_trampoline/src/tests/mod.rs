@@ -1,4 +1,4 @@
-//! The installed page, byte by byte: what each part decodes to, and what it reads and writes.
+//! Tests of the installed page: the instructions of each part, and the memory that they read and write.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
@@ -12,10 +12,10 @@ mod machine;
 mod parameters;
 mod tables;
 
-/// The lowest page, one in the middle, the highest one below video memory, the highest of all.
+/// The lowest page, a page in the middle, the highest page below video memory, and the highest page of all.
 const PAGES: [u32; 4] = [0x1000, 0x8000, 0x9f000, 0xff000];
 
-/// Parameters in which no two values are equal, so that swapped ones are detected.
+/// Returns parameters in which no two values are equal, so that swapped values are detected.
 fn parameters(page: u32) -> Parameters {
     Parameters {
         page,
@@ -45,7 +45,7 @@ fn decode(bytes: &[u8], bitness: u32, from: usize, to: usize) -> Vec<Instruction
     Decoder::with_ip(bitness, code, from as u64, DecoderOptions::NONE).into_iter().collect()
 }
 
-/// The three parts of the code, decoded with instruction pointers that count from the page's start.
+/// The three parts of the code, decoded with instruction pointers relative to the start of the page.
 struct Code {
     real: Vec<Instruction>,
     protected: Vec<Instruction>,
@@ -80,7 +80,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap())
 }
 
-/// Returns the offset in the page of a memory operand that is addressed relative to the page's start.
+/// Returns the offset in the page of a memory operand. The operand is addressed relative to the start of the page.
 fn operand_offset(instruction: &Instruction) -> usize {
     instruction.memory_displacement64() as usize
 }

@@ -1,15 +1,16 @@
-//! The parameters that `install` accepts and rejects.
+//! Tests which parameters `install` accepts and rejects.
 
 use super::parameters;
 use crate::{InstallError, Parameters, install};
 
-/// Expects `change` to be rejected, the page to be unchanged, and the message to name the value.
+/// Asserts that `install` rejects parameters modified by `change`, leaves the page unchanged, and names the value in
+/// its message.
 fn assert_rejected(change: impl Fn(&mut Parameters), expected: InstallError, value: u64) {
     let mut changed = parameters(0x8000);
     change(&mut changed);
     let mut bytes = [0x5a; 4096];
     assert_eq!(install(&mut bytes, &changed), Err(expected));
-    assert!(bytes.iter().all(|&byte| byte == 0x5a), "the page is unchanged after an error");
+    assert!(bytes.iter().all(|&byte| byte == 0x5a), "the page must be unchanged after an error");
     let message = expected.to_string();
     assert!(message.contains(&format!("{value:#x}")), "{message}");
 }
@@ -42,17 +43,17 @@ fn unusable_control_registers_are_rejected() {
     let good = parameters(0x8000);
     assert_rejected(|p| p.cr3 = 0x123_4008, InstallError::Cr3Unaligned(0x123_4008), 0x123_4008);
 
-    // Without PE, WP, PG; with NW, CD.
+    // CR0 without PE, WP, PG; with NW, CD.
     for bit in [0, 16, 31, 29, 30] {
         let cr0 = good.cr0 ^ 1 << bit;
         assert_rejected(|p| p.cr0 = cr0, InstallError::Cr0(cr0), cr0.into());
     }
-    // Without PAE; with LA57, PCIDE, CET.
+    // CR4 without PAE; with LA57, PCIDE, CET.
     for bit in [5, 12, 17, 23] {
         let cr4 = good.cr4 ^ 1 << bit;
         assert_rejected(|p| p.cr4 = cr4, InstallError::Cr4(cr4), cr4.into());
     }
-    // Without LME; with LMA.
+    // EFER without LME; with LMA.
     for bit in [8, 10] {
         let efer = good.efer ^ 1 << bit;
         assert_rejected(|p| p.efer = efer, InstallError::Efer(efer), efer.into());

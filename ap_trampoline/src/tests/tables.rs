@@ -1,4 +1,4 @@
-//! The tables after the code: GDT, IDT, far pointers, and the layout of the page.
+//! Tests of the tables after the code (GDT, IDT, far pointers) and of the layout of the page.
 
 use iced_x86::Mnemonic;
 
@@ -60,7 +60,7 @@ const FLAT_DATA: Descriptor = Descriptor {
     pages: true,
 };
 
-/// The operand of the only LGDT or LIDT: limit and base.
+/// Returns limit and base from the operand of the only LGDT or LIDT.
 fn table_pointer(bytes: &[u8], mnemonic: Mnemonic) -> (u16, u32) {
     let code = Code::of(bytes);
     let mut loads = code.all().filter(|instruction| instruction.mnemonic() == mnemonic);
@@ -133,7 +133,7 @@ fn code_config_and_fill_do_not_overlap() {
     assert!(bytes[config_end..].iter().all(is_fill));
 }
 
-/// What differs between two pages is the GDT's base and the two far pointers, nothing in the code.
+/// Two installed pages differ only in the base of the GDT and the two far pointers, not in the code.
 #[test]
 fn code_does_not_depend_on_its_page() {
     let (low, high) = (installed(0x1000), installed(0xff000));

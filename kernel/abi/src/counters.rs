@@ -1,14 +1,14 @@
-//! Counters of each CPU, which the host can read in the memory of a running guest.
+//! Per-CPU counters, which the host can read from the memory of a running guest.
 //!
 //! ```text
-//!   Directory          at the start of a page; found by its magic
+//!   Directory          at the start of a page; the host finds it by its magic
 //!   address 0          u64, physical: the Counters of CPU 0
 //!   address 1          and so on: one per online CPU, by dense index
 //! ```
 //!
-//! They are the words in which the kernel counts, each written by its CPU only: nothing is copied, and the system-call
-//! path has no instruction for it. A word is aligned, so a read of it is atomic; several words are not read at one
-//! instant.
+//! The host reads the same words in which the kernel counts. Only the owning CPU writes them; nothing is copied, so the
+//! system-call path needs no extra instruction. Each word is aligned, so reading one word is atomic. Reading several
+//! words is not a consistent snapshot.
 
 use core::mem::{offset_of, size_of};
 
@@ -19,19 +19,21 @@ use crate::syscall::TABLE_LEN;
 /// The first bytes of the directory's page.
 pub const MAGIC: [u8; 16] = *b"ringside-counts\x01";
 
-/// Classes of [`Counters::deviations`].
+/// The number of classes in [`Counters::deviations`].
 pub const CLASSES: usize = 64;
 
-/// The counters of a CPU. `W` is a word: a `Cell` for the CPU, a number for the host.
+/// The counters of a CPU. `W` is the type of a word: a `Cell` for the CPU, a number for the host.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Counters<W> {
-    /// System calls so far, by number; the last element counts the numbers beyond the table.
+    /// The number of system calls so far, by system-call number. The last element counts calls with a number beyond the
+    /// table.
     pub calls: [W; TABLE_LEN + 1],
-    /// Timer ticks so far.
+    /// The number of timer ticks so far.
     pub ticks: W,
-    /// Ticks by the deviation of their distance to the previous tick from the period, in TSC ticks. Class n counts
-    /// deviations of n bits: from 2^(n-1) up to, but not including, 2^n.
+    /// Histogram of tick jitter. The deviation of a tick is the absolute difference, in TSC ticks, between its distance
+    /// to the previous tick and the nominal period. Class n counts deviations of n bits: from 2^(n-1) up to, but not
+    /// including, 2^n.
     pub deviations: [W; CLASSES],
 }
 
@@ -52,14 +54,14 @@ impl Counters<u64> {
     }
 }
 
-/// Returns the class in which a deviation is counted.
+/// Returns the class that counts a deviation.
 #[must_use]
 pub const fn class(deviation: u64) -> usize {
     let bits = (u64::BITS - deviation.leading_zeros()) as usize;
     if bits < CLASSES { bits } else { CLASSES - 1 }
 }
 
-/// The start of the directory. The physical addresses of the [`Counters`], a u64 each, follow it.
+/// The header of the directory. The physical addresses of the [`Counters`], a u64 each, follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Directory {
@@ -67,7 +69,7 @@ pub struct Directory {
     pub magic: [u8; 16],
     /// The number of addresses that follow.
     pub cpus: u32,
-    /// Ticks a second.
+    /// Ticks per second.
     pub tick_hz: u32,
     /// Frequency of the TSC in hertz.
     pub tsc_hz: u64,
@@ -76,7 +78,7 @@ pub struct Directory {
 const _: () = {
     assert!(size_of::<Counters<u64>>() == 8 * WORDS, "words only, without padding");
     assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "calls come first, then ticks");
-    assert!(size_of::<Directory>() == 32, "the addresses begin 32 bytes into the page");
+    assert!(size_of::<Directory>() == 32, "the addresses start 32 bytes into the page");
 };
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_the_number_of_bits() {
+    fn class_is_the_number_of_bits() {
         let classes = [0, 1, 2, 3, 4, 1023, 1024, u64::MAX].map(class);
         assert_eq!(classes, [0, 1, 2, 2, 3, 10, 11, 63]);
     }

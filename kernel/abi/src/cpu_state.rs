@@ -1,4 +1,5 @@
-//! The CPU state on which the system-call path depends: what must differ between CPUs, and what must be equal.
+//! The CPU state on which the system-call path depends: the registers that must differ between CPUs, and those that
+//! must be equal.
 
 /// The required relation between the values of one register on all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum Rule {
 /// The number of registers.
 pub const COUNT: usize = 24;
 
-/// The registers, in the order of the record.
+/// The registers, in the order in which a state record lists them.
 pub const REGISTERS: [(&str, Rule); COUNT] = [
     ("TR", Rule::Same),
     ("TSS", Rule::Own),

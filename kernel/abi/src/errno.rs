@@ -1,10 +1,10 @@
-//! Error numbers, Linux's values. A system call returns them negated in rax.
+//! Error numbers, with the same values as on Linux. A system call returns them negated in rax.
 
-/// A system call's error: what [`Errno::to_rax`] puts into rax.
+/// The error of a system call. [`Errno::to_rax`] converts it to the value in rax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 pub enum Errno {
-    /// A pointer could not be read or written (EFAULT, 14).
+    /// Memory at a pointer could not be read or written (EFAULT, 14).
     Fault = 14,
     /// An argument is invalid (EINVAL, 22).
     Invalid = 22,
@@ -19,7 +19,7 @@ impl Errno {
         (self as i64).wrapping_neg().cast_unsigned()
     }
 
-    /// Returns the error that a value in rax encodes; `None` for a success or a number that is not in this list.
+    /// Returns the error that a value in rax encodes; `None` if the value is a success or an unknown error number.
     #[must_use]
     pub const fn from_rax(rax: u64) -> Option<Errno> {
         match rax.cast_signed() {
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linux_values_negated() {
+    fn values_are_those_of_linux_negated() {
         for (errno, rax) in [(Errno::Fault, -14i64), (Errno::Invalid, -22), (Errno::NoSys, -38)] {
             assert_eq!(errno.to_rax(), rax as u64);
             assert_eq!(Errno::from_rax(errno.to_rax()), Some(errno));

@@ -1,37 +1,38 @@
-//! The system calls: one table, from which constants, names, free numbers and the documentation's table follow.
+//! The system calls. One table defines them; the constants, the names, the unused numbers and the table in the
+//! documentation are derived from it.
 //!
-//! rax holds the number at `syscall`. Arguments are in rdi, rsi, rdx, r10, r8, r9; the result is in rax; rcx and r11
-//! are lost, every other register comes back as it was. A number without a row returns `-ENOSYS`.
+//! At `syscall`, rax holds the number, and rdi, rsi, rdx, r10, r8 and r9 hold the arguments. The result is in rax. rcx
+//! and r11 are clobbered; all other registers are preserved. A number that is not in the table returns `-ENOSYS`.
 
 use core::ops::Range;
 
-/// Entries of the kernel's dispatch table, a power of two so that the index can be masked.
+/// The number of entries in the kernel's dispatch table. A power of two, so that the index can be masked.
 pub const TABLE_LEN: usize = 16;
 
-/// The most bytes that one `SYS_WRITE_SERIAL` accepts.
+/// The maximum number of bytes that one `SYS_WRITE_SERIAL` accepts.
 pub const WRITE_SERIAL_MAX: usize = 256;
 
-/// What a program can know of a call's result: what the programs that test the calls expect.
+/// The result of a call, as far as a program can predict it. Used by programs that test the calls.
 #[derive(Clone, Copy, Debug)]
 pub enum Returns {
-    /// This function of the first two arguments.
+    /// A function of the first two arguments.
     Value(fn(u64, u64) -> u64),
-    /// The number of the CPU that makes the call.
+    /// The index of the CPU that makes the call.
     ThisCpu,
-    /// The number of CPUs, the same for all of them.
+    /// The number of CPUs, the same on every CPU.
     CpuCount,
-    /// This CPU's ticks, never fewer than before.
+    /// The tick count of this CPU, which never decreases.
     Ticks,
-    /// Nanoseconds, on each CPU never fewer than before.
+    /// A time in nanoseconds, which never decreases on one CPU.
     Clock,
-    /// How much of a range of memory was accepted, or an error.
+    /// The number of bytes accepted from a range of memory, or an error.
     Accepted,
     /// The call does not return.
     Never,
 }
 
-/// Makes the constants and [`Call`] out of rows `NUMBER VARIANT CONSTANT(ARGUMENTS) -> RETURNS, "RESULT";`. The last is the
-/// text in the documentation's table.
+/// Generates the constants and [`Call`] from rows `NUMBER VARIANT CONSTANT(ARGUMENTS) -> RETURNS, "RESULT";`. `RESULT`
+/// is the text in the documentation's table.
 macro_rules! calls {
     ($($(#[$doc:meta])* $number:literal $call:ident $constant:ident($($argument:ident),*) -> $returns:expr, $result:literal;)*) => {
         $($(#[$doc])* pub const $constant: u64 = Call::$call as u64;)*
@@ -44,10 +45,10 @@ macro_rules! calls {
         }
 
         impl Call {
-            /// Every call, in the order of the numbers, which have no gaps.
+            /// All calls, in the order of their numbers, which have no gaps.
             pub const ALL: [Call; [$($number),*].len()] = [$(Call::$call),*];
 
-            /// The name of the constant.
+            /// Returns the name of the constant.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -55,7 +56,7 @@ macro_rules! calls {
                 }
             }
 
-            /// The names of the arguments, in the order of the registers.
+            /// Returns the names of the arguments, in the order of the registers.
             #[must_use]
             pub const fn arguments(self) -> &'static [&'static str] {
                 match self {
@@ -63,7 +64,7 @@ macro_rules! calls {
                 }
             }
 
-            /// What the call returns, for programs that test it.
+            /// Returns the result that programs that test the call expect.
             #[must_use]
             pub const fn returns(self) -> Returns {
                 use Returns::*;
@@ -72,7 +73,7 @@ macro_rules! calls {
                 }
             }
 
-            /// What the call returns, as Markdown.
+            /// Returns the description of the result, as Markdown.
             #[must_use]
             pub const fn result(self) -> &'static str {
                 match self {
@@ -84,37 +85,37 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Does nothing and returns 0: the shortest path into ring 0 and back.
+    /// Does nothing and returns 0. This is the shortest path into ring 0 and back.
     0 Null SYS_NULL() -> Value(|_, _| 0), "0";
-    /// `(buf, len)`: writes bytes to this CPU's console line. Returns how many were accepted, which may be
-    /// fewer than offered: at most [`WRITE_SERIAL_MAX`], and no more than one line's end. `-EFAULT` if the range is not
-    /// in the user half or its first byte cannot be read; 0 for a length of 0, whatever the pointer.
+    /// `(buf, len)`: writes bytes to this CPU's console line. Returns the number of bytes accepted, which may be less
+    /// than `len`: at most [`WRITE_SERIAL_MAX`] bytes and at most one line end. Returns `-EFAULT` if the range is not
+    /// in the user half or its first byte cannot be read. Returns 0 if `len` is 0, for any pointer.
     1 WriteSerial SYS_WRITE_SERIAL(buf, len) -> Accepted, "number of bytes accepted, or `-EFAULT`";
-    /// Ticks of this CPU since it came online.
-    2 GetTicks SYS_GET_TICKS() -> Ticks, "timer ticks of this CPU since it came online";
+    /// Returns the number of timer ticks on this CPU since it came online.
+    2 GetTicks SYS_GET_TICKS() -> Ticks, "number of timer ticks on this CPU since it came online";
     /// `(code)`: ends the program on this CPU. Never returns.
     3 Exit SYS_EXIT(code) -> Never, "does not return";
-    /// The dense index of this CPU; 0 is the BSP.
-    4 GetCpu SYS_GET_CPU() -> ThisCpu, "this CPU's number; 0 is the BSP";
-    /// How many CPUs are online.
-    5 CpuCount SYS_CPU_COUNT() -> CpuCount, "number of CPUs that are online; CPU numbers are below it";
-    /// Nanoseconds since boot, monotonic.
-    6 ClockNs SYS_CLOCK_NS() -> Clock, "nanoseconds since the kernel's start; never decreases on one CPU";
-    /// `(id, value)`: puts a user event into this CPU's trace. Returns 0.
+    /// Returns the dense index of this CPU; 0 is the BSP.
+    4 GetCpu SYS_GET_CPU() -> ThisCpu, "index of this CPU; 0 is the BSP";
+    /// Returns the number of CPUs online.
+    5 CpuCount SYS_CPU_COUNT() -> CpuCount, "number of CPUs online; CPU indices are below this number";
+    /// Returns the nanoseconds since boot. Monotonic on each CPU.
+    6 ClockNs SYS_CLOCK_NS() -> Clock, "nanoseconds since boot; never decreases on one CPU";
+    /// `(id, value)`: records a user event in this CPU's trace. Returns 0.
     7 Trace SYS_TRACE(id, value) -> Value(|_, _| 0), "0";
 }
 
-/// The table's numbers without a call.
+/// The unused numbers of the table.
 pub const FREE: Range<u64> = Call::ALL.len() as u64..TABLE_LEN as u64;
 
 impl Call {
-    /// The number in rax.
+    /// Returns the system-call number, as passed in rax.
     #[must_use]
     pub const fn number(self) -> u64 {
         self as u64
     }
 
-    /// The call with this number.
+    /// Returns the call with this number; `None` if the number is unused.
     #[must_use]
     pub const fn from_number(number: u64) -> Option<Call> {
         if number < FREE.start { Some(Call::ALL[number as usize]) } else { None }
@@ -126,9 +127,9 @@ const _: () = {
     while n < Call::ALL.len() {
         assert!(
             Call::ALL[n] as usize == n,
-            "the rows are in the order of the numbers, from 0 and without gaps"
+            "the rows must be in the order of their numbers, from 0 and without gaps"
         );
         n += 1;
     }
-    assert!(n <= TABLE_LEN, "the dispatch table has an entry for every call");
+    assert!(n <= TABLE_LEN, "the dispatch table must have an entry for every call");
 };

@@ -1,7 +1,7 @@
-//! What must follow the tables of calls and of kinds but is not compiled from them: documentation, and the places where
-//! calls are wrapped and events are recorded. Each failure names the place.
+//! Checks places that must agree with the tables of system calls and event kinds but are not generated from them: the
+//! documentation, the wrappers of the calls, and the code that records the events. Each failure names the place.
 //!
-//! `RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi` writes the documentation's tables.
+//! `RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi` updates the tables in the documentation.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,7 +18,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The table of `docs/syscall-abi.md`.
+/// Returns the table of `docs/syscall-abi.md`.
 fn calls() -> String {
     let mut text = String::from("| number | name | arguments | result |\n|-|-|-|-|\n");
     for call in Call::ALL {
@@ -37,7 +37,7 @@ fn calls() -> String {
     text + &free + &format!("| {TABLE_LEN} and above | | | `-ENOSYS` |\n")
 }
 
-/// The table of `docs/tracing.md`.
+/// Returns the table of `docs/tracing.md`.
 fn kinds() -> String {
     let mut text = String::from("| kind | name | word in `trace=` | a | b |\n|-|-|-|-|-|\n");
     for kind in Kind::ALL {
@@ -55,7 +55,7 @@ fn kinds() -> String {
     text
 }
 
-/// Compares a page's table, from its header on, with what it has to be; or writes it.
+/// Compares a page's table with the expected table, or updates the page.
 fn compare(path: &str, table: &str) {
     let page = read(path);
     let header = table.lines().next().expect("a header");
@@ -68,47 +68,47 @@ fn compare(path: &str, table: &str) {
     let hint = "RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi";
     assert!(
         std::env::var_os("RINGSIDE_WRITE_DOCS").is_some(),
-        "the table of {path} is not that of kernel_abi, which is as follows ({hint} writes it):\n{table}"
+        "the table in {path} differs from that of kernel_abi, which follows ({hint} updates it):\n{table}"
     );
     fs::write(root().join(path), [&page[..begin], table, &page[end..]].concat()).expect("it can be written");
 }
 
 #[test]
-fn the_documented_calls_are_those_of_the_table() {
+fn documented_calls_match_the_table() {
     compare("docs/syscall-abi.md", &calls());
 }
 
 #[test]
-fn the_documented_kinds_are_those_of_the_table() {
+fn documented_kinds_match_the_table() {
     compare("docs/tracing.md", &kinds());
 }
 
-/// The row of the kernel's key `trace` lists the words.
+/// The documentation of the kernel option `trace` must list all words.
 #[test]
-fn the_documented_words_of_trace_are_the_groups() {
+fn documented_words_of_trace_are_the_groups() {
     const PATH: &str = "docs/running.md";
     let page = read(PATH);
     let row = page.lines().find(|line| line.starts_with("| `trace` |"));
-    let row = row.unwrap_or_else(|| panic!("{PATH} has no row of the kernel's key `trace`"));
+    let row = row.unwrap_or_else(|| panic!("{PATH} has no row for the kernel option `trace`"));
     let words = GROUPS.map(|(word, _)| format!("`{word}`")).join(", ");
-    assert!(row.contains(&words), "{PATH}: the row of `trace` has to have the words {words}: {row}");
+    assert!(row.contains(&words), "{PATH}: the row of `trace` must list the words {words}: {row}");
 }
 
 #[test]
 fn every_call_has_a_wrapper() {
     let wrappers = read("user/src/sys.rs");
-    // As the first argument of a call: the constant's import does not count.
+    // The constant must be the first argument of a call; its import does not count.
     for call in Call::ALL {
         let uses = [format!("call({}, ", call.name()), format!("syscall({}, ", call.name())];
         assert!(
             uses.iter().any(|text| wrappers.contains(text)),
-            "user/src/sys.rs has no wrapper that makes {}",
+            "user/src/sys.rs has no wrapper for {}",
             call.name()
         );
     }
 }
 
-/// The Rust files below a folder that are no tests.
+/// Collects the Rust files below a folder, except tests.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -127,10 +127,10 @@ fn every_kind_is_recorded_somewhere_in_the_kernel() {
     assert!(!files.is_empty(), "kernel/src has sources");
     let text: String = files.iter().map(|path| fs::read_to_string(path).expect("a source")).collect();
     for kind in Kind::ALL {
-        // As the first of an event's arguments. Being asked for or matched on is not being recorded.
+        // The kind must be the first argument of a call that records it; other uses do not count.
         assert!(
             text.contains(&format!("(Kind::{kind:?}, ")),
-            "nothing in kernel/src records Kind::{kind:?}: cpu.trace(Kind::{kind:?}, a, b)"
+            "nothing in kernel/src records Kind::{kind:?}; record it with cpu.trace(Kind::{kind:?}, a, b)"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A program's file.
+//! Fuzzes the parser of program files.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| kernel::properties::program(data));

@@ -1,5 +1,5 @@
-//! A MADT, as firmware has it in memory: two bytes for the BSP's APIC id, one for the APIC's mode, then the table's bytes.
-//! They go through the parser that the kernel boots with.
+//! Fuzzes the MADT parser that the kernel uses at boot. Input: two bytes for the BSP's APIC id, one byte for the APIC
+//! mode, then the bytes of the table.
 #![no_main]
 
 use kernel::topology::ApicMode;

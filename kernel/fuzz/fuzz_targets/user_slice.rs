@@ -1,4 +1,5 @@
-//! A range of memory that ring 3 claims to have: pointer, length, and how much of it is asked for, 8 bytes each.
+//! Fuzzes the check of a memory range from ring 3. Input, 8 bytes each: pointer, length, and the number of bytes to
+//! take from the range.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

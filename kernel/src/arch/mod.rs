@@ -1,23 +1,25 @@
-//! Everything that needs `unsafe`: the entry code, the CPU's tables and registers, memory and devices.
-//! What can be decided without touching the machine is decided in the modules outside of this folder.
+//! All code that needs `unsafe`: the entry code, the CPU's tables and registers, memory and devices. Decisions that do
+//! not touch the hardware are made in the modules outside this folder.
 //!
-//! The folders are layers, declared here from the lowest to the highest; each imports from its own and from lower ones
-//! only, which `check::layers` checks. (The blank lines keep rustfmt from sorting them.)
+//! The folders are layers, declared here from the lowest to the highest. Each imports only from itself and from lower
+//! layers, which `check::layers` enforces. (The blank lines keep rustfmt from sorting them.)
 //!
-//! 1. `cpu`, `devices`, `boot`: registers, ports, what the loader hands over. They need no memory of their own.
-//! 2. `memory`, `interrupts`: frames and page tables, built from what the loader said; the local APIC, whose registers are
-//!    a page.
-//! 3. `trace`, `percpu`: the rings' writer, and the block that holds it with all else that is one CPU's own.
-//! 4. `panic`: stops all CPUs, so it has to know them; everything above may end in it.
-//! 5. `provoke`: what tests ask for. Above `panic`, since a failure ends there; below the code that it interrupts, since
-//!    that code calls it.
-//! 6. `exit`, `task`, `entry`: a program's end leaves by an exit, and a trap may end a program. So the exits are lowest
-//!    of the three, and the entries highest.
-//! 7. `smp`: brings CPUs up with all of that.
+//! 1. `cpu`, `devices`, `boot`: registers, I/O ports, and the boot information from the loader. These need no memory
+//!    allocation.
+//! 2. `memory`, `interrupts`: page frames and page tables, built from the loader's memory map; the local APIC, whose
+//!    registers occupy a page.
+//! 3. `trace`, `percpu`: the writer of the trace rings, and the per-CPU data block, which contains the writer.
+//! 4. `panic`: stops all CPUs, so it needs the per-CPU data. Every higher layer may call it.
+//! 5. `provoke`: failures and interrupts that tests request. It is above `panic`, which it calls, and below the code
+//!    that calls it.
+//! 6. `exit`, `task`, `entry`: ending a program uses an exit, and a trap may end a program. So `exit` is the lowest of
+//!    the three and `entry` the highest.
+//! 7. `smp`: brings up CPUs, using all lower layers.
 //!
-//! Above are the init ladder, [`crate::run`] and [`crate::syscall`]. What a layer needs of them comes as an argument: the
-//! table of calls as a type parameter of the entry, what follows bring-up and a program's end as functions.
-#![allow(unsafe_code, reason = "the one place that may touch the machine")]
+//! Above these layers are the init sequence, [`crate::run`] and [`crate::syscall`]. The layers here do not import them.
+//! The entry code gets the system-call table as a type parameter; bring-up and the end of a program get the next
+//! function to call as an argument.
+#![allow(unsafe_code, reason = "the only folder that may touch the hardware")]
 
 pub mod cpu;
 

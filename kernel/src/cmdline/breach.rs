@@ -1,23 +1,23 @@
-//! `breach=`: protection violations by ring 0 on demand, to test that the CPU prevents them.
+//! The option `breach=`: a protection violation by ring 0 on request, to test that the CPU prevents it.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};
 
-/// A protection violation, and what prevents it.
+/// A kind of protection violation. Each variant names the mechanism that prevents it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// Writes to the kernel's text: its page is read-only, and CR0.WP enforces that in ring 0.
+    /// Writes to the kernel's text. Prevented by its read-only page, which CR0.WP enforces in ring 0.
     WriteText,
-    /// Writes to it through the physical map.
+    /// Writes to the kernel's text through the physical map. Prevented by the read-only page there.
     WriteAlias,
-    /// Reads ring 3's memory outside of the user copy: SMAP.
+    /// Reads user memory without the user-copy function. Prevented by SMAP.
     ReadUser,
-    /// Executes ring 3's memory: SMEP.
+    /// Executes user memory. Prevented by SMEP.
     RunUser,
 }
 
 impl Violation {
-    /// Each violation with its name.
+    /// All violations, each with its name on the command line.
     pub const ALL: [(&'static str, Violation); 4] = [
         ("write-text", Violation::WriteText),
         ("write-alias", Violation::WriteAlias),

@@ -1,4 +1,4 @@
-//! Errors of the command line, with messages that list the valid values.
+//! Command-line errors, with messages that list the valid values.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -7,7 +7,7 @@ use kernel_abi::trace::GROUPS;
 
 use super::{Key, Place, Token, UartFault, Violation};
 
-/// An error of the command line.
+/// A command-line error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CmdlineError<'a> {
     /// The token is not `key=value` with a known key.
@@ -16,9 +16,9 @@ pub enum CmdlineError<'a> {
     Duplicate(Key),
     /// The key does not accept this value.
     BadValue(Key, Token<'a>),
-    /// `fail_in=` without a CPU that fails.
+    /// `fail_in=` is given, but no CPU is to fail.
     NoFailingCpu,
-    /// A place in which other CPUs have a part, with more than one CPU that fails.
+    /// More than one CPU is to fail at a place that allows only one failing CPU.
     SeveralFailingCpus(Place),
     /// A double quote is not closed.
     UnterminatedQuote,
@@ -32,7 +32,7 @@ impl fmt::Display for CmdlineError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CmdlineError::UnknownKey(token) => {
-                write!(f, "unknown option '{token}'; known are")?;
+                write!(f, "unknown option '{token}'; the known options are")?;
                 for (n, key) in Key::ALL.into_iter().enumerate() {
                     write!(f, "{} {}=", if n == 0 { "" } else { "," }, key.name())?;
                 }
@@ -43,7 +43,7 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(Key::Trace, token) => {
                 write!(f, "trace= takes 'all' or words from")?;
                 GROUPS.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
-                write!(f, " with commas between them, not '{token}'")
+                write!(f, " separated by commas, not '{token}'")
             }
             CmdlineError::BadValue(Key::Serial, token) => {
                 write!(f, "serial= takes 'shared' or 'percpu', not '{token}'")
@@ -67,7 +67,7 @@ impl fmt::Display for CmdlineError<'_> {
                 write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
             }
             CmdlineError::SeveralFailingCpus(place) => {
-                write!(f, "fail_in={} goes with one failing CPU", place.name())
+                write!(f, "fail_in={} needs exactly one failing CPU", place.name())
             }
             CmdlineError::NoFailingCpu => {
                 f.write_str("fail_in= needs a failing CPU: panic_cpu=, overflow_cpu= or double_fault_cpu=")
@@ -92,11 +92,11 @@ impl fmt::Display for CmdlineError<'_> {
                 )
             }
             CmdlineError::UnterminatedQuote => {
-                f.write_str("a double quote is not closed; \\\" is a literal one")
+                f.write_str("a double quote is not closed; write \\\" for a literal double quote")
             }
-            CmdlineError::TrailingBackslash => {
-                f.write_str("the line ends with a backslash that escapes nothing; \\\\ is a literal one")
-            }
+            CmdlineError::TrailingBackslash => f.write_str(
+                "the line ends with a backslash that escapes nothing; write \\\\ for a literal backslash",
+            ),
             CmdlineError::NotUtf8 => f.write_str("the command line is not UTF-8"),
         }
     }

@@ -1,56 +1,58 @@
-//! `panic_cpu=`, `overflow_cpu=`, `double_fault_cpu=` and `fail_in=`: failures of a CPU on demand, to test the reports.
+//! The options `panic_cpu=`, `overflow_cpu=`, `double_fault_cpu=` and `fail_in=`: failures of a CPU on request, to test
+//! that they are reported.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, RawValues, Token};
 
-/// How a CPU fails.
+/// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It panics.
+    /// The CPU panics.
     Panic,
-    /// It overflows its stack.
+    /// The CPU overflows its stack.
     Overflow,
-    /// It loses its stack pointer and takes an exception: a double fault.
+    /// The CPU takes an exception with an invalid stack pointer, which causes a double fault.
     DoubleFault,
 }
 
-/// Where it fails.
+/// The place where a CPU fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Before its program's start.
+    /// Before the CPU starts its program.
     Start,
-    /// During bring-up: the BSP after it has sent the start-up IPIs, an AP when it has stacks and tables, but
-    /// no per-CPU data in its GS base and no APIC.
+    /// During bring-up: the BSP after it has sent the start-up IPIs; an AP after it has loaded its tables, but before
+    /// it has set the GS base and enabled the APIC.
     BringUp,
-    /// In a system call, `SYS_EXIT`.
+    /// In the system call `SYS_EXIT`.
     Syscall,
-    /// In a timer tick after its program's start.
+    /// In a timer tick after the program has started.
     Tick,
-    /// In its NMI handler.
+    /// In the NMI handler.
     Nmi,
-    /// After a halt, when its program has ended.
+    /// In the idle loop, after the program has ended.
     Idle,
-    /// While it holds the console's lock itself.
+    /// While the CPU holds the console lock.
     Console,
-    /// While another CPU holds that lock and never releases it.
+    /// While another CPU holds the console lock and never releases it.
     ConsoleHeld,
-    /// While another CPU holds that lock in its NMI handler, and a third panics too, before the first has stopped it.
+    /// While another CPU holds the console lock in its NMI handler, and a third CPU also panics before the first has
+    /// stopped it.
     SecondPanic,
 }
 
-/// What a CPU does under `fail_in=second-panic`.
+/// The role of a CPU under `fail_in=second-panic`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecondPanicRole {
-    /// Panics, and reports it.
+    /// The CPU panics first and reports the panic.
     First,
-    /// Holds the console's lock meanwhile.
+    /// The CPU holds the console lock meanwhile.
     Holder,
-    /// Panics after the first.
+    /// The CPU panics after the first.
     Second,
 }
 
 impl Place {
-    /// Each place with its name.
+    /// All places, each with its name on the command line.
     pub const ALL: [(&'static str, Place); 9] = [
         ("start", Place::Start),
         ("bring-up", Place::BringUp),
@@ -63,7 +65,7 @@ impl Place {
         ("second-panic", Place::SecondPanic),
     ];
 
-    /// Returns how many CPUs it needs: the one that fails, and those that have another part in it.
+    /// Returns the number of CPUs that a failure at this place needs: the failing CPU and the CPUs with another role.
     #[must_use]
     pub fn cpus_needed(self) -> usize {
         match self {
@@ -73,7 +75,7 @@ impl Place {
         }
     }
 
-    /// Returns its name.
+    /// Returns the name of the place.
     #[must_use]
     pub fn name(self) -> &'static str {
         Place::ALL[self as usize].0
@@ -85,7 +87,7 @@ impl Place {
     }
 }
 
-/// Which CPUs fail, how, and where.
+/// The CPUs that fail, the kinds of failure, and the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failures {
     /// `panic_cpu=K`: CPU K panics.
@@ -94,7 +96,7 @@ pub struct Failures {
     pub overflow_cpu: Option<u32>,
     /// `double_fault_cpu=K`: CPU K takes a double fault.
     pub double_fault_cpu: Option<u32>,
-    /// `fail_in=PLACE`: where they fail; by default before the program's start.
+    /// `fail_in=PLACE`: the place where these CPUs fail. By default, before the program starts.
     pub place: Place,
 }
 
@@ -106,16 +108,16 @@ impl Failures {
             double_fault_cpu: Key::DoubleFaultCpu.number(raw)?,
             place: raw[Key::FailIn as usize].map_or(Ok(Place::Start), Place::named)?,
         };
-        // Without a failing CPU, a test that requests a failure would pass.
+        // If no CPU is to fail, `fail_in=` has no effect, and a test that expects a failure would wrongly pass.
         match failures.requested().filter(|(_, cpu, _)| cpu.is_some()).count() {
             0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NoFailingCpu),
-            // Each might hold the lock that the other waits for.
+            // Two failing CPUs might each hold the lock that the other waits for.
             2.. if failures.place.cpus_needed() > 1 => Err(CmdlineError::SeveralFailingCpus(failures.place)),
             _ => Ok(failures),
         }
     }
 
-    /// Returns the keys, the CPU that each names, and how that CPU fails.
+    /// Returns the keys, each with the CPU that it names and that CPU's kind of failure.
     pub fn requested(&self) -> impl Iterator<Item = (Key, Option<u32>, FailureKind)> + use<> {
         [
             (Key::PanicCpu, self.panic_cpu, FailureKind::Panic),
@@ -125,19 +127,20 @@ impl Failures {
         .into_iter()
     }
 
-    /// Returns how this CPU fails, if it does.
+    /// Returns this CPU's kind of failure, or `None` if it does not fail.
     #[must_use]
     pub fn of(&self, cpu: u32) -> Option<FailureKind> {
         self.requested().find(|(_, named, _)| *named == Some(cpu)).map(|(_, _, kind)| kind)
     }
 
-    /// Returns whether this CPU, of `cpus`, holds the console's lock while another one fails: the next CPU after it.
+    /// Returns whether this CPU must hold the console lock while another CPU fails. The holder is the CPU after the
+    /// failing one; `cpus` is the number of CPUs.
     #[must_use]
     pub fn holds_console(&self, cpu: u32, cpus: u32) -> bool {
         self.place == Place::ConsoleHeld && self.distance(cpu, cpus) == Some(1)
     }
 
-    /// Returns what this CPU, of `cpus`, does if a second one panics.
+    /// Returns the role of this CPU if a second CPU must panic. `cpus` is the number of CPUs.
     #[must_use]
     pub fn second_panic_role(&self, cpu: u32, cpus: u32) -> Option<SecondPanicRole> {
         match self.distance(cpu, cpus).filter(|_| self.place == Place::SecondPanic)? {
@@ -148,7 +151,7 @@ impl Failures {
         }
     }
 
-    /// Returns how many CPUs this one, of `cpus`, comes after the one that fails, counted in a circle.
+    /// Returns the distance from the failing CPU to this CPU, counted upwards and modulo the number of CPUs.
     fn distance(&self, cpu: u32, cpus: u32) -> Option<u32> {
         let failing = self.requested().find_map(|(_, named, _)| named)?;
         if cpu >= failing { Some(cpu - failing) } else { Some(cpu + cpus.checked_sub(failing)?) }

@@ -1,4 +1,4 @@
-//! The keys of the command line, and the values that each takes.
+//! The command-line keys, and the values that each accepts.
 #![forbid(unsafe_code)]
 
 use core::ops::RangeInclusive;
@@ -9,10 +9,10 @@ use super::{Failures, Options, TraceOptions};
 #[cfg(doc)]
 use crate::repeat::Repeat;
 
-/// The values as given in the line, by key.
+/// The unparsed values in the command line, by key.
 pub(super) type RawValues<'a> = [Option<Token<'a>>; Key::ALL.len()];
 
-/// The options' keys.
+/// The keys of the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// See [`Options::program`].
@@ -64,7 +64,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// Every key, in the order of their discriminants.
+    /// All keys, in the order of their discriminants.
     pub const ALL: [Key; 23] = [
         Key::Program,
         Key::TickHz,
@@ -91,7 +91,7 @@ impl Key {
         Key::TraceAlternate,
     ];
 
-    /// Returns the word before the `=`.
+    /// Returns the key's name, which precedes the `=`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ impl Key {
         }
     }
 
-    /// Returns the range of numbers that it accepts.
+    /// Returns the range of numbers that the key accepts.
     pub(super) const fn range(self) -> RangeInclusive<u32> {
         match self {
             Key::TickHz => 1..=10_000,
@@ -135,7 +135,7 @@ impl Key {
         }
     }
 
-    /// Splits a token at its first `=`.
+    /// Splits a token at its first `=` into key and value.
     pub(super) fn split(token: Token<'_>) -> Result<(Key, Token<'_>), CmdlineError<'_>> {
         let mut value = token.chars();
         let key_len: usize = value.by_ref().take_while(|&c| c != '=').map(char::len_utf8).sum();
@@ -144,7 +144,7 @@ impl Key {
         Ok((key, value.token()))
     }
 
-    /// Returns whether the value is the second word. The first is the default.
+    /// Parses a value that must be one of two words. Returns whether it is the second word; the first is the default.
     pub(super) fn one_of<'a>(self, raw: &RawValues<'a>, words: [&str; 2]) -> Result<bool, CmdlineError<'a>> {
         match raw[self as usize] {
             None => Ok(false),

@@ -1,7 +1,7 @@
 //! The command line: `key=value` options, then `--` and the program's arguments.
 //!
-//! Blanks separate tokens. Double quotes group, a backslash takes the next character literally, inside quotes
-//! and outside. Nothing is copied: a [`Token`] is a piece of the line that is unescaped while it is read.
+//! Blanks separate tokens. Double quotes group characters including blanks. A backslash escapes the next character,
+//! inside and outside quotes. Nothing is copied: a [`Token`] is a slice of the line that is unescaped when it is read.
 #![forbid(unsafe_code)]
 
 mod breach;
@@ -25,19 +25,19 @@ use crate::repeat::Repeat;
 
 /// The default program.
 pub const DEFAULT_PROGRAM: &str = "selftest";
-/// The default timer tick, in hertz.
+/// The default rate of the timer tick, in hertz.
 pub const DEFAULT_TICK_HZ: u32 = 100;
-/// The default number of records in each CPU's trace: 128 KiB.
+/// The default number of records in each CPU's trace ring, which then takes 128 KiB.
 pub const DEFAULT_TRACE_RECORDS: u32 = 4096;
 
 /// The parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options<'a> {
-    /// `program=NAME`: what every CPU runs.
+    /// `program=NAME`: the program that every CPU runs.
     pub program: Token<'a>,
-    /// `tick_hz=N`: rate of the timer tick in hertz, 1 to 10000.
+    /// `tick_hz=N`: the rate of the timer tick in hertz, 1 to 10000.
     pub tick_hz: u32,
-    /// `panic_cpu=K`, `overflow_cpu=K`, `double_fault_cpu=K`, `fail_in=PLACE`: which CPU fails, how, and where.
+    /// `panic_cpu=K`, `overflow_cpu=K`, `double_fault_cpu=K`, `fail_in=PLACE`: injected CPU failures.
     pub failures: Failures,
     /// `nest_nmi=yes`: each CPU sends itself an NMI from its NMI handler before it starts its program.
     pub nest_nmi: bool,
@@ -45,27 +45,28 @@ pub struct Options<'a> {
     pub dump_cpus: bool,
     /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
     pub breach: Option<Violation>,
-    /// `uart_fault=KIND`: the UARTs fail from the program's start.
+    /// `uart_fault=KIND`: all UARTs fail from the program's start on.
     pub uart_fault: Option<UartFault>,
-    /// `lose_ap=K`: CPU K is never sent its start-up message.
+    /// `lose_ap=K`: CPU K never gets a start-up IPI.
     pub lose_ap: Option<u32>,
-    /// `delay_ap=K`: CPU K is sent its start-up message only after the BSP's timeout.
+    /// `delay_ap=K`: CPU K gets its start-up IPI only after the BSP's timeout.
     pub delay_ap: Option<u32>,
-    /// `ipi_storm=R`: each CPU sends R IPIs a second to the others, in turn.
+    /// `ipi_storm=R`: each CPU sends R IPIs per second to the other CPUs, in turn.
     pub ipi_storm: u32,
-    /// `nmi_storm=R`: each CPU sends R NMIs a second to the others, in turn.
+    /// `nmi_storm=R`: each CPU sends R NMIs per second to the other CPUs, in turn.
     pub nmi_storm: u32,
-    /// `serial=percpu`: each CPU writes to its own serial port; otherwise (`shared`) all write to the console.
+    /// `serial=percpu`: each CPU writes to its own serial port. With `shared`, the default, all CPUs write to the
+    /// console.
     pub own_uarts: bool,
-    /// `repeat=N`, `deaths=`, `limit_ticks=N`: how often the program is started.
+    /// `repeat=N`, `deaths=`, `limit_ticks=N`: repeated starts of the program, and its time limit.
     pub repeat: Repeat,
-    /// `trace=GROUP,...` and the other `trace_` keys: what the trace records, and where it is sent.
+    /// `trace=GROUP,...` and the `trace_` keys: the events to record and how the trace is sent.
     pub trace: TraceOptions,
     args: Tokens<'a>,
 }
 
 impl<'a> Options<'a> {
-    /// Parses a whole line, the program's arguments included.
+    /// Parses a complete line, including the program's arguments.
     ///
     /// # Errors
     /// The first [`CmdlineError`] in the line.
@@ -109,25 +110,27 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// Returns the program's arguments, those after `--`, in order.
+    /// Returns the program's arguments, which follow `--`, in order.
     pub fn program_args(&self) -> impl Iterator<Item = Token<'a>> + Clone + use<'a> {
-        // `parse` has parsed all of them, so none is an error.
+        // `parse` has parsed all arguments, so none is an error.
         self.args.clone().map_while(Result::ok)
     }
 }
 
-/// The options of the trace.
+/// The trace options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// `trace=GROUP,...`: mask of [`kernel_abi::trace::Kind`] bits; 0, nothing, is the default.
+    /// `trace=GROUP,...`: mask of [`kernel_abi::trace::Kind`] bits. The default is 0: nothing is traced.
     pub kinds: u32,
-    /// `trace_records=N`: records in each CPU's ring, 16 to 1048576, rounded up to a power of two.
+    /// `trace_records=N`: the number of records in each CPU's ring, 16 to 1048576, rounded up to a power of two.
     pub records: u32,
-    /// `trace_mode=stream`: a full ring drops new records; otherwise (`flight`) the oldest are overwritten.
+    /// `trace_mode=stream`: a full ring drops new records. With `flight`, the default, new records overwrite the
+    /// oldest.
     pub stream: bool,
-    /// `trace_alternate=MS`: recording is switched off and on with this period in milliseconds; 0 is never.
+    /// `trace_alternate=MS`: recording is turned off and on with this period in milliseconds; 0 means never.
     pub alternate_ms: u32,
-    /// `trace_via=serial`: the rings are sent over the console at the end; otherwise (`ram`) the host reads memory.
+    /// `trace_via=serial`: the kernel sends the rings over the console at the end. With `ram`, the default, the host
+    /// reads them from the guest's memory.
     pub serial: bool,
 }
 
@@ -143,7 +146,7 @@ impl TraceOptions {
     }
 }
 
-/// Returns the mask of a list of groups.
+/// Returns the mask for a comma-separated list of groups.
 fn trace_kinds(value: Token<'_>) -> Result<u32, CmdlineError<'_>> {
     let bad = CmdlineError::BadValue(Key::Trace, value);
     if value == *"all" {

@@ -16,7 +16,7 @@ fn message(line: &[u8]) -> String {
 }
 
 #[test]
-fn an_empty_line_gives_the_defaults() {
+fn empty_line_gives_the_defaults() {
     for line in ["", "  \t\n", "--", " -- "] {
         let options = Options::parse(line.as_bytes()).unwrap();
         assert_eq!(options.program, *"selftest");
@@ -46,7 +46,7 @@ fn every_key_and_the_arguments_are_parsed() {
 }
 
 #[test]
-fn quotes_and_backslashes() {
+fn quotes_group_and_backslashes_escape() {
     let cases: [(&str, &[&str]); 8] = [
         ("-- a  b\tc", &["a", "b", "c"]),
         (r#"-- "a b" c"#, &["a b", "c"]),
@@ -64,8 +64,8 @@ fn quotes_and_backslashes() {
 }
 
 #[test]
-fn errors_name_the_value_and_the_valid_ones() {
-    let unknown = "unknown option 'tickhz=5'; known are program=, tick_hz=, panic_cpu=, \
+fn errors_name_the_value_and_the_valid_values() {
+    let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
                    overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, uart_fault=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
@@ -144,7 +144,7 @@ fn failing_cpu_kind_and_place_are_parsed() {
 }
 
 #[test]
-fn a_token_fits_its_buffer_or_not() {
+fn token_is_copied_only_if_it_fits() {
     let options = Options::parse(br"program=\a\bc").unwrap();
     let mut buffer = [0; 4];
     assert_eq!(options.program.copy_to(&mut buffer), Some("abc"));
@@ -158,7 +158,7 @@ fn quote(arg: &str) -> String {
 
 proptest! {
     #[test]
-    fn quoted_arguments_come_back(given in prop::collection::vec("\\PC*", 0..6)) {
+    fn quoted_arguments_are_parsed_unchanged(given in prop::collection::vec("\\PC*", 0..6)) {
         let mut line = String::from("tick_hz=5 --");
         for arg in &given {
             line.push(' ');

@@ -1,10 +1,10 @@
-//! Tokens of a command line: separated by blanks, unescaped while they are read, never copied.
+//! Command-line tokens: separated by blanks, unescaped when they are read, never copied.
 
 use core::fmt;
 
 use super::CmdlineError;
 
-/// One token, or the value part of one. Displays and compares unescaped, without its quotes.
+/// A token, or the value part of a token. It is displayed and compared unescaped and without quotes.
 #[derive(Clone, Copy)]
 pub struct Token<'a> {
     raw: &'a str,
@@ -13,18 +13,18 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// A token without quotes and backslashes.
+    /// Creates a token from text without quotes and backslashes.
     pub(super) const fn plain(raw: &'a str) -> Token<'a> {
         Token { raw, quoted: false }
     }
 
-    /// Returns its unescaped characters.
+    /// Returns the token's unescaped characters.
     #[must_use]
     pub const fn chars(&self) -> Unescape<'a> {
         Unescape { raw: self.raw, quoted: self.quoted }
     }
 
-    /// Returns the same as UTF-8 bytes.
+    /// Returns the token's unescaped characters as UTF-8 bytes.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + Clone + use<'a> {
         self.chars().flat_map(|c| {
             let mut buffer = [0; 4];
@@ -33,19 +33,20 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// Returns its unescaped length in bytes.
+    /// Returns the token's unescaped length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chars().map(char::len_utf8).sum()
     }
 
-    /// Returns whether it is empty when unescaped, as `""` is.
+    /// Returns whether the token is empty when unescaped, as `""` is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.chars().next().is_none()
     }
 
-    /// Writes it to the front of a buffer and returns it as a string; `None` if the buffer is too short.
+    /// Copies the unescaped token to the start of a buffer and returns it as a string; `None` if the buffer is too
+    /// short.
     pub fn copy_to<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b str> {
         let buffer = buffer.get_mut(..self.len())?;
         buffer.iter_mut().zip(self.bytes()).for_each(|(to, from)| *to = from);

@@ -1,4 +1,4 @@
-//! `uart_fault=`: UARTs that take nothing, to test that no CPU waits for them without bound.
+//! The option `uart_fault=`: UARTs that accept no data, to test that no CPU waits for them without a bound.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};
@@ -6,16 +6,16 @@ use super::{CmdlineError, Key, Token};
 /// A fault of all UARTs, from the program's start on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UartFault {
-    /// They never get ready.
+    /// The UARTs never become ready.
     Stuck,
-    /// They do not get ready before the last copy has ended.
+    /// The UARTs become ready only after the last copy of the program has ended.
     StuckInRing3,
-    /// No device responds.
+    /// No device responds at the UARTs' ports.
     Absent,
 }
 
 impl UartFault {
-    /// Each fault with its name.
+    /// All faults, each with its name on the command line.
     pub const ALL: [(&'static str, UartFault); 3] = [
         ("stuck", UartFault::Stuck),
         ("stuck-in-ring-3", UartFault::StuckInRing3),

@@ -1,7 +1,7 @@
-//! The physical frame allocator's state: one bit per frame, set while the frame is free.
+//! The state of the physical frame allocator: one bit per frame, set while the frame is free.
 //!
-//! Pure: the bitmap is a slice that the caller owns. [`place`] finds room for it in a memory map, which
-//! need not be sorted; [`words_for`] returns its length.
+//! The caller owns the bitmap, which is a slice. [`words_for`] returns the length of the bitmap, and [`place`] finds
+//! room for it in a memory map, which need not be sorted.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -9,14 +9,15 @@ use core::ops::Range;
 
 use kernel_abi::layout::PAGE_SIZE;
 
-/// One past the highest physical address of the architecture: 52 bits (SDM 3A, 4.1.4). The part of a
-/// memory map beyond it is ignored.
+/// One past the highest physical address of the architecture, which has 52 bits (SDM 3A, 4.1.4). The part of a memory
+/// map beyond this address is ignored.
 pub const PHYS_END: u64 = 1 << 52;
-/// The allocator uses memory below 1 MiB last: an AP's first code has to be there.
+/// The end of low memory. The allocator uses memory below 1 MiB last, because the code that APs start in must lie
+/// there.
 const LOW_MEMORY_END: u64 = 1 << 20;
 const FRAMES_PER_WORD: u64 = u64::BITS as u64;
 
-/// A range of physical memory from a memory map: any start, any length.
+/// A range of physical memory from a memory map. Start and length are arbitrary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     /// First byte.
@@ -26,24 +27,24 @@ pub struct Region {
 }
 
 impl Region {
-    /// One past the last byte, at most [`PHYS_END`].
+    /// Returns one past the last byte, at most [`PHYS_END`].
     const fn end(self) -> u64 {
         let end = self.start.saturating_add(self.len);
         if end < PHYS_END { end } else { PHYS_END }
     }
 
-    /// Returns the frames that are completely inside.
+    /// Returns the frames that lie completely inside the region.
     fn inner(self) -> Range<u64> {
         self.start.div_ceil(PAGE_SIZE)..self.end() / PAGE_SIZE
     }
 
-    /// Returns the frames of which at least one byte is inside.
+    /// Returns the frames of which at least one byte lies inside the region.
     fn outer(self) -> Range<u64> {
         if self.len == 0 { 0..0 } else { self.start / PAGE_SIZE..self.end().div_ceil(PAGE_SIZE) }
     }
 }
 
-/// A physical frame of 4 KiB, by its number. Does not prove that the frame is memory, nor who owns it.
+/// The number of a physical frame of 4 KiB. The type does not prove that the frame is RAM, or who owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Frame(u64);
@@ -55,7 +56,7 @@ impl Frame {
         Frame(addr / PAGE_SIZE)
     }
 
-    /// Returns the physical address of its first byte.
+    /// Returns the physical address of the frame's first byte.
     #[must_use]
     pub const fn start(self) -> u64 {
         self.0 * PAGE_SIZE
@@ -68,14 +69,14 @@ impl Frame {
     }
 }
 
-/// Why a frame cannot be freed: the caller's state is wrong, the bitmap is unchanged.
+/// The reason why a frame cannot be freed. It is a bug in the caller; the bitmap is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// The frame is free already.
+    /// The frame is already free.
     DoubleFree(Frame),
     /// The frame is beyond the bitmap.
     OutOfRange(Frame),
-    /// Every frame of the pool is free, so this one was not allocated.
+    /// All frames of the pool are free, so this frame was not allocated.
     NotAllocated(Frame),
 }
 
@@ -92,7 +93,7 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// Returns one past the highest usable byte of a memory map; 0 if there is none.
+/// Returns one past the highest usable byte of a memory map; 0 if no byte is usable.
 pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
     usable
         .into_iter()
@@ -104,14 +105,14 @@ pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
         * PAGE_SIZE
 }
 
-/// Returns how many words a bitmap needs for all frames below `highest_end`.
+/// Returns the number of words in a bitmap for all frames below `highest_end`.
 #[must_use]
 pub const fn words_for(highest_end: u64) -> usize {
     highest_end.div_ceil(PAGE_SIZE).div_ceil(FRAMES_PER_WORD) as usize
 }
 
-/// Returns the physical address, a multiple of 4096, of the lowest room for `bytes` bytes at or above 1 MiB that is
-/// completely in one usable region, and outside of every reserved one. `None` if there is none.
+/// Returns the lowest page-aligned physical address at or above 1 MiB where `bytes` bytes lie completely in one usable
+/// region and outside all reserved regions; `None` if there is no such address.
 pub fn place<U, R>(bytes: u64, usable: U, reserved: R) -> Option<u64>
 where
     U: IntoIterator<Item = Region>,
@@ -123,7 +124,7 @@ where
         let mut start = region.start.max(LOW_MEMORY_END / PAGE_SIZE);
         loop {
             let end = start.checked_add(frames).filter(|&end| end <= region.end)?;
-            // Each round starts after a reserved range, so there are no more rounds than ranges.
+            // Each iteration starts after a reserved range, so there are no more iterations than ranges.
             let mut in_the_way = reserved.clone().into_iter().map(Region::outer);
             match in_the_way.find(|r| r.start < end && start < r.end) {
                 Some(range) => start = range.end,
@@ -134,7 +135,7 @@ where
     usable.into_iter().filter_map(lowest_in).min()
 }
 
-/// All frames below the bitmap's end, with their state.
+/// The bitmap of all frames below the end of memory.
 #[derive(Debug)]
 pub struct FrameBitmap<'a> {
     words: &'a mut [u64],
@@ -145,8 +146,8 @@ pub struct FrameBitmap<'a> {
 }
 
 impl<'a> FrameBitmap<'a> {
-    /// Frees every frame that is completely in a usable region and has no byte in a reserved one, whatever the
-    /// regions' order and overlaps. Overwrites `words`; frames beyond it are left out.
+    /// Frees every frame that lies completely in a usable region and has no byte in a reserved region. The regions may
+    /// be in any order and may overlap. Overwrites `words`; ignores frames beyond the end of `words`.
     pub fn new<U, R>(words: &'a mut [u64], usable: U, reserved: R) -> FrameBitmap<'a>
     where
         U: IntoIterator<Item = Region>,
@@ -165,10 +166,10 @@ impl<'a> FrameBitmap<'a> {
         FrameBitmap { words, hint, free, total: free }
     }
 
-    /// Allocates a free frame; `None` if there is none. Its contents are not cleared.
+    /// Allocates a free frame; `None` if there is none. Does not clear the frame.
     ///
-    /// The search starts where the last one ended and wraps around, so its cost, averaged over the
-    /// calls, is at most one word per call while a sixty-fourth of the frames is free.
+    /// Each search starts where the previous one ended and wraps around. While at least 1/64 of the frames are free, it
+    /// examines at most one word per call on average.
     pub fn alloc(&mut self) -> Option<Frame> {
         if self.free == 0 {
             return None;
@@ -181,7 +182,7 @@ impl<'a> FrameBitmap<'a> {
         Some(self.take(index, bit))
     }
 
-    /// Allocates the lowest free frame that is completely in a range of physical addresses; `None` if there is none.
+    /// Allocates the lowest free frame that lies completely in a range of physical addresses; `None` if there is none.
     pub fn alloc_in(&mut self, range: Range<u64>) -> Option<Frame> {
         let first = range.start.div_ceil(PAGE_SIZE);
         let end = (range.end / PAGE_SIZE).min(self.words.len() as u64 * FRAMES_PER_WORD);
@@ -196,7 +197,7 @@ impl<'a> FrameBitmap<'a> {
         let mut start = LOW_MEMORY_END / PAGE_SIZE;
         while count > 0 && count <= end.saturating_sub(start) {
             match (start..start + count).rev().find(|&frame| !self.is_free(Frame(frame))) {
-                // Continue after the last frame that is not free.
+                // Continue after the last frame that is in use.
                 Some(taken) => start = taken + 1,
                 None => {
                     for frame in start..start + count {
@@ -218,8 +219,8 @@ impl<'a> FrameBitmap<'a> {
     /// Frees a frame.
     ///
     /// # Errors
-    /// [`FrameError`] if the frame cannot have been allocated. A frame outside of every memory map and an
-    /// allocated one look alike, so not every wrong call is detected.
+    /// [`FrameError`] if the frame cannot have been allocated. A frame outside the memory map has the same state as an
+    /// allocated frame, so not every wrong call is detected.
     pub fn free(&mut self, frame: Frame) -> Result<(), FrameError> {
         let (index, bit) = position(frame.0);
         let word = self.words.get_mut(index).ok_or(FrameError::OutOfRange(frame))?;
@@ -241,13 +242,13 @@ impl<'a> FrameBitmap<'a> {
         self.words.get(index).is_some_and(|word| word & (1 << bit) != 0)
     }
 
-    /// Returns the number of frames that are free now.
+    /// Returns the number of free frames.
     #[must_use]
     pub const fn free_count(&self) -> u64 {
         self.free
     }
 
-    /// Returns the number of frames that were free at the start.
+    /// Returns the number of frames that were free initially.
     #[must_use]
     pub const fn total_usable(&self) -> u64 {
         self.total
@@ -260,12 +261,12 @@ impl<'a> FrameBitmap<'a> {
     }
 }
 
-/// Word and bit of a frame number.
+/// Returns the word index and the bit number of a frame.
 const fn position(frame: u64) -> (usize, u32) {
     ((frame / FRAMES_PER_WORD) as usize, (frame % FRAMES_PER_WORD) as u32)
 }
 
-/// Calls `edit` on each word that has frames of the range, with a mask of these frames.
+/// Calls `edit` for each word that covers frames of the range, with a mask of these frames.
 fn for_each_mask(words: &mut [u64], frames: Range<u64>, mut edit: impl FnMut(&mut u64, u64)) {
     let end = frames.end.min(words.len() as u64 * FRAMES_PER_WORD);
     let mut frame = frames.start;

@@ -13,7 +13,7 @@ fn region(start: u64, len: u64) -> Region {
 }
 
 #[test]
-fn usable_shrinks_and_reserved_grows_to_whole_frames() {
+fn usable_shrinks_and_reserved_grows_to_frame_boundaries() {
     let mut words = [u64::MAX; 1];
     let map = FrameBitmap::new(&mut words, [region(0x1001, 0x4fff)], [region(0x3fff, 1)]);
     let free: Vec<_> = (0..64).filter(|&n| map.is_free(Frame(n))).collect();
@@ -63,13 +63,13 @@ fn invalid_frees_are_rejected_without_effect() {
 }
 
 #[test]
-fn an_empty_pool_is_empty() {
+fn empty_pool_has_no_frames() {
     let mut map = FrameBitmap::new(&mut [], [region(0, 1 << 40)], []);
     assert_eq!((map.alloc(), map.alloc_below(u64::MAX), map.free_count()), (None, None, 0));
 }
 
 #[test]
-fn the_bitmap_finds_its_place() {
+fn bitmap_is_placed_outside_reserved_regions() {
     let usable = [region(8 * MIB, 8 * MIB), region(0, 0x9_f000), region(MIB, 3 * MIB)];
     assert_eq!(place(4096, usable, []), Some(MIB));
     let kernel = [region(2 * MIB, MIB + 1), region(MIB, MIB)];
@@ -104,7 +104,7 @@ proptest! {
     ) {
         let mut words = vec![!0; words_for(3 * MIB)];
         let mut map = FrameBitmap::new(&mut words, usable.iter().copied(), reserved.iter().copied());
-        // The model works in bytes and 128 bits, so that it shares no rounding with the code.
+        // The model calculates in bytes with 128-bit integers, so that it shares no rounding with the code under test.
         let inside = |n: u64, r: &Region| {
             let (start, end) = (u128::from(r.start), u128::from(r.start) + u128::from(r.len));
             let (first, last) = (u128::from(n) * 4096, u128::from(n) * 4096 + 4095);

@@ -1,7 +1,8 @@
-//! The init ladder: one step per line, in order. A step needs only earlier ones; where the order is not obvious, a
-//! comment gives the reason. [`steps`] implements the steps that take more than a call.
+//! The init ladder: the boot sequence, with one step per line. A step depends only on earlier steps; where the order is
+//! not obvious, a comment gives the reason. [`steps`] implements the steps that need more than one call.
 //!
-//! An AP has a shorter one, `ap_entry` in `smp::bring_up`: tables, registers, clock. Both end in `run::take_part`.
+//! An AP has a shorter sequence, `ap_entry` in `smp::bring_up`: tables, registers, clock. Both sequences end in
+//! `run::take_part`.
 
 mod steps;
 
@@ -29,17 +30,18 @@ use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};
 
-/// The embedded programs. They belong to the binary: the library needs none, so it is built together with them.
+/// The embedded programs. They are part of the binary and not of the library, so that the library can be built without
+/// them.
 const PROGRAMS: Archive = Archive(include_bytes!(env!(
     "RINGSIDE_PROGRAMS",
-    "build the kernel with `cargo xtask build`, which makes the archive of the programs"
+    "build the kernel with `cargo xtask build`, which creates the archive of the programs"
 )));
 
-/// The allocator of a kernel without a heap. The `object` crate links `alloc` even if it only reads; nothing that the
-/// kernel calls allocates (invariant: NO-HEAP).
+/// An allocator that never allocates. The `object` crate needs `alloc` to link even if it is only used for reading; no
+/// function that the kernel calls allocates (invariant: NO-HEAP).
 struct NoHeap;
 
-// SAFETY: an allocator may return null, which means that there is no memory, and so `dealloc` is never called.
+// SAFETY: an allocator may return null to report that there is no memory. So `dealloc` is never called.
 unsafe impl GlobalAlloc for NoHeap {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
         core::ptr::null_mut()
@@ -56,20 +58,22 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     stop::panic(info)
 }
 
-/// Entry point of the BSP in Rust, called by the boot code: on the boot stack, with the boot page tables, interrupts
-/// off, and no IDT.
+/// Rust entry point of the BSP. The boot code calls it on the boot stack, with the boot page tables, interrupts off,
+/// and no IDT.
 #[unsafe(no_mangle)]
 fn kernel_main(info: &'static BootInfo) -> ! {
     serial::init();
     // SAFETY: the boot GDT has the kernel's code segment, which the gates use. The kernel has not set the GS base yet
     // (invariant: GS-BASE).
     unsafe { idt::load_early() };
-    // Before the memory map is used: a command line that is too long for the loader's buffer overwrites what follows.
+    // Check this before the memory map is used: a command line that is too long for the loader's buffer overwrites the
+    // memory after it.
     steps::check_boot_info(info);
-    // While the boot page tables map the kernel's text writable, and before any of the patched sites is executed.
+    // This must happen while the boot page tables map the kernel's text writable, and before any patched site is
+    // executed.
     if Features::detect().smap {
         // SAFETY: called once, on the BSP. The CPU has SMAP, the boot page tables map the text writable, and no site
-        // has been executed: an exception so far would have ended the run.
+        // has been executed: any exception so far would have ended the run.
         unsafe { smap::enable_instructions() };
     }
     // SAFETY: called once, on the BSP, with the boot page tables.
@@ -77,41 +81,42 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // From here on no page is both writable and executable.
     // SAFETY: called once, on the BSP, after the physical map exists.
     or_end(unsafe { paging::init(info) });
-    // The BSP's data holds its id, which only its APIC knows.
+    // The BSP's data block stores the BSP's APIC id, so read the id from the APIC first.
     or_end(apic::map_registers());
     // SAFETY: called with interrupts off, and the registers were mapped above.
     let apic_id = unsafe { apic::identify(Features::detect()) };
     // SAFETY: called once for this index, before the BSP uses the area.
     or_end(unsafe { percpu::create(CpuId::BSP, apic_id) });
-    // SAFETY: the area was created above, this is the BSP, with interrupts off, and nothing on the boot stack is needed
-    // any more: `info` is static.
+    // SAFETY: the area was created above, and this code runs on the BSP with interrupts off. The contents of the boot
+    // stack are no longer needed; `info` is static.
     unsafe { this_cpu::enter(CpuId::BSP, bsp_main) }
 }
 
 /// Continues the boot on the BSP's syscall stack, which has a guard page.
 extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
-    // First, because from here on every exception is reported. SAFETY: called once, on the CPU that the data belongs
-    // to, with interrupts off and the kernel's page tables loaded.
+    // Load the tables first: every exception is reported from here on. SAFETY: called once, on the CPU that the data
+    // belongs to, with interrupts off and the kernel's page tables loaded.
     unsafe { this_cpu::load_tables(bsp) };
-    // The boot code has checked all others.
+    // The boot code has already checked all other features.
     or_end(control::check_features());
     pic::mask_all();
     // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
     // masked, the APIC's registers mapped and its mode set.
     unsafe { this_cpu::set_up(bsp, Features::detect(), syscall::ENTRY) };
 
-    // Before anything that takes time, so that an error on the command line is reported at once.
+    // Parse the command line before any slow step, so that an error in it is reported immediately.
     let info = boot::info();
     let options = steps::options(info);
     let file = or_refuse(programs::find(info, options.program, PROGRAMS));
 
-    // SAFETY: the address is the one that the boot loader passed; this is the BSP, and no program has started yet.
+    // SAFETY: the boot loader passed this address. This code runs on the BSP, and no program has started yet.
     let tables = or_end(unsafe { Tables::find(info.rsdp) });
     let timebase = steps::measure_clocks(bsp, &tables, info, &options);
     let cpus = steps::list_cpus(bsp, &tables);
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
-    // Before the other CPUs: each needs its ring when it starts. There is one ring for each CPU of the list.
+    // Set up tracing before the other CPUs start, because each needs its ring at its start. There is one ring for each
+    // CPU in the list.
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, timebase.tsc.hz(), info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
@@ -120,10 +125,10 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let arrivals = or_end(unsafe {
         bring_up::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
-    // Not earlier, because the BSP waits for the other CPUs with interrupts off and would miss ticks.
+    // Start the clock only now: the BSP waits for the other CPUs with interrupts off and would miss ticks.
     bsp.start_clock();
 
-    // After the bring-up, because these steps depend on which CPUs came online.
+    // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());
     steps::compare_control_registers(&arrivals);
     let warnings = steps::report_missing(bsp, &arrivals, cpus.unreachable, info)
@@ -133,7 +138,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
 
     let boot = steps::boot_record(bsp, &options, cpus.list, &arrivals, timebase);
-    // The last step that allocates: it stores how many frames are free before the first program is loaded.
+    // This is the last step that allocates memory: it stores the number of frames that are free before the first
+    // program is loaded.
     let run = steps::prepare_run(options, file, &arrivals, boot, warnings);
     run::begin(bsp, run)
 }

@@ -1,4 +1,4 @@
-//! The steps of the init ladder, in its order.
+//! The steps of the init ladder, in the order in which they run.
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{qemu, serial};
@@ -18,7 +18,7 @@ use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
-/// Ends the run if the loader has not passed its information or the complete command line.
+/// Ends the run if the loader has not passed valid boot information or the complete command line.
 pub fn check_boot_info(info: &BootInfo) {
     if !info.found {
         stop::end(format_args!(
@@ -26,7 +26,9 @@ pub fn check_boot_info(info: &BootInfo) {
         ));
     }
     if info.command_line_cut {
-        refuse(format_args!("it has more than {COMMAND_LINE_MAX} bytes, and the loader may have cut it"));
+        refuse(format_args!(
+            "it has more than {COMMAND_LINE_MAX} bytes, and the loader may have truncated it"
+        ));
     }
 }
 
@@ -35,8 +37,8 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// Measures the rate of the TSC with the power-management timer, and that of the APIC timer with the PIT, or with the
-/// same timer on a machine without a PIT.
+/// Measures the rate of the TSC with the power-management timer. Measures the rate of the APIC timer with the PIT, or
+/// with the power-management timer on a machine without a PIT.
 pub fn measure_clocks(
     bsp: &PerCpuData,
     tables: &Tables,
@@ -49,7 +51,7 @@ pub fn measure_clocks(
     if !timebase.has_pit {
         say!(
             bsp,
-            "the interval timer (PIT) does not count; the ACPI timer replaces it, and no second clock checks the tick"
+            "the interval timer (PIT) does not count; the ACPI timer is used instead, and no second clock checks the tick"
         );
     }
     timebase
@@ -57,11 +59,11 @@ pub fn measure_clocks(
 
 /// The CPUs in the firmware's table.
 pub struct Cpus {
-    /// Their APIC ids, the BSP's first.
+    /// The APIC ids of the CPUs, the BSP's first.
     pub list: &'static [ApicId],
-    /// Number of further CPUs, which the present APIC mode cannot address.
+    /// The number of additional CPUs that the current APIC mode cannot address.
     pub unreachable: usize,
-    /// Whether the table lists the BSP. If not, there was a warning.
+    /// Whether the table lists the BSP. If not, a warning was printed.
     pub bsp_listed: bool,
 }
 
@@ -77,12 +79,12 @@ pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
     Cpus { list: &list[..found.count], unreachable: found.unreachable, bsp_listed: found.bsp_listed }
 }
 
-/// Is this CPU's local APIC in x2APIC mode?
+/// Returns whether this CPU's local APIC is in x2APIC mode.
 fn has_x2apic(cpu: &PerCpuData) -> bool {
     cpu.with_apic(|apic| apic.is_x2apic()).unwrap_or(false)
 }
 
-/// Ends the run if an option names a CPU that does not exist, because it would have no effect.
+/// Ends the run if an option names a CPU that does not exist, because the option would have no effect.
 pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     let failing = options.failures.requested().map(|(key, cpu, _)| (key, cpu));
     let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
@@ -93,8 +95,8 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     }
 }
 
-/// Ends the run if a CPU that must fail is not online, or if others have a part in its failure and there are too few. From here on a
-/// CPU's index is its place among the CPUs that are online.
+/// Ends the run if a CPU that must fail is not online, or if the failure needs more CPUs than are online. From here on,
+/// a CPU's index is its position among the CPUs that are online.
 pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
@@ -103,14 +105,14 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     }
     let (place, needed) = (options.failures.place, options.failures.place.cpus_needed());
     if online < needed {
-        refuse(format_args!("fail_in={}: needs {needed} CPUs online, not {online}", place.name()));
+        refuse(format_args!("fail_in={}: needs {needed} CPUs online, but only {online} are", place.name()));
     }
 }
 
-/// Ends the run if control registers differ between CPUs: a program could observe on which one it runs (invariant:
-/// SAME-CONTROL).
+/// Ends the run if control registers differ between CPUs. A program could then behave differently depending on its CPU
+/// (invariant: SAME-CONTROL).
 pub fn compare_control_registers(arrivals: &Arrivals) {
-    let of = |cpu: &PerCpuData| *or_end(cpu.published.control.get().ok_or("a CPU is online and not set up"));
+    let of = |cpu: &PerCpuData| *or_end(cpu.published.control.get().ok_or("a CPU is online but not set up"));
     let expected = of(arrivals.online[CpuId::BSP.index()]);
     for cpu in arrivals.online {
         let actual = of(cpu);
@@ -120,11 +122,11 @@ pub fn compare_control_registers(arrivals: &Arrivals) {
     }
 }
 
-/// Ends the run if the APICs' modes or register addresses differ (invariant: SAME-CONTROL). Warns of each CPU for which
-/// CPUID reports another APIC id than its APIC has, and returns their number. The APIC's id is the right one: IPIs go to
-/// it.
+/// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
+/// each CPU whose CPUID reports a different APIC id than its APIC, and returns the number of warnings. The kernel uses
+/// the APIC's id, because IPIs are sent to it.
 pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
-    let of = |cpu: &PerCpuData| *or_end(cpu.published.apic.get().ok_or("a CPU is online and has no APIC"));
+    let of = |cpu: &PerCpuData| *or_end(cpu.published.apic.get().ok_or("a CPU is online but has no APIC"));
     let (expected, mut warnings) = (of(bsp), 0);
     for cpu in arrivals.online {
         let (id, actual) = (cpu.id(), of(cpu));
@@ -144,7 +146,7 @@ pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
     warnings
 }
 
-/// Warns of CPUs that are not online and of a truncated memory map. Returns the number of warnings.
+/// Warns about CPUs that are not online and about a truncated memory map. Returns the number of warnings.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
     for (apic_id, lacks) in arrivals.missing {
         match lacks {
@@ -161,12 +163,12 @@ pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize,
         );
     }
     if info.truncated {
-        say!(bsp, "warning: the memory map was truncated, because it exceeds the kernel's buffer");
+        say!(bsp, "warning: the memory map exceeds the kernel's buffer and was truncated");
     }
     arrivals.missing.len() as u32 + u32::from(unreachable > 0) + u32::from(info.truncated)
 }
 
-/// Walks all mappings and ends the run if one breaks W^X.
+/// Walks all mappings and ends the run if a mapping violates W^X.
 pub fn audit_mappings(bsp: &PerCpuData) {
     match paging::audit(paging::kernel_pml4()).check() {
         Ok(audit) => say!(
@@ -178,7 +180,7 @@ pub fn audit_mappings(bsp: &PerCpuData) {
     }
 }
 
-/// Builds the record of the boot.
+/// Builds the boot record.
 pub fn boot_record(
     bsp: &PerCpuData,
     options: &Options<'_>,
@@ -198,7 +200,7 @@ pub fn boot_record(
     }
 }
 
-/// Allocates the page that all copies share, and builds the run's description.
+/// Allocates the page shared by all copies, and builds the description of the run.
 pub fn prepare_run(
     options: Options<'static>,
     file: &'static [u8],
@@ -219,7 +221,7 @@ pub fn prepare_run(
     }
 }
 
-/// Returns the value, or ends the run as a failed boot.
+/// Returns the value, or ends the run because the boot has failed.
 pub fn or_end<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| stop::end(format_args!("{error}")))
 }

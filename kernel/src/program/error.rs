@@ -9,7 +9,7 @@ use super::{HEADERS_MAX, MEMORY_MAX};
 /// The memory range of a program header, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Index of the program header, as `readelf -l` lists them from 0.
+    /// Index of the program header, counted from 0 as `readelf -l` does.
     pub header: usize,
     /// First address.
     pub vaddr: u64,
@@ -23,59 +23,60 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a file cannot be loaded.
+/// The reason why a file cannot be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// It does not start with ELF's magic number.
+    /// The file does not start with the ELF magic number.
     NotElf,
-    /// It ends before something that its headers refer to.
+    /// The file ends before data that its headers refer to.
     Truncated {
         /// Length of the file in bytes.
         len: usize,
     },
-    /// It is not of the 64-bit class.
+    /// The file is not of class ELF64.
     NotElf64,
-    /// It is big-endian.
+    /// The file is big-endian.
     NotLittleEndian,
-    /// It is for another machine; the value is ELF's `e_machine`.
+    /// The file is for another architecture; the value is ELF's `e_machine`.
     WrongMachine(u16),
-    /// Its headers have an unknown version or size.
+    /// The headers have an unknown version or size.
     UnknownVersion,
-    /// It is an object file, a core dump or similar; the value is ELF's `e_type`.
+    /// The file is an object file, a core dump or similar; the value is ELF's `e_type`.
     NotExecutable(u16),
-    /// It needs a dynamic linker, or relocation.
+    /// The file needs a dynamic linker or relocation.
     Dynamic,
-    /// It has more than [`HEADERS_MAX`] program headers.
+    /// The file has more than [`HEADERS_MAX`] program headers.
     TooManyHeaders(u16),
-    /// It has no loadable segment, so nothing to run.
+    /// The file has no loadable segment.
     NoSegment,
     /// A segment has more bytes in the file than in memory.
     FileSizeExceedsMemory(Place),
-    /// A segment is not completely in ring 3's half.
+    /// A segment does not lie completely in the user half.
     OutsideUserSpace(Place),
     /// A segment overlaps the stack, the guard below it, or the shared page.
     Reserved(Place),
     /// A segment is both writable and executable.
     WritableAndExecutable(Place),
-    /// A segment has no access rights. Ring 3 could read it anyway, which the gABI forbids.
+    /// A segment has no access rights. The gABI forbids any access, but page tables cannot prevent ring 3 from reading
+    /// a mapped page.
     NoRights(Place),
-    /// The program has thread-local storage, and its first access would be at FS base 0.
+    /// The program uses thread-local storage. The kernel does not set the FS base, so the first access would fault.
     ThreadLocal(Place),
     /// The program needs an executable stack.
     ExecutableStack {
         /// Index of the program header.
         header: usize,
     },
-    /// The program needs a larger stack than there is.
+    /// The program needs a larger stack than the kernel provides.
     StackSize {
         /// Index of the program header.
         header: usize,
-        /// The size that it names, in bytes.
+        /// The required size, in bytes.
         size: u64,
     },
     /// Two segments overlap, or share a page with different access rights.
     Overlap(Place, Place),
-    /// The segments take more than [`MEMORY_MAX`].
+    /// The segments take more memory than [`MEMORY_MAX`].
     TooMuchMemory,
     /// The entry point is not in an executable segment.
     EntryOutside(u64),
@@ -86,7 +87,7 @@ impl fmt::Display for LoadError {
         match self {
             LoadError::NotElf => f.write_str("not an ELF file"),
             LoadError::Truncated { len } => {
-                write!(f, "the ELF file is cut off: it has {len} bytes, and its headers promise more")
+                write!(f, "the ELF file is truncated: it has only {len} bytes, but its headers refer to more")
             }
             LoadError::NotElf64 => f.write_str("a 32-bit ELF file: compile it for x86-64 (-m64)"),
             LoadError::NotLittleEndian => f.write_str("a big-endian ELF file: compile it for x86-64"),
@@ -97,32 +98,35 @@ impl fmt::Display for LoadError {
                 f.write_str("an ELF file whose headers have an unknown version or size")
             }
             LoadError::NotExecutable(kind) => {
-                write!(f, "an ELF file that is no program (e_type {kind}): link it with -static -no-pie")
+                write!(
+                    f,
+                    "an ELF file that is not an executable (e_type {kind}): link it with -static -no-pie"
+                )
             }
             LoadError::Dynamic => {
                 f.write_str("dynamically linked or position independent: link with -static -no-pie")
             }
             LoadError::TooManyHeaders(count) => {
-                write!(f, "the ELF file has {count} program headers; {HEADERS_MAX} are the most")
+                write!(f, "the ELF file has {count} program headers; the maximum is {HEADERS_MAX}")
             }
             LoadError::NoSegment => f.write_str("the ELF file has no loadable segment"),
             LoadError::FileSizeExceedsMemory(place) => {
                 write!(f, "{place} has more bytes in the file than in memory")
             }
             LoadError::OutsideUserSpace(place) => {
-                write!(f, "{place} is not completely in user space, {USER_START:#x} to {USER_END:#x}")
+                write!(f, "{place} does not lie completely in user space, {USER_START:#x} to {USER_END:#x}")
             }
             LoadError::Reserved(place) => {
                 write!(
                     f,
-                    "{place} reaches into the stack below {STACK_TOP:#x} or the page at {SHARED_PAGE:#x}"
+                    "{place} overlaps the stack below {STACK_TOP:#x} or the shared page at {SHARED_PAGE:#x}"
                 )
             }
             LoadError::WritableAndExecutable(place) => {
                 write!(f, "{place} is writable and executable: link with -z separate-code, without -N")
             }
             LoadError::NoRights(place) => {
-                write!(f, "{place} has no access rights (p_flags 0): give it at least those for reading")
+                write!(f, "{place} has no access rights (p_flags 0): make it at least readable")
             }
             LoadError::ThreadLocal(place) => {
                 write!(
@@ -133,19 +137,19 @@ impl fmt::Display for LoadError {
             LoadError::ExecutableStack { header } => {
                 write!(
                     f,
-                    "segment {header} needs an executable stack (PT_GNU_STACK), and the stack never is: avoid \
+                    "segment {header} needs an executable stack (PT_GNU_STACK), but the stack is never executable: avoid \
                      nested functions, and link with -z noexecstack"
                 )
             }
             LoadError::StackSize { header, size } => {
                 write!(
                     f,
-                    "segment {header} needs a stack of {size} bytes (PT_GNU_STACK), and it has {STACK_SIZE}: \
+                    "segment {header} needs a stack of {size} bytes (PT_GNU_STACK), but the stack has {STACK_SIZE}: \
                      link without -z stack-size"
                 )
             }
             LoadError::Overlap(one, other) => {
-                write!(f, "{one} and {other} overlap, or share a page and differ in rights")
+                write!(f, "{one} and {other} overlap, or share a page with different access rights")
             }
             LoadError::TooMuchMemory => {
                 write!(f, "the segments take more than {} MiB", MEMORY_MAX / 1024 / 1024)

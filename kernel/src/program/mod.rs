@@ -1,4 +1,4 @@
-//! Checks whether a file can be loaded as a ring-3 program. The loader relies on these checks alone.
+//! Checks whether a file can be loaded as a ring-3 program. The loader makes no further checks.
 //!
 //! A program is a static ELF64 with fixed addresses (System V gABI, chapters 4 and 5; psABI for x86-64).
 #![forbid(unsafe_code)]
@@ -14,40 +14,41 @@ pub use self::error::{LoadError, Place};
 
 const LE: LittleEndian = LittleEndian;
 
-/// The maximum memory of a program's segments, in bytes, counted in whole pages. Every CPU has a copy.
+/// The maximum memory of a program's segments, in bytes, rounded up to pages. Every CPU has its own copy of the
+/// program.
 pub const MEMORY_MAX: u64 = 16 * 1024 * 1024;
-/// The maximum number of program headers, so that comparing each with each other stays short.
+/// The maximum number of program headers. It limits the time to compare all pairs of headers.
 pub const HEADERS_MAX: u16 = 64;
 
 /// A segment. Two segments may share a page if their access rights are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// First address; need not be the start of a page.
+    /// First address. Need not be page-aligned.
     pub vaddr: u64,
-    /// Bytes in memory, at least 1. Those after `data` are zero.
+    /// Size in memory in bytes, at least 1. The bytes after `data` are zero.
     pub mem_size: u64,
     /// The contents at `vaddr`, at most `mem_size` bytes.
     pub data: &'a [u8],
-    /// Whether ring 3 may write it.
+    /// Whether ring 3 may write to the segment.
     pub writable: bool,
-    /// Whether ring 3 may execute it. Never together with `writable`.
+    /// Whether ring 3 may execute the segment. Never set together with `writable`.
     pub executable: bool,
 }
 
 impl Segment<'_> {
-    /// One past the last address. Does not overflow: the segment is below [`USER_END`].
+    /// Returns one past the last address. This does not overflow, because the segment is below [`USER_END`].
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.vaddr + self.mem_size
     }
 
-    /// First address of the first page.
+    /// Returns the address of the first page.
     #[must_use]
     pub const fn first_page(&self) -> u64 {
         self.vaddr / PAGE_SIZE * PAGE_SIZE
     }
 
-    /// One past the last page, an address.
+    /// Returns the address after the last page.
     #[must_use]
     pub const fn end_page(&self) -> u64 {
         self.end().div_ceil(PAGE_SIZE) * PAGE_SIZE
@@ -64,7 +65,8 @@ impl Segment<'_> {
     }
 }
 
-/// A program that can be loaded. Proves that no [`LoadError`] applies; does not prove that the code is correct.
+/// A program that can be loaded. The type proves that no [`LoadError`] applies. It does not prove that the code is
+/// correct.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     file: &'a [u8],
@@ -73,7 +75,7 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Checks a complete file.
+    /// Parses and checks a complete file.
     ///
     /// # Errors
     /// The first [`LoadError`] in the order of the file.
@@ -101,17 +103,17 @@ impl<'a> Image<'a> {
     /// Returns the segments, in the order of the file; at least one.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + Clone + use<'a> {
         let file = self.file;
-        // `parse` has checked every one of them, so none is an error.
+        // `parse` has checked every header, so `segment` returns no error.
         loadable(self.headers).filter_map(move |(n, header)| segment(file, n, header).ok())
     }
 
-    /// Returns the number of pages of all segments; a page that two share is counted twice.
+    /// Returns the total number of pages of all segments. A page shared by two segments is counted twice.
     #[must_use]
     pub fn pages(&self) -> u64 {
         self.segments().map(|s| (s.end_page() - s.first_page()) / PAGE_SIZE).sum()
     }
 
-    /// Returns the number of program headers, and their address in the program's memory, if they are loaded.
+    /// Returns the number of program headers, and their address in the program's memory if they are loaded.
     #[must_use]
     pub fn program_headers(&self) -> (u64, Option<u64>) {
         let start = self.header.e_phoff.get(LE);
@@ -153,13 +155,13 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Checks what is needed before a program header can be read.
+/// Checks the file header, as far as reading the program headers requires.
 fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     let truncated = LoadError::Truncated { len: file.len() };
     if !file.starts_with(&elf::ELFMAG) {
         return Err(LoadError::NotElf);
     }
-    // Class and encoding first: a 32-bit header is shorter, and its fields have other offsets.
+    // Check class and encoding first: a 32-bit header is shorter, and its fields have different offsets.
     let &[_, _, _, _, class, encoding, version, ..] = file else { return Err(truncated) };
     if class != elf::ELFCLASS64.0 {
         return Err(LoadError::NotElf64);
@@ -180,18 +182,19 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     }
 }
 
-/// Returns the headers of loadable segments, with their indices.
+/// Returns the program headers of loadable segments, with their indices.
 fn loadable(
     headers: &[ProgramHeader64<LittleEndian>],
 ) -> impl Iterator<Item = (usize, &ProgramHeader64<LittleEndian>)> + Clone {
     headers.iter().enumerate().filter(|(_, header)| {
-        // Linkers emit empty ones; one with bytes in the file alone is rejected later.
+        // Skip empty segments, which linkers emit. A segment with bytes in the file but not in memory is rejected
+        // later.
         header.p_type.get(LE) == elf::PT_LOAD && (header.p_memsz.get(LE) | header.p_filesz.get(LE)) != 0
     })
 }
 
-/// Refuses what a header that loads nothing asks for and the kernel does not do. Headers of other types are
-/// informative: a program runs without what they describe.
+/// Rejects non-loadable program headers that request features the kernel lacks. Headers of other types are informative:
+/// a program runs without the features that they describe.
 fn requests(index: usize, header: &ProgramHeader64<LittleEndian>) -> Result<(), LoadError> {
     let size = header.p_memsz.get(LE);
     match header.p_type.get(LE) {
@@ -201,7 +204,7 @@ fn requests(index: usize, header: &ProgramHeader64<LittleEndian>) -> Result<(), 
         elf::PT_GNU_STACK if header.p_flags.get(LE).0 & elf::PF_X.0 != 0 => {
             Err(LoadError::ExecutableStack { header: index })
         }
-        // 0 is the default size.
+        // Size 0 requests the default size.
         elf::PT_GNU_STACK if size > STACK_SIZE => Err(LoadError::StackSize { header: index, size }),
         _ => Ok(()),
     }
@@ -211,7 +214,7 @@ fn place(index: usize, header: &ProgramHeader64<LittleEndian>) -> Place {
     Place { header: index, vaddr: header.p_vaddr.get(LE), mem_size: header.p_memsz.get(LE) }
 }
 
-/// Checks one program header by itself.
+/// Checks a single program header.
 fn segment<'a>(
     file: &'a [u8],
     index: usize,
@@ -248,11 +251,11 @@ fn segment<'a>(
     Ok(segment)
 }
 
-/// The bytes of the file that a header names; `None` if the file ends before them.
+/// Returns the bytes of the file that a program header refers to; `None` if the file is too short.
 fn file_bytes<'a>(file: &'a [u8], header: &ProgramHeader64<LittleEndian>) -> Option<&'a [u8]> {
     let len = usize::try_from(header.p_filesz.get(LE)).ok()?;
     if len == 0 {
-        // The offset of an empty segment has no meaning; linkers may place it beyond the end.
+        // The offset of an empty segment has no meaning. Linkers may set it beyond the end of the file.
         return Some(&[]);
     }
     let start = usize::try_from(header.p_offset.get(LE)).ok()?;

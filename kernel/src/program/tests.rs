@@ -1,4 +1,4 @@
-//! Invalid files, each made by one change of a valid one.
+//! Tests with invalid files. Each is derived from a valid file by one change.
 
 use std::string::ToString;
 use std::vec::Vec;
@@ -30,7 +30,8 @@ fn load(flags: u32, offset: u64, vaddr: u64, file_size: u64, mem_size: u64) -> P
     }
 }
 
-/// Returns a program of 0x1200 bytes: headers, code, and data that continues as zeros. `change` makes it invalid.
+/// Returns a program file of 0x1200 bytes: headers, code, and data that is zero-extended in memory. `change` modifies
+/// the headers.
 pub(crate) fn elf_with(change: impl FnOnce(&mut Header, &mut Segments)) -> Vec<u8> {
     let ident = elf::Ident {
         magic: elf::ELFMAG,
@@ -70,7 +71,7 @@ pub(crate) fn elf_with(change: impl FnOnce(&mut Header, &mut Segments)) -> Vec<u
     file
 }
 
-/// Returns the result for a program with one changed header.
+/// Returns the result of parsing a program with one changed program header.
 fn with_segment(index: usize, changed: ProgramHeader64<LittleEndian>) -> Result<(), LoadError> {
     Image::parse(&elf_with(|_, segments| segments[index] = changed)).map(|_| ())
 }
@@ -80,7 +81,7 @@ fn with_header(change: impl FnOnce(&mut Header)) -> Result<(), LoadError> {
 }
 
 #[test]
-fn a_valid_program_is_accepted() {
+fn valid_program_is_accepted() {
     let file = elf_with(|_, _| {});
     let image = Image::parse(&file).unwrap();
     assert_eq!(image.entry(), BASE + 0x1010);
@@ -110,7 +111,7 @@ fn any_alignment_in_memory_is_accepted() {
 #[test]
 fn truncated_files_are_rejected() {
     let file = elf_with(|_, _| {});
-    // Miri takes a thousand times as long for each.
+    // Miri is about a thousand times slower, so test fewer lengths there.
     for len in (0..file.len()).step_by(if cfg!(miri) { 61 } else { 1 }) {
         let expected = if len < 4 { LoadError::NotElf } else { LoadError::Truncated { len } };
         assert_eq!(Image::parse(&file[..len]).unwrap_err(), expected);
@@ -118,7 +119,7 @@ fn truncated_files_are_rejected() {
 }
 
 #[test]
-fn wrong_kinds_of_files_are_rejected() {
+fn unsupported_file_types_are_rejected() {
     assert_eq!(Image::parse(b"#!/bin/sh\n").unwrap_err(), LoadError::NotElf);
     assert_eq!(with_header(|h| h.e_ident.class = elf::ELFCLASS32), Err(LoadError::NotElf64));
     assert_eq!(with_header(|h| h.e_ident.data = elf::ELFDATA2MSB), Err(LoadError::NotLittleEndian));
@@ -221,7 +222,7 @@ fn requests_that_the_kernel_does_not_fulfil_are_rejected() {
     assert_eq!(
         request(elf::PT_TLS, R, 4, 0),
         Err(LoadError::ThreadLocal(Place { mem_size: 0, ..tls })),
-        "contents in the file alone"
+        "contents only in the file"
     );
     assert_eq!(request(elf::PT_TLS, R, 0, 0), Ok(()), "no contents");
     for flags in [RW | 1, RX, 1] {
@@ -240,18 +241,18 @@ fn requests_that_the_kernel_does_not_fulfil_are_rejected() {
 #[test]
 fn segments_without_rights_are_rejected() {
     let place = Place { header: 2, vaddr: BASE + 0x2000, mem_size: 0x10 };
-    // The upper bits are the system's and the processor's; they grant nothing.
+    // The upper bits are reserved for the OS and the processor; they grant no access rights.
     for flags in [0, 8, 0xfff0_0000] {
         let result = with_segment(2, load(flags, 0x1000, BASE + 0x2000, 0x10, 0x10));
         assert_eq!(result, Err(LoadError::NoRights(place)), "{flags:#x}");
     }
-    // x86 page tables cannot withhold reading from what ring 3 may write or execute.
+    // With x86 page tables, ring 3 can read every page that it may write or execute.
     for flags in [2, 1] {
         assert_eq!(with_segment(2, load(flags, 0x1000, BASE + 0x2000, 0x10, 0x10)), Ok(()), "{flags:#x}");
     }
 }
 
-/// The kernel copies contents to their addresses, so neither the offset nor the alignment matters.
+/// The kernel copies segment contents to their addresses, so neither file offset nor alignment matters.
 #[test]
 fn any_offset_and_alignment_of_a_segment_are_accepted() {
     for (offset, align) in [(0x1101, 4096), (0x1100, 0), (0x1100, 3), (0x1101, 1 << 21), (0, u64::MAX)] {
@@ -303,7 +304,7 @@ fn messages_say_what_to_do() {
     let place = Place { header: 2, vaddr: 0x1000, mem_size: 16 };
     assert_eq!(
         LoadError::OutsideUserSpace(place).to_string(),
-        "segment 2 (0x1000, 0x10 bytes) is not completely in user space, 0x10000 to 0x7ffffffff000"
+        "segment 2 (0x1000, 0x10 bytes) does not lie completely in user space, 0x10000 to 0x7ffffffff000"
     );
 }
 

@@ -1,8 +1,9 @@
-//! Which CPUs the machine has: the MADT's entries become an ordered list of APIC ids.
+//! Enumerates the machine's CPUs: converts the entries of the ACPI MADT to an ordered list of APIC ids.
 //!
-//! The table is firmware's and not trusted: [`Madt::parse`] checks its bytes, and [`enumerate`] takes CPUs from
-//! nothing else. The `acpi` crate defines the entries' fields; its iterator is not used, because it trusts every
-//! length: it loops forever on an entry of length 0, and reads one of a wrong length as if it were complete.
+//! The MADT comes from firmware and is not trusted. [`Madt::parse`] checks the table, and [`enumerate`] accepts only a
+//! checked table. The `acpi` crate defines the fields of the entries. Its iterator is not used because it trusts all
+//! length fields: it loops forever on an entry of length 0, and reads an entry with a wrong length as if it were
+//! complete.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -12,20 +13,21 @@ use acpi::madt::{self, EntryHeader, LocalApicEntry, LocalX2ApicEntry};
 
 use crate::cpu::ApicId;
 
-/// Length of everything before the first entry: the ACPI header, the APIC's address, flags (ACPI 6.5,
+/// The length of the part before the first entry: the ACPI header, the local APIC address and the flags (ACPI 6.5,
 /// table 5.19).
 pub const MADT_HEADER_LEN: usize = size_of::<madt::Madt>();
-const _: () = assert!(MADT_HEADER_LEN == 44, "the acpi crate's Madt is not ACPI's");
+const _: () = assert!(MADT_HEADER_LEN == 44, "the acpi crate's Madt does not match the ACPI specification");
 
-/// Processor local APIC: an entry's type (ACPI 6.5, table 5.21).
+/// Entry type of a processor local APIC (ACPI 6.5, table 5.21).
 const TYPE_LOCAL_APIC: u8 = 0;
-/// Processor local x2APIC: an entry's type (ACPI 6.5, table 5.34).
+/// Entry type of a processor local x2APIC (ACPI 6.5, table 5.34).
 const TYPE_LOCAL_X2APIC: u8 = 9;
 
-/// Bit 0 of an entry's flags, "enabled". Bit 1, "online capable", alone means a socket into which a CPU may
-/// be put later (ACPI 6.5, table 5.22).
+/// Bit 0 of an entry's flags, "enabled". An entry with only bit 1, "online capable", is an empty socket for hot-plug
+/// (ACPI 6.5, table 5.22).
 const ENABLED: u32 = 1 << 0;
-/// The highest id that an IPI can address in xAPIC mode: the field has 8 bits, 0xff is broadcast (SDM 3A, 11.6.1).
+/// The highest id that an IPI can address in xAPIC mode. The destination field has 8 bits, and 0xff means broadcast
+/// (SDM 3A, 11.6.1).
 const XAPIC_ID_MAX: u32 = 0xfe;
 
 /// An entry of the MADT for a CPU.
@@ -33,14 +35,14 @@ const XAPIC_ID_MAX: u32 = 0xfe;
 enum MadtCpu {
     /// Type 0, processor local APIC.
     LocalApic {
-        /// The id; 0xff is none.
+        /// The APIC id; 0xff means no CPU.
         apic_id: u8,
         /// See ACPI 6.5, table 5.22.
         flags: u32,
     },
     /// Type 9, processor local x2APIC.
     X2Apic {
-        /// The id; 0xffff_ffff is none.
+        /// The APIC id; 0xffff_ffff means no CPU.
         apic_id: u32,
         /// See ACPI 6.5, table 5.22.
         flags: u32,
@@ -48,7 +50,7 @@ enum MadtCpu {
 }
 
 impl MadtCpu {
-    /// Returns the id of a CPU that is present and may be started.
+    /// Returns the id if the CPU is present and may be started.
     fn enabled_id(self) -> Option<ApicId> {
         let (id, none, flags) = match self {
             MadtCpu::LocalApic { apic_id, flags } => (u32::from(apic_id), 0xff, flags),
@@ -59,48 +61,49 @@ impl MadtCpu {
     }
 }
 
-/// How the local APICs are addressed; firmware chose it.
+/// The mode in which local APICs are addressed, chosen by firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApicMode {
-    /// Memory-mapped, 8-bit ids.
+    /// Memory-mapped registers, 8-bit ids.
     XApic,
-    /// MSRs, 32-bit ids.
+    /// Registers in MSRs, 32-bit ids.
     X2Apic,
 }
 
 /// The result of [`enumerate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// CPUs written to the list, the BSP included.
+    /// The number of CPUs written to the list, the BSP included.
     pub count: usize,
-    /// Enabled CPUs left out because their ids cannot be addressed in xAPIC mode. Worth a warning.
+    /// The number of enabled CPUs omitted because xAPIC mode cannot address their ids. The caller should warn about
+    /// them.
     pub unreachable: usize,
-    /// Whether the table lists the BSP as enabled. If not, the table is wrong; the BSP is CPU 0 all the same.
-    /// Worth a warning.
+    /// Whether the table lists the BSP as enabled. If not, the table is wrong, and the caller should print a warning.
+    /// The BSP is CPU 0 in any case.
     pub bsp_listed: bool,
 }
 
-/// The list is too short for the machine.
+/// The error that the list is too short for the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListTooShort {
-    /// CPUs that fit.
+    /// The length of the list.
     pub len: usize,
 }
 
 impl fmt::Display for ListTooShort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the MADT names more CPUs than the {} it was sized for", self.len)
+        write!(f, "the MADT lists more CPUs than the {} that the list has room for", self.len)
     }
 }
 
 impl core::error::Error for ListTooShort {}
 
-/// Writes the APIC ids of all CPUs to the front of `list`: index 0 is the BSP, whose id was read from its APIC,
-/// and the others follow in the order of the table, each once however often and with whichever type the table
-/// lists it.
+/// Writes the APIC ids of all CPUs to the start of `list`. Index 0 is the BSP, whose id was read from its APIC. The
+/// other CPUs follow in the order of the table, each exactly once, even if the table lists a CPU several times or with
+/// both types.
 ///
 /// # Errors
-/// [`ListTooShort`] if the list is; [`Madt::upper_bound`] elements suffice.
+/// [`ListTooShort`] if `list` is too short. [`Madt::upper_bound`] elements are enough.
 pub fn enumerate(
     madt: &Madt<'_>,
     bsp: ApicId,
@@ -116,7 +119,7 @@ pub fn enumerate(
         if id == bsp {
             found.bsp_listed = true;
         } else if ids.clone().take(n).any(|earlier| earlier == id) {
-            // Firmware lists a CPU under both types for old operating systems, or twice by mistake.
+            // Firmware may list a CPU with both types for old operating systems, or twice by mistake.
         } else if mode == ApicMode::XApic && id.0 > XAPIC_ID_MAX {
             found.unreachable += 1;
         } else {
@@ -127,20 +130,20 @@ pub fn enumerate(
     Ok(found)
 }
 
-/// Why a MADT is rejected. Offsets count from the first entry.
+/// The reason why a MADT is rejected. Offsets are relative to the first entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MadtError {
-    /// The table ends before its first entry could start.
+    /// The table is shorter than its header.
     NoHeader {
         /// The table's length.
         len: usize,
     },
-    /// One byte is left after the last entry, too little for type and length.
+    /// One byte is left after the last entry, which is too short for type and length.
     Truncated {
-        /// Its offset.
+        /// The offset of that byte.
         offset: usize,
     },
-    /// An entry's length is less than its type needs; with 0 the walk would not end.
+    /// An entry's length is less than its type requires. With length 0, the walk would not end.
     EntryTooShort {
         /// Where the entry starts.
         offset: usize,
@@ -164,13 +167,18 @@ impl fmt::Display for MadtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the firmware's list of CPUs (ACPI MADT) is broken: ")?;
         match self {
-            MadtError::NoHeader { len } => write!(f, "it is only {len} bytes long"),
-            MadtError::Truncated { offset } => write!(f, "it ends inside the entry at offset {offset}"),
+            MadtError::NoHeader { len } => write!(f, "the table is only {len} bytes long"),
+            MadtError::Truncated { offset } => {
+                write!(f, "the table ends inside the entry at offset {offset}")
+            }
             MadtError::EntryTooShort { offset, kind, len } => {
                 write!(f, "the entry at offset {offset}, type {kind}, is only {len} bytes long")
             }
             MadtError::EntryTooLong { offset, kind, len } => {
-                write!(f, "the entry at offset {offset}, type {kind}, has {len} bytes and overruns the table")
+                write!(
+                    f,
+                    "the entry at offset {offset}, type {kind}, has {len} bytes and extends beyond the table"
+                )
             }
         }
     }
@@ -178,7 +186,8 @@ impl fmt::Display for MadtError {
 
 impl core::error::Error for MadtError {}
 
-/// Returns the minimum length of an entry: its header, and for a CPU the fields that are read. Other types are skipped.
+/// Returns the minimum length of an entry: the entry header, and for the two CPU types also the fields that this module
+/// reads.
 pub(crate) const fn least_len(kind: u8) -> usize {
     match kind {
         TYPE_LOCAL_APIC => size_of::<LocalApicEntry>(),
@@ -187,14 +196,14 @@ pub(crate) const fn least_len(kind: u8) -> usize {
     }
 }
 
-/// A MADT whose entries are known to be inside it, one directly after the other.
+/// A checked MADT. Its entries are contiguous and lie completely inside the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Madt<'a> {
     entries: &'a [u8],
 }
 
 impl<'a> Madt<'a> {
-    /// Checks all entries of `table`, the complete table with its header.
+    /// Checks all entries of `table`, which is the complete table with its header.
     ///
     /// # Errors
     /// The first [`MadtError`].
@@ -204,7 +213,8 @@ impl<'a> Madt<'a> {
         Ok(Madt { entries })
     }
 
-    /// Returns the maximum number of elements of a list for [`enumerate`]: the BSP, and each enabled entry.
+    /// Returns the length of list that is always enough for [`enumerate`]: one element for the BSP and one for each
+    /// enabled entry.
     #[must_use]
     pub fn upper_bound(&self) -> usize {
         1 + self.enabled_ids().count()
@@ -212,12 +222,12 @@ impl<'a> Madt<'a> {
 
     /// Returns the ids of the CPUs that may be started, in the order of the table.
     fn enabled_ids(&self) -> impl Iterator<Item = ApicId> + Clone + use<'a> {
-        // There is no error: `parse` has checked every entry.
+        // No entry yields an error, because `parse` has checked them all.
         Entries { bytes: self.entries, offset: 0 }.filter_map(Result::ok).filter_map(MadtCpu::enabled_id)
     }
 }
 
-/// The CPUs in a MADT's entries. Ends after the first error.
+/// Iterates over the CPUs in a MADT's entries. Ends after the first error.
 #[derive(Clone, Debug)]
 struct Entries<'a> {
     bytes: &'a [u8],
@@ -225,7 +235,7 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Returns type and bytes of the current entry.
+    /// Returns the type and the bytes of the next entry, and advances past it.
     fn step(&mut self) -> Result<(u8, &'a [u8]), MadtError> {
         let offset = self.offset;
         let rest = self.bytes.get(offset..).unwrap_or_default();
@@ -265,7 +275,7 @@ impl Iterator for Entries<'_> {
     }
 }
 
-/// Returns the little-endian word at this offset of an entry, which is at least [`least_len`] bytes long.
+/// Returns the little-endian word at this offset of an entry. The entry is at least [`least_len`] bytes long.
 fn word(entry: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
 }

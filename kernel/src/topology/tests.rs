@@ -20,7 +20,7 @@ fn x2apic(apic_id: u32) -> MadtCpu {
     MadtCpu::X2Apic { apic_id, flags: 1 }
 }
 
-/// Returns a table with these bytes as entries.
+/// Returns a table with these bytes as its entries.
 fn table_of(entries: &[u8]) -> Vec<u8> {
     [&[0; MADT_HEADER_LEN], entries].concat()
 }
@@ -44,7 +44,7 @@ fn cpus(table: &[u8], bsp: u32, mode: ApicMode) -> (Vec<u32>, Topology) {
 }
 
 #[test]
-fn which_entries_are_cpus() {
+fn enabled_entries_are_listed_as_cpus() {
     use ApicMode::{X2Apic, XApic};
     let disabled = MadtCpu::LocalApic { apic_id: 1, flags: 0 };
     let online_capable = MadtCpu::LocalApic { apic_id: 1, flags: 2 };
@@ -84,7 +84,7 @@ fn xapic_mode_leaves_out_large_ids() {
 }
 
 #[test]
-fn an_unlisted_bsp_is_cpu_0_and_reported() {
+fn unlisted_bsp_is_cpu_0_and_reported() {
     for bsp_entry in [apic(3), MadtCpu::LocalApic { apic_id: 9, flags: 0 }] {
         let (list, found) = cpus(&table(&[apic(1), bsp_entry]), 9, ApicMode::XApic);
         assert_eq!(list[..2], [9, 1]);
@@ -93,7 +93,7 @@ fn an_unlisted_bsp_is_cpu_0_and_reported() {
 }
 
 #[test]
-fn a_list_too_short_is_an_error() {
+fn too_short_list_is_an_error() {
     let table = table(&[apic(0), apic(1)]);
     let madt = Madt::parse(&table).unwrap();
     for len in 0..2 {
@@ -110,8 +110,8 @@ fn entries_are_parsed_from_bytes() {
     assert_eq!(cpus(&table_of(&[]), 3, ApicMode::X2Apic).0, [3]);
 }
 
-/// The `acpi` crate creates a reference to the type's complete structure, whatever the entry's length. Nothing here
-/// reads those entries, so only their length matters.
+/// The `acpi` crate creates a reference to the complete structure of a type regardless of the entry's length. This
+/// module does not read entries of other types, so only their length matters.
 #[test]
 fn entries_of_other_types_are_skipped_by_their_length() {
     for kind in (1..=u8::MAX).filter(|&kind| kind != 9) {
@@ -125,7 +125,7 @@ fn entries_of_other_types_are_skipped_by_their_length() {
 }
 
 #[test]
-fn an_entry_may_be_longer_than_its_type() {
+fn entry_may_be_longer_than_its_type_requires() {
     let longer = [0, 10, 7, 5, 1, 0, 0, 0, 0xee, 0xee];
     let table = table_of(&[&TYPE_0[..], &longer, &TYPE_9].concat());
     assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 5, 0x104]);
@@ -154,7 +154,7 @@ fn invalid_tables_are_rejected() {
 }
 
 #[test]
-fn a_table_shorter_than_its_header_is_rejected() {
+fn table_shorter_than_its_header_is_rejected() {
     for len in [0, 36, MADT_HEADER_LEN - 1] {
         let error = Madt::parse(&[0; MADT_HEADER_LEN][..len]).err();
         assert_eq!(error, Some(MadtError::NoHeader { len }));
@@ -174,7 +174,7 @@ proptest! {
     fn any_entries_satisfy_the_properties(
         given in prop::collection::vec((0..20_u8, 0..24_usize, any::<[u8; 24]>()), 0..40), bsp in 0..300_u32, x2: bool,
     ) {
-        // Valid lengths, so that the walk gets beyond the first entry.
+        // Generate valid lengths, so that the walk gets beyond the first entry.
         let entry = |(kind, more, body): (u8, usize, [u8; 24])| {
             let len = (least_len(kind) + more).min(2 + body.len());
             [&[kind, len as u8], &body[..len - 2]].concat()

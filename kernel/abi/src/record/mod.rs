@@ -1,14 +1,13 @@
-//! The completion records: console lines by which the kernel reports to the host tool, in band, what happened.
+//! The completion records: console lines with which the kernel reports the results of a run to the host tool.
 //!
-//! A record is one line that starts with [`MARK`] in its first column. Whatever ring 3 writes appears after
-//! a `[cpuN] ` prefix, so no program can forge one. The fields are `key=value`, separated by one space; a
-//! value with spaces is in double quotes. Neither quotes nor control characters occur inside a value: see
-//! [`Clean`].
+//! A record is one line that starts with [`MARK`] in its first column. All output of ring 3 appears after a `[cpuN] `
+//! prefix, so no program can forge a record. The fields are `key=value`, separated by one space; a value with spaces is
+//! in double quotes. Quotes and control characters never occur inside a value; [`Clean`] replaces them.
 //!
-//! A complete run prints one [`BootRecord`], one [`CpuRecord`] per CPU that the firmware lists (a CPU that
-//! did not come online has one too), and last one [`VerdictRecord`]. [`Record::Dropped`] comes before the verdict if output was
-//! dropped. A panic prints a [`MARK`]`panic` line and
-//! [`MARK`]`frame` lines with return addresses, innermost first, and then the verdict.
+//! A complete run prints one [`BootRecord`], one [`CpuRecord`] for each CPU that the firmware lists (including CPUs
+//! that did not come online), and finally one [`VerdictRecord`]. [`Record::Dropped`] comes before the verdict if output
+//! was dropped. A panic prints a [`MARK`]`panic` line and [`MARK`]`frame` lines with return addresses, innermost first,
+//! and then the verdict.
 
 mod parse;
 
@@ -24,8 +23,8 @@ use crate::verdict::Verdict;
 /// The first characters of every record.
 pub const MARK: &str = "@ringside ";
 
-/// Prints text with the characters that a record's value may not contain (quotes, backslashes, control characters,
-/// non-ASCII) replaced by `?`, at most `MAX` characters of it.
+/// Displays text as the value of a record: replaces characters that a value must not contain (quotes, backslashes,
+/// control characters, non-ASCII) by `?`, and truncates the text to `MAX` characters.
 pub struct Clean<'a>(pub &'a str);
 
 impl Clean<'_> {
@@ -47,9 +46,9 @@ impl fmt::Display for Clean<'_> {
 /// How a CPU's program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It called `SYS_EXIT`; see the record's code.
+    /// The program called `SYS_EXIT`. The record's `code` is the exit code.
     Exited,
-    /// It faulted, or could not be loaded; see the record's reason.
+    /// The program was killed or could not be loaded. The record's `reason` gives the cause.
     Killed,
     /// The CPU is in the firmware's list but did not come online.
     Missing,
@@ -58,7 +57,7 @@ pub enum Outcome {
 impl Outcome {
     const ALL: [Outcome; 3] = [Outcome::Exited, Outcome::Killed, Outcome::Missing];
 
-    /// Returns its name in records and in the host tool's JSON.
+    /// Returns the name of the outcome in records and in the host tool's JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,24 +68,24 @@ impl Outcome {
     }
 }
 
-/// What the kernel found and set up at boot.
+/// The boot record: the machine as the kernel found it and set it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootRecord {
-    /// CPUs that the MADT lists as enabled, the BSP included.
+    /// The number of CPUs that the MADT lists as enabled, the BSP included.
     pub cpus_found: u32,
-    /// CPUs that came online.
+    /// The number of CPUs that came online.
     pub cpus_online: u32,
     /// Whether the local APICs are in x2APIC mode.
     pub x2apic: bool,
-    /// The requested timer tick, in hertz.
+    /// The requested rate of the timer tick, in hertz.
     pub tick_hz: u32,
-    /// Frequency of the time-stamp counter, measured, in hertz.
+    /// The measured frequency of the TSC, in hertz.
     pub tsc_hz: u64,
-    /// Frequency at which the local APIC timer counts (after its divider), measured, in hertz.
+    /// The measured frequency of the local APIC timer (after its divider), in hertz.
     pub apic_timer_hz: u64,
     /// Usable memory, in KiB.
     pub memory_kib: u64,
-    /// Memory that one more CPU costs, its program's address space included, in KiB.
+    /// The memory that each additional CPU needs, its program's address space included, in KiB.
     pub per_cpu_kib: u64,
 }
 
@@ -95,36 +94,37 @@ pub struct BootRecord {
 pub struct CpuRecord<'a> {
     /// Dense index; 0 is the BSP.
     pub cpu: u32,
-    /// Its local APIC id.
+    /// The local APIC id of the CPU.
     pub apic_id: u32,
-    /// The program it ran.
+    /// The name of the program that the CPU ran.
     pub program: &'a str,
     /// How the program ended.
     pub outcome: Outcome,
-    /// The code given to `SYS_EXIT`; 0 unless `Exited`.
+    /// The code passed to `SYS_EXIT`; 0 unless the outcome is `Exited`.
     pub code: i32,
-    /// Number of starts of the program on this CPU; outcome, code and reason are those of the last copy.
+    /// The number of times that the program was started on this CPU. Outcome, code and reason are those of the last
+    /// copy.
     pub starts: u32,
-    /// Number of these copies that were killed.
+    /// The number of copies that were killed.
     pub killed: u32,
-    /// System calls that entered the kernel.
+    /// The number of system calls.
     pub syscalls: u64,
-    /// Timer ticks since the CPU came online.
+    /// The number of timer ticks since the CPU came online.
     pub ticks: u64,
-    /// Tick rate measured by a second clock, in thousandths of a hertz; 0 if there were too few ticks.
+    /// The tick rate in millihertz, measured with the TSC; 0 if there were too few ticks.
     pub tick_millihertz: u64,
-    /// Why it was killed or is missing; empty if it exited.
+    /// The reason why the program was killed or the CPU is missing; empty if the program exited.
     pub reason: &'a str,
 }
 
-/// The last line: the result of the complete run.
+/// The last record: the result of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerdictRecord {
-    /// The outcome.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Number of [`CpuRecord`]s before it.
+    /// The number of [`CpuRecord`]s before this record.
     pub records: u32,
-    /// Problems that did not make the run fail, such as a CPU that did not come online.
+    /// The number of problems that did not make the run fail, such as a CPU that did not come online.
     pub warnings: u32,
 }
 
@@ -179,12 +179,12 @@ impl fmt::Display for VerdictRecord {
     }
 }
 
-/// Number of entries of each system call on one CPU.
+/// The number of calls of each system call on one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallsRecord {
     /// Dense index of the CPU.
     pub cpu: u32,
-    /// By number; the last element counts all numbers beyond the table.
+    /// The counts by system-call number. The last element counts calls with a number beyond the table.
     pub counts: [u64; TABLE_LEN + 1],
 }
 
@@ -198,14 +198,14 @@ impl fmt::Display for CallsRecord {
     }
 }
 
-/// The system calls of one CPU with its trace switched off and on: `trace_alternate=`.
+/// The system calls of one CPU with recording off and with recording on (`trace_alternate=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharesRecord {
     /// Dense index of the CPU.
     pub cpu: u32,
-    /// System calls without recording, and the nanoseconds in which they were made.
+    /// The number of system calls without recording, and the time in which they were made, in nanoseconds.
     pub off: (u64, u64),
-    /// The same with recording.
+    /// The number of system calls with recording, and the time in which they were made, in nanoseconds.
     pub on: (u64, u64),
 }
 
@@ -220,20 +220,20 @@ impl fmt::Display for SharesRecord {
     }
 }
 
-/// One CPU's registers, tables and stacks, if the command line asked for them.
+/// The registers, tables and stacks of one CPU. Printed if the command line requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateRecord {
     /// Dense index of the CPU.
     pub cpu: u32,
-    /// Its local APIC id.
+    /// The local APIC id of the CPU.
     pub apic_id: u32,
-    /// In the order of [`cpu_state::REGISTERS`].
+    /// The values, in the order of [`cpu_state::REGISTERS`].
     pub registers: [u64; cpu_state::COUNT],
 }
 
 impl fmt::Display for StateRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In quotes, so that a line that is cut off inside the last number is recognised as incomplete.
+        // The list is in quotes so that a line truncated inside the last number is recognised as incomplete.
         write!(f, "{MARK}state cpu={} apic_id={} registers=\"", self.cpu, self.apic_id)?;
         for (n, value) in self.registers.iter().enumerate() {
             write!(f, "{}{value:#x}", if n == 0 { "" } else { "," })?;
@@ -242,23 +242,23 @@ impl fmt::Display for StateRecord {
     }
 }
 
-/// A record, parsed from a console line.
+/// A record of any kind, as parsed from a console line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// See [`BootRecord`].
     Boot(BootRecord),
     /// See [`CpuRecord`].
     Cpu(CpuRecord<'a>),
-    /// The CPU that panicked, and the message.
+    /// A panic: the CPU and the message.
     Panic {
-        /// Dense index of the CPU; `None` if it was not known yet.
+        /// Dense index of the CPU; `None` if the kernel did not know it yet.
         cpu: Option<u32>,
-        /// The panic message, cut to [`Clean::MAX`] characters.
+        /// The panic message, truncated to [`Clean::MAX`] characters.
         message: &'a str,
     },
     /// One return address of a panic's backtrace.
     Frame {
-        /// The address in the kernel's image.
+        /// The return address, in the kernel image.
         ip: u64,
     },
     /// See [`CallsRecord`].
@@ -267,11 +267,12 @@ pub enum Record<'a> {
     Shares(SharesRecord),
     /// See [`StateRecord`].
     State(StateRecord),
-    /// Output that was dropped, because the UART did not get ready in time.
+    /// A report of output that was dropped because the UART did not become ready in time.
     Dropped {
-        /// Dense index of the CPU that printed it; `None` for the kernel's records and messages about no CPU.
+        /// Dense index of the CPU that printed the output; `None` for records and for messages that do not concern a
+        /// CPU.
         cpu: Option<u32>,
-        /// How many bytes.
+        /// The number of bytes dropped.
         bytes: u64,
     },
     /// See [`VerdictRecord`].

@@ -7,19 +7,19 @@ use super::{
 };
 use crate::verdict::Verdict;
 
-/// The line starts with the mark of a record, but is not one that this version writes.
+/// The error that a line starts with the mark of a record but is not a valid record of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a completion record is cut off, garbled, or of another version")
+        f.write_str("a completion record is truncated, garbled, or of another version")
     }
 }
 
 impl core::error::Error for Malformed {}
 
-/// Parses a console line, without its line end. Returns `None` if it is not a record.
+/// Parses a console line without its line end. Returns `None` if the line is not a record.
 ///
 /// # Errors
 /// [`Malformed`] if the line starts like a record but cannot be parsed completely.
@@ -93,7 +93,7 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
         }),
         _ => return None,
     };
-    // Excess fields mean that the line is not a valid record.
+    // A line with excess fields is not a valid record.
     fields.0.is_empty().then_some(record)
 }
 
@@ -101,7 +101,7 @@ fn hexadecimal(word: &str) -> Option<u64> {
     u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
 }
 
-/// The fields of a record that are not parsed yet, in their fixed order.
+/// The remaining fields of a record, which are parsed in a fixed order.
 pub(crate) struct Fields<'a>(pub(crate) &'a str);
 
 impl<'a> Fields<'a> {
@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// Parses a list of numbers separated by commas.
+    /// Parses a comma-separated list of numbers.
     fn list<const N: usize>(&mut self, key: &str, read: impl Fn(&str) -> Option<u64>) -> Option<[u64; N]> {
         let mut words = self.text(key)?.split(',');
         let mut values = [0; N];

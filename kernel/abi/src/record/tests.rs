@@ -46,17 +46,17 @@ fn records() -> [Record<'static>; 11] {
 }
 
 #[test]
-fn every_record_parses_back_unchanged() {
+fn every_record_round_trips() {
     for record in records() {
         assert_eq!(parse(&record.to_string()), Some(Ok(record)));
     }
 }
 
 #[test]
-fn a_line_cut_off_anywhere_is_malformed_or_shorter_than_its_mark() {
+fn truncated_line_is_malformed_or_shorter_than_the_mark() {
     let state = StateRecord { cpu: 1, apic_id: 2, registers: [u64::MAX; cpu_state::COUNT] };
     for whole in [Record::Cpu(CPU).to_string(), state.to_string()] {
-        // The length to which the kernel cuts a line.
+        // The kernel truncates lines to 640 bytes.
         assert!(whole.len() < 640);
         for end in MARK.len()..whole.len() {
             assert_eq!(parse(&whole[..end]), Some(Err(Malformed)), "cut at {end}");
@@ -74,7 +74,7 @@ fn values_cannot_break_out_of_their_quotes() {
 }
 
 #[test]
-fn long_values_are_cut() {
+fn long_values_are_truncated() {
     let long: String = core::iter::repeat_n('x', 1000).collect();
     let line = Record::Panic { cpu: None, message: &long }.to_string();
     assert!(matches!(parse(&line), Some(Ok(Record::Panic { message, .. })) if message.len() == Clean::MAX));

@@ -1,17 +1,17 @@
-//! The kinds of events: one table, from which numbers, names, the words of `trace=`, what the two numbers of a record
-//! mean, and the documentation's table follow.
+//! The kinds of trace events. One table defines them; the numbers, the names, the words of `trace=`, the meaning of the
+//! two values in a record, and the table in the documentation are derived from it.
 
-/// Makes [`Group`] and [`GROUPS`] out of rows `VARIANT "WORD";`.
+/// Generates [`Group`] and [`GROUPS`] from rows `VARIANT "WORD";`.
 macro_rules! groups {
     ($($(#[$doc:meta])* $group:ident $word:literal;)*) => {
-        /// Kinds that are switched on together, by a word of `trace=` on the kernel's command line.
+        /// A group of kinds that one word of `trace=` on the kernel command line enables.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Group {
             $($(#[$doc])* $group,)*
         }
 
         impl Group {
-            /// The word of `trace=`.
+            /// Returns the group's word in `trace=`.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self {
@@ -20,20 +20,22 @@ macro_rules! groups {
             }
         }
 
-        /// The words of `trace=` on the command line, with the kinds that each switches on.
+        /// The words of `trace=` on the kernel command line, each with the mask of kinds that it enables.
         pub const GROUPS: [(&str, u32); [$($word),*].len()] = [$(($word, Group::$group.mask())),*];
     };
 }
 
-/// Makes [`Kind`] out of rows `NUMBER VARIANT name [GROUP] FIELDS;`. A field is `name: STYLE "meaning"`, for `a` and then
-/// for `b`. The last is the text in the documentation's table. A kind without a group is recorded whatever `trace=` says.
+/// Generates [`Kind`] from rows `NUMBER VARIANT name [GROUP] FIELDS;`. The fields describe `a` and `b`, in this order,
+/// as `name: STYLE "meaning"`, where the meaning is the text in the documentation's table. A kind without a group is
+/// recorded regardless of `trace=`.
 macro_rules! kinds {
     ($(
         $(#[$doc:meta])*
         $number:literal $kind:ident $name:ident [$($group:ident)?]
             $($field:ident: $style:ident $meaning:literal),*;
     )*) => {
-        /// What a record reports. The number is the record's `kind` and the bit in the mask of enabled kinds.
+        /// The kind of event that a record reports. Its number is the record's `kind` and its bit number in the mask of
+        /// enabled kinds.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum Kind {
@@ -41,10 +43,10 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// Every kind, in the order of the numbers.
+            /// All kinds, in the order of their numbers.
             pub const ALL: [Kind; [$($number),*].len()] = [$(Kind::$kind),*];
 
-            /// Its name in text output.
+            /// Returns the name of the kind in text output.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -52,7 +54,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The group that switches it on.
+            /// Returns the group that enables the kind.
             #[must_use]
             pub const fn group(self) -> Option<Group> {
                 match self {
@@ -60,7 +62,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What `a` and `b` of its records are, where they are anything.
+            /// Returns the meaning of `a` and `b` in records of this kind; `None` for an unused value.
             #[must_use]
             pub const fn fields(self) -> [Option<Field>; 2] {
                 match self {
@@ -95,69 +97,69 @@ groups! {
     Ipi "ipi";
     /// Exceptions in ring 3.
     Fault "fault";
-    /// Programs.
+    /// Starts and ends of programs.
     Program "program";
-    /// The idle loop.
+    /// Entering and leaving the idle loop.
     Idle "idle";
-    /// Bring-up.
+    /// CPU bring-up.
     Boot "boot";
-    /// What programs report.
+    /// Events that programs record.
     User "user";
 }
 
 kinds! {
-    /// A system call is entered.
+    /// A system call entered the kernel.
     1 SyscallEnter syscall_enter [Syscall] number: Syscall "number", arg: Hex "first argument";
-    /// A system call returns.
+    /// A system call is about to return.
     2 SyscallExit syscall_exit [Syscall] number: Syscall "number", result: Result "result";
-    /// Timer tick.
+    /// A timer tick.
     3 Tick tick [Tick] ticks: Decimal "ticks so far", rip: Hex "interrupted RIP";
-    /// Another interrupt.
+    /// An interrupt other than the tick.
     4 Interrupt interrupt [Interrupt] vector: Hex "vector", rip: Hex "interrupted RIP";
-    /// This CPU sent an interprocessor interrupt. The vector may be [`IPI_INIT`](super::IPI_INIT),
-    /// [`IPI_STARTUP`](super::IPI_STARTUP) or [`IPI_NMI`](super::IPI_NMI), the destination
+    /// This CPU sent an interprocessor interrupt. Special vectors are [`IPI_INIT`](super::IPI_INIT),
+    /// [`IPI_STARTUP`](super::IPI_STARTUP) and [`IPI_NMI`](super::IPI_NMI). The destination may be
     /// [`IPI_TO_OTHERS`](super::IPI_TO_OTHERS).
     5 IpiSent ipi_sent [Ipi] vector: Ipi "vector, or INIT, SIPI, NMI", to: Destination "APIC id, or all others";
     /// This CPU received an interprocessor interrupt.
     6 IpiReceived ipi_received [Ipi] vector: Hex "vector", rip: Hex "interrupted RIP";
-    /// Non-maskable interrupt.
+    /// A non-maskable interrupt.
     7 Nmi nmi [Interrupt] nmis: Decimal "NMIs so far", rip: Hex "interrupted RIP";
-    /// Exception in ring 3.
+    /// An exception in ring 3.
     8 Fault fault [Fault] vector: Exception "vector", rip: Hex "RIP";
-    /// A program starts.
+    /// A program is about to start.
     9 ProgramStart program_start [Program] entry: Hex "entry address", stack: Hex "stack pointer";
     /// A program has ended.
     10 ProgramEnd program_end [Program] how: Ending "0 exited, 1 killed", code: Signed "exit code";
-    /// The CPU halts until an interrupt comes.
+    /// The CPU is about to halt until the next interrupt.
     11 IdleIn idle_in [Idle];
-    /// The CPU runs again.
+    /// The CPU continues after a halt.
     12 IdleOut idle_out [Idle];
-    /// Bring-up: the slot's state is one of `ap_trampoline::slot_state`.
+    /// A slot changed its state during bring-up. The state is a value of `ap_trampoline::slot_state`.
     13 ApState ap_state [Boot] apic_id: Decimal "APIC id", state: Slot "state of its slot";
-    /// In a stream: so many records before this one were dropped.
+    /// Records before this one were dropped. Occurs only in a stream.
     14 Dropped dropped [] records: Decimal "records dropped before this one";
-    /// `SYS_TRACE`.
+    /// A program called `SYS_TRACE`.
     15 User user [User] id: Decimal "id", value: Decimal "value";
 }
 
-/// How a number reads.
+/// The format in which a number is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// A count, an id or a code.
     Decimal,
     /// A number that may be negative.
     Signed,
-    /// An address or a word that may be anything.
+    /// An address or an arbitrary word.
     Hex,
-    /// A system call's number.
+    /// A system-call number.
     Syscall,
-    /// A system call's result: negative is an error number.
+    /// The result of a system call; a negative value is an error number.
     Result,
-    /// An exception's vector.
+    /// The vector of an exception.
     Exception,
-    /// What [`Kind::IpiSent`] calls a vector.
+    /// The vector of a [`Kind::IpiSent`] event.
     Ipi,
-    /// An APIC id, or all but the sender.
+    /// An APIC id, or all CPUs except the sender.
     Destination,
     /// How a program ended.
     Ending,
@@ -165,35 +167,35 @@ pub enum Style {
     Slot,
 }
 
-/// One of a record's two numbers.
+/// The description of `a` or `b` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// What it is called.
+    /// The name of the field.
     pub name: &'static str,
-    /// How it reads.
+    /// The format in which the field is printed.
     pub style: Style,
-    /// What it is, in words.
+    /// The meaning of the field, for the documentation.
     pub meaning: &'static str,
 }
 
-/// The fields of a row, of which there may be fewer than two.
+/// Converts the fields of a row, of which there are at most two.
 const fn both(fields: &[Field]) -> [Option<Field>; 2] {
     match *fields {
         [] => [None, None],
         [a] => [Some(a), None],
         [a, b] => [Some(a), Some(b)],
-        _ => panic!("a record has two numbers"),
+        _ => panic!("a record has at most two fields"),
     }
 }
 
 impl Kind {
-    /// The kind's bit in a mask.
+    /// Returns the bit of the kind in a mask.
     #[must_use]
     pub const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// The kind with this number.
+    /// Returns the kind with this number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| *kind as u16 == number)
@@ -201,7 +203,7 @@ impl Kind {
 }
 
 impl Group {
-    /// The bits of its kinds.
+    /// Returns the mask of the kinds in this group.
     const fn mask(self) -> u32 {
         let (mut mask, mut n) = (0, 0);
         while n < Kind::ALL.len() {
@@ -216,7 +218,7 @@ impl Group {
     }
 }
 
-/// `trace=all`: every group.
+/// Returns the mask of the kinds in all groups, for `trace=all`.
 #[must_use]
 pub const fn all_groups() -> u32 {
     let (mut mask, mut n) = (0, 0);
@@ -232,13 +234,13 @@ const _: () = {
     while n < Kind::ALL.len() {
         assert!(
             Kind::ALL[n] as usize == n + 1,
-            "the rows are in the order of the numbers, from 1 and without gaps"
+            "the rows must be in the order of their numbers, from 1 and without gaps"
         );
         kinds |= Kind::ALL[n].bit();
         n += 1;
     }
-    assert!(n < u32::BITS as usize, "a mask has a bit for every kind");
-    // Drops are recorded whenever there is a stream; nobody asks for them.
+    assert!(n < u32::BITS as usize, "a mask must have a bit for every kind");
+    // `Dropped` is always recorded in a stream, so it needs no group.
     assert!(all_groups() == kinds & !Kind::Dropped.bit(), "a kind without a group is never recorded");
 };
 
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn every_group_has_a_kind() {
         for (word, mask) in GROUPS {
-            assert_ne!(mask, 0, "trace={word} switches nothing on");
+            assert_ne!(mask, 0, "trace={word} enables no kind");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Records packed into 4 to 15 bytes in most cases, instead of 32: the host has to store millions per second while the
-//! guest uses the same cores.
+//! Packs records into 4 to 15 bytes in most cases, instead of 32. The host has to store millions of records per second
+//! while the guest uses the same cores.
 //!
 //! ```text
-//!   control   u16: kind in bits 0-3; how many bytes follow of tsc, a and b in bits 4-7, 8-11, 12-15
-//!   tsc       minus the previous record's, without leading zero bytes; a and b also without theirs
+//!   control   u16: kind in bits 0-3; number of bytes of tsc, a and b in bits 4-7, 8-11, 12-15
+//!   tsc       difference to the previous record; tsc, a and b are stored without leading zero bytes
 //!   a
 //!   b
 //! ```
 //!
-//! All little-endian. The sequence is 1 more than the previous record's. A record that does not fit this scheme is a
-//! control of 0 followed by the unpacked record.
+//! All fields are little-endian. The sequence is not stored: it is 1 more than that of the previous record. A record
+//! that does not fit this scheme is stored as a control word of 0 followed by the unpacked record.
 
 use super::Record;
 
@@ -17,7 +17,7 @@ use super::Record;
 pub const LONGEST: usize = CONTROL + size_of::<Record>();
 const CONTROL: usize = 2;
 
-/// The state that both sides keep: the previous record.
+/// The state that both packer and unpacker keep: the previous record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Packing {
     tsc: u64,
@@ -25,7 +25,7 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// Packs records, and returns the number of bytes written.
+    /// Packs records into `out` and returns the number of bytes written.
     ///
     /// # Panics
     /// If `out` is shorter than [`LONGEST`] bytes for each record.
@@ -45,7 +45,7 @@ impl Packing {
             }
             let (mut control, mut length) = (record.kind, CONTROL);
             for (n, field) in [delta, record.a, record.b].into_iter().enumerate() {
-                // All eight bytes in one store; the next field overwrites the leading zero bytes.
+                // Write all eight bytes in one store. The next field overwrites the leading zero bytes.
                 out[length..length + 8].copy_from_slice(&field.to_le_bytes());
                 let bytes = 8 - field.leading_zeros() as usize / 8;
                 control |= (bytes as u16) << (4 + 4 * n);
@@ -57,8 +57,8 @@ impl Packing {
         at
     }
 
-    /// Unpacks as many complete records from `bytes` as fit `out`; returns the number of bytes read and the number of
-    /// records.
+    /// Unpacks complete records from `bytes` until `out` is full or no complete record is left. Returns the number of
+    /// bytes read and the number of records.
     #[inline(never)]
     pub fn unpack(&mut self, bytes: &[u8], out: &mut [Record]) -> (usize, usize) {
         let mut at = 0;
@@ -111,7 +111,7 @@ mod tests {
             let mut bytes = [0xff; LONGEST];
             let length = there.pack(slice::from_ref(one), &mut bytes);
             let mut out = [Record::default()];
-            // Not before the last byte is available, and no byte more than its length.
+            // The record unpacks only once its last byte is available, and consumes exactly its length.
             assert_eq!(back.unpack(&bytes[..length - 1], &mut out), (0, 0), "{one:?}");
             assert_eq!(back.unpack(&bytes, &mut out), (length, 1), "{one:?}");
             assert_eq!(out[0], *one);
@@ -126,7 +126,7 @@ mod tests {
             record(1000, 0, u64::MAX, 1, 1),
             record(1000, 0, 0, 2, 2),
             record(1300, 255, 256, 3, 15),
-            // Earlier than the previous one, as an NMI's may be.
+            // The TSC is earlier than that of the previous record, as may happen with an NMI.
             record(1200, 0, 0, 4, 7),
         ];
         assert_eq!(round_trip(&usual), [2 + 2 + 8, 2, 2 + 2 + 1 + 2, 2 + 8]);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn no_input_makes_unpack_panic() {
-        // Every control word, with all lengths of the bytes that follow.
+        // Test every control word with different numbers of bytes after it.
         for control in 0..=u16::MAX {
             let mut bytes = [0xa5; LONGEST];
             bytes[..2].copy_from_slice(&control.to_le_bytes());

@@ -1,22 +1,24 @@
-//! Loops over all records of a ring. A stream carries millions of records a second, and reading it takes the host's
-//! cores from the guest: so the loops are simple, and the build of the host tool optimizes this crate.
+//! Loops over all records of a ring. A stream carries millions of records per second, and reading it takes host CPU
+//! time from the guest. So the loops are kept simple, and the host tool's build optimises this crate.
 
 use super::{Kind, Record};
 
-/// Returns how far a record's sequence is ahead of its slot's, slot number `place` counted from 0: negative, the record
-/// is not written yet; 0, it is this slot's; positive, the slot has been reused.
+/// Compares a record's sequence with the one expected in slot number `place`, counted from 0, and returns the
+/// difference. Negative: the record is not written yet. 0: the record belongs to this slot. Positive: the slot has been
+/// reused.
 #[must_use]
 pub fn ahead(record: &Record, place: u64) -> i32 {
     // Sequences count from 1 and wrap around.
     record.sequence.wrapping_sub((place as u32).wrapping_add(1)).cast_signed()
 }
 
-/// Returns records with their slot numbers, starting at `place`, which may be any number: it comes from the guest.
+/// Returns records with their slot numbers, starting at `place`. `place` comes from the guest, so it may be any number.
 fn placed(records: &[Record], place: u64) -> impl Iterator<Item = (&Record, u64)> {
     records.iter().zip(0..).map(move |(record, n)| (record, place.wrapping_add(n)))
 }
 
-/// Returns how many records at the start of these are written; the first has slot number `place`.
+/// Returns the number of consecutive written records at the start of `records`. The first record has slot number
+/// `place`.
 #[inline(never)]
 #[must_use]
 pub fn written(records: &[Record], place: u64) -> usize {
@@ -24,7 +26,8 @@ pub fn written(records: &[Record], place: u64) -> usize {
     unwritten.unwrap_or(records.len())
 }
 
-/// Returns how many records at the start of these belong to their slots; the first has slot number `place`.
+/// Returns the number of consecutive records at the start of `records` that belong to their slots. The first record has
+/// slot number `place`.
 #[inline(never)]
 #[must_use]
 pub fn own(records: &[Record], place: u64) -> usize {
@@ -32,7 +35,7 @@ pub fn own(records: &[Record], place: u64) -> usize {
     other.unwrap_or(records.len())
 }
 
-/// Returns how many records are of this kind.
+/// Returns the number of records of this kind.
 #[inline(never)]
 #[must_use]
 pub fn count(records: &[Record], kind: Kind) -> u64 {
@@ -48,10 +51,10 @@ mod tests {
     }
 
     #[test]
-    fn sequences_identify_the_slots_record() {
+    fn sequence_shows_whether_a_record_belongs_to_its_slot() {
         let at = |sequence, place| ahead(&record(sequence, Kind::Tick), place);
         assert_eq!((at(8, 7), at(7, 7), at(0, 7), at(8 + 64, 7)), (0, -1, -8, 64));
-        // The low half of the number wraps around.
+        // The low half of the record number wraps around.
         assert_eq!((at(0, (1 << 32) - 1), at(1, 1 << 32), at(u32::MAX, 1 << 32)), (0, 0, -2));
     }
 
@@ -61,7 +64,7 @@ mod tests {
         assert_eq!((written(&records, 3), own(&records, 3)), (4, 2));
         assert_eq!((written(&records[..2], 3), own(&records[..2], 3)), (2, 2));
         assert_eq!((written(&records, 4), own(&[], 3)), (0, 0));
-        // An invalid head: the slot numbers wrap around.
+        // With an invalid head the slot numbers wrap around.
         let last = [0, 1].map(|sequence| record(sequence, Kind::Tick));
         assert_eq!((written(&last, u64::MAX), own(&last, u64::MAX)), (2, 2));
     }

@@ -1,5 +1,5 @@
-//! A trace as lines of text, for machines whose memory cannot be read from outside: the same structures as in memory,
-//! in pieces that share a console with all other output.
+//! The format of a trace as lines of text, for machines whose memory the host cannot read. The lines contain the same
+//! structures as the memory, in pieces, and share the console with all other output.
 //!
 //! ```text
 //!   @ringside trace line=0 part=start cpu=0 at=0 data=BASE64 crc=0123abcd      the Directory
@@ -9,9 +9,9 @@
 //!   @ringside trace line=9 part=end cpu=0 at=0 data=BASE64 crc=...             the Directory once more
 //! ```
 //!
-//! Lines are numbered, so that a lost one is detected, and the last one has their number. The checksum is the
-//! CRC-32 of zip and Ethernet over the line's bytes before ` crc=`: it detects a damaged line, whatever part
-//! is damaged. Each line can be decoded independently, so the others remain usable.
+//! Lines are numbered, so that a lost line is detected. The number of the last line gives the total. The checksum is
+//! CRC-32 (as in zip and Ethernet) over the bytes of the line before ` crc=`, so damage in any part of a line is
+//! detected. Each line can be decoded independently, so the other lines remain usable.
 
 use core::fmt::{self, Write};
 
@@ -23,22 +23,23 @@ use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use super::Record;
 use crate::record::{Fields, MARK};
 
-/// The prefix of these lines.
+/// The prefix of every trace line.
 pub const PREFIX: &str = "@ringside trace ";
-/// The maximum number of records in a line: such a line is no longer than the kernel's longest console line.
+/// The maximum number of records in a line. A line with that many records does not exceed the kernel's maximum console
+/// line.
 pub const RECORDS_MAX: usize = 12;
 /// The maximum number of data bytes in a line.
 pub const DATA_MAX: usize = RECORDS_MAX * size_of::<Record>();
 /// The maximum length of a line, without its line end.
 pub const LINE_MAX: usize =
     PREFIX.len() + NAMES + 2 * 10 + 20 + "records".len() + DATA_MAX.div_ceil(3) * 4 + 8;
-/// Bytes of the fields' names and separators.
+/// The length of the names and separators of all fields.
 const NAMES: usize = "line= part= cpu= at= data= crc=".len();
 
-const _: () = assert!(DATA_MAX >= size_of::<super::RingHeader>(), "a ring's header fits into a line");
-const _: () = assert!(DATA_MAX >= size_of::<super::Directory>(), "the directory fits into a line");
+const _: () = assert!(DATA_MAX >= size_of::<super::RingHeader>(), "a ring header must fit in a line");
+const _: () = assert!(DATA_MAX >= size_of::<super::Directory>(), "the directory must fit in a line");
 
-/// One table of 256 words: the sixteen tables of the fastest algorithm would be a tenth of the kernel's size.
+/// Use one table of 256 words. The sixteen tables of the fastest algorithm would take a tenth of the kernel's size.
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// The contents of a line.
@@ -48,16 +49,16 @@ pub enum Part {
     Start,
     /// A ring's header, before its records.
     Ring,
-    /// Some of a ring's records.
+    /// Some of the records of a ring.
     Records,
-    /// The directory again, after all other lines: the trace is complete if no line before it is missing.
+    /// The directory again, after all other lines. The trace is complete if no earlier line is missing.
     End,
 }
 
 impl Part {
     const ALL: [Part; 4] = [Part::Start, Part::Ring, Part::Records, Part::End];
 
-    /// Returns its name in the line.
+    /// Returns the name of the part in a line.
     const fn name(self) -> &'static str {
         match self {
             Part::Start => "start",
@@ -71,22 +72,23 @@ impl Part {
 /// The position of a line in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its number, from 0.
+    /// The number of the line, from 0.
     pub line: u32,
-    /// Its contents.
+    /// The contents of the line.
     pub part: Part,
     /// The ring's index in the directory; 0 for the directory itself.
     pub cpu: u32,
-    /// Number of records that the ring's CPU wrote before the first one in this line, or after this header.
+    /// The number of records that the CPU wrote before the first record in this line, or, in a header line, before the
+    /// first record after the header.
     pub at: u64,
 }
 
 /// A line to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    /// Its position.
+    /// The position of the line.
     pub place: Place,
-    /// Its data, at most [`DATA_MAX`] bytes.
+    /// The data of the line, at most [`DATA_MAX`] bytes.
     pub data: &'a [u8],
 }
 
@@ -101,7 +103,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Passes text on and computes its checksum.
+/// Forwards text and computes its checksum.
 struct Summed<'a, 'b> {
     inner: &'a mut fmt::Formatter<'b>,
     digest: Digest<'static, u32, Table<1>>,
@@ -117,21 +119,21 @@ impl fmt::Write for Summed<'_, '_> {
 /// A parsed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Its position.
+    /// The position of the line.
     pub place: Place,
     data: [u8; DATA_MAX],
     length: usize,
 }
 
 impl Received {
-    /// Returns its data.
+    /// Returns the data of the line.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data[..self.length]
     }
 }
 
-/// The line's checksum is wrong, or it is not a line of a trace.
+/// The error that a trace line has a wrong checksum or cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
@@ -143,10 +145,10 @@ impl fmt::Display for Damaged {
 
 impl core::error::Error for Damaged {}
 
-/// Parses a console line, without its line end. Returns `None` if it is not a line of a trace.
+/// Parses a console line without its line end. Returns `None` if the line is not a trace line.
 ///
 /// # Errors
-/// [`Damaged`] if it has the prefix but cannot be parsed.
+/// [`Damaged`] if the line has the prefix but cannot be parsed.
 pub fn parse(line: &[u8]) -> Option<Result<Received, Damaged>> {
     let body = line.strip_prefix(PREFIX.as_bytes())?;
     Some(received(line, body).ok_or(Damaged))
@@ -173,7 +175,10 @@ const _: () = {
     let (mark, prefix) = (MARK.as_bytes(), PREFIX.as_bytes());
     let mut n = 0;
     while n < mark.len() {
-        assert!(mark[n] == prefix[n], "no program can write a line that begins like a completion record");
+        assert!(
+            mark[n] == prefix[n],
+            "a trace line must start like a completion record, which no program can forge"
+        );
         n += 1;
     }
 };
@@ -190,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn every_part_parses_back_unchanged_within_the_maximum_length() {
+    fn every_part_round_trips_within_the_maximum_length() {
         let data: [u8; DATA_MAX] = core::array::from_fn(|n| (n * 7) as u8);
         for part in Part::ALL {
             for length in [0, 1, 2, 32, DATA_MAX] {
                 let text = line(part, &data[..length]);
                 assert!(text.len() <= LINE_MAX, "{} bytes", text.len());
-                let received = parse(text.as_bytes()).expect("is one").expect("is whole");
+                let received = parse(text.as_bytes()).expect("a trace line").expect("an undamaged line");
                 assert_eq!((received.place.part, received.data()), (part, &data[..length]));
                 assert_eq!((received.place.line, received.place.at), (u32::MAX, u64::MAX));
             }
@@ -206,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_the_documented_one() {
+    fn format_is_as_documented() {
         let place = Place { line: 3, part: Part::Records, cpu: 1, at: 24 };
         let text = Line { place, data: b"ringside" }.to_string();
         assert_eq!(text, "@ringside trace line=3 part=records cpu=1 at=24 data=cmluZ3NpZGU= crc=94467df9");
     }
 
     #[test]
-    fn a_line_cut_off_anywhere_is_damaged() {
+    fn truncated_line_is_damaged() {
         let text = line(Part::Ring, &[1, 2, 3]);
         for end in PREFIX.len()..text.len() {
             assert_eq!(parse(&text.as_bytes()[..end]), Some(Err(Damaged)), "cut at {end}");
@@ -221,13 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_detected_anywhere() {
+    fn flipped_bit_is_detected() {
         let text = line(Part::Records, &[0; 64]);
         for at in PREFIX.len()..text.len() {
             for bit in 0..8 {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at] ^= 1 << bit;
-                // A hexadecimal digit is the same in either case.
+                // A hexadecimal digit of the checksum may be upper or lower case.
                 let same = bytes[at].eq_ignore_ascii_case(&text.as_bytes()[at]) && at + 8 >= text.len();
                 assert!(same || parse(&bytes) == Some(Err(Damaged)), "bit {bit} of byte {at}");
             }

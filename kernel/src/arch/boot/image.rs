@@ -6,10 +6,10 @@ use x86_64::structures::paging::PageTableFlags;
 
 use crate::layout::KERNEL_BASE;
 
-/// A part of the image with the same access rights throughout.
+/// A part of the kernel image with uniform access rights.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// Virtual addresses, aligned to pages.
+    /// The virtual addresses, page-aligned.
     pub range: Range<u64>,
     /// The rights in the kernel's page tables.
     pub flags: PageTableFlags,
@@ -30,8 +30,8 @@ mod symbols {
     }
 }
 
-/// The address of a symbol of the linker script. Builds for the host have no such symbols: [`KERNEL_BASE`] replaces
-/// them.
+/// The address of a symbol of the linker script. Builds for the host lack these symbols and use [`KERNEL_BASE`]
+/// instead.
 macro_rules! symbol {
     ($name:ident) => {{
         #[cfg(target_os = "none")]
@@ -54,7 +54,7 @@ pub fn sections() -> [Section; 3] {
     ]
 }
 
-/// Returns the image's range of physical addresses, the boot code included.
+/// Returns the range of physical addresses of the image, including the boot code.
 #[must_use]
 pub fn physical() -> Range<u64> {
     #[cfg(target_os = "none")]
@@ -70,13 +70,13 @@ pub fn boot_stack() -> Range<u64> {
     boot_stack_guard() + 4096..symbol!(__boot_stack_top)
 }
 
-/// Returns the address of the guard page below the boot stack: it lies in the data section and is never mapped.
+/// Returns the address of the guard page below the boot stack, which lies in the data section and is never mapped.
 #[must_use]
 pub fn boot_stack_guard() -> u64 {
     symbol!(__boot_stack_guard)
 }
 
-/// Whether an address lies in the kernel's text.
+/// Returns whether an address lies in the kernel's text.
 #[must_use]
 pub fn is_text(address: u64) -> bool {
     (symbol!(__text_start)..symbol!(__text_end)).contains(&address)

@@ -1,4 +1,4 @@
-//! The information that each boot protocol passes to the kernel. Nothing after this module depends on the protocol.
+//! The boot information, in a form independent of the boot protocol. No other module depends on the protocol.
 
 pub mod image;
 #[cfg(target_os = "none")]
@@ -21,38 +21,38 @@ pub enum RegionKind {
 /// An entry of the memory map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRegion {
-    /// The physical addresses.
+    /// The range of physical addresses.
     pub range: Region,
-    /// Its use.
+    /// The use of the range.
     pub kind: RegionKind,
 }
 
-/// What the loader reports about the machine, copied from the loader's memory.
+/// The loader's information about the machine, copied from the loader's memory.
 #[derive(Clone)]
 pub struct BootInfo {
     regions: [MemoryRegion; BootInfo::MAX_REGIONS],
     region_count: usize,
     command_line: [u8; COMMAND_LINE_MAX],
     command_line_len: usize,
-    /// The loader's information was found. If not, all else is empty.
+    /// Whether the loader's information was found. If not, all other fields are empty.
     pub found: bool,
-    /// The command line is longer than [`COMMAND_LINE_MAX`]: an unknown part of it is missing.
+    /// Whether the command line is longer than [`COMMAND_LINE_MAX`]. If so, an unknown part of it is missing.
     pub command_line_cut: bool,
-    /// The memory map did not fit and was cut.
+    /// Whether the memory map did not fit and was truncated.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
     pub rsdp: u64,
-    /// The first module, which holds the user's program.
+    /// The first boot module, which contains a user program.
     pub module: Option<Region>,
-    /// The time-stamp counter when the first Rust code ran.
+    /// The value of the TSC when the first Rust code ran.
     pub tsc: u64,
 }
 
 impl BootInfo {
-    /// How many usable and firmware regions fit. PCs have about ten, large servers some dozens.
+    /// The maximum number of usable and firmware regions. PCs have about ten, large servers a few dozen.
     const MAX_REGIONS: usize = 128;
 
-    /// The information of a loader that passes none.
+    /// Boot information with no content.
     pub const EMPTY: BootInfo = BootInfo {
         regions: [MemoryRegion { range: Region { start: 0, len: 0 }, kind: RegionKind::Firmware };
             BootInfo::MAX_REGIONS],
@@ -67,7 +67,7 @@ impl BootInfo {
         tsc: 0,
     };
 
-    /// Adds an entry to the memory map. If the map is full, it only sets [`truncated`](Self::truncated).
+    /// Adds an entry to the memory map. If the map is full, only sets [`truncated`](Self::truncated).
     pub fn add_region(&mut self, region: MemoryRegion) {
         match self.regions.get_mut(self.region_count) {
             Some(place) => {
@@ -78,7 +78,7 @@ impl BootInfo {
         }
     }
 
-    /// Copies the command line up to its NUL. Without a NUL in the first `COMMAND_LINE_MAX + 1` bytes, it only sets
+    /// Copies the command line up to its NUL. If there is no NUL in the first `COMMAND_LINE_MAX + 1` bytes, only sets
     /// [`command_line_cut`](Self::command_line_cut).
     pub fn set_command_line(&mut self, bytes: &[u8]) {
         let len = bytes.iter().take(COMMAND_LINE_MAX + 1).position(|&byte| byte == 0);
@@ -87,13 +87,13 @@ impl BootInfo {
         self.command_line[..self.command_line_len].copy_from_slice(&bytes[..self.command_line_len]);
     }
 
-    /// The memory map, in the loader's order.
+    /// Returns the memory map, in the loader's order.
     #[must_use]
     pub fn regions(&self) -> &[MemoryRegion] {
         &self.regions[..self.region_count]
     }
 
-    /// The command line, without a terminator.
+    /// Returns the command line, without a terminator.
     #[must_use]
     pub fn command_line(&self) -> &[u8] {
         &self.command_line[..self.command_line_len]
@@ -105,20 +105,20 @@ static INFO: Once<BootInfo> = Once::new();
 /// Returns the loader's information.
 ///
 /// # Panics
-/// Before [`start`].
+/// If called before [`start`].
 #[must_use]
 pub fn info() -> &'static BootInfo {
     INFO.get().expect("`start` sets the boot information before it calls the kernel")
 }
 
 unsafe extern "Rust" {
-    /// The init ladder, in the binary `kernel`.
+    /// The init sequence, defined in the binary `kernel`.
     #[cfg(target_os = "none")]
     fn kernel_main(info: &'static BootInfo) -> !;
 }
 
-/// Keeps the loader's information and calls `kernel_main`. Every boot protocol ends here: on the BSP, in long mode, on
-/// the boot tables and the boot stack, with interrupts off.
+/// Stores the boot information and calls `kernel_main`. The code of every boot protocol ends by calling this function:
+/// on the BSP, in long mode, with the boot page tables and the boot stack, interrupts off.
 #[cfg(target_os = "none")]
 fn start(info: &BootInfo) -> ! {
     let info = INFO.call_once(|| BootInfo { tsc: crate::arch::cpu::tsc::now(), ..info.clone() });

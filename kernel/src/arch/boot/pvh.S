@@ -1,11 +1,11 @@
-# From the PVH entry to 64-bit Rust code: an environment for Rust, nothing more.
+# The PVH entry point: sets up only what 64-bit Rust code needs, and calls it.
 #
-# Given (Xen's x86/HVM direct boot ABI): 32-bit protected mode, flat segments, paging off, interrupts off,
+# On entry (Xen's x86/HVM direct boot ABI): 32-bit protected mode, flat segments, paging off, interrupts off,
 # DF undefined, ebx = physical address of the start info. No stack, the loader's GDT, .bss zeroed by the loader.
 #
-# Ends the run with a message if the CPU lacks a feature, or the machine memory.
+# Ends the run with a message if the CPU lacks a required feature or the machine has too little memory.
 #
-# State in which `pvh_start` is entered: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
+# On the call of `pvh_start`: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
 # with 2 MiB pages at 0 (for this code) and at PHYSMAP_BASE, the first GiB also at KERNEL_BASE; the kernel's code
 # segment; the boot stack; edi = address of the start info. All these pages are writable and executable: Rust replaces
 # the tables as soon as the frame allocator is set up.
@@ -17,15 +17,15 @@
 pvh_start32:
     cld
 
-    # Check the features, by rows of `Feature`, in code that needs none of them. There is no stack: `.Lprint` returns by
-    # a jump to ecx. cpuid overwrites eax, ebx, ecx and edx. edi = the start info's address; esi = the row; ebp = what
-    # precedes the next name in the message.
+    # Check the features listed in the rows of `Feature`. This code needs none of them. There is no stack, so `.Lprint`
+    # returns with a jump to ecx. cpuid overwrites eax, ebx, ecx and edx. edi = the start info's address; esi = the row;
+    # ebp = the text before the next name in the message.
     mov     edi, ebx
     mov     esi, offset {features}
     mov     ebp, offset lacks
 .Lfeature:
     mov     eax, [esi + {feature_leaf}]
-    and     eax, 0x80000000                 # this leaf returns the highest one of its range
+    and     eax, 0x80000000                 # this leaf returns the highest extended leaf
     cpuid
     cmp     eax, [esi + {feature_leaf}]
     jb      .Llacking
@@ -51,8 +51,8 @@ pvh_start32:
     cmp     ebp, offset comma
     je      .Lfail
 
-    # Usable memory must contain the image and what the firmware overwrites after it. Rust reports a start info that is
-    # not valid, or has no memory map.
+    # Usable memory must contain the image and the part above it that the firmware overwrites. Rust code reports a start
+    # info that is invalid or has no memory map.
     cmp     dword ptr [edi + {info_magic}], {magic}
     jne     .Lbuild_tables
     cmp     dword ptr [edi + {info_version}], 1
@@ -74,7 +74,7 @@ pvh_start32:
     mov     edx, [esi + {entry_size} + 4]
     add     eax, [esi + {entry_size}]
     adc     edx, 0
-    jnz     .Lbuild_tables                  # it ends above 4 GiB
+    jnz     .Lbuild_tables                  # the region ends above 4 GiB
     cmp     eax, {memory_end}
     jae     .Lbuild_tables
 .Lnext_region:
@@ -105,7 +105,7 @@ pvh_start32:
     cmp     edx, 4
     jb      2b
 
-    # The one for the kernel's image: the first GiB is enough.
+    # The page directory pointer table for the kernel image: the first GiB is enough.
     mov     eax, offset boot_pd - {kernel_base} + {table}
     mov     ecx, offset boot_pdpt_high - {kernel_base}
     mov     [ecx + {kernel_pdpt_index} * 8], eax
@@ -150,8 +150,8 @@ pvh_start32:
     hlt
     jmp     .Lhalt
 
-    # Write the text at ebx to COM1, then go to ecx. The UART is not set up, and no byte waits for the one before it:
-    # emulators accept that.
+    # Write the text at ebx to COM1, then jump to ecx. This code does not initialise the UART or wait between bytes.
+    # Emulators accept that.
 .Lprint:
     mov     edx, {com1}
 .Lbyte:
@@ -192,7 +192,7 @@ comma:
 other_cpu:
     .asciz  ": choose -cpu qemu64 or -cpu max\"\n"
 too_little_memory:
-    .asciz  "@ringside panic cpu=0 message=\"the machine has too little memory for the kernel's image: give it at least 4 MiB\"\n"
+    .asciz  "@ringside panic cpu=0 message=\"the machine has too little memory for the kernel image: give it at least 4 MiB\"\n"
 verdict:
     .asciz  "@ringside verdict outcome=panic records=0 warnings=0\n"
 

@@ -1,4 +1,5 @@
-//! The PVH boot protocol: QEMU's `-kernel` and other hypervisors start the ELF at the entry that its note names.
+//! The PVH boot protocol: QEMU's `-kernel` and other hypervisors start the ELF file at the entry point given in an ELF
+//! note.
 
 use core::alloc::Layout;
 use core::mem::offset_of;
@@ -14,31 +15,33 @@ use crate::features::{Feature, REQUIRED};
 use crate::frames::Region;
 use crate::physmap::phys_to_virt;
 
-/// The type of the ELF note that holds the physical address of the 32-bit entry (Xen's public/elfnote.h).
+/// The type of the ELF note that holds the physical address of the 32-bit entry point (Xen's public/elfnote.h).
 const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 
 unsafe extern "sysv64" {
-    /// Defined in `pvh.S`. The loader enters it in 32-bit mode; Rust never calls it.
+    /// The entry point, defined in `pvh.S`. The loader jumps there in 32-bit mode; Rust code never calls it.
     fn pvh_start32() -> !;
 }
 
-/// How many bytes at the upper end of a small memory the firmware keeps, or overwrites before it starts the kernel.
+/// The number of bytes at the upper end of a small memory that the firmware reserves, or overwrites before it starts
+/// the kernel.
 const FIRMWARE_BYTES: u64 = 256 * 1024;
 
-/// [`MemmapType::Ram`] in a memory map's entry.
+/// The value of [`MemmapType::Ram`] in a memory map entry.
 const RAM: u32 = 1;
 
-/// The note. `.boot` is linked at its load address, so the function's address is the physical one that the note needs.
+/// The ELF note. `.boot` is linked at its load address, so the function's address is the physical address that the note
+/// needs.
 #[used]
 #[unsafe(link_section = ".note.Xen")]
 static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
     ElfNote::new(XEN_ELFNOTE_PHYS32_ENTRY, *b"Xen\0", pvh_start32);
 
-/// The features that `pvh.S` checks. `.boot` has them at their physical address.
+/// The features that `pvh.S` checks. They are in `.boot`, which is linked at its physical address.
 #[unsafe(link_section = ".boot.features")]
 static FEATURES: [Feature; REQUIRED.len()] = REQUIRED;
 
-const _: () = assert!(MEMORY_MIN == 4 << 20, "pvh.S says that the kernel needs 4 MiB");
+const _: () = assert!(MEMORY_MIN == 4 << 20, "the message in pvh.S says that the kernel needs 4 MiB");
 
 core::arch::global_asm!(
     include_str!("pvh.S"),
@@ -60,7 +63,7 @@ core::arch::global_asm!(
     entry_type = const offset_of!(MemmapTableEntry, ty),
     entry_stride = const size_of::<MemmapTableEntry>(),
     kernel_base = const crate::layout::KERNEL_BASE,
-    // Present and writable; `large_page` also has PS, a 2 MiB page (SDM 3A, 4.5.4).
+    // Entry flags: present and writable. `large_page` also sets PS, which selects a 2 MiB page (SDM 3A, 4.5.4).
     table = const 0x03,
     large_page = const 0x83,
     kernel_pml4_index = const crate::layout::KERNEL_BASE >> 39 & 511,
@@ -78,7 +81,7 @@ core::arch::global_asm!(
     pvh_start = sym pvh_start,
 );
 
-/// The physical map, which the boot tables and the kernel's own tables have at the same address.
+/// The physical map, which is at the same address in the boot page tables and in the kernel's own.
 struct PhysMap;
 
 impl MemMap for PhysMap {
@@ -88,11 +91,11 @@ impl MemMap for PhysMap {
     }
 }
 
-/// Copies PVH's start info to a [`BootInfo`] and starts the kernel. The first Rust code: `pvh.S` enters it once, on the
-/// boot stack, with interrupts off and no IDT.
+/// Copies the PVH start info to a [`BootInfo`] and starts the kernel. This is the first Rust code: `pvh.S` calls it
+/// once, on the boot stack, with interrupts off and no IDT.
 unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     // SAFETY: PVH guarantees a valid start info at this address, and the boot tables map the first 4 GiB of physical
-    // memory, which contain it. The kernel has written nothing outside of its image yet.
+    // memory, which contain it. The kernel has written nothing outside its image yet.
     let reader = unsafe { StartInfoReader::from_paddr(start_info, PhysMap) };
     let Some(reader) = reader else { super::start(&BootInfo::EMPTY) };
 
@@ -109,11 +112,11 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     const READ: usize = COMMAND_LINE_MAX + 1;
     if (1..=(1 << 32) - READ as u64).contains(&raw.cmdline_paddr) {
         // SAFETY: the boot tables map the first 4 GiB of physical memory, which contain these bytes, and nothing writes
-        // them meanwhile. Not the crate's `cmdline`, which would search a line without NUL to the end of memory.
+        // to them meanwhile. The crate's `cmdline` is not used, because it would search for a NUL beyond the limit.
         let bytes = unsafe { slice::from_raw_parts(phys_to_virt(raw.cmdline_paddr), READ) };
         info.set_command_line(bytes);
     }
-    // The module itself is not read yet: it may lie beyond what the boot tables map.
+    // Do not read the module's contents yet: they may lie beyond the memory that the boot tables map.
     if let Some(module) = reader.modlist().next() {
         info.module = Some(Region { start: module.raw().paddr, len: module.raw().size });
     }

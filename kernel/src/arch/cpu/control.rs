@@ -1,5 +1,5 @@
-//! Control registers, EFER and PAT: one function sets them on every CPU, and the boot compares all CPUs
-//! (invariant: SAME-CONTROL).
+//! Control registers, EFER and PAT. One function sets them on every CPU, and a boot step compares the values of all
+//! CPUs (invariant: SAME-CONTROL).
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
@@ -20,16 +20,16 @@ pub const BOOT_CR0: Cr0Flags = Cr0Flags::PROTECTED_MODE_ENABLE
     .union(Cr0Flags::WRITE_PROTECT)
     .union(Cr0Flags::PAGING);
 
-/// CR4 until [`init`] sets it by the features that CPUID reports.
+/// CR4 until [`init`] sets it according to the features that CPUID reports.
 pub const BOOT_CR4: Cr4Flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
 
-/// EFER for the entry into long mode. NXE: the page tables use bit 63.
+/// EFER for the entry into long mode. NXE: the page tables use bit 63 (NX).
 pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO_EXECUTE_ENABLE);
 
-/// PAT's value at reset (SDM 3A, 12.12.4). Firmware may have changed it on the BSP alone.
+/// The reset value of PAT (SDM 3A, 12.12.4). Firmware may have changed PAT on the BSP only.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// The optional CPU features that this kernel uses, as CPUID reports them.
+/// The optional CPU features that this kernel uses, as reported by CPUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Supervisor-mode execution prevention.
@@ -38,7 +38,7 @@ pub struct Features {
     pub smap: bool,
     /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in ring 3.
     pub umip: bool,
-    /// The local APIC has an x2APIC mode.
+    /// The local APIC supports x2APIC mode.
     pub x2apic: bool,
 }
 
@@ -56,9 +56,9 @@ impl Features {
         }
     }
 
-    /// CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check an
-    /// exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc`
-    /// is allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE (not used).
+    /// Returns CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check
+    /// an exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc` is
+    /// allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE (not used).
     fn cr4(self) -> Cr4Flags {
         let always = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::MACHINE_CHECK_EXCEPTION;
         let mut cr4 = BOOT_CR4 | always;
@@ -69,7 +69,7 @@ impl Features {
     }
 }
 
-/// A CPU lacks features that the kernel needs.
+/// The error that a CPU lacks features that the kernel needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lacking(pub FeatureSet);
 
@@ -81,7 +81,8 @@ impl fmt::Display for Lacking {
 
 impl core::error::Error for Lacking {}
 
-/// Checks the required features that this CPU reports in 64-bit mode alone. All others were checked before that mode.
+/// Checks the required features that a CPU reports only in 64-bit mode. All others were checked before this CPU entered
+/// that mode.
 ///
 /// # Errors
 /// [`Lacking`].
@@ -90,19 +91,19 @@ pub fn check_features() -> Result<(), Lacking> {
     FeatureSet::IN_64_BIT_MODE.missing_from(basic, extended).map_or(Ok(()), |missing| Err(Lacking(missing)))
 }
 
-/// Sets all bits of CR0, CR4, EFER and PAT of this CPU, so that nothing of the firmware's settings remains. Returns the
-/// values that the registers must have from now on.
+/// Sets all bits of CR0, CR4, EFER and PAT of this CPU, so that no firmware setting remains. Returns the values that
+/// the registers must have from now on.
 ///
 /// # Safety
-/// The code that runs from here on must work with these settings: it writes no read-only page and accesses no user page
-/// without STAC.
+/// All code that runs after this call must work with these settings: it must not write read-only pages, and must not
+/// access user pages without STAC.
 pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
     let state =
         ControlState { cr0: BOOT_CR0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
-    // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict ring 0's accesses, which
-    // the caller guarantees to be compatible; UMIP restricts ring 3. PAT's reset value keeps the memory types of all
-    // mappings.
+    // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict accesses by ring 0, and
+    // the caller guarantees that all code complies; UMIP restricts ring 3. PAT's reset value keeps the memory types of
+    // all mappings.
     unsafe {
         Cr0::write_raw(state.cr0);
         Cr4::write_raw(state.cr4);
@@ -125,12 +126,12 @@ impl ControlState {
     /// Reads this CPU's registers.
     #[must_use]
     pub fn read() -> ControlState {
-        // SAFETY: every x86-64 CPU has this MSR, and reading it changes nothing.
+        // SAFETY: every x86-64 CPU has this MSR, and reading it has no effect.
         let pat = unsafe { Msr::new(IA32_PAT).read() };
         ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
     }
 
-    /// The values of CR0, CR4, EFER and PAT, in this order.
+    /// Returns the values of CR0, CR4, EFER and PAT, in this order.
     #[must_use]
     pub fn values(&self) -> [u64; 4] {
         [self.cr0, self.cr4, self.efer, self.pat]

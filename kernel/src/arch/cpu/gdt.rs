@@ -17,11 +17,12 @@ pub type Gdt = GlobalDescriptorTable<7>;
 
 /// Bytes reserved at the top of each IST stack, above the frame that the CPU pushes. The first word holds the address
 /// of this CPU's `PerCpuData` (invariant: IST-WORD): the handlers of NMI, #DB, #MC and #DF read it there, because they
-/// may interrupt code that runs with either GS base. Two words, so that the stack pointer stays 16-byte aligned.
+/// may interrupt code that runs with either GS base. Two words are reserved so that the stack pointer stays 16-byte
+/// aligned.
 pub const IST_RESERVED: u64 = 16;
 
-/// Makes a TSS with this CPU's stacks. The I/O permission map lies beyond the limit, so that every port access faults
-/// in ring 3.
+/// Builds a TSS with this CPU's stacks. The I/O permission bitmap lies beyond the TSS limit, so that every port access
+/// in ring 3 faults.
 #[must_use]
 pub fn tss_for(cpu: CpuId) -> TaskStateSegment {
     let mut tss = TaskStateSegment::new();
@@ -33,7 +34,7 @@ pub fn tss_for(cpu: CpuId) -> TaskStateSegment {
     tss
 }
 
-/// Makes a GDT with the fixed descriptors and this TSS.
+/// Builds a GDT with the fixed descriptors and a descriptor of this TSS.
 ///
 /// # Safety
 /// The TSS must neither move nor be freed while the GDT is loaded.
@@ -46,7 +47,7 @@ pub unsafe fn gdt_for(tss: *const TaskStateSegment) -> Gdt {
     gdt
 }
 
-/// The GDT and TSS that a CPU uses, found from its registers.
+/// The GDT and TSS that a CPU uses, as found from its registers.
 pub struct Loaded {
     /// GDTR.
     pub gdt: DescriptorTablePointer,
@@ -54,7 +55,7 @@ pub struct Loaded {
     pub task: u16,
     /// The address of the TSS, from the descriptor that the task register selects.
     pub tss_address: u64,
-    /// A copy of that TSS.
+    /// A copy of the TSS.
     pub tss: TaskStateSegment,
 }
 
@@ -65,8 +66,8 @@ pub fn loaded() -> Loaded {
     let task: u16;
     // SAFETY: `str` copies the selector to a register and has no other effect.
     unsafe { core::arch::asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
-    // SAFETY: `ltr` has read the TSS's two-word descriptor at this place, and the loaded GDT neither moves nor is
-    // freed.
+    // SAFETY: the two-word TSS descriptor is at this address, because `ltr` has loaded it from there. The loaded GDT
+    // neither moves nor is freed.
     let [low, high] = unsafe { gdt.base.as_ptr::<[u64; 2]>().byte_add(usize::from(task)).read() };
     // The base address is split into three fields (SDM 3A, 8.2.3).
     let tss_address = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | high << 32;
@@ -81,9 +82,9 @@ pub fn loaded() -> Loaded {
 /// # Safety
 /// The GDT and its TSS belong to this CPU alone, and neither move nor are freed.
 pub unsafe fn load(gdt: &Gdt) {
-    // SAFETY: the GDT has the descriptors that `selectors` names, and the caller guarantees that it stays. FS becomes
-    // null, which may clear its base; nothing uses FS in ring 0. GS is not loaded: the boot code or the trampoline has
-    // loaded it with base 0, and `msr::program` sets its base afterwards.
+    // SAFETY: the GDT has the descriptors that `selectors` names, and the caller guarantees that the GDT neither moves
+    // nor is freed. FS becomes null, which may clear its base; nothing uses FS in ring 0. GS is not loaded: the boot
+    // code or the trampoline has loaded it with base 0, and `msr::program` sets its base afterwards.
     unsafe {
         gdt.load_unsafe();
         CS::set_reg(KERNEL_CODE);
@@ -92,8 +93,9 @@ pub unsafe fn load(gdt: &Gdt) {
         ES::set_reg(SegmentSelector::NULL);
         FS::set_reg(SegmentSelector::NULL);
         load_tss(TSS);
-        // At reset LDTR is present, with base 0 and a limit of 64 KiB (SDM 3A, table 10-1): an LDT in the user half,
-        // from which a program could load descriptors that it wrote itself. A null LDTR has no descriptors.
+        // After reset, LDTR describes a present LDT with base 0 and a limit of 64 KiB (SDM 3A, table 10-1). That LDT
+        // would lie in the user half, so a program could write descriptors there and load them. With a null LDTR there
+        // is no LDT.
         core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));
     }
 }

@@ -5,18 +5,19 @@ use core::fmt;
 
 use x86_64::registers::model_specific::Msr;
 
-/// CPUID leaf 1, EDX: the CPU has machine-check banks.
+/// Bit in EDX of CPUID leaf 1: the CPU has machine-check banks.
 const MCA: u32 = 1 << 14;
 const IA32_MCG_CAP: u32 = 0x179;
 const IA32_MCG_STATUS: u32 = 0x17a;
-/// The status MSR of bank n is 4 * n further; the next MSR holds the bank's address.
+/// The status MSR of bank 0. The status MSR of bank n has this number plus 4 * n, and the MSR after it holds the
+/// address of the error.
 const IA32_MC0_STATUS: u32 = 0x401;
-/// Bit of a bank's status: the bank holds an error.
+/// Bit in a bank's status: the bank holds an error.
 const VALID: u64 = 1 << 63;
-/// Bit of a bank's status: the bank's address MSR is valid.
+/// Bit in a bank's status: the bank's address MSR is valid.
 const ADDRESS_VALID: u64 = 1 << 58;
 
-/// The first bank with an error.
+/// The first bank that holds an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MachineCheck {
     bank: u32,
@@ -39,7 +40,7 @@ fn find(has_banks: bool, read: impl Fn(u32) -> u64) -> Option<MachineCheck> {
     if !has_banks {
         return None;
     }
-    // The low 8 bits of MCG_CAP count the banks.
+    // The low 8 bits of MCG_CAP hold the number of banks.
     (0..read(IA32_MCG_CAP) as u32 & 0xff).find_map(|bank| {
         let status = read(IA32_MC0_STATUS + 4 * bank);
         let address = (status & ADDRESS_VALID != 0).then(|| read(IA32_MC0_STATUS + 4 * bank + 1));

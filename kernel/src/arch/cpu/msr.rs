@@ -1,4 +1,4 @@
-//! The MSRs of the system-call path: the value of each, and the read-back on every CPU.
+//! The MSRs of the system-call path: the values written to them, and the read-back check on every CPU.
 
 use core::fmt;
 
@@ -34,15 +34,15 @@ const IA32_SYSENTER_EIP: u32 = 0x176;
 /// The RFLAGS bits that SYSCALL clears (SDM 2B, SYSCALL), so that no flag that ring 3 set is in effect in ring 0
 /// (invariant: RING-0-FLAGS):
 ///
-/// - IF: until the entry has switched stacks it runs with the user's stack pointer; no interrupt may arrive.
-/// - TF: ring 3 could single-step ring 0: a #DB after each instruction of the entry.
+/// - IF: until the entry has switched stacks, it runs on the user stack pointer, so no interrupt may arrive.
+/// - TF: otherwise ring 3 could single-step ring 0, with a #DB after each instruction of the entry.
 /// - DF: compiled code assumes that string instructions count upwards.
-/// - AC: it disables SMAP, so that an unintended kernel access to user memory would not fault.
-/// - NT: the next `iretq` would fault on it.
-/// - IOPL: it is always 0 in ring 3, and ring 0 does not need another value.
+/// - AC: it disables SMAP, so an unintended kernel access to user memory would not fault.
+/// - NT: it would make the next `iretq` fault.
+/// - IOPL: it is always 0 in ring 3, and ring 0 needs no other value.
 /// - RF: it would suppress a debug breakpoint on the first instruction.
 /// - ID: it has no effect; cleared so that RFLAGS has the same value at every entry.
-/// - CF, PF, AF, ZF, SF, OF: results of ring 3's last arithmetic instruction; cleared for the same reason.
+/// - CF, PF, AF, ZF, SF, OF: results of the user's last arithmetic instruction; cleared for the same reason as ID.
 pub const SFMASK: RFlags = RFlags::empty()
     .union(RFlags::INTERRUPT_FLAG)
     .union(RFlags::TRAP_FLAG)
@@ -60,7 +60,7 @@ pub const SFMASK: RFlags = RFlags::empty()
     .union(RFlags::SIGN_FLAG)
     .union(RFlags::OVERFLOW_FLAG);
 
-/// An MSR that does not hold what was written to it.
+/// An MSR that does not hold the value written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsrMismatch {
     name: &'static str,
@@ -89,8 +89,8 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
     let table = [
         ("IA32_STAR", IA32_STAR, STAR),
         ("IA32_LSTAR", IA32_LSTAR, syscall_entry),
-        // `syscall` from compatibility mode needs a 32-bit code segment, and the GDT has none. Address 0 is
-        // never mapped, so an entry there would fault.
+        // CSTAR is the entry point of `syscall` in compatibility mode, which needs a 32-bit code segment. The GDT has
+        // none. Address 0 is never mapped, so an entry there would fault.
         ("IA32_CSTAR", IA32_CSTAR, 0),
         ("IA32_FMASK", IA32_FMASK, SFMASK.bits()),
         // A null CS makes SYSENTER fault with #GP (SDM 2B, SYSENTER).
@@ -98,7 +98,7 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
         ("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, 0),
         ("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, 0),
         ("IA32_GS_BASE", IA32_GS_BASE, per_cpu),
-        // The first exit's `swapgs` makes this ring 3's GS base.
+        // The `swapgs` of the first exit makes this value the user GS base.
         ("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, 0),
     ];
     for (_, number, value) in table {
@@ -121,7 +121,8 @@ fn compare(table: &[(&'static str, u32, u64)], mut read: impl FnMut(u32) -> u64)
     Ok(())
 }
 
-/// Reads the GS base. Code that may run before the base is set checks with it whether there is per-CPU data.
+/// Reads the GS base. Code that may run before the base is set uses this function to check whether per-CPU data is
+/// available.
 #[must_use]
 pub fn gs_base() -> u64 {
     // SAFETY: every x86-64 CPU has this MSR, and reading it has no effect.

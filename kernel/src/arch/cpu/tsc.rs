@@ -5,7 +5,7 @@ use core::hint::spin_loop;
 
 use crate::clock::Rate;
 
-/// Reads the counter, not ordered against other instructions.
+/// Reads the TSC. The read is not ordered with other instructions.
 #[inline]
 #[must_use]
 pub fn now() -> u64 {
@@ -13,7 +13,7 @@ pub fn now() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// Waits for a number of nanoseconds, by the time-stamp counter.
+/// Waits for a number of nanoseconds, measured with the TSC.
 pub fn wait_ns(rate: Rate, ns: u64) {
     let ticks = rate.in_ns(ns);
     let start = now();

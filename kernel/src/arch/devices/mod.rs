@@ -1,4 +1,4 @@
-//! The machine's devices: serial ports and the console, the legacy interrupt controllers, QEMU's exit device.
+//! Device drivers: serial ports and the console, the legacy interrupt controllers, and QEMU's exit device.
 
 pub mod pic;
 pub mod qemu;

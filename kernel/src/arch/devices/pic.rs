@@ -1,9 +1,9 @@
-//! The legacy interrupt controllers (8259A): remapped off the exception vectors and masked permanently.
+//! The legacy interrupt controllers (8259A): remapped away from the exception vectors and masked permanently.
 
 use x86_64::instructions::port::Port;
 
-/// Remaps the two 8259s to vectors 0x20 to 0x2f and masks all their lines (8259A data sheet, ICW1 to ICW4).
-/// Firmware leaves them on vectors that exceptions use, and the interval timer (8254) running.
+/// Remaps the two 8259s to vectors 0x20 to 0x2f and masks all their lines (8259A data sheet, ICW1 to ICW4). Firmware
+/// leaves the PICs on vectors that exceptions use, and leaves the interval timer (8254) running.
 pub fn mask_all() {
     // Command and data port, first vector, cascade wiring.
     for (command, data, vector, cascade) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {

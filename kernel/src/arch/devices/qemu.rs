@@ -3,7 +3,7 @@
 use kernel_abi::verdict::{DEBUG_EXIT_PORT, Verdict};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
-/// Ends QEMU with the verdict's exit status. On a machine without the device this CPU halts permanently.
+/// Ends QEMU with the exit status of the verdict. On a machine without the device, this CPU halts permanently.
 pub fn exit(verdict: Verdict) -> ! {
     let mut port = Port::<u32>::new(DEBUG_EXIT_PORT);
     // SAFETY: the port belongs to the exit device. On a PC without that device no other device uses the port.

@@ -10,18 +10,18 @@ use x86_64::instructions::interrupts;
 use crate::arch::devices::uart::{self, Uart};
 use crate::text::Text;
 
-/// The UART, once [`init`] has found one. The holder writes one line and releases the lock. Two kinds of CPUs wait for it,
-/// and each for at most one line of the other kind: CPUs with a line of the kernel, with interrupts off, and one CPU with
-/// a line of a program, whose turn it is ([`crate::arch::percpu::print`]).
+/// The console's UART, once [`init`] has found one. The lock holder writes one line and releases the lock. Two kinds of
+/// CPUs wait for the lock: CPUs that write a kernel line, with interrupts off, and the one CPU whose turn it is to
+/// write a program's line (see [`crate::arch::percpu::print`]). Each waits for at most one line of the other kind.
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
-/// Set by the panicking CPU once the others are stopped: the lock's holder may never release it.
+/// Set by the panicking CPU once the others are stopped, because a stopped CPU may hold the lock.
 static LOCK_BYPASSED: AtomicBool = AtomicBool::new(false);
 
-/// How many CPUs have a line of the kernel to write. They go before the CPU whose turn it is.
+/// The number of CPUs that are about to write a kernel line. They take precedence over the CPU whose turn it is.
 static KERNEL_LINES: AtomicU32 = AtomicU32::new(0);
 
-/// How many bytes that [`print`] was given were dropped.
+/// The number of bytes passed to [`print`] that were dropped.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets up COM1. On a machine without COM1 the kernel runs without console output.
@@ -29,14 +29,14 @@ pub fn init() {
     *UART.lock() = uart::open(uart::COM[0]);
 }
 
-/// Writes a line of the kernel to the console under its lock, with interrupts off. Returns how many bytes were dropped,
-/// because the UART did not get ready in time.
+/// Writes a kernel line to the console under the console lock, with interrupts off. Returns the number of bytes dropped
+/// because the UART did not become ready in time.
 pub(in crate::arch) fn write(text: &[u8]) -> usize {
     interrupts::without_interrupts(|| {
         if LOCK_BYPASSED.load(Ordering::Relaxed) {
-            // SAFETY: the flag is set only after the other CPUs have stopped permanently or have not stopped within the
-            // time limit (invariant: ONE-PANIC). A stopped holder of the lock never continues; one that does not stop
-            // is broken.
+            // SAFETY: the flag is set only after every other CPU has stopped permanently or has failed to stop within
+            // the timeout (invariant: ONE-PANIC). A stopped lock holder never continues, and a CPU that did not stop is
+            // broken.
             unsafe { UART.force_unlock() };
         }
         KERNEL_LINES.fetch_add(1, Ordering::Relaxed);
@@ -46,8 +46,8 @@ pub(in crate::arch) fn write(text: &[u8]) -> usize {
     })
 }
 
-/// Writes a line of a program's output to the console, whose turn it is. Calls `pause` repeatedly while it waits, which
-/// may handle interrupts that do not print.
+/// Writes a line of program output to the console. The caller must have the turn. Calls `pause` repeatedly while it
+/// waits; `pause` may handle interrupts whose handlers do not print.
 pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn()) -> usize {
     loop {
         if KERNEL_LINES.load(Ordering::Relaxed) == 0
@@ -59,26 +59,26 @@ pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn()) -> usize {
     }
 }
 
-/// Runs `f` while this CPU holds the console's lock, for tests of a panic in the middle of a line.
+/// Runs `f` while this CPU holds the console lock. Used by tests of a panic in the middle of a line.
 pub(in crate::arch) fn with_lock<R>(f: impl FnOnce() -> R) -> R {
     let _guard = UART.lock();
     f()
 }
 
-/// Makes every later write bypass the console's lock.
+/// Makes all later writes bypass the console lock.
 ///
 /// # Safety
-/// Every other CPU has stopped permanently, or has not stopped within the panic's time limit, and no code of
-/// this CPU that holds the lock continues.
+/// Every other CPU has stopped permanently, or has not stopped within the panic path's timeout. Code on this CPU that
+/// holds the lock never resumes.
 pub unsafe fn bypass_lock() {
     LOCK_BYPASSED.store(true, Ordering::Relaxed);
     if UART.is_locked() {
-        // A CPU was stopped in the middle of a line: start a new one.
+        // A CPU may have stopped in the middle of a line. Start a new line.
         write(b"\n");
     }
 }
 
-/// Whether a panicking CPU has stopped waiting for the console's lock.
+/// Returns whether a panicking CPU has stopped waiting for the console lock.
 pub(in crate::arch) fn is_bypassed() -> bool {
     LOCK_BYPASSED.load(Ordering::Relaxed)
 }
@@ -86,18 +86,18 @@ pub(in crate::arch) fn is_bypassed() -> bool {
 /// The longest line, in bytes, line end included.
 pub(in crate::arch) const LINE_MAX: usize = 640;
 
-/// Formats one line and writes it to the console; a line longer than [`LINE_MAX`] is cut.
+/// Formats one line and writes it to the console. A line longer than [`LINE_MAX`] is truncated.
 pub fn print(arguments: fmt::Arguments<'_>) {
     let dropped = write(Line::of(arguments).as_bytes());
     DROPPED.fetch_add(dropped as u64, Ordering::Relaxed);
 }
 
-/// Returns how many bytes that [`print`] was given were dropped.
+/// Returns the number of bytes passed to [`print`] that were dropped.
 pub(in crate::arch) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// A line with its line end, cut to [`LINE_MAX`] bytes.
+/// A line including its line end, truncated to [`LINE_MAX`] bytes.
 pub(in crate::arch) struct Line {
     bytes: [u8; LINE_MAX],
     len: usize,
@@ -119,7 +119,7 @@ impl Line {
         line
     }
 
-    /// Returns the line.
+    /// Returns the bytes of the line.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

@@ -1,4 +1,4 @@
-//! The machine's serial ports: COM1 to COM4, and those of PCI cards. A CPU may have one of its own.
+//! The machine's serial ports: COM1 to COM4 and those of PCI cards. A CPU may have its own port.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +12,18 @@ use crate::arch::cpu::tsc;
 use crate::cmdline::UartFault;
 use crate::transmit::{self, Transmitter};
 
-/// A UART that is set up.
+/// An initialised UART.
 pub type Uart = Transmitter<Device>;
 
-/// The device of a [`Uart`].
+/// The hardware device behind a [`Uart`].
 #[derive(Debug)]
 pub struct Device(Uart16550<PioBackend>);
 
-/// The faults that tests inject in all UARTs.
+/// The fault that a test has injected in all UARTs.
 static STUCK: AtomicBool = AtomicBool::new(false);
 static ABSENT: AtomicBool = AtomicBool::new(false);
 
-/// Injects a fault in all UARTs, or ends it.
+/// Injects a fault in all UARTs, or ends the injection.
 pub(in crate::arch) fn inject(fault: Option<UartFault>) {
     STUCK.store(matches!(fault, Some(UartFault::Stuck | UartFault::StuckInRing3)), Ordering::Relaxed);
     ABSENT.store(fault == Some(UartFault::Absent), Ordering::Relaxed);
@@ -35,7 +35,8 @@ impl transmit::Port for Device {
     }
 
     fn is_absent(&mut self) -> bool {
-        // Reading ports to which no device responds returns ones. A UART never reports all errors at once.
+        // Reading a port to which no device responds returns all ones. A UART never reports all errors at the same
+        // time.
         ABSENT.load(Ordering::Relaxed) || self.0.lsr().bits() == 0xff
     }
 
@@ -46,20 +47,20 @@ impl transmit::Port for Device {
 
 /// First I/O ports of COM1 to COM4.
 pub(in crate::arch) const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
-/// How many I/O ports a UART has.
+/// The number of I/O ports of a UART.
 const REGISTERS: u16 = 8;
 
-/// Sets up the UART at an I/O port base; `None` if there is none.
+/// Initialises the UART at an I/O port base. Returns `None` if there is no UART.
 #[must_use]
 pub fn open(base: u16) -> Option<Uart> {
-    // SAFETY: every caller passes the base of COM1 to COM4, or one from a serial card's BAR, so that the ports belong
-    // to a UART or to nothing.
+    // SAFETY: every caller passes the base of COM1 to COM4 or one from a serial card's BAR, so the ports belong to a
+    // UART or to no device.
     let mut uart = unsafe { Uart16550::new_port(base) }.ok()?;
     uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
     Some(Transmitter::new(Device(uart)))
 }
 
-/// Where a UART is.
+/// The location of a UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A COM port, by its number: COM1 is 1.
@@ -82,7 +83,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Iterates over all UARTs except COM1, which is the console. Each is set up when the iterator reaches it.
+/// Iterates over all UARTs except COM1, which is the console. Each UART is initialised when the iterator reaches it.
 pub fn others() -> impl Iterator<Item = (Place, Uart)> {
     let com = COM.into_iter().zip(1..).skip(1).map(|(base, number)| (Place::Com(number), base));
     com.chain(pci()).filter_map(|(place, base)| Some((place, open(base)?)))
@@ -97,10 +98,11 @@ fn pci() -> impl Iterator<Item = (Place, u16)> {
     })
 }
 
-/// Returns the first I/O port of the serial card in a slot, and how many UARTs it has; `None` if there is no such card.
+/// Returns the first I/O port of the serial card in a slot and the number of its UARTs; `None` if there is no serial
+/// card in the slot.
 fn card(slot: u8) -> Option<(u16, u8)> {
     let header = PciHeader::new(PciAddress::new(0, 0, slot, 0));
-    // Red Hat's vendor id; the device id gives the number of UARTs.
+    // Match Red Hat's vendor id. The device id gives the number of UARTs.
     let ports = match header.id(ConfigPorts) {
         (0x1b36, 2) => 1,
         (0x1b36, 3) => 2,
@@ -133,12 +135,12 @@ impl ConfigPorts {
 
 impl ConfigRegionAccess for ConfigPorts {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
-        // SAFETY: by the trait's contract the address is valid; reading configuration space has no effect.
+        // SAFETY: the address is valid (contract of the trait), and reading configuration space has no effect.
         unsafe { ConfigPorts::select(address, offset).read() }
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
-        // SAFETY: by the trait's contract the caller guarantees that the write is sound.
+        // SAFETY: the caller guarantees that the write is sound (contract of the trait).
         unsafe { ConfigPorts::select(address, offset).write(value) }
     }
 }

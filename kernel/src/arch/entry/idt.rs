@@ -1,5 +1,5 @@
-//! The interrupt descriptor table: one for all CPUs, written once by the BSP. The IST indices in it are the same for
-//! all CPUs; each CPU's TSS maps them to its own stacks.
+//! The interrupt descriptor table. All CPUs share one table, which the BSP writes once. The IST indices in the table
+//! are the same for all CPUs; each CPU's TSS maps them to that CPU's stacks.
 
 use spin::Once;
 use x86_64::instructions::tables::lidt;
@@ -11,8 +11,8 @@ use crate::exception::{DEBUG, DOUBLE_FAULT, MACHINE_CHECK, NMI};
 use crate::layout::IstStack;
 use crate::selectors::KERNEL_CODE;
 
-/// A 64-bit gate (SDM 3A, 6.14.1). The `x86_64` crate's table cannot set gates for reserved vectors; this one has
-/// gates for all 32 exceptions.
+/// A 64-bit gate (SDM 3A, 6.14.1). The `x86_64` crate's table cannot set gates for reserved vectors; this table has
+/// gates for all 32 exception vectors.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 struct Gate {
@@ -20,7 +20,7 @@ struct Gate {
     high: u64,
 }
 
-const _: () = assert!(size_of::<Gate>() == 16, "a gate has two words");
+const _: () = assert!(size_of::<Gate>() == 16, "a gate must have two words");
 
 impl Gate {
     const MISSING: Gate = Gate { low: 0, high: 0 };
@@ -38,17 +38,18 @@ impl Gate {
     }
 }
 
-/// The table. A vector without a gate raises #GP, and so does `int n` in ring 3, except for the two gates with DPL 3.
+/// The table. A vector without a gate raises #GP. So does `int n` in ring 3, except for the two gates with DPL 3.
 #[repr(transparent)]
 struct Idt([Gate; 256]);
 
-/// For a CPU with a TSS and per-CPU data.
+/// The table for CPUs that have a TSS and per-CPU data.
 static IDT: Once<Idt> = Once::new();
-/// For the BSP until it has a TSS and per-CPU data.
+/// The table for the BSP until it has a TSS and per-CPU data.
 static EARLY: Once<Idt> = Once::new();
 
-/// Builds the table. Without `with_ist`, for a CPU that has no TSS and no per-CPU data yet, it lacks NMI, #DB, #MC and
-/// #DF: their entry code reads the address of the per-CPU data from the IST stack.
+/// Builds the table. Without `with_ist` the table has no gates for NMI, #DB, #MC and #DF, because their entry code
+/// reads the address of the per-CPU data from the IST stack. That table is for a CPU that has no TSS and no per-CPU
+/// data yet.
 fn build(with_ist: bool) -> Idt {
     let mut idt = Idt([Gate::MISSING; 256]);
     for &(vector, stub) in STUBS {
@@ -62,7 +63,7 @@ fn build(with_ist: bool) -> Idt {
         if ist != 0 && !with_ist {
             continue;
         }
-        // Ring 3 may use `int3` and `int 4`, and no other `int n`.
+        // Ring 3 may execute `int3` and `int 4`, but no other `int n`.
         let user_may_raise = matches!(vector, 3 | 4);
         let dpl = if user_may_raise { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         idt.0[usize::from(vector)] = Gate::interrupt(stub as *const () as u64, ist, dpl);
@@ -73,7 +74,7 @@ fn build(with_ist: bool) -> Idt {
 /// Loads the table on this CPU. The first CPU builds it.
 ///
 /// # Safety
-/// This CPU's TSS is loaded. Before ring 3 runs, its GS base is set: the stubs rely on both.
+/// This CPU's TSS is loaded, and this CPU's GS base is set before ring 3 runs. The stubs rely on both.
 pub unsafe fn load() {
     set(IDT.call_once(|| build(true)));
 }
@@ -81,7 +82,7 @@ pub unsafe fn load() {
 /// Loads a table for the BSP's first boot steps, when all exceptions come from ring 0.
 ///
 /// # Safety
-/// The GDT has the kernel's code segment, and the GS base does not point into the per-CPU areas.
+/// The GDT contains the kernel's code segment, and the GS base does not point into a per-CPU area.
 pub unsafe fn load_early() {
     set(EARLY.call_once(|| build(false)));
 }

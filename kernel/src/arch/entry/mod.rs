@@ -1,4 +1,4 @@
-//! Entries into ring 0: the assembly, the Rust handlers that it calls, and the IDT that points to it.
+//! Entries into ring 0: the assembly, the Rust handlers that it calls, and the IDT that points to the assembly.
 
 pub mod idt;
 pub mod nmi;

@@ -1,7 +1,7 @@
 //! The NMI handler.
 //!
-//! The CPU masks NMIs until the next `iretq`, whichever that is. The handler does not fault, so this is its own, the
-//! last instruction on its stack: a second NMI stays pending until the stack is free again.
+//! The CPU masks NMIs until the next `iretq`, whichever code executes it. The handler does not fault, so the next
+//! `iretq` is the one that ends the handler. A second NMI therefore stays pending until the IST stack is free again.
 
 use kernel_abi::trace::Kind;
 
@@ -12,7 +12,7 @@ use crate::arch::task::idle;
 use crate::frame::TrapFrame;
 
 /// Handles an NMI, on its IST stack. Must not fault, print or wait, because this CPU may hold any lock (invariant:
-/// NMI-QUIET). Exceptions are the failures that [`provoke`] makes it cause on request.
+/// NMI-QUIET). The only exceptions are the failures that [`provoke`] injects on request.
 pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
     let rip = frame.interrupted.rip;

@@ -1,7 +1,7 @@
 //! The entry points of ring 0: `syscall`, interrupts and exceptions, each with its return to the interrupted code.
 //!
-//! Assembly only saves, switches and restores; every decision is made in Rust. Labels that other code needs by address
-//! are declared at the end of the file.
+//! The assembly only saves registers, switches stacks and GS base, and restores; Rust makes every decision. The end of
+//! the file declares the labels whose addresses other code needs.
 
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
@@ -17,7 +17,8 @@ use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::sysret::{Return, may_sysret};
 
-/// The dispatcher that [`syscall_entry`] calls. It is a type parameter, so that the call is direct and can be inlined.
+/// The dispatcher that [`syscall_entry`] calls. The dispatcher is a type parameter, so the call is direct and can be
+/// inlined.
 pub trait Calls {
     /// Runs the system call whose number is in the frame's rax and stores its result in rax.
     fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData);
@@ -28,11 +29,11 @@ pub trait Calls {
 /// Returns whether `sysretq` may return to ring 3.
 ///
 /// # Safety
-/// Called by [`syscall_entry`] alone: on the syscall stack, whose top holds `frame`, with the kernel's GS base, and
-/// with `cpu` read from it.
+/// Only [`syscall_entry`] may call this: on the syscall stack, whose top holds `frame`, with the kernel GS base loaded
+/// and with `cpu` read from `gs:[0]`.
 unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
-    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to (invariant: ONE-STACK),
-    // and the address that the first word at the GS base holds (invariant: GS-BASE).
+    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it (invariant:
+    // ONE-STACK). `cpu` is the first word at the GS base (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     check::entry(cpu);
     let cpu = events::syscall_enter(frame, cpu);
@@ -40,19 +41,19 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
     check::entry_flags(cpu, " after a call");
     events::syscall_exit(frame);
     let (rip, rflags) = (frame.user.rip, frame.user.rflags);
-    // Both exits load rcx and r11 from these two.
+    // Both exit paths load rcx from `rip` and r11 from `rflags`.
     may_sysret(&Return { rip, rflags, rcx: rip, r11: rflags })
 }
 
 /// Entry point of `syscall`: the address in IA32_LSTAR.
 ///
-/// Given (SDM 2B, SYSCALL): ring 0, CS and SS flat; rcx = ring 3's RIP, r11 = its RFLAGS; RFLAGS with SFMASK's bits
-/// cleared, so interrupts are off; **rsp, GS base and all other registers are still ring 3's**. NMI, #DB, #MC and #DF
-/// can arrive at any instruction; each has its own stack and finds [`PerCpuData`] through it. No other exception can
-/// arrive before rsp is the kernel's, because until then no instruction accesses memory through a register that ring 3
-/// controls.
+/// On entry (SDM 2B, SYSCALL): ring 0; CS and SS are flat; rcx = user RIP; r11 = user RFLAGS; the RFLAGS bits in SFMASK
+/// are clear, so interrupts are off; **rsp, the GS base and all other registers still hold user values**. NMI, #DB, #MC
+/// and #DF can arrive at any instruction; each has its own IST stack, whose top word holds the address of
+/// [`PerCpuData`]. No other exception can arrive before rsp points to the kernel stack: until then, no instruction
+/// accesses memory through a register that ring 3 controls.
 ///
-/// Leaves: every register as it was except rax (the result), rcx (RIP) and r11 (RFLAGS).
+/// On return to ring 3: all registers are unchanged except rax (the result), rcx (RIP) and r11 (RFLAGS).
 ///
 /// ```text
 ///   syscall_stack_top ->  +--------+
@@ -69,7 +70,7 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
 ///                         | r10    |
 ///                         | r8     |
 ///                         | r9     |
-///                         | rbx    |  ring 3's, callee-saved
+///                         | rbx    |  user registers, callee-saved
 ///                         | rbp    |
 ///                         | r12    |
 ///                         | r13    |
@@ -79,23 +80,24 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
 /// ```
 ///
 /// # Safety
-/// Only the `syscall` instruction may enter here, after `this_cpu::set_up` on this CPU. Compiled code must not call it.
+/// Only the `syscall` instruction may enter here, after `this_cpu::set_up` on this CPU. Compiled code must not call
+/// this function.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     naked_asm!(
-        // The kernel's GS base, ring 3's rsp saved in per-CPU data, this CPU's syscall stack.
+        // Switch to the kernel GS base, save the user rsp in per-CPU data, and switch to this CPU's syscall stack.
         "swapgs",
         "mov    gs:[{user_rsp}], rsp",
         "mov    rsp, gs:[{stack_top}]",
 
-        // The frame for iretq.
+        // Push the frame for iretq.
         "push   {user_data}",
         "push   qword ptr gs:[{user_rsp}]",
         "push   r11",
         "push   {user_code}",
         "push   rcx",
 
-        // Number and arguments.
+        // Push the system-call number and the arguments.
         "push   rax",
         "push   rdi",
         "push   rsi",
@@ -104,7 +106,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "push   r8",
         "push   r9",
 
-        // The rest of ring 3's registers.
+        // Push the remaining user registers.
         "push   rbx",
         "push   rbp",
         "push   r12",
@@ -112,13 +114,13 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "push   r14",
         "push   r15",
 
-        // rbp = 0 ends the backtrace; arguments: the frame, this CPU's data.
+        // rbp = 0 ends the backtrace. Pass the frame in rdi and this CPU's data in rsi.
         "xor    ebp, ebp",
         "mov    rdi, rsp",
         "mov    rsi, gs:[{this}]",
         "call   {shell}",
 
-        // Test the result in al before `pop rax`; `pop` does not change flags. Then restore ring 3's registers.
+        // Test the result in al before `pop rax`; `pop` does not change flags. Then restore the user registers.
         "test   al, al",
         "pop    r15",
         "pop    r14",
@@ -135,14 +137,15 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "pop    rax",
         "jz     2f",
 
-        // Exit by sysretq. From `mov rsp` on, ring 0 runs with ring 3's rsp, with interrupts off.
+        // Exit with sysretq. From `mov rsp` on, ring 0 runs on the user rsp with interrupts off.
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
         "mov    rsp, [rsp + {rsp}]",
         "swapgs",
         "sysretq",
 
-        // Exit by iretq, for a state that sysretq must not or cannot restore. rsp is at the InterruptFrame.
+        // Exit with iretq, for a state that sysretq cannot restore or must not be used for. rsp points to the
+        // InterruptFrame.
         "2:",
         "mov    rcx, [rsp + {rip}]",
         "mov    r11, [rsp + {rflags}]",
@@ -160,15 +163,15 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
     )
 }
 
-/// Common code of all stubs except those of NMI, #DB, #MC and #DF, which use [`paranoid_common`]. Nothing else may jump
-/// here.
+/// Common entry code of all vectors except NMI, #DB, #MC and #DF, which use [`paranoid_common`]. Only the stubs of
+/// these vectors may jump here.
 ///
-/// Given: ring 0, interrupts off (interrupt gates), rsp = the syscall stack (from ring 3) or the interrupted stack
-/// (from ring 0) with vector and error code below what the CPU pushed; DF and AC as the interrupted code had them,
-/// because gates do not clear them; GS base ring 3's if the frame's CS has RPL 3 or the interrupted instruction is the
-/// `iretq` of [`iret_to_user`], else the kernel's.
+/// On entry: ring 0; interrupts off (interrupt gates); rsp in the syscall stack (from ring 3) or in the interrupted
+/// stack (from ring 0), with vector and error code below the words that the CPU pushed; DF and AC as in the interrupted
+/// code, because gates do not clear them; the user GS base if the frame's CS has RPL 3 or the interrupted instruction
+/// is the `iretq` of [`iret_to_user`], else the kernel GS base.
 ///
-/// Leaves: all registers as they were, unless the handler changed the frame.
+/// On return: all registers are unchanged, unless the handler changed the frame.
 ///
 /// ```text
 ///                         | ss, rsp, rflags, cs, rip |  by the CPU
@@ -201,14 +204,14 @@ unsafe extern "sysv64" fn trap_common() {
         "add    rsp, {stub_words}",
         "jmp    {iret_to_user}",
 
-        // From ring 0. If the iretq to ring 3 faulted, the GS base is ring 3's already.
+        // From ring 0. If the iretq to ring 3 faulted, the user GS base is already loaded.
         "3:",
         "lea    rax, [rip + ringside_iretq_to_user]",
         "cmp    rax, [rsp + {rip}]",
         "jne    4f",
         "swapgs",
         "4:",
-        // With the interrupted code's frame pointer a backtrace continues through the trap.
+        // Reload the interrupted code's frame pointer, so that a backtrace continues through the trap.
         "mov    rbp, [rsp + {rbp}]",
         "call   {from_kernel}",
         restore_registers!(),
@@ -225,17 +228,18 @@ unsafe extern "sysv64" fn trap_common() {
     )
 }
 
-/// Common code of the stubs of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions; only
-/// they may jump here.
+/// Common entry code of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions. Only the stubs
+/// of these vectors may jump here.
 ///
-/// Given: ring 0, interrupts off, rsp = this vector's own IST stack, whose top word holds the address of this
-/// CPU's [`PerCpuData`]; **the GS base may be ring 3's or the kernel's**: at the first instruction of [`syscall_entry`]
-/// CS has RPL 0 while the base is ring 3's. So neither CS nor the base's sign decides: the base is saved, set and
-/// restored. IA32_KERNEL_GS_BASE does not change. NMIs stay masked until this `iretq`, so nothing in between may fault.
+/// On entry: ring 0; interrupts off; rsp in this vector's own IST stack, whose top word holds the address of this CPU's
+/// [`PerCpuData`]; **the GS base may be the user's or the kernel's**: at the first instruction of [`syscall_entry`], CS
+/// has RPL 0 but the user GS base is loaded. So this code tests neither CS nor the sign of the base. It always saves
+/// the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change. NMIs stay masked until the `iretq` of this
+/// code, so nothing before it may fault.
 ///
-/// Leaves: all registers and the GS base as they were, unless the handler changed the frame.
+/// On return: all registers and the GS base are unchanged, unless the handler changed the frame.
 ///
-/// The stack is as drawn at [`trap_common`], plus one word above the frame: the address of [`PerCpuData`].
+/// The stack layout is that of [`trap_common`], plus one word above the frame: the address of [`PerCpuData`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn paranoid_common() {
     naked_asm!(
@@ -253,7 +257,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "mov    r12, rax",
         "or     r12, rdx",
 
-        // Set it to this CPU's data, whose address is in the stack's top word.
+        // Set the GS base to the address of this CPU's data, which is in the stack's top word.
         "mov    rsi, [rsp + {frame_size}]",
         "mov    rax, rsi",
         "mov    rdx, rsi",
@@ -280,11 +284,12 @@ unsafe extern "sysv64" fn paranoid_common() {
     )
 }
 
-/// Defines one stub for each vector. Each stub makes the stack layout the same for all vectors and jumps to the common
-/// code.
+/// Defines one stub for each vector. Each stub brings the stack to the layout shared by all vectors and jumps to the
+/// common code.
 ///
-/// Given: what the CPU pushed, with an error code if the vector has one. Leaves: error code and vector on the stack,
-/// all registers as they were. A stub is entered only through its IDT gate.
+/// On entry: the stack holds the words that the CPU pushed, including an error code if the vector has one. On exit:
+/// error code and vector are on the stack, and all registers are unchanged. A stub is entered only through its IDT
+/// gate.
 macro_rules! stubs {
     ($($name:ident: $vector:literal, $error_code:ident, $common:ident;)+) => {
         $(
@@ -293,7 +298,7 @@ macro_rules! stubs {
                 stubs!(@$error_code $vector, $common)
             }
         )+
-        /// The vectors that have a gate, each with its stub.
+        /// All vectors that have a gate, each with its stub.
         pub(in crate::arch) const STUBS: &[(u8, unsafe extern "sysv64" fn())] = &[$(($vector, $name)),+];
     };
     (@none $vector:literal, $common:ident) => {

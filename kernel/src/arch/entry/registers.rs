@@ -1,15 +1,15 @@
-//! Saving and restoring the registers of a [`TrapFrame`]: the two instruction lists, and the check that they agree with
-//! the struct.
+//! Saves and restores the registers of a [`TrapFrame`]: the two instruction lists, and a check that they match the
+//! struct.
 
 use core::mem::offset_of;
 
 use crate::frame::TrapFrame;
 
-/// Expands to the instructions that push the general-purpose registers of a [`TrapFrame`], whose upper part is on the
-/// stack already.
+/// Expands to the instructions that push the general-purpose registers of a [`TrapFrame`], whose upper part is already
+/// on the stack.
 ///
 /// ```text
-///   rsp before ->  | vector |  pushed by the stub, with the error code and what the CPU pushed above it
+///   rsp before ->  | vector |  pushed by the stub; above: the error code and the words that the CPU pushed
 ///                  | rax    |
 ///                  | rbx    |
 ///                  | rcx    |
@@ -48,8 +48,8 @@ macro_rules! save_registers {
     };
 }
 
-/// Expands to the instructions that pop what [`save_registers`] pushed: all general-purpose registers. Afterwards rsp
-/// is at the frame's vector.
+/// Expands to the instructions that pop the general-purpose registers that [`save_registers`] pushed. Afterwards rsp
+/// points to the frame's vector.
 macro_rules! restore_registers {
     () => {
         concat!(
@@ -96,7 +96,7 @@ const _: () = {
     while index < words.len() {
         assert!(
             words[index] == 8 * index,
-            "TrapFrame's fields are not in the order in which save_registers pushes them"
+            "TrapFrame's fields must be in the reverse order of the pushes in save_registers"
         );
         index += 1;
     }

@@ -1,6 +1,6 @@
 //! Patches STAC and CLAC into the kernel's text if the CPU has SMAP. Each site, in the trap entries and in the copy
-//! from ring 3, is a three-byte NOP until then. So these paths have no branch for SMAP, and a CPU without SMAP never
-//! executes an opcode that it does not have. Without SMAP, AC has no effect in ring 0.
+//! from user memory, starts as a three-byte NOP. So these paths need no branch for SMAP, and a CPU without SMAP never
+//! executes an undefined opcode. Without SMAP, AC has no effect in ring 0.
 
 use crate::arch::entry::points::{ringside_clac_paranoid, ringside_clac_trap};
 use crate::arch::memory::usercopy::{ringside_clac_copy, ringside_stac_copy};
@@ -26,10 +26,13 @@ pub unsafe fn enable_instructions() {
     ];
     for (site, instruction) in sites {
         let site = site as *const () as *mut [u8; 3];
-        // SAFETY: the label marks a three-byte NOP, in text that is writable (caller's promise). A jump to it does not
-        // serialise the CPU, but the site has not been executed yet and no other CPU runs.
+        // SAFETY: the label marks a three-byte NOP in text that is still writable (caller's promise). No serialising
+        // instruction follows the write, but no CPU has executed the site yet and no other CPU runs.
         unsafe {
-            assert!(site.read_volatile() == NOP, "a site for STAC or CLAC does not hold a three-byte NOP");
+            assert!(
+                site.read_volatile() == NOP,
+                "a patch site for STAC or CLAC does not hold a three-byte NOP"
+            );
             site.write_volatile(instruction);
         }
     }

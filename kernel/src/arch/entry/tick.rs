@@ -6,7 +6,7 @@ use crate::arch::panic::rare;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::provoke;
 
-/// Counts the tick, runs the failures and interrupts that are requested for it, and reports new NMIs.
+/// Counts the tick, injects the failures and sends the interrupts that tests requested for ticks, and reports new NMIs.
 #[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData) {
     let now = tsc::now();

@@ -1,5 +1,5 @@
-//! Rust's part of interrupts and exceptions: the unsafe shells that the entry code calls, and the decision how the
-//! interrupted code continues.
+//! The Rust half of interrupt and exception handling: the unsafe shells that the entry code calls, and the decision
+//! whether and where the interrupted code continues.
 
 use core::arch::asm;
 use core::ptr;
@@ -21,14 +21,14 @@ use crate::arch::task::ring3;
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 
-/// Handles an interrupt or exception from ring 3: returns if ring 3 continues, else ends the program.
+/// Handles an interrupt or exception from ring 3. Returns if ring 3 continues, else ends the program.
 ///
 /// # Safety
-/// Called by [`trap_common`](crate::arch::entry::points) alone: on the syscall stack, whose top holds `frame`, with the
-/// kernel's GS base, and with `cpu` read from it.
+/// Only [`trap_common`](crate::arch::entry::points) may call this: on the syscall stack, whose top holds `frame`, with
+/// the kernel GS base loaded and with `cpu` read from `gs:[0]`.
 pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to (invariant: ONE-STACK),
-    // and the address that the first word at the GS base holds (invariant: GS-BASE).
+    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it (invariant:
+    // ONE-STACK). `cpu` is the first word at the GS base (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&*frame, &*cpu) };
     check::entry(cpu);
     if !interrupt(frame, cpu) {
@@ -38,21 +38,21 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFra
     ring3::end_if_over_limit(cpu);
 }
 
-/// Handles an interrupt or exception from ring 0: returns if the interrupted code continues, else ends the program or
+/// Handles an interrupt or exception from ring 0. Returns if the interrupted code continues, else ends the program or
 /// the run.
 ///
 /// # Safety
-/// Called by [`trap_common`](crate::arch::entry::points) alone: on the interrupted stack, whose end is `frame`, with
-/// the kernel's GS base, if this CPU has set it yet.
+/// Only [`trap_common`](crate::arch::entry::points) may call this: on the interrupted stack, with `frame` at its lower
+/// end, and with the kernel GS base loaded if this CPU has set it up.
 pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapFrame) {
-    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to.
+    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it.
     let frame = unsafe { &mut *frame };
     let Some(cpu) = PerCpuData::try_current() else { stop::fatal_trap(frame) };
     if interrupt(frame, cpu) {
         return;
     }
-    // The source of a copy from ring 3 is in the user half. A fault on its destination is a kernel bug and has no
-    // fixup.
+    // Only a fault on the source of a user copy, which lies in the user half, has a fixup. A fault on the destination
+    // is a kernel bug.
     if frame.vector == PAGE_FAULT
         && Cr2::read_raw() < USER_END
         && let Some(fixup) = usercopy::fixup(frame.interrupted.rip)
@@ -66,17 +66,18 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     stop::fatal_trap(frame)
 }
 
-/// Handles NMI, #DB, #MC and #DF, from any instruction: returns if the interrupted code continues, else ends the
-/// program or the run.
+/// Handles NMI, #DB, #MC and #DF, which may interrupt any instruction. Returns if the interrupted code continues, else
+/// ends the program or the run.
 ///
 /// # Safety
-/// Called by [`paranoid_common`](crate::arch::entry::points) alone: on the vector's IST stack, whose end is `frame`,
-/// with the GS base set to `cpu`, which was read from the stack's top word.
+/// Only [`paranoid_common`](crate::arch::entry::points) may call this: on the vector's IST stack, with `frame` at its
+/// lower end, and with the GS base set to `cpu`, which was read from the stack's top word.
 pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: the entry passes the frame that it has just pushed, which nothing else refers to, and the pointer from
-    // this stack's top word (invariant: IST-WORD).
+    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it. `cpu` is the top
+    // word of this stack (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
-    // A wrong base would otherwise show only where such a vector hits between an entry and its `swapgs`.
+    // Without this check, a wrong GS base would be noticed only if such a vector arrived between a kernel entry and its
+    // `swapgs`.
     let base = msr::gs_base();
     if base != ptr::from_ref(cpu) as u64 {
         stop::end(format_args!("broken invariant on {}: the GS base is {base:#x} on an IST stack", cpu.id()));
@@ -85,7 +86,7 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
     match frame.vector {
         NMI => nmi::handle(frame, cpu),
         DEBUG => {
-            // SAFETY: DR6 is a status register without effect on execution. The CPU never clears it, so the handler
+            // SAFETY: DR6 is a status register without effect on execution. The CPU never clears DR6, so the handler
             // does (SDM 3B, 18.2.3).
             unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
             if frame.interrupted.from_user() {
@@ -93,15 +94,15 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
                 ring3::kill(cpu, Fault::of(frame));
             }
             cpu.rare.count_debug(frame.interrupted.rip);
-            // Ring 3 cannot set breakpoints, and SFMASK clears TF. What remains is a single step that ring 3 requested
-            // and that the CPU takes in ring 0. Clear TF, so that ring 0 continues without stepping.
+            // Ring 3 cannot set breakpoints, and SFMASK clears TF. The only remaining cause is a single step that ring
+            // 3 requested and that the CPU takes in ring 0. Clear TF, so that ring 0 continues without stepping.
             frame.interrupted.rflags &= !RFlags::TRAP_FLAG.bits();
         }
         _ => stop::fatal_trap(frame),
     }
 }
 
-/// DR6 with no condition reported (SDM 3B, 18.2.3: the reserved bits read as one).
+/// DR6 when it reports no condition: only the reserved bits that read as one are set (SDM 3B, 18.2.3).
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 
 /// Handles the vectors of the local APIC. Returns false for any other vector.
@@ -116,7 +117,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
                 provoke::ring3_tick(cpu);
             }
         }
-        // The interrupt has ended the `hlt`; nothing else is to do.
+        // The interrupt has ended the `hlt`, which is its only purpose.
         WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
         ERROR_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);

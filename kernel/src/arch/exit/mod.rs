@@ -1,3 +1,3 @@
-//! Exits from ring 0 to ring 3, and from one kernel stack to another.
+//! Exits from ring 0 to ring 3, and switches from one kernel stack to another.
 
 pub mod points;

@@ -8,27 +8,27 @@ use crate::frame::InterruptFrame;
 
 /// The last two instructions of every exit to ring 3 except `sysretq`.
 ///
-/// Given: ring 0, interrupts off, the kernel's GS base, rsp at an [`InterruptFrame`] for ring 3, all other registers
-/// already ring 3's.
+/// On entry: ring 0; interrupts off; the kernel GS base; rsp points to an [`InterruptFrame`] for ring 3; all other
+/// registers already hold user values.
 ///
-/// Leaves: ring 3 runs, with ring 3's GS base. If `iretq` faults on the frame, the exception comes from ring 0, at the
-/// exported label, with ring 3's GS base: `trap_common` compares RIP with the label and executes `swapgs`.
+/// On exit: ring 3 runs with the user GS base. If `iretq` faults on the frame, the exception is raised in ring 0, at
+/// the exported label, with the user GS base loaded: `trap_common` compares RIP with the label and executes `swapgs`.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn iret_to_user() {
     naked_asm!("swapgs", ".globl ringside_iretq_to_user", "ringside_iretq_to_user:", "iretq",)
 }
 
 unsafe extern "sysv64" {
-    /// The instruction `iretq` of [`iret_to_user`].
+    /// The `iretq` instruction of [`iret_to_user`].
     pub(in crate::arch) fn ringside_iretq_to_user();
 }
 
 /// Abandons the current stack and calls `next` on an empty one.
 ///
-/// Given: ring 0, interrupts off; the stack that ends at `stack_top` is this CPU's, and nothing on it or on the current
-/// one is needed any more.
+/// On entry: ring 0; interrupts off; the stack that ends at `stack_top` belongs to this CPU; the contents of that stack
+/// and of the current one are no longer needed.
 ///
-/// Leaves: rsp as after a call from an aligned stack, rbp zero.
+/// On exit: rsp is aligned as after a call; rbp is zero.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
     stack_top: u64,
@@ -44,22 +44,23 @@ pub(in crate::arch) unsafe extern "sysv64" fn restart_on(
     )
 }
 
-/// Enters ring 3 for the first time: all registers zero, the FPU as after reset, then `iretq`.
+/// Enters ring 3 for the first time: zeroes all registers, resets the FPU and executes `iretq`.
 ///
-/// Given: ring 0, interrupts off, the kernel's GS base, the program's address space loaded, `frame` checked by the
-/// caller.
+/// On entry: ring 0; interrupts off; the kernel GS base; the program's address space is loaded; the caller has checked
+/// `frame`.
 ///
-/// Leaves: the syscall stack empty: the next entry starts at its top.
+/// On exit: the syscall stack is empty, so the next entry starts at its top.
 #[unsafe(naked)]
 pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame, fpu: &FpuImage) -> ! {
     naked_asm!(
         "mov    rsp, rdi",
         // AMD's FXRSTOR does not load the address and opcode of the last x87 instruction unless the image has an
-        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears them, and raises no exception.
+        // exception pending (APM 2, 11.4.4; CVE-2006-1056). FNINIT clears both and raises no exception.
         "fninit",
         "fxrstor64 [rsi]",
 
-        // Null data segments. Loading GS may clear the active GS base, so ring 3's, which is 0, is swapped in first.
+        // Load null data segments. Loading GS may clear the active GS base, so swap in the user GS base, which is 0,
+        // first.
         "xor    eax, eax",
         "mov    ds, eax",
         "mov    es, eax",

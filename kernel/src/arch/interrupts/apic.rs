@@ -1,10 +1,11 @@
-//! The local APIC, through the `x2apic` crate. This module works around four defects of it (version 0.5.1):
+//! The local APIC, accessed with the `x2apic` crate. This module works around four defects of the crate (version
+//! 0.5.1):
 //!
-//! 1. In xAPIC mode the crate does not shift: an IPI's destination belongs in ICR[63:56], and the id is in bits
-//!    31:24 of its register. [`LocalApic::destination`] and [`LocalApic::id`] shift.
-//! 2. `enable` unmasks the timer before it software-enables the APIC, and a disabled APIC keeps its LVT masked
-//!    (SDM 3A, 11.4.7.2): on an AP the timer would stay masked. `enable` also starts the timer. This module passes an
-//!    initial count of 0, which stops the timer, and unmasks it when it starts it.
+//! 1. In xAPIC mode the crate does not shift APIC ids: the destination of an IPI belongs in ICR[63:56], and the id
+//!    register holds the id in bits 31:24. [`LocalApic::destination`] and [`LocalApic::id`] shift them.
+//! 2. `enable` unmasks the timer before it software-enables the APIC, but a disabled APIC keeps its LVT entries masked
+//!    (SDM 3A, 11.4.7.2), so on an AP the timer would stay masked. `enable` also starts the timer. This module passes
+//!    an initial count of 0, which stops the timer, and unmasks the timer when it starts the timer.
 //! 3. `enable` writes 0 to LINT0 and LINT1: unmasked, with vector 0. This module masks LINT0 and sets LINT1 to NMI.
 //! 4. `enable` leaves the error LVT masked. This module writes all of its bits.
 
@@ -21,10 +22,10 @@ use crate::arch::memory::paging::{self, MapError};
 use crate::cpu::ApicId;
 use crate::layout::APIC_REGISTERS;
 
-/// The vector of the timer tick, the first after the exceptions. The legacy PICs, remapped to the same vectors, are
-/// masked.
+/// The vector of the timer tick, the first after the exceptions. The legacy PICs are remapped to the same vectors, but
+/// are masked.
 pub const TIMER_VECTOR: u8 = 0x20;
-/// The vector of the IPI that wakes a halted CPU, so that it checks again what it waits for.
+/// The vector of the IPI that wakes a halted CPU, so that the CPU checks its wait condition again.
 pub const WAKE_VECTOR: u8 = 0xfd;
 /// The vector with which the local APIC reports an error.
 pub const ERROR_VECTOR: u8 = 0xfe;
@@ -43,9 +44,9 @@ const LVT_MASKED: u32 = 1 << 16;
 /// Delivery mode NMI in bits 10:8; the vector is ignored.
 const LVT_NMI: u32 = 0b100 << 8;
 
-/// The ICR's delivery mode NMI.
+/// Delivery mode NMI in the ICR.
 const ICR_NMI: u32 = 0b100 << 8;
-/// The ICR's level "assert", which every delivery mode except INIT level de-assert needs (SDM 3A, 11.6.1).
+/// Level "assert" in the ICR. Every delivery mode except INIT level de-assert requires it (SDM 3A, 11.6.1).
 const ICR_ASSERT: u32 = 1 << 14;
 
 /// This CPU's local APIC.
@@ -54,12 +55,12 @@ pub struct LocalApic {
     x2apic: bool,
 }
 
-/// Why the local APIC cannot be set up.
+/// The reason why the local APIC cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApicError {
-    /// The page with the registers cannot be mapped.
+    /// The page of the APIC's registers cannot be mapped.
     Map(MapError),
-    /// The crate rejects the configuration, with this message.
+    /// The crate rejected the configuration with this message.
     Build(&'static str),
 }
 
@@ -74,13 +75,13 @@ impl fmt::Display for ApicError {
 
 impl core::error::Error for ApicError {}
 
-/// What a CPU's local APIC and CPUID report, for the comparison of all CPUs.
+/// The state of a CPU's local APIC, and the APIC id from CPUID. Used to compare all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApicState {
-    /// IA32_APIC_BASE without the bit that marks the BSP: the registers' address, and the mode. Equal on all CPUs
+    /// IA32_APIC_BASE without the BSP flag: the address of the registers and the mode. Must be equal on all CPUs
     /// (invariant: SAME-CONTROL).
     pub base: u64,
-    /// The CPU's APIC id by CPUID. The kernel does not use it.
+    /// The CPU's APIC id as reported by CPUID. The kernel only compares it with the APIC's id.
     pub cpuid_id: ApicId,
 }
 
@@ -100,9 +101,9 @@ impl fmt::Display for ApicState {
     }
 }
 
-/// Returns this CPU's APIC id as CPUID reports it: from leaf 0xB if that reports a topology, else the 8 bits of leaf 1
-/// (SDM 2A, CPUID). It may be another than the APIC's: without leaf 0xB the upper bits are missing, and a hypervisor
-/// or firmware may have changed one of the two.
+/// Returns this CPU's APIC id as reported by CPUID: from leaf 0xB if that leaf reports a topology, else the 8 bits of
+/// leaf 1 (SDM 2A, CPUID). It may differ from the id in the APIC: without leaf 0xB the upper bits are missing, and a
+/// hypervisor or firmware may have changed one of the two ids.
 fn cpuid_id() -> ApicId {
     if __cpuid(0).eax >= 0xb {
         let leaf = __cpuid_count(0xb, 0);
@@ -125,20 +126,21 @@ pub fn map_registers() -> Result<(), ApicError> {
     unsafe { paging::map_kernel_page(APIC_REGISTERS, base, paging::DEVICE) }.map_err(ApicError::Map)
 }
 
-/// Puts this CPU's APIC into x2APIC mode if the CPU has it, else into xAPIC mode, and returns the id that it has in this
-/// mode. The BSP identifies itself with it; the trampoline does the same on an AP.
+/// Switches this CPU's APIC to x2APIC mode if the CPU supports it, else to xAPIC mode, and returns the APIC id in that
+/// mode. The BSP identifies itself by this id; on an AP, the trampoline performs the same steps.
 ///
 /// # Safety
 /// Called with interrupts off, after [`map_registers`].
 #[must_use]
 pub unsafe fn identify(features: Features) -> ApicId {
     let (frame, mut flags) = ApicBase::read();
-    // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so this
-    // sets EN only if it is clear. x2APIC mode can be entered only from xAPIC mode (SDM 3A, 11.12.5): EN comes first.
+    // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so write
+    // the MSR only if EN is clear. x2APIC mode can be entered only from xAPIC mode (SDM 3A, 11.12.5): EN comes first.
     let mut set = |flag| {
         if !flags.contains(flag) {
             flags |= flag;
-            // SAFETY: the registers' address does not change. Only EN or EXTD is set, EXTD on a CPU that has it.
+            // SAFETY: the registers' address does not change. The write only sets EN, or EXTD on a CPU that supports
+            // it.
             unsafe { ApicBase::write(frame, flags) };
         }
     };
@@ -149,20 +151,20 @@ pub unsafe fn identify(features: Features) -> ApicId {
         ApicId(unsafe { Msr::new(0x800 + (ID >> 4)).read() } as u32)
     } else {
         let register = core::ptr::with_exposed_provenance::<u32>((APIC_REGISTERS + u64::from(ID)) as usize);
-        // SAFETY: the registers are mapped (caller's promise), and reading this one has no effect.
+        // SAFETY: the registers are mapped (caller's promise), and reading the id register has no effect.
         ApicId(unsafe { register.read_volatile() } >> 24)
     }
 }
 
 impl LocalApic {
-    /// Enables this CPU's APIC, in x2APIC mode if the CPU has it, with its timer stopped.
+    /// Enables this CPU's APIC with its timer stopped. Uses x2APIC mode if the CPU supports it.
     ///
     /// # Errors
     /// [`ApicError::Build`].
     ///
     /// # Safety
     /// Interrupts are off, the IDT has gates for the four vectors, and the legacy PICs are masked. [`map_registers`]
-    /// was called. IA32_APIC_BASE.EN is set: on the BSP by [`identify`], on an AP because it has received a SIPI.
+    /// has been called. IA32_APIC_BASE.EN is set: on the BSP by [`identify`], on an AP because it has received a SIPI.
     pub unsafe fn enable(features: Features) -> Result<LocalApic, ApicError> {
         let mut inner = LocalApicBuilder::new()
             .timer_vector(TIMER_VECTOR.into())
@@ -174,8 +176,8 @@ impl LocalApic {
             .set_xapic_base(APIC_REGISTERS)
             .build()
             .map_err(ApicError::Build)?;
-        // SAFETY: by the contract of this function interrupts are off, so the LVT entries that the crate sets wrongly
-        // have no effect before they are corrected below.
+        // SAFETY: the caller has turned interrupts off, so the wrong LVT entries that the crate writes have no effect
+        // before they are corrected below.
         unsafe {
             inner.enable();
             inner.disable_timer();
@@ -183,8 +185,8 @@ impl LocalApic {
         let apic = LocalApic { inner, x2apic: features.x2apic };
         apic.write(LVT_LINT0, LVT_MASKED);
         apic.write(LVT_LINT1, LVT_NMI);
-        // A write updates the register with the errors so far and clears the pending ones: errors that the firmware
-        // caused are not reported.
+        // Clear pending errors, so that errors caused by the firmware are not reported: a write latches the errors so
+        // far into the register and clears them internally.
         apic.write(ERROR_STATUS, 0);
         apic.write(LVT_ERROR, ERROR_VECTOR.into());
         Ok(apic)
@@ -214,13 +216,13 @@ impl LocalApic {
         ApicId(if self.x2apic { raw } else { raw >> 24 })
     }
 
-    /// Whether the APIC is in x2APIC mode.
+    /// Returns whether the APIC is in x2APIC mode.
     #[must_use]
     pub fn is_x2apic(&self) -> bool {
         self.x2apic
     }
 
-    /// Sends the EOI: once for each interrupt, but not for a spurious one.
+    /// Sends the EOI. Call it once for each interrupt except a spurious one.
     pub fn end_of_interrupt(&mut self) {
         // SAFETY: the write ends the interrupt that this CPU is handling and has no other effect.
         unsafe { self.inner.end_of_interrupt() };
@@ -244,7 +246,7 @@ impl LocalApic {
         }
     }
 
-    /// Returns how many steps the timer has counted since [`start_counting`](Self::start_counting).
+    /// Returns the number of steps that the timer has counted since [`start_counting`](Self::start_counting).
     #[must_use]
     pub fn counted(&self) -> u32 {
         // SAFETY: reading the current count has no effect.
@@ -253,7 +255,7 @@ impl LocalApic {
 
     /// Starts the periodic tick, one in every `count` steps of the timer.
     pub fn start_ticking(&mut self, count: u32) {
-        // SAFETY: by the contract of `enable` the timer's vector has a gate.
+        // SAFETY: the timer's vector has a gate (contract of `enable`).
         unsafe {
             self.inner.set_timer_mode(TimerMode::Periodic);
             self.inner.set_timer_divide(TimerDivide::Div1);
@@ -271,9 +273,9 @@ impl LocalApic {
         }
     }
 
-    /// Orders earlier stores before the write to the ICR. In x2APIC mode that write is a WRMSR that does not wait for
-    /// earlier stores, so the receiver could get the interrupt before it sees them (SDM 3A, 11.12.3). In xAPIC mode it
-    /// is a store, which x86 keeps in order.
+    /// Orders earlier stores before the write to the ICR. In x2APIC mode the ICR is written with a WRMSR that does not
+    /// wait for earlier stores, so the receiver could take the interrupt before it sees these stores (SDM 3A, 11.12.3).
+    /// In xAPIC mode the write is itself a store, and x86 keeps stores in order.
     fn order_stores(&self) {
         if self.x2apic {
             // SAFETY: the fences only order memory accesses.
@@ -286,7 +288,7 @@ impl LocalApic {
         if self.x2apic { id.0 } else { id.0 << 24 }
     }
 
-    /// Waits until the last IPI has been sent. The wait is bounded, so that an IPI that is never sent does not stop the
+    /// Waits until the last IPI has been sent. The wait is bounded, so that an IPI that is never sent does not hang the
     /// sender.
     fn wait_until_sent(&self) {
         // x2APIC mode has no delivery status bit: no wait is needed (SDM 3A, 11.12.9).
@@ -305,10 +307,10 @@ impl LocalApic {
     /// Sends INIT to all other CPUs.
     ///
     /// # Safety
-    /// No other CPU runs code of the kernel: INIT resets them.
+    /// No other CPU runs kernel code, because INIT resets every other CPU.
     pub unsafe fn send_init_to_others(&mut self) {
         self.order_stores();
-        // SAFETY: the caller guarantees that no other CPU runs code that INIT would end.
+        // SAFETY: the caller guarantees that no other CPU runs kernel code.
         unsafe { self.inner.send_init_ipi_all() };
         self.wait_until_sent();
     }
@@ -338,15 +340,15 @@ impl LocalApic {
     pub fn wake_others(&mut self) {
         self.order_stores();
         // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI. A CPU that did
-        // not come online has its APIC or its interrupts disabled.
+        // not come online has its APIC or interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
         self.wait_until_sent();
     }
 
-    /// Sends an NMI to this CPU. It takes a shared reference because the NMI may arrive before this returns, and its
-    /// handler may call this function too.
+    /// Sends an NMI to this CPU. Takes a shared reference because the NMI may arrive before this function returns, and
+    /// the NMI handler may call this function as well.
     pub fn send_nmi_to_self(&self) {
-        // The destination is this CPU's id: the shorthand "self" is invalid with this delivery mode (SDM 3A, table
+        // Use this CPU's id as the destination: the shorthand "self" is invalid with delivery mode NMI (SDM 3A, table
         // 11-3).
         let command = ICR_NMI | ICR_ASSERT;
         if self.x2apic {
@@ -358,8 +360,8 @@ impl LocalApic {
         }
     }
 
-    /// Sends an NMI to one CPU, which must be online: under some emulators a CPU that waits for its start-up IPI would
-    /// start to run at its reset vector.
+    /// Sends an NMI to one CPU. That CPU must be online: under some emulators, an NMI makes a CPU that waits for its
+    /// start-up IPI run at its reset vector.
     pub fn send_nmi(&mut self, to: ApicId) {
         let destination = self.destination(to);
         self.order_stores();

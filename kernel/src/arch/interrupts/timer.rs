@@ -1,10 +1,10 @@
-//! Calibration: the frequency of the TSC, measured against the ACPI power-management timer, and that of the local
-//! APIC's timer, measured against the interval timer (8254). The two references are independent, so that the tick rate
-//! that a run prints, measured by the TSC, also checks the calibration of the APIC timer. On a machine without the
-//! interval timer, the power-management timer serves for both.
+//! Calibration. The frequency of the TSC is measured against the ACPI power-management timer, and the frequency of the
+//! local APIC timer against the interval timer (8254). The two references are independent. Every run prints the tick
+//! rate as measured with the TSC, and thereby cross-checks the calibration of the APIC timer. On a machine without the
+//! interval timer, both are measured against the power-management timer.
 //!
-//! A busy host may deschedule a virtual CPU between any two instructions, while the clocks go on. So a counter and its
-//! reference are read as a pair, with the TSC read before and after, and the fastest of several tries is used.
+//! A busy host may deschedule a virtual CPU between any two instructions while the clocks keep counting. So a counter
+//! and its reference are read as a pair, between two reads of the TSC, and the fastest of several tries is used.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -21,9 +21,10 @@ use crate::clock::{self, CalibrationError, PIT_HZ, PM_TIMER_HZ, Rate, SAMPLES_MI
 const WINDOWS_PER_SECOND: u64 = 200;
 /// The longest measurement that is valid: the interval timer wraps after 54.9 ms.
 const PIT_WINDOW_MAX_NS: u64 = 50_000_000;
-/// How long a count of the interval timer may stay the same, in nanoseconds. It changes every microsecond.
+/// The longest time for which the interval timer's count may stay the same, in nanoseconds. A running timer changes the
+/// count about every microsecond.
 const PIT_STEP_MAX_NS: u64 = 10_000_000;
-/// How often all measurements are repeated if they disagree or are invalid.
+/// The maximum number of attempts to get a set of measurements that is valid and agrees.
 const ATTEMPTS: usize = 20;
 
 /// Nanoseconds since boot from the TSC.
@@ -34,13 +35,13 @@ pub struct TscClock {
 }
 
 impl TscClock {
-    /// Makes a clock that is 0 at this reading of the TSC.
+    /// Creates a clock that reads 0 at the TSC value `boot`.
     #[must_use]
     pub const fn new(boot: u64, rate: Rate) -> TscClock {
         TscClock { boot, to_ns: rate.to_ns() }
     }
 
-    /// Converts a reading of the TSC to nanoseconds since boot.
+    /// Converts a TSC value to nanoseconds since boot.
     #[inline]
     #[must_use]
     pub const fn ns(self, tsc: u64) -> u64 {
@@ -57,13 +58,13 @@ pub struct Timebase {
     pub tsc: Rate,
     /// The frequency of the local APIC's timer.
     pub apic_timer: Rate,
-    /// Whether the APIC timer was measured against the interval timer; otherwise the machine has none.
+    /// Whether the APIC timer was measured against the interval timer. If not, the machine has no interval timer.
     pub has_pit: bool,
-    /// Steps of the APIC timer from tick to tick.
+    /// APIC timer steps per tick.
     pub apic_ticks: u32,
-    /// Ticks a second.
+    /// Ticks per second.
     pub tick_hz: u32,
-    /// Steps of the TSC from tick to tick.
+    /// TSC steps per tick.
     pub tick_tsc: u64,
 }
 
@@ -72,20 +73,20 @@ static TIMEBASE: Once<Timebase> = Once::new();
 /// Returns the measurements.
 ///
 /// # Panics
-/// Before [`init`].
+/// If called before [`init`].
 #[must_use]
 pub fn timebase() -> &'static Timebase {
     TIMEBASE.get().expect("`init` measures the clocks before any use")
 }
 
-/// A clock whose frequency cannot be measured.
+/// The error that the frequency of a clock cannot be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerError {
-    /// The TSC, against the power-management timer.
+    /// The TSC cannot be measured against the power-management timer.
     Tsc(CalibrationError),
-    /// The APIC timer, against the interval timer.
+    /// The APIC timer cannot be measured against the interval timer.
     ByPit(CalibrationError),
-    /// The APIC timer, against the power-management timer.
+    /// The APIC timer cannot be measured against the power-management timer.
     ByPmTimer(CalibrationError),
 }
 
@@ -96,13 +97,13 @@ impl fmt::Display for TimerError {
             TimerError::ByPit(error) => ("APIC timer", "interval timer (PIT)", error),
             TimerError::ByPmTimer(error) => ("APIC timer", "power-management timer", error),
         };
-        write!(f, "cannot measure the {timer} by the {reference}: {error}")
+        write!(f, "cannot measure the {timer} against the {reference}: {error}")
     }
 }
 
 impl core::error::Error for TimerError {}
 
-/// Measures both frequencies and computes the tick's interval. `boot` is the TSC's reading at the kernel's start.
+/// Measures both frequencies and computes the tick interval. `boot` is the TSC value at the start of the kernel.
 ///
 /// # Errors
 /// [`TimerError`], with the error of the last attempt.
@@ -123,7 +124,8 @@ pub fn init(
         repeat(|| measure_by_pm_timer(apic, pm_timer)).map_err(TimerError::ByPmTimer)?
     };
     apic.stop_ticking();
-    // At least 1. At most the 32-bit counter's maximum, which a tick of 1 Hz exceeds with a timer above 4.29 GHz.
+    // Clamp the count to the range of the 32-bit counter, from 1 up. A 1 Hz tick with a timer above 4.29 GHz would
+    // exceed the range.
     let apic_ticks = u32::try_from(apic_timer.per_period(tick_hz)).unwrap_or(u32::MAX).max(1);
     Ok(TIMEBASE.call_once(|| Timebase {
         clock: TscClock::new(boot, tsc),
@@ -136,7 +138,7 @@ pub fn init(
     }))
 }
 
-/// Repeats a set of measurements until most of one set agree, [`ATTEMPTS`] times at most.
+/// Repeats a set of measurements until most values of one set agree, at most [`ATTEMPTS`] times.
 fn repeat(mut measure: impl FnMut() -> Result<Rate, CalibrationError>) -> Result<Rate, CalibrationError> {
     let mut result = Err(CalibrationError::NoReference);
     for _ in 0..ATTEMPTS {
@@ -155,8 +157,7 @@ fn repeat(mut measure: impl FnMut() -> Result<Rate, CalibrationError>) -> Result
     result
 }
 
-/// Reads `reference` and the TSC at nearly the same time: of several tries, returns the one that took the shortest
-/// time.
+/// Reads `reference` and the TSC at nearly the same time: returns the fastest of several tries.
 fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
     let mut try_once = || {
         let before = tsc::now();
@@ -186,7 +187,7 @@ fn measure_by_pm_timer(apic: &LocalApic, pm_timer: PmTimer) -> Result<Rate, Cali
     Rate::measured(to.wrapping_sub(from).into(), elapsed, PM_TIMER_HZ)
 }
 
-/// Reads a counter and the TSC at the start and the end of one measurement, and returns both pairs and by how much the
+/// Reads a counter and the TSC at the start and at the end of one measurement. Returns both pairs, and how far the
 /// power-management timer advanced.
 #[expect(clippy::type_complexity)]
 fn pm_timer_window<T>(
@@ -195,11 +196,11 @@ fn pm_timer_window<T>(
 ) -> Result<((T, u64), (T, u64), u64), CalibrationError> {
     let window = PM_TIMER_HZ / WINDOWS_PER_SECOND;
     let mut port = PortReadOnly::<u32>::new(pm_timer.port);
-    // SAFETY: the FADT names this port as the power-management timer's, and reading it has no effect.
+    // SAFETY: the FADT reports this port as that of the power-management timer, and reading it has no effect.
     let mut read = || unsafe { port.read() };
     let ((from, counter_from), tsc_from) = pair(|| (read(), counter()));
     let mut elapsed: u64 = 0;
-    // The counter may be 24 or 32 bits wide; its low 24 bits wrap after 4.7 s either way.
+    // The counter is 24 or 32 bits wide. In both cases its low 24 bits wrap after 4.7 s.
     for _ in 0..10_000_000 {
         elapsed = clock::wrapping_diff24(from, read()).into();
         if elapsed >= window {
@@ -239,18 +240,18 @@ fn start_pit() {
 fn read_pit() -> u16 {
     let (mut command, mut channel) = (Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
     // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2. The
-    // command latches its count, which the two reads return.
+    // command latches the count of channel 2, which the two reads return.
     unsafe {
         command.write(0x80);
         u16::from_le_bytes([channel.read(), channel.read()])
     }
 }
 
-/// Returns whether channel 2 counts. A machine may lack the interval timer, or have its gate closed for good.
+/// Returns whether channel 2 counts. A machine may lack the interval timer, or may keep its gate closed permanently.
 fn pit_counts(tsc_to_ns: ToNs) -> bool {
     let (first, start) = (read_pit(), tsc::now());
     loop {
-        // The order matters: if the count is read after the time is up, it has had the time to change.
+        // Read the time before the count: a count that is read after the timeout has had enough time to change.
         let too_late = tsc_to_ns.ns(tsc::now().wrapping_sub(start)) > PIT_STEP_MAX_NS;
         if read_pit() != first {
             return true;

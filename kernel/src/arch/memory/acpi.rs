@@ -1,4 +1,4 @@
-//! Reads the firmware's tables with the `acpi` crate: the MADT lists the CPUs, the FADT names the power-management
+//! Reads the firmware's tables with the `acpi` crate: the MADT lists the CPUs, the FADT reports the power-management
 //! timer.
 
 use core::fmt;
@@ -15,10 +15,10 @@ use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 use crate::topology::{self, MadtError};
 
-/// The longest table that is accepted, in bytes. DSDTs have some hundred KiB, the other tables far less.
+/// The longest accepted table, in bytes. DSDTs have a few hundred KiB, other tables far less.
 const TABLE_MAX: usize = 16 << 20;
 
-/// Why the firmware's tables cannot be used.
+/// The reason why the firmware's tables cannot be used.
 #[derive(Debug)]
 pub enum FirmwareError {
     /// The loader gave no RSDP.
@@ -27,7 +27,7 @@ pub enum FirmwareError {
     Table(AcpiError),
     /// The MADT's entries cannot be walked.
     Madt(MadtError),
-    /// The FADT names no power-management timer at an I/O port, and the clock needs one.
+    /// The FADT reports no power-management timer at an I/O port. The calibration of the clock needs one.
     NoPmTimer,
 }
 
@@ -61,8 +61,8 @@ impl AcpiHandler for PhysMap {
             size <= TABLE_MAX && end <= PHYSMAP_SIZE,
             "an ACPI table at {start:#x} has an implausible length of {size} bytes; the firmware's tables are invalid"
         );
-        // Some firmware keeps tables in memory that its own memory map reports as reserved, which the physical map
-        // lacks.
+        // Some firmware keeps tables in memory that its own memory map reports as reserved, which the physical map does
+        // not contain.
         for page in (start & !(PAGE_SIZE - 1)..end).step_by(PAGE_SIZE as usize) {
             // SAFETY: the frame is mapped at its own address in the physical map and only read, and no program exists
             // yet (invariant: KERNEL-HALF-FIXED).
@@ -88,14 +88,14 @@ pub struct PmTimer {
 pub struct Tables(AcpiTables<PhysMap>);
 
 impl Tables {
-    /// Finds and checks the root table.
+    /// Finds and validates the root table.
     ///
     /// # Errors
     /// [`FirmwareError`].
     ///
     /// # Safety
-    /// `rsdp` is 0 or the RSDP's physical address, as the loader reports it. Called on the BSP, before the
-    /// first program exists.
+    /// `rsdp` is 0 or the physical address of the RSDP, as reported by the loader. Called on the BSP, before the first
+    /// program exists.
     pub unsafe fn find(rsdp: u64) -> Result<Tables, FirmwareError> {
         if rsdp == 0 {
             return Err(FirmwareError::NoRsdp);
@@ -104,14 +104,14 @@ impl Tables {
         Ok(Tables(unsafe { AcpiTables::from_rsdp(PhysMap, rsdp as usize) }?))
     }
 
-    /// Finds the MADT and checks its entries.
+    /// Finds the MADT and validates its entries.
     ///
     /// # Errors
     /// [`FirmwareError`].
     pub fn madt(&self) -> Result<topology::Madt<'static>, FirmwareError> {
         let madt = self.0.find_table::<Madt>()?;
-        // SAFETY: the crate has mapped the table with the length in its header. It is never unmapped (see
-        // `unmap_physical_region`), and nothing writes it.
+        // SAFETY: the crate has mapped the table with the length given in its header. The table is never unmapped (see
+        // `unmap_physical_region`), and nothing writes to it.
         let table = unsafe {
             core::slice::from_raw_parts(madt.virtual_start().as_ptr().cast::<u8>(), madt.region_length())
         };

@@ -1,4 +1,4 @@
-//! A program's address space: a PML4 of its own, whose upper half has the kernel's entries.
+//! A program's address space: a PML4 per copy of a program, whose upper half holds the kernel's entries.
 
 use kernel_abi::layout::{PAGE_SIZE, USER_END};
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -12,12 +12,12 @@ use crate::arch::memory::physmem::{self, TableFrames};
 use crate::frames::Frame;
 use crate::physmap::phys_to_virt;
 
-/// Marks a leaf entry that does not own its frame: the page that all copies of a program share.
+/// Marks a leaf entry that does not own its frame: that of the page shared by all copies of a program.
 const SHARED: PageTableFlags = PageTableFlags::BIT_9;
 /// The indices of the PML4 entries of the kernel's half.
 const KERNEL_ENTRIES: core::ops::Range<usize> = 256..512;
 
-/// A program's rights to a page, in addition to reading it.
+/// A program's rights to a page, in addition to read access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Ring 3 may write.
@@ -35,7 +35,7 @@ impl Rights {
     }
 }
 
-/// A program's address space. Dropping it frees all frames, those of the page tables included.
+/// A program's address space. Dropping it frees all frames of the program, including those of the page tables.
 pub struct AddressSpace {
     pml4: PhysFrame,
     pages: u64,
@@ -43,7 +43,7 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// Creates an address space without any user page.
+    /// Creates an address space without user pages.
     ///
     /// # Errors
     /// [`MapError::OutOfMemory`].
@@ -85,7 +85,7 @@ impl AddressSpace {
         mapped
     }
 
-    /// Maps the page that all copies share; the caller keeps ownership of its frame.
+    /// Maps the page shared by all copies of a program. The caller keeps ownership of the frame.
     ///
     /// # Errors
     /// [`MapError`].
@@ -100,7 +100,7 @@ impl AddressSpace {
         // SAFETY: the frame holds this address space's PML4, and `self` is borrowed exclusively.
         let mut tables = unsafe { paging::mapper(self.pml4) };
         // SAFETY: no CPU has this address space loaded while it is being built, and the page lies in the user half,
-        // which contains no object of the kernel's.
+        // which contains no kernel object.
         unsafe { tables.map_to(page, frame, flags, &mut self.tables) }?.ignore();
         Ok(())
     }
@@ -111,7 +111,7 @@ impl AddressSpace {
         paging::audit_user_half(self.pml4)
     }
 
-    /// Returns how many frames the address space owns, page tables included.
+    /// Returns the number of frames that the address space owns, page tables included.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.pages + self.tables.taken
@@ -137,7 +137,7 @@ impl AddressSpace {
             let in_page = (PAGE_SIZE - address % PAGE_SIZE).min(bytes.len() as u64) as usize;
             let phys = self.frame_at(address).expect("the loader writes only to pages that it has mapped");
             // SAFETY: the frame belongs to this address space alone (invariant: OWN-FRAMES), the copy does not cross
-            // the end of the page, and the physical map has all usable memory.
+            // the end of the page, and the physical map contains all usable memory.
             unsafe { phys_to_virt(phys).copy_from_nonoverlapping(bytes.as_ptr(), in_page) };
             bytes = &bytes[in_page..];
             address += in_page as u64;
@@ -149,7 +149,8 @@ impl AddressSpace {
     /// # Safety
     /// The kernel's tables must be loaded again before this address space is dropped.
     pub unsafe fn load(&self) {
-        // SAFETY: the upper half has the kernel's entries, so all that ring 0 uses stays mapped at its address.
+        // SAFETY: the upper half holds the kernel's entries, so everything that ring 0 uses stays mapped at the same
+        // address.
         unsafe { Cr3::write(self.pml4, Cr3Flags::empty()) };
     }
 }
@@ -161,7 +162,7 @@ impl Drop for AddressSpace {
     }
 }
 
-/// Frees a table's frame and all frames below its entries in `range`, except shared ones.
+/// Frees a page table's frame and all frames below the table's entries in `range`, except shared ones.
 fn free_below(table: PhysFrame, level: u32, range: core::ops::Range<usize>) {
     // SAFETY: the table belongs to an address space that no CPU has loaded, and nothing else refers to it.
     let entries = unsafe { &*phys_to_virt(table.start_address().as_u64()).cast::<PageTable>() };

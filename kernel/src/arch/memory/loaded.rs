@@ -1,4 +1,5 @@
-//! A loaded program: its address space, built from its image, and the interrupt frame that starts it.
+//! A loaded program: an address space built from the program's ELF file, and the interrupt frame that starts the
+//! program.
 
 use core::fmt;
 
@@ -13,11 +14,11 @@ use crate::initial_stack::{self, ArgumentsTooLong};
 use crate::program::{Image, LoadError};
 use crate::selectors::{USER_CODE, USER_DATA};
 
-/// How many bytes of the program's stack its arguments and environment may take. The program needs the rest, and the
-/// kernel builds them on its own stack first.
+/// The part of the program's stack that arguments and environment may take, in bytes. It is limited because the program
+/// needs the rest, and because the kernel first builds both on its own stack.
 const ARGUMENTS_MAX: usize = STACK_SIZE as usize / 4;
 
-/// Why a program cannot be started.
+/// The reason why a program cannot be started.
 #[derive(Debug)]
 pub enum StartError {
     /// The file is not a valid program for this kernel.
@@ -61,10 +62,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds the address space of a copy of the program: segments, stack with arguments and environment, shared page.
+    /// Builds the address space for a copy of the program: segments, stack with arguments and environment, and shared
+    /// page.
     ///
     /// # Errors
-    /// [`StartError`]; all memory that was allocated is freed.
+    /// [`StartError`]. All memory allocated until then is freed.
     pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
     where
         A: Iterator<Item: Iterator<Item = u8>> + Clone,
@@ -95,15 +97,15 @@ impl Program {
         Ok(Program { space, start: start_frame(image.entry(), rsp) })
     }
 
-    /// Returns how much memory the program takes, page tables included, in KiB.
+    /// Returns the memory that the program uses, page tables included, in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u64 {
         self.space.frames() * (PAGE_SIZE / 1024)
     }
 }
 
-/// Makes the frame with which `iretq` starts a program: ring 3's segments, and IF as the only flag. `iretq` cannot
-/// fault on it: RIP and RSP lie in the user half, so they are canonical.
+/// Builds the frame with which `iretq` starts a program: user segments, and IF as the only flag. `iretq` cannot fault
+/// on this frame, because RIP and RSP lie in the user half and so are canonical.
 fn start_frame(rip: u64, rsp: u64) -> InterruptFrame {
     assert!(rip < USER_END && rsp < USER_END, "a program's entry or stack lies outside the user half");
     InterruptFrame {

@@ -1,4 +1,4 @@
-//! Memory: frames, page tables, address spaces, copies from ring 3's memory, and the firmware's tables.
+//! Memory: frames, page tables, address spaces, copies from user memory, and the firmware's tables.
 
 pub mod acpi;
 pub mod address_space;

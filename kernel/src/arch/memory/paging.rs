@@ -1,5 +1,5 @@
-//! The kernel's page tables: the physical map, the image with its rights, the per-CPU areas, and the walk that
-//! verifies the invariant W^X.
+//! The kernel's page tables: the physical map, the kernel image with its rights, the per-CPU areas, and the page-table
+//! walk that verifies the invariant W^X.
 
 use core::fmt;
 use core::ops::Range;
@@ -19,19 +19,20 @@ use crate::arch::memory::physmem::{self, TableFrames};
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 
-/// The kernel's data: readable and writable, not executable.
+/// Flags of kernel data: readable and writable, not executable.
 pub const KERNEL_DATA: PageTableFlags =
     PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE).union(PageTableFlags::NO_EXECUTE);
-/// Device registers: not cached (SDM 3A, 12.5.2, PCD and PWT).
+/// Flags of device registers: not cached (SDM 3A, 12.5.2, PCD and PWT).
 pub const DEVICE: PageTableFlags =
     KERNEL_DATA.union(PageTableFlags::NO_CACHE).union(PageTableFlags::WRITE_THROUGH);
 
-/// The physical address of the kernel's PML4, once [`init`] has built it. Programs' PML4s copy its upper half.
+/// The physical address of the kernel's PML4; 0 until [`init`] has built it. Every program's PML4 copies its upper
+/// half.
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
-/// Held while the kernel's half of the tables changes.
+/// Held while the kernel's half of the page tables is changed.
 static KERNEL_TABLES: Mutex<()> = Mutex::new(());
 
-/// Why a page cannot be mapped.
+/// The reason why a page cannot be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// No frame is left for a page or a page table.
@@ -68,28 +69,28 @@ pub fn kernel_pml4() -> PhysFrame {
 
 /// Loads CR3 with the kernel's own PML4, in which no program is mapped.
 pub fn load_kernel_tables() {
-    // SAFETY: these tables map everything that ring 0 uses, at the same addresses as the tables in use until now.
+    // SAFETY: these tables map everything that ring 0 uses at the same addresses as the tables loaded before.
     unsafe { Cr3::write(kernel_pml4(), Cr3Flags::empty()) };
 }
 
 /// Returns the tables below a PML4 as a mapper that can change them.
 ///
 /// # Safety
-/// The frame holds a PML4, and nothing else changes its tables while the mapper is in use.
+/// The frame holds a PML4, and nothing else changes the tables below it while the mapper is in use.
 pub(in crate::arch) unsafe fn mapper(pml4: PhysFrame) -> OffsetPageTable<'static> {
     let table = phys_to_virt(pml4.start_address().as_u64()).cast::<PageTable>();
-    // SAFETY: the caller guarantees that the frame holds a PML4 and that nothing else changes its tables; the physical
-    // map contains all page tables.
+    // SAFETY: the caller guarantees that the frame holds a PML4 and that nothing else changes the tables below it. The
+    // physical map contains all page tables.
     unsafe { OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE)) }
 }
 
 /// Builds the kernel's page tables and switches to them. The lower half is empty from here on.
 ///
 /// # Errors
-/// [`MapError`]; the boot tables then stay in use.
+/// [`MapError`]. The boot tables then stay loaded.
 ///
 /// # Safety
-/// Called once, on the BSP, with the boot tables in use.
+/// Called once, on the BSP, with the boot tables loaded.
 pub unsafe fn init(info: &BootInfo) -> Result<(), MapError> {
     let pml4 = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?.start();
     // SAFETY: a zeroed frame is an empty PML4, and nothing else refers to it (invariant: OWN-FRAMES).
@@ -112,16 +113,16 @@ fn map_image(tables: &mut OffsetPageTable<'_>) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Maps the regions of the memory map to the physical map: writable and not executable. The frames of the kernel's text
-/// and read-only data are not writable through the physical map either (invariant: W^X).
+/// Maps the regions of the memory map into the physical map, writable and not executable. The frames of the kernel's
+/// text and read-only data are not writable there (invariant: W^X).
 fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Result<(), MapError> {
     let kernel = image::physical();
     for region in info.regions() {
         let start = region.range.start & !(Size2MiB::SIZE - 1);
         let end = region.range.start.saturating_add(region.range.len).min(PHYSMAP_SIZE);
         for large in (start..end).step_by(Size2MiB::SIZE as usize) {
-            // 4 KiB pages where single pages have other rights: the kernel's image, and the first 2 MiB, which contain
-            // the trampoline's page.
+            // Use 4 KiB pages where single pages need different rights: in the kernel image, and in the first 2 MiB,
+            // which contain the trampoline's page.
             let mapped = if large == 0 || large < kernel.end && kernel.start < large + Size2MiB::SIZE {
                 (large..large + Size2MiB::SIZE).step_by(4096).try_for_each(|phys| {
                     map_page::<Size4KiB>(tables, PHYSMAP_BASE + phys, phys, alias_flags(phys))
@@ -139,8 +140,8 @@ fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Res
     Ok(())
 }
 
-/// Returns a frame's rights in the physical map: those of its section without execution if it belongs to the image,
-/// else [`KERNEL_DATA`].
+/// Returns a frame's rights in the physical map. A frame of the kernel image has the rights of its section without
+/// execution; every other frame has [`KERNEL_DATA`].
 fn alias_flags(phys: u64) -> PageTableFlags {
     let is_here = |section: &image::Section| section.range.contains(&(phys + KERNEL_BASE));
     let section = image::sections().into_iter().find(is_here);
@@ -159,10 +160,11 @@ where
 {
     let page = Page::<S>::containing_address(VirtAddr::new(virt));
     let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
-    // SAFETY: the callers map the kernel's image and areas and the physical map, each at an address range of its own.
-    // No page that is mapped already changes, so no Rust object moves or loses its rights.
+    // SAFETY: the callers map the kernel image, the kernel's areas and the physical map, each in its own address range.
+    // `map_to` never changes a page that is already mapped, so no Rust object moves or loses access rights.
     let flush = unsafe { tables.map_to(page, frame, flags, &mut TableFrames::default()) }?;
-    // The page was not present before, and TLBs do not cache such entries (SDM 3A, 4.10.2.3): no flush is needed.
+    // The page was not present before, and TLBs do not cache non-present entries (SDM 3A, 4.10.2.3), so no flush is
+    // needed.
     flush.ignore();
     Ok(())
 }
@@ -182,14 +184,14 @@ pub unsafe fn map_kernel_page(virt: u64, phys: u64, flags: PageTableFlags) -> Re
     map_page::<Size4KiB>(&mut tables, virt, phys, flags)
 }
 
-/// The result of a walk over mappings.
+/// The result of a page-table walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Mapped pages, large ones counted once.
+    /// The number of mapped pages. A large page counts as one.
     pub pages: u64,
-    /// Pages that are both writable and executable. Must be 0.
+    /// The number of pages that are both writable and executable. Must be 0.
     pub writable_and_executable: u64,
-    /// Pages of the upper half that ring 3 may access. Must be 0.
+    /// The number of pages in the upper half that ring 3 may access. Must be 0.
     pub user_in_kernel_half: u64,
 }
 
@@ -197,7 +199,7 @@ impl Audit {
     /// Checks that no page violates the rules.
     ///
     /// # Errors
-    /// The audit itself, if one does.
+    /// The audit itself, if a page violates a rule.
     pub fn check(self) -> Result<Audit, Audit> {
         if self.writable_and_executable == 0 && self.user_in_kernel_half == 0 { Ok(self) } else { Err(self) }
     }
@@ -219,11 +221,11 @@ pub fn audit_user_half(pml4: PhysFrame) -> Audit {
     audit
 }
 
-/// The rights with which a walk starts: each level can only remove some.
+/// The rights at the start of a walk. Each level can only remove rights.
 const ALL_RIGHTS: PageTableFlags = PageTableFlags::WRITABLE.union(PageTableFlags::USER_ACCESSIBLE);
 
-/// Makes a page below 2 MiB, where the physical map has 4 KiB pages, read-only in the physical map. Only for the time
-/// before other CPUs run: it flushes only this CPU's TLB.
+/// Makes a page below 2 MiB, where the physical map has 4 KiB pages, read-only in the physical map. Call it only before
+/// other CPUs run, because it flushes only this CPU's TLB.
 pub fn protect_physmap_page(phys: u64) {
     let _guard = KERNEL_TABLES.lock();
     let page = Page::<Size4KiB>::containing_address(VirtAddr::new(PHYSMAP_BASE + phys));
@@ -234,8 +236,9 @@ pub fn protect_physmap_page(phys: u64) {
     updated.expect("the physical map has 4 KiB pages below 2 MiB").flush();
 }
 
-/// Walks a table's entries in `range`. `rights` are the combined rights of the levels above: a page is writable, or
-/// accessible from ring 3, only if all levels allow it, and not executable if one level forbids it (SDM 3A, 4.6.1).
+/// Walks a page table's entries in `range`. `rights` are the combined rights of the levels above. A page is writable,
+/// or accessible from ring 3, only if all levels allow it, and is not executable if any level forbids it (SDM 3A,
+/// 4.6.1).
 fn walk(
     table: PhysFrame,
     level: u32,
@@ -244,8 +247,8 @@ fn walk(
     rights: PageTableFlags,
     audit: &mut Audit,
 ) {
-    // SAFETY: the physical map contains all page tables, and the walk only reads them. The user half of a program
-    // belongs to its caller alone; the kernel's half is walked at boot only, when no other CPU changes it.
+    // SAFETY: the physical map contains all page tables, and the walk only reads them. A program's user half belongs to
+    // the caller alone. The kernel's half is walked only at boot, when no other CPU changes it.
     let entries = unsafe { &*phys_to_virt(table.start_address().as_u64()).cast::<PageTable>() };
     for (index, entry) in range.map(|index| (index, &entries[index])).filter(|(_, entry)| !entry.is_unused())
     {

@@ -1,4 +1,5 @@
-//! The physical frame allocator: one bitmap for the machine, under a lock that is held for a single operation.
+//! The physical frame allocator: one bitmap for all memory, protected by a lock that is held for one operation at a
+//! time.
 
 use core::ops::Range;
 use core::{fmt, slice};
@@ -14,19 +15,19 @@ use crate::physmap::phys_to_virt;
 
 static FRAMES: Mutex<Option<FrameBitmap<'static>>> = Mutex::new(None);
 
-/// Why the memory map cannot be used.
+/// The reason why the memory map cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryError {
-    /// The loader gave no usable memory at all.
+    /// The loader reported no usable memory.
     NoMemory,
-    /// No contiguous free memory is large enough for the allocator's bitmap.
+    /// No contiguous free range is large enough for the allocator's bitmap.
     NoRoomForBitmap,
 }
 
 impl fmt::Display for MemoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            MemoryError::NoMemory => "the loader's memory map names no usable memory",
+            MemoryError::NoMemory => "the loader's memory map contains no usable memory",
             MemoryError::NoRoomForBitmap => {
                 "no contiguous free memory for the frame bitmap; give the machine more memory"
             }
@@ -61,7 +62,8 @@ pub unsafe fn init(info: &BootInfo) -> Result<(), MemoryError> {
         .map(|region| region.range)
         .chain(info.module)
         .chain([Region { start: image.start, len: image.end - image.start }])
-        // The real-mode interrupt table and the BIOS's data. Page 0 could only serve as an AP's start page.
+        // Page 0 holds the real-mode interrupt table and the BIOS data area. It could otherwise be chosen as the APs'
+        // start page.
         .chain([Region { start: 0, len: 4096 }]);
 
     let bytes = words as u64 * 8;
@@ -79,13 +81,13 @@ fn with<R>(f: impl FnOnce(&mut FrameBitmap<'static>) -> R) -> Option<R> {
     FRAMES.lock().as_mut().map(f)
 }
 
-/// Returns how many frames are free.
+/// Returns the number of free frames.
 #[must_use]
 pub fn free_count() -> u64 {
     with(|frames| frames.free_count()).unwrap_or(0)
 }
 
-/// Returns how many frames the allocator manages.
+/// Returns the number of frames that the allocator manages.
 #[must_use]
 pub fn total() -> u64 {
     with(|frames| frames.total_usable()).unwrap_or(0)
@@ -122,18 +124,18 @@ pub fn alloc_zeroed() -> Option<Frame> {
 /// Frees a frame.
 ///
 /// # Errors
-/// If the frame is free already or was never allocated, which violates the invariant OWN-FRAMES.
+/// If the frame is already free or was never allocated. Both violate the invariant OWN-FRAMES.
 ///
 /// # Safety
-/// Nothing refers to the frame: no mapping outside of the physical map, no pointer, no CPU's CR3.
+/// Nothing refers to the frame: no mapping except the physical map, no pointer and no CR3.
 pub unsafe fn free(frame: Frame) -> Result<(), FrameError> {
     with(|frames| frames.free(frame)).unwrap_or(Err(FrameError::OutOfRange(frame)))
 }
 
-/// The allocator as the `x86_64` crate's mapper uses it: zeroed frames for page tables, counted.
+/// Adapter from this allocator to the `x86_64` crate's mapper. Provides zeroed frames for page tables and counts them.
 #[derive(Default)]
 pub struct TableFrames {
-    /// How many frames were allocated.
+    /// The number of frames allocated through this adapter.
     pub taken: u64,
 }
 

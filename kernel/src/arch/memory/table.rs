@@ -1,4 +1,4 @@
-//! Arrays whose lengths the firmware's tables determine at boot. They are never freed.
+//! Arrays whose lengths are known only at boot, from the firmware's tables. They are never freed.
 
 use core::slice;
 
@@ -12,12 +12,12 @@ use crate::layout::{TABLES_BASE, TABLES_END};
 /// The address of the next array.
 static NEXT: Mutex<u64> = Mutex::new(TABLES_BASE);
 
-/// Allocates an array and fills it: `element` makes each element from its index.
+/// Allocates an array and fills it: `element` returns the element for an index.
 ///
 /// # Errors
 /// [`MapError`]; `OutOfMemory` also if the address range for arrays is used up.
 pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut [T], MapError> {
-    const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "arrays start on a page") };
+    const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "an array is aligned to a page only") };
     let bytes = (len as u64)
         .checked_mul(size_of::<T>() as u64)
         .filter(|&bytes| bytes < TABLES_END - TABLES_BASE)
@@ -25,7 +25,7 @@ pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut
         .next_multiple_of(PAGE_SIZE);
     let mut next = NEXT.lock();
     let start = *next;
-    // One page after each array stays unmapped.
+    // The page after each array stays unmapped.
     let end = start + bytes;
     if end + PAGE_SIZE > TABLES_END {
         return Err(MapError::OutOfMemory);
@@ -38,8 +38,8 @@ pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut
     }
     *next = end + PAGE_SIZE;
     let first = core::ptr::with_exposed_provenance_mut::<T>(start as usize);
-    // SAFETY: the range is mapped, aligned to a page and long enough for `len` elements, no other reference to it
-    // exists, and each element is written before the slice is made.
+    // SAFETY: the range is mapped, page-aligned and long enough for `len` elements. No other reference to it exists,
+    // and each element is written before the slice is created.
     unsafe {
         for index in 0..len {
             first.add(index).write(element(index));

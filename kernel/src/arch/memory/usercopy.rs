@@ -1,22 +1,22 @@
-//! Copies from ring 3's memory, the only access to the memory of a program that is loaded (invariant: USER-COPY). A
-//! copy may fault; it returns how many bytes it has copied.
+//! Copies from user memory. Ring 0 accesses the memory of a loaded program only here (invariant: USER-COPY). A copy may
+//! fault; it then returns the number of bytes copied so far.
 
 use core::arch::naked_asm;
 
 use crate::user_slice::UserSlice;
 
-/// Copies `length` bytes from `from` to `to` and returns how many were *not* copied.
+/// Copies `length` bytes from `from` to `to` and returns the number of bytes *not* copied.
 ///
-/// On entry: DF is clear; `to` is a buffer of the kernel's of at least `length` bytes; `from` is any address in the
-/// user half. After a fault at `ringside_copy_may_fault` the fixup resumes at `ringside_copy_resume`, where rcx is the
-/// number of remaining bytes (SDM 2B, REP).
+/// On entry: DF is clear; `to` is a kernel buffer of at least `length` bytes; `from` is any address in the user half.
+/// After a fault at `ringside_copy_may_fault`, the fixup resumes at `ringside_copy_resume`, where rcx holds the number
+/// of remaining bytes (SDM 2B, REP).
 ///
-/// On return: AC is clear, also after a fault.
+/// On return: AC is clear, even after a fault.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, length: usize) -> usize {
     naked_asm!(
         "mov    rcx, rdx",
-        // If the CPU has SMAP, the boot replaces this NOP by `stac`, and the one below by `clac`.
+        // If the CPU has SMAP, boot code patches this NOP to `stac` and the one below to `clac`.
         ".globl ringside_stac_copy",
         "ringside_stac_copy:",
         "nop    dword ptr [rax]",
@@ -36,13 +36,14 @@ unsafe extern "sysv64" fn copy_bytes(to: *mut u8, from: *const u8, length: usize
 unsafe extern "sysv64" {
     fn ringside_copy_may_fault();
     fn ringside_copy_resume();
-    /// The three-byte NOP in [`copy_bytes`] that the boot replaces by `stac`.
+    /// The three-byte NOP in [`copy_bytes`] that is patched to `stac`.
     pub(in crate::arch) fn ringside_stac_copy();
-    /// The three-byte NOP in [`copy_bytes`] that the boot replaces by `clac`.
+    /// The three-byte NOP in [`copy_bytes`] that is patched to `clac`.
     pub(in crate::arch) fn ringside_clac_copy();
 }
 
-/// Looks up the exception table: the address at which to resume if the instruction at `rip` faults on ring 3's memory.
+/// Looks up the exception fixup for `rip`: the address at which to resume if the instruction there faults on user
+/// memory.
 #[must_use]
 pub(in crate::arch) fn fixup(rip: u64) -> Option<u64> {
     let table = [(ringside_copy_may_fault, ringside_copy_resume)];
@@ -52,13 +53,13 @@ pub(in crate::arch) fn fixup(rip: u64) -> Option<u64> {
         .map(|(_, resume)| resume as *const () as u64)
 }
 
-/// Copies the beginning of a range of ring 3's memory into `buffer`. Each byte is read once, so that ring 3 cannot
-/// change it after a check. Returns how many bytes were copied: fewer than the shorter of the two lengths if a page
-/// cannot be read.
+/// Copies the beginning of a range of user memory into `buffer`. Each byte is read only once, so that ring 3 cannot
+/// change it between check and use. Returns the number of bytes copied, which is less than the shorter of the two
+/// lengths if a page cannot be read.
 pub fn copy_from_user(buffer: &mut [u8], slice: UserSlice) -> usize {
     let length = buffer.len().min(usize::try_from(slice.len()).unwrap_or(usize::MAX));
     // SAFETY: the buffer has at least `length` bytes. The source lies in the user half (`UserSlice`), where each read
-    // either returns a byte of ring 3's memory or faults at the instruction that `fixup` knows (invariant: USER-COPY).
+    // either returns a byte of user memory or faults at the instruction that has a fixup (invariant: USER-COPY).
     let left = unsafe {
         copy_bytes(
             buffer.as_mut_ptr(),

@@ -1,5 +1,5 @@
-//! Checks of the entry and exit paths' invariants on a running CPU. Every CPU checks all of them before its first
-//! program and after each; a build with the feature `checking` also does so on every entry from ring 3.
+//! Checks the invariants of the entry and exit paths on a running CPU. Every CPU checks all invariants before its first
+//! program and after each program. A build with the feature `checking` also checks them on every entry from ring 3.
 
 use core::arch::asm;
 use core::fmt;
@@ -25,22 +25,22 @@ pub enum Broken {
     Stack(u64),
     /// A flag is set that must be clear in ring 0.
     Flags(RFlags),
-    /// The block does not hold its magic number.
+    /// The per-CPU data block does not hold its magic number.
     Magic(u64),
-    /// A word in one of the CPU's tables or registers does not refer to this CPU's own.
+    /// A word in one of the CPU's tables or registers does not refer to an object of this CPU.
     Table {
-        /// What the word means.
+        /// The meaning of the word.
         what: &'static str,
-        /// What it should be.
+        /// The expected value.
         expected: u64,
-        /// What it is.
+        /// The value found.
         found: u64,
     },
     /// The lowest word of a stack was overwritten.
     Canary {
-        /// Its address.
+        /// The address of the word.
         at: u64,
-        /// What it holds.
+        /// The value that the word holds.
         found: u64,
     },
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Broken {
 
 impl core::error::Error for Broken {}
 
-/// Checks what takes a few instructions: the GS base, RSP and the flags.
+/// Checks the invariants that cost only a few instructions: the GS base, RSP and the flags.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -84,8 +84,8 @@ pub fn quick(cpu: &PerCpuData) -> Result<(), Broken> {
     flags()
 }
 
-/// Checks that no flag is set which must be clear in ring 0 (invariant: RING-0-FLAGS). The status flags (CF, PF, AF,
-/// ZF, SF, OF) may have any value.
+/// Checks that all flags that must be clear in ring 0 are clear (invariant: RING-0-FLAGS). The status flags (CF, PF,
+/// AF, ZF, SF, OF) may have any value.
 ///
 /// # Errors
 /// The flags that are set.
@@ -96,14 +96,14 @@ pub fn flags() -> Result<(), Broken> {
         | RFlags::IOPL_LOW
         | RFlags::IOPL_HIGH
         | RFlags::NESTED_TASK;
-    // Without SMAP there is no CLAC, and AC means nothing.
+    // Without SMAP, AC has no effect in ring 0 and CLAC does not exist, so AC may be set.
     forbidden.set(RFlags::ALIGNMENT_CHECK, Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION));
     let set = rflags::read() & forbidden;
     if set.is_empty() { Ok(()) } else { Err(Broken::Flags(set)) }
 }
 
-/// Checks that GDT, TSS and stacks are this CPU's own. They are read as the CPU reads them, starting at GDTR and the
-/// task register.
+/// Checks that GDT, TSS and stacks belong to this CPU. Reads them as the hardware does, starting from GDTR and the task
+/// register.
 fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
     let same = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Broken::Table { what, expected, found }) }
@@ -119,7 +119,7 @@ fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
     for which in IstStack::ALL {
         let top = layout::ist_stack(cpu.area, which).end - IST_RESERVED;
         same("an IST stack's top", top, ist[which.tss_slot()].as_u64())?;
-        // SAFETY: the word above the top of one of this CPU's IST stacks, which `percpu::create` has mapped.
+        // SAFETY: the word lies above the top of one of this CPU's IST stacks, which `percpu::create` has mapped.
         let word = unsafe { VirtAddr::new(top).as_ptr::<u64>().read_volatile() };
         same("an IST stack's word", ptr::from_ref(cpu) as u64, word)?;
     }
@@ -137,7 +137,7 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
         return Err(Broken::Magic(cpu.magic()));
     }
     for at in canary::places(cpu.area) {
-        // SAFETY: the lowest word of one of this CPU's stacks, which `percpu::create` has mapped.
+        // SAFETY: the word is the lowest of one of this CPU's stacks, which `percpu::create` has mapped.
         let found = unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
         if found != canary::at(at) {
             return Err(Broken::Canary { at, found });
@@ -146,8 +146,8 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if one is
-/// broken.
+/// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if an invariant
+/// is broken.
 #[inline(always)]
 pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     if cfg!(feature = "checking") {
@@ -156,14 +156,14 @@ pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     }
 }
 
-/// Does the same for the flags alone: after a system call, and on entries through an IST stack, which may come from any
-/// instruction.
+/// Checks only the flags, in a build with the feature `checking`. Ends the run if a forbidden flag is set. Called after
+/// a system call, and on entries through an IST stack, which may interrupt any instruction.
 #[inline(always)]
 pub(in crate::arch) fn entry_flags(cpu: &PerCpuData, place: &str) {
     if cfg!(feature = "checking") {
         let found = flags();
-        // The report runs compiled code, whose string instructions go the wrong way if DF is set.
-        // SAFETY: clears DF, which the ABI requires to be clear.
+        // The report runs compiled code, whose string instructions would count downwards if DF were set. SAFETY: this
+        // clears DF, as the ABI requires.
         unsafe { asm!("cld", options(nomem, nostack)) };
         or_end(cpu, found, place);
     }

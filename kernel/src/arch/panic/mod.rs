@@ -1,4 +1,4 @@
-//! Failures and their reports: the panic path, checks of a CPU's invariants, register dumps, reports of rare events.
+//! Failure handling: the panic path, checks of a CPU's invariants, register dumps, and deferred reports of rare events.
 
 pub mod check;
 pub mod dump;

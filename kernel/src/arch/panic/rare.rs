@@ -1,8 +1,8 @@
-//! Deferred reports of rare events, NMIs and debug exceptions in ring 0, whose handlers must not print.
+//! Deferred reports of NMIs and of debug exceptions in ring 0, whose handlers must not print.
 
 use crate::arch::percpu::PerCpuData;
 
-/// Reports the NMIs since the last report, unless the NMI stress test sends them, or this CPU's UART is in use.
+/// Reports the NMIs since the last report, unless the NMI stress test sends them or this CPU's UART is in use.
 #[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
     if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() && !cpu.printing.get() {
@@ -11,13 +11,13 @@ pub fn report_nmis(cpu: &PerCpuData) {
     }
 }
 
-/// Reports if ring 0 was single-stepped: the flags that `syscall` clears should make that impossible. `syscall_entry`
-/// is the address of the first instruction of a system call's entry.
+/// Reports debug exceptions in ring 0, if there were any. SFMASK clears TF, so ring 0 should never be single-stepped.
+/// `syscall_entry` is the address of the first instruction of the system-call entry.
 pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
     let (taken, rip) = cpu.rare.debugs();
     if taken != 0 {
         let place =
-            if rip == syscall_entry { ", the first instruction of a system call's entry" } else { "" };
+            if rip == syscall_entry { ", the first instruction of the system-call entry" } else { "" };
         say!(cpu, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
     }
 }

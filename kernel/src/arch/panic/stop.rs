@@ -27,19 +27,20 @@ use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
 use crate::text::Text;
 
-/// `PANIC_CPU` while no CPU panics.
+/// The value of `PANIC_CPU` while no CPU has panicked.
 const NONE: u32 = u32::MAX;
-/// `PANIC_CPU` if the BSP panics before it has per-CPU data.
+/// The value of `PANIC_CPU` if the BSP panicked before it had per-CPU data.
 const EARLY: u32 = u32::MAX - 1;
 
-/// The area of the CPU that panicked first. It reports; a CPU that panics later only stops (invariant: ONE-PANIC).
+/// The area index of the CPU that panicked first. That CPU reports the panic; a CPU that panics later only stops
+/// (invariant: ONE-PANIC).
 static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
 
 /// How long the panicking CPU waits for the others, in TSC ticks: at least half a second on any CPU, because a
-/// hypervisor may have descheduled one. A CPU that has not stopped by then is itself broken.
+/// hypervisor may have descheduled one of them. A CPU that has not stopped by then is assumed to be broken.
 const STOP_TIMEOUT: u64 = 1 << 31;
 
-/// Parks this CPU if another one panics. Called by the NMI handler, and in loops that wait, because a CPU that panics
+/// Parks this CPU if another CPU has panicked. Called by the NMI handler and in wait loops, because a CPU that panics
 /// before its local APIC is enabled cannot send NMIs.
 pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
     let panic_cpu = PANIC_CPU.load(Ordering::Acquire);
@@ -48,13 +49,14 @@ pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
     }
 }
 
-/// Whether a CPU is panicking.
+/// Returns whether a CPU is panicking.
 pub(in crate::arch) fn is_panicking() -> bool {
     PANIC_CPU.load(Ordering::Acquire) != NONE
 }
 
-/// Parks this CPU for the panicking one. A parked CPU executes this again if it parked before the panicking CPU's NMI
-/// arrived. So it sets a flag: a count of the calls would end that CPU's wait too early.
+/// Parks this CPU because another CPU is panicking. A CPU that parked before the panicking CPU's NMI arrived calls this
+/// function again from its NMI handler. So the function sets a flag: counting the calls would end the panicking CPU's
+/// wait too early.
 fn stop(cpu: &PerCpuData) -> ! {
     cpu.published.stopped.store(true, Ordering::Release);
     park()
@@ -68,7 +70,7 @@ pub fn park() -> ! {
     }
 }
 
-/// The registers whose values are defined at a call: those that the callee preserves.
+/// The registers that are meaningful at a call: rsp, RFLAGS and the callee-saved registers.
 #[derive(Clone, Copy, Default)]
 struct CallRegisters {
     rbx: u64,
@@ -86,8 +88,8 @@ impl CallRegisters {
     #[inline(always)]
     fn here() -> CallRegisters {
         let mut here = CallRegisters::default();
-        // SAFETY: stores registers in the fields of `here`; push and pop are balanced, and nothing below rsp is in use
-        // (the kernel is compiled without a red zone).
+        // SAFETY: the code only stores registers in the fields of `here`. Push and pop are balanced, and nothing below
+        // rsp is in use (the kernel is compiled without a red zone).
         unsafe {
             asm!(
                 "mov [{here} + {rbx}], rbx",
@@ -116,9 +118,9 @@ impl CallRegisters {
 
 /// The code that failed.
 enum Origin<'a> {
-    /// Interrupted by a trap: all registers are known.
+    /// The code was interrupted by a trap: all registers are known.
     Trap(&'a TrapFrame),
-    /// Called the panic path.
+    /// The code called the panic path.
     Call(CallRegisters),
 }
 
@@ -132,18 +134,18 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     report(message.as_str(), &origin)
 }
 
-/// Ends the run as a panic without a source location, because the cause is not a line of the kernel: the machine, the
-/// firmware or the loader does not meet its requirements, or an invariant is broken.
+/// Ends the run as a panic without a source location. For causes outside the kernel source (the machine, the firmware
+/// or the loader does not meet the requirements) and for broken invariants.
 pub fn end(message: fmt::Arguments<'_>) -> ! {
     report(Text::<400>::of(message).as_str(), &Origin::Call(CallRegisters::here()))
 }
 
-/// Ends the run for an exception that the kernel cannot recover from: one in ring 0, or #MC or #DF.
+/// Ends the run for an exception that the kernel cannot recover from: an exception in ring 0, #MC or #DF.
 pub(in crate::arch) fn fatal_trap(frame: &TrapFrame) -> ! {
     let name = exception::name(frame.vector);
     let rsp = frame.interrupted.rsp;
-    // RSP in a guard page, or a faulting address there that is close to RSP, means that a stack overflowed. CR2 alone
-    // does not: it may be from an earlier fault, and ring 3 can set it to any address.
+    // A stack has overflowed if RSP lies in a guard page, or if the faulting address lies there and is close to RSP.
+    // CR2 alone is not enough: its value may be from an earlier fault, and ring 3 can cause a fault at any address.
     let cr2 = Some(Cr2::read_raw()).filter(|cr2| rsp.abs_diff(*cr2) < layout::IST_STACK_SIZE);
     let overflowed = [rsp, rsp.wrapping_sub(8)].into_iter().chain(cr2).find_map(layout::guard_of);
     let machine_check = (frame.vector == exception::MACHINE_CHECK).then(MachineCheck::read).flatten();
@@ -232,13 +234,12 @@ fn print_trap_registers(prefix: &str, f: &TrapFrame) {
     print(format_args!("{prefix} R13={:#018x} R14={:#018x} R15={:#018x}", f.r13, f.r14, f.r15));
 }
 
-/// Makes this CPU the one that reports, and stops the others. Parks this CPU instead if another one is panicking
-/// already.
+/// Makes this CPU the panicking CPU and stops the others. Parks this CPU instead if another CPU is already panicking.
 fn become_panic_cpu(cpu: Option<&PerCpuData>) {
     let me = cpu.map_or(EARLY, |cpu| cpu.area.0);
     match PANIC_CPU.compare_exchange(NONE, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
-        // A panic on the panic path: nothing more can be printed, but QEMU's exit status still reports the panic.
+        // The panic path itself panicked: nothing more can be printed, but QEMU's exit status still reports the panic.
         Err(panic_cpu) if panic_cpu == me => qemu::exit(Verdict::Panic),
         Err(_) => cpu.map_or_else(|| park(), stop),
     }
@@ -249,8 +250,8 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         if cpu.provoked.awaits_second_panic.get() {
             wait_until(|| others().any(|other| other.published.stopped.load(Ordering::Acquire)));
         }
-        // SAFETY: this CPU never resumes the code that it interrupted, so a borrow that is still open there is not used
-        // again, and no other CPU accesses the cell (invariant: OWNER-ONLY).
+        // SAFETY: this CPU never resumes the interrupted code, so a borrow that is still open there is not used again.
+        // No other CPU accesses the cell (invariant: OWNER-ONLY).
         if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
             for other in others() {
                 other.published.stop_requested.store(true, Ordering::Relaxed);
@@ -261,13 +262,13 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         }
     }
     if alone {
-        // SAFETY: no other CPU runs, or all have stopped, or one has not reacted to an NMI within the timeout
+        // SAFETY: every other CPU has not started, has stopped, or has not reacted to an NMI within the timeout
         // (invariant: ONE-PANIC).
         unsafe { serial::bypass_lock() };
     }
 }
 
-/// Waits until the condition holds, for at most [`STOP_TIMEOUT`].
+/// Waits at most [`STOP_TIMEOUT`] until the condition holds.
 fn wait_until(condition: impl Fn() -> bool) {
     let start = tsc::now();
     while !condition() && tsc::now().wrapping_sub(start) < STOP_TIMEOUT {
@@ -275,7 +276,7 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Finds the stack that holds the address: one of this CPU's, or the boot stack.
+/// Finds the stack that contains the address: one of this CPU's stacks or the boot stack.
 fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
     let own = cpu.into_iter().flat_map(|cpu| {
         IstStack::ALL
@@ -286,8 +287,8 @@ fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
     own.chain([image::boot_stack()]).find(|stack| stack.contains(&address))
 }
 
-/// Prints the return addresses along the chain of frame pointers: each points to the caller's frame pointer, with the
-/// return address above it.
+/// Prints the return addresses along the chain of frame pointers: each points to the caller's saved frame pointer, and
+/// the return address lies above that.
 fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
     for _ in 0..64 {
         let Some(stack) = stack_of(cpu, rbp) else { return };
@@ -301,7 +302,8 @@ fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
             return;
         }
         print(format_args!("{}", Record::Frame { ip }));
-        // A caller's frame is at a higher address on the same stack. A trap may have switched to another stack.
+        // On the same stack, a caller's frame is at a higher address. Any other address is valid only if a trap
+        // switched stacks.
         if next <= rbp && stack.contains(&next) {
             return;
         }

@@ -1,4 +1,4 @@
-//! The per-CPU areas: creates them, and finds the data in them.
+//! Creates the per-CPU areas, and finds the data block in an area.
 
 use core::cell::{Cell, RefCell};
 use core::ptr;
@@ -26,19 +26,19 @@ use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
 use crate::repeat::Rounds;
 
-/// The CPUs that are online, by dense index. The BSP sets it at the end of bring-up.
+/// The CPUs that are online, by dense index. Set by the BSP at the end of bring-up.
 static ONLINE: Once<&'static [&'static PerCpuData]> = Once::new();
 
-/// How many areas have been created.
+/// The number of areas created so far.
 static CREATED: AtomicU32 = AtomicU32::new(0);
 
-/// How many bytes of memory a CPU's area takes, without page tables.
+/// The memory of one CPU's area in bytes, without page tables.
 pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
     + 4 * layout::IST_STACK_SIZE
     + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
 
-/// Maps a CPU's area and initialises its data: the data block with GDT and TSS, the top words of the IST stacks
-/// (invariant: IST-WORD), the canaries.
+/// Maps a CPU's area and initialises it: the data block with GDT and TSS, the top words of the IST stacks (invariant:
+/// IST-WORD) and the canaries.
 ///
 /// # Errors
 /// [`MapError`].
@@ -48,13 +48,13 @@ pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
 pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     map(id)?;
     let place = ptr::with_exposed_provenance_mut::<PerCpuData>(layout::data_block(id).start as usize);
-    // SAFETY: the block is mapped and aligned to a page, and nothing else refers to it yet. The GDT is made for the TSS
-    // in this block, which never moves.
+    // SAFETY: the block is mapped and page-aligned, and nothing else refers to it yet. The GDT refers to the TSS in
+    // this block, which never moves.
     unsafe { place.write(fresh(place, id, apic_id)) };
     for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
         let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
-        // SAFETY: the word lies at the top of a stack that was just mapped, above all that the CPU pushes, and the
-        // stack is not in use yet.
+        // SAFETY: the word lies at the top of a stack that was just mapped, above everything that the CPU pushes, and
+        // the stack is not in use yet.
         unsafe { word.write(place) };
     }
     // SAFETY: the block is initialised, and its CPU does not run yet.
@@ -85,11 +85,11 @@ fn map(id: CpuId) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Makes the initial data of a CPU for the block at `place`.
+/// Builds the initial data of a CPU for the block at `place`.
 ///
 /// # Safety
 /// The result is written to `place` and never moves: its GDT refers to its TSS.
-#[inline(always)] // so that it is built in place, not copied from the stack
+#[inline(always)] // so that the data is built in place, not copied from the stack
 unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuData {
     // SAFETY: the caller guarantees that the block, and so its TSS, never moves.
     let gdt = unsafe { gdt::gdt_for(&raw const (*place).tss) };
@@ -128,7 +128,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
 /// Returns a CPU's data.
 ///
 /// # Safety
-/// [`create`] was called for this CPU. Code on another CPU uses only `published`, `id` and fields that never change
+/// [`create`] was called for this CPU. Code on other CPUs uses only `published`, `id` and fields that never change
 /// (invariant: OWNER-ONLY).
 #[must_use]
 pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
@@ -136,8 +136,8 @@ pub unsafe fn of(id: CpuId) -> &'static PerCpuData {
     unsafe { &*ptr::with_exposed_provenance(layout::data_block(id).start as usize) }
 }
 
-/// Returns the data of the CPU whose area contains this stack pointer, if one does. A CPU whose GS base is not set yet
-/// identifies itself by it.
+/// Returns the data of the CPU whose area contains this stack pointer; `None` if no area does. A CPU whose GS base is
+/// not set yet identifies itself by its stack pointer.
 #[must_use]
 pub(in crate::arch) fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
     created().nth(layout::cpu_of(rsp)?.index())
@@ -145,12 +145,12 @@ pub(in crate::arch) fn of_stack(rsp: u64) -> Option<&'static PerCpuData> {
 
 /// Iterates over the data of all CPUs for which [`create`] was called, in the order of the areas.
 pub fn created() -> impl Iterator<Item = &'static PerCpuData> {
-    // SAFETY: `create` was called for these CPUs, in this order. Callers use of another CPU's data only what the
-    // invariant OWNER-ONLY allows.
+    // SAFETY: `create` was called for these CPUs, in this order. Callers use another CPU's data only as the invariant
+    // OWNER-ONLY allows.
     (0..CREATED.load(Ordering::Acquire)).map(|area| unsafe { of(CpuId(area)) })
 }
 
-/// Returns the CPUs that are online, by dense index; none before the end of bring-up.
+/// Returns the CPUs that are online, by dense index. Empty before the end of bring-up.
 #[must_use]
 pub fn online() -> &'static [&'static PerCpuData] {
     ONLINE.get().copied().unwrap_or(&[])

@@ -1,8 +1,9 @@
 //! A CPU's data block, which ring 0 reaches through the GS base (invariant: GS-BASE).
 //!
-//! The block lies in the CPU's area of [`crate::layout`] and contains the CPU's GDT and TSS. Its owner uses it through
-//! a shared reference: what only the owner writes is a `Cell` or `RefCell`. What other CPUs read at the end of a run is
-//! set once and lies on cache lines of its own. The system-call path writes no cache line that another CPU writes.
+//! The block lies in the CPU's area (see [`crate::layout`]) and contains the CPU's GDT and TSS. The CPU accesses its
+//! own block through a shared reference, so fields that only this CPU writes are `Cell` or `RefCell`. Fields that other
+//! CPUs read at the end of a run are set once and have their own cache lines. The system-call path writes no cache line
+//! that another CPU writes.
 
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
@@ -35,7 +36,7 @@ use crate::layout;
 use crate::line::LineBuffer;
 use crate::repeat::{End, Rounds};
 
-/// The longest line of a program's output that is not split, in bytes.
+/// The longest line of program output that is not split, in bytes.
 pub const LINE_MAX: usize = 512;
 
 /// A CPU's data. Lies at [`layout::data_block`].
@@ -43,26 +44,28 @@ pub const LINE_MAX: usize = 512;
 pub struct PerCpuData {
     /// The address of this block. It is the first word, so that `mov reg, gs:[0]` loads it.
     pub(in crate::arch) this: *const PerCpuData,
-    /// Ring 3's stack pointer, from the entry's second instruction until it is copied to the frame.
+    /// The user stack pointer. Valid from the second instruction of the system-call entry until the entry pushes it
+    /// into the frame.
     pub(in crate::arch) user_rsp: Cell<u64>,
     /// The end of the syscall stack, one past its highest byte. Equal to TSS.RSP0.
     pub(in crate::arch) syscall_stack_top: u64,
-    /// The writer of this CPU's trace. Every system call reads its first word.
+    /// The writer of this CPU's trace ring. Every system call reads the writer's first word.
     pub(in crate::arch) tracer: Tracer,
     /// This CPU's counters, which the host tool reads while the kernel runs.
     pub(in crate::arch) counters: Counters<Cell<u64>>,
-    /// This CPU's dense index: during bring-up its place in the list of CPUs, afterwards its place among the CPUs that
-    /// are online. The BSP sets it while this CPU waits for the run.
+    /// This CPU's dense index: during bring-up its position in the list of CPUs, afterwards its position among the CPUs
+    /// that are online. The BSP sets it before the run starts.
     pub(super) id: AtomicU32,
-    /// The index of this CPU's area in [`crate::layout`]: its place in the list of CPUs, which never changes.
+    /// The index of this CPU's area in [`crate::layout`]. Equal to the CPU's position in the list of CPUs; never
+    /// changes.
     pub area: CpuId,
     /// The id of this CPU's local APIC.
     pub apic_id: ApicId,
-    /// How many CPUs are online: a copy, so that the system call reads no cache line of another CPU's.
+    /// The number of CPUs online. A per-CPU copy, so that the system call reads no shared cache line.
     pub(super) cpus_online: Cell<u32>,
-    /// The conversion from TSC to nanoseconds: a copy for the same reason.
+    /// The conversion from TSC to nanoseconds. Also a per-CPU copy, so that the system call reads no shared cache line.
     pub(super) clock: Cell<TscClock>,
-    /// The timer ticks whose rate is measured.
+    /// The measurement of the tick rate.
     pub(super) measured: Cell<Measured>,
     /// Rare exceptions, which are reported outside of their handlers.
     pub(in crate::arch) rare: Rare,
@@ -70,62 +73,62 @@ pub struct PerCpuData {
     pub(in crate::arch) apic: RefCell<Option<LocalApic>>,
     /// This CPU's own serial port, if it has one.
     pub(in crate::arch) uart: RefCell<Option<Uart>>,
-    /// This CPU is writing a line of a program's output. It may be interrupted, but its UART is in use.
+    /// Whether this CPU is writing a line of program output. Interrupts may then arrive while the UART is in use.
     pub(in crate::arch) printing: Cell<bool>,
-    /// The line of output that the program has begun.
+    /// The incomplete line of output of the program.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, while it is loaded.
     pub(in crate::arch) program: RefCell<Option<Program>>,
-    /// The function with which this CPU continues after the program's end.
+    /// The function that this CPU calls after the program has ended.
     pub(in crate::arch) after_program: Cell<Option<fn(&'static PerCpuData) -> !>>,
-    /// How often the program was started, and how its last copy ended.
+    /// The number of starts of the program, each of which loads a new copy, and the result of the last copy.
     pub rounds: Rounds,
     /// The state of this CPU's test hooks.
     pub(in crate::arch) provoked: Provoked,
     pub(in crate::arch) gdt: Gdt,
     pub(super) tss: TaskStateSegment,
     pub(super) magic: u64,
-    /// What other CPUs read.
+    /// The values that other CPUs read.
     pub published: CachePadded<Published>,
 }
 
-/// Values that are set once each and read by another CPU: by the BSP at the end of the run, or by a panicking CPU.
+/// Values that other CPUs read: the BSP at the end of the run, a panicking CPU, and CPUs that write to the console.
 #[derive(Default)]
 pub struct Published {
-    /// The control registers, from when the CPU came online.
+    /// The control registers at the time the CPU came online.
     pub control: Once<ControlState>,
-    /// The local APIC's mode, and its id by CPUID; set at the same time.
+    /// The mode of the local APIC, and the APIC id from CPUID. Set when the CPU came online.
     pub apic: Once<ApicState>,
-    /// How much memory the program takes, in KiB.
+    /// The program's memory, in KiB.
     pub program_kib: Once<u64>,
-    /// How the program ended, with the counters.
+    /// The result of the program, with the counters at its end.
     pub ended: Once<Ended>,
-    /// The CPU waits for its turn at the console: set by the owner, cleared by the CPU that gives it the turn.
+    /// Whether the CPU waits for its turn at the console. Set by the owner, cleared by the CPU that hands it the turn.
     pub waits_for_turn: AtomicBool,
-    /// The bytes of output that were dropped.
+    /// The number of output bytes that were dropped.
     pub dropped: Dropped,
-    /// The panicking CPU, the only writer, has sent this CPU an NMI to stop it.
+    /// Whether the panicking CPU has sent this CPU an NMI to stop it. Only the panicking CPU writes this flag.
     pub stop_requested: AtomicBool,
-    /// The CPU has stopped permanently, because another one panics.
+    /// Whether the CPU has stopped permanently because another CPU panicked.
     pub stopped: AtomicBool,
 }
 
-/// How a CPU's last copy of the program ended, and the CPU's counters at that time.
+/// The result of a CPU's last copy of the program, and the CPU's counters at the end of that copy.
 #[derive(Clone, Copy)]
 pub struct Ended {
     /// How the copy ended.
     pub end: End,
-    /// How many copies were started.
+    /// The number of copies started.
     pub starts: u32,
-    /// How many of them were killed.
+    /// The number of copies killed.
     pub killed: u32,
-    /// System calls by number; the last counts the numbers beyond the table.
+    /// The count of system calls by number; the last element counts calls with a number beyond the table.
     pub calls: [u64; TABLE_LEN + 1],
     /// Timer ticks since the CPU came online.
     pub ticks: u64,
     /// The tick's measured rate.
     pub tick_millihertz: u64,
-    /// System calls and time with recording off and on, if the run alternates between them.
+    /// System calls and time with recording off and with recording on, if the run alternates between the two.
     pub shares: Option<[Share; 2]>,
 }
 
@@ -133,12 +136,12 @@ const _: () = {
     assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] must be the block's own address");
     assert!(
         offset_of!(PerCpuData, tracer) < 64,
-        "what every system call uses must lie in the first cache line"
+        "the fields that every system call uses must lie in the first cache line"
     );
     assert!(size_of::<PerCpuData>() as u64 <= layout::PER_CPU_DATA_SIZE, "the data must fit in the block");
 };
 
-// SAFETY: of another CPU's block, code uses only atomics, `Once`s and fields that never change (invariant: OWNER-ONLY).
+// SAFETY: code on other CPUs uses only the atomics, the `Once`s and fields that never change (invariant: OWNER-ONLY).
 unsafe impl Sync for PerCpuData {}
 
 impl PerCpuData {
@@ -150,27 +153,28 @@ impl PerCpuData {
         (ptr::from_ref(&self.gdt) as u64, &raw const self.tss as u64)
     }
 
-    /// Reads the magic number, by which the self-checks detect a block that was overwritten.
+    /// Reads the magic number, which the self-checks compare to detect an overwritten block.
     pub(in crate::arch) fn magic(&self) -> u64 {
-        // SAFETY: the pointer is to a field of `self`. Volatile, because the caller checks for an unexpected write.
+        // SAFETY: the pointer is to a field of `self`. The read is volatile because the caller checks for unexpected
+        // writes.
         unsafe { (&raw const self.magic).read_volatile() }
     }
 
     /// Returns this CPU's data, if its GS base is set.
     #[must_use]
     pub fn try_current() -> Option<&'static PerCpuData> {
-        // This reads the MSR instead of `gs:[0]`: while the base is not set, that access would fault.
+        // Read the MSR instead of `gs:[0]`, which would fault while the base is not set.
         layout::cpu_of(msr::gs_base())?;
         Some(PerCpuData::current())
     }
 
-    /// Whether this CPU has set itself up, so that it can handle an NMI.
+    /// Returns whether this CPU has completed its setup and can handle an NMI.
     #[must_use]
     pub(in crate::arch) fn is_running(&self) -> bool {
         self.published.control.is_completed()
     }
 
-    /// Whether this CPU has stopped for a panic, or does not have to.
+    /// Returns whether this CPU has stopped for a panic or need not stop.
     #[must_use]
     pub(in crate::arch) fn has_stopped_if_requested(&self) -> bool {
         let Published { stop_requested, stopped, .. } = &*self.published;
@@ -196,8 +200,7 @@ impl PerCpuData {
 
     /// Returns this CPU's data.
     ///
-    /// Only for code that runs while the invariant GS-BASE holds: after an entry from ring 3, or after a check of the
-    /// base.
+    /// Call it only while the invariant GS-BASE holds: after an entry from ring 3, or after checking the base.
     #[inline(always)]
     pub(in crate::arch) fn current() -> &'static PerCpuData {
         let this: *const PerCpuData;
@@ -214,18 +217,18 @@ impl PerCpuData {
         }
     }
 
-    /// Attaches this CPU's trace ring. Only the BSP needs it: its data is created before the rings.
+    /// Attaches this CPU's trace ring. Only the BSP needs this call: its data is created before the rings.
     pub fn attach_trace(&self) {
         self.tracer.attach(self.area.0, self.apic_id.0);
     }
 
-    /// Returns system calls and time with recording off and on, if the run alternates between them.
+    /// Returns system calls and time with recording off and with recording on, if the run alternates between the two.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         self.provoked.alternation.shares()
     }
 
-    /// Switches this CPU's trace off.
+    /// Stops recording on this CPU.
     pub fn stop_trace(&self) {
         self.tracer.switch(false);
     }

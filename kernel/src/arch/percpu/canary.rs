@@ -1,11 +1,11 @@
-//! Stack canaries: the lowest word of each of a CPU's stacks, written when the area is created and compared by the
-//! self-checks.
+//! Stack canaries. The canary is the lowest word of each stack; it is written when the CPU's area is created and
+//! compared by the self-checks.
 
 use crate::cpu::CpuId;
 use crate::layout::{self, IstStack};
 
-/// Returns the canary for the word at an address. It differs from stack to stack, so that the checks also detect a
-/// stack that belongs to another CPU.
+/// Returns the canary for the word at an address. It depends on the address, so that the checks also detect a stack of
+/// another CPU.
 #[must_use]
 pub const fn at(address: u64) -> u64 {
     address ^ 0x5ca1_ab1e_0dd5_ba11

@@ -1,4 +1,4 @@
-//! The directory from which the host tool learns the physical address of each CPU's counters; see
+//! The directory of the physical addresses of each CPU's counters, which the host tool reads; see
 //! [`kernel_abi::counters`].
 
 use core::fmt;
@@ -19,11 +19,11 @@ const _: () = {
     let last = first + size_of::<Counters<u64>>() as u64 - 1;
     assert!(
         first / PAGE_SIZE == last / PAGE_SIZE,
-        "a CPU's counters must lie in one page, so that they have one physical address"
+        "a CPU's counters must lie in one page, so that one physical address is enough"
     );
 };
 
-/// Why the counters cannot be published.
+/// The reason why the counters cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// There is not enough contiguous memory for the directory.
@@ -43,7 +43,7 @@ impl fmt::Display for PublishError {
 
 impl core::error::Error for PublishError {}
 
-/// Makes the directory of the counters of these CPUs, which are in the order of their indices.
+/// Builds the directory of the counters of these CPUs, which must be in the order of their indices.
 ///
 /// # Errors
 /// [`PublishError`].
@@ -60,11 +60,11 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     }
     for (index, cpu) in cpus.iter().enumerate() {
         let address = physical(cpu).ok_or(PublishError::NotMapped)?;
-        // SAFETY: the addresses follow the directory, and the frames have room for one for each CPU.
+        // SAFETY: the addresses follow the directory, and the frames have room for one address per CPU.
         unsafe { directory.add(1).cast::<u64>().add(index).write(address) };
     }
-    // SAFETY: the directory lies in the frames that were allocated above. The magic is written last, so that a host
-    // that finds it finds a complete directory.
+    // SAFETY: the directory lies in the frames allocated above. The magic is written last: if the host finds the magic,
+    // the directory is complete.
     unsafe { (&raw mut (*directory).magic).write_volatile(MAGIC) };
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! How much of a CPU's output was dropped, because its UART did not get ready in time.
+//! Counts the output bytes of a CPU that were dropped because the UART did not become ready in time.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// The bytes that were dropped. Only the owner writes.
+/// The counts of dropped bytes. Only the owning CPU writes them.
 #[derive(Default)]
 pub struct Dropped {
     bytes: AtomicU64,
@@ -10,7 +10,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Adds bytes that were dropped.
+    /// Adds to the number of dropped bytes.
     pub(super) fn count(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -20,12 +20,12 @@ impl Dropped {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns how many of them have not been reported.
+    /// Returns the number of dropped bytes that have not been reported.
     pub(super) fn unreported(&self) -> u64 {
         self.bytes() - self.reported.load(Ordering::Relaxed)
     }
 
-    /// Stores that so many more were reported.
+    /// Records that this many more bytes were reported.
     pub(super) fn set_reported(&self, bytes: u64) {
         self.reported.fetch_add(bytes, Ordering::Relaxed);
     }

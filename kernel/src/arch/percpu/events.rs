@@ -1,4 +1,4 @@
-//! Records trace events: those of the system-call path, and all others.
+//! Records trace events. Two functions serve the system-call path; `PerCpuData::trace` serves all other code.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -10,8 +10,8 @@ use crate::arch::cpu::tsc;
 use crate::arch::trace::Tracer;
 use crate::frame::SyscallFrame;
 
-/// Whether a kind of event is enabled on this CPU. Two instructions that need no register, so that the system-call path
-/// keeps no pointer for it.
+/// Tests whether a kind of event is enabled on this CPU. Expands to two instructions that need no register, so that the
+/// system-call path keeps no pointer to the tracer.
 macro_rules! enabled {
     ($kind:expr) => {
         'enabled: {
@@ -31,8 +31,8 @@ macro_rules! enabled {
     };
 }
 
-/// Records the entry of a system call, before its number is overwritten. Returns `cpu`, read from the GS base again if
-/// a function was called, so that the system-call path need not keep it in a callee-saved register.
+/// Records the entry of a system call, before the result overwrites its number. Returns `cpu`, reloaded from the GS
+/// base if a function was called, so that the system-call path need not keep the pointer in a callee-saved register.
 #[inline(always)]
 pub(in crate::arch) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuData) -> &'a PerCpuData {
     if enabled!(Kind::SyscallEnter) {
@@ -50,7 +50,8 @@ pub(in crate::arch) fn syscall_enter<'a>(frame: &SyscallFrame, cpu: &'a PerCpuDa
 #[inline(always)]
 pub(in crate::arch) fn syscall_exit(frame: &SyscallFrame) {
     if enabled!(Kind::SyscallExit) {
-        // Read the TSC first here, and last at the entry, so that a call's time does not include the recording.
+        // The exit event reads the TSC first and the entry event reads it last, so that a call's time does not include
+        // the recording.
         let now = tsc::now();
         let tracer = &PerCpuData::current().tracer;
         if tracer.is_near_full() {

@@ -1,5 +1,5 @@
-//! Per-CPU data: the data block, the area that contains it and the CPU's stacks, and the functions that use only this
-//! data: trace events, counters, lines of output.
+//! Per-CPU data: the data block, the area that contains the block and the CPU's stacks, and the functions that need
+//! only this data (trace events, counters, lines of output).
 
 #[macro_use]
 pub mod print;

@@ -1,7 +1,7 @@
 //! Prints lines about one CPU: to that CPU's own UART if it has one, else to the console.
 //!
-//! A CPU whose program prints waits with interrupts on, for its turn at the console and for the UART: its ticks, and those
-//! of the other CPUs, are not delayed. It prints nothing else meanwhile.
+//! A CPU whose program prints waits with interrupts on, both for its turn at the console and for the UART, so that no
+//! CPU's ticks are delayed. It prints nothing else meanwhile.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -14,24 +14,24 @@ use crate::arch::devices::serial::{self, Line};
 use crate::text::Text;
 use crate::turns::Turns;
 
-/// The CPUs with a line of a program for the console.
+/// The turns of the CPUs that have a line of program output for the console.
 static TURNS: Turns = Turns::new();
 
-/// How a CPU whose program prints waits. Each function returns soon, with interrupts off, after it has handled those that
-/// were pending.
+/// The functions with which a CPU whose program prints waits. Each returns with interrupts off, after pending
+/// interrupts have been handled.
 #[derive(Clone, Copy)]
 pub struct Wait {
-    /// Waits for an interrupt: for the one from the CPU before it, when it is this CPU's turn.
+    /// Halts until an interrupt arrives. The CPU that hands over the turn sends one.
     pub halt: fn(&PerCpuData),
-    /// Does not wait for one: the UART sends none.
+    /// Does not halt, because the UART sends no interrupts.
     pub poll: fn(&PerCpuData),
 }
 
-/// Formats one line of the kernel and writes it; a longer line than the console takes is cut.
+/// Formats one kernel line and writes it. A line longer than the console's maximum is truncated.
 pub fn print_for(cpu: &PerCpuData, arguments: fmt::Arguments<'_>) {
     let line = Line::of(arguments);
     if cpu.printing.get() {
-        // An interrupt has come while this CPU writes a line: its UART is in use.
+        // An interrupt has arrived while this CPU writes a line, so its UART is in use.
         cpu.published.dropped.count(line.as_bytes().len());
         return;
     }
@@ -39,18 +39,18 @@ pub fn print_for(cpu: &PerCpuData, arguments: fmt::Arguments<'_>) {
     cpu.published.dropped.count(send(cpu, &line));
 }
 
-/// A line of a program's output, after its CPU's prefix.
+/// A line of program output, with the prefix of its CPU.
 pub struct ProgramLine(Line);
 
 impl ProgramLine {
-    /// Copies the text.
+    /// Creates the line from a copy of the text.
     #[must_use]
     pub fn new(cpu: &PerCpuData, bytes: &[u8]) -> ProgramLine {
         let prefix = Text::<16>::of(format_args!("[cpu{}] ", cpu.id().0));
         ProgramLine(Line::new(prefix.as_str().as_bytes(), bytes))
     }
 
-    /// Writes the line. No borrow of this CPU's data is held.
+    /// Writes the line. The caller must not hold a borrow of this CPU's data.
     pub fn write(&self, cpu: &PerCpuData, wait: Wait) {
         let line = &self.0;
         if cpu.uart.borrow().is_some() {
@@ -76,8 +76,8 @@ impl ProgramLine {
     }
 }
 
-/// Sends a line to a CPU's UART, or else to the console. Returns how many bytes were dropped. A CPU's own UART needs no
-/// lock: no other CPU writes it.
+/// Sends a line to a CPU's own UART if it has one, else to the console. Returns the number of bytes dropped. A CPU's
+/// own UART needs no lock, because no other CPU writes to it.
 fn send(cpu: &PerCpuData, line: &Line) -> usize {
     match cpu.uart.borrow_mut().as_mut() {
         Some(uart) => uart.send(line.as_bytes(), spin_loop),
@@ -85,7 +85,8 @@ fn send(cpu: &PerCpuData, line: &Line) -> usize {
     }
 }
 
-/// Reports how many bytes of this CPU's output were dropped since the last report, if the UART takes the report.
+/// Reports the number of output bytes of this CPU that were dropped since the last report, if the UART accepts the
+/// report.
 pub fn report_dropped(cpu: &PerCpuData) {
     let dropped = &cpu.published.dropped;
     let new = dropped.unreported();
@@ -93,7 +94,7 @@ pub fn report_dropped(cpu: &PerCpuData) {
         return;
     }
     let line = Line::of(format_args!(
-        "[cpu{}] ringside: warning: {new} bytes of output were dropped, because the UART did not get ready in time",
+        "[cpu{}] ringside: warning: {new} bytes of output were dropped because the UART did not become ready in time",
         cpu.id().0
     ));
     if send(cpu, &line) == 0 {
@@ -101,7 +102,7 @@ pub fn report_dropped(cpu: &PerCpuData) {
     }
 }
 
-/// Prints a record for each CPU of which output was dropped, and one for the output of [`serial::print`].
+/// Prints a record for each CPU that has dropped output, and one for dropped output of [`serial::print`].
 pub fn dropped_records() {
     let of_cpus = created().map(|cpu| (Some(cpu.id().0), cpu.published.dropped.bytes()));
     for (cpu, bytes) in of_cpus.chain([(None, serial::dropped())]).filter(|(_, bytes)| *bytes > 0) {
@@ -109,7 +110,7 @@ pub fn dropped_records() {
     }
 }
 
-/// Prints a line of the kernel with the prefix of the CPU that it is about.
+/// Prints a kernel message with the prefix of the CPU that it concerns.
 #[macro_export]
 macro_rules! say {
     ($cpu:expr, $($arguments:tt)+) => {

@@ -9,13 +9,13 @@ use crate::cmdline::{FailureKind, Place};
 /// The state of a CPU's test hooks. By default all are off.
 #[derive(Default)]
 pub(in crate::arch) struct Provoked {
-    /// The failure to inject on this CPU, and where.
+    /// The failure to inject on this CPU, and the place where it is injected.
     pub failure: Cell<Option<(Place, FailureKind)>>,
-    /// This CPU holds the console's lock in its NMI handler.
+    /// Whether this CPU must hold the console lock in its NMI handler.
     pub holds_console: Cell<bool>,
-    /// This CPU, if it panics, waits for another one to panic before it stops the others.
+    /// Whether this CPU, when it panics, waits for a second CPU to panic before it stops the others.
     pub awaits_second_panic: Cell<bool>,
-    /// The progress of the test that NMIs do not nest; 0 if it does not run.
+    /// The state of the NMI nesting test; 0 while the test does not run.
     pub nesting: AtomicU32,
     /// The interrupts that this CPU sends to the others at each tick.
     pub stress: InterruptStress,
@@ -28,25 +28,26 @@ pub(in crate::arch) struct Provoked {
 pub(in crate::arch) struct InterruptStress {
     pub ipis: InterruptSource,
     pub nmis: InterruptSource,
-    /// NMIs are expected until the run has ended on all CPUs: others may send them longer than this one.
+    /// Whether NMIs are expected. They are until the run has ended on all CPUs, because other CPUs may still send NMIs
+    /// after this CPU has stopped.
     pub expected: Cell<bool>,
 }
 
 impl InterruptStress {
-    /// Whether NMIs are part of the stress. If so, they are not reported.
+    /// Returns whether the stress test sends NMIs. Expected NMIs are not reported.
     #[must_use]
     pub fn expects_nmis(&self) -> bool {
         self.expected.get()
     }
 }
 
-/// One kind of interrupt, sent to the other CPUs in turn.
+/// A source of stress interrupts of one kind, which are sent to the other CPUs in turn.
 #[derive(Default)]
 pub(in crate::arch) struct InterruptSource {
-    /// How many are sent per second; 0 is none.
+    /// The number to send per second; 0 disables the source.
     pub per_second: Cell<u32>,
-    /// The part of an interrupt that is due, in units of one interrupt divided by the ticks per second.
+    /// The fraction of an interrupt that is due and not yet sent, in units of 1 / (ticks per second).
     pub due: Cell<u32>,
-    /// How many have been sent.
+    /// The number sent so far.
     pub sent: Cell<u32>,
 }

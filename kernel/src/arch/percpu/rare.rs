@@ -3,17 +3,17 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How many there were, and where the last one interrupted.
+/// The number of each exception, and the RIP that the last one interrupted.
 #[derive(Default)]
 pub struct Rare {
-    /// NMIs so far. This and `nmi_rip` are atomics, because the NMI handler may write them between any two
-    /// instructions.
+    /// The number of NMIs so far. This field and `nmi_rip` are atomic because the NMI handler may write them between
+    /// any two instructions.
     nmis: AtomicU64,
     /// The RIP that the last NMI interrupted.
     nmi_rip: AtomicU64,
-    /// How many NMIs were reported.
+    /// The number of NMIs already reported.
     nmis_reported: Cell<u64>,
-    /// Debug exceptions from ring 0 so far, of which none is expected, and the RIP that the last one interrupted.
+    /// The number of debug exceptions from ring 0 so far (normally 0), and the RIP that the last one interrupted.
     debugs: Cell<(u64, u64)>,
 }
 
@@ -30,8 +30,7 @@ impl Rare {
         self.nmis.load(Ordering::Relaxed) != self.nmis_reported.get()
     }
 
-    /// Returns how many NMIs have not been reported, and the RIP that the last one interrupted. They then count as
-    /// reported.
+    /// Returns the number of unreported NMIs and the RIP that the last one interrupted, and marks them as reported.
     pub(in crate::arch) fn take_nmis(&self) -> (u64, u64) {
         let taken = self.nmis.load(Ordering::Relaxed);
         (taken - self.nmis_reported.replace(taken), self.nmi_rip.load(Ordering::Relaxed))

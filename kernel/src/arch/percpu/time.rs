@@ -6,7 +6,7 @@ use super::block::PerCpuData;
 use crate::arch::cpu::tsc;
 use crate::arch::interrupts::timer;
 
-/// The ticks whose rate is measured: the TSC at the first and at the last one, and their number.
+/// The measurement of the tick rate: the TSC at the first and at the latest tick, and the number of ticks.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Measured {
     first: u64,
@@ -20,7 +20,7 @@ impl Measured {
 }
 
 impl PerCpuData {
-    /// Copies the calibrated clock and starts the tick.
+    /// Copies the calibrated clock to this CPU and starts its periodic tick.
     pub fn start_clock(&self) {
         let timebase = timer::timebase();
         self.clock.set(timebase.clock);
@@ -33,25 +33,25 @@ impl PerCpuData {
         self.tsc_to_ns(tsc::now())
     }
 
-    /// Converts a reading of the TSC to nanoseconds since boot.
+    /// Converts a TSC value to nanoseconds since boot.
     #[must_use]
     pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
         self.clock.get().ns(tsc)
     }
 
-    /// Starts the measurement of the tick's rate.
+    /// Starts the measurement of the tick rate.
     pub fn measure_ticks(&self) {
         self.measured.set(Measured::NONE);
     }
 
-    /// Returns how many tick intervals were measured, and their total length in nanoseconds by the TSC.
+    /// Returns the number of tick intervals measured, and their total length in nanoseconds according to the TSC.
     #[must_use]
     pub fn measured_ticks(&self) -> (u64, u64) {
         let Measured { first, latest, ticks } = self.measured.get();
         (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
     }
 
-    /// Counts a timer tick. `now` is the TSC's reading; `interval` is the nominal number of TSC steps between two
+    /// Counts a timer tick. `now` is the current TSC value; `interval` is the nominal number of TSC steps between two
     /// ticks.
     #[inline]
     pub(in crate::arch) fn count_tick(&self, now: u64, interval: u64) {

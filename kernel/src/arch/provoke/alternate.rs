@@ -1,10 +1,10 @@
-//! Switches this CPU's trace off and on alternately, as [`crate::alternation`] decides, to measure the cost of
-//! recording.
+//! Turns this CPU's trace off and on periodically to measure the cost of recording. [`crate::alternation`] makes the
+//! decisions.
 
 use crate::alternation::Share;
 use crate::arch::percpu::PerCpuData;
 
-/// Handles a tick in ring 3: switches recording if the period has ended.
+/// Handles a tick that interrupted ring 3: turns recording on or off if the period has ended.
 pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
     let alternation = &cpu.provoked.alternation;
     if alternation.is_off() {
@@ -16,7 +16,7 @@ pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
     }
 }
 
-/// Restarts the measurement: a copy of the program is about to start.
+/// Restarts the measurement. Called when a copy of the program is about to start.
 pub fn program_starts(cpu: &PerCpuData) {
     cpu.provoked.alternation.forget();
 }

@@ -1,11 +1,11 @@
-//! Injected faults of bring-up: an AP that gets no start-up IPI, one that gets it too late, and CPUs that fail on the
-//! way.
+//! Injected bring-up faults: an AP that gets no start-up IPI, an AP that gets it too late, and CPUs that fail during
+//! bring-up.
 
 use super::failures;
 use crate::arch::percpu;
 use crate::cmdline::{Failures, Options, Place};
 
-/// The CPUs with an injected fault, by their place in the list of CPUs.
+/// The CPUs with an injected fault, by their position in the list of CPUs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApFaults {
     /// This CPU gets no start-up IPI.
@@ -17,7 +17,7 @@ pub struct ApFaults {
 }
 
 impl ApFaults {
-    /// Takes the faults from the command line.
+    /// Returns the faults that the command line requests.
     #[must_use]
     pub fn of(options: &Options<'_>) -> ApFaults {
         ApFaults {
@@ -34,12 +34,12 @@ impl ApFaults {
         }
     }
 
-    /// Does this CPU get a start-up IPI while the BSP waits for it?
+    /// Returns whether this CPU gets a start-up IPI while the BSP waits for the APs.
     pub(in crate::arch) fn gets_sipi(&self, place: u32) -> bool {
         self.lose != Some(place) && self.delay != Some(place)
     }
 
-    /// Does this CPU get its start-up IPI after the slots are closed?
+    /// Returns whether this CPU gets its start-up IPI after the slots are closed.
     pub(in crate::arch) fn gets_late_sipi(&self, place: u32) -> bool {
         self.delay == Some(place)
     }

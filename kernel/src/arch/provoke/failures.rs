@@ -1,7 +1,7 @@
-//! Injected failures, so that tests can check that each is reported: a panic, a stack overflow or a double fault, at
-//! the place that the command line names.
+//! Injected failures, to test that each is reported: a panic, a stack overflow or a double fault. The command line
+//! selects the failure and the place.
 //!
-//! The only system call that executes any of this code is `SYS_EXIT`: a CPU that must fail in a call fails there.
+//! `SYS_EXIT` is the only system call that runs any of this code. A CPU that must fail in a system call fails there.
 
 use core::arch::asm;
 use core::hint::{black_box, spin_loop};
@@ -13,11 +13,11 @@ use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{FailureKind, Failures, Place};
 
-/// A CPU has taken the console's lock and keeps it.
+/// Set once a CPU has taken the console lock and keeps it.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 
-/// Sets the failure that the command line requests for the CPU with this index. Called by the CPU itself, or by the BSP
-/// before the CPU runs.
+/// Stores the failure that the command line requests for the CPU with this index. Called by that CPU, or by the BSP
+/// before that CPU runs.
 pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
     cpu.provoked.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
 }
@@ -32,15 +32,15 @@ pub fn at(cpu: &PerCpuData, here: Place) {
     }
 }
 
-/// Prepares the failures before a program starts: fails at once, sends the NMI in whose handler this CPU fails, or
-/// takes the console's lock.
+/// Prepares or injects the failure before a program starts: fails immediately, sends the NMI in whose handler this CPU
+/// fails, or takes the console lock.
 pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     let number = cpu.id().0;
     arm(cpu, number, failures);
     if failures.holds_console(number, cpu.cpus_online()) {
         serial::with_lock(|| {
             CONSOLE_HELD.store(true, Ordering::Release);
-            // Until the failing CPU's NMI parks this one.
+            // Hold the lock until the NMI of the failing CPU parks this CPU.
             loop {
                 spin_loop();
             }
@@ -48,7 +48,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     }
     match cpu.provoked.failure.get() {
         Some((Place::ConsoleHeld, kind)) => {
-            // Ends, because the CPU that takes the lock has passed the same gate.
+            // The wait ends: the CPU that takes the lock has passed the same gate as this CPU.
             while !CONSOLE_HELD.load(Ordering::Acquire) {
                 stop::park_if_stopping(cpu);
                 spin_loop();
@@ -68,15 +68,15 @@ fn now(cpu: &PerCpuData, kind: FailureKind) -> ! {
     match kind {
         FailureKind::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
         FailureKind::Overflow => overflow_stack(),
-        // SAFETY: with rsp at 0 the CPU cannot push the frame of #UD, nor that of the #PF that this raises. The #DF
-        // that follows has an IST stack, and its handler does not return.
+        // SAFETY: with rsp = 0 the CPU cannot push the frame of #UD, nor that of the resulting #PF. So it raises #DF,
+        // which has an IST stack and whose handler does not return.
         FailureKind::DoubleFault => unsafe { asm!("xor esp, esp", "ud2", options(noreturn)) },
     }
 }
 
-/// Overflows this CPU's stack, to test the guard page, the IST stack of #DF and its report.
+/// Overflows this CPU's stack, to test the guard page, the IST stack of #DF and the #DF report.
 fn overflow_stack() -> ! {
-    /// Uses some of the stack and calls itself.
+    /// Uses stack space and calls itself.
     #[expect(unconditional_recursion, reason = "the stack must overflow")]
     #[inline(never)]
     fn recurse(depth: u64) -> u64 {

@@ -1,5 +1,5 @@
-//! Interrupt stress: CPUs send each other IPIs and NMIs at the rate that the command line sets, so that they arrive at
-//! as many different instructions as possible.
+//! Interrupt stress: CPUs send each other IPIs and NMIs at the rates set on the command line, so that the interrupts
+//! arrive at as many different instructions as possible.
 
 use kernel_abi::trace::{IPI_NMI, Kind};
 
@@ -28,22 +28,22 @@ pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
     stress.expected.set(nmis != 0);
 }
 
-/// Stops sending: this CPU's last copy has ended. Other CPUs may still send.
+/// Stops sending. Called when this CPU's last copy has ended; other CPUs may still send.
 pub fn programs_ended(cpu: &PerCpuData) {
     let stress = &cpu.provoked.stress;
     stress.ipis.per_second.set(0);
     stress.nmis.per_second.set(0);
 }
 
-/// Expects no more NMIs: all CPUs have stopped sending.
+/// Stops expecting NMIs. Called when all CPUs have stopped sending.
 pub(super) fn all_programs_ended(cpu: &PerCpuData) {
     cpu.provoked.stress.expected.set(false);
 }
 
-/// Sends this CPU's IPIs and NMIs of a tick. Called with interrupts off.
+/// Sends the IPIs and NMIs that are due on this CPU at a tick. Called with interrupts off.
 pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     let stress = &cpu.provoked.stress;
-    // The other CPUs in turn. A CPU that is the only one sends to itself.
+    // Send to the other CPUs in turn. If there is only one CPU, it sends to itself.
     let cpus = percpu::online();
     let target = |sent: u32| {
         let others = (cpus.len() as u32).checked_sub(1)?;

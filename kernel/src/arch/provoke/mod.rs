@@ -21,13 +21,13 @@ use crate::arch::memory::loaded::Program;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{Options, Place, UartFault};
 
-/// Copies the requests of the command line to a CPU that joins the run.
+/// Copies the command line's requests to the data of a CPU that joins the run.
 pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
     interrupt_stress::set(cpu, options.ipi_storm, options.nmi_storm);
     cpu.provoked.alternation.set_period(u64::from(options.trace.alternate_ms) * 1_000_000);
 }
 
-/// Does what is requested for the time when all CPUs have loaded their copies and this one has not started its own.
+/// Handles the requests for the time after all CPUs have loaded their copies and before this CPU starts its own.
 pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&mut Program>) {
     if options.uart_fault.is_some() {
         uart::inject(options.uart_fault);
@@ -42,7 +42,7 @@ pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&
     }
 }
 
-/// Ends what is requested for the time of the programs: they have ended on all CPUs.
+/// Ends the requests that apply while programs run. Called when the programs have ended on all CPUs.
 pub fn all_programs_ended(cpu: &PerCpuData, options: &Options<'_>) {
     interrupt_stress::all_programs_ended(cpu);
     if options.uart_fault == Some(UartFault::StuckInRing3) {
@@ -50,14 +50,14 @@ pub fn all_programs_ended(cpu: &PerCpuData, options: &Options<'_>) {
     }
 }
 
-/// Does what is requested for a timer tick.
+/// Handles the requests for a timer tick.
 #[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     at(cpu, Place::Tick);
     interrupt_stress::tick(cpu, tick_hz);
 }
 
-/// Does what is requested for an NMI, in its handler.
+/// Handles the requests for an NMI. Called by the NMI handler.
 #[inline]
 pub(in crate::arch) fn nmi(cpu: &PerCpuData) {
     nmi_nesting::nmi(cpu);

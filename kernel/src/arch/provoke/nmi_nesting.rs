@@ -1,4 +1,4 @@
-//! The test that an NMI does not interrupt the NMI handler.
+//! The NMI nesting test: checks that an NMI does not interrupt the NMI handler.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -8,24 +8,25 @@ use crate::arch::cpu::tsc;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 
-// The test's state on a CPU; 0 before and after the test.
+// The states of the test on a CPU. The state is 0 before and after the test.
 /// The next NMI is the first of two.
 const ARMED: u32 = 1;
-/// The first handler has sent the second NMI and has not ended.
+/// The first handler has sent the second NMI and is still running.
 const INSIDE: u32 = 2;
 /// The first handler is about to end; the second NMI has not arrived.
 const HELD: u32 = 3;
-/// The second NMI has arrived after that.
+/// The second NMI has arrived after the first handler was about to end.
 const TAKEN: u32 = 4;
 
-/// How long the first handler waits for the second NMI, which must not arrive, in TSC ticks: about 10,000 instructions
-/// even if each takes 100 ticks.
+/// How long the first handler waits to see whether the second NMI arrives, which it must not, in TSC ticks. Enough for
+/// about 10,000 instructions of 100 ticks each.
 const WINDOW: u64 = 1 << 20;
-/// How long the second NMI may take to arrive once NMIs are unmasked, in TSC ticks: at least half a second on any CPU.
+/// The longest time the second NMI may take to arrive once NMIs are unmasked, in TSC ticks: at least half a second on
+/// any CPU.
 const TIMEOUT: u64 = 1 << 31;
 
-/// Sends this CPU an NMI whose handler sends another. Ends the run unless the second arrives after the first handler
-/// has ended.
+/// Sends this CPU an NMI whose handler sends another NMI. Ends the run unless the second NMI arrives after the first
+/// handler has ended.
 pub(super) fn nest(cpu: &PerCpuData) {
     let nesting = &cpu.provoked.nesting;
     nesting.store(ARMED, Ordering::Relaxed);
@@ -37,7 +38,7 @@ pub(super) fn nest(cpu: &PerCpuData) {
     say!(cpu, "an NMI during an NMI was held back until the first had ended, and then taken");
 }
 
-/// The test's part in the NMI handler.
+/// The part of the test that runs in the NMI handler.
 #[inline]
 pub(super) fn nmi(cpu: &PerCpuData) {
     if cpu.provoked.nesting.load(Ordering::Relaxed) != 0 {

@@ -1,6 +1,6 @@
-//! The test that a panicking CPU waits until every other one has stopped, although one of them parks twice: a second CPU
-//! panics after the first has begun to report, and the first one's NMI wakes it in its park loop. Meanwhile a third CPU
-//! holds the console's lock with NMIs masked.
+//! Tests that a panicking CPU waits until every other CPU has stopped, even if one of them parks twice. A second CPU
+//! panics after the first has begun to report, and the NMI of the first CPU wakes the second in its park loop.
+//! Meanwhile a third CPU holds the console lock with NMIs masked.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -12,20 +12,20 @@ use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{Failures, SecondPanicRole};
 
-/// The third CPU has taken the console's lock.
+/// Set once the third CPU has taken the console lock.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 
-/// How long the third CPU holds the lock once a CPU panics, in TSC ticks: long enough for the second CPU to take the NMI,
-/// and much less than the panicking CPU waits.
+/// How long the third CPU holds the lock after a CPU has panicked, in TSC ticks. It is long enough for the second CPU
+/// to take the NMI, and much shorter than the panicking CPU's wait.
 const HOLD: u64 = 1 << 24;
 
-/// Plays this CPU's part. The first CPU returns and panics as any other.
+/// Performs this CPU's role. The first CPU returns and then panics like any other failing CPU.
 pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     match failures.second_panic_role(cpu.id().0, cpu.cpus_online()) {
         None => {}
         Some(SecondPanicRole::First) => {
             cpu.provoked.awaits_second_panic.set(true);
-            // Ends, because the CPU that takes the lock has passed the same gate.
+            // The wait ends: the CPU that takes the lock has passed the same gate as this CPU.
             spin_until(|| CONSOLE_HELD.load(Ordering::Acquire));
         }
         Some(SecondPanicRole::Second) => {
@@ -39,7 +39,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     }
 }
 
-/// The third CPU's part in its NMI handler.
+/// The role of the third CPU in its NMI handler.
 #[inline]
 pub(super) fn nmi(cpu: &PerCpuData) {
     if cpu.provoked.holds_console.get() {
@@ -47,7 +47,7 @@ pub(super) fn nmi(cpu: &PerCpuData) {
     }
 }
 
-/// Holds the console's lock until another CPU waits for it, and stops.
+/// Holds the console lock until it is bypassed or `HOLD` has passed since a panic, and then stops.
 #[cold]
 fn hold_console(cpu: &PerCpuData) {
     serial::with_lock(|| {

@@ -1,5 +1,6 @@
-//! Starts the other CPUs: INIT to all, a start-up IPI to each, and a bounded wait. Then the slots are closed, and a
-//! late AP parks. The handshake is drawn in `docs/ap-start.md`; its states are in [`crate::online`].
+//! Starts the other CPUs (APs): sends INIT to all and a start-up IPI to each, and waits for a bounded time. Each AP has
+//! a slot, which it claims when it starts. After the wait the BSP closes the slots, and an AP that is late parks.
+//! `docs/ap-start.md` draws the handshake; [`crate::online`] defines its states.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -30,25 +31,24 @@ use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
 
-/// The APs' slots, published before the first one is offered.
+/// The slots of all APs, published before the first slot is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
 
-/// The APs' report of features that they lack, published before the first SIPI.
+/// The report in which APs record features that they lack, published before the first SIPI.
 static REPORT: Once<&'static Report> = Once::new();
 
-/// What the other CPUs call, published before the first slot is offered.
+/// Functions that the APs call, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
 
 /// Time between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
 const INIT_WAIT_NS: u64 = 10_000_000;
-/// Time after the first start-up IPI until a second one is sent to the CPUs that have not claimed their slots.
+/// Time between the first start-up IPI and the second, which is sent only to CPUs that have not claimed their slots.
 const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
-/// Longest time to wait for the other CPUs after the second start-up IPI. It is long, because a busy host may
-/// deschedule a virtual CPU, and a CPU that is late is left out of the whole run. The wait ends as soon as all are
-/// online.
+/// Longest time to wait for the other CPUs after the second start-up IPI. The limit is long because a busy host may
+/// deschedule a virtual CPU, and a late CPU takes no part in the run. The wait ends as soon as all CPUs are online.
 const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
-/// Why the other CPUs cannot be started.
+/// The reason why the other CPUs cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmpError {
     /// There is not enough memory for stacks, tables or the trampoline.
@@ -57,7 +57,7 @@ pub enum SmpError {
     NoLowPage,
     /// The trampoline rejects its parameters.
     Install(InstallError),
-    /// The bring-up page tables violate W^X, or have a page for ring 3 in the kernel's half.
+    /// The bring-up page tables violate W^X, or map a user-accessible page in the kernel's half.
     Audit(Audit),
 }
 
@@ -91,15 +91,15 @@ pub struct Upcalls {
 
 /// The result of the bring-up.
 pub struct Arrivals {
-    /// The CPUs that are online, the BSP first. A CPU's dense index is its index here.
+    /// The CPUs that are online, the BSP first. A CPU's dense index is its index in this slice.
     pub online: &'static [&'static PerCpuData],
-    /// The CPUs that did not come online, and what each lacks if that is why.
+    /// The CPUs that did not come online, each with the features that it lacks if that is the reason.
     pub missing: &'static [(ApicId, Option<FeatureSet>)],
-    /// Memory of one CPU's area, page tables included, in KiB.
+    /// Memory used by one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
 }
 
-/// Starts all CPUs of the list except the first, which is this one.
+/// Starts all CPUs in the list except the first, which is the BSP.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot continue.
@@ -171,13 +171,13 @@ fn offer_slots(
     }
     let slots = *SLOTS.call_once(|| slots);
     for slot in slots {
-        assert!(online::offer(&slot.state), "a slot is offered twice");
+        assert!(online::offer(&slot.state), "a slot was offered twice");
         bsp.trace(Kind::ApState, slot.apic_id.into(), online::OFFERED.into());
     }
     Ok(slots)
 }
 
-/// Assigns a serial port to each CPU except the BSP, which uses the console's, until none is left.
+/// Assigns a serial port to each CPU until no port is left. The BSP uses the console's port and gets no other.
 fn assign_uarts(bsp: &PerCpuData) {
     let mut uarts = uart::others();
     let mut without = 0;
@@ -201,12 +201,13 @@ fn assign_uarts(bsp: &PerCpuData) {
 }
 
 /// Copies the trampoline to a free page below 1 MiB, and maps that page at its physical address, readable and
-/// executable, in a separate PML4 that shares the kernel's half. Neither is freed, because a late CPU may use them at
-/// any time. No program's tables have this mapping. `x2apic` is the mode of the BSP's APIC. Publishes [`REPORT`].
+/// executable, in a separate PML4 that shares the kernel's half. The page and the PML4 are never freed, because a late
+/// CPU may use them at any time. No program's page tables contain this mapping. `x2apic` is the mode of the BSP's APIC.
+/// Publishes [`REPORT`].
 fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpError> {
     const PAGE: u64 = 4096;
     let page = physmem::alloc_in(PAGE..0xa_0000).ok_or(SmpError::NoLowPage)?.start();
-    // The trampoline loads CR3 with 32 bits, before long mode.
+    // The trampoline loads CR3 before it enters long mode, so the PML4 must lie below 4 GiB.
     let pml4 = physmem::alloc_in(0x10_0000..1 << 32).ok_or(MapError::OutOfMemory)?.start();
     // SAFETY: the frame has just been allocated, so nothing else uses it (invariant: OWN-FRAMES). The kernel's PML4 is
     // only read.
@@ -229,10 +230,10 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
             .map_err(MapError::from)?
             .ignore();
     }
-    // The CPUs write it before paging, with 32-bit addresses.
+    // The CPUs write the report before they enable paging, so its address must fit in 32 bits.
     let report = physmem::alloc_in(0x10_0000..1 << 32).ok_or(MapError::OutOfMemory)?.start();
-    // SAFETY: the frame has just been allocated, so that nothing else uses it (invariant: OWN-FRAMES), and it is never
-    // freed. A report of zeros is valid; only its atomics are written, by the other CPUs.
+    // SAFETY: the frame has just been allocated, so nothing else uses it (invariant: OWN-FRAMES), and it is never
+    // freed. A zeroed report is valid. Other CPUs write only its atomics.
     REPORT.call_once(|| unsafe {
         phys_to_virt(report).write_bytes(0, PAGE as usize);
         &*phys_to_virt(report).cast::<Report>()
@@ -261,27 +262,27 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
     Ok(vector)
 }
 
-/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` is true. `gets_sipi` is
-/// passed the CPU's position in the list, where the BSP is 0.
+/// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` returns true. `gets_sipi`
+/// takes the CPU's position in the list, where the BSP is 0.
 fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
     for (slot, place) in slots.iter().zip(1..) {
         let has_claimed = matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
         if !has_claimed && gets_sipi(place) {
-            // SAFETY: the vector is that of the trampoline's page, where the CPU starts.
+            // SAFETY: the vector selects the trampoline's page, where the CPU starts.
             bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
             bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
         }
     }
 }
 
-/// Returns the features that a slot's CPU has reported to lack, if it has.
+/// Returns the features that the CPU of a slot lacks, if it has reported any.
 fn lacks(slot: &ApSlot) -> Option<FeatureSet> {
     let (basic, extended) = REPORT.get()?.row(slot.apic_id).get()?;
     Some(FeatureSet { basic, extended })
 }
 
-/// Waits until each CPU is online or has reported that it lacks a feature, for at most `ns` nanoseconds. Returns whether
-/// all have.
+/// Waits at most `ns` nanoseconds until each CPU is online or has reported that it lacks a feature. Returns false if
+/// the wait timed out.
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
     let (start, timeout) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
@@ -297,7 +298,7 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
     }
 }
 
-/// Closes the slots, which decides for each CPU whether it takes part, and assigns dense indices to those that do.
+/// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
 fn close_slots(
     bsp: &'static PerCpuData,
     slots: &'static [ApSlot],
@@ -310,8 +311,8 @@ fn close_slots(
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
         if is_online(slot) {
-            // SAFETY: `offer_slots` has created the area. The CPU has started, so the BSP uses only its index here, and
-            // later only the fields that other CPUs may use (invariant: OWNER-ONLY).
+            // SAFETY: `offer_slots` has created the area. The CPU has started, so here the BSP writes only its index,
+            // and later uses only the fields that other CPUs may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
             cpu.set_id(CpuId(next_online as u32));
             cpus[next_online] = cpu;
@@ -326,19 +327,19 @@ fn close_slots(
     Ok(Arrivals { online: cpus, missing, area_kib })
 }
 
-/// Entry point of an AP in the kernel. Only the trampoline jumps here.
+/// Kernel entry point of an AP. Only the trampoline jumps here.
 ///
-/// Given: long mode, interrupts off, this CPU's syscall stack, the bring-up page tables and GDT, no IDT, no TSS, GS
-/// base 0 (reset value), and the address of the CPU's data in rdi.
+/// On entry: long mode; interrupts off; rsp in this CPU's syscall stack; the bring-up page tables and GDT; no IDT; no
+/// TSS; GS base 0 (the reset value); rdi = the address of the CPU's data.
 ///
-/// Leaves: the CPU online and in `Upcalls::online`, or parked if it is late.
+/// On exit: the CPU is online and runs `Upcalls::online`, or is parked if it was late.
 extern "sysv64" fn ap_entry(data: u64) -> ! {
     // SAFETY: the slot that this CPU claimed (invariant: SLOT-ONCE) holds the address of its area's data, which
     // `percpu::create` has initialised.
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
     let upcalls = UPCALLS.get().expect("UPCALLS is set before a slot is offered");
     paging::load_kernel_tables();
-    // SAFETY: `cpu` is this CPU's own data, and this CPU executes this once, with interrupts off and the kernel's
+    // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off and the kernel's page
     // tables loaded.
     unsafe {
         this_cpu::load_tables(cpu);
@@ -350,8 +351,8 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         }
         stop::park();
     }
-    // SAFETY: `cpu` is this CPU's own data, and this CPU executes this once, with interrupts off, after `load_tables`.
-    // The BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
+    // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
+    // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (promise of the caller of `start_others`).
     unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));

@@ -1,4 +1,4 @@
-//! Bring-up: of the running CPU, and of the other CPUs by the BSP.
+//! CPU bring-up: each CPU sets itself up, and the BSP starts the others.
 
 pub mod bring_up;
 pub mod this_cpu;

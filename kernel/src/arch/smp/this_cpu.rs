@@ -1,4 +1,4 @@
-//! Sets up the running CPU, BSP or AP: its tables, its registers, its local APIC.
+//! Sets up the running CPU, BSP or AP: descriptor tables, registers and local APIC.
 
 use core::ptr;
 
@@ -10,30 +10,30 @@ use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::cpu::CpuId;
 
-/// The entry point of `syscall`: [`crate::arch::entry::points::syscall_entry`] for a table of calls.
+/// The entry point of `syscall`: [`crate::arch::entry::points::syscall_entry`], instantiated for a system-call table.
 pub type SyscallEntry = unsafe extern "sysv64" fn();
 
 /// Switches to the CPU's empty syscall stack and calls `next` on it.
 ///
 /// # Safety
-/// [`percpu::create`] was called for the index. This is that CPU, with interrupts off, and nothing on the current stack
-/// is needed any more.
+/// [`percpu::create`] was called for this index. The caller runs on that CPU with interrupts off, and the contents of
+/// the current stack are no longer needed.
 pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
-    // SAFETY: the area exists and is this CPU's, so its syscall stack is mapped and unused, and nothing on the current
-    // stack is needed any more (caller's promises).
+    // SAFETY: the area exists and belongs to this CPU, so its syscall stack is mapped and unused. The contents of the
+    // current stack are no longer needed (caller's promises).
     unsafe {
         let cpu = percpu::of(id);
         restart_on(cpu.syscall_stack_top, cpu, next)
     }
 }
 
-/// Loads this CPU's GDT, TSS and IDT. From here on every exception is reported, also one with an invalid stack pointer.
+/// Loads this CPU's GDT, TSS and IDT. From here on every exception is reported, even with an invalid stack pointer.
 ///
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, with interrupts off and the kernel's page tables loaded.
 pub unsafe fn load_tables(cpu: &'static PerCpuData) {
-    // SAFETY: the data and its tables belong to this CPU alone and are static. The IST stacks' top words are written
-    // (invariant: IST-WORD), and exceptions from ring 0 work without a kernel GS base, which is 0 here.
+    // SAFETY: the data and its tables are static and belong to this CPU alone. The top words of the IST stacks are
+    // written (invariant: IST-WORD). Exceptions from ring 0 work while the GS base is still 0.
     unsafe {
         gdt::load(&cpu.gdt);
         idt::load();
@@ -44,12 +44,13 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
 /// the local APIC with its timer stopped.
 ///
 /// # Panics
-/// If a control register or MSR does not hold its value, or if the APIC cannot be enabled or has another id than the one
-/// by which the CPU was identified. Ring 3 must not run on such a CPU, so the boot fails.
+/// If a control register or MSR does not hold the value written to it, if the APIC cannot be enabled, or if its id
+/// differs from the id by which the CPU was identified. Ring 3 must not run on such a CPU, so the boot fails.
 ///
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked,
-/// the APIC's registers mapped and the APIC in the mode of these features. `syscall_entry` is an instance of `syscall_entry`, see [`SyscallEntry`].
+/// the APIC's registers mapped, and the APIC in the mode that `features` implies. `syscall_entry` is an instance of
+/// `syscall_entry`, see [`SyscallEntry`].
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
     // `syscall_entry` is the entry point of `syscall` (caller's promise).
@@ -73,6 +74,6 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),
     }
     cpu.published.apic.call_once(ApicState::read);
-    // Last, because a CPU that has published it is running.
+    // Publish this last, because it marks the CPU as running.
     cpu.published.control.call_once(|| actual);
 }

@@ -1,12 +1,13 @@
-//! Measures the offset of a CPU's time-stamp counter to the BSP's, if there is a trace: its events are ordered by time.
+//! Measures the offset between the TSC of an AP and that of the BSP. Needed only for tracing, where events of all CPUs
+//! are ordered by time.
 //!
 //! ```text
 //!   AP    t0 = TSC, REQUEST = n                      REPLY is n: t1 = TSC
-//!   BSP                  reads n, BSP_TSC = TSC, REPLY = n
+//!   BSP                  reads n; BSP_TSC = TSC; REPLY = n
 //! ```
 //!
-//! The BSP reads its TSC between t0 and t1. The middle of the two is assumed, with an error of at most half of t1 - t0.
-//! Of several exchanges the fastest is used (Cristian, Probabilistic clock synchronization, 1989).
+//! The BSP reads its TSC between t0 and t1. The calculation assumes the midpoint, with an error of at most (t1 - t0) /
+//! 2. The fastest of several exchanges is used (Cristian, Probabilistic clock synchronization, 1989).
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,24 +18,25 @@ use crate::arch::cpu::tsc;
 use crate::arch::interrupts::timer::timebase;
 use crate::arch::percpu::PerCpuData;
 
-/// Held by the CPU that measures. The value is the time that all CPUs have used so far, in TSC ticks.
+/// Held by the CPU that is measuring. The value is the total time that all measurements have taken so far, in TSC
+/// ticks.
 static TIME_USED: Mutex<u64> = Mutex::new(0);
 /// Number of the latest request, counted from 1. The AP stores it with release, the BSP loads it with acquire.
 static REQUEST: AtomicU64 = AtomicU64::new(0);
 /// Number of the latest request that has a reply. The BSP stores it with release, the AP loads it with acquire.
 static REPLY: AtomicU64 = AtomicU64::new(0);
-/// The BSP's TSC, the content of that reply.
+/// The BSP's TSC, sent with the latest reply.
 static BSP_TSC: AtomicU64 = AtomicU64::new(0);
 
 /// Number of exchanges per CPU.
 const EXCHANGES: u32 = 8;
-/// How long a CPU waits for a reply, in nanoseconds. A BSP that no longer waits for this CPU sends none.
+/// How long a CPU waits for a reply, in nanoseconds. The BSP stops replying once it no longer waits for this CPU.
 const REPLY_TIMEOUT_NS: u64 = 100_000_000;
 /// Longest time for the measurements of all CPUs together, in nanoseconds. On a host with far fewer cores than virtual
-/// CPUs, an exchange takes until the scheduler has run both, and the BSP waits only a few seconds for all CPUs.
+/// CPUs, an exchange takes until the host has scheduled both CPUs, and the BSP waits only a few seconds for all CPUs.
 const BUDGET_NS: u64 = 1_000_000_000;
 
-/// Replies to a request, if there is a new one. Called by the BSP while it waits for the other CPUs.
+/// Replies to a new request, if there is one. Called by the BSP while it waits for the other CPUs.
 pub(in crate::arch) fn reply() {
     let request = REQUEST.load(Ordering::Acquire);
     if request != REPLY.load(Ordering::Relaxed) {
@@ -67,8 +69,8 @@ pub(in crate::arch) fn measure_offset(cpu: &PerCpuData) {
         return;
     };
     let error = round_trip / 2;
-    // An offset that is not above the measurement's error counts as zero. On a busy host most offsets are not, and
-    // correcting by one of them would reorder events wrongly.
+    // An offset within the measurement error counts as zero. On a busy host most offsets are, and applying one would
+    // reorder events wrongly.
     let offset = if offset.unsigned_abs() <= error { 0 } else { offset };
     cpu.tracer.set_tsc_offset(offset);
     let to_ns = timebase().tsc.to_ns();
@@ -81,8 +83,8 @@ pub(in crate::arch) fn measure_offset(cpu: &PerCpuData) {
     );
 }
 
-/// Makes one exchange. Returns the round trip in TSC ticks, and what to add to this CPU's TSC to get the BSP's; `None`
-/// if there was no reply within `timeout` ticks.
+/// Performs one exchange. Returns the round-trip time in TSC ticks and the offset to add to this CPU's TSC to get the
+/// BSP's; `None` if no reply arrived within `timeout` ticks.
 fn exchange(timeout: u64) -> Option<(u64, i64)> {
     let number = REQUEST.load(Ordering::Relaxed) + 1;
     let start = tsc::now();

@@ -1,4 +1,4 @@
-//! Waiting: the only place where ring 0 has interrupts on.
+//! Waits with interrupts on. This is the only place where ring 0 enables interrupts.
 
 use core::arch::naked_asm;
 
@@ -10,11 +10,11 @@ use crate::arch::percpu::print::Wait;
 use crate::arch::provoke;
 use crate::cmdline::Place;
 
-/// Halts this CPU until the condition holds. The CPU that makes it true must send an interrupt.
+/// Halts this CPU until the condition holds. The CPU that makes the condition true must send this CPU an interrupt.
 ///
 /// No wakeup is lost: the condition is checked with interrupts off, and `sti` takes effect only after the next
-/// instruction, the `hlt` (SDM 2B, STI). If an NMI arrives between the two, it returns to after the `hlt`, see
-/// [`resume_after`].
+/// instruction, the `hlt` (SDM 2B, STI). An NMI that arrives between the two returns to the instruction after the
+/// `hlt`, see [`resume_after`].
 pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     while !condition() {
         cpu.trace(Kind::IdleIn, 0, 0);
@@ -28,31 +28,32 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     }
 }
 
-/// Halts this CPU permanently; it still handles interrupts.
+/// Halts this CPU permanently. The CPU still handles interrupts.
 pub fn idle(cpu: &PerCpuData) -> ! {
     idle_until(cpu, || false);
     unreachable!("the condition never holds")
 }
 
-/// Waits for the console and the UART, on behalf of a program that prints. The caller holds no borrow of per-CPU data that
-/// an interrupt handler uses, and no lock that it takes.
+/// The functions to wait for the console and the UART on behalf of a program that prints. The caller holds no borrow of
+/// per-CPU data that an interrupt handler uses, and no lock that a handler takes.
 pub const PRINTING: Wait = Wait {
     halt: |cpu| {
-        // SAFETY: the IDT is loaded before a program runs, interrupts are off, and handlers use neither locks nor
-        // borrows that are held (invariant: IF-OFF).
+        // SAFETY: the IDT is loaded before a program runs, interrupts are off, and interrupt handlers use no lock or
+        // borrow that is held (invariant: IF-OFF).
         unsafe { halt() };
         stop::park_if_stopping(cpu);
     },
     poll: |cpu| {
-        // SAFETY: as above. A handler does not print while this CPU does (`PerCpuData::printing`).
+        // SAFETY: as for `halt`. In addition, a handler does not print while this CPU is printing
+        // (`PerCpuData::printing`).
         unsafe { take_interrupts() };
         stop::park_if_stopping(cpu);
     },
 };
 
-/// Enables interrupts for one instruction, so that those that are pending are handled.
+/// Enables interrupts for one instruction, so that pending interrupts are handled.
 ///
-/// Given and left as for [`halt`].
+/// On entry and return: as for [`halt`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn take_interrupts() {
     naked_asm!("sti", "pause", "cli", "ret")
@@ -60,9 +61,9 @@ unsafe extern "sysv64" fn take_interrupts() {
 
 /// Enables interrupts and halts until one has been handled.
 ///
-/// Given: ring 0, interrupts off, no lock and no borrow held that an interrupt handler uses.
+/// On entry: ring 0; interrupts off; no lock or borrow held that an interrupt handler uses.
 ///
-/// Leaves: interrupts off.
+/// On return: interrupts off.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn halt() {
     naked_asm!(
@@ -80,13 +81,13 @@ unsafe extern "sysv64" fn halt() {
 unsafe extern "sysv64" {
     /// The `hlt` of [`halt`].
     fn ringside_idle_hlt();
-    /// The instruction after it.
+    /// The instruction after the `hlt`.
     fn ringside_idle_resume();
 }
 
-/// Returns where the code that an NMI interrupted at `rip` resumes. The NMI's `iretq` ends the interrupt shadow of
-/// `sti`, so a pending wake-up would be taken before the `hlt`, which would then halt with nothing left to wake it.
-/// After the `hlt` the condition is checked again.
+/// Returns the address at which the code that an NMI interrupted at `rip` must resume. The NMI's `iretq` ends the
+/// interrupt shadow of `sti`, so a pending wake-up IPI would be taken before the `hlt`, and the CPU would halt without
+/// any wake-up to follow. Resuming after the `hlt` makes the CPU check the condition again.
 #[must_use]
 pub(in crate::arch) fn resume_after(rip: u64) -> u64 {
     if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn nmi_at_hlt_resumes_after_it() {
         let (hlt, resume) = (ringside_idle_hlt as *const () as u64, ringside_idle_resume as *const () as u64);
-        // `sti` has one byte.
+        // `sti` is one byte long.
         assert_eq!(hlt, halt as *const () as u64 + 1);
         assert_eq!(resume_after(hlt), resume);
         for rip in [hlt - 1, resume, resume + 1, 0] {

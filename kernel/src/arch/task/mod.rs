@@ -1,4 +1,4 @@
-//! What a CPU runs: finding, starting and ending a program, and the idle loop.
+//! Finds, starts and ends a CPU's program, and implements the idle loop.
 
 pub mod idle;
 pub mod programs;

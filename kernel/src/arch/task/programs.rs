@@ -1,4 +1,4 @@
-//! Finds a program's file: in the archive that is in the kernel's image, or in the boot loader's module.
+//! Finds a program's file, either in the archive embedded in the kernel image or in the boot loader's module.
 
 use core::fmt;
 
@@ -13,10 +13,10 @@ use crate::physmap::phys_to_virt;
 #[derive(Clone, Copy, Debug)]
 pub struct Archive(pub &'static [u8]);
 
-/// The program's file was not found.
+/// The error that the program's file was not found.
 #[derive(Debug)]
 pub enum ProgramError<'a> {
-    /// The command line names one that is not in the archive.
+    /// The command line names a program that is not in the archive.
     Unknown(Token<'a>, Archive),
     /// The module is empty or not in usable memory.
     Module,
@@ -26,11 +26,11 @@ impl fmt::Display for ProgramError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProgramError::Unknown(name, archive) => {
-                write!(f, "no program named {name}; there are:")?;
+                write!(f, "no program named {name}; the embedded programs are:")?;
                 archive.names().try_for_each(|name| write!(f, " {}", name.as_str().unwrap_or("?")))?;
-                f.write_str("; or give a module (-initrd FILE)")
+                f.write_str("; to run another file, pass it as a module (-initrd FILE)")
             }
-            ProgramError::Module => f.write_str("the module is empty or outside of usable memory"),
+            ProgramError::Module => f.write_str("the boot module is empty or outside usable memory"),
         }
     }
 }
@@ -42,13 +42,13 @@ impl Archive {
         TarArchiveRef::new(self.0).ok().into_iter().flat_map(|archive| archive.entries())
     }
 
-    /// Lists the names of the embedded programs.
+    /// Iterates over the names of the embedded programs.
     fn names(self) -> impl Iterator<Item = TarFormatString<256>> {
         self.entries().map(|entry| entry.filename())
     }
 }
 
-/// Returns the file of the program to run: the module if there is one, else the embedded program of that name.
+/// Returns the file of the program to run: the boot module if there is one, else the embedded program with that name.
 ///
 /// # Errors
 /// [`ProgramError`].
@@ -71,7 +71,7 @@ pub fn find<'a>(
     if module.len == 0 || !physmem::usable(info).any(inside) {
         return Err(ProgramError::Module);
     }
-    // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never hands out
+    // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never allocates
     // its frames (invariant: OWN-FRAMES).
     Ok(unsafe { core::slice::from_raw_parts(phys_to_virt(module.start), module.len as usize) })
 }

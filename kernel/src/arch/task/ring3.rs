@@ -1,4 +1,5 @@
-//! A program on a CPU: loading it, entering it by `iretq`, and ending it at `SYS_EXIT`, a fault or its time limit.
+//! Runs a program on a CPU: loads it, enters it with `iretq`, and ends it at `SYS_EXIT`, at a fault or when it exceeds
+//! its time limit.
 
 use kernel_abi::record::Outcome;
 use kernel_abi::trace::Kind;
@@ -16,7 +17,7 @@ use crate::exception::Fault;
 use crate::frames::Frame;
 use crate::repeat::End;
 
-/// Loads a copy of the program, see [`Program::load`]. Ends the run if its mappings break W^X.
+/// Loads a copy of the program, see [`Program::load`]. Ends the run if the copy's mappings violate W^X.
 ///
 /// # Errors
 /// [`StartError`].
@@ -25,14 +26,16 @@ where
     A: Iterator<Item: Iterator<Item = u8>> + Clone,
 {
     let program = Program::load(file, argv, env, shared)?;
-    // While the program holds its frames: to free what wrong page tables name could fail in a way of its own.
+    // End the run while the program still owns its frames: freeing the frames that wrong page tables refer to could
+    // cause a second failure.
     if let Err(audit) = program.space.audit().check() {
         stop::end(format_args!("broken invariant: a program's mappings are wrong: {audit:?}"));
     }
     Ok(program)
 }
 
-/// Assigns the program to this CPU, which has none. When it has ended and its memory is freed, the CPU calls `next`.
+/// Assigns the program to this CPU, which must have none. When the program has ended and its memory is freed, the CPU
+/// calls `next`.
 pub fn assign(cpu: &PerCpuData, program: Program, next: fn(&'static PerCpuData) -> !) {
     *cpu.program.borrow_mut() = Some(program);
     cpu.after_program.set(Some(next));
@@ -52,28 +55,28 @@ pub fn start(cpu: &'static PerCpuData) -> ! {
         program.start
     };
     for base in [IA32_FS_BASE, IA32_KERNEL_GS_BASE] {
-        // SAFETY: ring 0 uses neither of the two: its GS base is in IA32_GS_BASE until the exit's `swapgs` (invariant:
-        // GS-BASE).
+        // SAFETY: ring 0 uses neither of the two MSRs: the kernel GS base is in IA32_GS_BASE until the `swapgs` of the
+        // exit path (invariant: GS-BASE).
         unsafe { Msr::new(base).write(0) };
     }
     cpu.trace(Kind::ProgramStart, start.rip, start.rsp);
-    // SAFETY: interrupts are off (invariant: IF-OFF), the GS base is the kernel's (GS-BASE), the address space is
-    // loaded above, and the frame was built by `start_frame`.
+    // SAFETY: interrupts are off (invariant: IF-OFF), the GS base is the kernel's (GS-BASE), the address space was
+    // loaded above, and `start_frame` built the frame.
     unsafe { enter_ring3(&start, &FPU_RESET) }
 }
 
-/// Ends the program with its exit code: `SYS_EXIT`.
+/// Ends the program with its exit code. Called for `SYS_EXIT`.
 pub fn exit(cpu: &PerCpuData, code: i32) -> ! {
     end(cpu, End::Exited(code))
 }
 
-/// Ends the program for an exception that it raised.
+/// Ends the program because of an exception that it raised.
 pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
     end(cpu, End::Faulted(fault))
 }
 
 /// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a
-/// tick, after its end of interrupt, and by a system call in which ticks were handled.
+/// tick, once its EOI is sent, and by a system call during which ticks were handled.
 pub fn end_if_over_limit(cpu: &PerCpuData) {
     if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
         end(cpu, End::TimeLimit(limit));
@@ -83,14 +86,14 @@ pub fn end_if_over_limit(cpu: &PerCpuData) {
 fn end(cpu: &PerCpuData, end: End) -> ! {
     cpu.trace(Kind::ProgramEnd, u64::from(end.outcome() != Outcome::Exited), end.code() as u64);
     cpu.rounds.end(end);
-    // SAFETY: interrupts are off (invariant: IF-OFF), and the syscall stack is this CPU's (ONE-STACK). Nothing on it is
-    // needed any more: the program does not resume, and no caller of this function holds a borrow of per-CPU data. On
-    // an IST stack, this is the return to the syscall stack; the GS base is this CPU's there too, and `start` sets
-    // IA32_KERNEL_GS_BASE for the next program.
+    // SAFETY: interrupts are off (invariant: IF-OFF), and the syscall stack is this CPU's (ONE-STACK). Its contents are
+    // no longer needed: the program does not resume, and no caller of this function holds a borrow of per-CPU data. If
+    // called on an IST stack, this switches back to the syscall stack; there the GS base is also this CPU's, and
+    // `start` sets IA32_KERNEL_GS_BASE for the next program.
     unsafe { restart_on(cpu.syscall_stack_top, cpu, ended) }
 }
 
-/// Frees the ended program and calls what [`assign`] was given. Runs on an empty syscall stack.
+/// Frees the ended program and calls the function passed to [`assign`]. Runs on an empty syscall stack.
 extern "sysv64" fn ended(cpu: &'static PerCpuData) -> ! {
     let mut rest = None;
     cpu.line.borrow_mut().flush(|text| rest = Some(ProgramLine::new(cpu, text)));

@@ -1,8 +1,9 @@
-//! Tests of the writer with an NMI at each of its instructions.
+//! Tests of the ring writer with an NMI at each of its instructions.
 //!
-//! Single-stepping on the host simulates the NMI: with TF set, each instruction ends with SIGTRAP. Its handler
-//! interrupts this thread as an NMI interrupts a CPU, and at the chosen instruction it records events as the NMI
-//! handler does. The instructions are not exactly the kernel's, but what must be one instruction is `asm!` in both.
+//! Single-stepping on the host simulates the NMI: with TF set, the thread gets a SIGTRAP after each instruction. The
+//! signal handler interrupts the thread as an NMI interrupts a CPU, and at the chosen instruction it records events as
+//! the NMI handler does. The compiled instructions differ from the kernel's, but every update that must be a single
+//! instruction is `asm!` in both.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
@@ -12,7 +13,7 @@ use std::{mem, ptr};
 use super::tests::{CAPACITY, Traced};
 use super::*;
 
-/// The injected NMI: at which step it arrives, and what its handler does.
+/// The injected NMI: the step at which it arrives and the action of its handler.
 struct Injection<'a> {
     steps: Cell<u64>,
     at: u64,
@@ -35,7 +36,7 @@ extern "sysv64" fn on_trap(_signal: libc::c_int) {
     }
 }
 
-/// Ends the single-stepping when it is dropped, also if the code that is stepped panics.
+/// Ends single-stepping when dropped, even if the stepped code panics.
 struct Stepping;
 
 impl Drop for Stepping {
@@ -46,10 +47,10 @@ impl Drop for Stepping {
     }
 }
 
-/// Runs `code`, and runs `nmi`, which must not panic, after its instruction number `at`, counted from 1. Returns false
-/// if the code has fewer instructions.
+/// Runs `code` and, after its instruction number `at` (counted from 1), runs `nmi`, which must not panic. Returns false
+/// if `code` has fewer instructions.
 fn with_nmi_after(at: u64, code: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
-    /// The process has one handler; each thread has its own injection.
+    /// The signal handler is shared by the process; the injection is per thread.
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         // SAFETY: a zeroed sigaction is valid, and `on_trap` is a signal handler that takes the signal's number.
@@ -63,7 +64,7 @@ fn with_nmi_after(at: u64, code: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
     let injection = Injection { steps: Cell::new(0), at, nmi: RefCell::new(Some(nmi)) };
     INJECTION.set((&raw const injection).cast());
     let stepping = Stepping;
-    // SAFETY: this sets TF and changes no other flag. Every trap goes to the handler, and `Stepping` clears TF.
+    // SAFETY: this sets TF and changes no other flag. The handler takes every trap, and `Stepping` clears TF.
     unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq") };
     code();
     drop(stepping);
@@ -71,21 +72,22 @@ fn with_nmi_after(at: u64, code: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
     injection.nmi.into_inner().is_none()
 }
 
-/// The state of the ring when the event is recorded.
+/// The state of the ring before the event is recorded.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Empty,
-    /// No place is free.
+    /// No slot is free.
     Full,
     /// Records were dropped, and the host has taken none since.
     Dropping,
-    /// Records were dropped, and then the host has taken all records.
+    /// Records were dropped, and the host has since taken all records.
     RoomAgain,
 }
 
-/// Records events that bring the ring to the state `before`, then one event with an NMI after its instruction `at`, and
-/// one more. Checks that each event is in the ring or in a reported drop. The NMI records `nmis` events; if
-/// `host_reads`, the host takes all records just before them. Returns false if the event has fewer instructions.
+/// Brings the ring to the state `before`, records one event with an NMI after instruction `at`, and records one more
+/// event. Checks that each event is in the ring or in a reported drop. The NMI records `nmis` events; if `host_reads`
+/// is set, the host takes all records just before that. Returns false if recording the event takes fewer than `at`
+/// instructions.
 fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: bool, at: u64) -> bool {
     let traced = Traced::new(true);
     let room = CAPACITY as u64 - SLACK;
@@ -121,14 +123,14 @@ fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: boo
     );
     assert_eq!((recorded + reported, reported), (events, traced.ring().header.dropped), "{case}");
     assert_eq!(traced.taken.get(), traced.ring().header.head, "a record is not complete: {case}");
-    assert!(waiting <= CAPACITY as u64, "{} places are in use: {case}", waiting);
+    assert!(waiting <= CAPACITY as u64, "{} slots are in use: {case}", waiting);
     arrived
 }
 
 #[test]
 fn nmi_at_any_instruction_leaves_no_drop_unreported() {
     for before in [Before::Empty, Before::Full, Before::Dropping, Before::RoomAgain] {
-        // Some events, and more than the ring can hold.
+        // An NMI with a few events, and one with more events than the ring can hold.
         for (nmis, host_reads) in [(2, false), (2, true), (20, false), (20, true)] {
             let last = (1..).find(|at| !check_every_event_is_accounted_for(before, nmis, host_reads, *at));
             assert!(last.is_some_and(|last| last > 30), "{last:?} instructions");

@@ -1,4 +1,4 @@
-//! The memory of the trace: the directory, and each CPU's ring.
+//! The memory of the trace: the directory and one ring per CPU.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use crate::arch::memory::physmem;
 use crate::cmdline::TraceOptions;
 use crate::physmap::phys_to_virt;
 
-/// Physical address of the directory; 0 if nothing is traced.
+/// Physical address of the directory; 0 if tracing is off.
 static DIRECTORY: AtomicU64 = AtomicU64::new(0);
 
-/// Whether the rings are sent over the console at the end of the run.
+/// Whether to send the rings over the console at the end of the run.
 pub(super) static SEND_AT_END: AtomicBool = AtomicBool::new(false);
 
-/// There is not enough contiguous memory for the rings.
+/// The error that there is not enough contiguous memory for the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoomForRings {
     cpus: u32,
@@ -36,7 +36,7 @@ impl fmt::Display for NoRoomForRings {
 
 impl core::error::Error for NoRoomForRings {}
 
-/// Allocates the directory and a ring for each CPU of the list, if anything is traced.
+/// If tracing is on, allocates the directory and a ring for each CPU in the list.
 ///
 /// # Errors
 /// [`NoRoomForRings`].
@@ -51,7 +51,7 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
     let start = physmem::alloc_contiguous(frames).ok_or(error)?.start();
     let directory = phys_to_virt(start).cast::<Directory>();
     // SAFETY: the frames are never freed, and nothing else refers to them (invariant: OWN-FRAMES); the physical map
-    // contains them. The magic is written last, so that a host that finds it finds a complete directory.
+    // contains them. The magic is written last: if the host finds the magic, the directory is complete.
     unsafe {
         directory.cast::<u8>().write_bytes(0, (frames * PAGE_SIZE) as usize);
         directory.write(Directory {
@@ -72,14 +72,15 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
     Ok(())
 }
 
-/// Returns the directory, if anything is traced.
+/// Returns the directory, if tracing is on.
 pub(super) fn directory() -> Option<&'static Directory> {
     let start = DIRECTORY.load(Ordering::Acquire);
-    // SAFETY: `init` has filled the directory in before it published the address, and nothing changes it afterwards.
+    // SAFETY: `init` filled in the directory before it published the address, and nothing changes the directory
+    // afterwards.
     (start != 0).then(|| unsafe { &*phys_to_virt(start).cast::<Directory>() })
 }
 
-/// Returns the ring of a CPU, by its index in the list.
+/// Returns the ring of the CPU with index `place` in the list.
 pub(super) fn ring_at(directory: &Directory, place: u32) -> *mut RingHeader {
     phys_to_virt(directory.first_ring + u64::from(place) * directory.ring_stride).cast()
 }

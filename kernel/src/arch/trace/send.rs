@@ -1,5 +1,5 @@
-//! Sends the traces over the console, at the end of a run and after a panic: for machines whose memory the host tool
-//! cannot read.
+//! Sends the trace rings over the console at the end of a run and after a panic. Used on machines whose memory the host
+//! tool cannot read.
 
 use core::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use crate::arch::devices::serial;
 
 const _: () = assert!(LINE_MAX < serial::LINE_MAX, "the console must not cut a line of the trace");
 
-/// Sends all rings, oldest records first, if the command line asks for it.
+/// Sends all rings, oldest records first, if the command line requests it.
 pub fn send_if_requested() {
     if !SEND_AT_END.load(Ordering::Relaxed) {
         return;
@@ -26,7 +26,7 @@ pub fn send_if_requested() {
     sender.send(Part::End, 0, 0, bytes_of(directory));
 }
 
-/// Sends the lines, with their numbers.
+/// Numbers the lines and sends them.
 struct Sender {
     line: u32,
 }
@@ -35,9 +35,9 @@ impl Sender {
     /// Sends one CPU's ring.
     fn ring(&mut self, directory: &Directory, cpu: u32) {
         let ring = ring_at(directory, cpu);
-        // SAFETY: the directory's rings are never unmapped. At the end of a run no CPU records; after a panic a CPU may
-        // still record, or an NMI on this CPU. So `head` is read once, and the reader detects by its sequence a record
-        // that changed meanwhile.
+        // SAFETY: the directory's rings are never unmapped. At the end of a run no CPU records. After a panic, another
+        // CPU or an NMI on this CPU may still record. So `head` is read once, and the reader recognises a record that
+        // changed meanwhile by its `sequence`.
         let header = unsafe { ring.read_volatile() };
         let capacity = u64::from(directory.capacity);
         let first = header.head.saturating_sub(capacity);
@@ -47,8 +47,8 @@ impl Sender {
             let mut records = [Record::zeroed(); RECORDS_MAX];
             let count = (header.head - at).min(RECORDS_MAX as u64) as usize;
             for (number, record) in (at..).zip(&mut records[..count]) {
-                // SAFETY: the capacity is a power of two, so the mask makes the index less than it. The reader detects
-                // a record that changes meanwhile by its sequence.
+                // SAFETY: the capacity is a power of two, so the mask keeps the index below the capacity. The reader
+                // recognises a record that changed meanwhile by its `sequence`.
                 *record = unsafe { record_of(ring, number & (capacity - 1)).read_volatile() };
             }
             self.send(Part::Records, cpu, at, cast_slice(&records[..count]));
@@ -68,6 +68,6 @@ impl Sender {
 /// # Safety
 /// `index` is less than the ring's capacity.
 unsafe fn record_of(ring: *mut RingHeader, index: u64) -> *mut Record {
-    // SAFETY: the records follow the header, and the caller guarantees that the index is less than their number.
+    // SAFETY: the records follow the header, and the caller guarantees that the index is less than the capacity.
     unsafe { ring.add(1).cast::<Record>().add(index as usize) }
 }

@@ -1,4 +1,4 @@
-//! Tests of a full ring, with a host that sometimes takes records from it.
+//! Tests of a full ring, with a simulated host that sometimes takes records from the ring.
 
 use std::boxed::Box;
 use std::vec::Vec;
@@ -15,7 +15,7 @@ pub(super) struct Ring {
     records: [Record; CAPACITY],
 }
 
-/// A CPU's tracer, its ring, and a host that takes records from it.
+/// A CPU's tracer, its ring, and a simulated host that takes records from the ring.
 pub(super) struct Traced {
     pub tracer: Tracer,
     pub ring: *mut Ring,
@@ -40,14 +40,14 @@ impl Traced {
         unsafe { &*self.ring }
     }
 
-    /// Takes at most `most` records, as the host does: up to the first one that is not complete.
+    /// Takes up to `most` records, as the host does: it stops at the first incomplete record.
     pub fn take(&self, most: u64) -> Vec<(u16, u64, u64)> {
         let start = self.taken.get();
         let end = self.ring().header.head.min(start.saturating_add(most));
         let complete = |place: &u64| u64::from(self.record(*place).sequence) == place + 1;
         let records: Vec<_> = (start..end).take_while(complete).map(|place| self.record(place)).collect();
         self.taken.set(start + records.len() as u64);
-        // SAFETY: the ring lives as long as `self`. Volatile, because this may run in the middle of an event.
+        // SAFETY: the ring lives as long as `self`. The write is volatile because it may run in the middle of an event.
         unsafe { (&raw mut (*self.ring).header.tail).write_volatile(self.taken.get()) };
         records.into_iter().map(|record| (record.kind, record.a, record.b)).collect()
     }
@@ -59,7 +59,7 @@ impl Traced {
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        // SAFETY: `new` has made the pointer with `Box::into_raw`, and it is freed only here.
+        // SAFETY: `new` created the pointer with `Box::into_raw`, and it is freed only here.
         drop(unsafe { Box::from_raw(self.ring) });
     }
 }
@@ -85,7 +85,7 @@ fn stream_without_a_reader_keeps_the_first_records_and_counts_the_rest() {
     assert_eq!((traced.ring().header.head, traced.ring().header.dropped), (room, 100 - room));
     let first: Vec<_> = (0..room).map(|n| (USER, n, !n)).collect();
     assert_eq!(traced.take(100), first);
-    // There is room again: the drop is reported first, and once.
+    // There is room again. The drop is reported first, and only once.
     traced.event(100);
     traced.event(101);
     assert_eq!(traced.take(100), [(DROPPED, 100 - room, 0), (USER, 100, !100), (USER, 101, !101)]);
@@ -125,7 +125,7 @@ proptest! {
             missing += if is_drop { a } else { 0 };
             got += if is_drop { a } else { 1 };
         }
-        // The last drops would be reported with the next record.
+        // Drops after the last record are still unreported: the next record would report them.
         prop_assert_eq!(missing + traced.tracer.dropped.get(), dropped);
         prop_assert_eq!(got + traced.tracer.dropped.get(), n);
     }

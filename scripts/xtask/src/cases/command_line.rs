@@ -29,9 +29,9 @@ pub fn cases() -> Vec<Case> {
         // If a requested failure did not happen, its test would pass; if no CPU ended the run, it would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
-            .shows("fail_in=console-held: needs 2 CPUs online, not 1"),
+            .shows("fail_in=console-held: needs 2 CPUs online, but only 1 are"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
-            .shows("fail_in=console-held goes with one failing CPU"),
+            .shows("fail_in=console-held needs exactly one failing CPU"),
         row("open-quote", "program=\"hello"),
         // The longest line that QEMU passes, all of whose bytes arrive.
         case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))

@@ -41,7 +41,7 @@ pub fn lacking() -> Vec<Case> {
         without(
             "lacking::memory".to_owned(),
             "--smp 1 --qemu-arg=-m --qemu-arg=3000K",
-            "the machine has too little memory for the kernel's image: give it at least 4 MiB".to_owned(),
+            "the machine has too little memory for the kernel image: give it at least 4 MiB".to_owned(),
         ),
     ];
     features.into_iter().chain(others).collect()

@@ -16,7 +16,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "SFMASK clears TF",
         "sfmask-tf",
-        Case("fault::tf", &["the first instruction of a system call's entry"]),
+        Case("fault::tf", &["the first instruction of the system-call entry"]),
     ),
     guard(
         "SFMASK clears DF",
@@ -255,7 +255,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a CPU that the firmware lists as disabled is not started",
         "madt-any-flags",
-        Host("kernel", "topology::tests::which_entries_are_cpus", "disabled"),
+        Host("kernel", "topology::tests::enabled_entries_are_listed_as_cpus", "disabled"),
     ),
     guard("a late AP parks", "late-ap-let-in", Loom("online::loom_tests::loom_late_ap_parks", "panicked")),
     guard(

@@ -50,7 +50,7 @@ pub const BRING_UP: &[Hazard] = &[
         "a MADT with disabled, duplicate, sparse, wide, malformed or endless entries",
         "a pure parser with host tests; the table is validated before any other code reads it",
         &[
-            "kernel: topology::tests::which_entries_are_cpus",
+            "kernel: topology::tests::enabled_entries_are_listed_as_cpus",
             "kernel: topology::tests::invalid_tables_are_rejected",
             "check::fuzz",
             "machine::smp-2-of-8",

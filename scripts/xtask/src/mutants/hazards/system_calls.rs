@@ -107,7 +107,12 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
          is partly unmapped",
         "one function checks the range; one function copies the bytes and recovers from a fault; the kernel \
          then uses only the copy",
-        &["machine::*", "kernel: user_slice::tests::ranges_at_the_borders", "check::fuzz", "hostile::*"],
+        &[
+            "machine::*",
+            "kernel: user_slice::tests::ranges_at_the_limits_are_checked",
+            "check::fuzz",
+            "hostile::*",
+        ],
         &["user-range-unchecked", "copy-without-fixup"],
         "",
     ),
