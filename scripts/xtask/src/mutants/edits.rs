@@ -273,7 +273,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // A CPU whose program prints waits for the UART with interrupts off.
     ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
     // The console goes to whichever CPU takes it first.
-    ("turns-not-handed-over", &[edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let")]),
+    ("turns-not-handed-over", &[
+        edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let"),
+        edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {"),
+    ]),
     // A CPU that begins to wait while the console is released stays halted.
     ("turns-not-looked-at-again", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
     // What was dropped has no record.
