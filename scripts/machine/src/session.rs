@@ -38,7 +38,7 @@ pub struct Ended {
     pub cues_left: Vec<Cue>,
 }
 
-/// A command that runs in QEMU's monitor once, when a text appears on the console.
+/// A command to run once in QEMU's monitor, when a given string first appears on the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
     /// The text that a console line must contain.

@@ -10,10 +10,10 @@ use crate::error::{Error, Flaw};
 use crate::file::{Cpu, Header, Mode};
 use crate::layout::{RECORD, RING_HEADER, TAIL};
 
-/// A limit on the number of CPUs, higher than in any machine of QEMU.
+/// An upper limit on the number of CPUs, higher than any QEMU machine type supports.
 pub const CPUS_MAX: u32 = 8192;
 const PAGE: u64 = 4096;
-/// A CPU that has stopped leaves fewer unfinished records than this: one of its own, and those of an NMI handler.
+/// A CPU that has stopped leaves at most this many unfinished records: one of its own, and those of an NMI handler.
 const UNFINISHED_MAX: u64 = 8;
 /// Only the latest records can be unfinished: the one that a CPU is writing, and possibly those of an NMI handler. A
 /// record followed by this number of records is finished.

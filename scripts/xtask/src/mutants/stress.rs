@@ -113,7 +113,7 @@ pub fn run(names: &[String]) -> Result<ExitCode, Error> {
     for detection in DETECTIONS.iter().filter(selected) {
         let log: PathBuf = folder.join(format!("stress-{}.log", detection.mutant));
         match detection.run(&log) {
-            Ok(again) => println!("found        {}, and again by: {again}", detection.mutant),
+            Ok(again) => println!("found        {}; reproduced by: {again}", detection.mutant),
             Err(error) => {
                 missed += 1;
                 println!("NOT FOUND    {}: {error}; see {}", detection.mutant, relative(&log).display());

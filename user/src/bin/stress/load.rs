@@ -1,4 +1,5 @@
-//! The load on one CPU, from the rendezvous with the other copies to the final line.
+//! The load on one CPU, from the rendezvous with the copies of this program on the other CPUs to the final
+//! line.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -36,7 +37,7 @@ pub struct Load {
     random: Xoroshiro128PlusPlus,
     caller: Caller,
     lines: Lines,
-    /// Number of calls of the mix made so far.
+    /// Number of calls from the mix made so far.
     calls: u64,
     /// System-call number of the latest call.
     last: u64,
@@ -59,7 +60,7 @@ impl Load {
         }
     }
 
-    /// Waits for the other copies, makes the calls of the mix, and completes a partially written line.
+    /// Waits for the other copies, makes the calls from the mix, and completes a partially written line.
     ///
     /// # Errors
     /// [`Stop`]: a violation was found, or the other copies did not arrive.
@@ -87,7 +88,7 @@ impl Load {
             report::Last { seed, calls: self.calls, lines: self.lines.done(), counts: self.caller.counts() };
         last.with_itself().print(|bytes| self.caller.write_at_last(random, bytes));
         if let (None, Some(violation)) = (violation, self.caller.violation()) {
-            // The violation occurred in the very last call, when the final line was already printed.
+            // The violation occurred in the very last call, when the final line had already been printed.
             report::violation(cpu, false, &violation, |bytes| self.caller.write_at_last(random, bytes));
         }
     }
@@ -98,7 +99,7 @@ impl Load {
         self.call_inline(random, call)
     }
 
-    /// Makes a call, and records the bytes of the lines that it accepted.
+    /// Makes a call. If the call writes part of a line, records how many bytes the kernel accepted.
     ///
     /// Inlined, so that the mix keeps the fields of a call in registers, which saves a fifth of its instructions.
     #[inline(always)]
@@ -168,7 +169,7 @@ impl Load {
         Ok(())
     }
 
-    /// Returns the next call of a kind.
+    /// Returns the next call of the given kind.
     #[inline(always)]
     fn next(&mut self, kind: Kind, random: u64) -> Call {
         match kind {

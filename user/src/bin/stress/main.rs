@@ -15,7 +15,7 @@
 //! - At the first difference, `stress: VIOLATION cpu=K call=I number=N: expected .. got ..`. I is the index of the
 //!   `syscall` instruction in this copy, counted from 1, and N is its rax. The mix ends there, possibly in the middle
 //!   of a line.
-//! - At the end, `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: the number of calls of the mix, the number
+//! - At the end, `stress: seed=0xX calls=N lines=L counts=C0,..,C15,OTHER`: the number of calls from the mix, the number
 //!   of complete lines written, and the number of executed `syscall` instructions for each system-call number. OTHER
 //!   counts all numbers from 16 up. The counts include the calls that print this line and the final `SYS_EXIT`, and
 //!   they equal the kernel's counts for this CPU exactly.

@@ -13,7 +13,7 @@ use crate::violation::Violation;
 pub struct Last {
     /// The seed of all random numbers.
     pub seed: u64,
-    /// Number of calls of the mix.
+    /// Number of calls from the mix.
     pub calls: u64,
     /// Number of complete lines written.
     pub lines: u64,
