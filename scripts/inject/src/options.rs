@@ -57,7 +57,7 @@ pub struct InjectOptions {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Builds the kernel with this cargo feature, in a build directory of its own; may be repeated.
+    /// Builds the kernel with this cargo feature, in a separate build directory; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = feature)]
     pub feature: Vec<String>,
 

@@ -127,7 +127,7 @@ fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
     Ok(())
 }
 
-/// Checks that the kernel's count of NMIs is a possible one for the injected NMIs.
+/// Checks that the kernel's count of NMIs is consistent with the injected NMIs, some of which may have merged.
 fn check_nmis(console: &Console, nmis: &[Nmis]) -> Result<(), InjectError> {
     for (cpu, nmis) in nmis.iter().enumerate() {
         let own = format!("[cpu{cpu}] ringside: ");

@@ -87,7 +87,7 @@ fn wait(mut child: Child) -> Result<(), String> {
                 let _ = child.wait();
                 return Err(format!("did not end within {} s", TIME_LIMIT.as_secs()));
             }
-            Err(error) => return Err(format!("cannot be waited for: {error}")),
+            Err(error) => return Err(format!("could not be waited for: {error}")),
         }
     }
 }

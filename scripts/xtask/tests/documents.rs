@@ -1,20 +1,21 @@
-//! The documents name files, programs and functions that exist.
+//! Checks that files, programs and functions named in the documents exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// File extensions: a text in backticks with one of these must be a file of this tree.
+/// File extensions. A text in backticks that ends with one of these must be a file of this tree.
 const ENDINGS: [&str; 8] = [".rs", ".S", ".ld", ".md", ".sh", ".toml", ".svg", ".py"];
-/// Keywords before the name of a definition.
+/// Keywords that precede the name of a definition.
 const KEYWORDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "static", "type", "macro_rules!"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
 }
 
-/// README.md, CONTRIBUTING.md and docs/*.md: each with its path from the top and its text without code blocks.
+/// Returns README.md, CONTRIBUTING.md and docs/*.md, each with its path relative to the top and its text without code
+/// blocks.
 fn pages() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("docs/");
     let docs = docs.map(|entry| Path::new("docs").join(entry.expect("an entry").file_name()));
@@ -32,7 +33,7 @@ fn without_code_blocks(text: &str) -> String {
     outside.collect()
 }
 
-/// All files and folders of the tree, except build output; folders end with a slash.
+/// Returns all files and directories of the tree, except build output. Directories end with a slash.
 fn tree() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
@@ -51,25 +52,25 @@ fn tree() -> BTreeSet<String> {
     found
 }
 
-/// The texts in backticks.
+/// Returns the texts in backticks.
 fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Does the text name a file or folder of the tree, and not a pattern or a command?
+/// Returns whether the text names a file or directory of the tree, as opposed to a pattern or a command.
 fn is_path(span: &str) -> bool {
     let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
     let folder = span.ends_with('/') && !span.starts_with('/');
     plain && !span.starts_with("target/") && (folder || ENDINGS.iter().any(|end| span.ends_with(end)))
 }
 
-/// The anchor that GitHub generates for a heading.
+/// Returns the anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// A name of two or more underscores is a function's, mostly a test's.
+/// Returns whether the text is the name of a function. Names with two or more underscores are functions, mostly tests.
 fn is_function(span: &str) -> bool {
     let plain = span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     plain && span.matches('_').count() >= 2 && span.starts_with(|c: char| c.is_ascii_lowercase())
@@ -127,7 +128,7 @@ fn links_lead_to_files_and_headings() {
     }
 }
 
-/// A stop of the tour begins with `Read` and has, in backticks, the path of a file and names that are defined in it.
+/// Each stop of the tour begins with `Read` and names a file and some of its definitions, all in backticks.
 #[test]
 fn tour_names_definitions_of_its_files() {
     let tour = read(Path::new("docs/tour.md"));
@@ -140,10 +141,10 @@ fn tour_names_definitions_of_its_files() {
         let code = fs::read_to_string(root().join(file)).unwrap_or_default();
         missing.extend(names.filter(|name| !defines(&code, name)).map(|name| format!("{file}: {name}")));
     }
-    assert!(missing.is_empty(), "docs/tour.md names what its files do not define: {missing:#?}");
+    assert!(missing.is_empty(), "docs/tour.md names definitions that its files do not have: {missing:#?}");
 }
 
-/// Does the code define this name, by a keyword or as a label of assembly?
+/// Returns whether the code defines this name, by a keyword or as an assembly label.
 fn defines(code: &str, name: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     let by_keyword = KEYWORDS.iter().any(|keyword| {
@@ -187,7 +188,7 @@ fn every_case_is_in_the_table() {
     let mut missing = Vec::new();
     for (group, name) in cases {
         let full = format!("{group}::{name}");
-        // `machine::smp-1`, `-2`: the second is short for `machine::smp-2`, and `*` stands for any ending.
+        // In `machine::smp-1`, `-2`, the second is short for `machine::smp-2`. `*` matches any ending.
         let names = |row: &str| match row.strip_suffix('*') {
             Some(beginning) => full.starts_with(beginning) || name.starts_with(beginning),
             None => row == full || row == name || (row.starts_with('-') && name.ends_with(row)),

@@ -1,4 +1,4 @@
-//! The host tool's exit status, with a script in place of QEMU that prints a guest's output.
+//! Tests the host tool's exit status. A script that prints a guest's output replaces QEMU.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
@@ -12,10 +12,10 @@ const CPU: &str = "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exite
                    tick_millihertz=0 reason=\"\"";
 const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";
 
-/// Creates a folder with an executable `qemu` that runs these shell commands.
+/// Creates a directory with a fake QEMU that runs these shell commands. Returns the directory and the fake's path.
 fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
-    // This name must be quoted in a shell and in QEMU's options.
+    // This name needs quoting in a shell and in QEMU's options.
     let path = folder.path().join("a fake, 'quoted' qemu");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the script");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");

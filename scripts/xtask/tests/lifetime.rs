@@ -1,4 +1,4 @@
-//! QEMU is killed when the host tool ends, even by a signal.
+//! Tests that QEMU is killed when the host tool ends, even if a signal kills the tool.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn qemu_ends_with_its_tool() {
-    // Not HUP and INT, which `nohup` and `&` make a child ignore.
+    // HUP and INT are not tested, because `nohup` and `&` make a child ignore them.
     for signal in [Signal::TERM, Signal::KILL] {
         assert!(ends_with_its_tool(signal), "{signal:?}");
     }
@@ -20,7 +20,7 @@ fn qemu_ends_with_its_tool() {
 fn ends_with_its_tool(signal: Signal) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("qemu");
-    // The script prints its process id, and then sleeps.
+    // This script replaces QEMU. It prints its process id and then sleeps.
     std::fs::write(&qemu, "#!/bin/sh\necho \"pid $$\"\nexec sleep 1000\n").expect("the script");
     std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     let mut tool = Command::new(env!("CARGO_BIN_EXE_xtask"))
@@ -51,7 +51,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
     !is_alive(&qemu)
 }
 
-/// Does the process run? A zombie does not.
+/// Returns whether the process is running. A zombie is not running.
 fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());

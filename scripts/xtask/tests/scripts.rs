@@ -1,4 +1,4 @@
-//! `run.sh`, `test.sh` and `setup.sh` in unusual environments, with small scripts in place of cargo, QEMU and apt-get.
+//! Tests `run.sh`, `test.sh` and `setup.sh` in unusual environments. Small scripts replace cargo, QEMU and apt-get.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
@@ -8,17 +8,17 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The exit status of a host failure.
+/// The exit status for a host failure.
 const HOST: Option<i32> = Some(5);
 
-/// A cargo that "builds" the tool at a path that only its JSON output names.
+/// A fake cargo whose JSON output names the path of the "built" tool. The path is unusual, so a script cannot guess it.
 const CARGO: &str = r#"case $* in
 *--version*) echo "cargo 1.99.0" ;;
 build*) printf '%s\n' '{"reason":"compiler-artifact","executable":null}' \
   '{"reason":"compiler-artifact","executable":"@elsewhere/the tool"}' '{"reason":"build-finished","success":true}' ;;
 esac"#;
 
-/// A source tree with the scripts, and the only programs that they find besides the system's.
+/// A source tree with the scripts, and a directory of fake programs that precedes the system's in `PATH`.
 struct Checkout {
     folder: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ impl Checkout {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("its mode");
     }
 
-    /// A command that runs in the folder above the tree.
+    /// Creates a command that runs in the parent directory of the tree.
     fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -70,7 +70,7 @@ impl Checkout {
         command
     }
 
-    /// Did a script start to install something?
+    /// Returns whether a script started an installation.
     fn installed(&self) -> bool {
         self.path("installed").exists()
     }
@@ -123,7 +123,7 @@ fn failed_build_of_the_tool_is_a_host_failure() {
     let checkout = Checkout::new();
     let failing = ["case $* in *--version*) echo 'cargo 1.99.0' ;; *) exit 101 ;; esac", CARGO];
     for cargo in failing {
-        checkout.program("bin/cargo", cargo); // the second one names a tool that does not exist
+        checkout.program("bin/cargo", cargo); // the second one names a nonexistent tool
         let run = output(&mut checkout.command(checkout.path("tree/scripts/run.sh"), &["hello"]));
         assert_eq!(run.status.code(), HOST);
         assert!(

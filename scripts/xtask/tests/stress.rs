@@ -1,4 +1,4 @@
-//! `stress` and `merge` as a user calls them, with a script in place of QEMU that prints a guest's output.
+//! Tests `stress` and `merge` as called by a user. A script that prints a guest's output replaces QEMU.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
                     memory_kib=1 per_cpu_kib=1";
-/// Line 0 of CPU 0 with seed 1, computed from the program's definition.
+/// Line 0 of CPU 0 with seed 1, computed from the definition of the numbered lines.
 const LINE: &str = "[cpu0] w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191";
 const LAST: &str = "[cpu0] stress: seed=0x1 calls=5 lines=1 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
 const CALLS: &str = "@ringside calls cpu=0 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";
@@ -27,13 +27,13 @@ fn verdict(outcome: &str) -> String {
     format!("@ringside verdict outcome={outcome} records=1 warnings=0")
 }
 
-/// The output of a boot with seed 1 without errors.
+/// Returns the output of a correct boot with seed 1.
 fn passing() -> Vec<String> {
     let (cpu, verdict) = (cpu(0), verdict("pass"));
     [LINE, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned).into()
 }
 
-/// Creates a folder with an executable `qemu` that prints these lines and ends with this status.
+/// Creates a directory with a fake QEMU that prints these lines and exits with this status.
 fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("it's a qemu");
@@ -56,7 +56,7 @@ fn xtask(arguments: &[&str]) -> Output {
 fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     let (_folder, qemu) = fake_qemu(lines, status);
     let qemu = qemu.to_str().expect("text");
-    // A folder for each boot: tests run at the same time, with the same seeds.
+    // Use a separate directory for each boot, because concurrent tests use the same seeds.
     static BOOTS: AtomicU32 = AtomicU32::new(0);
     let logs = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), BOOTS.fetch_add(1, Ordering::Relaxed));
     let report = report(&logs);
@@ -67,7 +67,7 @@ fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     output
 }
 
-/// The path of the report of the boot with these logs.
+/// Returns the path of the report of the boot with this log directory.
 fn report(logs: &str) -> String {
     format!("{logs}-report.html")
 }
@@ -87,9 +87,9 @@ fn boot_without_errors_is_a_pass() {
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page)).expect("it");
     assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
-    // This QEMU has no guest: the page says why there is no trace.
+    // The fake QEMU has no guest memory, so the page must explain why there is no trace.
     assert!(page.contains("There is no trace of this boot: no trace in the guest&#39;s memory"), "{page}");
-    assert!(!stderr.contains("w 0 0 "), "the written lines must not be shown: {stderr}");
+    assert!(!stderr.contains("w 0 0 "), "the program's numbered lines must not be shown: {stderr}");
     let verbose = stress(&passing(), 33, &["--seed", "1", "--verbose"]);
     assert!(text(&verbose.stderr).contains("[cpu0] w 0 0 "));
 }
@@ -106,7 +106,7 @@ fn miscounted_call_is_a_failure_that_names_it() {
     let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
     assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
     let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
-    // Paths below the tree's top are relative to it.
+    // Paths inside the tree are printed relative to its top.
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let kept = std::fs::read_to_string(top.join(log)).expect("the log");
     assert!(
@@ -151,7 +151,7 @@ fn panic_is_status_3_and_a_silent_guest_status_4() {
 
 #[test]
 fn campaign_stops_at_a_failure_without_keep_going() {
-    // The output is that of seed 1, so only seed 1 passes.
+    // The fake prints the output for seed 1, so only seed 1 passes.
     let campaign = |arguments: &[&str]| {
         let output = stress(&passing(), 33, &[&["--seeds", "1..5", "--json", "-"], arguments].concat());
         assert_eq!(output.status.code(), Some(1));
@@ -206,7 +206,7 @@ fn print_jobs_prints_commands_whose_results_merge() {
     assert!(page.contains("it&#39;s a qemu"), "the replay command, escaped");
     assert_eq!(merged.status.code(), Some(1));
     assert!(text(&merged.stdout).contains("failed: 1 of 2 boots passed"), "{}", text(&merged.stdout));
-    // A missing result, and a duplicate one.
+    // One result is missing, and another is a duplicate.
     let lost = xtask(&["merge", &one, "--seeds", "1..=2"]);
     assert_eq!(lost.status.code(), Some(5));
     assert!(text(&lost.stderr).contains("seeds not booted: 1 (0x2)"), "{}", text(&lost.stderr));

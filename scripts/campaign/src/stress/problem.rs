@@ -14,7 +14,7 @@ pub enum Problem {
     Violation { cpu: u32, text: String },
     /// A numbered line differs from the expected one.
     Line { cpu: u32, number: u64, expected: String, got: Vec<u8> },
-    /// The number of further wrong lines, which are not listed one by one.
+    /// The number of further wrong lines, which are only counted.
     MoreLines { cpu: u32, count: u64 },
     /// A line that neither the kernel nor the program writes.
     UnknownLine { cpu: Option<u32>, line: Vec<u8> },
@@ -84,7 +84,7 @@ impl fmt::Display for Problem {
             Problem::TwoLastLines { .. } => f.write_str("the program's last line was received twice"),
             Problem::WrongSeed { got, .. } => write!(f, "the program ran with another seed, {got}"),
             Problem::WrongCalls { expected, got, .. } => {
-                write!(f, "{got} calls of the mix, expected {expected}")
+                write!(f, "{got} calls from the mix, expected {expected}")
             }
             Problem::LinesLost { written, received, .. } => {
                 write!(f, "the program wrote {written} lines, {received} were received")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Maximum number of samples. When it is reached, every other one is dropped and the interval is doubled.
+/// Maximum number of samples. When it is reached, every other sample is dropped and the interval is doubled.
 const POINTS_MAX: usize = 512;
 /// The initial time between two samples.
 const INITIAL_INTERVAL: Duration = Duration::from_millis(20);
@@ -27,7 +27,7 @@ impl Samples {
     }
 
     /// Adds a sample. The new sample replaces the latest one if the latest two are closer than the interval. A time
-    /// before the latest one is treated as equal to it: the final poll has the time of the verdict, which may precede
+    /// before the latest one is treated as equal to it: the final sample has the time of the verdict, which may precede
     /// the latest sample.
     pub fn push(&mut self, time: Duration, calls: Vec<u64>) {
         let time = self.points.last().map_or(time, |(last, _)| time.max(*last));

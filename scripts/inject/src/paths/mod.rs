@@ -67,8 +67,8 @@ pub const DOUBLE_FAULT: Path = last("double-fault", "vector_08", &[]);
 /// A fault on the `iretq` to ring 3.
 pub const IRET_FAULT: Path = last("iret-fault", "vector_0d", FROM_THE_IRETQ);
 
-/// Exceptions that end a program: the path, the argument of `paths` that raises the exception, and the kernel's name
-/// for it.
+/// Exceptions that end a program: the path, the argument of `paths` that raises the exception, and its name in the
+/// kernel's messages.
 pub const KILLS: [(Path, &str, &str); 7] = [
     (last("divide", "vector_00", FROM_RING_3), "div0", "#DE"),
     (last("breakpoint", "vector_03", FROM_RING_3), "int3", "#BP"),

@@ -1,4 +1,4 @@
-//! The tests of `paths`.
+//! Tests of `paths`.
 
 use super::super::boots::Boot;
 use super::*;

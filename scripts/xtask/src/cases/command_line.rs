@@ -1,4 +1,4 @@
-//! Invalid kernel command lines: each is rejected with a message that names the key.
+//! Cases with invalid kernel command lines. The kernel rejects each with a message that names the key.
 
 use kernel_abi::boot::COMMAND_LINE_MAX;
 
@@ -9,7 +9,7 @@ const BEFORE: &str = "program=args -- ";
 /// The longest such argument, in bytes.
 const ARGUMENT_MAX: usize = COMMAND_LINE_MAX - BEFORE.len();
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, text: &str| {
         let option = shlex::try_quote(text).map_or_else(|_| String::new(), |word| word.into_owned());
@@ -26,7 +26,8 @@ pub fn cases() -> Vec<Case> {
         row("repeat-0-times", "repeat=0").shows("repeat= takes a number from 1 to 1000000000"),
         row("deaths-of-another-kind", "deaths=ignore").shows("deaths= takes 'end' or 'go-on'"),
         row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
-        // If a requested failure did not happen, its test would pass; if no CPU ended the run, it would hang.
+        // The kernel must reject a failure that cannot be injected: otherwise its test would pass without it, or the
+        // run would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
             .shows("fail_in=console-held: needs 2 CPUs online, but only 1 are"),

@@ -1,9 +1,9 @@
-//! Invalid ELF files: the kernel rejects them with a reason, on every CPU.
+//! Cases with invalid ELF files. The kernel rejects each on every CPU and names the reason.
 
 use super::{Case, case};
 use crate::broken::{DEFECTS, Defect};
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |defect: &'static Defect| {
         let mut case = case(format!("elf::{}", defect.name), "--smp 2", "hello");

@@ -1,10 +1,10 @@
-//! Injected failures of the kernel, in each of its contexts: each must produce a report that names the CPU and the
-//! cause, and the verdict for a failure, not a reset or a hang.
+//! Cases with kernel failures, injected in each context in which the kernel runs. The kernel must report the CPU and
+//! the cause, and must end the run with a failure verdict instead of a reset or a hang.
 
 use super::{Case, case};
 
-/// A kind of failure: the key on the command line, and the report, with `{stack}` for the stack that overflowed and
-/// `{cpu}` for the CPU.
+/// A kind of failure: the key on the kernel's command line, and the expected report. In the report, `{cpu}` is replaced
+/// by the failing CPU, and `{stack}` by the overflowed stack.
 struct Kind {
     name: &'static str,
     key: &'static str,
@@ -32,12 +32,12 @@ const PLACES: [(&str, &str); 6] = [
     ("idle", "hello"),
 ];
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let everywhere = PLACES.iter().flat_map(|&(place, program)| {
         [(&PANIC, 1, 0), (&PANIC, 8, 5), (&OVERFLOW, 1, 0), (&OVERFLOW, 8, 5), (&DOUBLE_FAULT, 8, 2)]
             .into_iter()
-            // The bring-up of CPU 0 does not depend on the number of CPUs; that of an AP has cases of its own below.
+            // In these cases bring-up fails on CPU 0. Failures in the bring-up of an AP have separate cases below.
             .map(move |(kind, smp, cpu)| {
                 (kind, place, program, smp, if place == "bring-up" { 0 } else { cpu })
             })
@@ -64,8 +64,8 @@ fn failing(name: String, kind: &Kind, place: &str, smp: u32, cpu: u32, program: 
         .demand(one_panic)
 }
 
-/// Two CPUs take a double fault at the same time. Each has a #DF stack of its own, so the panicking CPU reports its own
-/// fault, and the other one reports nothing.
+/// A double fault on two CPUs at the same time. Each CPU has its own #DF stack, so the panicking CPU reports its own
+/// fault. The other CPU reports nothing.
 fn two_at_once() -> Case {
     case(
         "panic::double-fault-on-two-cpus-at-once",

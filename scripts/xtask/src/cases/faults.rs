@@ -1,9 +1,9 @@
-//! Programs that fault: on CPU 1 of 4 the program is killed, on the others it runs to its end.
+//! Cases with programs that fault. On CPU 1 of 4 the program is killed; on the other CPUs it exits normally.
 
 use super::{Case, case};
 
-/// The arguments of `fault`, and the exceptions that they raise, with the error code where it identifies the access
-/// (SDM 3A, 4.7): bit 0, the page is present; 1, a write; 2, in ring 3; 4, an instruction fetch.
+/// The arguments of `fault` and the exceptions that they raise. A page fault's error code identifies the access (SDM
+/// 3A, 4.7): bit 0, page present; bit 1, write; bit 2, in ring 3; bit 4, instruction fetch.
 const FAULTS: [(&str, &str); 23] = [
     ("div0", "#DE"),
     ("ud2", "#UD"),
@@ -25,16 +25,16 @@ const FAULTS: [(&str, &str); 23] = [
     ("rdmsr", "#GP"),
     ("wrmsr", "#GP"),
     ("mov-cr", "#GP"),
-    // #GP with Intel's semantics, #UD with AMD's.
+    // #GP on Intel CPUs, #UD on AMD CPUs.
     ("sysenter", ""),
     ("int80", "#GP"),
     ("int-timer", "#GP"),
 ];
 
-/// Stack pointers with which a program makes its calls under NMIs. This is harmless.
+/// Stack pointers with which a program makes system calls during NMI stress. The program must not be killed.
 const STACK_POINTERS: [&str; 3] = ["rsp-zero", "rsp-kernel", "rsp-noncanonical"];
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |(kind, vector): (&str, &str)| {
         case(format!("fault::{kind}"), "--smp 4", &format!("fault {kind} 1"))
@@ -43,7 +43,7 @@ pub fn cases() -> Vec<Case> {
             .killed_on(1, vector)
             .demand(|finished| super::expect(finished.cpu(1)?["outcome"].as_str(), Some("killed"), "CPU 1"))
             .shows("fault: cpu 3 ran to completion")
-            // TF of ring 3 raises no #DB in ring 0.
+            // TF set by ring 3 must not raise #DB in ring 0.
             .hides("#DB in ring 0")
     };
     let all = case("fault::on-every-cpu-at-once", "--smp 4", "fault div0").status(1).killed_on(4, "#DE");

@@ -1,9 +1,8 @@
-//! Guards that no other case tests: each of these cases fails on a kernel that was built without one of them, see
-//! `docs/mutants.md`.
+//! Cases for guards that no other case tests. Each case fails on a kernel without the guard; see `docs/mutants.md`.
 
 use super::{Case, case};
 
-/// The arguments of `probe`, and the exceptions that kill it.
+/// The arguments of `probe` and the exceptions that kill the program.
 const REFUSED: [(&str, &str); 11] = [
     ("sgdt", "#GP"),
     ("sidt", "#GP"),
@@ -18,12 +17,12 @@ const REFUSED: [(&str, &str); 11] = [
     ("step-nested", "#DB"),
 ];
 
-/// The protection violations that ring 0 commits on request, and the error codes of their page faults (SDM 3A, 4.7):
-/// bit 0, the page is present; 1, a write; 4, an instruction fetch.
+/// Protection violations that ring 0 commits on request, and the error codes of the resulting page faults (SDM 3A,
+/// 4.7): bit 0, page present; bit 1, write; bit 4, instruction fetch.
 const VIOLATIONS: [(&str, u32); 4] =
     [("write-text", 0b11), ("write-alias", 0b11), ("read-user", 0b1), ("run-user", 0b1_0001)];
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let refused = REFUSED.iter().map(|(kind, reason)| {
         case(format!("guard::{kind}"), "--smp 2", &format!("probe {kind}")).status(1).killed_on(2, *reason)
@@ -50,7 +49,7 @@ pub fn cases() -> Vec<Case> {
     refused.chain(violations).chain(others).collect()
 }
 
-/// Each CPU sends itself an NMI from its NMI handler.
+/// A case in which each CPU sends itself an NMI from its NMI handler.
 fn nested_nmi(options: &str, cpus: usize) -> Case {
     let apic = if options.contains("-x2apic") { "-xapic" } else { "" };
     (0..cpus).fold(
@@ -64,10 +63,10 @@ fn nested_nmi(options: &str, cpus: usize) -> Case {
     )
 }
 
-/// QEMU's options for translation blocks of one instruction: QEMU takes interrupts between blocks only.
+/// Returns QEMU's options for translation blocks of one instruction. QEMU takes interrupts only between blocks.
 fn one_at_a_time() -> &'static str {
     let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
-    // Without a version there is no QEMU, and the case reports that.
+    // If there is no version, QEMU is missing. The case reports this.
     match machine::qemu::version(qemu.as_ref()) {
         Ok((major, _)) if major < 9 => "--qemu-arg=-singlestep",
         _ => "--accel tcg,one-insn-per-tb=on",

@@ -1,8 +1,8 @@
-//! Short runs of `hostile`, on the kinds of CPU and machine on which its probes have different outcomes.
+//! Cases with short runs of `hostile`, on CPU models and machine types on which its probes have different outcomes.
 
 use super::{Case, Finished, case, expect};
 
-/// The cases. The seeds are fixed, so that a failure is reproducible.
+/// Returns the cases. The seeds are fixed, so that failures are reproducible.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, cpus, options: &str| {
         let mut case = case(format!("hostile::{name}"), options, "");
@@ -12,14 +12,14 @@ pub fn cases() -> Vec<Case> {
     vec![
         row("four-cpus", 4, "--smp 4 --rounds 64 --probes 60 --seed 1"),
         row("intel", 2, "--smp 2 --cpu max,vendor=GenuineIntel --rounds 48 --seed 2"),
-        // Neither UMIP nor SMEP nor SMAP.
+        // This CPU model has no UMIP, SMEP or SMAP.
         row("qemu64", 2, "--smp 2 --cpu qemu64 --rounds 48 --seed 3"),
         row("pc", 2, "--smp 2 --machine pc --rounds 48 --seed 4"),
         row("checked-at-every-call", 2, "--smp 2 --rounds 48 --seed 5").checking(),
     ]
 }
 
-/// Checks that no outcome is unexpected, and that each CPU made the requested number of probes.
+/// Checks that there are no unexpected outcomes, and that each CPU ran the requested number of probes.
 fn every_probe_was_made(finished: &Finished) -> Result<(), String> {
     expect(finished.json["unexpected"].as_array().map(Vec::len), Some(0), "unexpected outcomes")?;
     let replay = finished.json["replay"].as_str().ok_or("no replay command")?;

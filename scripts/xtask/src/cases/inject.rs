@@ -1,9 +1,10 @@
-//! Injections at exact instructions: NMIs and debug exceptions at all instructions of the entry and exit paths, machine
-//! checks at every 25th, since each of those takes a boot. `cargo xtask inject` without options makes all.
+//! Cases that inject events at exact instructions. NMIs and debug exceptions are injected at all instructions of the
+//! entry and exit paths. Machine checks are injected only at every 25th, because each needs its own boot; `cargo xtask
+//! inject` without options injects all.
 
 use super::{Case, Finished, case, expect};
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, options: &str| {
         let mut case = case(format!("inject::{name}"), options, "");
@@ -18,8 +19,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that all injections were survived, at `least` instructions or more: the number changes with the entry and
-/// exit code, but a tool that found only a few would have to fail.
+/// Checks that all injections were survived, and that they covered at least `least` instructions. The exact number
+/// depends on the entry and exit code; the lower bound detects a tool that finds too few instructions.
 fn at_many_instructions(finished: &Finished, kind: &str, least: u64) -> Result<(), String> {
     match finished.json[kind]["instructions"].as_u64() {
         Some(count) if count >= least => all_survived(finished, kind),
@@ -27,7 +28,7 @@ fn at_many_instructions(finished: &Finished, kind: &str, least: u64) -> Result<(
     }
 }
 
-/// Checks that every required injection was survived, and that there is at least one.
+/// Checks that at least one injection was required, and that all required injections were survived.
 fn all_survived(finished: &Finished, kind: &str) -> Result<(), String> {
     let counts = &finished.json[kind];
     let required = counts["wanted"].as_u64().filter(|&count| count > 0).ok_or("no injection was required")?;

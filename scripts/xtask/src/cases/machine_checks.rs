@@ -1,14 +1,14 @@
-//! Machine checks that QEMU's monitor raises: each report names the CPU and the contents of its bank.
+//! Cases with machine checks raised by QEMU's monitor. The kernel's report names the CPU and the contents of the bank.
 
 use super::{Case, case};
 
-/// The status of bank 4 (SDM 3B, 16.3.2): a valid, uncorrected, enabled error with an address, the context corrupt;
-/// memory read, level 2, of the data cache.
+/// The status of bank 4 (SDM 3B, 16.3.2). Flags: valid, uncorrected, enabled, address valid, context corrupt. Error
+/// code: data read error in the level-2 data cache.
 const STATUS: &str = "0xb600000000000136";
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
-    // One tick per second, so that a spinning CPU is in ring 3.
+    // The tick rate is 1 Hz, so that a spinning CPU is almost always in ring 3.
     let spinning = "--tick-hz 1";
     vec![
         row("in-ring-3-smp-1", &format!("--smp 1 {spinning}"), 0, "spin: all others loop", "spin", 3),
@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn row(name: &str, options: &str, cpu: u32, cue: &str, program: &str, ring: u32) -> Case {
-    // CPU, bank, status, MCG_STATUS (in progress, RIP valid), address, miscellany.
+    // CPU, bank, status, MCG_STATUS (machine check in progress, RIP valid), address, MCi_MISC.
     let command = format!("mce {cpu} 4 {STATUS} 0x5 0x123000 0");
     case(format!("machine-check::{name}"), &format!("{options} --monitor '{cue}=>{command}'"), program)
         .status(3)

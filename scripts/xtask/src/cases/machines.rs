@@ -1,4 +1,4 @@
-//! The self-test on many kinds of machine.
+//! Cases that run the self-test on many kinds of machines.
 
 use std::collections::BTreeSet;
 
@@ -72,16 +72,16 @@ pub fn cases() -> Vec<Case> {
             let kib = finished.json["boot"]["memory_kib"].as_u64().unwrap_or(0);
             if kib > 4_000_000 { Ok(()) } else { Err(format!("only {kib} KiB of 4 GiB are usable")) }
         }),
-        // The firmware lists six CPUs that do not exist: the kernel must not wait for them.
+        // The firmware lists six CPUs that do not exist. The kernel must not wait for them.
         row("smp-2-of-8", "--smp 2,maxcpus=8", 2).demand(|finished| {
             super::expect(finished.json["boot"]["cpus_found"].as_u64(), Some(2), "CPUs found")
         }),
-        // APIC ids with gaps: an APIC id is not a CPU index.
+        // The APIC ids have gaps, so they differ from the CPU indices.
         row("sparse-apic-ids", "--smp 6,sockets=2,cores=3", 6).demand(|finished| {
             let ids: Vec<_> = finished.cpus().iter().filter_map(|cpu| cpu["apic_id"].as_u64()).collect();
             if ids.iter().any(|&id| id > 5) { Ok(()) } else { Err(format!("no gaps in APIC ids {ids:?}")) }
         }),
-        // Without leaf 0xB, CPUID has 8 bits of an APIC id, so that it reports 1 for both 1 and 257.
+        // Without leaf 0xB, CPUID reports only the low 8 bits of the APIC id: ids 1 and 257 are both reported as 1.
         row(
             "apic-id-wider-than-in-cpuid",
             "--smp 2,sockets=3,cores=128,maxcpus=384 --memory 512M --cpu max,cpuid-0xb=off --qemu-arg=-device \
@@ -89,7 +89,7 @@ pub fn cases() -> Vec<Case> {
             3,
         )
         .shows("warning: CPU 2 has a local APIC with APIC id 257, but its CPUID reports APIC id 1"),
-        // The CPUs' APICs must be in one mode (SDM 3A, 11.12.5).
+        // The APICs of all CPUs must be in the same mode (SDM 3A, 11.12.5).
         case(
             "machine::one-cpu-without-x2apic",
             "--smp 1,sockets=2,maxcpus=2 --cpu max --qemu-arg=-device \
@@ -113,7 +113,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that the registers in the JSON are different on all CPUs or equal on all, as their rules require.
+/// Checks that each register in the JSON differs between all CPUs or is equal on all CPUs, as the rules require.
 fn each_cpu_has_its_own(finished: &Finished, cpus: usize) -> Result<(), String> {
     for (name, rule) in REGISTERS {
         let values: Vec<_> =

@@ -1,5 +1,5 @@
-//! The QEMU cases. Each is one row of a table and tests one behaviour: what is run, the required exit status, and
-//! further requirements.
+//! The QEMU cases. Each case tests one behaviour. It states the command to run, the required exit status, and further
+//! requirements.
 
 mod command_line;
 mod elf;
@@ -33,42 +33,42 @@ use serde_json::Value;
 use crate::broken::Defect;
 use crate::logs::file_name;
 
-/// The default time limit of a case in seconds: long, since the host may be busy.
+/// The default time limit of a case in seconds. It is long because the host may be busy.
 pub const TIME_LIMIT: u32 = 120;
 
-/// A requirement of a case beyond the exit status; the error describes what does not hold.
+/// A requirement of a case beyond the exit status. The error describes how it is violated.
 type Demand = Box<dyn Fn(&Finished) -> Result<(), String> + Send>;
 
 /// A QEMU case.
 pub struct Case {
     /// The name that `test` lists and filters.
     pub name: String,
-    /// The cargo features of the kernel that it needs.
+    /// The kernel's cargo features that the case needs.
     pub features: &'static [&'static str],
     subcommand: &'static str,
     options: Vec<String>,
     program: Vec<String>,
-    /// Creates the files that the case needs, in the folder of the logs.
+    /// Creates the files that the case needs, in the log directory.
     prepare: Option<fn(&Path) -> std::io::Result<()>>,
-    /// The defect of the program's file, if it has one.
+    /// The defect to put into the program's file, if any.
     defect: Option<&'static Defect>,
     status: i32,
     demands: Vec<Demand>,
 }
 
-/// The output of a case.
+/// The result of running a case.
 pub struct Finished {
-    /// Exit status of the host tool; `None` if a signal ended it.
+    /// Exit status of the host tool; `None` if it was killed by a signal.
     pub status: Option<i32>,
-    /// Its standard output: the QEMU command line, the console, the table.
+    /// The host tool's standard output: the QEMU command line, the console and the table of results.
     pub stdout: String,
-    /// Its standard error: warnings, errors, registers.
+    /// The host tool's standard error: warnings, errors and registers.
     pub stderr: String,
     /// The result as JSON.
     pub json: Value,
 }
 
-/// Every case.
+/// Returns all cases.
 pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
@@ -93,7 +93,7 @@ pub fn all() -> Vec<Case> {
     groups.into_iter().flatten().collect()
 }
 
-/// A case that runs `xtask run OPTIONS PROGRAM...` and must pass. Both texts are split as in a shell.
+/// Creates a case that runs `xtask run OPTIONS PROGRAM...` and must pass. Both texts are split as by a shell.
 fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
     let split = |text| shlex::split(text).unwrap_or_default();
     Case {
@@ -116,7 +116,7 @@ impl Case {
         self
     }
 
-    /// Uses the kernel that checks its invariants on every system call.
+    /// Uses a kernel with the feature `checking`, which checks its invariants on every system call.
     fn checking(mut self) -> Case {
         self.features = &["checking"];
         self
@@ -128,14 +128,14 @@ impl Case {
         self
     }
 
-    /// Requires this text on standard output, which has the console.
+    /// Requires this text on standard output, which includes the console.
     fn shows(mut self, text: impl Into<String>) -> Case {
         let text = text.into();
         self.demands.push(Box::new(move |finished| finished.has(&finished.stdout, &text)));
         self
     }
 
-    /// Requires that this text is not on standard output, which has the console.
+    /// Requires that this text does not occur on standard output, which includes the console.
     fn hides(mut self, text: &'static str) -> Case {
         self.demands.push(Box::new(move |finished| match finished.has(&finished.stdout, text) {
             Ok(()) => Err(format!("{text:?} was printed")),
@@ -183,8 +183,8 @@ impl Case {
         self
     }
 
-    /// Runs the case, on this kernel instead of the usual one if there is one, with a time limit in seconds. The error
-    /// describes the failure and names the command that repeats it and the log.
+    /// Runs the case with a time limit in seconds. If `kernel` is given, it replaces the normal kernel. The error
+    /// describes the failure and names the log and the command that repeats the case.
     pub fn run(&self, folder: &Path, kernel: Option<&Path>, time_limit: u32) -> Result<(), String> {
         let base = folder.join(file_name(&self.name));
         let log = base.with_added_extension("log");
@@ -213,14 +213,14 @@ impl Case {
             .map_err(|error| format!("{error}\n\nagain: {replay}\nlog:   {}", relative(&log).display()))
     }
 
-    /// The program and its arguments. A file with a defect is written next to the log, so that the case can be
-    /// repeated.
+    /// Returns the program and its arguments. A program file with a defect is written to the log directory, so that the
+    /// case can be repeated.
     fn program_words(&self, base: &Path) -> Result<Vec<String>, String> {
         let Some(defect) = self.defect else { return Ok(self.program.clone()) };
         let mut words = self.program.clone();
         let path = base.with_added_extension("elf");
         let valid = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
-        // The sections that no loader reads are removed, so that half of the file lacks a part of a segment.
+        // Strip sections that no loader reads. Otherwise half of the file might still contain all segments.
         let valid = executable::stripped(&valid).map_err(|error| error.to_string())?;
         output::write(&path, defect.apply(valid)?).map_err(|error| error.to_string())?;
         words[0] = relative(&path).display().to_string();
@@ -238,11 +238,11 @@ impl Case {
         let console = base.with_added_extension("console");
         let _ = std::fs::remove_file(&facts);
         let _ = std::fs::remove_file(&console);
-        // `/proc/self/exe` is this build: the checks may have replaced the file with a newer one.
+        // Use `/proc/self/exe`, because the checks may have replaced the executable file by a newer build.
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);
-        // `stress` keeps the console of a failed boot itself, and `inject` reports the kernel's messages.
+        // `stress` itself keeps the console of a failed boot, and `inject` reports the kernel's messages.
         if !matches!(self.subcommand, "stress" | "inject") {
             command.arg("--log").arg(&console);
         }
@@ -276,12 +276,12 @@ impl Case {
 }
 
 impl Finished {
-    /// The results of all CPUs.
+    /// Returns the results of all CPUs.
     fn cpus(&self) -> &[Value] {
         self.json["cpus"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The result of one CPU.
+    /// Returns the result of one CPU.
     fn cpu(&self, number: usize) -> Result<&Value, String> {
         self.cpus().iter().find(|cpu| cpu["cpu"] == number).ok_or(format!("there is no CPU {number}"))
     }
@@ -290,7 +290,7 @@ impl Finished {
         if text.contains(part) { Ok(()) } else { Err(format!("{part:?} was not printed")) }
     }
 
-    /// QEMU's command line, quoted for a shell: the first line of the output.
+    /// Returns QEMU's command line, quoted for a shell. It is the first line of the output.
     fn pasteable(&self) -> &str {
         self.stdout.lines().next().unwrap_or("")
     }
@@ -300,12 +300,12 @@ fn expect<T: PartialEq + std::fmt::Debug>(found: T, expected: T, what: &str) -> 
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?} instead of {expected:?}")) }
 }
 
-/// The ELF file of a program in `user/`.
+/// Returns the path of the ELF file of a program in `user/`.
 fn program_path(name: &str) -> PathBuf {
     bare_artifacts().join(name)
 }
 
-/// Runs a shell command, for requirements that need one.
+/// Runs a shell command.
 fn shell(command: &str) -> Result<std::process::Output, String> {
     let words: [OsString; 2] = ["-c".into(), command.into()];
     let output = Command::new("sh").args(words).stdin(Stdio::null()).current_dir(root()).output();

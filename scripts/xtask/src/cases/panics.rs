@@ -1,8 +1,8 @@
-//! A panic on a given CPU, and an AP that does not come online.
+//! Cases with a panic on a given CPU, and with an AP that does not come online.
 
 use super::{Case, Finished, case};
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let panic = |cpu: u32| {
         case(format!("panic::on-cpu-{cpu}"), &format!("--smp 4 --cmdline panic_cpu={cpu}"), "hello")
@@ -44,7 +44,7 @@ pub fn cases() -> Vec<Case> {
     others.into_iter().chain(lacking).collect()
 }
 
-/// Checks that the backtrace has a frame with file and line of the kernel.
+/// Checks that the backtrace has a frame with a file and line of the kernel.
 fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     let frame = |line: &&str| line.contains("(kernel/src/") && line.contains(".rs:");
     match finished.stdout.lines().filter(frame).count() {
@@ -53,7 +53,7 @@ fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     }
 }
 
-/// Checks that no other CPU prints anything after the panic's first line.
+/// Checks that no other CPU prints anything after the first line of the panic message.
 fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     const PANIC: &str = "kernel panic on CPU ";
     let mut lines = finished.stdout.lines().skip_while(|line| !line.starts_with(PANIC));
@@ -64,8 +64,8 @@ fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     }
 }
 
-/// CPUs are numbered in the order in which they come online, so the missing one has the last number; its APIC id
-/// identifies it.
+/// Checks that only the CPU with APIC id 2 is missing. CPU indices cannot be used, because they are assigned in the
+/// order in which CPUs come online.
 fn only_apic_id_2_is_missing(finished: &Finished) -> Result<(), String> {
     let missing = finished.cpus().iter().filter(|cpu| cpu["outcome"] == "missing");
     let ids: Vec<_> = missing.filter_map(|cpu| cpu["apic_id"].as_u64()).collect();

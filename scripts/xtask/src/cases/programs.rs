@@ -1,13 +1,13 @@
-//! Programs that must exit with code 0.
+//! Cases with programs that must exit with code 0, and with programs that report a failure by their exit code.
 
 use machine::tree::root;
 
 use super::{Case, case, program_path};
 
-/// The maximum number of instructions of a null system call's round trip, its loop included.
+/// The maximum number of instructions of a null system call's round trip, including the measuring loop.
 const ROUND_TRIP_LIMIT: f64 = 110.0;
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let own = program_path("args");
     let own =
@@ -33,7 +33,7 @@ pub fn cases() -> Vec<Case> {
             .shows("[cpu1] argv[0]=<args>")
             .shows("[cpu1] argv[1]=<-x>")
             .shows("[cpu1] argv[2]=<a b>"),
-        // With `--icount` the time-stamp counter counts instructions, so the figure is the same on every host.
+        // With `--icount` the TSC counts instructions, so the result is the same on every host.
         case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
         (0..4).fold(
             case(
@@ -59,7 +59,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that each CPU's serial log has its own output only: COM1 to COM4 and the ports of a card.
+/// Checks that each CPU's serial log contains only this CPU's output. The CPUs use COM1 to COM4 and the ports of a
+/// serial card.
 fn each_cpu_has_its_file(_: &super::Finished) -> Result<(), String> {
     (0..6).try_for_each(|cpu| {
         let path = root().join(format!("target/test-logs/serial/cpu{cpu}.log"));
@@ -82,8 +83,8 @@ fn round_trip(finished: &super::Finished) -> Result<(), String> {
     }
 }
 
-/// The result of the program `roundtrip`, its loop included, in ticks of the TSC, which are instructions with
-/// `--icount`.
+/// Parses the result of the program `roundtrip`, including the measuring loop, in ticks of the TSC. With `--icount`
+/// these are instructions.
 pub fn round_trip_figure(stdout: &str) -> Option<f64> {
     let line = stdout.lines().find(|line| line.ends_with("loop included"))?;
     line.split(", ").nth(1)?.split(' ').next()?.parse().ok()

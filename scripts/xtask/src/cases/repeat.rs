@@ -1,12 +1,12 @@
-//! A program that is restarted many times, and ends in every possible way.
+//! Cases with a program that is restarted many times and ends in every possible way.
 
 use super::{Case, case};
 
-/// The cases. Each run ends in a broken invariant, status 3, if a frame of memory is not freed.
+/// Returns the cases. If a page frame is not freed, the kernel reports a broken invariant (status 3).
 pub fn cases() -> Vec<Case> {
     vec![
-        // Each copy checks that nothing of its predecessor is left, and that the recorded end of the predecessor is
-        // correct.
+        // Each instance of the program checks that no state of its predecessor is left, and that the kernel recorded
+        // correctly how the predecessor ended.
         (0..4).fold(
             case("repeat::ten-thousand-starts", "--smp 4 --repeat 2500 --cmdline deaths=go-on", "restart")
                 .exits_on(4)
@@ -20,13 +20,13 @@ pub fn cases() -> Vec<Case> {
         )
         .exits_on(2)
         .shows("22 starts: 6 copies exited, 16 were killed"),
-        case("repeat::a-death-is-the-last", "--smp 2 --repeat 5", "fault ud2 1")
+        case("repeat::killed-program-is-not-restarted", "--smp 2 --repeat 5", "fault ud2 1")
             .status(1)
             .exits_on(1)
             .killed_on(1, "#UD")
             .shows("6 starts: 5 copies exited, 1 were killed"),
         case(
-            "repeat::a-code-is-the-last-even-where-deaths-are-not",
+            "repeat::failed-program-is-not-restarted",
             "--smp 1 --repeat 5 --cmdline deaths=go-on",
             "fault exit-code 0",
         )

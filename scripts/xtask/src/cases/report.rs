@@ -1,4 +1,5 @@
-//! The report of real boots in a browser: it is drawn without errors, and its numbers are those of the result.
+//! Cases that open the report of real boots in a browser. The charts are drawn without errors, and the numbers agree
+//! with the result.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,11 @@ use crate::browser;
 use crate::browser::Page;
 use crate::logs::log_folder;
 
-/// The reports that the cases write, in the folder of the logs.
+/// The reports that the cases write into the log directory.
 const PASSED: &str = "report-passed.html";
 const FAILED: &str = "report-failed.html";
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, options: &str, file: &str| {
         let mut case =
@@ -22,8 +23,8 @@ pub fn cases() -> Vec<Case> {
         case
     };
     vec![
-        // The run is limited by time, so that the CPUs have different numbers; the calls are slow, so that the trace
-        // has all of them.
+        // The boot ends after a time, so that the CPUs have different counts. It makes only slow calls, so that they
+        // all fit in the trace.
         row("numbers-in-a-browser", "--smp 2 --seconds 1 --mix write=100 --seed 5 --tick-hz 1000", PASSED)
             .demand(numbers),
         row(
@@ -36,7 +37,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Opens a report, and checks that all charts are drawn without errors. Returns their number.
+/// Opens a report, and checks that all charts are drawn without errors. Returns the page and the number of charts.
 fn open(file: &str) -> Result<(Page, usize), String> {
     let path: PathBuf = log_folder().join(file);
     let page = browser::open(&path, &path)?;
@@ -61,7 +62,7 @@ fn numbers(finished: &Finished) -> Result<(), String> {
             expect(shown, Some(cpu[field].to_string()), field)?;
         }
     }
-    // The counters that were read from the guest's memory are those that the kernel printed.
+    // The counters read from the guest's memory must equal those that the kernel printed.
     let counted: Vec<_> = cpus.iter().map(|cpu| cpu["syscalls"].to_string()).collect();
     let read = attribute(&dom, "data-last-look=\"\">").map(str::to_owned);
     expect(read, Some(counted.join(" ")), "calls that were read from the guest's memory")?;
@@ -74,7 +75,7 @@ fn charts(dom: &str, cpus: &[Value]) -> Result<(), String> {
     let json = rest.split("</script>").next().unwrap_or("");
     let data: Value = serde_json::from_str(json).map_err(|error| format!("the data is not JSON: {error}"))?;
     let data = &data[0];
-    // The counters were sampled while the guest ran, not only at the end: a rate needs two samples.
+    // The counters must have been sampled while the guest ran, not only at the end.
     let samples = data["rate"]["x"].as_array().map_or(0, Vec::len);
     if samples < 2 {
         return Err(format!("{samples} samples of the running guest"));
@@ -82,7 +83,7 @@ fn charts(dom: &str, cpus: &[Value]) -> Result<(), String> {
     let sum =
         |values: &Value| values.as_array().map_or(0, |all| all.iter().filter_map(Value::as_u64).sum::<u64>());
     for (n, cpu) in cpus.iter().enumerate() {
-        // All calls of such a short boot are in its trace; SYS_EXIT does not return.
+        // The trace contains all calls of such a short boot. Only SYS_EXIT has no duration, because it does not return.
         let timed = sum(&data["latency"][0]["y"][n]);
         expect(Some(timed + 1), cpu["syscalls"].as_u64(), "calls in the histogram of times, and SYS_EXIT")?;
         if sum(&data["jitter"]["y"][n]) == 0 {
@@ -97,8 +98,8 @@ fn charts(dom: &str, cpus: &[Value]) -> Result<(), String> {
 }
 
 fn failures(finished: &Finished) -> Result<(), String> {
-    // Only the charts of the first boot are drawn, since the other one is folded. It may have panicked before its
-    // counters were sampled twice.
+    // Only the charts of the first boot are drawn, because the section of the other boot is collapsed. The first boot
+    // may have panicked before its counters were sampled twice.
     let (Page { dom, .. }, drawn) = open(FAILED)?;
     if drawn == 0 {
         return Err("no chart was drawn".to_owned());
@@ -110,7 +111,7 @@ fn failures(finished: &Finished) -> Result<(), String> {
         finished.has(&dom, &format!("<li class=\"panic\" title=\"{seed} panic, "))?;
         finished.has(&dom, &format!("<code>{replay}</code>"))?;
         finished.has(&dom, &format!("id=\"boot-{seed}\""))?;
-        // No CPU printed its counters: these are from the guest's memory.
+        // No CPU printed its counters, so these were read from the guest's memory.
         let cpus = boot["cpus"].as_array().ok_or("no CPUs")?;
         expect(cpus.len(), 2, "CPUs that had counted")?;
         for (cpu, n) in (0..).zip(cpus) {
@@ -131,7 +132,7 @@ fn text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or(format!("{value} is not a text"))
 }
 
-/// What follows this text, up to the next `"` or `<`.
+/// Returns the text between `before` and the next `"` or `<`.
 fn attribute<'a>(html: &'a str, before: &str) -> Option<&'a str> {
     html.split_once(before)?.1.split(['"', '<']).next()
 }

@@ -1,10 +1,10 @@
-//! The host tool itself: time limits, a missing QEMU, the command line for a shell, gdb.
+//! Cases for the host tool itself: time limits, a missing QEMU, the printed QEMU command line, gdb.
 
 use kernel_abi::verdict::Verdict;
 
 use super::{Case, Finished, case, shell};
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let mut gdb = case(
         "tool::gdb-sees-every-cpu",
@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         case("tool::too-little-memory", "--memory 2M", "hello").status(2).complains("at least 4 MiB"),
         case("tool::unknown-program", "", "no-such-program").status(2).complains("selftest"),
         case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(runs_in_a_shell),
-        // After a reset, QEMU ends with status 0, as after a normal end.
+        // After a guest reset, QEMU exits with status 0, as after a normal shutdown.
         reset.status(3).complains("the guest was reset"),
         gdb.shows("Thread 1.3").shows("bsp_main ("),
     ]
@@ -45,7 +45,7 @@ fn runs_in_a_shell(finished: &Finished) -> Result<(), String> {
     super::expect(output.status.code(), Some(Verdict::Pass.qemu_status()), "QEMU's exit status in a shell")
 }
 
-/// 64 KiB of firmware whose first instructions, at the reset vector, reset the machine again.
+/// Returns 64 KiB of firmware whose first instructions, at the reset vector, reset the machine.
 fn resetting_firmware() -> Vec<u8> {
     // mov dx, 0xcf9; mov al, 6; out dx, al; hlt
     const CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];

@@ -1,4 +1,4 @@
-//! The trace of a real run: through memory, over the console, and read by other tools.
+//! Cases that trace real runs: the trace is read from memory, from the console, and by other tools.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use super::trace_readers::{self as compare, convert};
 use super::{Case, Finished, case, expect};
 use crate::logs::log_folder;
 
-/// Kinds of which no more events are recorded once a trace is sent over the console.
+/// Kinds of events that no longer occur once a trace is being sent over the console.
 const SETTLED: &str = "syscall,tick,fault,program,boot,user";
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let traced = |name: &str, options: &str, program: &str| {
         let file = format!("target/test-logs/{name}.rtrace");
@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
             .exits_on(2)
             .hides("@ringside")
             .demand(|_| both_programs_are_in("over-serial.rtrace")),
-        // The host reads the same trace from memory *and* from the console.
+        // The host reads the same trace both from memory and from the console.
         traced(
             "over-serial-as-in-memory",
             &format!("--smp 3 --trace {SETTLED} --cmdline 'trace_via=serial trace_records=512'"),
@@ -44,14 +44,14 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The text of a trace that a case wrote.
+/// Returns the text of a trace that a case wrote.
 fn text(name: &str) -> Result<String, String> {
     let path = scratch(name)?.join("text");
     convert(&log_folder().join(name), &[("--text", &path)])?;
     std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A folder for the files that a trace is converted to.
+/// Creates a directory for converted trace files.
 fn scratch(name: &str) -> Result<PathBuf, String> {
     let folder = log_folder().join(name).with_extension("made");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -70,13 +70,13 @@ fn both_programs_are_in(name: &str) -> Result<(), String> {
 fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
     const NAME: &str = "over-serial-as-in-memory";
     let memory = text(&format!("{NAME}.rtrace"))?;
-    // The trace that the tool finds in the log of the console.
+    // The trace that the tool extracts from the console log.
     let console = text(&format!("trace-{NAME}.console"))?;
     expect(console == memory, true, "the trace over the console is the one in memory")?;
     expect(memory.lines().count(), 3 * 512, "events: the rings are full")
 }
 
-/// Checks that the trace has the events before the panic, and no start of CPU 1's program.
+/// Checks that the trace contains the events before the panic, and that CPU 1's program was not started.
 fn the_panic_is_the_end(_: &Finished) -> Result<(), String> {
     let text = text("over-serial-after-a-panic.rtrace")?;
     for event in ["cpu0 ipi_sent vector=INIT", "cpu1 ap_state apic_id=1 state=online"] {
@@ -97,7 +97,7 @@ fn perfetto_agrees(_: &Finished) -> Result<(), String> {
     slices.ok_or(format!("the comparison printed {output:?}")).and_then(enough)
 }
 
-/// Checks that enough events were compared: a comparison of nothing would find no difference.
+/// Checks that enough events were compared: a comparison of empty traces would find no difference.
 fn enough(compared: usize) -> Result<(), String> {
     if compared > 1000 { Ok(()) } else { Err(format!("only {compared} events were compared")) }
 }

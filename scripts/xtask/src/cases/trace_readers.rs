@@ -1,4 +1,4 @@
-//! Reads a trace with independent tools, which must find the same events at the same times.
+//! Reads a trace with independent tools, which must show the same events at the same times.
 
 use std::io;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::process::{Command, Output, Stdio};
 
 use machine::tree::root;
 
-/// How to install the tools.
+/// Hint on how to install the tools.
 const SET_UP: &str = "run ./scripts/setup.sh --dev";
 
-/// Compares the trace's CTF, as babeltrace2 reads it, with its text: the same number of events, each at the same time
-/// on the same CPU. Returns that number. The converted files go into `folder`.
+/// Compares the trace's CTF, as read by babeltrace2, with its text: both must have the same events, each at the same
+/// time on the same CPU. Returns the number of events. Converted files are written to `folder`.
 pub fn with_babeltrace2(trace: &Path, folder: &Path) -> Result<usize, String> {
     let (ctf, text) = (folder.join("ctf"), folder.join("text"));
     convert(trace, &[("--ctf", &ctf), ("--text", &text)])?;
@@ -23,8 +23,8 @@ pub fn with_babeltrace2(trace: &Path, folder: &Path) -> Result<usize, String> {
     }
     let theirs = String::from_utf8_lossy(&output.stdout).into_owned();
     let ours = std::fs::read_to_string(&text).map_err(|error| format!("{}: {error}", text.display()))?;
-    // `[12.000000345] tick: { 0 }, { 1, 0x2 }`; ours is `[    12.000000345] cpu0 tick ...`. Events of the same
-    // nanosecond on different CPUs have no order.
+    // babeltrace2 prints `[12.000000345] tick: { 0 }, { 1, 0x2 }`, our text `[    12.000000345] cpu0 tick ...`. Events
+    // in the same nanosecond on different CPUs may be in either order, so sort them.
     let theirs = sorted(&theirs, their_event)?;
     let ours = sorted(&ours, our_event)?;
     if ours.len() != theirs.len() {
@@ -36,7 +36,8 @@ pub fn with_babeltrace2(trace: &Path, folder: &Path) -> Result<usize, String> {
     }
 }
 
-/// Compares the trace for Perfetto, as Perfetto's own messages read it, with the text. Returns the comparison's output.
+/// Compares the Perfetto file, as parsed by Perfetto's own protobuf classes, with the text. Returns the output of the
+/// comparison.
 pub fn with_perfetto(trace: &Path, folder: &Path) -> Result<String, String> {
     let (pftrace, text) = (folder.join("out.pftrace"), folder.join("text"));
     convert(trace, &[("--pftrace", &pftrace), ("--text", &text)])?;
@@ -46,7 +47,7 @@ pub fn with_perfetto(trace: &Path, folder: &Path) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// An event's time, CPU and kind.
+/// The time, CPU and kind of an event.
 type Event = (String, String, String);
 
 fn sorted(text: &str, event: fn(&str) -> Option<Event>) -> Result<Vec<Event>, String> {
@@ -80,7 +81,7 @@ pub fn convert(trace: &Path, outputs: &[(&str, &Path)]) -> Result<(), String> {
     ::trace::run(&options).map(drop).map_err(|error| error.to_string())
 }
 
-/// Runs one of the tools. A missing tool is a failure, since nothing would be compared.
+/// Runs one of the tools. A missing tool is an error, because nothing would be compared.
 fn run(mut command: Command, name: &str) -> Result<Output, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("there is no {name}: {SET_UP}"),

@@ -69,7 +69,7 @@ fn upward(graph: &Graph) -> Result<Vec<String>, String> {
     };
     let name = |layer: usize| match layer {
         PURE => "the pure modules (declared before `arch` in lib.rs)".to_owned(),
-        layer if layer == above => "what is above arch's layers (declared after `arch` in lib.rs)".to_owned(),
+        layer if layer == above => "the modules above `arch` (declared after `arch` in lib.rs)".to_owned(),
         layer => format!("layer `{}`", layers[layer - 1]),
     };
     let goes_up = |import: &&Import| layer(import.from) < layer(import.to);

@@ -142,9 +142,9 @@ fn kernel(file: &str, import: &str) -> Vec<String> {
 fn upward_import_is_found_and_downward_import_is_allowed() {
     let upward: &[(&str, &str, &str)] = &[
         ("arch/low/a.rs", "use crate::arch::high;", "from layer `low` to layer `high`"),
-        ("arch/low/a.rs", "use crate::run;", "from layer `low` to what is above"),
-        ("arch/high.rs", "fn f() { crate::run::g() }", "from layer `high` to what is above"),
-        ("arch/low/mod.rs", "use super::Item;", "from layer `low` to what is above"),
+        ("arch/low/a.rs", "use crate::run;", "from layer `low` to the modules above"),
+        ("arch/high.rs", "fn f() { crate::run::g() }", "from layer `high` to the modules above"),
+        ("arch/low/mod.rs", "use super::Item;", "from layer `low` to the modules above"),
         (
             "pure.rs",
             "use crate::arch::low;",
@@ -153,7 +153,7 @@ fn upward_import_is_found_and_downward_import_is_allowed() {
         (
             "other.rs",
             "pub use crate::run::Run;",
-            "from the pure modules (declared before `arch` in lib.rs) to what is above",
+            "from the pure modules (declared before `arch` in lib.rs) to the modules above",
         ),
     ];
     for (file, import, expected) in upward {

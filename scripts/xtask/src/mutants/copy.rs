@@ -1,6 +1,6 @@
-//! A copy of the tree in which mutants are made: cargo builds there, and the tree itself is never touched.
+//! A copy of the source tree for building mutants. The tree itself is never changed.
 //!
-//! A file of the copy is written only if it differs, so that cargo rebuilds only what the edits change.
+//! A file in the copy is written only if its content changes, so that cargo rebuilds only affected code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,12 +13,12 @@ use machine::tree::root;
 use super::edits::Edit;
 use super::mutant::Mutant;
 
-/// The parts of the tree that cargo needs. `.cargo` is not among them: the copy is below the tree, whose own cargo
-/// finds.
+/// The parts of the tree that cargo needs. `.cargo` is not copied, because cargo also finds it in the tree, which
+/// contains the copy.
 const PARTS: [&str; 6] = ["Cargo.toml", "Cargo.lock", "ap_trampoline", "kernel", "scripts", "user"];
 
-/// The copy, up to date, with the edits of some mutants, which are undone when it is dropped. A lock file ensures that
-/// only one process uses it.
+/// An up-to-date copy with the edits of some mutants. The edits are undone on drop. A lock file ensures that only one
+/// process uses the copy.
 pub struct Copy {
     folder: PathBuf,
     edited: BTreeSet<PathBuf>,
@@ -26,7 +26,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Makes these mutants, or none, in the copy in this folder.
+    /// Updates the copy in this directory, and applies the edits of these mutants.
     pub fn with(folder: &Path, mutants: &[&Mutant]) -> Result<Copy, Error> {
         let edited = edited(mutants)?;
         fs::create_dir_all(folder).map_err(|error| Error::file("create", folder, error))?;
@@ -52,7 +52,7 @@ impl Copy {
         Ok(Copy { folder: folder.to_owned(), edited: edited.into_keys().collect(), _lock: file })
     }
 
-    /// The folder in which cargo must run.
+    /// Returns the directory in which cargo must run.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -61,13 +61,13 @@ impl Copy {
 impl Drop for Copy {
     fn drop(&mut self) {
         for path in &self.edited {
-            // An error is ignored, since the next `with` restores the copy.
+            // Ignore an error: the next call of `with` restores the copy.
             let _ = read(&root().join(path)).and_then(|text| write(&self.folder.join(path), &text));
         }
     }
 }
 
-/// The files that these mutants change, with their new text.
+/// Returns the files that these mutants change, with their new text.
 pub fn edited(mutants: &[&Mutant]) -> Result<BTreeMap<PathBuf, String>, Error> {
     let mut texts = BTreeMap::new();
     for mutant in mutants {
@@ -86,7 +86,7 @@ pub fn edited(mutants: &[&Mutant]) -> Result<BTreeMap<PathBuf, String>, Error> {
 fn original(mutant: &Mutant, edit: &Edit) -> Result<String, Error> {
     fs::read_to_string(root().join(edit.file)).map_err(|error| {
         let (name, file) = (mutant.name, edit.file);
-        Error::Host(format!("the mutant {name} edits {file}, which cannot be read: {error}. If the file was moved, say so in scripts/xtask/src/mutants/edits.rs"))
+        Error::Host(format!("the mutant {name} edits {file}, which cannot be read: {error}. If the file was moved, update scripts/xtask/src/mutants/edits.rs"))
     })
 }
 
@@ -96,14 +96,14 @@ fn apply(mutant: &Mutant, edit: &Edit, text: &str) -> Result<String, Error> {
         places => {
             let (name, file, count) = (mutant.name, edit.file, places.len());
             Err(Error::Host(format!(
-                "the mutant {name} looks for {:?} in {file}, where it occurs {count} times and not once. See scripts/xtask/src/mutants/edits.rs",
+                "the mutant {name} needs {:?} exactly once in {file}, but found it {count} times. See scripts/xtask/src/mutants/edits.rs",
                 edit.find
             )))
         }
     }
 }
 
-/// Where a fragment occurs. White space in it stands for any white space.
+/// Returns the positions at which a fragment occurs. White space in the fragment matches any white space.
 fn places(text: &str, find: &str) -> Vec<Range<usize>> {
     let mut words = find.split_whitespace();
     let Some(first) = words.next() else { return Vec::new() };
@@ -117,7 +117,7 @@ fn places(text: &str, find: &str) -> Vec<Range<usize>> {
     text.match_indices(first).filter_map(|(start, _)| Some(start..end(start)?)).collect()
 }
 
-/// Adds a file, or all files below a folder, without what cargo built there.
+/// Adds a file, or all files below a directory except cargo's build output.
 fn list(top: &Path, part: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
     let path = top.join(part);
     let failed = |error| Error::file("read", &path, error);
@@ -158,7 +158,7 @@ mod tests {
         let rows: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         let edits: Vec<_> = EDITS.iter().map(|(name, _)| *name).collect();
         assert_eq!(rows, edits);
-        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "one name twice");
+        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "duplicate name");
     }
 
     #[test]

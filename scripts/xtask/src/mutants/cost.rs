@@ -1,5 +1,5 @@
-//! The cost of the guards on the system-call path: the null call's round trip in instructions, with all of them,
-//! without each one, and without any.
+//! Measures the cost of the guards on the system-call path: the round trip of a null system call in instructions, with
+//! all guards, without each one, and without any of them.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,8 +14,8 @@ use super::kernels;
 use super::table::find;
 use crate::cases::round_trip_figure;
 
-/// The guards that every system call executes. The others cost no instructions there: `syscall` itself clears the
-/// flags, and the rest is set up at boot.
+/// The mutants whose guards execute instructions in every system call. The other guards do not: `syscall` itself clears
+/// the flags, and the rest is set up at boot.
 const ON_THE_PATH: [&str; 4] =
     ["syscall-number-unchecked", "syscall-index-unmasked", "sysret-any-rip", "sysret-any-flags"];
 
@@ -38,7 +38,7 @@ fn row(name: &str, instructions: f64, with: f64) -> [String; 3] {
     [name.to_owned(), format!("{instructions:.0}"), format!("{:.0}", with - instructions)]
 }
 
-/// Measures the instructions of a null system call, its loop included.
+/// Measures the instructions of a null system call, including the measuring loop.
 fn round_trip(kernel: &Path) -> Result<f64, Error> {
     let tool = std::env::current_exe();
     let tool =

@@ -1,15 +1,16 @@
-//! What each mutant changes in the source: exact edits, which [`copy`](super::copy) makes in a copy of the tree.
+//! The source edits of each mutant. [`copy`](super::copy) applies them to a copy of the tree.
 //!
-//! A fragment to find is code, never a comment, and occurs once in its file. White space in it stands for any white
-//! space, so that a change of layout breaks nothing. A file that moves is named once, below.
+//! A fragment to find is code, never a comment, and occurs once in its file. White space in the fragment matches any
+//! white space, so that reformatting does not break an edit. Each file's path is a constant below, so that a move
+//! changes one line.
 
-/// A fragment of a file, and what takes its place.
+/// A replacement of one fragment of a file.
 pub struct Edit {
-    /// The file, from the top folder.
+    /// The file's path, relative to the top directory.
     pub file: &'static str,
-    /// The fragment.
+    /// The fragment to find.
     pub find: &'static str,
-    /// What takes its place.
+    /// The replacement text.
     pub replace: &'static str,
 }
 
@@ -49,65 +50,65 @@ const TRAP: &str = "kernel/src/arch/entry/trap.rs";
 const TURNS: &str = "kernel/src/turns.rs";
 const USER_SLICE: &str = "kernel/src/user_slice.rs";
 
-/// Each mutant's edits, in the order of the table.
-#[rustfmt::skip] // a row stays a row, however long its code is
+/// The edits of each mutant, in the order of the table.
+#[rustfmt::skip] // keeps one edit per line, however long
 pub const EDITS: &[(&str, &[Edit])] = &[
-    // SFMASK without IF: interrupts stay enabled across `syscall`.
+    // SFMASK lacks IF: interrupts stay enabled across `syscall`.
     ("sfmask-if", &[edit(MSR, ".union(RFlags::INTERRUPT_FLAG)", "")]),
-    // SFMASK without TF: ring 3 single-steps the entry.
+    // SFMASK lacks TF: ring 3 can single-step the entry code.
     ("sfmask-tf", &[edit(MSR, ".union(RFlags::TRAP_FLAG)", "")]),
-    // SFMASK without DF: ring 0 runs with ring 3's direction flag.
+    // SFMASK lacks DF: ring 0 runs with ring 3's direction flag.
     ("sfmask-df", &[edit(MSR, ".union(RFlags::DIRECTION_FLAG)", "")]),
-    // SFMASK without AC: ring 3 disables SMAP for ring 0.
+    // SFMASK lacks AC: ring 3 can disable SMAP in ring 0.
     ("sfmask-ac", &[edit(MSR, ".union(RFlags::ALIGNMENT_CHECK)", "")]),
-    // SFMASK without NT: an `iretq` of ring 0's faults.
+    // SFMASK lacks NT: an `iretq` in ring 0 faults.
     ("sfmask-nt", &[edit(MSR, ".union(RFlags::NESTED_TASK)", "")]),
-    // STAR's user base without RPL 3.
+    // STAR's user base lacks RPL 3.
     ("star-rpl", &[edit(SELECTORS, "0x10 | Ring3 as u16;", "0x10;")]),
-    // SYSENTER has a code segment to enter.
+    // SYSENTER has a valid code segment.
     ("sysenter-open", &[edit(MSR, "IA32_SYSENTER_CS, 0)", "IA32_SYSENTER_CS, 8)")]),
-    // MSRs are read back and the difference is ignored.
+    // MSRs are read back, but a difference is ignored.
     ("msr-not-compared", &[edit(MSR, "if read != written {", "if read != written && false {")]),
-    // The exit path of a system call leaves rdi as ring 0 had it.
+    // The exit path of a system call does not restore rdi.
     ("syscall-register-lost", &[
         edit(ENTRY, r#""pop rdi", "pop rax", "jz 2f","#, r#""lea rsp, [rsp + 8]", "pop rax", "jz 2f","#),
     ]),
     // No `swapgs` before `sysretq`.
     ("syscall-gs-not-restored", &[edit(ENTRY, r#""swapgs", "sysretq","#, r#""sysretq","#)]),
-    // All CPUs enter on the BSP's syscall stack.
+    // All CPUs use the BSP's syscall stack.
     ("syscall-stack-shared", &[
         edit(AREA, "syscall_stack_top: layout::syscall_stack(id).end", "syscall_stack_top: layout::syscall_stack(CpuId::BSP).end"),
     ]),
-    // No bounds check on the system call's number.
+    // The system-call number is not bounds-checked.
     ("syscall-number-unchecked", &[
         edit(SYSCALL, "if number < TABLE_LEN as u64 {", "if number < TABLE_LEN as u64 || true {"),
     ]),
-    // No mask on the number after its bounds check.
+    // The number is not masked after the bounds check.
     ("syscall-index-unmasked", &[edit(SPECULATION, r#""and {index}, {mask}""#, r#""/* {index}, {mask} */""#)]),
-    // `sysretq` takes any RIP.
+    // `sysretq` is used for any RIP.
     ("sysret-any-rip", &[edit(SYSRET, "& (to.rip < USER_END)", "& (to.rip < USER_END || true)")]),
-    // `sysretq` takes any flags.
+    // `sysretq` is used for any flags.
     ("sysret-any-flags", &[edit(SYSRET, "1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;", "0;")]),
-    // No range check on ring 3's pointers.
+    // User pointers are not range-checked.
     ("user-range-unchecked", &[
         edit(USER_SLICE, "if ptr < USER_END && len <= USER_END - ptr {", "if true || ptr < USER_END && len <= USER_END - ptr {"),
     ]),
-    // No recovery of a copy that faults.
+    // A page fault in a user copy is not recovered from.
     ("copy-without-fixup", &[edit(TRAP, "&& Cr2::read_raw() < USER_END", "&& false && Cr2::read_raw() < USER_END")]),
-    // No `clac` after a copy.
+    // No `clac` after a user copy.
     ("copy-leaves-ac", &[edit(SMAP, "(ringside_clac_copy, CLAC)", "(ringside_clac_copy, NOP)")]),
     // No `cld` on the ordinary vectors' entry path.
     ("trap-without-cld", &[edit(ENTRY, r#"trap_common() { naked_asm!( "cld","#, "trap_common() { naked_asm!(")]),
     // No `clac` on the ordinary vectors' entry path.
     ("trap-without-clac", &[edit(SMAP, "(ringside_clac_trap, CLAC)", "(ringside_clac_trap, NOP)")]),
-    // The exit path of an interrupt leaves rdi as ring 0 had it: the frame's word is overwritten before it is popped.
+    // The exit path of an interrupt does not restore rdi: the saved value is overwritten before it is popped.
     ("trap-register-lost", &[
         edit(ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov [rsp + {rdi}], rdi","#),
         edit(ENTRY, "from_user = sym trap_from_user,", "from_user = sym trap_from_user, rdi = const offset_of!(TrapFrame, rdi),"),
     ]),
-    // A fault of the `iretq` to ring 3 is handled with ring 3's GS base.
+    // A fault on the `iretq` to ring 3 is handled with ring 3's GS base.
     ("iretq-fault-gs", &[edit(ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
-    // The tick changes a vector register.
+    // The tick handler changes a vector register.
     ("tick-uses-xmm", &[
         edit(TRAP, "TIMER_VECTOR => {", r#"TIMER_VECTOR => { unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
     ]),
@@ -117,7 +118,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // No `clac` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-clac", &[edit(SMAP, "(ringside_clac_paranoid, CLAC)", "(ringside_clac_paranoid, NOP)")]),
-    // NMI, #DB, #MC and #DF set the GS base only if CS says ring 3.
+    // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS.
     ("paranoid-trusts-cs", &[
         edit(ENTRY, r#""mov rsi, [rsp + {frame_size}]","#, r#""mov rsi, [rsp + {frame_size}]", "test byte ptr [rsp + {cs}], 3", "jz 2f","#),
         edit(ENTRY, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
@@ -127,15 +128,15 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("paranoid-gs-not-restored", &[
         edit(ENTRY, r#""mov rdx, r12", "shr rdx, 32", "wrmsr","#, r#""mov rdx, r12", "shr rdx, 32","#),
     ]),
-    // The NMI has no stack of its own.
+    // NMIs have no IST stack.
     ("nmi-without-ist", &[edit(IDT, "NMI => IstStack::Nmi.index(),", "NMI => 0,")]),
-    // #DB has no stack of its own.
+    // #DB has no IST stack.
     ("debug-without-ist", &[edit(IDT, "DEBUG => IstStack::Debug.index(),", "DEBUG => 0,")]),
-    // #DF has no stack of its own.
+    // #DF has no IST stack.
     ("double-fault-without-ist", &[edit(IDT, "DOUBLE_FAULT => IstStack::DoubleFault.index(),", "DOUBLE_FAULT => 0,")]),
-    // All CPUs' TSS.RSP0 is the BSP's.
+    // TSS.RSP0 of every CPU is the BSP's.
     ("rsp0-shared", &[edit(GDT, "layout::syscall_stack(cpu)", "layout::syscall_stack(CpuId::BSP)")]),
-    // All CPUs' IST stacks are the BSP's.
+    // All CPUs use the BSP's IST stacks.
     ("ist-shared", &[edit(GDT, "layout::ist_stack(cpu, which)", "layout::ist_stack(CpuId::BSP, which)")]),
     // The page below the syscall stack is mapped.
     ("stack-without-guard", &[
@@ -145,29 +146,29 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("io-map-open", &[
         edit(GDT, "let mut tss = TaskStateSegment::new();", "let mut tss = TaskStateSegment::new(); tss.iomap_base = 0;"),
     ]),
-    // LDTR stays as it is at reset.
+    // LDTR keeps its reset value.
     ("ldt-as-at-reset", &[
         edit(GDT, r#"core::arch::asm!("lldt {0:x}", in(reg) SegmentSelector::NULL.0, options(nostack, preserves_flags));"#, ""),
     ]),
-    // Ring 3 may raise the timer's vector.
+    // Ring 3 can raise the timer's vector with `int`.
     ("gate-open", &[
         edit(IDT, "matches!(vector, 3 | 4);", "matches!(vector, 3 | 4 | crate::arch::interrupts::apic::TIMER_VECTOR);"),
     ]),
-    // No end of interrupt.
+    // No EOI is sent.
     ("eoi-missing", &[edit(TRAP, "cpu.end_of_interrupt();", "if false { cpu.end_of_interrupt(); }")]),
-    // Two ends of interrupt for each.
+    // Two EOIs are sent for each interrupt.
     ("eoi-doubled", &[
         edit(TRAP, "cpu.end_of_interrupt();", "cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
     ]),
-    // A program starts with a value of the kernel's in rdi.
+    // A program starts with a kernel value in rdi.
     ("start-register-leaked", &[edit(EXIT, r#""xor edi, edi","#, "")]),
-    // A program starts with the FPU as it was found.
+    // A program starts with the FPU state of the previous program.
     ("start-fpu-leaked", &[edit(EXIT, r#""fninit", "fxrstor64 [rsi]","#, "")]),
-    // A program starts with the address and opcode of the last x87 instruction of the one before it, on AMD.
+    // On AMD, a program starts with the address and opcode of the previous program's last x87 instruction.
     ("start-x87-addresses-leaked", &[edit(EXIT, r#""fninit","#, "")]),
-    // A program starts with the data segments of the one before it.
+    // A program starts with the data segments of the previous program.
     ("start-segments-leaked", &[edit(EXIT, r#""mov ds, eax","#, "")]),
-    // A program's incomplete line is kept for the next program.
+    // A program's incomplete output line is kept for the next program.
     ("line-kept", &[
         edit(RING3, "cpu.line.borrow_mut().flush(", "let _not_called = || cpu.line.borrow_mut().flush("),
     ]),
@@ -175,37 +176,37 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("page-not-zeroed", &[
         edit(ADDRESS_SPACE, "Err(MapError::Occupied); } let frame = physmem::alloc_zeroed()", "Err(MapError::Occupied); } let frame = physmem::alloc()"),
     ]),
-    // A program that has exceeded its time limit runs on.
+    // A program that exceeds its time limit continues.
     ("limit-ignored", &[edit(REPEAT, "ticks >= end;", "ticks >= end && false;")]),
-    // Ring 0 may write read-only pages.
+    // Ring 0 can write read-only pages.
     ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
-    // As above, on the APs only.
+    // Ring 0 can write read-only pages, but only on the APs.
     ("ap-without-wp", &[
         edit(CONTROL, "let state = ControlState { cr0: BOOT_CR0.bits()", "use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags}; \
             let bsp = ApicBase::read().1.contains(ApicBaseFlags::BSP); \
             let state = ControlState { cr0: if bsp { BOOT_CR0 } else { BOOT_CR0 - Cr0Flags::WRITE_PROTECT }.bits()"),
     ]),
-    // Ring 0 may execute ring 3's pages.
+    // Ring 0 can execute user pages.
     ("smep-off", &[edit(CONTROL, "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep)", "SUPERVISOR_MODE_EXECUTION_PROTECTION, self.smep && false)")]),
-    // Ring 0 may read ring 3's pages.
+    // Ring 0 can read user pages.
     ("smap-off", &[edit(CONTROL, "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap)", "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap && false)")]),
-    // Ring 3 may read the addresses of the descriptor tables.
+    // Ring 3 can read the addresses of the descriptor tables.
     ("umip-off", &[edit(CONTROL, "USER_MODE_INSTRUCTION_PREVENTION, self.umip)", "USER_MODE_INSTRUCTION_PREVENTION, self.umip && false)")]),
-    // A machine check is a shutdown.
+    // A machine check causes a shutdown.
     ("mce-off", &[edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", ";")]),
-    // Ring 3 may set its GS base.
+    // Ring 3 can set its GS base.
     ("fsgsbase-on", &[
         edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", "| Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::FSGSBASE;"),
     ]),
-    // Ring 3 may read performance counters.
+    // Ring 3 can read performance counters.
     ("pce-on", &[
         edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", "| Cr4Flags::MACHINE_CHECK_EXCEPTION | Cr4Flags::PERFORMANCE_MONITOR_COUNTER;"),
     ]),
     // x87 errors raise no exception.
     ("x87-errors-external", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::NUMERIC_ERROR).bits()")]),
-    // Ring 3 may write its own code and constants.
+    // Ring 3 can write its own code and constants.
     ("user-text-writable", &[edit(ADDRESS_SPACE, "PageTableFlags::WRITABLE, self.write)", "PageTableFlags::WRITABLE, self.write || true)")]),
-    // Ring 3's data and stack can be executed.
+    // User data and stacks are executable.
     ("user-data-executable", &[edit(ADDRESS_SPACE, "PageTableFlags::NO_EXECUTE, !self.execute)", "PageTableFlags::NO_EXECUTE, !(self.execute || true))")]),
     // The kernel's text can be written.
     ("text-writable", &[
@@ -215,7 +216,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("text-alias-writable", &[
         edit(PAGING, "section.range.contains(&(phys + KERNEL_BASE))", "section.range.contains(&(phys + KERNEL_BASE)) && false"),
     ]),
-    // Ring 3 may access the physical map.
+    // Ring 3 can access the physical map.
     ("physmap-for-ring-3", &[
         edit(PAGING, "PHYSMAP_BASE + large, large, KERNEL_DATA)", "PHYSMAP_BASE + large, large, KERNEL_DATA | PageTableFlags::USER_ACCESSIBLE)"),
     ]),
@@ -225,32 +226,32 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // CPUs that the firmware lists as disabled are used.
     ("madt-any-flags", &[edit(TOPOLOGY, "let enabled = flags & ENABLED != 0;", "let enabled = flags & ENABLED != 0 || true;")]),
-    // An offered slot is not closed: a late AP takes part.
+    // An offered slot is not closed, so a late AP joins.
     ("late-ap-let-in", &[
         edit(ONLINE, "VACANT | OFFERED => Closed::Absent,", "OFFERED if true => return Closed::Absent, VACANT | OFFERED => Closed::Absent,"),
     ]),
-    // A slot is offered without release.
+    // A slot is offered without release ordering.
     ("offer-relaxed", &[
         edit(ONLINE, "compare_exchange(VACANT, OFFERED, Ordering::Release,", "compare_exchange(VACANT, OFFERED, Ordering::Relaxed,"),
     ]),
-    // A slot is claimed by a load and a store.
+    // A slot is claimed by a load followed by a store.
     ("claim-without-exchange", &[
         edit(ONLINE, "state.compare_exchange(OFFERED, CLAIMED,", "if state.load(Ordering::Acquire) == OFFERED { \
             state.store(CLAIMED, Ordering::Relaxed); return true; } state.compare_exchange(OFFERED, CLAIMED,"),
     ]),
-    // The trampoline claims without a lock prefix.
+    // The trampoline claims its slot without a lock prefix.
     ("claim-without-lock", &[edit(TRAMPOLINE, "lock cmpxchgl", "cmpxchgl")]),
-    // The trampoline takes the APIC id from CPUID's leaf 1, which has 8 bits of it.
+    // The trampoline reads the APIC id from CPUID leaf 1, which has only its low 8 bits.
     ("apic-id-from-cpuid", &[
         edit(TRAMPOLINE, "rdmsr movl %eax, %edi", "movl ${cpuid_features}, %eax\n cpuid\n shrl $24, %ebx\n movl %ebx, %edi"),
     ]),
-    // An AP arrives without release.
+    // An AP reports its arrival without release ordering.
     ("arrive-relaxed", &[
         edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),
     ]),
-    // A CPU arrives at a gate without release.
+    // A CPU arrives at a gate without release ordering.
     ("gate-arrive-relaxed", &[edit(SYNC, "arrived.fetch_add(1, Ordering::Release)", "arrived.fetch_add(1, Ordering::Relaxed)")]),
-    // A CPU finds a gate open without acquire.
+    // A CPU reads a gate without acquire ordering.
     ("gate-open-relaxed", &[edit(SYNC, "arrived.load(Ordering::Acquire)", "arrived.load(Ordering::Relaxed)")]),
     // An NMI between `sti` and `hlt` resumes at the `hlt`.
     ("idle-halts-after-nmi", &[
@@ -285,12 +286,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("panic-cpu-by-gs-alone", &[
         edit(STOP, "percpu::of_stack(CallRegisters::here().rsp);", "percpu::of_stack(CallRegisters::here().rsp).filter(|_| false);"),
     ]),
-    // An AP loads GDT, TSS and IDT later than it could: an overflow is provoked before.
+    // An AP loads GDT, TSS and IDT late, after the injected stack overflow.
     ("tables-late", &[
         edit(SMP, "} provoke::at(cpu, Place::BringUp);", "}"),
         edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); provoke::at(cpu, Place::BringUp);"),
     ]),
-    // The NMI's handler unmasks NMIs, as an exception in it would: an `iretq` to the next instruction.
+    // The NMI handler unmasks NMIs by an `iretq` to the next instruction, as an exception in the handler would.
     ("nmi-unmasked", &[
         edit(NMI, "let rip = frame.interrupted.rip;", r#"unsafe {
             core::arch::asm!(
@@ -301,10 +302,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         }
         let rip = frame.interrupted.rip;"#),
     ]),
-    // An event reserves its slot in the trace's ring by reading a word and then writing it.
+    // A trace event reserves its slot in the ring with a separate read and write.
     ("trace-reserve-non-atomic", &[
         edit(TRACE, r#""xadd [{ring} + {head}], {place}","#, r#""mov {place}, [{ring} + {head}]", "inc {place}", "mov [{ring} + {head}], {place}", "dec {place}","#),
     ]),
-    // A drop in the trace is not reported by the next event.
+    // A dropped trace event is not reported by the next event.
     ("trace-drop-unreported", &[edit(TRACE, "self.limit.set(0); return;", "return;")]),
 ];

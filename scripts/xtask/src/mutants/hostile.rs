@@ -1,4 +1,4 @@
-//! `mutants --hostile`: mutants that a short run of `hostile` must detect.
+//! `mutants --hostile`: checks that a short run of `hostile` detects certain mutants.
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,14 +12,14 @@ use output::println;
 use super::kernels;
 use super::table::find;
 
-/// The options of the run: long enough to detect each of the mutants, with a fixed seed.
+/// The options of the run. It has a fixed seed, and is long enough to detect each of the mutants.
 const OPTIONS: &str = "--smp 4 --rounds 128 --probes 60 --seed 1 --timeout 120";
 
-/// A mutant, and how it is detected.
+/// A mutant and the expected output of its detection.
 pub struct Detection {
-    /// Its name.
+    /// The mutant's name.
     pub mutant: &'static str,
-    /// The run prints one of these.
+    /// The run must print one of these texts.
     pub reasons: &'static [&'static str],
 }
 
@@ -27,7 +27,7 @@ const fn row(mutant: &'static str, reasons: &'static [&'static str]) -> Detectio
     Detection { mutant, reasons }
 }
 
-/// First the guards of the system-call path, then the others.
+/// The mutants. Those of the system-call path come first.
 pub const DETECTIONS: &[Detection] = &[
     row("sfmask-tf", &["#DB in ring 0"]),
     row("sfmask-nt", &["in ring 0"]),
@@ -51,7 +51,7 @@ pub const DETECTIONS: &[Detection] = &[
     row("frame-leaked", &["frames were free"]),
 ];
 
-/// Checks the named mutants, or all. Fails if one is not detected.
+/// Checks the named mutants, or all. Fails if any is not detected.
 pub fn run(names: &[String]) -> Result<ExitCode, Error> {
     if let Some(name) =
         names.iter().find(|name| !DETECTIONS.iter().any(|detection| detection.mutant == **name))
@@ -102,7 +102,7 @@ fn run_hostile(mutant: Option<&str>) -> Result<(Option<i32>, String), Error> {
     let output = command.stdin(Stdio::null()).current_dir(root()).output();
     let output = output.map_err(|error| Error::File("cannot start the host tool".to_owned(), error))?;
     if let Some(kernel) = kernel {
-        // The file is large, since it has all symbols.
+        // The file is large because it contains all symbols.
         let _ = fs::remove_file(kernel);
     }
     let texts = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());

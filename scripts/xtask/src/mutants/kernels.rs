@@ -1,5 +1,5 @@
-//! Kernels with mutants, and with cargo features if a case needs them. They are built in a folder of their own, so that
-//! they do not replace the usual one.
+//! Builds kernels with mutants and, if a case needs them, cargo features. They are built in a separate directory, so
+//! that the normal kernel is not replaced.
 
 use std::path::{Path, PathBuf};
 
@@ -13,17 +13,17 @@ use machine::tree::{BARE_TARGET, root};
 use super::copy::Copy;
 use super::mutant::Mutant;
 
-/// The folder of everything that mutants need.
+/// Returns the directory for all files of the mutants.
 pub fn folder() -> PathBuf {
     root().join("target/mutants")
 }
 
-/// The copy of the tree, with these mutants in it.
+/// Returns the copy of the tree with the edits of these mutants.
 pub fn copy(mutants: &[&Mutant]) -> Result<Copy, Error> {
     Copy::with(&folder().join("tree"), mutants)
 }
 
-/// The path of the ELF of the kernel with these mutants and features, built or not.
+/// Returns the path of the kernel ELF with these mutants and features. The file exists only after it has been built.
 pub fn path(mutants: &[&Mutant], features: &[&str]) -> PathBuf {
     folder().join("kernels").join(names(mutants, features).join("+"))
 }
@@ -32,8 +32,8 @@ fn names<'a>(mutants: &[&'a Mutant], features: &[&'a str]) -> Vec<&'a str> {
     features.iter().copied().chain(mutants.iter().map(|mutant| mutant.name)).collect()
 }
 
-/// Builds the kernel with these mutants and features and the latest programs, and returns its ELF. All are built in one
-/// folder, where only the kernel differs, and each is copied to a name of its own.
+/// Builds the kernel with these mutants, these features and the latest programs, and returns the path of its ELF. All
+/// such kernels share a build directory, so that unchanged crates are reused. Each ELF is copied to its own path.
 pub fn with(mutants: &[&Mutant], features: &[&str], show: Show) -> Result<PathBuf, Error> {
     let copy = copy(mutants)?;
     let target = folder().join("bare");

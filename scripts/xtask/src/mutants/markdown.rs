@@ -1,4 +1,4 @@
-//! The table of `docs/mutants.md`.
+//! Formats the table of `docs/mutants.md`.
 
 use super::mutant::{Mutant, Proof};
 use super::table::MUTANTS;
@@ -15,7 +15,7 @@ fn row(mutant: &Mutant) -> String {
         Proof::Case(_, reasons) => (format!("`{}`", mutant.proof.test()), quoted(reasons)),
         Proof::Host(package, test, reason) => (format!("`{test}` (`{package}`)"), quoted(&[reason])),
         Proof::Loom(test, reason) => (format!("`{test}`"), quoted(&[reason])),
-        Proof::Compiler(reason) => ("it does not compile".to_owned(), quoted(&[reason])),
+        Proof::Compiler(reason) => ("compiling the kernel".to_owned(), quoted(&[reason])),
     };
     format!("| {} | `{}` | {test} | {why} |\n", mutant.guard, mutant.name)
 }
@@ -49,7 +49,7 @@ mod tests {
         let page = read("docs/mutants.md");
         assert!(
             page.contains(&table()),
-            "docs/mutants.md is out of date: put in what `cargo xtask mutants --markdown` prints"
+            "docs/mutants.md is out of date: replace its table by the output of `cargo xtask mutants --markdown`"
         );
     }
 }

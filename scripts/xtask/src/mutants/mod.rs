@@ -1,8 +1,8 @@
-//! The subcommand `mutants`: kernels that each lack one guard, and the tests that must fail on them.
+//! The subcommand `mutants`: builds kernels that each lack one guard, and checks that the guard's test fails on them.
 //!
-//! A guard whose removal fails no test is untested. So each guard has edits of the source that remove it, in [`edits`],
-//! and a row in [`table`] with the test for it and the reason for which that test must then fail. The test must pass
-//! without the edits first. The edits are made in a [`copy`] of the tree.
+//! A guard is untested if no test fails without it. [`edits`] lists the source edits that remove each guard, and
+//! [`table`] names the test that must then fail and the expected failure message. The test must first pass without the
+//! edits. The edits are applied to a [`copy`] of the tree.
 
 mod copy;
 mod cost;
@@ -32,35 +32,35 @@ use trial::Trials;
 /// Options of `mutants`.
 #[derive(Args, Clone, Debug)]
 pub struct MutantOptions {
-    /// The guards to remove, by name. Default: all.
+    /// The mutants to test, by name. Default: all.
     pub names: Vec<String>,
 
-    /// Checks that stress campaigns detect the mutants listed for them, and replays the failures.
+    /// Checks that stress campaigns detect certain mutants, and replays the failures.
     #[arg(long)]
     pub stress: bool,
 
-    /// Checks that a run of `hostile` detects the mutants whose effect ring 3 can observe.
+    /// Checks that a run of `hostile` detects the mutants whose effects ring 3 can observe.
     #[arg(long, conflicts_with = "stress")]
     pub hostile: bool,
 
-    /// Lists the mutants with the tests that must fail, and does nothing else.
+    /// Only lists the mutants and the tests that must fail.
     #[arg(long)]
     pub list: bool,
 
-    /// Prints the cost of the guards on the system-call path, in instructions, and does nothing else.
+    /// Only prints the cost of the guards on the system-call path, in instructions.
     #[arg(long)]
     pub cost: bool,
 
-    /// Prints the tables of docs/security.md, and does nothing else.
+    /// Only prints the tables of docs/security.md.
     #[arg(long, hide = true)]
     pub hazards: bool,
 
-    /// Prints the table of docs/mutants.md, and does nothing else.
+    /// Only prints the table of docs/mutants.md.
     #[arg(long, hide = true)]
     pub markdown: bool,
 }
 
-/// Runs the named mutants, or all. Fails if a test passes, or fails for a reason other than the expected one.
+/// Tests the named mutants, or all. Fails if a test passes, or fails for an unexpected reason.
 pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
     if options.hazards {
         print!("{}", hazards::markdown());
@@ -98,7 +98,7 @@ pub fn run(options: &MutantOptions) -> Result<ExitCode, Error> {
         }
     }
     let [killed, survived, wrong, not_shown] = counts;
-    println!("{killed} killed, {survived} survived, {wrong} not judged, {not_shown} not shown here");
+    println!("{killed} killed, {survived} survived, {wrong} inconclusive, {not_shown} without a test");
     Ok(if survived + wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -114,7 +114,7 @@ fn selected(names: &[String]) -> Result<Vec<&'static Mutant>, Error> {
     names.iter().map(|name| find(name)).collect()
 }
 
-/// Builds the kernel that `--mutant` and `--feature` select, and returns its path; `as_built` uses the last build.
+/// Builds the kernel selected by `--mutant` and `--feature`, and returns its path. If `as_built`, uses the last build.
 pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error> {
     let mutants = selected(names)?;
     let features: Vec<_> = features.iter().map(String::as_str).collect();
@@ -122,9 +122,7 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
         let path = kernels::path(&mutants, &features);
         if !path.exists() {
             let what = names.join(" and ");
-            return Err(Error::Usage(format!(
-                "the kernel with {what} was never built: leave out --as-built"
-            )));
+            return Err(Error::Usage(format!("the kernel with {what} was never built: remove --as-built")));
         }
         return Ok(path);
     }
@@ -132,20 +130,21 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
     kernels::with(&mutants, &features, Show::Slow)
 }
 
-/// The mutants that `check::mutants` compiles: assembly, a constant of the kernel's library, and the trampoline.
+/// The mutants that `check::mutants` compiles. They cover assembly, a constant in the kernel's library, and the
+/// trampoline.
 const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-reserve-non-atomic", "claim-without-lock"];
 
-/// Builds a kernel with the edits of [`SAMPLE`]. A test of this tool checks that the edits of every mutant apply.
+/// Builds a kernel with the edits of [`SAMPLE`]. That the edits of all other mutants apply is checked by a host test.
 pub fn check() -> Result<(), Error> {
     let mutants = SAMPLE.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     let kernel = kernels::with(&mutants, &[], Show::Trouble)?;
     std::fs::remove_file(&kernel).map_err(|error| Error::file("remove", &kernel, error))
 }
 
-/// Formats the line of a mutant.
+/// Formats the output line of a mutant.
 fn line(word: &str, mutant: &Mutant) -> String {
     let test = match mutant.proof {
-        Proof::NotShown(because) => format!("not shown here: {because}"),
+        Proof::NotShown(because) => format!("no test: {because}"),
         _ => mutant.proof.test(),
     };
     let word = if word.is_empty() { String::new() } else { format!("{word:12} ") };

@@ -1,40 +1,40 @@
-//! A guard that can be removed, and the test that then fails.
+//! A mutant: a kernel without one guard, and the proof that a test detects this.
 
 use super::edits::{EDITS, Edit};
 
-/// A guard, and the proof that it is tested.
+/// A kernel without one guard.
 pub struct Mutant {
-    /// The name of the kernel without it.
+    /// The mutant's name.
     pub name: &'static str,
-    /// The guard.
+    /// The guard that the mutant lacks.
     pub guard: &'static str,
-    /// The test that fails without it.
+    /// The test that fails without the guard.
     pub proof: Proof,
 }
 
 /// How the removal of a guard is detected.
 pub enum Proof {
-    /// This QEMU case fails, and its error or its log contains one of the texts.
+    /// This QEMU case fails, and its error or log contains one of these texts.
     Case(&'static str, &'static [&'static str]),
-    /// This test of this crate fails on the host, and prints the text.
+    /// A host test (crate, test name) fails and prints this text.
     Host(&'static str, &'static str, &'static str),
-    /// This test of the kernel's library fails under loom, and prints the text.
+    /// A loom test of the kernel's library fails and prints this text.
     Loom(&'static str, &'static str),
-    /// The kernel does not compile, and the compiler prints the text.
+    /// The kernel does not compile, and the compiler prints this text.
     Compiler(&'static str),
-    /// No test can show it here, for this reason.
+    /// No test can detect the mutant in this environment, for this reason.
     NotShown(&'static str),
 }
 
 impl Mutant {
-    /// The edits that remove the guard.
+    /// Returns the edits that remove the guard.
     pub fn edits(&self) -> &'static [Edit] {
         EDITS.iter().find(|(name, _)| *name == self.name).map_or(&[], |(_, edits)| *edits)
     }
 }
 
 impl Proof {
-    /// The test's name, as it is printed.
+    /// Returns the test's name for the output.
     pub fn test(&self) -> String {
         match self {
             Proof::Case(name, _) => (*name).to_owned(),

@@ -1,5 +1,5 @@
-//! `mutants --stress`: mutants that a stress campaign must detect, and whose failed boots must fail again with the
-//! command that the campaign prints.
+//! `mutants --stress`: checks that stress campaigns detect certain mutants, and that the printed replay command
+//! reproduces the failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use output::println;
 
 use super::kernels;
 
-/// A mutant, and the campaign that detects it.
+/// A mutant and the campaign that detects it.
 pub struct Detection {
-    /// Its name.
+    /// The mutant's name.
     pub mutant: &'static str,
     /// The campaign's options without `--mutant`.
     pub options: &'static str,
@@ -21,7 +21,7 @@ pub struct Detection {
     pub reason: &'static str,
 }
 
-/// Mutants of the system-call and interrupt paths: a register, a stack, a flag.
+/// Mutants of the system-call and interrupt paths. They affect a register, a stack and a flag.
 pub const DETECTIONS: [Detection; 3] = [
     Detection {
         mutant: "syscall-register-lost",
@@ -33,7 +33,8 @@ pub const DETECTIONS: [Detection; 3] = [
         options: "--smp 4 --calls 20000 --seeds 1..4",
         reason: "the syscall stack's top is",
     },
-    // The tick's handler uses no string instruction, so ring 3's DF has no effect: the checking kernel tests the flag.
+    // The tick handler uses no string instruction, so ring 3's DF has no effect. The `checking` kernel tests the flag
+    // itself.
     Detection {
         mutant: "trap-without-cld",
         options: "--smp 4 --calls 20000 --seeds 1..4 --tick-hz 1000 --feature checking",
@@ -41,19 +42,19 @@ pub const DETECTIONS: [Detection; 3] = [
     },
 ];
 
-/// How a campaign ended.
+/// The exit status and output of a campaign.
 struct Ended {
     status: Option<i32>,
     text: String,
 }
 
 impl Detection {
-    /// The campaign's command, as a user types it.
+    /// Returns the campaign's command as a user would type it.
     pub fn command(&self) -> String {
         format!("cargo xtask stress {} --mutant {}", self.options, self.mutant)
     }
 
-    /// Runs the campaign without the mutant, then with it, and then the replay command, which it returns.
+    /// Runs the campaign without the mutant, then with it, then the printed replay command. Returns the replay command.
     fn run(&self, log: &Path) -> Result<String, String> {
         let _ = fs::remove_file(log);
         let without = stress(&format!("cargo xtask stress {}", self.options), log)?;
@@ -69,7 +70,7 @@ impl Detection {
     }
 
     fn check_detected(&self, who: &str, ended: &Ended) -> Result<(), String> {
-        // A violation or a panic; a time-out or a failed build detects nothing.
+        // Only a violation or a panic counts as a detection. A timeout or a failed build does not.
         match ended.status {
             Some(1 | 3) if ended.text.contains(self.reason) => Ok(()),
             Some(1 | 3) => Err(format!("{who} fails, but its output does not contain {:?}", self.reason)),
@@ -78,7 +79,7 @@ impl Detection {
     }
 }
 
-/// Runs a command that begins with `cargo xtask` with this tool, and appends its output to the log.
+/// Runs a `cargo xtask` command with this executable, and appends its output to the log.
 fn stress(command: &str, log: &Path) -> Result<Ended, String> {
     let words = shlex::split(command).unwrap_or_default();
     let words = words
@@ -95,14 +96,14 @@ fn stress(command: &str, log: &Path) -> Result<Ended, String> {
     Ok(Ended { status: output.status.code(), text })
 }
 
-/// Checks the named mutants, or all. Fails if one is not detected.
+/// Checks the named mutants, or all. Fails if any is not detected.
 pub fn run(names: &[String]) -> Result<ExitCode, Error> {
     if let Some(name) =
         names.iter().find(|name| !DETECTIONS.iter().any(|detection| detection.mutant == **name))
     {
         let known = DETECTIONS.map(|detection| detection.mutant).join(", ");
         return Err(Error::Usage(format!(
-            "there is no campaign for {name:?}; there is one for each of {known}"
+            "there is no campaign for {name:?}; the mutants with a campaign are {known}"
         )));
     }
     let folder = kernels::folder().join("logs");

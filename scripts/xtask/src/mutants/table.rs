@@ -1,16 +1,16 @@
-//! The guards.
+//! The table of mutants: each removes one guard, which a test must detect.
 
 use machine::error::Error;
 
 use super::mutant::Mutant;
 use super::mutant::Proof::{Case, Compiler, Host, Loom, NotShown};
 
-/// A row.
+/// Creates a row of the table.
 const fn guard(guard: &'static str, name: &'static str, proof: super::mutant::Proof) -> Mutant {
     Mutant { name, guard, proof }
 }
 
-/// All mutants: first those of the path from ring 3 into ring 0 and back, then the others.
+/// All mutants. Those that concern kernel entry and exit come first.
 pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears IF", "sfmask-if", Case("guard::flags-exit", &["set in ring 0: INTERRUPT_FLAG"])),
     guard(
@@ -26,7 +26,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears AC", "sfmask-ac", Case("guard::flags-exit", &["ALIGNMENT_CHECK"])),
     guard("SFMASK clears NT", "sfmask-nt", Case("guard::step-nested", &["does not contain \"#DB\""])),
     guard("STAR's user base has RPL 3", "star-rpl", Compiler("an AMD CPU loads SS with RPL 0")),
-    guard("SYSENTER is closed", "sysenter-open", Case("guard::sysenter-of-intel", &["in ring 0"])),
+    guard("SYSENTER is disabled", "sysenter-open", Case("guard::sysenter-of-intel", &["in ring 0"])),
     guard(
         "MSRs are read back and compared",
         "msr-not-compared",
@@ -74,11 +74,11 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["page fault (#PF) in ring 0"]),
     ),
     guard(
-        "AC is clear after a copy",
+        "AC is clear after a user copy",
         "copy-leaves-ac",
         Case("guard::checked-at-every-call", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
-    // String instructions run backwards over ring 0's memory, so there is no telling what breaks first.
+    // String instructions then run backwards over kernel memory, so the first failure is unpredictable.
     guard(
         "`cld` at the trap entry",
         "trap-without-cld",
@@ -89,8 +89,8 @@ pub const MUTANTS: &[Mutant] = &[
         "trap-without-clac",
         Case("guard::flags-fault", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
-    // A tick may also interrupt the program's first instructions, which then find a register that is not 0, or an earlier
-    // check of the registers.
+    // The tick may also interrupt the program's first instructions, which check that registers are 0, or an earlier
+    // register check.
     guard(
         "registers are preserved across a tick",
         "trap-register-lost",
@@ -111,17 +111,17 @@ pub const MUTANTS: &[Mutant] = &[
         Case("inject::nmi", &["general protection (#GP) in ring 0"]),
     ),
     guard(
-        "the tick touches no vector register",
+        "the tick handler uses no vector register",
         "tick-uses-xmm",
         Case("machine::smp-1", &["selftest: FAILED: "]),
     ),
     guard(
-        "`cld` at the entry of #DB",
+        "`cld` at #DB entry",
         "paranoid-without-cld",
         Case("guard::flags-debug", &["panicked: ", "was reset"]),
     ),
     guard(
-        "`clac` at the entry of #DB",
+        "`clac` at #DB entry",
         "paranoid-without-clac",
         Case("guard::flags-debug", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
@@ -131,7 +131,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("inject::nmi", &["the GS base is"]),
     ),
     guard(
-        "the NMI exit restores the GS base",
+        "NMI exit restores the GS base",
         "paranoid-gs-not-restored",
         Case("guard::gs-base-under-nmis", &["was killed: page fault"]),
     ),
@@ -187,7 +187,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "FNINIT is executed at a program's start",
         "start-x87-addresses-leaked",
-        NotShown("TCG stores zeros for the last x87 instruction, so there is nothing to leak"),
+        NotShown("TCG always stores zeros as the address of the last x87 instruction, so nothing can leak"),
     ),
     guard(
         "data segments are null at a program's start",
@@ -259,7 +259,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     guard("a late AP parks", "late-ap-let-in", Loom("online::loom_tests::loom_late_ap_parks", "panicked")),
     guard(
-        "a slot is offered with release",
+        "a slot is offered with release ordering",
         "offer-relaxed",
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
     ),
@@ -283,17 +283,17 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::apic-id-wider-than-in-cpuid", &["2 instead of 3", "exit status Some(3)"]),
     ),
     guard(
-        "an AP arrives with release",
+        "an AP reports its arrival with release ordering",
         "arrive-relaxed",
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
     ),
     guard(
-        "a CPU arrives at a gate with release",
+        "a CPU arrives at a gate with release ordering",
         "gate-arrive-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
-        "a CPU reads the state of a gate with acquire",
+        "a CPU reads the state of a gate with acquire ordering",
         "gate-open-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
@@ -370,7 +370,7 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
-        "a drop in the trace is reported by the next event",
+        "a dropped trace event is reported by the next event",
         "trace-drop-unreported",
         Host(
             "kernel",
@@ -380,7 +380,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
 ];
 
-/// The mutant of this name.
+/// Finds the mutant of this name.
 pub fn find(name: &str) -> Result<&'static Mutant, Error> {
     let found = MUTANTS.iter().find(|mutant| mutant.name == name);
     found.ok_or_else(|| Error::Usage(format!("there is no mutant {name:?}; see cargo xtask mutants --list")))

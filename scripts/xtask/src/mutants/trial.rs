@@ -1,4 +1,4 @@
-//! The trial of one mutant: the test without it, the build with it, the test with it.
+//! Tests one mutant: runs the test without the mutant, builds the mutant, and runs the test on it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,25 +18,26 @@ use crate::cases;
 use crate::cases::Case;
 use crate::logs::file_name;
 
-/// The time limit of a QEMU case in seconds. A mutant may hang, and many cases take less than one second.
+/// The time limit of a QEMU case in seconds. It is lower than usual because a mutant may hang, and most cases take less
+/// than a second.
 const CASE_LIMIT: u32 = 90;
-/// The time limit of a test on the host, its build included.
+/// The time limit of a host test, including its build.
 const HOST_LIMIT: Duration = Duration::from_secs(600);
 
 /// The result of a trial.
 pub enum Outcome {
-    /// The test failed for the expected reason, with this line.
+    /// The test failed for the expected reason, which is in this output line.
     Killed(String),
     /// The test passed.
     Survived,
-    /// The test failed for another reason, or could not be run, with this output.
+    /// The test failed for another reason, or could not be run. The text is its output.
     NotJudged(String),
-    /// There is no test.
+    /// The guard has no test.
     NotShown,
 }
 
 impl Outcome {
-    /// Its index in the counts.
+    /// Returns the outcome's index in the counts.
     pub fn index(&self) -> usize {
         match self {
             Outcome::Killed(_) => 0,
@@ -46,17 +47,17 @@ impl Outcome {
         }
     }
 
-    /// The word in the output.
+    /// Returns the outcome's name in the output.
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Killed(_) => "killed",
             Outcome::Survived => "SURVIVED",
             Outcome::NotJudged(_) => "WRONG REASON",
-            Outcome::NotShown => "not shown",
+            Outcome::NotShown => "no test",
         }
     }
 
-    /// The output of the failed test.
+    /// Returns the output of the failed test.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Outcome::Killed(text) | Outcome::NotJudged(text) => Some(text),
@@ -65,10 +66,10 @@ impl Outcome {
     }
 }
 
-/// The result of a test; the error is its output.
+/// The result of a test. The error is the test's output.
 type Ended = Result<(), String>;
 
-/// Runs trials, and keeps the results of the tests without mutants.
+/// Runs trials, and remembers the results of the tests without mutants.
 pub struct Trials {
     logs: PathBuf,
     cases: Vec<Case>,
@@ -76,7 +77,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Creates the folder of the logs.
+    /// Creates the directory of the logs.
     pub fn new(logs: PathBuf) -> Result<Trials, Error> {
         fs::create_dir_all(&logs).map_err(|error| Error::file("create", &logs, error))?;
         Ok(Trials { logs, cases: cases::all(), without: HashMap::new() })
@@ -141,7 +142,7 @@ impl Trials {
                     "--target-dir",
                 ]);
                 command.arg(kernels::folder().join("loom")).env("RUSTFLAGS", "--cfg loom");
-                // The profile's link-time optimisation takes longer than the model.
+                // The profile's link-time optimisation would take longer than the model.
                 command.env("CARGO_PROFILE_RELEASE_LTO", "off");
                 command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
                 one_test(command, test, &folder)
@@ -167,7 +168,7 @@ impl Trials {
         };
         let ended = case.run(folder, kernel.as_deref(), CASE_LIMIT);
         if let Some(kernel) = kernel.filter(|_| !mutants.is_empty()) {
-            // The file is large, since it has all symbols.
+            // The file is large because it contains all symbols.
             let _ = fs::remove_file(kernel);
         }
         let log = fs::read(folder.join(format!("{}.log", file_name(name)))).unwrap_or_default();
@@ -175,7 +176,7 @@ impl Trials {
     }
 }
 
-/// Runs the test of this name, and checks that it was run.
+/// Runs the test of this name, and checks that exactly one test ran.
 fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
     command.args(["--", "--exact", test]);
     let log = folder.join(format!("{}.log", file_name(test)));
@@ -184,7 +185,7 @@ fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
     if text.contains("1 passed") { Ok(()) } else { Err(format!("no test was run\n{text}")) }
 }
 
-/// Runs a command until it ends or exceeds the time limit, with its output in `log`. The error is that output.
+/// Runs a command until it exits or exceeds the time limit. Its output goes to `log`; the error contains the output.
 fn logged(mut command: Command, log: &Path) -> Ended {
     let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
     let file = output::create(log).map_err(place)?;
@@ -200,7 +201,7 @@ fn logged(mut command: Command, log: &Path) -> Ended {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!(
-                    "it exceeded its time limit of {} s; see {}",
+                    "the test exceeded its time limit of {} s; see {}",
                     HOST_LIMIT.as_secs(),
                     relative(log).display()
                 ));
@@ -217,7 +218,7 @@ fn line_with<'a>(text: &'a str, part: &str) -> Option<&'a str> {
     text.lines().find(|line| line.contains(part))
 }
 
-/// The first lines of a text.
+/// Returns the first lines of a text.
 fn beginning(text: &str) -> String {
     text.lines().take(12).collect::<Vec<_>>().join("\n")
 }

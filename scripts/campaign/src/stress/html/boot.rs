@@ -98,7 +98,8 @@ fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)
 /// field.
 fn cpus(boot: &Boot, evidence: &Evidence) -> String {
     let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>Shares of time \
-                    are from the trace and include idling after the program\u{2019}s end. For a CPU without a kernel report the counts are from the guest\u{2019}s memory.</caption><thead><tr>"
+                    are from the trace and include idling after the program\u{2019}s end. For a CPU without a kernel report the counts \
+                    are from the guest\u{2019}s memory.</caption><thead><tr>"
         .to_owned();
     for name in
         ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]

@@ -24,7 +24,7 @@ pub struct StressOptions {
     #[command(flatten)]
     pub load: LoadOptions,
 
-    /// The number of boots, and what is written.
+    /// The number of boots and the output files.
     #[command(flatten)]
     pub campaign: CampaignOptions,
 }

@@ -1,8 +1,8 @@
-//! Hazards of bring-up, of several CPUs, and of time.
+//! Hazards of bring-up, multiple CPUs and timekeeping.
 
 use super::{Hazard, row};
 
-/// The rows.
+/// The rows of this part.
 pub const BRING_UP: &[Hazard] = &[
     row(
         "an AP that does not arrive, arrives late, or is started twice",

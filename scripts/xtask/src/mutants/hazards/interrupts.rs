@@ -1,8 +1,8 @@
-//! Hazards of interrupts, NMI and the other exceptions with a stack of their own, and the kernel's own failures.
+//! Hazards of interrupts, of NMI and other exceptions with IST stacks, and of kernel failures.
 
 use super::{Hazard, row};
 
-/// The rows.
+/// The rows of this part.
 pub const INTERRUPTS: &[Hazard] = &[
     row(
         "an NMI, #DB or #MC before the `swapgs` of an entry, or after the `swapgs` of an exit",

@@ -1,29 +1,29 @@
-//! The hazards of the path between ring 3 and ring 0, each with its guard, the tests that show the guard at work, and the
-//! mutants that lack it: the table of `docs/security.md`.
+//! The hazards of the boundary between ring 3 and ring 0: the table of `docs/security.md`. Each hazard has a guard, the
+//! tests of the guard, and the mutants that lack it.
 
 mod bring_up;
 mod interrupts;
 mod system_calls;
 
-/// A row.
+/// A row of the table.
 pub struct Hazard {
     /// The failure.
     pub hazard: &'static str,
     /// What prevents it.
     pub guard: &'static str,
-    /// Cases and checks of the suite, with `*` at the end for all names with that beginning; and tests on the host, as
+    /// The tests: cases and checks of the suite (a final `*` matches any ending), and host tests, written as
     /// `crate: module::tests::name`.
     pub shown: &'static [&'static str],
-    /// Mutants by name.
+    /// Names of the mutants that lack the guard.
     pub mutants: &'static [&'static str],
-    /// A remark: why something is not shown, or what shows it elsewhere.
+    /// A remark: why something is not tested, or where it is tested.
     pub note: &'static str,
 }
 
-/// A part of the table: its heading, and its rows.
+/// A part of the table: a heading and its rows.
 pub type Part = (&'static str, &'static [Hazard]);
 
-/// All parts, in the order of the path.
+/// All parts of the table.
 pub const HAZARDS: [Part; 3] = [
     ("System calls", system_calls::SYSTEM_CALLS),
     ("Interrupts, NMI and IST", interrupts::INTERRUPTS),
@@ -40,7 +40,7 @@ const fn row(
     Hazard { hazard, guard, shown, mutants, note }
 }
 
-/// The table as the page has it, with a heading for each part.
+/// Formats the table for the page, with a heading for each part.
 pub fn markdown() -> String {
     let part = |(heading, rows): &Part| {
         let rows: String = rows.iter().map(line).collect();

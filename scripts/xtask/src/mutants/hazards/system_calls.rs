@@ -2,7 +2,7 @@
 
 use super::{Hazard, row};
 
-/// The rows.
+/// The rows of this part.
 pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "`sysretq` to a non-canonical RIP raises #GP in ring 0 on the user's stack (CVE-2012-0217)",
@@ -60,7 +60,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "a system-call number beyond the end of the table",
         "the number is checked by an unsigned comparison and then masked",
-        &["machine::smp-1", "stress::calls-agree-to-the-last", "hostile::*"],
+        &["machine::smp-1", "stress::calls-agree-exactly", "hostile::*"],
         &["syscall-number-unchecked", "syscall-index-unmasked"],
         "no test shows the mask, because emulators do not execute speculatively",
     ),

@@ -1,4 +1,4 @@
-//! The table cannot rot: what it names is there, and what is there is named.
+//! Checks that the table is complete: everything that it names exists, and it names every mutant.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,11 +13,11 @@ fn rows() -> impl Iterator<Item = &'static Hazard> {
     HAZARDS.iter().flat_map(|(_, rows)| rows.iter())
 }
 
-/// Is there a test function of this name in a module of this path, or, with `*`, any in that module?
+/// Returns whether a test function of this name exists in the module of this path; `*` matches any test.
 fn is_host_test(package: &str, path: &str) -> bool {
     let folder = if package == "kernel" { "kernel/src" } else { "ap_trampoline/src" };
     let (module, name) = path.rsplit_once("::").expect("a path");
-    // A module's tests stand in its own file, or in one that is named after it.
+    // A module's tests are in its own file or in a file named after it.
     let module =
         module.trim_start_matches("tests::").trim_end_matches("::tests").trim_end_matches("::loom_tests");
     let module = module.replace("::", "/");
@@ -69,6 +69,6 @@ fn the_page_has_the_table() {
     let page = std::fs::read_to_string(root().join(Path::new("docs/security.md"))).expect("it can be read");
     assert!(
         page.contains(&markdown()),
-        "docs/security.md is out of date: put in what `cargo xtask mutants --hazards` prints"
+        "docs/security.md is out of date: replace its tables by the output of `cargo xtask mutants --hazards`"
     );
 }
