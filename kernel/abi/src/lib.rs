@@ -31,6 +31,9 @@ pub mod boot {
     pub const MEMORY_MIN: u64 = 4 << 20;
 }
 
+/// The program that runs if the kernel's command line does not name one.
+pub const DEFAULT_PROGRAM: &str = "selftest";
+
 /// The layout of a user address space.
 pub mod layout {
     /// Size of a page, in bytes.

@@ -13,6 +13,8 @@ mod uart_fault;
 
 use kernel_abi::trace::{self, GROUPS};
 
+pub use kernel_abi::DEFAULT_PROGRAM;
+
 pub use self::breach::Violation;
 pub use self::error::CmdlineError;
 pub use self::failure::{FailureKind, Failures, Place, SecondPanicRole};
@@ -23,8 +25,6 @@ pub use self::token::{Token, Unescape};
 pub use self::uart_fault::UartFault;
 use crate::repeat::Repeat;
 
-/// The default program.
-pub const DEFAULT_PROGRAM: &str = "selftest";
 /// The default rate of the timer tick, in hertz.
 pub const DEFAULT_TICK_HZ: u32 = 100;
 /// The default number of records in each CPU's trace ring, which then takes 128 KiB.

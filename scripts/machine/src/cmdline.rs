@@ -50,9 +50,45 @@ pub fn compose(
     line
 }
 
+/// Returns the value of a key on a command line.
+pub fn value(line: &str, key: &str) -> Option<String> {
+    let tokens = tokens(line);
+    let mut pairs =
+        tokens.iter().take_while(|token| *token != "--").filter_map(|token| token.split_once('='));
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
+}
+
+/// Splits a command line into its unquoted tokens.
+fn tokens(line: &str) -> Vec<String> {
+    let (mut tokens, mut token, mut quoted) = (Vec::new(), None::<String>, false);
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ' ' | '\t' if !quoted => tokens.extend(token.take()),
+            '"' => {
+                token.get_or_insert_default();
+                quoted = !quoted;
+            }
+            '\\' => token.get_or_insert_default().extend(chars.next()),
+            c => token.get_or_insert_default().push(c),
+        }
+    }
+    tokens.extend(token);
+    tokens
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn value_is_read_back() {
+        for name in ["hello", "my prog", r#"a"b\c"#] {
+            let line = compose(Some(name), Some(250), None, &["program=x".to_owned()]);
+            assert_eq!(value(&line, "program").as_deref(), Some(name));
+        }
+        assert_eq!(value("tick_hz=1", "program"), None);
+    }
 
     #[test]
     fn plain_words_are_not_quoted() {

@@ -30,6 +30,8 @@ pub struct Cpu {
     pub tick_millihertz: u64,
     /// The reason why the program was killed or the CPU is missing.
     pub reason: String,
+    /// The program's function and source line at which it was killed, if its ELF file names them.
+    pub place: Option<String>,
 }
 
 impl Cpu {
@@ -53,6 +55,7 @@ impl From<CpuRecord<'_>> for Cpu {
             ticks: record.ticks,
             tick_millihertz: record.tick_millihertz,
             reason: record.reason.to_owned(),
+            place: None,
         }
     }
 }

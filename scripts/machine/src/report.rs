@@ -132,6 +132,7 @@ fn cpu_json(cpu: &Cpu, facts: &Facts) -> Value {
         "starts": cpu.starts,
         "killed": cpu.killed,
         "reason": cpu.reason,
+        "place": cpu.place,
         "syscalls": cpu.syscalls,
         "ticks": cpu.ticks,
         "tick_hz": cpu.tick_hz(),

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use machine::code::Code;
 use machine::error::Error;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::tree::root;
@@ -49,6 +50,11 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     for text in ["set confirm off", "set pagination off", &attach] {
         command.args(["-ex", text]);
     }
+    if let Some(program) = Code::of_command(&words).program_path() {
+        // The debugger starts in another folder.
+        let program = std::path::absolute(&program).unwrap_or(program);
+        command.args(["-ex", &format!("add-symbol-file {}", quoted(&program.to_string_lossy()))]);
+    }
     if let Some(entry) = entry_symbol(&plan.kernel) {
         command.args(["-ex", &format!("hbreak {entry}")]);
     }
@@ -81,6 +87,11 @@ fn start_qemu(words: &[std::ffi::OsString]) -> Result<(), Error> {
 fn is_in_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Quotes a file name for gdb.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn entry_symbol(kernel: &Path) -> Option<String> {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use machine::cargo::Show;
+use machine::code::Code;
 use machine::error::Error;
 use machine::facts::Facts;
 use machine::programs;
@@ -103,7 +104,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let gdb_port = if options.gdb { Some(free_port()?) } else { None };
     let machine = plan.machine(options, gdb_port);
     let shown = machine.command_line(Wiring::Terminal)?;
-    let mut screen = Screen::new(options, &plan.kernel)?;
+    let mut screen = Screen::new(options, Code::of_command(&shown))?;
     screen.print(&shell_quoted(&shown));
     if let Some(port) = gdb_port {
         screen.print(&format!(
@@ -139,6 +140,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         }
         last = time;
     })?;
+    screen.code().name_ends(&mut facts);
     let mut judgement = judgement(&ended, &facts);
     for lost in [screen.finish_log(), serial_logs.map_or(Ok(()), SerialLogs::finish)] {
         if let Err(error) = lost {
@@ -154,7 +156,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         );
     }
     if let Some(registers) = &ended.registers {
-        eprint!("{registers}");
+        eprint!("{}", screen.code().named_registers(registers));
     }
     screen.print_problems(&judgement, ended.stderr.trim_end());
     let captured = match recording {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use machine::code::Code;
 use machine::console::printable;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
-use machine::symbols::Symbols;
 use machine::verify::{Judgement, Outcome};
 use machine::{build, cpu_state, report};
 use output::{Log, Stream, eprintln};
@@ -20,24 +20,23 @@ pub struct Screen {
     formatter: ConsoleFormatter,
 }
 
-/// Formats console lines for the user.
+/// Formats console lines for the user, and names the functions at the addresses in them.
 pub struct ConsoleFormatter {
-    symbols: Option<Symbols>,
-    kernel: PathBuf,
+    /// The code that the run executes.
+    pub code: Code,
 }
 
 impl ConsoleFormatter {
-    /// Creates a formatter that resolves backtraces with this ELF file, which it reads when it shows the first
-    /// backtrace.
-    pub fn new(kernel: &Path) -> ConsoleFormatter {
-        ConsoleFormatter { symbols: None, kernel: kernel.to_owned() }
+    /// Creates a formatter for the run with this code.
+    pub fn new(code: Code) -> ConsoleFormatter {
+        ConsoleFormatter { code }
     }
 
     /// Returns the lines to show for a console line. A record that the table shows, or a line of a trace, produces
     /// none.
-    pub fn format(&mut self, line: &[u8], seen: &Line) -> Vec<String> {
+    pub fn format(&self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
-            Line::Text => vec![printable(line)],
+            Line::Text => vec![self.text(line)],
             Line::Counted => Vec::new(),
             Line::Panic(cpu, message) => {
                 let cpu = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
@@ -45,16 +44,24 @@ impl ConsoleFormatter {
             }
             Line::Frame(number, ip) => {
                 let heading = (*number == 0).then(|| "backtrace, innermost first:".to_owned());
-                let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.kernel));
-                heading.into_iter().chain(symbols.describe(*number, *ip)).collect()
+                heading.into_iter().chain(self.code.kernel().describe(*number, *ip)).collect()
             }
+        }
+    }
+
+    /// Formats a line of text. In a message of the kernel, RIP gets its function.
+    fn text(&self, line: &[u8]) -> String {
+        let text = printable(line);
+        match text.split_once("] ringside: ") {
+            Some((cpu, _)) if cpu.starts_with("[cpu") => self.code.named(&text),
+            _ => text,
         }
     }
 }
 
 impl Screen {
     /// Opens the log file, if one is requested.
-    pub fn new(options: &RunOptions, kernel: &Path) -> Result<Screen, Error> {
+    pub fn new(options: &RunOptions, code: Code) -> Result<Screen, Error> {
         let out = match &options.json {
             _ if options.quiet => None,
             Some(path) if path == Path::new("-") => Some(Stream::Err),
@@ -65,7 +72,12 @@ impl Screen {
             Err(error) => Err(Error::file("write", path, error)),
         };
         let log = options.log.as_ref().map(create).transpose()?;
-        Ok(Screen { out, log, formatter: ConsoleFormatter::new(kernel) })
+        Ok(Screen { out, log, formatter: ConsoleFormatter::new(code) })
+    }
+
+    /// Returns the code that the run executes.
+    pub fn code(&self) -> &Code {
+        &self.formatter.code
     }
 
     /// Prints a line.

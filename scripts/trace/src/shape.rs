@@ -70,7 +70,7 @@ impl fmt::Display for Shown {
         match style {
             Style::Decimal => write!(f, "{value}"),
             Style::Signed => write!(f, "{}", value.cast_signed()),
-            Style::Hex => write!(f, "{value:#x}"),
+            Style::Hex | Style::Code => write!(f, "{value:#x}"),
             Style::Syscall => match syscall_name(value) {
                 Some(name) => f.write_str(name),
                 None => write!(f, "{value:#x} ({NO_SYSCALL})"),

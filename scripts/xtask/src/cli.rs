@@ -30,7 +30,7 @@ pub enum Command {
     /// panic or broken invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).
     #[command(override_usage = "xtask run [OPTIONS] [PROGRAM [ARGS...]]")]
     Run(RunOptions),
-    /// Starts QEMU stopped, with gdb attached and the kernel's symbols loaded. gdb shows CPUs as threads.
+    /// Starts QEMU stopped, with gdb attached and the symbols of kernel and program loaded. gdb shows CPUs as threads.
     ///
     /// QEMU exits when gdb exits. The console is written to a file whose name is printed at the start.
     #[command(override_usage = "xtask gdb [OPTIONS] [PROGRAM [ARGS...]]")]

@@ -113,21 +113,21 @@ kinds! {
     /// A system call is about to return.
     2 SyscallExit syscall_exit [Syscall] number: Syscall "number", result: Result "result";
     /// A timer tick.
-    3 Tick tick [Tick] ticks: Decimal "ticks so far", rip: Hex "interrupted RIP";
+    3 Tick tick [Tick] ticks: Decimal "ticks so far", rip: Code "interrupted RIP";
     /// An interrupt other than the tick.
-    4 Interrupt interrupt [Interrupt] vector: Hex "vector", rip: Hex "interrupted RIP";
+    4 Interrupt interrupt [Interrupt] vector: Hex "vector", rip: Code "interrupted RIP";
     /// This CPU sent an interprocessor interrupt. Special vectors are [`IPI_INIT`](super::IPI_INIT),
     /// [`IPI_STARTUP`](super::IPI_STARTUP) and [`IPI_NMI`](super::IPI_NMI). The destination may be
     /// [`IPI_TO_OTHERS`](super::IPI_TO_OTHERS).
     5 IpiSent ipi_sent [Ipi] vector: Ipi "vector, or INIT, SIPI, NMI", to: Destination "APIC id, or all others";
     /// This CPU received an interprocessor interrupt.
-    6 IpiReceived ipi_received [Ipi] vector: Hex "vector", rip: Hex "interrupted RIP";
+    6 IpiReceived ipi_received [Ipi] vector: Hex "vector", rip: Code "interrupted RIP";
     /// A non-maskable interrupt.
-    7 Nmi nmi [Interrupt] nmis: Decimal "NMIs so far", rip: Hex "interrupted RIP";
+    7 Nmi nmi [Interrupt] nmis: Decimal "NMIs so far", rip: Code "interrupted RIP";
     /// An exception in ring 3.
-    8 Fault fault [Fault] vector: Exception "vector", rip: Hex "RIP";
+    8 Fault fault [Fault] vector: Exception "vector", rip: Code "RIP";
     /// A program is about to start.
-    9 ProgramStart program_start [Program] entry: Hex "entry address", stack: Hex "stack pointer";
+    9 ProgramStart program_start [Program] entry: Code "entry address", stack: Hex "stack pointer";
     /// A program has ended.
     10 ProgramEnd program_end [Program] how: Ending "0 exited, 1 killed", code: Signed "exit code";
     /// The CPU is about to halt until the next interrupt.
@@ -151,6 +151,8 @@ pub enum Style {
     Signed,
     /// An address or an arbitrary word.
     Hex,
+    /// The address of an instruction.
+    Code,
     /// A system-call number.
     Syscall,
     /// The result of a system call; a negative value is an error number.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use machine::code::Code;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::options::MachineOptions;
@@ -75,16 +76,18 @@ impl Boot<'_> {
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
         let words = self.command_line(Wiring::Session)?;
         let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
-        let Listener { mut watch, facts, verdict, last, log, .. } = listener;
+        let Listener { mut watch, mut facts, verdict, last, log, formatter, .. } = listener;
+        let code = formatter.code;
+        code.name_ends(&mut facts);
         let judgement = judgement(&ended, &facts);
         if judgement.outcome == Outcome::Pass {
             watch.finish(self.seed, self.options.rounds.into(), self.options.probes.into(), &facts.cpus);
         }
         if let Some(registers) = &ended.registers {
-            eprint!("{registers}");
+            eprint!("{}", code.named_registers(registers));
         }
         judgement.warnings.iter().for_each(|text| eprintln!("warning: {text}"));
-        let (mut outcome, mut problems) = conclude(&judgement, &watch.problems);
+        let (mut outcome, mut problems) = conclude(&judgement, &watch.problems, &code);
         if let Err(error) = log.finish() {
             outcome = worst([outcome, Outcome::Host].into_iter());
             problems.push(Error::file("write", &self.log, error).to_string());
@@ -100,7 +103,10 @@ impl Boot<'_> {
             log,
             watch: Watch::default(),
             facts: Facts::default(),
-            formatter: ConsoleFormatter::new(&self.kernel),
+            // The file that runs has no symbols; it differs from the build only in its random bytes.
+            formatter: ConsoleFormatter::new(
+                Code::of_command(&self.command_line(Wiring::Terminal)?).with_program(program::built()),
+            ),
             verdict: None,
             last: Duration::ZERO,
         })
@@ -141,12 +147,12 @@ impl Listener<'_> {
 
 /// Combines the judgement on the run with the watch's problems. These explain a nonzero exit code of the program, so if
 /// there are any, the exit code is not reported as well.
-fn conclude(judgement: &Judgement, found: &[Problem]) -> (Outcome, Vec<String>) {
+fn conclude(judgement: &Judgement, found: &[Problem], code: &Code) -> (Outcome, Vec<String>) {
     let outcome = match judgement.outcome {
         Outcome::Pass if !found.is_empty() => Outcome::Failed,
         outcome => outcome,
     };
-    let found: Vec<_> = found.iter().map(Problem::to_string).collect();
+    let found: Vec<_> = found.iter().map(|problem| code.named(&problem.to_string())).collect();
     let run = judgement.errors.iter().cloned();
     let problems = match outcome {
         Outcome::Failed if !found.is_empty() => found,
@@ -167,6 +173,8 @@ mod tests {
             errors: errors.iter().map(|&error| error.to_owned()).collect(),
             warnings: Vec::new(),
         };
+        let code = Code::of_command::<&str>(&[]);
+        let conclude = |judgement: &Judgement, found: &[Problem]| conclude(judgement, found, &code);
         let found = [Problem::NoSummary { cpu: 1 }];
         let text = found[0].to_string();
         assert_eq!(conclude(&judged(Outcome::Pass, &[]), &[]), (Outcome::Pass, vec![]));

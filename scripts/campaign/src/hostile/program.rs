@@ -20,9 +20,14 @@ pub const PROGRAM: &str = "hostile";
 /// The symbol of the random bytes (`user/src/bin/hostile/deadly/random.rs`).
 const SYMBOL: &str = "HOSTILE_RANDOM_CODE";
 
+/// Returns the path of the program's build, with symbols.
+pub fn built() -> PathBuf {
+    bare_artifacts().join(PROGRAM)
+}
+
 /// Writes the program file with random bytes from this seed into a directory, and returns its path.
 pub fn write(folder: &Path, seed: Seed) -> Result<PathBuf, Error> {
-    let built = bare_artifacts().join(PROGRAM);
+    let built = built();
     let mut elf = std::fs::read(&built).map_err(|error| Error::file("read", &built, error))?;
     let range =
         random_range(&elf).ok_or_else(|| Error::Host(format!("{PROGRAM} has no {SYMBOL} in its code")))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
+use machine::code::Code;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
@@ -97,10 +98,11 @@ pub fn boot(
     let replay = plan.load.replay(seed);
     let memory = GuestMemory::create(&plan.load.machine)?;
     let live = memory.as_ref().map(GuestMemory::ram).transpose()?.map(Live::new);
+    let shown_command = plan.setup.command_line(plan.load, seed, Wiring::Terminal)?;
     let mut run = BootRun {
         watch: Watch::new(seed),
         facts: Facts::default(),
-        formatter: ConsoleFormatter::new(&plan.setup.kernel),
+        formatter: ConsoleFormatter::new(Code::of_command(&shown_command)),
         log: BootLog::begin(plan.logs, seed, &replay)?,
         filtered: Vec::new(),
         verdict_at: None,
@@ -108,7 +110,7 @@ pub fn boot(
         live,
         plan,
     };
-    let paste = shell_quoted(&plan.setup.command_line(plan.load, seed, Wiring::Terminal)?);
+    let paste = shell_quoted(&shown_command);
     run.log.line(format!("$ {paste}").as_bytes());
     let words = plan.setup.command_line(plan.load, seed, Wiring::Session)?;
     let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
@@ -133,6 +135,7 @@ pub fn boot(
         });
         lost.extend(read.err().map(|error| error.to_string()));
     }
+    run.formatter.code.name_ends(&mut run.facts);
     let judgement = judgement(&ended, &run.facts);
     let before = run.watch.problems.len();
     let calls = plan.load.calls().filter(|_| plan.load.seconds.is_none());
@@ -146,7 +149,8 @@ pub fn boot(
         .for_each(|p| on_problem(&p.to_string()));
     run.log.section("console, filtered", &run.filtered.join("\n"));
     run.log.section("problems", &problems.iter().map(|p| format!("{p}\n")).collect::<String>());
-    run.log.section("registers", ended.registers.as_deref().unwrap_or(""));
+    let registers = ended.registers.as_deref().unwrap_or("");
+    run.log.section("registers", &run.formatter.code.named_registers(registers));
     run.log.section("QEMU's messages", &ended.stderr);
     let failed = outcome != Outcome::Pass;
     let show = plan.report && (failed || shown);

@@ -9,6 +9,7 @@ use output::eprintln;
 use crate::cpu_state;
 use crate::error::Error;
 use crate::facts::{Cpu, Facts};
+use crate::rip::named_with;
 
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,7 +283,8 @@ fn failure(cpu: &Cpu) -> Option<String> {
             Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
-            Some(format!("CPU {}: {}{which} was killed: {}", cpu.cpu, cpu.program, cpu.reason))
+            let reason = named_with(&cpu.reason, cpu.place.as_deref());
+            Some(format!("CPU {}: {}{which} was killed: {reason}", cpu.cpu, cpu.program))
         }
         record::Outcome::Missing => None,
     }

@@ -89,7 +89,7 @@ fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
     }
     for field in fields.into_iter().flatten() {
         let r#type = match field.style {
-            Style::Hex => "hex64_t".to_owned(),
+            Style::Hex | Style::Code => "hex64_t".to_owned(),
             Style::Signed | Style::Result => "int64_t".to_owned(),
             Style::Syscall => format!("enum : uint64_t {{ {} }}", syscalls()),
             Style::Ending => "enum : uint64_t { exited = 0, killed = 1 }".to_owned(),

@@ -181,7 +181,7 @@ impl<W: Write> Perfetto<W> {
             match field.style {
                 Style::Decimal | Style::Syscall => argument.uint_value = Some(value),
                 Style::Signed | Style::Result => argument.int_value = Some(value.cast_signed()),
-                Style::Hex => argument.pointer_value = Some(value),
+                Style::Hex | Style::Code => argument.pointer_value = Some(value),
                 _ => argument.string_value = Some(Shown(field.style, value).to_string()),
             }
             self.arguments.push(argument);

@@ -10,6 +10,7 @@ mod hostile;
 mod inject;
 mod machine_checks;
 mod machines;
+mod names;
 mod panics;
 mod programs;
 mod repeat;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Case> {
         repeat::cases(),
         elf::cases(),
         faults::cases(),
+        names::cases(),
         guards::cases(),
         panics::cases(),
         failures::cases(),

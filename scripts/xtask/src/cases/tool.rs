@@ -16,7 +16,11 @@ pub fn cases() -> Vec<Case> {
     let mut reset = case("tool::guest-reset", firmware, "hello");
     reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
     vec![
-        case("tool::time-out-of-spin", "--smp 4 --timeout 5", "spin").status(4).demand(all_registers),
+        case("tool::time-out-of-spin", "--smp 4 --timeout 5", "spin")
+            .status(4)
+            .demand(all_registers)
+            // The function that each CPU executes.
+            .complains(" (user/src/bin/spin.rs:"),
         case("tool::no-qemu", "--qemu /nonexistent", "hello")
             .status(5)
             .complains("cannot start /nonexistent"),
