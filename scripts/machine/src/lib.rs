@@ -29,5 +29,6 @@ pub mod serial_ports;
 pub mod session;
 pub mod symbols;
 pub mod toolchain;
+pub mod traced;
 pub mod tree;
 pub mod verify;

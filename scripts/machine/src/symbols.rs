@@ -55,6 +55,11 @@ impl Symbols {
         Symbols { lines, functions, code }
     }
 
+    /// Returns whether the file has no symbol of a function.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
     /// Returns the function and source line of an instruction. If functions of the standard library were inlined there,
     /// it is the innermost function outside the library. Returns `None` if the file has no code at this address, or no
     /// symbol for it.
@@ -110,7 +115,8 @@ impl Symbols {
             match found.last_mut() {
                 Some(last) => last.name = name,
                 None => {
-                    let location = format!("+{:#x}", shown - symbol.start);
+                    let offset = shown - symbol.start;
+                    let location = if offset == 0 { String::new() } else { format!("+{offset:#x}") };
                     found.push(Frame { name, location, is_library: false });
                 }
             }

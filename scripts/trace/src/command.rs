@@ -18,6 +18,7 @@ use super::error::Error;
 use super::merge::{Filter, Merge};
 use super::options::{TraceOptions, Window};
 use super::perfetto::Perfetto;
+use super::places::{Find, Origin, Places};
 use super::reader::Reader;
 use super::sink::Sink;
 use super::stats::Stats;
@@ -28,7 +29,8 @@ use super::text::Text;
 const SYNTHETIC_CPUS: u32 = 4;
 
 /// Runs the subcommand. If a trace is truncated, its complete part is converted, and an error is reported.
-pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
+/// `find_symbols` returns what names the code at an address.
+pub fn run(options: &TraceOptions, find_symbols: fn(&Origin<'_>) -> Option<Find>) -> Result<ExitCode, Error> {
     if let Some(records) = options.synthesize {
         super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
         return Ok(ExitCode::SUCCESS);
@@ -41,7 +43,10 @@ pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     }
     let filter = filter(options, &reader)?;
     let outputs = Outputs::of(options)?;
-    let report = convert(&reader, &filter, &outputs)?;
+    let command = &reader.header().command;
+    let origin = Origin { trace: &input, command, symbols: &options.symbols };
+    let places = if outputs.show_code() { find_symbols(&origin) } else { None };
+    let report = convert(&reader, &filter, &outputs, Places::new(places))?;
     if let Some(text) = &report {
         Stream::Out.print(format_args!("{text}"));
     }
@@ -153,24 +158,40 @@ impl Outputs {
         *self == only
     }
 
+    /// Returns whether an output has addresses of code.
+    fn show_code(&self) -> bool {
+        self.pftrace.is_some() || self.ctf.is_some() || self.text.is_some()
+    }
+
     fn wants_stats(&self) -> bool {
         self.stats || self.stats_text.is_some() || self.stats_json.is_some()
     }
 }
 
 /// Writes all outputs, in one pass over the file unless the text is ordered by CPU. Returns the tables to print.
-fn convert(reader: &Reader, filter: &Filter, outputs: &Outputs) -> Result<Option<String>, Error> {
+fn convert(
+    reader: &Reader,
+    filter: &Filter,
+    outputs: &Outputs,
+    places: Places,
+) -> Result<Option<String>, Error> {
+    let places = Rc::new(places);
     let header = reader.header();
     let mut files = Files::default();
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     if let Some(path) = &outputs.pftrace {
-        sinks.push(Box::new(Perfetto::new(files.create(path)?, path.display().to_string(), header)?));
+        sinks.push(Box::new(Perfetto::new(
+            files.create(path)?,
+            path.display().to_string(),
+            header,
+            places.clone(),
+        )?));
     }
     if let Some(folder) = &outputs.ctf {
-        sinks.push(Box::new(Ctf::new(folder, header)?));
+        sinks.push(Box::new(Ctf::new(folder, header, places.clone())?));
     }
     let mut text = match &outputs.text {
-        Some(path) => Some(Text::new(files.create(path)?, path.display().to_string(), header)),
+        Some(path) => Some(Text::new(files.create(path)?, path.display().to_string(), header, places)),
         None => None,
     };
     if let Some(path) = &outputs.svg {

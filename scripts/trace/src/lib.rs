@@ -22,6 +22,7 @@ mod merge;
 pub mod options;
 pub mod palette;
 mod perfetto;
+pub mod places;
 mod reader;
 pub mod shape;
 mod sink;

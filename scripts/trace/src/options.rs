@@ -75,6 +75,11 @@ pub struct TraceOptions {
     #[arg(long, value_name = "NAME", value_parser = kind)]
     pub kind: Vec<u32>,
 
+    /// Names the functions and source lines at the addresses in the trace from this ELF file. May be given more than
+    /// once. [default: the kernel and the program on the run's command line, if they are not newer than the trace]
+    #[arg(long, value_name = "ELF")]
+    pub symbols: Vec<PathBuf>,
+
     /// Writes a synthetic trace of about RECORDS records to IN and exits.
     #[arg(long, value_name = "RECORDS", hide = true)]
     pub synthesize: Option<u64>,

@@ -46,7 +46,16 @@ pub struct Described<'a>(pub &'a Record);
 
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Described(record) = *self;
+        Placed(self.0, None).fmt(f)
+    }
+}
+
+/// Does the same as [`Described`], and names the code at the event's address.
+pub struct Placed<'a>(pub &'a Record, pub Option<&'a str>);
+
+impl fmt::Display for Placed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Placed(record, place) = *self;
         let kind = Kind::from_number(record.kind);
         match kind {
             Some(kind) => f.write_str(kind.name())?,
@@ -55,6 +64,9 @@ impl fmt::Display for Described<'_> {
         for (field, value) in kind.map_or(UNKNOWN, Kind::fields).into_iter().zip([record.a, record.b]) {
             if let Some(field) = field {
                 write!(f, " {}={}", field.name, Shown(field.style, value))?;
+                if let Some(place) = place.filter(|_| field.style == Style::Code) {
+                    write!(f, " in {place}")?;
+                }
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ fn trace(folder: &Path, options: &str) -> Result<ExitCode, crate::error::Error> 
     let input = folder.join("x.rtrace");
     let words = options.split_whitespace().map(|word| word.replace('@', &folder.display().to_string()));
     let words = ["trace".to_owned(), input.display().to_string()].into_iter().chain(words);
-    run(&Cli::try_parse_from(words).expect("parses").options)
+    run(&Cli::try_parse_from(words).expect("parses").options, |_| None)
 }
 
 fn folder(records: u64) -> tempfile::TempDir {

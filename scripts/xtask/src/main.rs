@@ -71,7 +71,7 @@ fn command() -> ExitCode {
         Command::Hostile(options) => hostile::run(&options),
         Command::Merge(options) => stress::merge(&options),
         Command::Bench(options) => bench::run(&options),
-        Command::Trace(options) => trace::run(&options).map_err(Into::into),
+        Command::Trace(options) => trace::run(&options, machine::traced::find).map_err(Into::into),
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {

@@ -6,6 +6,7 @@ use kernel_abi::syscall::Call;
 use kernel_abi::trace::{Kind, Style};
 
 use crate::file::Header;
+use crate::places::has_code;
 use crate::shape::{Shape, UNKNOWN};
 
 /// The magic number at the start of each packet.
@@ -13,8 +14,8 @@ pub const MAGIC: u32 = 0xc1fc_1fc1;
 /// The event ID for kinds that this tool does not know.
 pub const UNKNOWN_ID: u16 = 0;
 
-/// Returns the contents of the file `metadata`.
-pub fn metadata(header: &Header) -> String {
+/// Returns the contents of the file `metadata`. With `places`, events with an address of code also have its name.
+pub fn metadata(header: &Header, places: bool) -> String {
     let mut text = String::from(HEAD);
     // Writing to a `String` cannot fail.
     let _ = write!(
@@ -26,9 +27,9 @@ pub fn metadata(header: &Header) -> String {
         escaped(&header.command.join(" "))
     );
     text += STREAM;
-    text += &event(UNKNOWN_ID, "unknown", UNKNOWN, true);
+    text += &event(UNKNOWN_ID, "unknown", UNKNOWN, true, false);
     for kind in Kind::ALL {
-        text += &event(kind as u16, kind.name(), kind.fields(), false);
+        text += &event(kind as u16, kind.name(), kind.fields(), false, places && has_code(kind));
     }
     text
 }
@@ -81,7 +82,7 @@ stream {
 ";
 
 /// Returns the declaration of one event. Its fields are `a` and `b`, in this order; unused fields are omitted.
-fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
+fn event(id: u16, name: &str, fields: Shape, with_kind: bool, with_place: bool) -> String {
     let mut text = format!("event {{\n    name = \"{name}\";\n    id = {id};\n    stream_id = 0;\n");
     text += "    fields := struct {\n";
     if with_kind {
@@ -97,6 +98,9 @@ fn event(id: u16, name: &str, fields: Shape, with_kind: bool) -> String {
         };
         // The underscore, which readers remove, prevents a clash with TSDL keywords.
         let _ = writeln!(text, "        {} _{};", r#type, field.name);
+    }
+    if with_place {
+        text += "        string _place;\n";
     }
     text += "    };\n};\n\n";
     text
@@ -124,7 +128,8 @@ mod tests {
 
     #[test]
     fn every_kind_is_declared_with_its_fields() {
-        let text = metadata(&Header { command: vec!["a \"b\"\n".to_owned()], ..Header::default() });
+        let text = metadata(&Header { command: vec!["a \"b\"\n".to_owned()], ..Header::default() }, false);
+        assert!(!text.contains("_place"), "no symbols");
         assert!(text.starts_with("/* CTF 1.8 */"), "readers require exactly these characters");
         assert!(text.contains("command = \"a \\\"b\\\"\";"), "{text}");
         for kind in Kind::ALL {

@@ -6,12 +6,14 @@ mod metadata;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use kernel_abi::trace::Kind;
 
 use super::error::Error;
 use super::file::Header;
 use super::merge::Event;
+use super::places::{Places, has_code};
 use super::shape::UNKNOWN;
 use super::sink::Sink;
 
@@ -19,18 +21,19 @@ use super::sink::Sink;
 const PACKET: usize = 64 * 1024;
 /// Size of the packet header and packet context in bytes.
 const HEAD: usize = 4 + 4 + 5 * 8 + 4;
-/// Size of the largest event in bytes: header, kind and two numbers.
+/// Size of the largest event without a place in bytes: header, kind and two numbers.
 const EVENT: usize = 2 + 8 + 2 + 8 + 8;
 
 /// Writes a trace as a folder in the Common Trace Format.
 pub struct Ctf {
     folder: PathBuf,
     streams: Vec<Stream>,
+    places: Rc<Places>,
 }
 
 impl Ctf {
     /// Creates the folder and removes the stream files of any earlier trace in it.
-    pub fn new(folder: &Path, header: &Header) -> Result<Ctf, Error> {
+    pub fn new(folder: &Path, header: &Header, places: Rc<Places>) -> Result<Ctf, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
             let path = entry.map_err(Error::io("read the folder", folder))?.path();
@@ -44,10 +47,11 @@ impl Ctf {
             }
         }
         let path = folder.join("metadata");
-        output::write(&path, metadata::metadata(header)).map_err(Error::io("write", &path))?;
+        output::write(&path, metadata::metadata(header, places.are_known()))
+            .map_err(Error::io("write", &path))?;
         let stream =
             |cpu: &super::file::Cpu| Stream::new(folder.join(format!("{STREAM}{}", cpu.cpu)), cpu.cpu);
-        Ok(Ctf { folder: folder.to_owned(), streams: header.cpus.iter().map(stream).collect() })
+        Ok(Ctf { folder: folder.to_owned(), streams: header.cpus.iter().map(stream).collect(), places })
     }
 }
 
@@ -57,7 +61,9 @@ const STREAM: &str = "cpu_";
 impl Sink for Ctf {
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         let failed = |error| Error::Io(format!("cannot write {}", self.folder.display()), error);
-        self.streams[event.lane].event(event).map_err(failed)
+        let has_place = self.places.are_known() && event.kind.is_some_and(has_code);
+        let place = has_place.then(|| self.places.of(event).unwrap_or_default());
+        self.streams[event.lane].event(event, place.as_deref()).map_err(failed)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -82,8 +88,10 @@ impl Stream {
         Stream { path, file: None, cpu, packet: Vec::new(), begin: 0, end: 0, discarded: 0 }
     }
 
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        if self.packet.len() + EVENT > PACKET {
+    /// Adds an event, and the name of the code at its address if events of its kind have one.
+    fn event(&mut self, event: &Event, place: Option<&str>) -> io::Result<()> {
+        let size = EVENT + place.map_or(0, |place| place.len() + 1);
+        if self.packet.len() + size > PACKET {
             self.flush()?;
         }
         if self.packet.is_empty() {
@@ -106,6 +114,10 @@ impl Stream {
             if field.is_some() {
                 packet.extend(value.to_le_bytes());
             }
+        }
+        if let Some(place) = place {
+            packet.extend(place.bytes().filter(|byte| *byte != 0));
+            packet.push(0);
         }
         Ok(())
     }
@@ -152,7 +164,7 @@ mod tests {
         std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("writes");
         let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
         let header = Header { cpus: vec![cpu(0), cpu(1)], ..Header::default() };
-        let mut ctf = Ctf::new(folder.path(), &header).expect("begins");
+        let mut ctf = Ctf::new(folder.path(), &header, Rc::default()).expect("begins");
         let mut put = |ns, kind: Kind, a| {
             let record = Record { a, kind: kind as u16, ..Record::default() };
             ctf.event(&Event { ns, lane: 1, kind: Some(kind), record }).expect("takes");
@@ -181,5 +193,26 @@ mod tests {
         // The first event follows the packet header.
         assert_eq!(bytes[HEAD..HEAD + 2], [Kind::Dropped as u8, 0]);
         assert_eq!(word(&bytes, HEAD + 2), 5);
+    }
+
+    #[test]
+    fn place_follows_the_numbers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let header = Header { cpus: vec![Cpu::default()], ..Header::default() };
+        let places = Places::new(Some(Box::new(|address| (address == 7).then(|| "f (a.c:3)".to_owned()))));
+        let mut ctf = Ctf::new(folder.path(), &header, Rc::new(places)).expect("begins");
+        for rip in [7, 8] {
+            let record = Record { a: 1, b: rip, kind: Kind::Tick as u16, ..Record::default() };
+            ctf.event(&Event { ns: 5, lane: 0, kind: Some(Kind::Tick), record }).expect("takes");
+        }
+        ctf.finish().expect("finishes");
+        let bytes = std::fs::read(folder.path().join("cpu_0")).expect("reads");
+        assert_eq!(bytes[HEAD + 18..HEAD + 36], *b"\x07\0\0\0\0\0\0\0f (a.c:3)\0");
+        assert_eq!(bytes[HEAD + 36 + 18..], *b"\x08\0\0\0\0\0\0\0\0", "unknown");
+        let text = std::fs::read_to_string(folder.path().join("metadata")).expect("reads");
+        assert_eq!(
+            text.matches("string _place;").count(),
+            Kind::ALL.into_iter().filter(|kind| has_code(*kind)).count()
+        );
     }
 }

@@ -10,6 +10,7 @@ mod rate;
 mod tests;
 
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use kernel_abi::errno::Errno;
 use kernel_abi::trace::{Kind, Style};
@@ -21,6 +22,7 @@ use self::rate::Rate;
 use super::error::Error;
 use super::file::{Cpu, Header};
 use super::merge::Event;
+use super::places::Places;
 use super::shape::{Shape, Shown, UNKNOWN};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step, is_edge};
@@ -47,6 +49,7 @@ pub struct Perfetto<W> {
     to: W,
     name: String,
     names: Names,
+    places: Rc<Places>,
     lanes: Vec<(Spans, Rate)>,
     buffer: Vec<u8>,
     /// The arguments of the current packet. The vector is reused to avoid allocations.
@@ -55,10 +58,10 @@ pub struct Perfetto<W> {
 
 impl<W: Write> Perfetto<W> {
     /// Creates a writer to `to`. Error messages call the output `name`.
-    pub fn new(to: W, name: String, header: &Header) -> Result<Perfetto<W>, Error> {
+    pub fn new(to: W, name: String, header: &Header, places: Rc<Places>) -> Result<Perfetto<W>, Error> {
         let lanes = vec![<(Spans, Rate)>::default(); header.cpus.len()];
         let (names, buffer, arguments) = (Names::new(), Vec::new(), Vec::new());
-        let mut perfetto = Perfetto { to, name, names, lanes, buffer, arguments };
+        let mut perfetto = Perfetto { to, name, names, places, lanes, buffer, arguments };
         let failed = |perfetto: &Self, error| Error::Io(format!("cannot write {}", perfetto.name), error);
         perfetto.begin(header).map_err(|error| failed(&perfetto, error))?;
         Ok(perfetto)
@@ -185,6 +188,11 @@ impl<W: Write> Perfetto<W> {
                 _ => argument.string_value = Some(Shown(field.style, value).to_string()),
             }
             self.arguments.push(argument);
+        }
+        if let Some(place) = self.places.of(event) {
+            let name_iid = Some(names::PLACE_IID);
+            let string_value = Some(place.to_string());
+            self.arguments.push(DebugAnnotation { name_iid, string_value, ..DebugAnnotation::default() });
         }
     }
 

@@ -16,6 +16,11 @@ const ERROR: &str = "error";
 /// The ID of [`ERROR`].
 pub const ERROR_IID: u64 = 2;
 
+/// The name of the argument that contains the function and source line at an address.
+const PLACE: &str = "place";
+/// The ID of [`PLACE`].
+pub const PLACE_IID: u64 = 3;
+
 /// All interned names and their IDs.
 pub struct Names {
     events: Vec<&'static str>,
@@ -41,7 +46,7 @@ impl Names {
             events.push(kind.name());
             kinds[kind as usize] = events.len() as u64;
         }
-        let mut arguments = vec![CUT, ERROR];
+        let mut arguments = vec![CUT, ERROR, PLACE];
         let mut argument = |name| match arguments.iter().position(|known| *known == name) {
             Some(at) => at as u64 + 1,
             None => {
@@ -119,6 +124,6 @@ mod tests {
         assert_eq!(names.fields(Some(Kind::Fault)).map(argument), ["vector", "rip"]);
         assert_eq!(names.fields(Some(Kind::Dropped))[1], 0);
         assert_eq!(names.fields(None).map(argument), ["a", "b"]);
-        assert_eq!([argument(CUT_IID), argument(ERROR_IID)], [CUT, ERROR]);
+        assert_eq!([CUT_IID, ERROR_IID, PLACE_IID].map(argument), [CUT, ERROR, PLACE]);
     }
 }

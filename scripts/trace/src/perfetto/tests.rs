@@ -11,7 +11,8 @@ fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePack
     let cpu = |cpu, apic_id| Cpu { cpu, apic_id, ..Cpu::default() };
     let header = Header { cpus: vec![cpu(0, 0), cpu(1, 16)], ..Header::default() };
     let mut bytes = Vec::new();
-    let mut perfetto = Perfetto::new(&mut bytes, String::new(), &header).expect("begins");
+    let places = Places::new(Some(Box::new(|address| (address == 0x10).then(|| "f (a.c:3)".to_owned()))));
+    let mut perfetto = Perfetto::new(&mut bytes, String::new(), &header, Rc::new(places)).expect("begins");
     for (ns, kind, a, b) in events {
         let record = Record { a: *a, b: *b, kind: *kind as u16, ..Record::default() };
         perfetto.event(&Event { ns: *ns, lane: 1, kind: Some(*kind), record }).expect("takes");
@@ -92,7 +93,7 @@ fn events_are_slices_instants_and_counters_on_their_cpus_track() {
         [
             "5 SliceBegin program entry=0x1000 stack=0x2000",
             "10 SliceBegin SYS_WRITE_SERIAL number=1 arg=0xabc",
-            "11 Instant nmi nmis=1 rip=0x10",
+            "11 Instant nmi nmis=1 rip=0x10 place=f (a.c:3)",
             "12 SliceEnd  result=-14 error=-EFAULT",
             "20 SliceBegin SYS_EXIT number=3 arg=0x7",
             "30 SliceEnd  cut=true",

@@ -22,7 +22,7 @@ Type = perfetto.TrackEvent.Type
 def events_in_text(path):
     """Begins and instants: (time, CPU, name)."""
     begins, instants = collections.Counter(), collections.Counter()
-    with open(path, encoding="ascii") as lines:
+    with open(path, encoding="utf-8") as lines:
         for line in lines:
             seconds, ns, cpu, kind, number = LINE.match(line).groups()
             time = int(seconds) * 10**9 + int(ns)

@@ -1,6 +1,8 @@
 //! Cases that trace real runs: the trace is read from memory, from the console, and by other tools.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use machine::build::kernel_path;
 
 use super::trace_readers::{self as compare, convert};
 use super::{Case, Finished, case, expect};
@@ -39,6 +41,17 @@ pub fn cases() -> Vec<Case> {
         .status(3)
         .complains("CPU 1 panicked: ")
         .demand(the_panic_is_the_end),
+        traced("names-code", "--smp 2 --trace all", "fault ud2 1").status(1).demand(|_| {
+            let text = text("names-code.rtrace")?;
+            let named = |event: &str, source: &str| {
+                let mut lines = text.lines().filter(|line| line.contains(event));
+                let found = lines.any(|line| line.contains(" in ") && line.contains(source));
+                if found { Ok(()) } else { Err(format!("no{event}has a place with {source:?}")) }
+            };
+            named(" fault vector=#UD rip=", " (user/src/bin/fault.rs:")?;
+            // Ticks that interrupt the idle loop, which is in assembly.
+            named(" tick ", " in ringside_idle_resume")
+        }),
         traced("babeltrace2-reads-the-same", "--smp 4 --trace all", "selftest").demand(babeltrace2_agrees),
         traced("perfetto-reads-the-same", "--smp 4 --trace all", "selftest").demand(perfetto_agrees),
     ]
@@ -46,8 +59,13 @@ pub fn cases() -> Vec<Case> {
 
 /// Returns the text of a trace that a case wrote.
 fn text(name: &str) -> Result<String, String> {
+    text_with(name, &[])
+}
+
+/// Does the same with further options.
+fn text_with(name: &str, options: &[(&str, &Path)]) -> Result<String, String> {
     let path = scratch(name)?.join("text");
-    convert(&log_folder().join(name), &[("--text", &path)])?;
+    convert(&log_folder().join(name), &[&[("--text", path.as_path())], options].concat())?;
     std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -69,9 +87,12 @@ fn both_programs_are_in(name: &str) -> Result<(), String> {
 
 fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
     const NAME: &str = "over-serial-as-in-memory";
-    let memory = text(&format!("{NAME}.rtrace"))?;
+    // The log of the console does not have the command line, which names the ELF files.
+    let kernel = kernel_path();
+    let symbols = [("--symbols", kernel.as_path())];
+    let memory = text_with(&format!("{NAME}.rtrace"), &symbols)?;
     // The trace that the tool extracts from the console log.
-    let console = text(&format!("trace-{NAME}.console"))?;
+    let console = text_with(&format!("trace-{NAME}.console"), &symbols)?;
     expect(console == memory, true, "the trace over the console is the one in memory")?;
     expect(memory.lines().count(), 3 * 512, "events: the rings are full")
 }

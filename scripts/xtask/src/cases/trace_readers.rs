@@ -78,7 +78,7 @@ pub fn convert(trace: &Path, outputs: &[(&str, &Path)]) -> Result<(), String> {
         words.extend([option.into(), path.as_os_str().to_owned()]);
     }
     let options = machine::options::parse(words).map_err(|error| error.to_string())?;
-    ::trace::run(&options).map(drop).map_err(|error| error.to_string())
+    ::trace::run(&options, machine::traced::find).map(drop).map_err(|error| error.to_string())
 }
 
 /// Runs one of the tools. A missing tool is an error, because nothing would be compared.
@@ -102,7 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.rtrace");
         let words = ["--synthesize".as_ref(), "20001".as_ref(), path.as_os_str()];
-        ::trace::run(&machine::options::parse(words).expect("parses")).expect("writes");
+        ::trace::run(&machine::options::parse(words).expect("parses"), |_| None).expect("writes");
         assert_eq!(with_babeltrace2(&path, folder.path()), Ok(20_000));
     }
 }
