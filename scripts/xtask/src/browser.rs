@@ -37,6 +37,69 @@ pub struct Page {
     pub complaints: Vec<String>,
 }
 
+/// The widths at which a page is examined, in pixels: a phone, a tablet, a desktop.
+const WIDTHS: [u32; 3] = [390, 820, 1440];
+/// Examines a page from inside.
+const PROBE: &str = include_str!("probe.js");
+
+/// Opens a page at several widths, light and dark, and returns what it found: text that is cut off or has too little
+/// contrast. The paths of the logs are `base` with added extensions.
+///
+/// # Errors
+/// As for [`open`], or if a page was not examined.
+pub fn examine(page: &Path, base: &Path) -> Result<Vec<String>, String> {
+    let html = std::fs::read_to_string(page).map_err(|error| format!("{}: {error}", page.display()))?;
+    let html = html.replacen("<head>", &format!("<head><script>{PROBE}</script>"), 1);
+    // Neither JSON nor the page may end the script.
+    let html = serde_json::to_string(&html).unwrap_or_default().replace('<', "\\u003c");
+    let mut frames = String::new();
+    for width in WIDTHS {
+        for scheme in ["light", "dark"] {
+            frames += &format!(
+                "<iframe style=\"width:{width}px;height:2000px;border:0;color-scheme:{scheme}\" title=\"{width} {scheme}\"></iframe>"
+            );
+        }
+    }
+    // A frame has the theme of its element.
+    let frame = base.with_added_extension("frames.html");
+    let text = format!("<!doctype html><meta charset=\"utf-8\"><body>{frames}<script>{COLLECT}</script>")
+        .replace("PAGE", &html);
+    output::write(&frame, text).map_err(|error| format!("cannot write {}: {error}", frame.display()))?;
+    let Page { dom, complaints } = open(&frame, &frame)?;
+    if !complaints.is_empty() {
+        return Err(complaints.join("\n"));
+    }
+    let mut examined = 0;
+    let mut found = Vec::new();
+    for line in dom.lines().filter_map(|line| line.strip_prefix("EXAMINED ")) {
+        let (name, list) = line.split_once(": ").unwrap_or((line, ""));
+        let list: Vec<String> =
+            serde_json::from_str(list).map_err(|error| format!("{name}: {list:?}: {error}"))?;
+        found.extend(list.into_iter().map(|what| format!("{name}: {what}")));
+        examined += 1;
+    }
+    if examined != 2 * WIDTHS.len() {
+        return Err(format!(
+            "{examined} of {} frames were examined; see {}",
+            2 * WIDTHS.len(),
+            frame.display()
+        ));
+    }
+    Ok(found)
+}
+
+/// Fills the frames, and writes what was found in each as a line of the document.
+const COLLECT: &str =
+    "const page = PAGE; const list = document.body.appendChild(document.createElement('pre'));
+for (const frame of document.querySelectorAll('iframe')) {
+  frame.onload = () => setTimeout(() => {
+    const { documentElement: root, defaultView: view } = frame.contentDocument;
+    const dark = frame.contentWindow.matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
+    list.append(`\\nEXAMINED ${root.clientWidth} ${dark}: ${root.dataset.found}\\n`);
+  }, 3000);
+  frame.srcdoc = page;
+}";
+
 /// Opens a page. The paths of the logs are `base` with added extensions.
 ///
 /// # Errors

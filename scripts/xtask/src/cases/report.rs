@@ -44,6 +44,11 @@ fn open(file: &str) -> Result<(Page, usize), String> {
     expect(page.complaints.join("\n"), String::new(), "errors of the browser")?;
     let drawn = attribute(&page.dom, "data-charts=\"").and_then(|text| text.parse().ok()).unwrap_or(0);
     expect(page.dom.matches("<canvas").count(), drawn, "canvases, one for each chart")?;
+    expect(
+        browser::examine(&path, &path)?.join("\n"),
+        String::new(),
+        "text that is cut off or hard to read",
+    )?;
     Ok((page, drawn))
 }
 

@@ -97,9 +97,9 @@ fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)
 /// Formats the table of CPUs. In cells with a value from the JSON result, the attribute `data-field` names the JSON
 /// field.
 fn cpus(boot: &Boot, evidence: &Evidence) -> String {
-    let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption>Shares of time \
+    let mut html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CPUs\"><table class=\"cpus\"><caption><span>Shares of time \
                     are from the trace and include idling after the program\u{2019}s end. For a CPU without a kernel report the counts \
-                    are from the guest\u{2019}s memory.</caption><thead><tr>"
+                    are from the guest\u{2019}s memory.</span></caption><thead><tr>"
         .to_owned();
     for name in
         ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
@@ -147,11 +147,13 @@ fn counts(cpus: &[CpuResult]) -> String {
     table("System calls by number", &columns, called.map(row))
 }
 
-/// Formats a chart's element: heading, description, and the numbers as a table.
+/// Formats a chart's element: heading, description, and the numbers as a table. Its role lets screen readers pass it the
+/// keys that it handles.
 fn figure(kind: &str, heading: &str, text: &str, table: &str) -> String {
     format!(
         "<h3>{heading}</h3>\n<figure class=\"chart\" data-chart=\"{kind}\">\n<figcaption>{text}</figcaption>\n<div \
-         class=\"plot\" tabindex=\"0\" role=\"img\" aria-label=\"{heading}; the table below has its numbers\"></div>\n\
+         class=\"plot\" tabindex=\"0\" role=\"application\" aria-roledescription=\"chart\" aria-label=\"{heading}; the table below has its \
+         numbers. Keys: + and - zoom, arrows and Home and End move, 0 shows all\"></div>\n\
          <output></output>\n{}</figure>\n",
         folded("The numbers as a table", table)
     )
@@ -212,7 +214,7 @@ fn latency(trace: &Survey) -> String {
     figure(
         "latency",
         "System-call latency",
-        "Calls in the trace by the time from the entry event to the exit event, both scales logarithmic. Times include \
+        "Calls in the trace by the time from the entry event to the exit event. Times include \
          the host\u{2019}s scheduling: compare them only within one boot.",
         &table("Times of system calls, in µs", &columns, trace.report.syscalls.iter().map(row)),
     )

@@ -43,7 +43,7 @@ pub enum Column<'a> {
 /// Formats a table. Cells are plain text; this function escapes them.
 pub fn table(caption: &str, columns: &[Column<'_>], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut html = format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption><span>{0}</span></caption><thead><tr>",
         escaped(caption)
     );
     for column in columns {

@@ -11,6 +11,8 @@
   };
   const FONT = '12px system-ui, "DejaVu Sans", sans-serif';
   const SERIES = 8;
+  // The space on the right of a chart, in pixels.
+  const PADDING = 28;
 
   const digits = (value, count) => String(Number(value.toPrecision(count)));
   const number = value => value == null ? "-" : value.toLocaleString("en", { maximumFractionDigits: 3 });
@@ -55,28 +57,37 @@
     return ats.map(us => us == null || Math.round(Math.log10(us)) % every !== 0 ? "" : time(us));
   };
 
-  // A histogram with logarithmic scales, a stepped line for each CPU.
+  // A histogram with a logarithmic scale across, a stepped line for each CPU. The scale of the counts is logarithmic from
+  // 1 up and linear below, so that an empty class is drawn at 0.
   const steps = ({ x, y, cpus }, across, up) => ({
     log: true,
     options: {
       height: 300,
-      scales: { x: { time: false, distr: 3 }, y: { distr: 3, range: (_, __, max) => [0.5, Math.max(10, max * 1.2)] } },
+      scales: { x: { time: false, distr: 3 }, y: { distr: 4, asinh: 1, range: (_, __, max) => [0, Math.max(10, max * 1.2)] } },
       axes: [axis({ label: across, labelFont: FONT, labelSize: 20, space: 70,
         values: decades }),
-        axis({ size: 76, label: up, labelFont: FONT, labelSize: 20, values: (_, at) => at.map(v => v == null ? "" : number(v)) })],
+        axis({ size: 76, label: up, labelFont: FONT, labelSize: 20, splits: (u, _, __, max) => counts(max),
+          values: (_, at) => at.map(number) })],
       series: [{ label: "from", value: (_, us) => us == null ? "-" : time(us) },
-        ...lines(cpus, { paths: uPlot.paths.stepped({ align: 1 }), value: (_, v) => v == null ? "-" : number(v < 1 ? 0 : v) })],
+        ...lines(cpus, { paths: uPlot.paths.stepped({ align: 1 }) })],
     },
-    // A logarithmic scale has no 0: empty classes are drawn on the base line.
-    data: [x, ...y.map(counts => counts.map(count => count === 0 ? 0.5 : count))],
+    data: [x, ...y],
   });
+
+  // Labels of a scale of counts: 0 and the powers of ten.
+  const counts = max => [0, ...Array.from({ length: Math.floor(Math.log10(max)) + 1 }, (_, n) => 10 ** n)];
 
   // The timeline: uPlot has no bars over time and no marks, so a hook draws them.
   const timelineChart = ({ origin, end, window, names, lanes }, figure) => {
     const lane = lanes.length <= 8 ? 46 : lanes.length <= 32 ? 26 : 14;
     const at = (us, places) => (origin / 1e6 + us / 1e3).toFixed(places) + " ms";
     // Uses enough decimals for neighbouring labels to differ.
-    const axisTimes = ats => ats.map(us => at(us, Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(ats[1] - ats[0] || 1))))));
+    const axisTimes = (u, ats) => ats.map(us => {
+      const label = at(us, Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(ats[1] - ats[0] || 1)))));
+      // A label at the right end has the space of the padding. A character is less than 8 pixels wide.
+      const room = u.bbox.width / devicePixelRatio - u.valToPos(us, "x") + PADDING;
+      return label.length * 4 > room ? "" : label;
+    });
     const draw = u => {
       const { ctx, bbox } = u, ratio = devicePixelRatio;
       ctx.save();
@@ -100,9 +111,15 @@
           ctx.fillStyle = colours[kind];
           ctx.fillRect(left, barTop, width, barHigh);
           const label = names[kind].replace("SYS_", "").toLowerCase();
-          if (barHigh > 12 * ratio && width > ctx.measureText(label).width + 6 * ratio) {
-            ctx.fillStyle = kind === names.length - 1 ? ink : "#000";
-            const from = Math.max(left, bbox.left), to = Math.min(left + width, bbox.left + bbox.width);
+          const isIdle = kind === names.length - 1;
+          if (isIdle && width > 3 * ratio) {
+            ctx.strokeStyle = colour("ring3");
+            ctx.strokeRect(left + ratio / 2, barTop + ratio / 2, width - ratio, barHigh - ratio);
+          }
+          // The label must fit the part of the bar that is visible.
+          const from = Math.max(left, bbox.left), to = Math.min(left + width, bbox.left + bbox.width);
+          if (barHigh > 12 * ratio && to - from > ctx.measureText(label).width + 6 * ratio) {
+            ctx.fillStyle = isIdle ? ink : "#000";
             ctx.fillText(label, (from + to) / 2, barTop + barHigh / 2);
           }
         }
@@ -138,7 +155,9 @@
       box.style.background = colours[n];
       return make("span", {}, [box, name]);
     }).filter((_, n) => lanes.some(({ slices }) => slices.some(([kind]) => kind === n))));
-    keys.append(make("span", { textContent: "▼ tick  ■ IPI  ◆ NMI  ❘ other" }));
+    const line = make("i", { className: "line" });
+    line.style.background = colour("ring3");
+    keys.append(make("span", {}, [line, "ring 3"]), make("span", { textContent: "▼ tick  ■ IPI  ◆ NMI  ❘ other" }));
     return {
       window: [window[0] / 1e3, window[1] / 1e3], keys,
       options: {
@@ -146,7 +165,7 @@
         cursor: { y: false, points: { show: false } },
         legend: { show: false },
         scales: { x: { time: false }, y: { range: [0, lanes.length] } },
-        axes: [axis({ values: (_, ats) => axisTimes(ats), space: 110 }),
+        axes: [axis({ values: axisTimes, space: 110 }),
           axis({ size: 62, splits: () => lanes.map((_, n) => lanes.length - n - 0.5), grid: { show: false }, gap: 2,
             values: () => lanes.map(({ cpu }) => "CPU " + cpu), filter: (_, splits) => splits, space: 1 })],
         series: [{}, { show: true, paths: () => null, points: { show: false } }],
@@ -189,7 +208,7 @@
           max: u.posToVal(u.select.left + u.select.width, "x") });
       };
       u = new uPlot({
-        ...options, width: width(), padding: [8, 28, 0, 0],
+        ...options, width: width(), padding: [8, PADDING, 0, 0],
         cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => all }, ...options.cursor },
         hooks: { ...options.hooks, setSelect: [selected, u => u.setSelect({ width: 0, height: 0 }, false)] },
       }, data, host);

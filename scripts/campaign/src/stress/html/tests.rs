@@ -114,6 +114,18 @@ fn page_has_numbers_of_result_and_trace() {
 }
 
 #[test]
+fn charts_that_take_keys_are_no_images() {
+    let page = one(Ok(traced()), Outcome::Pass);
+    let charts: Vec<_> = page.split("<div class=\"plot\"").skip(1).collect();
+    assert_eq!(charts.len(), 4);
+    for chart in charts {
+        let element = chart.split('>').next().unwrap_or_default();
+        assert!(element.contains("tabindex=\"0\" role=\"application\""), "{element}");
+        assert!(element.contains("Keys: "), "{element}");
+    }
+}
+
+#[test]
 fn external_text_is_escaped() {
     let mut failed = boot(2, Outcome::Failed);
     failed.problems[0].what = HOSTILE.to_owned();
