@@ -6,13 +6,20 @@ use std::process::Command;
 
 use super::{Case, Finished, case};
 
-/// A C program that is killed at the last line. The attributes keep the compiler from merging its functions.
+/// A C program that is killed after it has begun a line of output. The attribute keeps the compiler from inlining the
+/// function that faults.
 const SOURCE: &str = "__asm__(\".globl _start\\n_start:\\n\\tcall start\\n\");
 __attribute__((noinline)) void crash(volatile int *where)
 {
     *where = 1;
 }
-void start(void) { crash((int *)8); __builtin_trap(); }
+void start(void)
+{
+    long number = 1;
+    __asm__ volatile(\"syscall\" : \"+a\"(number) : \"D\"(\"begun\"), \"S\"(5L) : \"rcx\", \"r11\", \"memory\");
+    crash((int *)8);
+    __builtin_trap();
+}
 ";
 
 /// The cases.
@@ -38,6 +45,8 @@ pub fn cases() -> Vec<Case> {
                 " in crash (target/test-logs/names-line.c:4)",
             )
             .complains(" in crash (target/test-logs/names-line.c:4), RSP")
+            // What the program has begun precedes the kernel's line.
+            .shows("[cpu0] begun\n[cpu0] ringside: program killed")
             .demand(|finished| place(finished, 0, &["crash (target/test-logs/names-line.c:4)"])),
         own("symbols-without-lines", "names-symbol", |folder| compile(folder, "names-symbol", &[]))
             .status(1)
