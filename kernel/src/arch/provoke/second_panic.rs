@@ -50,18 +50,17 @@ pub(super) fn nmi(cpu: &PerCpuData) {
 /// Holds the console lock until it is bypassed or `HOLD` has passed since a panic, and then stops.
 #[cold]
 fn hold_console(cpu: &PerCpuData) {
-    serial::with_lock(|| {
+    let kept = serial::with_lock(|| {
         CONSOLE_HELD.store(true, Ordering::Release);
         spin_until(stop::is_panicking);
         let start = tsc::now();
         spin_until(|| serial::is_bypassed() || tsc::now().wrapping_sub(start) >= HOLD);
-        if serial::is_bypassed() {
-            serial::print(format_args!(
-                "[cpu{}] ringside: the console's lock was bypassed while this CPU held it",
-                cpu.id().0
-            ));
-        }
+        !serial::is_bypassed()
     });
+    // The panicking CPU still waits for this one. If it has bypassed the lock, it may end the run at any time.
+    if kept {
+        say!(cpu, "this CPU kept the console's lock until it released it");
+    }
     stop::park_if_stopping(cpu);
 }
 
