@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 /// The longest time that sending a line may take, in TSC ticks: at least 4 seconds on any CPU. At 115,200 baud the
-/// longest line takes 55 ms, so only a UART that makes no progress exceeds this time, for example because the host does
-/// not read QEMU's output.
+/// longest line takes 55 ms, so only a UART that hardly makes progress exceeds this time, for example because the host
+/// does not read QEMU's output.
 pub const TIMEOUT: u64 = 1 << 34;
 
 /// The timeout for a UART that has exceeded [`TIMEOUT`] and is ready again. It is longer than a line takes on any CPU.
@@ -59,9 +59,18 @@ impl<P: Port> Transmitter<P> {
         dropped
     }
 
+    /// Gives up the line that is being sent, because its sender never continues. The next line starts in the first
+    /// column.
+    pub const fn abandon_line(&mut self) {
+        self.cut = true;
+    }
+
     fn send_bytes(&mut self, bytes: &[u8], start: u64, pause: &mut impl FnMut()) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
+            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART be ready again
+            // when it continues.
+            let now = self.port.now();
             let sent = self.port.write(rest);
             rest = &rest[sent..];
             let limit = match self.stuck {
@@ -70,7 +79,7 @@ impl<P: Port> Transmitter<P> {
                 false => TIMEOUT,
             };
             if sent == 0 {
-                if self.port.now().wrapping_sub(start) >= limit {
+                if now.wrapping_sub(start) >= limit {
                     break;
                 }
                 pause();
@@ -92,22 +101,24 @@ mod tests {
     /// each five refusals. Each read of the clock advances the time by 1/64 of the timeout.
     #[derive(Default)]
     struct Fake {
-        room: usize,
+        room: Cell<usize>,
         slow: bool,
         refused: u32,
         absent: bool,
         taken: Vec<u8>,
         time: Cell<u64>,
+        /// If not 0: at this read of the clock from now, the CPU has been descheduled until the UART has room again.
+        descheduled: Cell<u32>,
     }
 
     impl Port for Fake {
         fn write(&mut self, bytes: &[u8]) -> usize {
-            let now = bytes.len().min(16).min(self.room);
-            self.room -= now;
+            let now = bytes.len().min(16).min(self.room.get());
+            self.room.set(self.room.get() - now);
             self.taken.extend(&bytes[..now]);
             self.refused += u32::from(now == 0);
             if self.slow && self.refused == 5 {
-                (self.room, self.refused) = (16, 0);
+                (self.room, self.refused) = (Cell::new(16), 0);
             }
             now
         }
@@ -117,12 +128,19 @@ mod tests {
         }
 
         fn now(&self) -> u64 {
+            if self.descheduled.get() > 0 {
+                self.descheduled.set(self.descheduled.get() - 1);
+                if self.descheduled.get() == 0 {
+                    self.time.set(self.time.get() + TIMEOUT);
+                    self.room.set(100);
+                }
+            }
             self.time.replace(self.time.get() + TIMEOUT / 64)
         }
     }
 
     fn with_room(room: usize) -> Transmitter<Fake> {
-        Transmitter::new(Fake { room, ..Fake::default() })
+        Transmitter::new(Fake { room: Cell::new(room), ..Fake::default() })
     }
 
     fn text(uart: &Transmitter<Fake>) -> String {
@@ -151,10 +169,10 @@ mod tests {
         assert_eq!(uart.send(b"one\n", || pauses += 1), 4);
         assert!((30..=64).contains(&pauses), "{pauses} pauses");
         assert_eq!(uart.send(b"three\n", || panic!("it waits again")), 6);
-        uart.port.room = 100;
+        uart.port.room.set(100);
         assert_eq!(uart.send(b"four\n", || panic!("it waits")), 0);
         assert_eq!(text(&uart), "four\n");
-        uart.port.room = 0;
+        uart.port.room.set(0);
         pauses = 0;
         assert_eq!(uart.send(b"five\n", || pauses += 1), 5);
         assert!(pauses > 0, "a UART that had recovered is not waited for");
@@ -165,10 +183,30 @@ mod tests {
         let mut uart = with_room(2);
         assert_eq!(uart.send(b"one\n", || ()), 2);
         assert_eq!(uart.send(b"two\n", || ()), 4);
-        uart.port.room = 100;
+        uart.port.room.set(100);
         assert_eq!(uart.send(b"three\n", || ()), 0);
         assert_eq!(uart.send(b"four\n", || ()), 0);
         assert_eq!(text(&uart), "on\nthree\nfour\n");
+    }
+
+    #[test]
+    fn line_after_an_abandoned_one_starts_in_the_first_column() {
+        let mut uart = with_room(2);
+        // A line whose sender has stopped in `send`.
+        uart.port.write(b"one\n");
+        uart.abandon_line();
+        assert_eq!(uart.send(b"two\n", || ()), 4);
+        uart.port.room.set(100);
+        assert_eq!(uart.send(b"three\n", || ()), 0);
+        assert_eq!(text(&uart), "on\nthree\n");
+    }
+
+    #[test]
+    fn time_on_no_core_after_a_refusal_does_not_count() {
+        // The first read of the clock is the line's start, the second the first attempt, which is refused.
+        let mut uart = Transmitter::new(Fake { descheduled: Cell::new(3), ..Fake::default() });
+        assert_eq!(uart.send(b"one\n", || ()), 0);
+        assert_eq!(text(&uart), "one\n");
     }
 
     #[test]

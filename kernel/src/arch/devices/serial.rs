@@ -47,13 +47,14 @@ pub(in crate::arch) fn write(text: &[u8]) -> usize {
 }
 
 /// Writes a line of program output to the console. The caller must have the turn. Calls `pause` repeatedly while it
-/// waits; `pause` may handle interrupts whose handlers do not print.
-pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn()) -> usize {
+/// waits for the lock, and `poll` while it waits for the UART. Both may handle interrupts whose handlers do not print.
+/// `poll` must return, because this CPU holds the lock.
+pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn(), poll: impl Fn()) -> usize {
     loop {
         if KERNEL_LINES.load(Ordering::Relaxed) == 0
             && let Some(mut uart) = UART.try_lock()
         {
-            return uart.as_mut().map_or(0, |uart| uart.send(line, pause));
+            return uart.as_mut().map_or(0, |uart| uart.send(line, poll));
         }
         pause();
     }
@@ -73,8 +74,10 @@ pub(in crate::arch) fn with_lock<R>(f: impl FnOnce() -> R) -> R {
 pub unsafe fn bypass_lock() {
     LOCK_BYPASSED.store(true, Ordering::Relaxed);
     if UART.is_locked() {
-        // A CPU may have stopped in the middle of a line. Start a new line.
-        write(b"\n");
+        // A CPU may have stopped in the middle of a line.
+        // SAFETY: by the caller's contract the lock holder never continues (invariant: ONE-PANIC).
+        unsafe { UART.force_unlock() };
+        UART.lock().iter_mut().for_each(Uart::abandon_line);
     }
 }
 

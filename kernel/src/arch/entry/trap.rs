@@ -15,7 +15,7 @@ use crate::arch::exit::points::ringside_iretq_to_user;
 use crate::arch::interrupts::apic::{ERROR_VECTOR, LocalApic, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use crate::arch::memory::usercopy;
 use crate::arch::panic::{check, stop};
-use crate::arch::percpu::PerCpuData;
+use crate::arch::percpu::{PerCpuData, print};
 use crate::arch::provoke;
 use crate::arch::task::ring3;
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
@@ -121,8 +121,8 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
         WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
         ERROR_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
-            let errors = cpu.with_apic(LocalApic::take_errors).unwrap_or(0);
-            say!(cpu, "local APIC error, status {errors:#04x}");
+            cpu.rare.add_apic_errors(cpu.with_apic(LocalApic::take_errors).unwrap_or(0));
+            print::report_apic_errors(cpu);
         }
         // A spurious interrupt sets no bit in the ISR and gets no EOI (SDM 3A, 11.9).
         SPURIOUS_VECTOR => {

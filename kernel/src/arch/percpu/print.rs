@@ -23,7 +23,10 @@ static TURNS: Turns = Turns::new();
 pub struct Wait {
     /// Halts until an interrupt arrives. The CPU that hands over the turn sends one.
     pub halt: fn(&PerCpuData),
-    /// Does not halt, because the UART sends no interrupts.
+    /// Does not halt, because a lock and a UART send no interrupts.
+    pub pause: fn(&PerCpuData),
+    /// As `pause`, while this CPU holds the console's lock: it always returns, since a CPU that parks for a panic would
+    /// keep the lock from a panicking CPU that cannot send NMIs.
     pub poll: fn(&PerCpuData),
 }
 
@@ -54,17 +57,21 @@ impl ProgramLine {
     pub fn write(&self, cpu: &PerCpuData, wait: Wait) {
         let line = &self.0;
         if cpu.uart.borrow().is_some() {
-            report_dropped(cpu);
             cpu.printing.set(true);
             let mut uart = cpu.uart.borrow_mut();
-            let dropped = uart.as_mut().map_or(0, |uart| uart.send(line.as_bytes(), || (wait.poll)(cpu)));
-            cpu.published.dropped.count(dropped);
+            let mut send =
+                |line: &Line| uart.as_mut().map_or(0, |uart| uart.send(line.as_bytes(), || (wait.poll)(cpu)));
+            report_dropped_by(cpu, &mut send);
+            cpu.published.dropped.count(send(line));
         } else {
             let me = cpu.area.index();
             TURNS.take(cpu.area.0, &cpu.published.waits_for_turn, || (wait.halt)(cpu));
-            report_dropped(cpu);
             cpu.printing.set(true);
-            cpu.published.dropped.count(serial::write_in_turn(line.as_bytes(), || (wait.poll)(cpu)));
+            let send = |line: &Line| {
+                serial::write_in_turn(line.as_bytes(), || (wait.pause)(cpu), || (wait.poll)(cpu))
+            };
+            report_dropped_by(cpu, send);
+            cpu.published.dropped.count(send(line));
             let others = || created().skip(me + 1).chain(created().take(me));
             TURNS.release(
                 cpu.area.0,
@@ -73,6 +80,16 @@ impl ProgramLine {
             );
         }
         cpu.printing.set(false);
+        report_apic_errors(cpu);
+    }
+}
+
+/// Reports the errors of this CPU's local APIC, unless the CPU is writing a line; then the end of the line reports them.
+pub fn report_apic_errors(cpu: &PerCpuData) {
+    if !cpu.printing.get()
+        && let Some(errors) = cpu.rare.take_apic_errors()
+    {
+        crate::say!(cpu, "local APIC error, status {errors:#04x}");
     }
 }
 
@@ -88,6 +105,11 @@ fn send(cpu: &PerCpuData, line: &Line) -> usize {
 /// Reports the number of output bytes of this CPU that were dropped since the last report, if the UART accepts the
 /// report.
 pub fn report_dropped(cpu: &PerCpuData) {
+    report_dropped_by(cpu, |line| send(cpu, line));
+}
+
+/// Reports as [`report_dropped`] does. `send` sends a line and returns the number of bytes dropped.
+fn report_dropped_by(cpu: &PerCpuData, send: impl FnOnce(&Line) -> usize) {
     let dropped = &cpu.published.dropped;
     let new = dropped.unreported();
     if new == 0 {
@@ -97,7 +119,7 @@ pub fn report_dropped(cpu: &PerCpuData) {
         "[cpu{}] ringside: warning: {new} bytes of output were dropped because the UART did not become ready in time",
         cpu.id().0
     ));
-    if send(cpu, &line) == 0 {
+    if send(&line) == 0 {
         dropped.set_reported(new);
     }
 }

@@ -1,4 +1,5 @@
-//! Rare exceptions, which are reported outside of their handlers: NMIs, and debug exceptions in ring 0.
+//! Rare exceptions and interrupts, which may be reported after their handlers: NMIs, debug exceptions in ring 0, and
+//! errors of the local APIC.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,8 @@ pub struct Rare {
     nmis_reported: Cell<u64>,
     /// The number of debug exceptions from ring 0 so far (normally 0), and the RIP that the last one interrupted.
     debugs: Cell<(u64, u64)>,
+    /// Errors of the local APIC that have not been reported, as bits of its error status register.
+    apic_errors: Cell<Option<u8>>,
 }
 
 impl Rare {
@@ -34,6 +37,16 @@ impl Rare {
     pub(in crate::arch) fn take_nmis(&self) -> (u64, u64) {
         let taken = self.nmis.load(Ordering::Relaxed);
         (taken - self.nmis_reported.replace(taken), self.nmi_rip.load(Ordering::Relaxed))
+    }
+
+    /// Adds errors of the local APIC to those that have not been reported.
+    pub(in crate::arch) fn add_apic_errors(&self, errors: u8) {
+        self.apic_errors.set(Some(self.apic_errors.get().unwrap_or(0) | errors));
+    }
+
+    /// Returns the unreported errors of the local APIC, if an error interrupt has arrived, and marks them as reported.
+    pub(in crate::arch) fn take_apic_errors(&self) -> Option<u8> {
+        self.apic_errors.take()
     }
 
     /// Counts a debug exception from ring 0, in its handler.

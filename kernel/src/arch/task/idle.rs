@@ -43,12 +43,14 @@ pub const PRINTING: Wait = Wait {
         unsafe { halt() };
         stop::park_if_stopping(cpu);
     },
-    poll: |cpu| {
+    pause: |cpu| {
         // SAFETY: as for `halt`. In addition, a handler does not print while this CPU is printing
         // (`PerCpuData::printing`).
         unsafe { take_interrupts() };
         stop::park_if_stopping(cpu);
     },
+    // SAFETY: as for `pause`.
+    poll: |_| unsafe { take_interrupts() },
 };
 
 /// Enables interrupts for one instruction, so that pending interrupts are handled.

@@ -269,7 +269,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // A UART is waited for until it is ready.
     ("uart-waited-for-ever", &[
-        edit(TRANSMIT, "if self.port.now().wrapping_sub(start) >= limit {", "if self.port.now().wrapping_sub(start) >= limit && false {"),
+        edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
     // A CPU whose program prints waits for the UART with interrupts off.
     ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
