@@ -1,6 +1,6 @@
 //! The entry points of ring 0: `syscall`, interrupts and exceptions, each with its return to the interrupted code.
 //!
-//! The assembly only saves registers, switches stacks and GS base, and restores; Rust makes every decision. The end of
+//! The assembly only saves and restores registers and switches stacks and the GS base; Rust makes every decision. The end of
 //! the file declares the labels whose addresses other code needs.
 
 use core::arch::naked_asm;

@@ -125,7 +125,7 @@ pub unsafe fn start_others(
     let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
     let vector = if slots.is_empty() { None } else { Some(install_trampoline(slots, x2apic)?) };
     if let Some(vector) = vector {
-        // SAFETY: no other CPU runs kernel code yet, so INIT interrupts none, and the trampoline is in place.
+        // SAFETY: no other CPU runs kernel code yet, so INIT cannot interrupt any, and the trampoline is in place.
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);

@@ -79,7 +79,7 @@ impl Run {
         };
         let passes = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
         Some(format!(
-            "passes per CPU: {:.2} over the {} survived probes, {:.2} over the {} deadly ones",
+            "passes per CPU: {:.2} over the {} survivable probes, {:.2} over the {} deadly ones",
             passes(of(false), summary.survived_rows),
             summary.survived_rows,
             passes(of(true), summary.deadly_rows),

@@ -77,7 +77,7 @@ fn job(options: &StressOptions, seed: Seed) -> String {
     if options.campaign.as_built {
         words.push("--as-built");
     }
-    // Only a NUL character cannot be quoted, and no argument of a process has one.
+    // NUL is the only character that cannot be quoted, and a process argument cannot contain it.
     format!("{} {}", options.load.replay(seed), shlex::try_join(words).unwrap_or_default())
 }
 

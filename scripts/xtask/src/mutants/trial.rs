@@ -77,7 +77,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Creates the directory of the logs.
+    /// Creates the log directory.
     pub fn new(logs: PathBuf) -> Result<Trials, Error> {
         fs::create_dir_all(&logs).map_err(|error| Error::file("create", &logs, error))?;
         Ok(Trials { logs, cases: cases::all(), without: HashMap::new() })

@@ -138,7 +138,7 @@ impl Watch {
                 self.problems.push(Problem::NoSummary { cpu: number });
                 continue;
             };
-            // Each round consists of a start, the survived probes and, except in the last round, a deadly probe.
+            // Each round consists of a start, the survivable probes and, except in the last round, a deadly probe.
             let expected = rounds * (probes + 2) - 1;
             let got = sum(summary.classes.iter().map(|(_, count)| *count));
             if got != expected {
