@@ -37,7 +37,13 @@ impl Report {
     /// Returns the row of a CPU.
     #[must_use]
     pub fn row(&self, apic_id: u32) -> &Missing {
-        &self.0[apic_id as usize & 0xff]
+        &self.0[Report::index(apic_id)]
+    }
+
+    /// Returns the index of a CPU's row.
+    #[must_use]
+    pub const fn index(apic_id: u32) -> usize {
+        apic_id as usize & 0xff
     }
 }
 

@@ -34,7 +34,7 @@ pub const REQUIRED: [Feature; 14] = [
     feature("PAE", BASIC, 6),
     // CR4.MCE is set, because otherwise a machine check causes a shutdown.
     feature("MCE", BASIC, 7),
-    // The local APIC provides the tick, IPIs and NMIs.
+    // The local APIC provides the tick, IPIs and NMIs. The bit is also 0 if the APIC is disabled (SDM 3A, 11.4.3).
     feature("APIC", BASIC, 9),
     // The SYSENTER MSRs are cleared, so that SYSENTER faults.
     feature("SEP", BASIC, 11),

@@ -26,6 +26,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering};
 
+use ap_trampoline::Report;
+
+use crate::features::FeatureSet;
+
 /// The state values, which the trampoline's assembly also uses.
 pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, OFFERED, ONLINE, VACANT};
 
@@ -88,9 +92,54 @@ pub fn close(state: &AtomicU32) -> Closed {
     }
 }
 
+/// Returns the features that the CPU of a slot lacks, if the contents of its row in the report prove it. `claimed`:
+/// whether the slot has been claimed. `listed`: the ids of all slots. The row proves nothing in two cases:
+///
+/// - Two slots share the row.
+/// - The slot's state does not fit the report. A CPU that lacks a feature of [`FeatureSet::REQUIRED`] parks before it
+///   claims its slot, and one that lacks a feature of [`FeatureSet::IN_64_BIT_MODE`] parks afterwards. The trampoline
+///   selects the row by the id in CPUID, which may be the APIC id of another CPU.
+#[must_use]
+pub fn lacks(
+    row: FeatureSet,
+    apic_id: u32,
+    claimed: bool,
+    listed: impl Iterator<Item = u32>,
+) -> Option<FeatureSet> {
+    let checked = if claimed { FeatureSet::IN_64_BIT_MODE } else { FeatureSet::REQUIRED };
+    let lacking = checked.missing_from(!row.basic, !row.extended)?;
+    let sharing = listed.filter(|&id| Report::index(id) == Report::index(apic_id)).count();
+    (sharing == 1).then_some(lacking)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn report_counts_only_for_the_one_cpu_that_can_have_written_it() {
+        let none = FeatureSet { basic: 0, extended: 0 };
+        let sse2 = FeatureSet { basic: 1 << 26, extended: 0 };
+        let syscall = FeatureSet { basic: 0, extended: 1 << 11 };
+        let both = FeatureSet { basic: 1 << 26, extended: 1 << 11 };
+        // Each row: the report's row, whether the slot is claimed, the ids of all slots, the result for id 1.
+        let table: [(FeatureSet, bool, &[u32], Option<FeatureSet>); 9] = [
+            (none, false, &[1, 2], None),
+            (sse2, false, &[1, 2], Some(sse2)),
+            (sse2, true, &[1, 2], None),
+            (syscall, false, &[1, 2], None),
+            (syscall, true, &[1, 2], Some(syscall)),
+            (both, true, &[1, 2], Some(syscall)),
+            (sse2, false, &[1, 256, 258], Some(sse2)),
+            (sse2, false, &[1, 257], None),
+            (syscall, true, &[1, 2, 0x101], None),
+        ];
+        for (row, claimed, listed, expected) in table {
+            let ids = || listed.iter().copied();
+            assert_eq!(lacks(row, 1, claimed, ids()), expected, "{row:?}, {claimed}, {listed:?}");
+        }
+        assert_eq!(lacks(sse2, 257, false, [1, 257].into_iter()), None);
+    }
 
     #[test]
     fn every_transition_in_every_state() {

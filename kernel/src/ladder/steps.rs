@@ -25,6 +25,9 @@ pub fn check_boot_info(info: &BootInfo) {
             "the loader's start info is not valid; a command line of more than {COMMAND_LINE_MAX} bytes overwrites it"
         ));
     }
+    if info.command_line_unmapped {
+        refuse(format_args!("it does not lie completely below 4 GiB, so the kernel cannot read it"));
+    }
     if info.command_line_cut {
         refuse(format_args!(
             "it has more than {COMMAND_LINE_MAX} bytes, and the loader may have truncated it"

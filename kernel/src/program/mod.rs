@@ -78,7 +78,8 @@ impl<'a> Image<'a> {
     /// Parses and checks a complete file.
     ///
     /// # Errors
-    /// The first [`LoadError`] in the order of the file.
+    /// The first [`LoadError`]: of the file header and the size of the table, then of the program headers that ask for
+    /// something that the kernel does not provide, then of the segments in the order of the file.
     pub fn parse(file: &'a [u8]) -> Result<Image<'a>, LoadError> {
         let truncated = LoadError::Truncated { len: file.len() };
         let header = file_header(file)?;

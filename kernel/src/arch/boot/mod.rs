@@ -9,6 +9,9 @@ use spin::Once;
 
 use crate::frames::Region;
 
+/// The end of the physical memory that the boot page tables map.
+const MAPPED_END: u64 = 1 << 32;
+
 /// The use of a range of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionKind {
@@ -38,6 +41,8 @@ pub struct BootInfo {
     pub found: bool,
     /// Whether the command line is longer than [`COMMAND_LINE_MAX`]. If so, an unknown part of it is missing.
     pub command_line_cut: bool,
+    /// Whether the command line lies in memory that the boot page tables do not map, so that it cannot be read.
+    pub command_line_unmapped: bool,
     /// Whether the memory map did not fit and was truncated.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
@@ -61,6 +66,7 @@ impl BootInfo {
         command_line_len: 0,
         found: false,
         command_line_cut: false,
+        command_line_unmapped: false,
         truncated: false,
         rsdp: 0,
         module: None,
@@ -76,6 +82,14 @@ impl BootInfo {
             }
             None => self.truncated = true,
         }
+    }
+
+    /// Returns the physical address of the command line, if there is one (`paddr` is not 0) and the boot page tables
+    /// map the bytes that [`set_command_line`](Self::set_command_line) reads. If they are not mapped, sets
+    /// [`command_line_unmapped`](Self::command_line_unmapped).
+    pub fn locate_command_line(&mut self, paddr: u64) -> Option<u64> {
+        self.command_line_unmapped = paddr > MAPPED_END - (COMMAND_LINE_MAX as u64 + 1);
+        (paddr != 0 && !self.command_line_unmapped).then_some(paddr)
     }
 
     /// Copies the command line up to its NUL. If there is no NUL in the first `COMMAND_LINE_MAX + 1` bytes, only sets
@@ -131,6 +145,24 @@ mod tests {
     use std::vec;
 
     use super::*;
+
+    #[test]
+    fn command_line_outside_the_boot_tables_is_not_ignored() {
+        let last = (1 << 32) - (COMMAND_LINE_MAX as u64 + 1);
+        let table = [
+            (0, (None, false)),
+            (1, (Some(1), false)),
+            (last, (Some(last), false)),
+            (last + 1, (None, true)),
+            (1 << 32, (None, true)),
+            (u64::MAX, (None, true)),
+        ];
+        for (paddr, expected) in table {
+            let mut info = BootInfo::EMPTY;
+            let start = info.locate_command_line(paddr);
+            assert_eq!((start, info.command_line_unmapped), expected, "{paddr:#x}");
+        }
+    }
 
     #[test]
     fn command_line_without_its_end_is_cut() {

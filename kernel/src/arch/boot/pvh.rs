@@ -109,11 +109,10 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
         };
         info.add_region(MemoryRegion { range: Region { start: entry.addr, len: entry.size }, kind });
     }
-    const READ: usize = COMMAND_LINE_MAX + 1;
-    if (1..=(1 << 32) - READ as u64).contains(&raw.cmdline_paddr) {
+    if let Some(start) = info.locate_command_line(raw.cmdline_paddr) {
         // SAFETY: the boot tables map the first 4 GiB of physical memory, which contain these bytes, and nothing writes
         // to them meanwhile. The crate's `cmdline` is not used, because it would search for a NUL beyond the limit.
-        let bytes = unsafe { slice::from_raw_parts(phys_to_virt(raw.cmdline_paddr), READ) };
+        let bytes = unsafe { slice::from_raw_parts(phys_to_virt(start), COMMAND_LINE_MAX + 1) };
         info.set_command_line(bytes);
     }
     // Do not read the module's contents yet: they may lie beyond the memory that the boot tables map.

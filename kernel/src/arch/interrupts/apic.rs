@@ -133,20 +133,11 @@ pub fn map_registers() -> Result<(), ApicError> {
 /// Called with interrupts off, after [`map_registers`].
 #[must_use]
 pub unsafe fn identify(features: Features) -> ApicId {
-    let (frame, mut flags) = ApicBase::read();
-    // Firmware has usually set EN. Clearing it would lose the APIC's state, and some CPUs cannot set it again, so write
-    // the MSR only if EN is clear. x2APIC mode can be entered only from xAPIC mode (SDM 3A, 11.12.5): EN comes first.
-    let mut set = |flag| {
-        if !flags.contains(flag) {
-            flags |= flag;
-            // SAFETY: the registers' address does not change. The write only sets EN, or EXTD on a CPU that supports
-            // it.
-            unsafe { ApicBase::write(frame, flags) };
-        }
-    };
-    set(ApicBaseFlags::LAPIC_ENABLE);
     if features.x2apic {
-        set(ApicBaseFlags::X2APIC_ENABLE);
+        // EN is set already: CPUID reports an APIC only then (SDM 3A, 11.4.3), and `pvh.S` has checked that.
+        let (frame, flags) = ApicBase::read();
+        // SAFETY: the registers' address does not change. The write at most sets EXTD, on a CPU that supports it.
+        unsafe { ApicBase::write(frame, flags | ApicBaseFlags::X2APIC_ENABLE) };
         // SAFETY: in x2APIC mode this MSR is the id register, and reading it has no effect.
         ApicId(unsafe { Msr::new(0x800 + (ID >> 4)).read() } as u32)
     } else {
@@ -164,7 +155,7 @@ impl LocalApic {
     ///
     /// # Safety
     /// Interrupts are off, the IDT has gates for the four vectors, and the legacy PICs are masked. [`map_registers`]
-    /// has been called. IA32_APIC_BASE.EN is set: on the BSP by [`identify`], on an AP because it has received a SIPI.
+    /// has been called. IA32_APIC_BASE.EN is set: the CPU has passed the check for an APIC (`features.rs`).
     pub unsafe fn enable(features: Features) -> Result<LocalApic, ApicError> {
         let mut inner = LocalApicBuilder::new()
             .timer_vector(TIMER_VECTOR.into())

@@ -266,8 +266,7 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
 /// takes the CPU's position in the list, where the BSP is 0.
 fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
     for (slot, place) in slots.iter().zip(1..) {
-        let has_claimed = matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE);
-        if !has_claimed && gets_sipi(place) {
+        if !has_claimed(slot) && gets_sipi(place) {
             // SAFETY: the vector selects the trampoline's page, where the CPU starts.
             bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
             bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
@@ -275,10 +274,22 @@ fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi:
     }
 }
 
-/// Returns the features that the CPU of a slot lacks, if it has reported any.
-fn lacks(slot: &ApSlot) -> Option<FeatureSet> {
+/// Returns the features that the CPU of a slot lacks, if it has reported any. `claimed`: whether the slot has been
+/// claimed.
+fn lacks(slots: &[ApSlot], slot: &ApSlot, claimed: bool) -> Option<FeatureSet> {
     let (basic, extended) = REPORT.get()?.row(slot.apic_id).get()?;
-    Some(FeatureSet { basic, extended })
+    let listed = slots.iter().map(|slot| slot.apic_id);
+    online::lacks(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
+}
+
+/// Returns whether the wait for a CPU is over: the CPU is online, or has reported that it lacks a feature.
+fn is_decided(slots: &[ApSlot], slot: &ApSlot) -> bool {
+    online::is_online(&slot.state) || lacks(slots, slot, has_claimed(slot)).is_some()
+}
+
+/// Returns whether the CPU of a slot has claimed it.
+fn has_claimed(slot: &ApSlot) -> bool {
+    matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE)
 }
 
 /// Waits at most `ns` nanoseconds until each CPU is online or has reported that it lacks a feature. Returns false if
@@ -286,7 +297,7 @@ fn lacks(slot: &ApSlot) -> Option<FeatureSet> {
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
     let (start, timeout) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
-        if slots.iter().all(|slot| online::is_online(&slot.state) || lacks(slot).is_some()) {
+        if slots.iter().all(|slot| is_decided(slots, slot)) {
             return true;
         }
         if tsc::now().wrapping_sub(start) >= timeout {
@@ -304,13 +315,12 @@ fn close_slots(
     slots: &'static [ApSlot],
     area_kib: u64,
 ) -> Result<Arrivals, SmpError> {
-    let is_online = |slot: &ApSlot| online::close(&slot.state) == Closed::Online;
-    let count = slots.iter().filter(|slot| is_online(slot)).count();
-    let cpus = table::alloc(1 + count, |_| bsp)?;
-    let missing = table::alloc(slots.len() - count, |_| (ApicId::default(), None))?;
+    let cpus = table::alloc(1 + slots.len(), |_| bsp)?;
+    let missing = table::alloc(slots.len(), |_| (ApicId::default(), None))?;
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
-        if is_online(slot) {
+        let closed = online::close(&slot.state);
+        if closed == Closed::Online {
             // SAFETY: `offer_slots` has created the area. The CPU has started, so here the BSP writes only its index,
             // and later uses only the fields that other CPUs may use (invariant: OWNER-ONLY).
             let cpu = unsafe { percpu::of(CpuId(area)) };
@@ -319,10 +329,12 @@ fn close_slots(
             next_online += 1;
         } else {
             bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
-            missing[next_missing] = (ApicId(slot.apic_id), lacks(slot));
+            let claimed = closed == Closed::Late;
+            missing[next_missing] = (ApicId(slot.apic_id), lacks(slots, slot, claimed));
             next_missing += 1;
         }
     }
+    let (cpus, missing) = (&cpus[..next_online], &missing[..next_missing]);
     percpu::set_online(cpus);
     Ok(Arrivals { online: cpus, missing, area_kib })
 }
