@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+
+mod script;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
                     memory_kib=1 per_cpu_kib=1";
@@ -17,8 +18,7 @@ fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     // This name needs quoting in a shell and in QEMU's options.
     let path = folder.path().join("a fake, 'quoted' qemu");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    script::write(&path, script);
     (folder, path)
 }
 

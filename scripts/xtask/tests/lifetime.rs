@@ -3,11 +3,12 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+mod script;
 
 #[test]
 fn qemu_ends_with_its_tool() {
@@ -21,8 +22,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("qemu");
     // This script replaces QEMU. It prints its process id and then sleeps.
-    std::fs::write(&qemu, "#!/bin/sh\necho \"pid $$\"\nexec sleep 1000\n").expect("the script");
-    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    script::write(&qemu, "echo \"pid $$\"\nexec sleep 1000");
     let mut tool = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["run", "--as-built", "--timeout", "600", "--qemu"])
         .arg(&qemu)

@@ -4,9 +4,10 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+
+mod script;
 
 const MAX: u64 = u64::MAX;
 
@@ -24,9 +25,7 @@ impl Place {
 
     /// Puts a script in place of QEMU that prints these lines and passes.
     fn qemu(&self, lines: &str) {
-        let script = format!("#!/bin/sh\ncat <<'END'\n{lines}\nEND\nexit 33\n");
-        fs::write(self.path("qemu"), script).expect("the script");
-        fs::set_permissions(self.path("qemu"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        script::write(&self.path("qemu"), &format!("cat <<'END'\n{lines}\nEND\nexit 33"));
     }
 
     fn tool(&self, words: &[&str]) -> Output {

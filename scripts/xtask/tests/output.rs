@@ -4,9 +4,11 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+mod script;
 
 /// The exit status of a host failure.
 const HOST: Option<i32> = Some(5);
@@ -39,8 +41,7 @@ impl Place {
     }
 
     fn qemu(&self, script: &str) {
-        fs::write(self.path("qemu"), format!("#!/bin/sh\n{script}\n")).expect("the script");
-        fs::set_permissions(self.path("qemu"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        script::write(&self.path("qemu"), script);
     }
 
     fn path(&self, name: &str) -> PathBuf {

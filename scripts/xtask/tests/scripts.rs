@@ -4,9 +4,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+mod script;
 
 /// The exit status for a host failure.
 const HOST: Option<i32> = Some(5);
@@ -56,8 +58,7 @@ impl Checkout {
     }
 
     fn program(&self, name: &str, script: &str) {
-        fs::write(self.path(name), format!("#!/bin/sh\n{script}\n")).expect("a program");
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("its mode");
+        script::write(&self.path(name), script);
     }
 
     /// Creates a command that runs in the parent directory of the tree.

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
+
+mod script;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
                     memory_kib=1 per_cpu_kib=1";
@@ -37,9 +38,7 @@ fn passing() -> Vec<String> {
 fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("it's a qemu");
-    let script = format!("#!/bin/sh\ncat <<'END'\n{}\nEND\nexit {status}\n", lines.join("\n"));
-    std::fs::write(&path, script).expect("the script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    script::write(&path, &format!("cat <<'END'\n{}\nEND\nexit {status}", lines.join("\n")));
     (folder, path)
 }
 

@@ -1,0 +1,21 @@
+//! Writes shell scripts that tests execute in place of other programs.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Writes an executable shell script. A child process writes the file: if the test itself had it open for writing, a
+/// child that another test starts at the same time would inherit the open file until its `exec`, and the script could
+/// not be executed meanwhile (ETXTBSY).
+pub fn write(path: &Path, commands: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh starts");
+    let mut input = writer.stdin.take().expect("a pipe");
+    writeln!(input, "#!/bin/sh\n{commands}").expect("sh reads the script");
+    drop(input);
+    assert!(writer.wait().expect("sh ends").success(), "{} is written", path.display());
+}
