@@ -12,6 +12,7 @@ use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData, print};
 use crate::arch::provoke;
+use crate::arch::smp::this_cpu;
 use crate::arch::task::idle::{idle, idle_until};
 use crate::arch::task::ring3;
 use crate::arch::trace;
@@ -77,6 +78,7 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
     idle_until(cpu, || RUN.is_completed());
     let run = run();
+    this_cpu::set_number(cpu);
     if run.options.dump_cpus {
         // Print before the check below, so that the state of a CPU that fails the check is printed.
         dump::print(cpu);

@@ -40,10 +40,12 @@ pub struct Features {
     pub umip: bool,
     /// The local APIC supports x2APIC mode.
     pub x2apic: bool,
+    /// RDTSCP or RDPID, which return IA32_TSC_AUX to ring 3.
+    pub tsc_aux: bool,
 }
 
 impl Features {
-    /// Reads this CPU's features (SDM 2A, CPUID, leaves 1 and 7).
+    /// Reads this CPU's features (SDM 2A, CPUID, leaves 1, 7 and 0x8000_0001; every x86-64 CPU has the last).
     #[must_use]
     pub fn detect() -> Features {
         let leaf7 = if __cpuid(0).eax >= 7 { Some(__cpuid_count(7, 0)) } else { None };
@@ -53,6 +55,7 @@ impl Features {
             smap: leaf7.is_some_and(|leaf| bit(leaf.ebx, 20)),
             umip: leaf7.is_some_and(|leaf| bit(leaf.ecx, 2)),
             x2apic: bit(__cpuid(1).ecx, 21),
+            tsc_aux: bit(__cpuid(0x8000_0001).edx, 27) || leaf7.is_some_and(|leaf| bit(leaf.ecx, 22)),
         }
     }
 

@@ -5,6 +5,8 @@ use core::fmt;
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::rflags::RFlags;
 
+use crate::arch::cpu::control::Features;
+use crate::cpu::CpuId;
 use crate::selectors::STAR;
 
 // The MSR numbers (SDM 4, 2.1) are defined here because assembly and the read-back table need them as numbers.
@@ -26,6 +28,8 @@ pub const IA32_LSTAR: u32 = 0xc000_0082;
 pub const IA32_CSTAR: u32 = 0xc000_0083;
 /// IA32_FMASK.
 pub const IA32_FMASK: u32 = 0xc000_0084;
+/// IA32_TSC_AUX: what RDTSCP and RDPID return in ecx, in ring 3 too.
+const IA32_TSC_AUX: u32 = 0xc000_0103;
 /// IA32_SYSENTER_CS.
 pub const IA32_SYSENTER_CS: u32 = 0x174;
 const IA32_SYSENTER_ESP: u32 = 0x175;
@@ -101,13 +105,35 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
         // The `swapgs` of the first exit makes this value the user GS base.
         ("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, 0),
     ];
-    for (_, number, value) in table {
-        // SAFETY: these MSRs exist on every x86-64 CPU. STAR's selectors are in the GDT, and the caller guarantees that
-        // the entry and the GS base are valid.
+    // SAFETY: these MSRs exist on every x86-64 CPU. STAR's selectors are in the GDT, and the caller guarantees that the
+    // entry and the GS base are valid.
+    unsafe { write_and_compare(&table) }
+}
+
+/// Writes this CPU's number to IA32_TSC_AUX, reads it back and compares: `rdtscp` and `rdpid` tell ring 3 on which CPU
+/// it runs. `features` are this CPU's; a CPU that has neither instruction has no such MSR.
+///
+/// # Errors
+/// The MSR does not hold the number.
+pub fn program_number(features: Features, number: CpuId) -> Result<(), MsrMismatch> {
+    if !features.tsc_aux {
+        return Ok(());
+    }
+    // SAFETY: the CPU has the MSR, which only those two instructions use.
+    unsafe { write_and_compare(&[("IA32_TSC_AUX", IA32_TSC_AUX, number.0.into())]) }
+}
+
+/// Writes each MSR of a table of (name, number, value), then reads each back and compares.
+///
+/// # Safety
+/// The CPU has these MSRs, and the kernel works with these values.
+unsafe fn write_and_compare(table: &[(&'static str, u32, u64)]) -> Result<(), MsrMismatch> {
+    for &(_, number, value) in table {
+        // SAFETY: the caller guarantees that the MSR exists and that the value is valid.
         unsafe { Msr::new(number).write(value) };
     }
-    // SAFETY: these MSRs exist on every x86-64 CPU, and reading them has no effect.
-    compare(&table, |number| unsafe { Msr::new(number).read() })
+    // SAFETY: the caller guarantees that the MSRs exist. Reading these has no effect.
+    compare(table, |number| unsafe { Msr::new(number).read() })
 }
 
 /// Reads each MSR of a table of (name, number, expected value) and compares.

@@ -40,6 +40,17 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
+/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then the
+/// number is final.
+///
+/// # Panics
+/// If the MSR does not hold the number.
+pub fn set_number(cpu: &PerCpuData) {
+    if let Err(error) = msr::program_number(Features::detect(), cpu.id()) {
+        panic!("{} ({}): {error}", cpu.id(), cpu.apic_id);
+    }
+}
+
 /// Sets up the running CPU with `cpu` as its data: control registers, GS base, the MSRs of the system-call path, and
 /// the local APIC with its timer stopped.
 ///

@@ -69,6 +69,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("sysenter-open", &[edit(MSR, "IA32_SYSENTER_CS, 0)", "IA32_SYSENTER_CS, 8)")]),
     // MSRs are read back, but a difference is ignored.
     ("msr-not-compared", &[edit(MSR, "if read != written {", "if read != written && false {")]),
+    // IA32_TSC_AUX stays as the firmware left it.
+    ("tsc-aux-left", &[edit(MSR, "if !features.tsc_aux {", "if !features.tsc_aux || true {")]),
     // The exit path of a system call does not restore rdi.
     ("syscall-register-lost", &[
         edit(ENTRY, r#""pop rdi", "pop rax", "jz 2f","#, r#""lea rsp, [rsp + 8]", "pop rax", "jz 2f","#),

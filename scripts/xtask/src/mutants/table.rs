@@ -33,6 +33,11 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "arch::cpu::msr::tests::msr_mismatch_is_reported_with_its_name", "left: Ok(())"),
     ),
     guard(
+        "IA32_TSC_AUX holds the CPU's number",
+        "tsc-aux-left",
+        Case("machine::smp-2", &["exited with code 29"]),
+    ),
+    guard(
         "registers are preserved across a system call",
         "syscall-register-lost",
         Case("machine::smp-2", &["exited with code 21"]),

@@ -1,5 +1,7 @@
 //! CPU indices, the CPU count, all copies in ring 3 at the same time, private memory.
 
+use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count, __rdtscp};
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +30,25 @@ pub fn number_is_constant() -> Verdict {
 pub fn number_is_claimed_once() -> Verdict {
     let cpu = sys::get_cpu();
     expect(format_args!("first to claim cpu {cpu}"), &true, &shared_page().claim(CLAIMS, cpu as usize))
+}
+
+/// `rdtscp` and `rdpid`, where the CPU has them, return the number that the system call returns.
+pub fn number_is_in_tsc_aux() -> Verdict {
+    let cpu = sys::get_cpu();
+    // RDTSCP: leaf 0x8000_0001, EDX bit 27, which every x86-64 CPU has. RDPID: leaf 7, ECX bit 22 (SDM 2A, CPUID).
+    if __cpuid(0x8000_0001).edx & 1 << 27 != 0 {
+        let mut number = 0;
+        // SAFETY: the CPU has the instruction, which writes `number`.
+        unsafe { __rdtscp(&mut number) };
+        expect(format_args!("CPU number by rdtscp"), &cpu, &number.into())?;
+    }
+    if __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ecx & 1 << 22 != 0 {
+        let number: u64;
+        // SAFETY: the CPU has the instruction, which writes one register.
+        unsafe { asm!("rdpid {}", out(reg) number, options(nomem, nostack, preserves_flags)) };
+        expect(format_args!("CPU number by rdpid"), &cpu, &number)?;
+    }
+    Ok(())
 }
 
 /// Every copy counts itself in the shared page and then waits in ring 3 until all are counted. No copy leaves before it

@@ -27,13 +27,14 @@ type Verdict = Result<(), Failed>;
 
 /// The checks in execution order, each with the exit code for its failure. The checks that wait for other CPUs come
 /// first, so that a copy that fails later leaves no other copy waiting.
-const CHECKS: [(i32, fn() -> Verdict); 19] = [
+const CHECKS: [(i32, fn() -> Verdict); 20] = [
     (10, initial_stack),
     (28, entry::registers_are_zero),
     (11, cpus::number_is_constant),
     (12, cpus::number_is_claimed_once),
     (13, cpus::all_in_ring_3_at_once),
     (14, cpus::memory_is_private),
+    (29, cpus::number_is_in_tsc_aux),
     (15, numbers::null_and_trace_return_0),
     (16, numbers::unknown_numbers_are_enosys),
     (17, pointers::a_line_in_pieces),

@@ -67,6 +67,13 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "`rdtscp` or `rdpid` returns the number of another CPU, or a value of the firmware's",
+        "each CPU writes its number to IA32_TSC_AUX when the numbers are final, reads it back and compares",
+        &["machine::*", "ap::lost"],
+        &["tsc-aux-left"],
+        "",
+    ),
+    row(
         "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
         "the kernel sets the mode before it accesses a register, compares the modes of all CPUs, and never \
          clears the APIC's global enable bit",
