@@ -138,6 +138,30 @@ impl ToNs {
     }
 }
 
+/// How a CPU's time-stamp counter compares with the BSP's. The differences are the least possible ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TscOrder {
+    /// No difference shows.
+    InStep,
+    /// It is behind by at least this many ticks.
+    Behind(u64),
+    /// It is ahead by at least this many ticks.
+    Ahead(u64),
+}
+
+/// Compares two time-stamp counters by three readings, one after the other: the BSP's `before`, the other CPU's `at`, the
+/// BSP's `after`.
+#[must_use]
+pub const fn tsc_order(before: u64, at: u64, after: u64) -> TscOrder {
+    if at < before {
+        TscOrder::Behind(before - at)
+    } else if at > after {
+        TscOrder::Ahead(at - after)
+    } else {
+        TscOrder::InStep
+    }
+}
+
 /// Returns the median of repeated measurements, if more than half of them are within 1 % of the median. Sorts
 /// `samples`.
 ///
@@ -235,6 +259,17 @@ mod tests {
         assert_eq!(wrapping_diff24(0xabff_ffff, 0x1200_0001), 2, "the upper 8 bits are reserved");
         assert_eq!(wrapping_diff32(u32::MAX, 1), 2);
         assert_eq!((down_diff16(10, 3), down_diff16(3, 10)), (7, 0xfff9));
+    }
+
+    #[test]
+    fn counters_out_of_step_are_found_by_order() {
+        for at in [100, 150, 200] {
+            assert_eq!(tsc_order(100, at, 200), TscOrder::InStep);
+        }
+        assert_eq!(tsc_order(100, 99, 200), TscOrder::Behind(1));
+        assert_eq!(tsc_order(100, 0, 200), TscOrder::Behind(100));
+        assert_eq!(tsc_order(100, 201, 200), TscOrder::Ahead(1));
+        assert_eq!(tsc_order(0, u64::MAX, u64::MAX - 1), TscOrder::Ahead(1));
     }
 
     #[test]

@@ -58,8 +58,6 @@ pub struct Run {
     pub online: &'static [&'static PerCpuData],
     /// The boot record. [`report`] adds the program's memory.
     pub boot: BootRecord,
-    /// Number of warnings so far.
-    pub warnings: u32,
 }
 
 /// Publishes the run and takes part in it. This is the last boot step of the BSP.
@@ -266,6 +264,7 @@ fn report(run: &Run) -> ! {
         records += 1;
     }
     print::dropped_records();
-    serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings: run.warnings }));
+    let warnings = run.online.iter().map(|cpu| cpu.published.warnings()).sum();
+    serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings }));
     qemu::exit(verdict)
 }

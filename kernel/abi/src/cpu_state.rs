@@ -11,7 +11,7 @@ pub enum Rule {
 }
 
 /// The number of registers.
-pub const COUNT: usize = 24;
+pub const COUNT: usize = 26;
 
 /// The registers, in the order in which a state record lists them.
 pub const REGISTERS: [(&str, Rule); COUNT] = [
@@ -39,4 +39,6 @@ pub const REGISTERS: [(&str, Rule); COUNT] = [
     ("CSTAR", Rule::Same),
     ("FMASK", Rule::Same),
     ("SYSENTER_CS", Rule::Same),
+    ("DR7", Rule::Same),
+    ("DEBUGCTL", Rule::Same),
 ];

@@ -39,6 +39,8 @@ pub enum Key {
     LoseAp,
     /// See [`Options::delay_ap`].
     DelayAp,
+    /// See [`Options::stale_ap`].
+    StaleAp,
     /// See [`Options::ipi_storm`].
     IpiStorm,
     /// See [`Options::nmi_storm`].
@@ -65,7 +67,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 23] = [
+    pub const ALL: [Key; 24] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -78,6 +80,7 @@ impl Key {
         Key::UartFault,
         Key::LoseAp,
         Key::DelayAp,
+        Key::StaleAp,
         Key::IpiStorm,
         Key::NmiStorm,
         Key::Serial,
@@ -107,6 +110,7 @@ impl Key {
             Key::UartFault => "uart_fault",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
+            Key::StaleAp => "stale_ap",
             Key::IpiStorm => "ipi_storm",
             Key::NmiStorm => "nmi_storm",
             Key::Serial => "serial",
@@ -126,7 +130,7 @@ impl Key {
         match self {
             Key::TickHz => 1..=10_000,
             // CPU 0, the BSP, is not started by another CPU.
-            Key::LoseAp | Key::DelayAp => 1..=u32::MAX,
+            Key::LoseAp | Key::DelayAp | Key::StaleAp => 1..=u32::MAX,
             Key::TraceRecords => 16..=1 << 20,
             Key::TraceAlternate => 0..=60_000,
             Key::Repeat => 1..=1_000_000_000,

@@ -51,6 +51,8 @@ pub struct Options<'a> {
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K gets its start-up IPI only after the BSP's timeout.
     pub delay_ap: Option<u32>,
+    /// `stale_ap=K`: CPU K gets registers as firmware may leave them.
+    pub stale_ap: Option<u32>,
     /// `ipi_storm=R`: each CPU sends R IPIs per second to the other CPUs, in turn.
     pub ipi_storm: u32,
     /// `nmi_storm=R`: each CPU sends R NMIs per second to the other CPUs, in turn.
@@ -92,6 +94,7 @@ impl<'a> Options<'a> {
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
+            stale_ap: Key::StaleAp.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
             nmi_storm: Key::NmiStorm.number(&raw)?.unwrap_or(0),
             own_uarts: Key::Serial.one_of(&raw, ["shared", "percpu"])?,

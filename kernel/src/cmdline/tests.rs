@@ -32,11 +32,12 @@ fn empty_line_gives_the_defaults() {
 #[test]
 fn every_key_and_the_arguments_are_parsed() {
     let line =
-        br#"program="my \"prog\"" tick_hz=10000 panic_cpu=0 lose_ap=1 "delay_ap=4294967295" -- -x a=b"#;
+        br#"program="my \"prog\"" tick_hz=10000 panic_cpu=0 lose_ap=1 stale_ap=2 "delay_ap=4294967295" -- -x a=b"#;
     let options = Options::parse(line).unwrap();
     assert_eq!(options.program, *"my \"prog\"");
     assert_eq!((options.program.len(), options.tick_hz), (9, 10_000));
     assert_eq!((options.lose_ap, options.delay_ap), (Some(1), Some(u32::MAX)));
+    assert_eq!(options.stale_ap, Some(2));
     assert_eq!(options.failures.of(0), Some(FailureKind::Panic));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
 
@@ -66,7 +67,7 @@ fn quotes_group_and_backslashes_escape() {
 #[test]
 fn errors_name_the_value_and_the_valid_values() {
     let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, uart_fault=, lose_ap=, delay_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, dump_cpus=, breach=, uart_fault=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -81,6 +82,7 @@ fn errors_name_the_value_and_the_valid_values() {
     for line in [
         "lose_ap=0",
         "delay_ap=0",
+        "stale_ap=0",
         "panic_cpu=4294967296",
         "panic_cpu",
         "trace=",

@@ -4,6 +4,7 @@
 //! An AP has a shorter sequence, `ap_entry` in `smp::bring_up`: tables, registers, clock. Both sequences end in
 //! `run::take_part`.
 
+mod compare;
 mod steps;
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -130,16 +131,16 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
 
     // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());
-    steps::compare_control_registers(&arrivals);
-    let warnings = steps::report_missing(bsp, &arrivals, cpus.unreachable, info)
-        + steps::compare_apics(bsp, &arrivals)
-        + u32::from(!cpus.bsp_listed);
+    compare::control_registers(&arrivals);
+    compare::apics(bsp, &arrivals);
+    compare::time_stamp_counters(bsp, &arrivals, timebase);
+    steps::report_missing(bsp, &arrivals, cpus.unreachable, info);
     steps::audit_mappings(bsp);
     or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
 
     let boot = steps::boot_record(bsp, &options, cpus.list, &arrivals, timebase);
     // This is the last step that allocates memory: it stores the number of frames that are free before the first
     // program is loaded.
-    let run = steps::prepare_run(options, file, &arrivals, boot, warnings);
+    let run = steps::prepare_run(options, file, &arrivals, boot);
     run::begin(bsp, run)
 }

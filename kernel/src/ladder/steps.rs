@@ -2,7 +2,6 @@
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{qemu, serial};
-use kernel::arch::interrupts::apic::ApicState;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem, table};
@@ -10,10 +9,10 @@ use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::Arrivals;
 use kernel::cmdline::{Key, Options};
-use kernel::cpu::{ApicId, CpuId};
+use kernel::cpu::ApicId;
 use kernel::run::Run;
-use kernel::say;
 use kernel::topology::{self, ApicMode};
+use kernel::{say, warn};
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
@@ -66,8 +65,6 @@ pub struct Cpus {
     pub list: &'static [ApicId],
     /// The number of additional CPUs that the current APIC mode cannot address.
     pub unreachable: usize,
-    /// Whether the table lists the BSP. If not, a warning was printed.
-    pub bsp_listed: bool,
 }
 
 /// Lists the CPUs in the firmware's table, the BSP first.
@@ -77,9 +74,9 @@ pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
     let mode = if has_x2apic(bsp) { ApicMode::X2Apic } else { ApicMode::XApic };
     let found = or_end(topology::enumerate(&madt, bsp.apic_id, mode, list));
     if !found.bsp_listed {
-        say!(bsp, "warning: the firmware's table does not list the BSP, {}", bsp.apic_id);
+        warn!(bsp, "the firmware's table does not list the BSP, {}", bsp.apic_id);
     }
-    Cpus { list: &list[..found.count], unreachable: found.unreachable, bsp_listed: found.bsp_listed }
+    Cpus { list: &list[..found.count], unreachable: found.unreachable }
 }
 
 /// Returns whether this CPU's local APIC is in x2APIC mode.
@@ -90,7 +87,8 @@ fn has_x2apic(cpu: &PerCpuData) -> bool {
 /// Ends the run if an option names a CPU that does not exist, because the option would have no effect.
 pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     let failing = options.failures.requested().map(|(key, cpu, _)| (key, cpu));
-    let others = [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap)];
+    let others =
+        [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap), (Key::StaleAp, options.stale_ap)];
     for (key, cpu) in failing.chain(others) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
             refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
@@ -112,63 +110,23 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     }
 }
 
-/// Ends the run if control registers differ between CPUs. A program could then behave differently depending on its CPU
-/// (invariant: SAME-CONTROL).
-pub fn compare_control_registers(arrivals: &Arrivals) {
-    let of = |cpu: &PerCpuData| *or_end(cpu.published.control.get().ok_or("a CPU is online but not set up"));
-    let expected = of(arrivals.online[CpuId::BSP.index()]);
-    for cpu in arrivals.online {
-        let actual = of(cpu);
-        if actual != expected {
-            stop::end(format_args!("{} has {actual}, but the BSP has {expected}", cpu.id()));
-        }
-    }
-}
-
-/// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
-/// each CPU whose CPUID reports a different APIC id than its APIC, and returns the number of warnings. The kernel uses
-/// the APIC's id, because IPIs are sent to it.
-pub fn compare_apics(bsp: &PerCpuData, arrivals: &Arrivals) -> u32 {
-    let of = |cpu: &PerCpuData| *or_end(cpu.published.apic.get().ok_or("a CPU is online but has no APIC"));
-    let (expected, mut warnings) = (of(bsp), 0);
-    for cpu in arrivals.online {
-        let (id, actual) = (cpu.id(), of(cpu));
-        if actual.base != expected.base {
-            stop::end(format_args!("{id} has {actual}, but the BSP has {expected}"));
-        }
-        if actual.cpuid_id != cpu.apic_id {
-            let ApicState { cpuid_id, .. } = actual;
-            say!(
-                bsp,
-                "warning: {id} has a local APIC with {}, but its CPUID reports {cpuid_id}",
-                cpu.apic_id
-            );
-            warnings += 1;
-        }
-    }
-    warnings
-}
-
-/// Warns about CPUs that are not online and about a truncated memory map. Returns the number of warnings.
-pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) -> u32 {
+/// Warns about CPUs that are not online and about a truncated memory map.
+pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) {
     for (apic_id, lacks) in arrivals.missing {
         match lacks {
-            Some(features) => {
-                say!(bsp, "warning: the CPU with {apic_id} lacks {features}; continuing without it");
-            }
-            None => say!(bsp, "warning: the CPU with {apic_id} did not come online; continuing without it"),
+            Some(features) => warn!(bsp, "the CPU with {apic_id} lacks {features}; continuing without it"),
+            None => warn!(bsp, "the CPU with {apic_id} did not come online; continuing without it"),
         }
     }
     if unreachable > 0 {
-        say!(
+        warn!(
             bsp,
-            "warning: {unreachable} CPUs have APIC ids that xAPIC mode cannot address; continuing without them"
+            "{unreachable} CPUs have APIC ids that xAPIC mode cannot address; continuing without them"
         );
     }
     if info.truncated {
-        say!(bsp, "warning: the memory map exceeds the kernel's buffer and was truncated");
+        warn!(bsp, "the memory map exceeds the kernel's buffer and was truncated");
     }
-    arrivals.missing.len() as u32 + u32::from(unreachable > 0) + u32::from(info.truncated)
 }
 
 /// Walks all mappings and ends the run if a mapping violates W^X.
@@ -209,7 +167,6 @@ pub fn prepare_run(
     file: &'static [u8],
     arrivals: &Arrivals,
     boot: BootRecord,
-    warnings: u32,
 ) -> Run {
     let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
     Run {
@@ -220,7 +177,6 @@ pub fn prepare_run(
         missing: arrivals.missing,
         online: arrivals.online,
         boot,
-        warnings,
     }
 }
 

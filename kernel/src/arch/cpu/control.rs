@@ -1,13 +1,14 @@
-//! Control registers, EFER and PAT. One function sets them on every CPU, and a boot step compares the values of all
-//! CPUs (invariant: SAME-CONTROL).
+//! Control registers, EFER, PAT, DR7 and DEBUGCTL. One function sets them on every CPU, and a boot step compares the
+//! values of all CPUs (invariant: SAME-CONTROL).
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
 
-use crate::arch::cpu::msr::IA32_PAT;
+use crate::arch::cpu::msr::{IA32_DEBUGCTL, IA32_PAT};
 use crate::features::FeatureSet;
 
 /// CR0 from the first 64-bit instruction on. WP: ring 0 may not write read-only pages. NE: x87 errors raise #MF, not
@@ -28,6 +29,13 @@ pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO
 
 /// The reset value of PAT (SDM 3A, 12.12.4). Firmware may have changed PAT on the BSP only.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// DR7's value at reset (SDM 3A, table 10-1): no breakpoint. The policy for #DB relies on it: what ring 0 takes can only be
+/// a single step.
+const DR7_RESET: u64 = 0x400;
+
+/// DEBUGCTL's value at reset: no branch records, and TF steps over each instruction, not over each branch.
+const DEBUGCTL_RESET: u64 = 0;
 
 /// The optional CPU features that this kernel uses, as reported by CPUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,24 +102,33 @@ pub fn check_features() -> Result<(), Lacking> {
     FeatureSet::IN_64_BIT_MODE.missing_from(basic, extended).map_or(Ok(()), |missing| Err(Lacking(missing)))
 }
 
-/// Sets all bits of CR0, CR4, EFER and PAT of this CPU, so that no firmware setting remains. Returns the values that
-/// the registers must have from now on.
+/// Sets all bits of CR0, CR4, EFER, PAT, DR7 and DEBUGCTL of this CPU, so that no firmware setting remains. Returns the
+/// values that the registers must have from now on.
 ///
 /// # Safety
 /// All code that runs after this call must work with these settings: it must not write read-only pages, and must not
 /// access user pages without STAC.
 pub unsafe fn init(features: Features) -> ControlState {
     let efer = BOOT_EFER | EferFlags::LONG_MODE_ACTIVE | EferFlags::SYSTEM_CALL_EXTENSIONS;
-    let state =
-        ControlState { cr0: BOOT_CR0.bits(), cr4: features.cr4().bits(), efer: efer.bits(), pat: PAT_RESET };
+    let state = ControlState {
+        cr0: BOOT_CR0.bits(),
+        cr4: features.cr4().bits(),
+        efer: efer.bits(),
+        pat: PAT_RESET,
+        dr7: DR7_RESET,
+        debugctl: DEBUGCTL_RESET,
+    };
+    // This comes first, so that no breakpoint that the firmware left is hit from here on.
+    Dr7::write_raw(state.dr7);
     // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict accesses by ring 0, and
     // the caller guarantees that all code complies; UMIP restricts ring 3. PAT's reset value keeps the memory types of
-    // all mappings.
+    // all mappings. DEBUGCTL only affects debugging.
     unsafe {
         Cr0::write_raw(state.cr0);
         Cr4::write_raw(state.cr4);
         Efer::write_raw(state.efer);
         Msr::new(IA32_PAT).write(state.pat);
+        Msr::new(IA32_DEBUGCTL).write(state.debugctl);
     }
     state
 }
@@ -123,26 +140,36 @@ pub struct ControlState {
     cr4: u64,
     efer: u64,
     pat: u64,
+    dr7: u64,
+    debugctl: u64,
 }
 
 impl ControlState {
     /// Reads this CPU's registers.
     #[must_use]
     pub fn read() -> ControlState {
-        // SAFETY: every x86-64 CPU has this MSR, and reading it has no effect.
-        let pat = unsafe { Msr::new(IA32_PAT).read() };
-        ControlState { cr0: Cr0::read_raw(), cr4: Cr4::read_raw(), efer: Efer::read_raw(), pat }
+        // SAFETY: every x86-64 CPU has these MSRs, and reading them has no effect.
+        let (pat, debugctl) = unsafe { (Msr::new(IA32_PAT).read(), Msr::new(IA32_DEBUGCTL).read()) };
+        ControlState {
+            cr0: Cr0::read_raw(),
+            cr4: Cr4::read_raw(),
+            efer: Efer::read_raw(),
+            pat,
+            dr7: Dr7::read_raw(),
+            debugctl,
+        }
     }
 
-    /// Returns the values of CR0, CR4, EFER and PAT, in this order.
+    /// Returns the values of CR0, CR4, EFER, PAT, DR7 and DEBUGCTL, in this order.
     #[must_use]
-    pub fn values(&self) -> [u64; 4] {
-        [self.cr0, self.cr4, self.efer, self.pat]
+    pub fn values(&self) -> [u64; 6] {
+        [self.cr0, self.cr4, self.efer, self.pat, self.dr7, self.debugctl]
     }
 }
 
 impl fmt::Display for ControlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CR0={:#x} CR4={:#x} EFER={:#x} PAT={:#x}", self.cr0, self.cr4, self.efer, self.pat)
+        let [cr0, cr4, efer, pat, dr7, debugctl] = self.values();
+        write!(f, "CR0={cr0:#x} CR4={cr4:#x} EFER={efer:#x} PAT={pat:#x} DR7={dr7:#x} DEBUGCTL={debugctl:#x}")
     }
 }

@@ -14,6 +14,8 @@ use crate::selectors::STAR;
 pub const IA32_EFER: u32 = 0xc000_0080;
 /// IA32_PAT.
 pub const IA32_PAT: u32 = 0x277;
+/// IA32_DEBUGCTL, which AMD calls DebugCtl.
+pub const IA32_DEBUGCTL: u32 = 0x1d9;
 /// IA32_FS_BASE.
 pub const IA32_FS_BASE: u32 = 0xc000_0100;
 /// IA32_GS_BASE.

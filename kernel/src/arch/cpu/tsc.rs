@@ -1,9 +1,54 @@
 //! The time-stamp counter.
 
-use core::arch::x86_64::_rdtsc;
+use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::hint::spin_loop;
 
+use x86_64::registers::model_specific::Msr;
+
 use crate::clock::Rate;
+
+const IA32_TSC_ADJUST: u32 = 0x3b;
+
+/// A CPU's time-stamp counter, for the comparison of all CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct TscState {
+    /// The counter's value when the CPU set itself up.
+    pub at_set_up: u64,
+    /// IA32_TSC_ADJUST, if the CPU has it: what software has added to the counter.
+    pub adjust: Option<u64>,
+    /// The counter's rate may change with the CPU's frequency.
+    pub rate_may_change: bool,
+}
+
+impl TscState {
+    /// Reads this CPU's state.
+    #[must_use]
+    pub fn read() -> TscState {
+        let leaf7 = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
+        let power = if __cpuid(0x8000_0000).eax >= 0x8000_0007 { __cpuid(0x8000_0007).edx } else { 0 };
+        TscState {
+            at_set_up: now(),
+            // SAFETY: the CPU has the MSR, and reading it has no effect.
+            adjust: has_adjust(leaf7).then(|| unsafe { Msr::new(IA32_TSC_ADJUST).read() }),
+            rate_may_change: rate_may_change(power, __cpuid(1).ecx),
+        }
+    }
+}
+
+/// Returns whether a CPU with this EBX of CPUID's leaf 7 has IA32_TSC_ADJUST (SDM 3B, 18.17.3).
+const fn has_adjust(leaf7_ebx: u32) -> bool {
+    leaf7_ebx & 1 << 1 != 0
+}
+
+/// Returns whether the TSC's rate may change, from EDX of CPUID's leaf 0x8000_0007, which says that the TSC is invariant
+/// (SDM 3B, 18.17.1), and ECX of leaf 1. A hypervisor emulates the counter, or moves guests to other hosts, and hides
+/// this bit for the latter reason alone; so where there is one, its absence says nothing.
+const fn rate_may_change(power_edx: u32, leaf1_ecx: u32) -> bool {
+    const INVARIANT: u32 = 1 << 8;
+    const HYPERVISOR: u32 = 1 << 31;
+    power_edx & INVARIANT == 0 && leaf1_ecx & HYPERVISOR == 0
+}
 
 /// Reads the TSC. The read is not ordered with other instructions.
 #[inline]
@@ -13,11 +58,31 @@ pub fn now() -> u64 {
     unsafe { _rdtsc() }
 }
 
+/// Reads the counter after all earlier loads (SDM 2B, RDTSC).
+#[must_use]
+pub fn now_in_order() -> u64 {
+    // SAFETY: the fence only orders instructions.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    now()
+}
+
 /// Waits for a number of nanoseconds, measured with the TSC.
 pub fn wait_ns(rate: Rate, ns: u64) {
     let ticks = rate.in_ns(ns);
     let start = now();
     while now().wrapping_sub(start) < ticks {
         spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_is_doubted_without_invariance_outside_of_a_hypervisor() {
+        assert!(rate_may_change(!(1 << 8), !(1 << 31)));
+        assert!(!rate_may_change(1 << 8, 0));
+        assert!(!rate_may_change(0, 1 << 31));
     }
 }

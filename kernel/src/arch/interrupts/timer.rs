@@ -41,11 +41,18 @@ impl TscClock {
         TscClock { boot, to_ns: rate.to_ns() }
     }
 
-    /// Converts a TSC value to nanoseconds since boot.
+    /// Converts a TSC value to nanoseconds since boot. The TSC of a CPU that is behind the BSP's may be below its value at
+    /// boot: the result is then 0.
     #[inline]
     #[must_use]
     pub const fn ns(self, tsc: u64) -> u64 {
-        self.to_ns.ns(tsc.wrapping_sub(self.boot))
+        self.to_ns.ns(tsc.saturating_sub(self.boot))
+    }
+
+    /// Returns the nanoseconds between two readings of one CPU's TSC, the earlier one first.
+    #[must_use]
+    pub const fn between(self, from: u64, to: u64) -> u64 {
+        self.to_ns.ns(to.wrapping_sub(from))
     }
 }
 
@@ -281,4 +288,19 @@ fn measure_by_pit(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, Calibration
         clock::down_diff16(pit_from, pit_to).into(),
         PIT_HZ,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_is_0_where_the_tsc_is_behind_its_value_at_boot() {
+        let clock = TscClock::new(1_000, Rate::from_hz(1_000_000_000).expect("a plausible rate"));
+        assert_eq!([1_000, 1_007, 2_000].map(|tsc| clock.ns(tsc)), [0, 7, 1_000]);
+        for behind in [999, 500, 0] {
+            assert_eq!(clock.ns(behind), 0);
+        }
+        assert_eq!(clock.between(10, 510), 500, "intervals do not depend on the value at boot");
+    }
 }

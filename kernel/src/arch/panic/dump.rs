@@ -27,7 +27,7 @@ fn registers() -> [u64; COUNT] {
     // SAFETY: `sldt` copies the selector into a register and has no other effect.
     unsafe { asm!("sldt {0:x}", out(reg) ldtr, options(nomem, nostack, preserves_flags)) };
     let (rsp0, ist) = (loaded.tss.privilege_stack_table, loaded.tss.interrupt_stack_table);
-    let [cr0, cr4, efer, pat] = ControlState::read().values();
+    let [cr0, cr4, efer, pat, dr7, debugctl] = ControlState::read().values();
     // SAFETY: every x86-64 CPU has these MSRs, and reading them has no effect.
     let read = |number| unsafe { Msr::new(number).read() };
     [
@@ -55,5 +55,7 @@ fn registers() -> [u64; COUNT] {
         read(msr::IA32_CSTAR),
         read(msr::IA32_FMASK),
         read(msr::IA32_SYSENTER_CS),
+        dr7,
+        debugctl,
     ]
 }

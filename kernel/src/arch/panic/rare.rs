@@ -18,6 +18,6 @@ pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
     if taken != 0 {
         let place =
             if rip == syscall_entry { ", the first instruction of the system-call entry" } else { "" };
-        say!(cpu, "warning: {taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
+        warn!(cpu, "{taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
     }
 }

@@ -26,6 +26,7 @@ use crate::alternation::Share;
 use crate::arch::cpu::control::ControlState;
 use crate::arch::cpu::gdt::Gdt;
 use crate::arch::cpu::msr;
+use crate::arch::cpu::tsc::TscState;
 use crate::arch::devices::uart::Uart;
 use crate::arch::interrupts::apic::{ApicState, LocalApic, WAKE_VECTOR};
 use crate::arch::interrupts::timer::TscClock;
@@ -99,6 +100,8 @@ pub struct Published {
     pub control: Once<ControlState>,
     /// The mode of the local APIC, and the APIC id from CPUID. Set when the CPU came online.
     pub apic: Once<ApicState>,
+    /// The state of the time-stamp counter. Set when the CPU came online.
+    pub tsc: Once<TscState>,
     /// The program's memory, in KiB.
     pub program_kib: Once<u64>,
     /// The result of the program, with the counters at its end.
@@ -111,6 +114,22 @@ pub struct Published {
     pub stop_requested: AtomicBool,
     /// Whether the CPU has stopped permanently because another CPU panicked.
     pub stopped: AtomicBool,
+    /// How many warnings the CPU has printed.
+    warnings: AtomicU32,
+}
+
+impl Published {
+    /// Counts a warning. Called by [`warn!`](crate::warn).
+    pub fn count_warning(&self) {
+        self.warnings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many warnings the CPU has printed. Exact where the CPU's later actions, such as its arrival at a gate,
+    /// have been observed.
+    #[must_use]
+    pub fn warnings(&self) -> u32 {
+        self.warnings.load(Ordering::Relaxed)
+    }
 }
 
 /// The result of a CPU's last copy of the program, and the CPU's counters at the end of that copy.

@@ -132,6 +132,15 @@ pub fn dropped_records() {
     }
 }
 
+/// Prints a kernel warning with the prefix of the CPU that it concerns, and counts it for the verdict. Called by that CPU.
+#[macro_export]
+macro_rules! warn {
+    ($cpu:expr, $($arguments:tt)+) => {{
+        $crate::say!($cpu, "warning: {}", format_args!($($arguments)+));
+        $cpu.published.count_warning();
+    }};
+}
+
 /// Prints a kernel message with the prefix of the CPU that it concerns.
 #[macro_export]
 macro_rules! say {

@@ -15,6 +15,8 @@ pub(in crate::arch) struct Provoked {
     pub holds_console: Cell<bool>,
     /// Whether this CPU, when it panics, waits for a second CPU to panic before it stops the others.
     pub awaits_second_panic: Cell<bool>,
+    /// Whether this CPU gets registers as firmware may leave them, before it initialises itself.
+    pub stale: Cell<bool>,
     /// The state of the NMI nesting test; 0 while the test does not run.
     pub nesting: AtomicU32,
     /// The interrupts that this CPU sends to the others at each tick.

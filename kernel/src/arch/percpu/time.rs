@@ -30,13 +30,7 @@ impl PerCpuData {
     /// Returns the nanoseconds since boot.
     #[must_use]
     pub fn clock_ns(&self) -> u64 {
-        self.tsc_to_ns(tsc::now())
-    }
-
-    /// Converts a TSC value to nanoseconds since boot.
-    #[must_use]
-    pub fn tsc_to_ns(&self, tsc: u64) -> u64 {
-        self.clock.get().ns(tsc)
+        self.clock.get().ns(tsc::now())
     }
 
     /// Starts the measurement of the tick rate.
@@ -48,7 +42,7 @@ impl PerCpuData {
     #[must_use]
     pub fn measured_ticks(&self) -> (u64, u64) {
         let Measured { first, latest, ticks } = self.measured.get();
-        (ticks.saturating_sub(1), self.tsc_to_ns(latest).saturating_sub(self.tsc_to_ns(first)))
+        (ticks.saturating_sub(1), self.clock.get().between(first, latest))
     }
 
     /// Counts a timer tick. `now` is the current TSC value; `interval` is the nominal number of TSC steps between two

@@ -1,8 +1,15 @@
-//! Injected bring-up faults: an AP that gets no start-up IPI, an AP that gets it too late, and CPUs that fail during
-//! bring-up.
+//! Injected bring-up faults: an AP that gets no start-up IPI, an AP that gets it too late, an AP whose registers are not
+//! as after a reset, and CPUs that fail during bring-up.
+
+use core::arch::asm;
+
+use x86_64::registers::debug::Dr7;
+use x86_64::registers::model_specific::Msr;
 
 use super::failures;
-use crate::arch::percpu;
+use crate::arch::cpu::machine_check;
+use crate::arch::cpu::msr::IA32_DEBUGCTL;
+use crate::arch::percpu::{self, PerCpuData};
 use crate::cmdline::{Failures, Options, Place};
 
 /// The CPUs with an injected fault, by their position in the list of CPUs.
@@ -12,6 +19,8 @@ pub struct ApFaults {
     lose: Option<u32>,
     /// This CPU gets its start-up IPI after the slots are closed.
     delay: Option<u32>,
+    /// This CPU finds its registers as firmware may leave them.
+    stale: Option<u32>,
     /// These CPUs fail during bring-up.
     failures: Option<Failures>,
 }
@@ -23,14 +32,18 @@ impl ApFaults {
         ApFaults {
             lose: options.lose_ap,
             delay: options.delay_ap,
+            stale: options.stale_ap,
             failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
         }
     }
 
-    /// Stores in each CPU's data whether it must fail. Called by the BSP, before the other CPUs run.
+    /// Stores in each CPU's data whether it must fail or have stale registers. Called by the BSP, before the other CPUs run.
     pub(in crate::arch) fn arm(&self) {
         if let Some(failures) = &self.failures {
             percpu::created().for_each(|cpu| failures::arm(cpu, cpu.area.0, failures));
+        }
+        if let Some(cpu) = self.stale.and_then(|place| percpu::created().nth(place as usize)) {
+            cpu.provoked.stale.set(true);
         }
     }
 
@@ -42,5 +55,26 @@ impl ApFaults {
     /// Returns whether this CPU gets its start-up IPI after the slots are closed.
     pub(in crate::arch) fn gets_late_sipi(&self, place: u32) -> bool {
         self.delay == Some(place)
+    }
+}
+
+/// Leaves this CPU's registers as firmware may leave them, if that is requested: a breakpoint at `breakpoint`, single steps
+/// from branch to branch, an error in a machine-check bank. Called before the CPU sets itself up.
+pub(in crate::arch) fn leave_stale(cpu: &PerCpuData, breakpoint: u64) {
+    /// Breakpoint 0 is enabled, for the execution of an instruction (SDM 3B, 18.2.4).
+    const DR7_L0: u64 = 1 << 0;
+    /// DEBUGCTL: TF steps to the next branch (SDM 3B, 18.4.1).
+    const BTF: u64 = 1 << 1;
+
+    if !cpu.provoked.stale.get() {
+        return;
+    }
+    // SAFETY: a breakpoint raises #DB, which returns to ring 0. DEBUGCTL acts on TF alone, which is clear. Emulators
+    // allow the write to the bank; on real CPUs it faults, and ends this test.
+    unsafe {
+        asm!("mov dr0, {}", in(reg) breakpoint, options(nomem, nostack, preserves_flags));
+        Dr7::write_raw(Dr7::read_raw() | DR7_L0);
+        Msr::new(IA32_DEBUGCTL).write(BTF);
+        machine_check::leave_stale();
     }
 }

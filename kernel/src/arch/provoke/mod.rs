@@ -14,6 +14,7 @@ mod violation;
 pub use self::alternate::program_starts;
 pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
+pub(in crate::arch) use self::bring_up::leave_stale;
 pub use self::failures::at;
 pub use self::interrupt_stress::programs_ended;
 use crate::arch::devices::uart;

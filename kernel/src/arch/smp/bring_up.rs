@@ -97,6 +97,10 @@ pub struct Arrivals {
     pub missing: &'static [(ApicId, Option<FeatureSet>)],
     /// Memory used by one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
+    /// The BSP's TSC before it started the other CPUs.
+    pub tsc_before: u64,
+    /// The BSP's TSC after those that are online had arrived.
+    pub tsc_after: u64,
 }
 
 /// Starts all CPUs in the list except the first, which is the BSP.
@@ -115,7 +119,7 @@ pub unsafe fn start_others(
     own_uarts: bool,
     upcalls: Upcalls,
 ) -> Result<Arrivals, SmpError> {
-    let free = physmem::free_count();
+    let (free, tsc_before) = (physmem::free_count(), tsc::now());
     UPCALLS.call_once(|| upcalls);
     let slots = offer_slots(bsp, list, own_uarts, faults)?;
     let area_kib = match slots.len() as u64 {
@@ -140,7 +144,8 @@ pub unsafe fn start_others(
         // There is no other CPU to start.
         provoke::at(bsp, Place::BringUp);
     }
-    let arrivals = close_slots(bsp, slots, area_kib)?;
+    let (cpus, missing) = close_slots(bsp, slots)?;
+    let arrivals = Arrivals { online: cpus, missing, area_kib, tsc_before, tsc_after: tsc::now_in_order() };
     if let Some(vector) = vector {
         send_sipis(bsp, slots, vector, |place| faults.gets_late_sipi(place));
     }
@@ -309,12 +314,11 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
     }
 }
 
+/// [`Arrivals::online`] and [`Arrivals::missing`].
+type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<FeatureSet>)]);
+
 /// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
-fn close_slots(
-    bsp: &'static PerCpuData,
-    slots: &'static [ApSlot],
-    area_kib: u64,
-) -> Result<Arrivals, SmpError> {
+fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Closing, SmpError> {
     let cpus = table::alloc(1 + slots.len(), |_| bsp)?;
     let missing = table::alloc(slots.len(), |_| (ApicId::default(), None))?;
     let (mut next_online, mut next_missing) = (1, 0);
@@ -336,7 +340,7 @@ fn close_slots(
     }
     let (cpus, missing) = (&cpus[..next_online], &missing[..next_missing]);
     percpu::set_online(cpus);
-    Ok(Arrivals { online: cpus, missing, area_kib })
+    Ok((cpus, missing))
 }
 
 /// Kernel entry point of an AP. Only the trampoline jumps here.
@@ -363,6 +367,7 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         }
         stop::park();
     }
+    provoke::leave_stale(cpu, upcalls.syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (promise of the caller of `start_others`).

@@ -3,7 +3,8 @@
 use core::ptr;
 
 use crate::arch::cpu::control::{self, ControlState, Features};
-use crate::arch::cpu::{gdt, msr};
+use crate::arch::cpu::tsc::TscState;
+use crate::arch::cpu::{gdt, machine_check, msr};
 use crate::arch::entry::idt;
 use crate::arch::exit::points::restart_on;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
@@ -63,6 +64,10 @@ pub fn set_number(cpu: &PerCpuData) {
 /// the APIC's registers mapped, and the APIC in the mode that `features` implies. `syscall_entry` is an instance of
 /// `syscall_entry`, see [`SyscallEntry`].
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
+    // Before `control::init` sets CR4.MCE, from when on a machine check is an exception whose handler reads the banks.
+    machine_check::clear_stale(|stale| {
+        warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
+    });
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
     // `syscall_entry` is the entry point of `syscall` (caller's promise).
     let (control, programmed) = unsafe {
@@ -85,6 +90,7 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),
     }
     cpu.published.apic.call_once(ApicState::read);
+    cpu.published.tsc.call_once(TscState::read);
     // Publish this last, because it marks the CPU as running.
     cpu.published.control.call_once(|| actual);
 }

@@ -62,10 +62,7 @@ pub(in crate::arch) fn measure_offset(cpu: &PerCpuData) {
     *spent = before + tsc::now().wrapping_sub(start);
     drop(spent);
     let Some((round_trip, offset)) = best else {
-        say!(
-            cpu,
-            "warning: the BSP did not reply in time; the trace assumes that this CPU's TSC equals the BSP's"
-        );
+        warn!(cpu, "the BSP did not reply in time; the trace assumes that this CPU's TSC equals the BSP's");
         return;
     };
     let error = round_trip / 2;

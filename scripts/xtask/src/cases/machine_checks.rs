@@ -13,6 +13,15 @@ pub fn cases() -> Vec<Case> {
     vec![
         row("in-ring-3-smp-1", &format!("--smp 1 {spinning}"), 0, "spin: all others loop", "spin", 3),
         row("in-ring-3-of-cpu-2", &format!("--smp 4 {spinning}"), 2, "spin: all others loop", "spin", 3),
+        // The bank with the lower number held another error before the boot.
+        row(
+            "after-a-stale-one",
+            &format!("--smp 2 --cmdline stale_ap=1 {spinning}"),
+            1,
+            "spin: all others loop",
+            "spin",
+            3,
+        ),
         row("idle", "--smp 4", 3, "spin: the others have left", "spin 0", 0),
         row(
             "xapic",

@@ -109,6 +109,21 @@ pub fn cases() -> Vec<Case> {
         row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),
         row("dump-cpus-xapic-pc", "--smp 3 --dump-cpus --machine pc --cpu qemu64", 3)
             .demand(|finished| each_cpu_has_its_own(finished, 3)),
+        // Registers as firmware may leave them: a breakpoint at the entry of system calls, an old machine check.
+        row("stale-registers", "--smp 3 --dump-cpus --cmdline stale_ap=2", 3)
+            .shows(
+                "[cpu2] ringside: warning: APIC id 2 had a machine check before the boot, which is cleared: \
+                 bank 1, status 0x8000000000000151",
+            )
+            .hides("#DB in ring 0")
+            .demand(|finished| {
+                finished.cpus().iter().try_for_each(|cpu| {
+                    super::expect(cpu["registers"]["DR7"].as_str(), Some("0x400"), "DR7")
+                })
+            }),
+        // A hypervisor hides that the TSC is invariant; without one, QEMU's is not.
+        row("tsc-not-invariant", "--smp 2 --cpu max,-hypervisor", 2)
+            .shows("warning: CPU 0 has no invariant TSC: "),
         row("no-page-writable-and-executable", "--smp 4", 4).shows("none writable and executable"),
     ]
 }

@@ -27,6 +27,7 @@ const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
 const IDLE: &str = "kernel/src/arch/task/idle.rs";
 const IDT: &str = "kernel/src/arch/entry/idt.rs";
 const IMAGE: &str = "kernel/src/arch/boot/image.rs";
+const MACHINE_CHECK: &str = "kernel/src/arch/cpu/machine_check.rs";
 const MSR: &str = "kernel/src/arch/cpu/msr.rs";
 const NMI: &str = "kernel/src/arch/entry/nmi.rs";
 const ONLINE: &str = "kernel/src/online.rs";
@@ -42,6 +43,7 @@ const STOP: &str = "kernel/src/arch/panic/stop.rs";
 const SYNC: &str = "kernel/src/sync.rs";
 const SYSCALL: &str = "kernel/src/syscall.rs";
 const SYSRET: &str = "kernel/src/sysret.rs";
+const TIMER: &str = "kernel/src/arch/interrupts/timer.rs";
 const TOPOLOGY: &str = "kernel/src/topology/mod.rs";
 const TRACE: &str = "kernel/src/arch/trace/mod.rs";
 const TRAMPOLINE: &str = "ap_trampoline/src/trampoline.S";
@@ -194,6 +196,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("smap-off", &[edit(CONTROL, "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap)", "SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap && false)")]),
     // Ring 3 can read the addresses of the descriptor tables.
     ("umip-off", &[edit(CONTROL, "USER_MODE_INSTRUCTION_PREVENTION, self.umip)", "USER_MODE_INSTRUCTION_PREVENTION, self.umip && false)")]),
+    // DR7 stays as the firmware left it.
+    ("debug-registers-left", &[edit(CONTROL, "Dr7::write_raw(state.dr7);", "")]),
+    // The machine-check banks stay as the firmware left them.
+    ("machine-checks-left", &[edit(MACHINE_CHECK, "write_0(status_msr(bank));", "")]),
+    // The clock wraps where the TSC is behind its value at boot.
+    ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.
     ("mce-off", &[edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", ";")]),
     // Ring 3 can set its GS base.

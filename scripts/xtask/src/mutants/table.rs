@@ -223,6 +223,25 @@ pub const MUTANTS: &[Mutant] = &[
     guard("SMEP is enabled", "smep-off", Case("guard::run-user", &["exit status Some(1)"])),
     guard("SMAP is enabled", "smap-off", Case("guard::read-user", &["exit status Some(1)"])),
     guard("UMIP is enabled", "umip-off", Case("guard::sgdt", &["exited with code 3"])),
+    guard(
+        "DR7 has its reset value",
+        "debug-registers-left",
+        Case("machine::stale-registers", &["exit status Some(3)"]),
+    ),
+    guard(
+        "the machine-check banks are cleared at boot",
+        "machine-checks-left",
+        Case("machine-check::after-a-stale-one", &["bank 1, status 0x8000000000000151"]),
+    ),
+    guard(
+        "the clock does not wrap if the TSC is below its value at boot",
+        "clock-wraps",
+        Host(
+            "kernel",
+            "arch::interrupts::timer::tests::clock_is_0_where_the_tsc_is_behind_its_value_at_boot",
+            "panicked",
+        ),
+    ),
     guard("CR4.MCE is set", "mce-off", Case("machine-check::in-ring-3-smp-1", &["was reset"])),
     guard("CR4.FSGSBASE is clear", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
     guard("CR4.PCE is clear", "pce-on", Case("guard::rdpmc", &["does not contain \"#GP\""])),

@@ -74,6 +74,30 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "a breakpoint, branch stepping or an old machine check that the firmware left",
+        "DR7 and DEBUGCTL get their reset values and are compared; before it sets CR4.MCE, a CPU reports old machine \
+         checks and clears their banks",
+        &[
+            "machine::stale-registers",
+            "machine-check::after-a-stale-one",
+            "kernel: arch::cpu::machine_check::tests::stale_banks_are_reported_and_all_are_cleared",
+        ],
+        &["debug-registers-left", "machine-checks-left"],
+        "TCG has no DEBUGCTL",
+    ),
+    row(
+        "a TSC that is out of step with the BSP's, or whose rate changes",
+        "the clock is 0 until the TSC has reached its value at boot; the kernel warns of differences of the TSC and of \
+         IA32_TSC_ADJUST, and of a TSC that is not invariant",
+        &[
+            "kernel: arch::interrupts::timer::tests::clock_is_0_where_the_tsc_is_behind_its_value_at_boot",
+            "kernel: clock::tests::counters_out_of_step_are_found_by_order",
+            "machine::tsc-not-invariant",
+        ],
+        &["clock-wraps"],
+        "all CPUs of TCG have the same TSC",
+    ),
+    row(
         "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
         "the kernel sets the mode before it accesses a register, compares the modes of all CPUs, and never \
          clears the APIC's global enable bit",

@@ -1,0 +1,80 @@
+//! The steps of the init ladder that compare the CPUs with each other after the bring-up.
+
+use kernel::arch::interrupts::apic::ApicState;
+use kernel::arch::interrupts::timer::Timebase;
+use kernel::arch::panic::stop;
+use kernel::arch::percpu::PerCpuData;
+use kernel::arch::smp::bring_up::Arrivals;
+use kernel::clock::{self, TscOrder};
+use kernel::cpu::CpuId;
+use kernel::warn;
+use spin::Once;
+
+use super::steps::or_end;
+
+/// Returns what a CPU has published when it set itself up.
+fn published<T: Copy>(value: &Once<T>) -> T {
+    *or_end(value.get().ok_or("a CPU is online and not set up"))
+}
+
+/// Ends the run if control registers differ between CPUs. A program could then behave differently depending on its CPU
+/// (invariant: SAME-CONTROL).
+pub fn control_registers(arrivals: &Arrivals) {
+    let of = |cpu: &PerCpuData| published(&cpu.published.control);
+    let expected = of(arrivals.online[CpuId::BSP.index()]);
+    for cpu in arrivals.online {
+        let actual = of(cpu);
+        if actual != expected {
+            stop::end(format_args!("{} has {actual}, but the BSP has {expected}", cpu.id()));
+        }
+    }
+}
+
+/// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
+/// each CPU whose CPUID reports a different APIC id than its APIC. The kernel uses the APIC's id, because IPIs are sent
+/// to it.
+pub fn apics(bsp: &PerCpuData, arrivals: &Arrivals) {
+    let of = |cpu: &PerCpuData| published(&cpu.published.apic);
+    let expected = of(bsp);
+    for cpu in arrivals.online {
+        let (id, actual) = (cpu.id(), of(cpu));
+        if actual.base != expected.base {
+            stop::end(format_args!("{id} has {actual}, but the BSP has {expected}"));
+        }
+        let ApicState { cpuid_id, .. } = actual;
+        if cpuid_id != cpu.apic_id {
+            warn!(bsp, "{id} has a local APIC with {}, but its CPUID reports {cpuid_id}", cpu.apic_id);
+        }
+    }
+}
+
+/// Warns about what makes `SYS_CLOCK_NS` wrong: a TSC whose rate may change, or that is not in step with the BSP's. The
+/// kernel changes no counter.
+pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &Arrivals, timebase: &Timebase) {
+    let of = |cpu: &PerCpuData| published(&cpu.published.tsc);
+    let expected = of(bsp);
+    if let Some(cpu) = arrivals.online.iter().find(|cpu| of(cpu).rate_may_change) {
+        warn!(
+            bsp,
+            "{} has no invariant TSC: SYS_CLOCK_NS is wrong after a change of its frequency",
+            cpu.id()
+        );
+    }
+    for cpu in arrivals.online.iter().skip(1) {
+        let (id, actual) = (cpu.id(), of(cpu));
+        if let (Some(adjust), Some(expected)) = (actual.adjust, expected.adjust)
+            && adjust != expected
+        {
+            warn!(
+                bsp,
+                "{id} has IA32_TSC_ADJUST={adjust:#x}, but the BSP has {expected:#x}: their clocks differ"
+            );
+        }
+        let ns = |ticks| timebase.tsc.to_ns().ns(ticks);
+        match clock::tsc_order(arrivals.tsc_before, actual.at_set_up, arrivals.tsc_after) {
+            TscOrder::InStep => {}
+            TscOrder::Behind(by) => warn!(bsp, "{id} has a TSC at least {} ns behind the BSP's", ns(by)),
+            TscOrder::Ahead(by) => warn!(bsp, "{id} has a TSC at least {} ns ahead of the BSP's", ns(by)),
+        }
+    }
+}
