@@ -1,10 +1,18 @@
-//! QEMU's monitor: reads the CPU state after a time-out, and runs the user's monitor commands.
+//! QEMU's monitor: reads the CPU state after a time-out, runs the user's monitor commands, and notices that QEMU has
+//! paused the machine.
 
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 
-use crate::qmp::{Qmp, QmpError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::qmp::{self, Qmp, QmpError};
 
 /// Time limit for an entire exchange with the monitor. A QEMU that hangs does not answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,67 +23,224 @@ const STATE_COMMANDS: [&str; 3] = ["info cpus", "info registers -a", "info lapic
 /// Waits until QEMU has set up the machine, because only then does it answer on its monitor. Returns false on time-out.
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
-    let reader = std::thread::Builder::new().spawn(move || {
+    let reader = Builder::new().spawn(move || {
         let _ = sender.send(Qmp::greet(&socket, &socket).is_ok());
     });
     reader.is_ok() && receiver.recv_timeout(TIMEOUT).unwrap_or(false)
 }
 
-/// The monitor of a running machine.
+/// The monitor of a running machine. A thread reads all that QEMU sends, because an event can arrive at any time.
 pub struct Monitor {
     socket: Arc<UnixStream>,
-    /// Whether the greeting, which QEMU sends only once, has been exchanged.
-    greeted: bool,
+    /// QEMU's answers. The first one, which has no id, is sent when the monitor is ready.
+    answers: Receiver<Value>,
+    signs: Arc<Signs>,
+    ready: bool,
+    /// The id of the latest command.
+    latest: u64,
+}
+
+/// What the reader thread has noticed.
+#[derive(Default)]
+struct Signs {
+    /// QEMU has paused the machine since the caller last asked.
+    stopped: AtomicBool,
+    /// QEMU has closed its monitor, as it does when it ends.
+    closed: AtomicBool,
 }
 
 impl Monitor {
-    /// Creates a monitor whose QEMU holds the other end of this socket.
-    pub fn new(socket: UnixStream) -> Monitor {
-        Monitor { socket: Arc::new(socket), greeted: false }
+    /// Starts to read from a QEMU that holds the other end of this socket. Calls `wake` when there is a reason to call
+    /// [`paused`](Self::paused) or [`is_closed`](Self::is_closed).
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(socket: UnixStream, wake: impl Fn() + Send + 'static) -> io::Result<Monitor> {
+        let socket = Arc::new(socket);
+        let signs = Arc::new(Signs::default());
+        let (sender, answers) = mpsc::channel();
+        let reader = (Arc::clone(&socket), Arc::clone(&signs));
+        Builder::new().spawn(move || {
+            let (socket, signs) = reader;
+            // The thread ends with the connection. Its error is the same as that of the commands that follow.
+            let _ = read(&socket, &signs, &sender, &wake);
+            signs.closed.store(true, Ordering::Release);
+            wake();
+        })?;
+        Ok(Monitor { socket, answers, signs, ready: false, latest: 0 })
+    }
+
+    /// Returns whether QEMU has closed its monitor.
+    pub fn is_closed(&self) -> bool {
+        self.signs.closed.load(Ordering::Acquire)
+    }
+
+    /// Returns QEMU's run state if QEMU has paused the machine, and will not resume it by itself. Asks QEMU only if a
+    /// pause was noticed since the previous call.
+    pub fn paused(&mut self) -> Option<&'static str> {
+        if !self.signs.stopped.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let status = self.execute("query-status", json!({})).ok()?;
+        lasting_pause(status["running"].as_bool()?, status["status"].as_str()?)
     }
 
     /// Stops the machine and returns the state of all its CPUs, or the error as text.
     pub fn registers(&mut self) -> String {
-        self.with_timeout(|monitor| {
-            monitor.execute("stop")?;
-            STATE_COMMANDS.iter().map(|command| human(monitor, command)).collect()
-        })
-        .unwrap_or_else(|error| format!("no registers: {error}\n"))
+        let read = |monitor: &mut Monitor| {
+            monitor.execute("stop", json!({}))?;
+            STATE_COMMANDS.iter().map(|command| monitor.human(command)).collect::<Result<String, String>>()
+        };
+        read(self).unwrap_or_else(|error| format!("no registers: {error}\n"))
     }
 
     /// Runs a command of the human monitor. Returns the command followed by its answer, or by the error as text.
     pub fn command(&mut self, command: &str) -> String {
-        let owned = command.to_owned();
-        let answer = self.with_timeout(move |monitor| human(monitor, &owned));
-        answer.unwrap_or_else(|error| format!("(qemu) {command}\n{error}\n"))
+        self.human(command).unwrap_or_else(|error| format!("(qemu) {command}\n{error}\n"))
     }
 
-    /// Runs an exchange in a separate thread, so that a missing or incomplete answer cannot delay the end of the run.
-    /// The thread ends when QEMU ends, if not before.
-    fn with_timeout(
-        &mut self,
-        talk: impl FnOnce(&mut Qmp<&UnixStream>) -> Result<String, QmpError> + Send + 'static,
-    ) -> Result<String, String> {
-        let (sender, receiver) = mpsc::channel();
-        let socket = self.socket.clone();
-        let greeted = std::mem::replace(&mut self.greeted, true);
-        let exchange = std::thread::Builder::new().spawn(move || {
-            let monitor =
-                if greeted { Ok(Qmp::greeted(&*socket, &*socket)) } else { Qmp::greet(&*socket, &*socket) };
-            let _ = sender.send(monitor.and_then(|mut monitor| talk(&mut monitor)));
-        });
-        if let Err(error) = exchange {
-            return Err(format!("cannot start a thread: {error}"));
+    /// Runs a command of the human monitor. Returns the command and its answer as a terminal would show them.
+    fn human(&mut self, command: &str) -> Result<String, String> {
+        let answer = self.execute("human-monitor-command", json!({ "command-line": command }))?;
+        let answer = answer.as_str().ok_or_else(|| QmpError::Protocol(answer.to_string()).to_string())?;
+        Ok(format!("(qemu) {command}\n{}\n", answer.replace('\r', "").trim_end()))
+    }
+
+    /// Runs a command and waits for its answer. A missing answer cannot delay the end of the run for longer than the
+    /// time limit.
+    fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, String> {
+        let until = Instant::now() + TIMEOUT;
+        if !self.ready {
+            self.answer(until)?;
+            self.ready = true;
         }
-        match receiver.recv_timeout(TIMEOUT) {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err("QEMU's monitor does not answer".to_owned()),
+        self.latest += 1;
+        let id = self.latest;
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments, "id": id }));
+        (&*self.socket).write_all(line.as_bytes()).map_err(|error| error.to_string())?;
+        loop {
+            let answer = self.answer(until)?;
+            // The answer to an earlier command that exceeded the time limit has another id.
+            if answer["id"] == id {
+                return qmp::result(answer).map_err(|error| error.to_string());
+            }
+        }
+    }
+
+    fn answer(&self, until: Instant) -> Result<Value, String> {
+        let answer = self.answers.recv_timeout(until.saturating_duration_since(Instant::now()));
+        answer.map_err(|error| match error {
+            RecvTimeoutError::Timeout => "QEMU's monitor does not answer".to_owned(),
+            RecvTimeoutError::Disconnected => "QEMU has closed its monitor".to_owned(),
+        })
+    }
+}
+
+/// Passes on what QEMU sends until the connection ends.
+fn read(
+    socket: &UnixStream,
+    signs: &Signs,
+    answers: &Sender<Value>,
+    wake: &impl Fn(),
+) -> Result<(), QmpError> {
+    let mut monitor = Qmp::greet(socket, socket)?;
+    // If the receiver is gone, the run is over, but a QEMU whose messages nobody reads could block.
+    let _ = answers.send(Value::Null);
+    loop {
+        let message = monitor.receive()?;
+        match message["event"].as_str() {
+            None => {
+                let _ = answers.send(message);
+            }
+            Some("STOP") => {
+                signs.stopped.store(true, Ordering::Release);
+                wake();
+            }
+            Some(_) => {}
         }
     }
 }
 
-/// Runs a command. Returns the command and its answer as a terminal would show them.
-fn human(monitor: &mut Qmp<&UnixStream>, command: &str) -> Result<String, QmpError> {
-    let answer = monitor.human(command)?;
-    Ok(format!("(qemu) {command}\n{}\n", answer.replace('\r', "").trim_end()))
+/// Returns the run state if only a command can resume a machine in it. In the other states QEMU resumes the machine by
+/// itself, or a debugger does.
+///
+/// Source: the QEMU documentation, "QEMU QMP Reference Manual", `RunState`.
+fn lasting_pause(running: bool, state: &str) -> Option<&'static str> {
+    const LASTING: [&str; 6] =
+        ["paused", "internal-error", "io-error", "guest-panicked", "watchdog", "shutdown"];
+    LASTING.into_iter().find(|lasting| !running && *lasting == state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    /// A QEMU that pauses its machine when it is asked for a command named `pause`, and then answers.
+    fn qemu(socket: UnixStream, state: &'static str) {
+        let mut reader = BufReader::new(socket.try_clone().expect("a copy"));
+        let send = |text: String| (&socket).write_all(format!("{text}\r\n").as_bytes()).expect("sent");
+        send(r#"{"QMP": {"version": {}, "capabilities": []}}"#.to_owned());
+        let mut line = String::new();
+        while reader.read_line(&mut line).expect("a line") > 0 {
+            let command: Value = serde_json::from_str(&line).expect("JSON");
+            if command["arguments"]["command-line"] == "pause" {
+                send(r#"{"event": "STOP"}"#.to_owned());
+            }
+            let result = match command["execute"].as_str() {
+                Some("human-monitor-command") => json!("done\r\n"),
+                Some("query-status") => json!({ "running": false, "status": state }),
+                _ => json!({}),
+            };
+            send(json!({ "return": result, "id": command["id"] }).to_string());
+            line.clear();
+        }
+    }
+
+    fn monitor(state: &'static str) -> (Monitor, Receiver<()>) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        std::thread::spawn(move || qemu(theirs, state));
+        let (sender, woken) = mpsc::channel();
+        let wake = move || {
+            let _ = sender.send(());
+        };
+        (Monitor::start(ours, wake).expect("a thread"), woken)
+    }
+
+    #[test]
+    fn pause_is_noticed_once_and_wakes_the_caller() {
+        let (mut monitor, woken) = monitor("internal-error");
+        assert_eq!(monitor.command("info"), "(qemu) info\ndone\n");
+        assert_eq!(monitor.paused(), None);
+        assert_eq!(monitor.command("pause"), "(qemu) pause\ndone\n");
+        woken.recv_timeout(TIMEOUT).expect("woken");
+        assert_eq!(monitor.paused(), Some("internal-error"));
+        assert_eq!(monitor.paused(), None);
+    }
+
+    #[test]
+    fn pause_that_qemu_or_a_debugger_ends_is_ignored() {
+        for state in ["save-vm", "debug", "finish-migrate", "prelaunch"] {
+            let (mut monitor, _woken) = monitor(state);
+            monitor.command("pause");
+            assert_eq!(monitor.paused(), None, "{state}");
+        }
+        assert_eq!(lasting_pause(true, "paused"), None, "the machine runs again");
+    }
+
+    #[test]
+    fn closed_connection_wakes_the_caller_and_ends_commands() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (sender, woken) = mpsc::channel();
+        let wake = move || {
+            let _ = sender.send(());
+        };
+        let mut monitor = Monitor::start(ours, wake).expect("a thread");
+        assert!(!monitor.is_closed());
+        drop(theirs);
+        woken.recv_timeout(TIMEOUT).expect("woken");
+        assert!(monitor.is_closed());
+        assert!(monitor.registers().starts_with("no registers: "));
+    }
 }

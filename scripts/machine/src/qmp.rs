@@ -44,17 +44,12 @@ pub struct Qmp<S> {
 }
 
 impl<S: Read + Write> Qmp<S> {
-    /// Continues a session whose greeting has already been exchanged.
-    pub fn greeted(reader: S, writer: S) -> Qmp<S> {
-        Qmp { reader: BufReader::new(reader), writer }
-    }
-
     /// Starts a session: waits for QEMU's greeting and completes the capabilities negotiation.
     ///
     /// # Errors
     /// If the connection ends, or the other end does not use QMP.
     pub fn greet(reader: S, writer: S) -> Result<Qmp<S>, QmpError> {
-        let mut session = Qmp::greeted(reader, writer);
+        let mut session = Qmp { reader: BufReader::new(reader), writer };
         let greeting = session.receive()?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Protocol(greeting.to_string()));
@@ -80,16 +75,9 @@ impl<S: Read + Write> Qmp<S> {
         self.writer.write_all(line.as_bytes())?;
         self.writer.flush()?;
         loop {
-            let mut answer = self.receive()?;
-            if let Some(result) = answer.get_mut("return") {
-                return Ok(result.take());
-            }
-            if let Some(error) = answer.get("error") {
-                let text = error.get("desc").and_then(Value::as_str).map(str::to_owned);
-                return Err(QmpError::Refused(text.unwrap_or_else(|| error.to_string())));
-            }
+            let answer = self.receive()?;
             if answer.get("event").is_none() {
-                return Err(QmpError::Protocol(answer.to_string()));
+                return result(answer);
             }
         }
     }
@@ -105,7 +93,11 @@ impl<S: Read + Write> Qmp<S> {
         }
     }
 
-    fn receive(&mut self) -> Result<Value, QmpError> {
+    /// Waits for the next message: an event or an answer.
+    ///
+    /// # Errors
+    /// If the connection ends, or the message is not JSON.
+    pub fn receive(&mut self) -> Result<Value, QmpError> {
         let mut line = Vec::new();
         if self.reader.read_until(b'\n', &mut line)? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -113,6 +105,19 @@ impl<S: Read + Write> Qmp<S> {
         let shown = || String::from_utf8_lossy(&line).trim_end().to_owned();
         serde_json::from_slice(&line).map_err(|_| QmpError::Protocol(shown()))
     }
+}
+
+/// Returns the result in an answer to a command.
+///
+/// # Errors
+/// If QEMU refused the command, or the message is not an answer.
+pub fn result(mut answer: Value) -> Result<Value, QmpError> {
+    if let Some(result) = answer.get_mut("return") {
+        return Ok(result.take());
+    }
+    let Some(error) = answer.get("error") else { return Err(QmpError::Protocol(answer.to_string())) };
+    let text = error.get("desc").and_then(Value::as_str).map(str::to_owned);
+    Err(QmpError::Refused(text.unwrap_or_else(|| error.to_string())))
 }
 
 #[cfg(test)]

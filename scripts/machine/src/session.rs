@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,22 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer lines are split at this length, in bytes.
 const LINE_MAX: u64 = 64 * 1024;
 
-/// Maximum number of lines in the queue between the reader thread and the caller.
+/// Maximum number of messages in the queue between the reader threads and the caller.
 const QUEUE: usize = 1024;
+
+/// How often to check whether QEMU has ended, once it has closed its monitor. A process that QEMU started could keep
+/// the console open.
+const CLOSED_POLL: Duration = Duration::from_millis(100);
+
+/// What the reader threads report.
+enum Message {
+    /// A console line, without its line end.
+    Line(Vec<u8>),
+    /// The console has closed.
+    Closed,
+    /// The monitor has noticed something.
+    Wake,
+}
 
 /// The result of a session.
 pub struct Ended {
@@ -30,7 +45,7 @@ pub struct Ended {
     pub ending: Ending,
     /// QEMU's standard error.
     pub stderr: String,
-    /// The state of all CPUs, if the run timed out.
+    /// The state of all CPUs, if the run timed out or QEMU paused the machine.
     pub registers: Option<String>,
     /// The monitor commands that were run, with their answers.
     pub answers: String,
@@ -87,95 +102,168 @@ pub fn watch(
     let mut child = command.spawn().map_err(fail)?;
     // The command still holds QEMU's end of the socket.
     drop(command);
-    let readers = child.stdout.take().map(read_lines).transpose();
-    let readers = readers.and_then(|lines| Ok((lines, child.stderr.take().map(read_end).transpose()?)));
-    let (lines, stderr) = readers.map_err(|error| {
+    // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
+    let (sender, messages) = mpsc::sync_channel(QUEUE);
+    let (mut monitor, stderr) = listen(&mut child, ours, &sender).map_err(|error| {
         end(&mut child);
         Error::File("cannot start a thread".to_owned(), error)
     })?;
-    let mut monitor = Monitor::new(ours);
+    let user_may_pause = user_may_pause(words, cues);
     let mut cues = cues.to_vec();
     let mut answers = String::new();
     let mut registers = None;
-    let mut ending = None;
-    while let Some(lines) = &lines {
-        let wait = match limit {
+    let ending = loop {
+        let mut wait = match limit {
             Some(limit) => limit.saturating_sub(started.elapsed()),
             None => Duration::from_secs(3600),
         };
-        match lines.recv_timeout(pause.map_or(wait, |pause| wait.min(pause))) {
-            // The time limit also applies to a machine that prints without end.
-            Ok(line) if !wait.is_zero() => {
-                on(Some(&line), started.elapsed());
-                let text = String::from_utf8_lossy(&line);
+        let over = wait.is_zero();
+        if let Some(pause) = pause {
+            wait = wait.min(pause);
+        }
+        if monitor.is_closed() {
+            wait = wait.min(CLOSED_POLL);
+        }
+        let message = messages.recv_timeout(wait);
+        if matches!(message, Ok(Message::Closed) | Err(RecvTimeoutError::Disconnected)) {
+            break wait_for_exit(&mut child)?;
+        }
+        if let Ok(Message::Line(line)) = &message {
+            on(Some(line), started.elapsed());
+        }
+        // The time limit also applies to a machine that prints without end.
+        let mut stopped = over.then_some(Ending::TimedOut);
+        match &message {
+            Ok(Message::Line(line)) if stopped.is_none() => {
+                let text = String::from_utf8_lossy(line);
                 for cue in cues.extract_if(.., |cue| text.contains(&cue.text)) {
                     answers += &monitor.command(&cue.command);
                 }
             }
-            Err(RecvTimeoutError::Timeout) if limit.is_none_or(|limit| started.elapsed() < limit) => {
+            Err(RecvTimeoutError::Timeout) => {
                 on(None, started.elapsed());
+                if monitor.is_closed()
+                    && let Ok(Some(status)) = child.try_wait()
+                {
+                    break ending(status);
+                }
             }
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                registers = Some(monitor.registers());
-                ending = Some(Ending::TimedOut);
-                end(&mut child);
-                // Process lines that were still in the pipe when the machine was stopped.
-                lines.try_iter().take(QUEUE).for_each(|line| on(Some(&line), started.elapsed()));
-                break;
+            _ => {}
+        }
+        if !user_may_pause && let Some(state) = monitor.paused() {
+            stopped = Some(Ending::Paused(state));
+        }
+        if let Some(ending) = stopped {
+            registers = Some(monitor.registers());
+            end(&mut child);
+            // Process lines that were still in the pipe when the machine was stopped.
+            for message in messages.try_iter().take(QUEUE) {
+                if let Message::Line(line) = message {
+                    on(Some(&line), started.elapsed());
+                }
             }
-            Err(RecvTimeoutError::Disconnected) => break,
+            break ending;
+        }
+    };
+    Ok(Ended { ending, stderr: stderr.text(), registers, answers, cues_left: cues })
+}
+
+/// Returns whether the user can pause and resume the machine during the run: with a debugger, or with a monitor of
+/// their own. A pause is then no failure.
+fn user_may_pause(words: &[OsString], cues: &[Cue]) -> bool {
+    const OPTIONS: [&str; 6] = ["-gdb", "-s", "-monitor", "-qmp", "-qmp-pretty", "-S"];
+    let is_option = |word: &OsString| {
+        // QEMU's options may also begin with two hyphens.
+        let word = word.to_string_lossy();
+        OPTIONS.contains(&word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(&word))
+    };
+    words.iter().any(is_option) || cues.iter().any(|cue| cue.command.starts_with("gdbserver"))
+}
+
+/// Starts the threads that read QEMU's monitor, console and standard error.
+fn listen(
+    child: &mut Child,
+    socket: UnixStream,
+    sender: &SyncSender<Message>,
+) -> io::Result<(Monitor, StderrTail)> {
+    let wake = sender.clone();
+    // If the queue is full, the caller receives a message anyway.
+    let monitor = Monitor::start(socket, move || {
+        let _ = wake.try_send(Message::Wake);
+    })?;
+    if let Some(stdout) = child.stdout.take() {
+        let sender = sender.clone();
+        Builder::new().spawn(move || {
+            read_lines(stdout, &sender);
+            let _ = sender.send(Message::Closed);
+        })?;
+    }
+    Ok((monitor, StderrTail::read(child.stderr.take())?))
+}
+
+/// Reads console lines, until the console closes or the receiver is gone.
+fn read_lines(stdout: impl Read, sender: &SyncSender<Message>) {
+    let mut reader = BufReader::new(stdout);
+    loop {
+        let mut line = Vec::new();
+        let read = reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
+        if !matches!(read, Ok(1..)) {
+            break;
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if sender.send(Message::Line(line)).is_err() {
+            break;
         }
     }
-    let ending = match ending {
-        Some(ending) => ending,
-        None => wait(&mut child)?,
-    };
-    let stderr = stderr.and_then(|text| text.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
-    Ok(Ended { ending, stderr, registers, answers, cues_left: cues })
 }
 
-/// Reads console lines in a separate thread, so that the caller can wait for them with a time-out.
-fn read_lines(stdout: impl Read + Send + 'static) -> io::Result<Receiver<Vec<u8>>> {
-    // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
-    let (sender, receiver) = mpsc::sync_channel(QUEUE);
-    Builder::new().spawn(move || {
-        let mut reader = BufReader::new(stdout);
-        loop {
-            let mut line = Vec::new();
-            let read = reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
-            if !matches!(read, Ok(1..)) {
-                break;
-            }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok(receiver)
+/// The end of QEMU's standard error, since QEMU's tracing can print large amounts.
+struct StderrTail {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    closed: mpsc::Receiver<()>,
 }
 
-/// Reads QEMU's standard error and keeps only its end, since QEMU's tracing can print large amounts.
-fn read_end(mut stderr: impl Read + Send + 'static) -> io::Result<Receiver<String>> {
+impl StderrTail {
+    /// How many bytes are kept.
     const KEPT: usize = 1024 * 1024;
-    let (sender, receiver) = mpsc::channel();
-    Builder::new().spawn(move || {
-        let mut bytes = Vec::new();
-        while let Ok(1..) = stderr.by_ref().take(KEPT as u64).read_to_end(&mut bytes) {
-            bytes.drain(..bytes.len().saturating_sub(KEPT));
-        }
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    })?;
-    Ok(receiver)
+
+    /// Starts to read in a thread.
+    fn read(stderr: Option<impl Read + Send + 'static>) -> io::Result<StderrTail> {
+        let (sender, closed) = mpsc::channel();
+        let tail = StderrTail { bytes: Arc::default(), closed };
+        let bytes = Arc::clone(&tail.bytes);
+        let Some(mut stderr) = stderr else { return Ok(tail) };
+        Builder::new().spawn(move || {
+            // Dropped at the end of the thread.
+            let _sender: mpsc::Sender<()> = sender;
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stderr.read(&mut buffer) {
+                let Ok(mut bytes) = bytes.lock() else { return };
+                bytes.extend_from_slice(&buffer[..length]);
+                if bytes.len() > 2 * StderrTail::KEPT {
+                    let surplus = bytes.len() - StderrTail::KEPT;
+                    bytes.drain(..surplus);
+                }
+            }
+        })?;
+        Ok(tail)
+    }
+
+    /// Returns the text, after QEMU has ended. Does not wait long if another process keeps standard error open.
+    fn text(&self) -> String {
+        let _ = self.closed.recv_timeout(Duration::from_secs(1));
+        let Ok(bytes) = self.bytes.lock() else { return String::new() };
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(StderrTail::KEPT)..]).into_owned()
+    }
 }
 
 /// Waits for a QEMU whose console has closed, and kills it if it does not exit.
-fn wait(child: &mut Child) -> Result<Ending, Error> {
+fn wait_for_exit(child: &mut Child) -> Result<Ending, Error> {
     let until = Instant::now() + EXIT_TIMEOUT;
     loop {
         match child.try_wait() {

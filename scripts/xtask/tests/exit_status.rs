@@ -73,6 +73,43 @@ fn silent_qemu_is_killed_at_the_time_limit() {
     assert_eq!(output.status.code(), Some(4));
 }
 
+/// A machine that QEMU pauses after its first line. The id is the last member of a command.
+const PAUSED: &str = r#"say() { printf '%s\n' "$1" >&0; }
+say '{"QMP": {}}'; read -r capabilities; say '{"return": {}}'
+echo '[cpu0] hi'
+echo 'KVM internal error. Suberror: 1' >&2
+say '{"event": "STOP"}'
+while read -r command; do
+  id=${command##*:}
+  say '{"return": {"running": false, "status": "internal-error"}, "id": '"${id%?}"'}'
+done"#;
+
+#[test]
+fn machine_that_qemu_pauses_is_a_host_failure_at_once() {
+    let output = run(PAUSED, &["--timeout", "60", "hello"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("its run state is \"internal-error\""), "{stderr}");
+    assert!(stderr.contains("KVM internal error. Suberror: 1"), "{stderr}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[cpu0] hi\n"));
+}
+
+#[test]
+fn pause_under_a_debugger_or_a_monitor_of_the_user_is_no_failure() {
+    for option in ["--gdb", "--qemu-arg=-s", "--qemu-arg=--monitor"] {
+        let output = run(PAUSED, &["--timeout", "1", option, "hello"]);
+        assert_eq!(output.status.code(), Some(4), "{option}");
+    }
+}
+
+#[test]
+fn killed_qemu_is_noticed_although_a_process_of_it_keeps_the_console() {
+    let output = run("echo 'last words' >&2; sleep 40 & kill -KILL $$", &["--timeout", "30", "hello"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("signal 9") && stderr.contains("last words"), "{stderr}");
+}
+
 #[test]
 fn qemu_with_endless_output_is_killed_at_the_time_limit() {
     let output = run("exec yes </dev/null", &["--timeout", "1", "--quiet", "hello"]);

@@ -22,6 +22,8 @@ pub enum Ending {
     TimedOut,
     /// QEMU could not be started.
     NotStarted,
+    /// QEMU paused the machine, and was killed. This is its run state.
+    Paused(&'static str),
 }
 
 /// The outcome of a run.
@@ -119,6 +121,9 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
             (Outcome::Timeout, vec!["the run timed out before the kernel's verdict".to_owned()])
         }
         Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
+        Ending::Paused(state) => {
+            (Outcome::Host, vec![format!("QEMU paused the machine; its run state is \"{state}\"")])
+        }
         Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was ended by signal {signal}")]),
         Ending::Status(1) if facts.lines == 0 => {
             (Outcome::Host, vec!["QEMU could not start this machine (exit status 1)".to_owned()])

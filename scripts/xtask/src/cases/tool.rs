@@ -21,6 +21,10 @@ pub fn cases() -> Vec<Case> {
             .demand(all_registers)
             // The function that each CPU executes.
             .complains(" (user/src/bin/spin.rs:"),
+        case("tool::paused-by-qemu", "--smp 2 --monitor 'all others loop=>stop'", "spin")
+            .status(5)
+            .complains("QEMU paused the machine; its run state is \"paused\"")
+            .complains("\nCPU#1\n"),
         case("tool::no-qemu", "--qemu /nonexistent", "hello")
             .status(5)
             .complains("cannot start /nonexistent"),
