@@ -1,21 +1,34 @@
 //! Assembles lines from pieces, so that concurrent output of several CPUs is interleaved only at line boundaries.
 #![forbid(unsafe_code)]
 
+use core::mem::{offset_of, size_of};
+
+use kernel_abi::counters::{BegunLine, LINE_MAX};
+
 const NEWLINE: u8 = b'\n';
 
-/// Collects up to `N` bytes of a line. Each CPU has its own buffer, so no lock is needed.
+/// Collects up to `N` bytes of a line. Each CPU has its own buffer, so no lock is needed. The host reads it if the run
+/// ends before the line does, so the layout is that of [`kernel_abi::counters::BegunLine`].
 #[derive(Debug)]
+#[repr(C)]
 pub struct LineBuffer<const N: usize> {
-    bytes: [u8; N],
     len: usize,
+    bytes: [u8; N],
 }
+
+const _: () = {
+    type Buffer = LineBuffer<LINE_MAX>;
+    assert!(offset_of!(Buffer, len) == offset_of!(BegunLine, length), "the host reads the length");
+    assert!(offset_of!(Buffer, bytes) == offset_of!(BegunLine, bytes), "the host reads the text");
+    assert!(size_of::<Buffer>() == size_of::<BegunLine>(), "the host reads nothing else");
+};
 
 impl<const N: usize> LineBuffer<N> {
     /// Creates an empty line.
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N > 0, "a line must have room for a byte") };
-        LineBuffer { bytes: [0; N], len: 0 }
+        LineBuffer { len: 0, bytes: [0; N] }
     }
 
     /// Accepts bytes, passes a completed line to `emit` without its line end, and returns the number of bytes accepted.

@@ -6,6 +6,8 @@
 //!   address 1          and so on: one per online CPU, by dense index
 //! ```
 //!
+//! At a fixed distance from a CPU's counters lies the [`BegunLine`] of its program.
+//!
 //! The host reads the same words in which the kernel counts. Only the owning CPU writes them; nothing is copied, so the
 //! system-call path needs no extra instruction. Each word is aligned, so reading one word is atomic. Reading several
 //! words is not a consistent snapshot.
@@ -17,7 +19,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::syscall::TABLE_LEN;
 
 /// The first bytes of the directory's page.
-pub const MAGIC: [u8; 16] = *b"ringside-counts\x01";
+pub const MAGIC: [u8; 16] = *b"ringside-counts\x02";
 
 /// The number of classes in [`Counters::deviations`].
 pub const CLASSES: usize = 64;
@@ -73,12 +75,28 @@ pub struct Directory {
     pub tick_hz: u32,
     /// Frequency of the TSC in hertz.
     pub tsc_hz: u64,
+    /// The address of a CPU's [`BegunLine`], relative to the address of its counters. Wraps around.
+    pub line: u64,
+}
+
+/// The longest line of a program's output that is not split, in bytes.
+pub const LINE_MAX: usize = 512;
+
+/// Text that a program has written without a line end. The kernel prints complete lines only, so this is the only place
+/// where the text is.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct BegunLine {
+    /// How many of the bytes are used.
+    pub length: u64,
+    /// The text so far.
+    pub bytes: [u8; LINE_MAX],
 }
 
 const _: () = {
     assert!(size_of::<Counters<u64>>() == 8 * WORDS, "words only, without padding");
     assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "calls come first, then ticks");
-    assert!(size_of::<Directory>() == 32, "the addresses start 32 bytes into the page");
+    assert!(size_of::<Directory>() == 40, "the addresses start 40 bytes into the page");
 };
 
 #[cfg(test)]

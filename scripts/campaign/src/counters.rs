@@ -1,13 +1,9 @@
 //! Reads each CPU's counters from the memory of a running or exited guest; see [`kernel_abi::counters`].
 
-use std::mem::size_of;
-
-use bytemuck::{Zeroable, bytes_of_mut, cast_slice_mut};
-use kernel_abi::counters::{Counters, Directory, MAGIC, WORDS};
-use trace::capture::{CPUS_MAX, GuestRam};
-
-/// Size of one CPU's counters in bytes.
-const LENGTH: usize = size_of::<Counters<u64>>();
+use bytemuck::cast_slice_mut;
+use kernel_abi::counters::{Counters, WORDS};
+use machine::directory::CpuDirectory;
+use trace::capture::GuestRam;
 
 /// The values of one CPU's counters at one time.
 pub type Snapshot = Counters<u64>;
@@ -30,30 +26,12 @@ impl CounterPages {
     /// # Errors
     /// If the memory cannot be read.
     pub fn find(ram: &GuestRam) -> std::io::Result<Option<CounterPages>> {
-        for page in ram.pages_with(&MAGIC)? {
-            // A page may begin with the magic number by chance. `at` rejects such a page.
-            if let Some(pages) = CounterPages::at(ram, page)? {
-                return Ok(Some(pages));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Parses the directory in a page. Returns `None` if it is invalid. The kernel writes the magic number last, so a
-    /// directory with the magic number is complete.
-    fn at(ram: &GuestRam, page: u64) -> std::io::Result<Option<CounterPages>> {
-        let mut directory = Directory::zeroed();
-        ram.read(page, bytes_of_mut(&mut directory))?;
-        let Directory { cpus, tick_hz, tsc_hz, .. } = directory;
-        let first = page + size_of::<Directory>() as u64;
-        if !(1..=CPUS_MAX).contains(&cpus) || ram.offset(first, 8 * u64::from(cpus)).is_none() {
-            return Ok(None);
-        }
-        let mut addresses = vec![0_u64; cpus as usize];
-        ram.read(first, cast_slice_mut(&mut addresses))?;
-        let in_memory =
-            |address: &u64| address.is_multiple_of(8) && ram.offset(*address, LENGTH as u64).is_some();
-        Ok(addresses.iter().all(in_memory).then_some(CounterPages { tick_hz, tsc_hz, addresses }))
+        let pages = |found: CpuDirectory| CounterPages {
+            tick_hz: found.start.tick_hz,
+            tsc_hz: found.start.tsc_hz,
+            addresses: found.counters,
+        };
+        Ok(CpuDirectory::find(ram)?.map(pages))
     }
 
     /// Reads the counters of each CPU, by dense index.
@@ -74,6 +52,7 @@ impl CounterPages {
 pub(crate) mod tests {
     use std::mem::offset_of;
 
+    use kernel_abi::counters::MAGIC;
     use kernel_abi::syscall::TABLE_LEN;
 
     use super::*;
@@ -88,8 +67,8 @@ pub(crate) mod tests {
         let [low, high] =
             [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
         // An invalid directory at a lower address. Its counters would lie beyond the end of memory.
-        put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 1 << 40]);
-        put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0x8100, 0x9200]);
+        put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 0, 1 << 40]);
+        put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0, 0x8100, 0x9200]);
         put(&ram, 0x8100, &[1000]);
         put(&ram, 0x8100 + 8 * TABLE_LEN as u64, &[7, 55, 1, 2]);
         put(&ram, 0x9200 + offset_of!(Snapshot, ticks) as u64, &[56]);

@@ -5,6 +5,8 @@ use kernel_abi::record::{
 };
 use trace::console::Console;
 
+use crate::directory::Begun;
+
 /// An owned copy of a [`CpuRecord`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpu {
@@ -89,6 +91,8 @@ pub struct Facts {
     pub malformed: Vec<String>,
     /// Number of all console lines.
     pub lines: usize,
+    /// The lines that programs had begun when the run ended, which are not on the console.
+    pub begun: Vec<Begun>,
 }
 
 /// How to show a console line.

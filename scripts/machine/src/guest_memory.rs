@@ -6,8 +6,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Resource, getrlimit};
 use trace::capture::{Chipset, GuestRam};
 
+use crate::directory::{Begun, CpuDirectory};
 use crate::error::Error;
 use crate::options::MachineOptions;
 
@@ -20,12 +22,16 @@ pub struct GuestMemory {
 
 impl GuestMemory {
     /// Creates the memory for a machine with these options. Returns `None` if the options do not give the size as a
-    /// number, or define a memory backend themselves.
+    /// number, or define a memory backend themselves, or if the user's limit on the size of files is too low.
     ///
     /// # Errors
     /// If the host cannot create the file.
     pub fn create(options: &MachineOptions) -> Result<Option<GuestMemory>, Error> {
         let Some(size) = GuestMemory::size_of(options) else { return Ok(None) };
+        // The limit also applies to a file in memory.
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < size) {
+            return Ok(None);
+        }
         let failed = |error: std::io::Error| {
             Error::File("cannot create a file for the guest's memory".to_owned(), error)
         };
@@ -71,9 +77,29 @@ impl GuestMemory {
         GuestRam::new(self.file()?, self.chipset).map_err(failed)
     }
 
+    /// Returns the lines that the programs had begun when a run ended before they did. If a program ends, the kernel
+    /// prints what it has begun.
+    pub fn begun_lines(&self) -> Vec<Begun> {
+        let read =
+            |ram: &GuestRam| CpuDirectory::find(ram)?.map_or(Ok(Vec::new()), |found| found.begun_lines(ram));
+        // The lines are an addition to the report of a run that has failed.
+        self.ram().ok().and_then(|ram| read(&ram).ok()).unwrap_or_default()
+    }
+
     /// Returns the memory size of a machine with these options, in bytes, if its memory can be such a file.
     pub fn size_of(options: &MachineOptions) -> Option<u64> {
-        bytes(&options.memory).filter(|_| !options.machine.contains("memory-backend"))
+        const CONFLICTING: [&str; 7] =
+            ["-m", "-M", "-machine", "-numa", "-mem-path", "-mem-prealloc", "-readconfig"];
+        let conflicts = |word: &String| {
+            // QEMU's options may also begin with two hyphens.
+            let word = word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(word);
+            CONFLICTING.contains(&word) || word.contains("id=ram")
+        };
+        // QEMU rounds the size of its own memory up to 8 KiB, but not that of a file.
+        bytes(&options.memory)
+            .filter(|size| size.is_multiple_of(8 << 10) && *size > 0)
+            .filter(|_| !options.machine.contains("memory-backend"))
+            .filter(|_| !options.qemu_arg.iter().any(conflicts))
     }
 }
 
@@ -96,6 +122,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::parse;
 
     #[test]
     fn sizes_are_parsed_as_qemu_parses_them() {
@@ -105,6 +132,17 @@ mod tests {
         assert_eq!(bytes("size=1g"), Some(1 << 30));
         for bad in ["", "M", "1T", "1G,slots=2", "x"] {
             assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory_that_the_user_defines_otherwise_is_not_replaced() {
+        let size = |words: &[&str]| GuestMemory::size_of(&parse(words).expect("parses"));
+        assert_eq!(size(&["--qemu-arg", "-d", "--qemu-arg", "int"]), Some(128 << 20));
+        assert_eq!(size(&["-m", "100K"]), None);
+        assert_eq!(size(&["--machine", "q35,memory-backend=x"]), None);
+        for argument in ["-m", "--m", "-numa", "-machine", "memory-backend-ram,id=ram,size=1G"] {
+            assert_eq!(size(&["--qemu-arg", argument]), None, "{argument}");
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod cmdline;
 pub mod code;
 pub mod console;
 pub mod cpu_state;
+pub mod directory;
 pub mod error;
 pub mod executable;
 pub mod facts;

@@ -23,20 +23,24 @@ fn words(command: &[OsString]) -> Vec<String> {
 }
 
 /// A run whose trace is recorded from guest memory.
-pub struct Recording {
-    memory: GuestMemory,
+pub struct Recording<'a> {
+    memory: &'a GuestMemory,
     out: PathBuf,
     command: Vec<String>,
     drain: Option<Drain>,
 }
 
-impl Recording {
-    /// Creates the file for guest memory and, in stream mode, starts to drain the trace rings in it. Returns `None` if
-    /// no trace is requested, or if the trace is sent over the console.
+impl<'a> Recording<'a> {
+    /// In stream mode, starts to drain the trace rings in guest memory. Returns `None` if no trace is requested, or if
+    /// the trace is sent over the console.
     ///
     /// # Errors
-    /// If the size of guest memory is unknown, or the files cannot be created.
-    pub fn start(options: &RunOptions, command: &[OsString]) -> Result<Option<Recording>, Error> {
+    /// If guest memory is no file, or the trace file cannot be created.
+    pub fn start(
+        options: &RunOptions,
+        command: &[OsString],
+        memory: Option<&'a GuestMemory>,
+    ) -> Result<Option<Recording<'a>>, Error> {
         match (&options.trace, options.trace_via, options.trace_mode) {
             (None, ..) | (_, TraceVia::Serial, TraceMode::Flight) => return Ok(None),
             (_, TraceVia::Ram, _) => {}
@@ -46,10 +50,10 @@ impl Recording {
                 return Err(Error::Usage(text.to_owned()));
             }
         }
-        let memory = GuestMemory::create(&options.machine)?.ok_or_else(|| {
+        let memory = memory.ok_or_else(|| {
             Error::Usage(
-                "with --trace, --memory must be a number with K, M, G or no unit, and --machine must not set \
-                 memory-backend="
+                "with --trace, --memory must be a number with K, M, G or no unit, neither --machine nor --qemu-arg may \
+                 define the memory otherwise, and `ulimit -f` must allow a file of that size"
                     .to_owned(),
             )
         })?;
@@ -62,11 +66,6 @@ impl Recording {
             ),
         };
         Ok(Some(Recording { memory, out, command, drain }))
-    }
-
-    /// Adds the file to QEMU's command line as guest memory.
-    pub fn wire(&self, words: Vec<OsString>) -> Vec<OsString> {
-        self.memory.wire(words)
     }
 
     /// Writes the trace file. Call it after QEMU has ended.

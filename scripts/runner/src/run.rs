@@ -9,14 +9,15 @@ use std::time::Duration;
 use machine::cargo::Show;
 use machine::code::Code;
 use machine::error::Error;
-use machine::facts::Facts;
+use machine::facts::{Facts, Line};
+use machine::guest_memory::GuestMemory;
 use machine::programs;
 use machine::programs::Program;
 use machine::qemu::{Machine, Wiring, shell_quoted};
 use machine::serial_ports::{SerialLogs, cpus};
 use machine::session::Ended;
 use machine::tree::relative;
-use machine::verify::{Judgement, Outcome, judge};
+use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
 use output::{eprint, eprintln, print};
 
@@ -119,29 +120,42 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let mut last = Duration::ZERO;
     let create = |folder| SerialLogs::create(folder, cpus(&options.machine.smp));
     let mut serial_logs = options.machine.serial_dir.as_deref().map(create).transpose()?;
-    let recording = Recording::start(options, &shown)?;
-    let words = machine.command_line(Wiring::Session)?;
-    let words = match &recording {
-        Some(recording) => recording.wire(words),
-        None => words,
+    let memory = match GuestMemory::create(&options.machine) {
+        // Only a trace requires the memory to be a file.
+        Err(_) if options.trace.is_none() => None,
+        memory => memory?,
     };
-    let words = match &serial_logs {
-        Some(logs) => logs.wire(words),
-        None => words,
+    let recording = Recording::start(options, &shown, memory.as_ref())?;
+    let mut mapped = memory.as_ref();
+    let ended = loop {
+        let words = machine.command_line(Wiring::Session)?;
+        let words = mapped.map_or(words.clone(), |memory| memory.wire(words));
+        let words = match &serial_logs {
+            Some(logs) => logs.wire(words),
+            None => words,
+        };
+        let ended = session::run(&words, limit, &options.monitor, |line, time| {
+            let seen = facts.take(line);
+            screen.print_console(line, &seen);
+            if let Some(logs) = &mut serial_logs {
+                logs.take(line);
+            }
+            if !facts.verdicts.is_empty() {
+                verdict_time.get_or_insert(time);
+            }
+            last = time;
+        })?;
+        // A QEMU that cannot use the file, such as one in a container, starts without it.
+        let refused = facts.lines == 0 && ended.ending == Ending::Status(1);
+        if !refused || recording.is_some() || mapped.take().is_none() {
+            break ended;
+        }
     };
-    let ended = session::run(&words, limit, &options.monitor, |line, time| {
-        let seen = facts.take(line);
-        screen.print_console(line, &seen);
-        if let Some(logs) = &mut serial_logs {
-            logs.take(line);
-        }
-        if !facts.verdicts.is_empty() {
-            verdict_time.get_or_insert(time);
-        }
-        last = time;
-    })?;
     screen.code().name_ends(&mut facts);
     let mut judgement = judgement(&ended, &facts);
+    facts.begun =
+        mapped.filter(|_| judgement.outcome.is_early()).map_or(Vec::new(), GuestMemory::begun_lines);
+    facts.begun.iter().for_each(|begun| screen.print_console(&begun.line(), &Line::Text));
     for lost in [screen.finish_log(), serial_logs.map_or(Ok(()), SerialLogs::finish)] {
         if let Err(error) = lost {
             judgement.add_host_error(error.to_string());

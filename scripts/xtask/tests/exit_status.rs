@@ -68,6 +68,15 @@ fn qemu_that_does_not_start_is_a_host_failure_with_its_message() {
 }
 
 #[test]
+fn qemu_that_cannot_use_the_memory_file_is_started_without_it() {
+    let refusing = "case $* in *memory-backend*) echo 'no such property' >&2; exit 1 ;; esac";
+    let script = format!("{refusing}\n{}", printing(&[BOOT, CPU, PASS], 33));
+    assert_eq!(status(&script), Some(0));
+    let output = run("echo 'no such machine' >&2; exit 1", &["hello"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("no such machine").count(), 1);
+}
+
+#[test]
 fn silent_qemu_is_killed_at_the_time_limit() {
     let output = run("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]);
     assert_eq!(output.status.code(), Some(4));

@@ -1,12 +1,12 @@
 //! Loops forever in ring 3 without system calls, on every CPU or on one CPU: [CPU].
 //!
-//! If CPU is given, the copies on the other CPUs exit.
+//! If CPU is given, the copies on the other CPUs exit. A copy that loops has begun a line of output without ending it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use user::{ExitCode, args, println, shared_page, sys};
+use user::{ExitCode, args, print, println, shared_page, sys};
 
 user::program!(run);
 
@@ -42,6 +42,7 @@ fn run() -> ExitCode {
         wait_for_the_others(ready);
         println!("spin: all others loop");
     }
+    print!("spin: cpu {cpu} loops ... ");
     ready.fetch_add(1, Ordering::Relaxed);
     loop {
         spin_loop();

@@ -12,7 +12,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
-use kernel_abi::counters::Counters;
+use kernel_abi::counters::{Counters, LINE_MAX};
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
@@ -36,9 +36,6 @@ use crate::cpu::{ApicId, CpuId};
 use crate::layout;
 use crate::line::LineBuffer;
 use crate::repeat::{End, Rounds};
-
-/// The longest line of program output that is not split, in bytes.
-pub const LINE_MAX: usize = 512;
 
 /// A CPU's data. Lies at [`layout::data_block`].
 #[repr(C, align(64))]
@@ -76,7 +73,7 @@ pub struct PerCpuData {
     pub(in crate::arch) uart: RefCell<Option<Uart>>,
     /// Whether this CPU is writing a line of program output. Interrupts may then arrive while the UART is in use.
     pub(in crate::arch) printing: Cell<bool>,
-    /// The incomplete line of output of the program.
+    /// The incomplete line of output of the program. The host reads it if the run ends before the line does.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, while it is loaded.
     pub(in crate::arch) program: RefCell<Option<Program>>,

@@ -1,17 +1,19 @@
 //! The directory of the physical addresses of each CPU's counters, which the host tool reads; see
 //! [`kernel_abi::counters`].
 
+use core::cell::RefCell;
 use core::fmt;
 use core::mem::{offset_of, size_of};
 use core::ptr;
 
-use kernel_abi::counters::{Counters, Directory, MAGIC};
+use kernel_abi::counters::{Counters, Directory, LINE_MAX, MAGIC};
 use kernel_abi::layout::PAGE_SIZE;
 use x86_64::VirtAddr;
 use x86_64::structures::paging::Translate;
 
 use super::block::PerCpuData;
 use crate::arch::memory::{paging, physmem};
+use crate::line::LineBuffer;
 use crate::physmap::phys_to_virt;
 
 const _: () = {
@@ -20,6 +22,13 @@ const _: () = {
     assert!(
         first / PAGE_SIZE == last / PAGE_SIZE,
         "a CPU's counters must lie in one page, so that one physical address is enough"
+    );
+    let line = offset_of!(PerCpuData, line) as u64;
+    let last = line + size_of::<RefCell<LineBuffer<LINE_MAX>>>() as u64 - 1;
+    assert!(
+        first / PAGE_SIZE == line / PAGE_SIZE && first / PAGE_SIZE == last / PAGE_SIZE,
+        "the line that a program has begun must lie in the page of the counters, so that its distance is the same in \
+         physical memory"
     );
 };
 
@@ -56,7 +65,13 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     // contains them.
     unsafe {
         directory.cast::<u8>().write_bytes(0, (pages * PAGE_SIZE) as usize);
-        directory.write(Directory { magic: [0; 16], cpus: cpus.len() as u32, tick_hz, tsc_hz });
+        directory.write(Directory {
+            magic: [0; 16],
+            cpus: cpus.len() as u32,
+            tick_hz,
+            tsc_hz,
+            line: line(cpus),
+        });
     }
     for (index, cpu) in cpus.iter().enumerate() {
         let address = physical(cpu).ok_or(PublishError::NotMapped)?;
@@ -67,6 +82,11 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     // the directory is complete.
     unsafe { (&raw mut (*directory).magic).write_volatile(MAGIC) };
     Ok(())
+}
+
+/// Returns the distance from a CPU's counters to the line that its program has begun, which all CPUs have in common.
+fn line(cpus: &[&PerCpuData]) -> u64 {
+    cpus.first().map_or(0, |cpu| (cpu.line.as_ptr() as u64).wrapping_sub(ptr::from_ref(&cpu.counters) as u64))
 }
 
 /// Returns the physical address of a CPU's counters.

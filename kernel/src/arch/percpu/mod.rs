@@ -16,4 +16,4 @@ pub mod time;
 
 pub(in crate::arch) use self::area::of_stack;
 pub use self::area::{AREA_BYTES, create, created, of, online, set_online};
-pub use self::block::{Ended, LINE_MAX, PerCpuData, Published};
+pub use self::block::{Ended, PerCpuData, Published};

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use machine::code::Code;
+use machine::console::printable;
+use machine::directory::Begun;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
+use machine::guest_memory::GuestMemory;
 use machine::options::MachineOptions;
 use machine::qemu::{Machine, Wiring};
 use machine::tree::{relative, root};
@@ -74,12 +77,20 @@ impl Boot<'_> {
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
+        // Without it, lines that the program has begun are not shown after a failure.
+        let memory = GuestMemory::create(&self.machine).unwrap_or(None);
         let words = self.command_line(Wiring::Session)?;
+        let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
         let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
-        let Listener { mut watch, mut facts, verdict, last, log, formatter, .. } = listener;
+        listener.formatter.code.name_ends(&mut listener.facts);
+        let judgement = judgement(&ended, &listener.facts);
+        let begun = memory
+            .as_ref()
+            .filter(|_| judgement.outcome.is_early())
+            .map_or(Vec::new(), GuestMemory::begun_lines);
+        begun.iter().for_each(|begun| listener.show_begun(begun));
+        let Listener { mut watch, facts, verdict, last, log, formatter, .. } = listener;
         let code = formatter.code;
-        code.name_ends(&mut facts);
-        let judgement = judgement(&ended, &facts);
         if judgement.outcome == Outcome::Pass {
             watch.finish(self.seed, self.options.rounds.into(), self.options.probes.into(), &facts.cpus);
         }
@@ -142,6 +153,13 @@ impl Listener<'_> {
             self.verdict.get_or_insert(time);
         }
         self.last = time;
+    }
+
+    /// Shows and logs a line that the program had begun when the run ended.
+    fn show_begun(&mut self, begun: &Begun) {
+        let line = begun.line();
+        self.log.line(&line);
+        print_line(self.options, &printable(&line));
     }
 }
 

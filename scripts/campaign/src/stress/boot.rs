@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
 use machine::code::Code;
+use machine::console::printable;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
@@ -137,6 +138,16 @@ pub fn boot(
     }
     run.formatter.code.name_ends(&mut run.facts);
     let judgement = judgement(&ended, &run.facts);
+    for begun in
+        memory.as_ref().filter(|_| judgement.outcome.is_early()).map_or(Vec::new(), GuestMemory::begun_lines)
+    {
+        run.log.line(&begun.line());
+        let shown = printable(&begun.line());
+        if plan.console != Console::Silent {
+            display.print(&shown);
+        }
+        run.filtered.push(shown);
+    }
     let before = run.watch.problems.len();
     let calls = plan.load.calls().filter(|_| plan.load.seconds.is_none());
     run.watch.finish(judgement.outcome, &run.facts, calls);

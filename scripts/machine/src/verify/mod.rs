@@ -48,6 +48,11 @@ impl Outcome {
     pub const ALL: [Outcome; 6] =
         [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
 
+    /// Returns whether the run can have ended before the programs did.
+    pub fn is_early(self) -> bool {
+        matches!(self, Outcome::Panic | Outcome::Timeout | Outcome::Host)
+    }
+
     /// Returns the name of the outcome in JSON.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use kernel_abi::record::SharesRecord;
 use machine::error::Error;
 use machine::facts::Facts;
+use machine::guest_memory::GuestMemory;
 use machine::options::parse;
 use machine::qemu::{Wiring, shell_quoted};
 use machine::session;
@@ -123,11 +124,13 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
     if first {
         println!("{}", shell_quoted(&shown));
     }
-    let recording = Recording::start(&run, &shown)?;
+    let memory = GuestMemory::create(&run.machine)?;
+    let recording = Recording::start(&run, &shown, memory.as_ref())?;
     let recording = recording.ok_or_else(|| Error::Host("these options record no trace".to_owned()))?;
     let limit = Duration::from_secs(2 * options.seconds + BOOT_SECONDS);
     let mut facts = Facts::default();
-    let words = recording.wire(machine.command_line(Wiring::Session)?);
+    let words = machine.command_line(Wiring::Session)?;
+    let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
     let ended = session::run(&words, Some(limit), &[], |line, _| {
         facts.take(line);
     })?;

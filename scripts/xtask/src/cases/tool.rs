@@ -1,6 +1,10 @@
 //! Cases for the host tool itself: time limits, a missing QEMU, the printed QEMU command line, gdb.
 
+use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
+
 use kernel_abi::verdict::Verdict;
+use machine::tree::root;
 
 use super::{Case, Finished, case, shell};
 
@@ -15,8 +19,15 @@ pub fn cases() -> Vec<Case> {
     let firmware = "--smp 1 --qemu-arg=-bios --qemu-arg=target/test-logs/reset.bin";
     let mut reset = case("tool::guest-reset", firmware, "hello");
     reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
+    let mut killed =
+        case("tool::begun-lines-after-a-kill", "--smp 3 --qemu target/test-logs/mortal-qemu", "spin");
+    killed.prepare = Some(|folder| {
+        let path = folder.join("mortal-qemu");
+        output::write(&path, MORTAL_QEMU)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+    });
     vec![
-        case("tool::time-out-of-spin", "--smp 4 --timeout 5", "spin")
+        begun(case("tool::time-out-of-spin", "--smp 4 --timeout 6", "spin"), 0..4)
             .status(4)
             .demand(all_registers)
             // The function that each CPU executes.
@@ -25,6 +36,17 @@ pub fn cases() -> Vec<Case> {
             .status(5)
             .complains("QEMU paused the machine; its run state is \"paused\"")
             .complains("\nCPU#1\n"),
+        begun(case("tool::begun-lines-after-a-panic", &format!("--smp 3 {PANIC}"), "spin"), 1..3).status(3),
+        begun(
+            case(
+                "tool::begun-lines-after-a-reset",
+                "--smp 3 --monitor 'all others loop=>system_reset'",
+                "spin",
+            ),
+            1..3,
+        )
+        .status(3),
+        begun(killed, 1..3).status(5).complains("signal 9"),
         case("tool::no-qemu", "--qemu /nonexistent", "hello")
             .status(5)
             .complains("cannot start /nonexistent"),
@@ -41,6 +63,35 @@ pub fn cases() -> Vec<Case> {
         reset.status(3).complains("the guest was reset"),
         gdb.shows("Thread 1.3").shows("bsp_main ("),
     ]
+}
+
+/// A machine check on CPU 1 while all CPUs loop.
+const PANIC: &str = "--monitor 'all others loop=>mce 1 4 0xb600000000000136 0x5 0x1000 0'";
+
+/// A QEMU that is killed when all CPUs loop. The process that kills it does not keep the console open.
+const MORTAL_QEMU: &str = r#"#!/bin/sh
+log=target/test-logs/tool-begun-lines-after-a-kill.console
+(until grep -q 'all others loop' $log; do kill -0 $$ || exit; sleep 0.1; done; kill -KILL $$) >/dev/null 2>&1 &
+exec "${RINGSIDE_QEMU:-qemu-system-x86_64}" "$@"
+"#;
+
+/// Requires the lines that the program `spin` has begun on these CPUs, on the screen, in the log and in the JSON.
+fn begun(case: Case, cpus: Range<u32>) -> Case {
+    cpus.fold(case, |case, cpu| {
+        let text = format!("spin: cpu {cpu} loops ... ");
+        let mut case = case.shows(format!("\n[cpu{cpu}, begun] {text}\n"));
+        let name = super::file_name(&case.name);
+        case.demands.push(Box::new(move |finished| {
+            let path = root().join(format!("target/test-logs/{name}.console"));
+            let log =
+                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            finished.has(&log, &format!("\n[cpu{cpu}, begun] {text}\n"))?;
+            let lines = finished.json["begun"].as_array().map_or(&[][..], Vec::as_slice);
+            let found = lines.iter().any(|line| line["cpu"] == cpu && line["text"] == *text);
+            if found { Ok(()) } else { Err(format!("the JSON lacks {text:?}: {lines:?}")) }
+        }));
+        case
+    })
 }
 
 fn all_registers(finished: &Finished) -> Result<(), String> {
