@@ -25,6 +25,19 @@ const DEBUGGERS: [&str; 2] = ["rust-gdb", "gdb"];
 /// reset the kernel is not mapped, so gdb cannot write an `int3`.
 const ENTRY_NAME: &str = "bsp_main";
 
+/// The settings without which gdb cannot read the kernel's ELF file, attach to QEMU or set the breakpoint. The user's
+/// gdbinit may have other values for other projects. gdb runs these commands after it has read that file, and before it
+/// reads the ELF file.
+const SETTINGS: [&str; 7] = [
+    "set architecture i386:x86-64",
+    "set endian little",
+    "set osabi auto",
+    "set non-stop off",
+    "set remotetimeout 10",
+    "set remote Z-packet auto",
+    "set remote hardware-breakpoint-limit unlimited",
+];
+
 /// Starts QEMU, then replaces this process with gdb. gdb is then QEMU's parent, so QEMU ends when gdb does.
 pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     let debugger = DEBUGGERS.into_iter().find(|name| is_in_path(name)).ok_or_else(|| {
@@ -45,7 +58,11 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     }
     start_qemu(&words)?;
     let mut command = Command::new(debugger);
-    command.arg("-q").arg(&plan.kernel);
+    command.arg("-q");
+    for text in SETTINGS {
+        command.args(["-iex", text]);
+    }
+    command.arg(&plan.kernel);
     let attach = format!("target remote 127.0.0.1:{port}");
     for text in ["set confirm off", "set pagination off", &attach] {
         command.args(["-ex", text]);

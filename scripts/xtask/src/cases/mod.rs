@@ -51,6 +51,8 @@ pub struct Case {
     program: Vec<String>,
     /// Creates the files that the case needs, in the log directory.
     prepare: Option<fn(&Path) -> std::io::Result<()>>,
+    /// A variable of the host tool's environment, with its value.
+    variable: Option<(&'static str, PathBuf)>,
     /// The defect to put into the program's file, if any.
     defect: Option<&'static Defect>,
     status: i32,
@@ -105,6 +107,7 @@ fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
         options: split(options),
         program: split(program),
         prepare: None,
+        variable: None,
         defect: None,
         status: 0,
         demands: Vec::new(),
@@ -254,7 +257,7 @@ impl Case {
         if let Some(kernel) = kernel {
             command.arg("--kernel").arg(kernel);
         }
-        command.args(&self.options).args(program);
+        command.args(&self.options).args(program).envs(self.variable.iter().cloned());
         let output = command.stdin(Stdio::null()).current_dir(root()).output();
         let output = output.map_err(|error| format!("cannot start the host tool: {error}"))?;
         let json = std::fs::read_to_string(&facts).ok().and_then(|text| serde_json::from_str(&text).ok());

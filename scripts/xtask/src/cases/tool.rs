@@ -10,12 +10,19 @@ use super::{Case, Finished, case, shell};
 
 /// Returns the cases.
 pub fn cases() -> Vec<Case> {
-    let mut gdb = case(
-        "tool::gdb-sees-every-cpu",
-        "--smp 3 --ex 'info threads' --ex continue --ex backtrace --ex kill",
-        "hello",
-    );
-    gdb.subcommand = "gdb";
+    let gdb = |name: &str| {
+        let options = "--smp 3 --ex 'info threads' --ex continue --ex backtrace --ex kill";
+        let mut gdb = case(format!("tool::{name}"), options, "hello").shows("Thread 1.3").shows("bsp_main (");
+        gdb.subcommand = "gdb";
+        gdb
+    };
+    let mut other_settings = gdb("gdb-with-settings-of-the-user");
+    // gdb reads this file before ~/.gdbinit.
+    other_settings.variable = Some(("XDG_CONFIG_HOME", root().join("target/test-logs/config")));
+    other_settings.prepare = Some(|folder| {
+        std::fs::create_dir_all(folder.join("config/gdb"))?;
+        output::write(folder.join("config/gdb/gdbinit"), GDBINIT)
+    });
     let firmware = "--smp 1 --qemu-arg=-bios --qemu-arg=target/test-logs/reset.bin";
     let mut reset = case("tool::guest-reset", firmware, "hello");
     reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
@@ -61,9 +68,15 @@ pub fn cases() -> Vec<Case> {
         case("tool::pasted-command-line", "--smp 2", "hello 'a b' '\"'").demand(runs_in_a_shell),
         // After a guest reset, QEMU exits with status 0, as after a normal shutdown.
         reset.status(3).complains("the guest was reset"),
-        gdb.shows("Thread 1.3").shows("bsp_main ("),
+        gdb("gdb-sees-every-cpu"),
+        other_settings,
     ]
 }
+
+/// Settings of another project, each of which prevents gdb from attaching or from stopping in `bsp_main`.
+const GDBINIT: &str = "set architecture i386\nset endian big\nset osabi none\nset non-stop on\nset confirm on\n\
+    set pagination on\nset disassembly-flavor intel\nset remotetimeout 0\nset remote Z-packet off\n\
+    set remote hardware-breakpoint-limit 0\n";
 
 /// A machine check on CPU 1 while all CPUs loop.
 const PANIC: &str = "--monitor 'all others loop=>mce 1 4 0xb600000000000136 0x5 0x1000 0'";
