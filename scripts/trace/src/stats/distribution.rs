@@ -48,8 +48,8 @@ impl Stats {
 
 fn classes(calls: &Calls) -> Vec<(u32, u64)> {
     let mut classes: Vec<(u32, u64)> = Vec::new();
-    for step in calls.ns.iter_recorded() {
-        let (class, count) = (class(step.value_iterated_to()), step.count_since_last_iteration());
+    for (ns, count) in calls.ns.iter() {
+        let class = class(ns);
         match classes.last_mut() {
             Some((last, sum)) if *last == class => *sum += count,
             _ => classes.push((class, count)),

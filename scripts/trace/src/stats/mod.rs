@@ -2,19 +2,20 @@
 
 pub mod distribution;
 mod report;
+mod sampled;
 #[cfg(test)]
 mod tests;
 mod times;
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use kernel_abi::syscall::TABLE_LEN;
 use kernel_abi::trace::Kind;
 
 pub use self::distribution::Distribution;
 pub use self::report::{CallFigures, Report};
 use self::report::{CpuFigures, Quantiles};
+use self::sampled::Sampled;
 use self::times::Times;
 use super::error::Error;
 use super::file::{Cpu, Header};
@@ -22,9 +23,6 @@ use super::merge::Event;
 use super::shape::{NO_SYSCALL, syscall_name};
 use super::sink::Sink;
 use super::spans::{Span, Spans, Step};
-
-/// Significant digits of the values in a histogram.
-const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// Collects statistics.
 pub struct Stats {
@@ -44,28 +42,19 @@ struct Lane {
     calls: BTreeMap<u64, Calls>,
     ticks: u64,
     last_tick: Option<u64>,
-    intervals: Histogram<u32>,
+    intervals: Sampled,
 }
 
 /// The statistics of one system call.
 struct Calls {
     entered: u64,
-    ns: Histogram<u32>,
+    ns: Sampled,
 }
 
 impl Calls {
     fn new() -> Result<Calls, Error> {
-        Ok(Calls { entered: 0, ns: histogram()? })
+        Ok(Calls { entered: 0, ns: Sampled::new()? })
     }
-}
-
-fn histogram() -> Result<Histogram<u32>, Error> {
-    Histogram::new(SIGNIFICANT_DIGITS).map_err(refused)
-}
-
-/// Converts the error of a histogram: not enough memory, or invalid parameters.
-fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Io("cannot count times in a histogram".to_owned(), std::io::Error::other(error))
 }
 
 /// Returns the key under which a number is counted. All numbers without a system call share one key.
@@ -85,7 +74,7 @@ impl Stats {
                 calls: BTreeMap::new(),
                 ticks: 0,
                 last_tick: None,
-                intervals: histogram()?,
+                intervals: Sampled::new()?,
             })
         };
         let recorded = Kind::ALL.iter().filter(|kind| header.records_kind(**kind));
@@ -108,7 +97,7 @@ impl Stats {
                 }
                 if let Some(sum) = sums.get_mut(key) {
                     sum.entered += calls.entered;
-                    sum.ns.add(&calls.ns).map_err(refused)?;
+                    sum.ns.add(&calls.ns)?;
                 }
             }
         }
@@ -140,7 +129,7 @@ impl Lane {
             Kind::Tick => {
                 self.ticks += 1;
                 if let Some(last) = self.last_tick.replace(event.ns) {
-                    self.intervals.record(event.ns - last).map_err(refused)?;
+                    self.intervals.record(event.ns - last)?;
                 }
             }
             // The dropped records may have included ticks.
@@ -154,7 +143,7 @@ impl Lane {
             }
         });
         match timed {
-            Some((number, ns)) => self.calls(number)?.ns.record(ns).map_err(refused),
+            Some((number, ns)) => self.calls(number)?.ns.record(ns),
             None => Ok(()),
         }
     }
@@ -188,17 +177,15 @@ impl Lane {
             ticks: self.ticks,
             ..CpuFigures::default()
         };
-        if !self.intervals.is_empty() {
-            let median = self.intervals.value_at_quantile(0.5);
-            let mut jitter = histogram()?;
-            for step in self.intervals.iter_recorded() {
-                let count = step.count_since_last_iteration();
-                let distance = step.value_iterated_to().abs_diff(median);
-                jitter.record_n(distance, u32::try_from(count).unwrap_or(u32::MAX)).map_err(refused)?;
+        if let Some((min, max)) = self.intervals.range() {
+            let median = self.intervals.quantile(0.5);
+            let mut jitter = Sampled::new()?;
+            for (interval, count) in self.intervals.iter() {
+                jitter.record_n(interval.abs_diff(median), count)?;
             }
             figures.tick_interval_ns = Some(median);
-            figures.tick_jitter_p99_ns = Some(jitter.value_at_quantile(0.99));
-            figures.tick_jitter_max_ns = Some(jitter.max());
+            figures.tick_jitter_p99_ns = Some(jitter.quantile(0.99));
+            figures.tick_jitter_max_ns = Some((max - median).max(median - min));
         }
         Ok(figures)
     }
@@ -206,13 +193,13 @@ impl Lane {
 
 fn figures(cpu: Option<u32>, key: u64, calls: &Calls) -> CallFigures {
     let Calls { entered, ns } = calls;
-    let quantiles = || Quantiles {
-        min: ns.min(),
-        median: ns.value_at_quantile(0.5),
-        p99: ns.value_at_quantile(0.99),
-        p999: ns.value_at_quantile(0.999),
-        max: ns.max(),
+    let quantiles = |(min, max)| Quantiles {
+        min,
+        median: ns.quantile(0.5),
+        p99: ns.quantile(0.99),
+        p999: ns.quantile(0.999),
+        max,
     };
     let name = syscall_name(key).unwrap_or(NO_SYSCALL);
-    CallFigures { cpu, name, entered: *entered, timed: ns.len(), ns: (!ns.is_empty()).then(quantiles) }
+    CallFigures { cpu, name, entered: *entered, timed: ns.len(), ns: ns.range().map(quantiles) }
 }

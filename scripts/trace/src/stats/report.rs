@@ -65,7 +65,7 @@ pub struct CallFigures {
     pub ns: Option<Quantiles>,
 }
 
-/// Quantiles, to three significant figures.
+/// The exact minimum and maximum, and quantiles to three significant figures.
 #[derive(Debug, Serialize)]
 pub struct Quantiles {
     /// The minimum.

@@ -99,3 +99,21 @@ fn tables_are_aligned() {
     assert_eq!(json["syscalls"][0]["ns"]["median"], 1000);
     assert_eq!(json["cpus"][1]["tick_interval_ns"], serde_json::Value::Null);
 }
+
+#[test]
+fn figures_of_a_single_sample_are_the_sample() {
+    let events = [
+        event(0, 0, Kind::SyscallEnter, 0),
+        event(0, 92_700, Kind::SyscallExit, 0),
+        event(0, 100_000, Kind::Tick, 0),
+        event(0, 10_100_001, Kind::Tick, 1),
+    ];
+    let report = stats(all_groups(), &events);
+    for call in &report.syscalls {
+        let ns = call.ns.as_ref().expect("a time");
+        assert_eq!([ns.min, ns.median, ns.p99, ns.p999, ns.max], [92_700; 5], "{:?}", call.cpu);
+    }
+    let cpu = &report.cpus[0];
+    let jitter = (cpu.tick_interval_ns, cpu.tick_jitter_p99_ns, cpu.tick_jitter_max_ns);
+    assert_eq!(jitter, (Some(10_000_001), Some(0), Some(0)));
+}
