@@ -91,9 +91,16 @@ pub struct Facts {
     pub malformed: Vec<String>,
     /// Number of all console lines.
     pub lines: usize,
+    /// The kernel's warnings, at most [`WARNINGS_MAX`].
+    pub warnings: Vec<String>,
+    /// The kernel's reason for refusing its command line.
+    pub refusal: Option<String>,
     /// The lines that programs had begun when the run ended, which are not on the console.
     pub begun: Vec<Begun>,
 }
+
+/// The maximum number of warnings that are kept.
+const WARNINGS_MAX: usize = 100;
 
 /// How to show a console line.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,6 +120,7 @@ impl Facts {
     pub fn take(&mut self, line: &[u8]) -> Line {
         self.lines += 1;
         if !line.starts_with(record::MARK.as_bytes()) {
+            self.take_message(line);
             return Line::Text;
         }
         if !self.verdicts.is_empty() {
@@ -129,6 +137,24 @@ impl Facts {
                 Line::Text
             }
             Some(Ok(record)) => self.count(record),
+        }
+    }
+
+    /// Keeps a message of the kernel, if it is the reason for something that the records do not explain. A program can
+    /// imitate it.
+    fn take_message(&mut self, line: &[u8]) {
+        const PREFIX: &str = "] ringside: ";
+        let Some(start) = line.windows(PREFIX.len()).take(16).position(|part| part == PREFIX.as_bytes())
+        else {
+            return;
+        };
+        let message = String::from_utf8_lossy(&line[start + PREFIX.len()..]);
+        if let Some(warning) = message.strip_prefix("warning: ")
+            && self.warnings.len() < WARNINGS_MAX
+        {
+            self.warnings.push(warning.to_owned());
+        } else if let Some(reason) = message.strip_prefix("command line: ") {
+            self.refusal.get_or_insert_with(|| reason.to_owned());
         }
     }
 
@@ -166,6 +192,19 @@ mod tests {
         assert_eq!(facts.take(b"@ringside frame ip=0x"), Line::Text);
         assert_eq!(facts.take(b"@ringside \xff"), Line::Text);
         assert_eq!((facts.frames, facts.malformed.len(), facts.lines), (1, 2, 4));
+    }
+
+    #[test]
+    fn warnings_and_refusal_are_kept_without_their_prefix() {
+        let mut facts = Facts::default();
+        facts.take(b"[cpu0] ringside: warning: 2 CPUs have APIC ids that cannot be addressed");
+        facts.take(b"[cpu0] ringside: command line: unknown key 'colour'");
+        facts.take(b"[cpu1000] ringside: warning: another");
+        facts.take(b"[cpu0] text with [cpu0] ringside: warning: in the middle");
+        (0..WARNINGS_MAX).for_each(|_| drop(facts.take(b"[cpu0] ringside: warning: again")));
+        assert_eq!(facts.warnings[..2], ["2 CPUs have APIC ids that cannot be addressed", "another"]);
+        assert_eq!(facts.warnings.len(), WARNINGS_MAX);
+        assert_eq!(facts.refusal.as_deref(), Some("unknown key 'colour'"));
     }
 
     #[test]

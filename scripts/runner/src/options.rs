@@ -73,7 +73,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub list: bool,
 
-    /// Prints only errors, neither the console nor the table.
+    /// Prints only errors and warnings, neither the console nor the table.
     #[arg(long, short)]
     pub quiet: bool,
 

@@ -130,15 +130,13 @@ impl Screen {
         });
     }
 
-    /// Prints errors to standard error, even with `--quiet`.
+    /// Prints warnings and errors to standard error, even with `--quiet`.
     pub fn print_problems(&mut self, judgement: &Judgement, stderr: &str) {
         let failed = judgement.outcome != Outcome::Pass;
         if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
             eprintln!("QEMU printed: {stderr}");
         }
-        if self.out.is_some() || failed {
-            judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));
-        }
+        judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));
         judgement.errors.iter().for_each(|text| eprintln!("error: {}", printable_lines(text)));
     }
 }

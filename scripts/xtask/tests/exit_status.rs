@@ -77,6 +77,26 @@ fn qemu_that_cannot_use_the_memory_file_is_started_without_it() {
 }
 
 #[test]
+fn quiet_run_shows_warnings() {
+    let missing = "@ringside cpu cpu=1 apic_id=7 program=\"\" outcome=missing code=0 starts=0 killed=0 syscalls=0 ticks=0 \
+                   tick_millihertz=0 reason=\"it did not answer\"";
+    let lines = [
+        "[cpu0] ringside: warning: the CPU with APIC id 7 did not come online; continuing without it",
+        "[cpu0] ringside: warning: the PIT does not count",
+        &BOOT.replace("found=1", "found=2"),
+        CPU,
+        missing,
+        &PASS.replace("records=1 warnings=0", "records=2 warnings=2"),
+    ];
+    let output = run(&printing(&lines, 33), &["-q", "hello"]);
+    assert_eq!(output.status.code(), Some(0));
+    let expected =
+        "warning: CPU 1 (APIC id 7) is missing: it did not answer\nwarning: the PIT does not count\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn silent_qemu_is_killed_at_the_time_limit() {
     let output = run("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]);
     assert_eq!(output.status.code(), Some(4));

@@ -138,7 +138,16 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
             None => (Outcome::Panic, vec![unknown_status(status)]),
         },
     };
+    warnings.extend(kernel_warnings(facts));
     Judgement { outcome, errors, warnings }
+}
+
+/// Returns the kernel's warnings, except those of CPUs that did not come online if these CPUs have records, from which
+/// [`check_cpus`] makes a warning with the reason.
+fn kernel_warnings(facts: &Facts) -> impl Iterator<Item = String> {
+    let recorded = facts.cpus.iter().any(|cpu| cpu.outcome == record::Outcome::Missing);
+    let is_recorded = move |text: &&String| recorded && text.ends_with("; continuing without it");
+    facts.warnings.iter().filter(move |text| !is_recorded(text)).cloned()
 }
 
 fn unknown_status(status: i32) -> String {
@@ -201,7 +210,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
     };
     // If the records are inconsistent, no other outcome can be trusted.
     match (errors.is_empty(), outcome) {
-        (true, Outcome::Usage) => (outcome, vec![refused()]),
+        (true, Outcome::Usage) => (outcome, vec![refused(facts)]),
         (true, _) if !dropped.is_empty() => (Outcome::Host, dropped),
         (true, _) => (outcome, errors),
         (false, _) => (Outcome::Panic, [errors, dropped].concat()),
@@ -214,8 +223,11 @@ fn dropped(&(cpu, bytes): &(Option<u32>, u64)) -> String {
     format!("{bytes} bytes of {of} were dropped, because the UART did not get ready in time")
 }
 
-fn refused() -> String {
-    "the kernel refused its command line; see its console".to_owned()
+fn refused(facts: &Facts) -> String {
+    match &facts.refusal {
+        Some(reason) => format!("the kernel refused its command line: {reason}"),
+        None => "the kernel refused its command line; see its console".to_owned(),
+    }
 }
 
 fn check_last(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &mut Vec<String>) {
@@ -271,7 +283,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
         warnings.push(format!("CPU {} (APIC id {}) is missing: {reason}", cpu.cpu, cpu.apic_id));
     }
     let reported = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
-    if reported > missing.len() {
+    if reported > missing.len() && reported > facts.warnings.len() {
         warnings.push(format!("the kernel printed {reported} warnings; see its console"));
     }
 }

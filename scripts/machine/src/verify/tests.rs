@@ -161,7 +161,10 @@ fn panic_record_contradicts_a_pass() {
 #[test]
 fn refused_command_line_is_a_usage_error() {
     let verdict = "@ringside verdict outcome=bad-command-line records=0 warnings=0";
-    assert_eq!(judged(39, &["[cpu0] unknown key", verdict]).outcome, Outcome::Usage);
+    let judgement = judged(39, &["[cpu0] ringside: command line: unknown key 'x'", verdict]);
+    assert_eq!(judgement.outcome, Outcome::Usage);
+    assert_eq!(judgement.errors, ["the kernel refused its command line: unknown key 'x'"]);
+    assert_eq!(judged(39, &[verdict]).outcome, Outcome::Usage);
     assert_eq!(judged(39, &[]).outcome, Outcome::Panic);
 }
 

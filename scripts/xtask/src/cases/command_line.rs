@@ -13,26 +13,27 @@ const ARGUMENT_MAX: usize = COMMAND_LINE_MAX - BEFORE.len();
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, text: &str| {
         let option = shlex::try_quote(text).map_or_else(|_| String::new(), |word| word.into_owned());
-        case(format!("cmdline::{name}"), &format!("--smp 2 --cmdline {option}"), "")
+        case(format!("cmdline::{name}"), &format!("--quiet --smp 2 --cmdline {option}"), "")
             .status(2)
-            .complains("the kernel refused its command line")
+            .complains("error: the kernel refused its command line: ")
+            .demand(reason_is_in_the_json)
     };
     vec![
-        row("unknown-key", "colour=blue").shows("colour"),
-        row("no-value", "tick_hz").shows("tick_hz"),
-        row("bad-number", "tick_hz=fast").shows("tick_hz"),
-        row("tick-0-hz", "tick_hz=0").shows("tick_hz"),
-        row("tick-too-fast", "tick_hz=10001").shows("tick_hz"),
-        row("repeat-0-times", "repeat=0").shows("repeat= takes a number from 1 to 1000000000"),
-        row("deaths-of-another-kind", "deaths=ignore").shows("deaths= takes 'end' or 'go-on'"),
-        row("twice", "tick_hz=10 tick_hz=20").shows("tick_hz"),
+        row("unknown-key", "colour=blue").complains("colour"),
+        row("no-value", "tick_hz").complains("tick_hz"),
+        row("bad-number", "tick_hz=fast").complains("tick_hz"),
+        row("tick-0-hz", "tick_hz=0").complains("tick_hz"),
+        row("tick-too-fast", "tick_hz=10001").complains("tick_hz"),
+        row("repeat-0-times", "repeat=0").complains("repeat= takes a number from 1 to 1000000000"),
+        row("deaths-of-another-kind", "deaths=ignore").complains("deaths= takes 'end' or 'go-on'"),
+        row("twice", "tick_hz=10 tick_hz=20").complains("tick_hz"),
         // The kernel must reject a failure that cannot be injected: otherwise its test would pass without it, or the
         // run would hang.
-        row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").shows("panic_cpu=1: 1 CPUs came online"),
+        row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").complains("panic_cpu=1: 1 CPUs came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
-            .shows("fail_in=console-held: needs 2 CPUs online, but only 1 are"),
+            .complains("fail_in=console-held: needs 2 CPUs online, but only 1 are"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
-            .shows("fail_in=console-held needs exactly one failing CPU"),
+            .complains("fail_in=console-held needs exactly one failing CPU"),
         row("open-quote", "program=\"hello"),
         // The longest line that QEMU passes, all of whose bytes arrive.
         case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))
@@ -46,6 +47,13 @@ pub fn cases() -> Vec<Case> {
             .status(3)
             .complains("the loader's start info is not valid; a command line of more than 4095 bytes"),
     ]
+}
+
+/// Checks that the errors in the JSON have the kernel's own reason.
+fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
+    let error = finished.json["errors"][0].as_str().unwrap_or("");
+    finished.has(&finished.stderr, &format!("error: {error}\n"))?;
+    finished.has(error, "the kernel refused its command line: ")
 }
 
 /// A line that is passed to QEMU directly, because the host tool would refuse it.
