@@ -194,8 +194,9 @@ ringside_build_ahead() {
     program=${program##*/}
     programs+=(--bin "${program%.rs}")
   done
-  cd "$ringside_root" && exec nice env CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' "$RINGSIDE_CARGO" build --release --locked \
-    --target x86_64-unknown-none --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
+  cd "$ringside_root" && exec nice env -u CARGO_INCREMENTAL CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
+    "$RINGSIDE_CARGO" build --release --locked --config scripts/bare.toml --target x86_64-unknown-none \
+    --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
     </dev/null >/dev/null 2>&1
 }
 

@@ -17,6 +17,9 @@ const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 /// contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
 const BARE_FLAGS: [&str; 2] = ["-C", "force-frame-pointers=yes"];
 
+/// The cargo configuration for bare-metal builds, relative to the root of the tree.
+const BARE_CONFIGURATION: &str = "scripts/bare.toml";
+
 /// The source of the bare-metal `core` library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -65,6 +68,7 @@ impl Toolchain {
         // Use cargo's separator instead of a space, so that flags may contain spaces.
         command.env("CARGO_ENCODED_RUSTFLAGS", BARE_FLAGS.join("\x1f"));
         command.args(["build", "--release", "--locked", "--target", target, "--target-dir"]).arg(target_dir);
+        command.arg("--config").arg(root().join(BARE_CONFIGURATION));
         if self == Toolchain::Debian {
             // All crates use only `core` and `alloc`. The `mem` feature provides memcpy, memset and memcmp, as there is
             // no libc.
@@ -98,14 +102,14 @@ pub fn host_cargo() -> Command {
     command
 }
 
-/// Returns a cargo command with the environment of the user's shell. Removes the variables that an outer cargo set for
-/// this tool. Its RUSTFLAGS would override those in `.cargo/config.toml`, its RUSTC would be used, and its package
-/// variables would be taken for those of the child.
+/// Returns a cargo command with the environment of the user's shell, without the variables that decide what is built,
+/// which are the user's or those of an outer cargo. Their RUSTFLAGS would override those in `.cargo/config.toml`, their
+/// RUSTC would be used, and package variables would be taken for those of the child. Variables that decide how it is
+/// built or where packages come from are kept.
 fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    const REMOVED: [&str; 12] = [
+    const REMOVED: [&str; 11] = [
         "RUSTC",
         "RUSTC_BOOTSTRAP",
-        "RUSTC_WRAPPER",
         "RUSTC_WORKSPACE_WRAPPER",
         "RUSTDOC",
         "RUSTFLAGS",
@@ -116,7 +120,15 @@ fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
         "PROFILE",
         "DEP_",
     ];
-    const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_", "CARGO_REGISTRIES_"];
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTRIES_",
+        "CARGO_SOURCE_",
+        "CARGO_BUILD_JOBS",
+        "CARGO_BUILD_RUSTC_WRAPPER",
+    ];
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
@@ -147,6 +159,68 @@ mod tests {
             let command = Toolchain::WithTargets.build(target, Path::new("x"));
             let flags = command.get_envs().find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS");
             assert_eq!(flags.and_then(|(_, flags)| flags), Some("-C\x1fforce-frame-pointers=yes".as_ref()));
+        }
+    }
+
+    /// Builds a package with this configuration in its parent folder and these variables. Returns the compiler's command
+    /// line and cargo's messages.
+    fn verbose_build(configuration: &str, variables: &[(&str, &str)]) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let package = folder.path().join("package");
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        };
+        write(".cargo/config.toml", configuration);
+        write("package/Cargo.toml", "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        write("package/Cargo.lock", "version = 4\n\n[[package]]\nname = \"tiny\"\nversion = \"0.1.0\"\n");
+        write("package/src/lib.rs", "#![no_std]\n");
+        let mut command = Toolchain::WithTargets.build(BARE_TARGET, &folder.path().join("target"));
+        command.current_dir(&package).arg("--verbose").envs(variables.iter().copied());
+        let output = command.output().expect("cargo starts");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    #[test]
+    fn users_configuration_does_not_change_bare_builds() {
+        if Toolchain::find().ok() != Some(Toolchain::WithTargets) {
+            return; // Debian's toolchain builds `core` too, which takes long.
+        }
+        const OTHER: &str = "[build]\nincremental = true\nrustflags = [\"-Ctarget-cpu=native\"]\n\
+            [target.'cfg(all())']\nrustflags = [\"-Ctarget-cpu=native\"]\n\
+            [profile.release]\nopt-level = 0\nlto = \"off\"\ncodegen-units = 7\npanic = \"unwind\"\ndebug = 2\n\
+            overflow-checks = false\ndebug-assertions = true\nincremental = true\nstrip = true\nrpath = true\n\
+            [profile.release.package.\"*\"]\nopt-level = 1\n";
+        let flags = |text: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.contains("--crate-name tiny"))
+                .unwrap_or_else(|| panic!("{text}"));
+            let words =
+                line.split_whitespace().filter(|word| !word.contains('/') && !word.contains("metadata"));
+            words.filter(|word| !word.contains("filename")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let own = flags(&verbose_build("", &[]));
+        for flag in ["opt-level=3", "panic=abort", "codegen-units=1", "overflow-checks=on"] {
+            assert!(own.iter().any(|word| word.contains(flag)), "{flag}: {own:?}");
+        }
+        let variables = [("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")];
+        assert_eq!(flags(&verbose_build(OTHER, &variables)), own);
+    }
+
+    #[test]
+    fn configuration_of_bare_builds_has_the_profile_of_the_manifest() {
+        let section = |path: &str| {
+            let text = std::fs::read_to_string(root().join(path)).expect("it can be read");
+            let lines = text.lines().skip_while(|line| *line != "[profile.release]").skip(1);
+            lines.take_while(|line| line.contains(" = ")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let configured = section(BARE_CONFIGURATION);
+        let manifest = section("Cargo.toml");
+        assert!(!manifest.is_empty());
+        for line in manifest {
+            assert!(configured.contains(&line), "{BARE_CONFIGURATION} lacks {line}");
         }
     }
 }
