@@ -222,7 +222,8 @@ ringside_xtask() {
   }
   tool=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$tool" | tail -n 1)
   [ -x "$tool" ] || { ringside_say "cargo built no host tool"; exit 5; }
-  exec "$tool" "$@"
+  # The tool's usage line names the script.
+  RINGSIDE_SCRIPT=$0 exec "$tool" "$@"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use machine::options::MachineOptions;
-use machine::options::feature;
+use machine::options::{feature, mutant};
 use machine::replay::Words;
 
 use super::driver::Event;
@@ -62,7 +62,7 @@ pub struct InjectOptions {
     pub feature: Vec<String>,
 
     /// Builds the kernel without this guard; see `cargo xtask mutants --list`; may be repeated.
-    #[arg(long, value_name = "NAME", value_parser = feature)]
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
     pub mutant: Vec<String>,
 
     /// Uses the last build without checking whether it is up to date.

@@ -79,18 +79,32 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
 /// Builds a kernel with mutants and features, or uses the last build of it. Returns the path of its ELF file.
 pub type BuildMutants = fn(mutants: &[String], features: &[String], as_built: bool) -> Result<PathBuf, Error>;
 
-static BUILD_MUTANTS: OnceLock<BuildMutants> = OnceLock::new();
+/// The functions for mutants, which are in the command-line crate.
+pub struct Mutants {
+    /// See [`BuildMutants`].
+    pub build: BuildMutants,
+    /// Checks that there are mutants with these names.
+    pub check: fn(mutants: &[String]) -> Result<(), Error>,
+}
 
-/// Registers the function that builds kernels with mutants. It is in the command-line crate.
-pub fn build_mutants_with(build: BuildMutants) {
-    BUILD_MUTANTS.set(build).unwrap_or_else(|_| unreachable!("registered once, at the start"));
+static MUTANTS: OnceLock<Mutants> = OnceLock::new();
+
+/// Registers the functions for mutants.
+pub fn register_mutants(mutants: Mutants) {
+    MUTANTS.set(mutants).unwrap_or_else(|_| unreachable!("registered once, at the start"));
+}
+
+/// Checks that there are mutants with these names.
+pub fn check_mutants(mutants: &[String]) -> Result<(), Error> {
+    let check = MUTANTS.get().map(|functions| functions.check);
+    check.map_or(Ok(()), |check| check(mutants))
 }
 
 /// Builds the kernel selected by `--feature` and `--mutant`. Returns the path of its ELF file. With `as_built` it uses
 /// the last build.
 pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
     if !mutants.is_empty() {
-        let build = BUILD_MUTANTS.get().expect("registered at the start");
+        let build = MUTANTS.get().expect("registered at the start").build;
         return build(mutants, features, as_built);
     }
     if as_built {

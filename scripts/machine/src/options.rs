@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::tree::root;
+
 /// Options of the virtual machine and of the kernel command line.
 #[derive(Args, Clone, Debug)]
 pub struct MachineOptions {
@@ -58,8 +60,31 @@ pub struct MachineOptions {
 /// Parses the name of one of the kernel's cargo features.
 ///
 /// # Errors
-/// If the name contains characters that are not allowed. It becomes part of a folder name.
+/// If the kernel has no such feature.
 pub fn feature(text: &str) -> Result<String, String> {
+    let manifest = std::fs::read_to_string(root().join("kernel/Cargo.toml")).map_err(|e| e.to_string())?;
+    let features = features(&manifest);
+    match features.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("the kernel's features are: {}", features.join(", "))),
+    }
+}
+
+/// Returns the features that a manifest declares.
+fn features(manifest: &str) -> Vec<&str> {
+    let section = manifest.lines().skip_while(|line| line.trim() != "[features]").skip(1);
+    let section = section.take_while(|line| !line.starts_with('['));
+    section
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once('=')?.0.trim()))
+        .collect()
+}
+
+/// Parses the name of a mutant.
+///
+/// # Errors
+/// If the name contains characters that are not allowed. It becomes part of a folder name.
+pub fn mutant(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {
         Ok(text.to_owned())
@@ -77,4 +102,20 @@ pub fn parse<A: Args>(
 ) -> Result<A, clap::Error> {
     let command = A::augment_args(clap::Command::new("xtask").no_binary_name(true));
     A::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feature_must_be_in_the_manifest_of_the_kernel() {
+        assert_eq!(feature("checking").as_deref(), Ok("checking"));
+        let error = feature("nosuch").expect_err("unknown");
+        assert!(error.contains("checking"), "{error}");
+        assert_eq!(
+            features("[a]\nx = 1\n[features]\n# A comment.\none = []\ntwo=[]\n[b]\ny = 1"),
+            ["one", "two"]
+        );
+    }
 }

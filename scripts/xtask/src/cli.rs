@@ -2,7 +2,7 @@
 
 use campaign::hostile::options::HostileOptions;
 use campaign::stress::options::{MergeOptions, StressOptions};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use inject::options::InjectOptions;
 use runner::options::{BenchOptions, GdbOptions, RunOptions};
 
@@ -72,10 +72,24 @@ pub enum Command {
     },
 }
 
+/// Parses the command line of this process. `run.sh` and `test.sh` name themselves in the variable `RINGSIDE_SCRIPT`, so
+/// that the usage line shows what the user called.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let script = std::env::var("RINGSIDE_SCRIPT").unwrap_or_default();
+    Cli::from_arg_matches(&command(&script).try_get_matches()?)
+}
+
+/// Returns the definition of the command line, as called by a script.
+fn command(script: &str) -> clap::Command {
+    let usages = [("run", "[OPTIONS] [PROGRAM [ARGS...]]"), ("test", "[OPTIONS] [FILTER]...")];
+    let called = usages.into_iter().find(|(name, _)| script.ends_with(&format!("/{name}.sh")));
+    let command = Cli::command();
+    let Some((name, words)) = called else { return command };
+    command.mut_subcommand(name, |subcommand| subcommand.override_usage(format!("{script} {words}")))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn run(words: &[&str]) -> Result<RunOptions, clap::Error> {
@@ -87,6 +101,20 @@ mod tests {
     #[test]
     fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_names_the_script_that_was_called() {
+        let usage = |script: &str, name: &str| {
+            let mut command = command(script);
+            let help = command.find_subcommand_mut(name).expect("a subcommand").render_help();
+            let help = help.to_string();
+            help.lines().find_map(|line| line.strip_prefix("Usage: ")).expect("a usage line").to_owned()
+        };
+        assert_eq!(usage("./scripts/run.sh", "run"), "./scripts/run.sh [OPTIONS] [PROGRAM [ARGS...]]");
+        assert_eq!(usage("./scripts/test.sh", "test"), "./scripts/test.sh [OPTIONS] [FILTER]...");
+        assert_eq!(usage("./scripts/test.sh", "run"), "xtask run [OPTIONS] [PROGRAM [ARGS...]]");
+        assert_eq!(usage("", "run"), "xtask run [OPTIONS] [PROGRAM [ARGS...]]");
     }
 
     #[test]

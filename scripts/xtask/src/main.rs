@@ -24,13 +24,13 @@ use std::panic::{PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 
 use campaign::{hostile, stress};
-use clap::Parser;
+use machine::build::Mutants;
 use machine::verify::Outcome;
 use machine::{build, cargo, launch};
 use output::{Memory, Stream, eprintln};
 use runner::{bench, gdb, run};
 
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
 
 /// Without memory the tool ends with a host failure.
 #[global_allocator]
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 
 /// Executes the command line, and returns the exit status.
 fn command() -> ExitCode {
-    build::build_mutants_with(mutants::kernel);
-    let cli = match Cli::try_parse() {
+    build::register_mutants(Mutants { build: mutants::kernel, check: mutants::check_names });
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

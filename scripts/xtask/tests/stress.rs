@@ -171,6 +171,19 @@ fn campaign_stops_at_a_failure_without_keep_going() {
 }
 
 #[test]
+fn unknown_feature_or_mutant_is_a_usage_error() {
+    for option in ["--feature", "--mutant"] {
+        for arguments in
+            [&["stress", "--print-jobs"][..], &["stress", "--as-built"], &["hostile", "--as-built"]]
+        {
+            let output = xtask(&[arguments, &[option, "nosuch"]].concat());
+            assert_eq!(output.status.code(), Some(2), "{arguments:?} {option}");
+            assert!(text(&output.stderr).contains("nosuch"), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
 fn print_jobs_prints_commands_whose_results_merge() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_qemu_folder, qemu) = fake_qemu(&passing(), 33);

@@ -52,7 +52,7 @@ pub struct HostileOptions {
     pub feature: Vec<String>,
 
     /// Builds the kernel without this guard; see `cargo xtask mutants --list`; may be repeated.
-    #[arg(long, value_name = "NAME", value_parser = machine::options::feature)]
+    #[arg(long, value_name = "NAME", value_parser = machine::options::mutant)]
     pub mutant: Vec<String>,
 
     /// Writes the result as JSON; '-' is standard output.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use machine::build;
 use machine::error::Error;
 use machine::tree::relative;
 use machine::verify::Outcome;
@@ -30,6 +31,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     let seeds = options.campaign.seeds()?;
     if options.campaign.print_jobs {
+        build::check_mutants(&options.load.mutant)?;
         seeds.iter().for_each(|&seed| println!("{}", job(options, seed)));
         return Ok(ExitCode::SUCCESS);
     }

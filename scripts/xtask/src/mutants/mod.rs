@@ -130,6 +130,11 @@ pub fn kernel(names: &[String], features: &[String], as_built: bool) -> Result<P
     kernels::with(&mutants, &features, Show::Slow)
 }
 
+/// Checks that there are mutants with these names.
+pub fn check_names(names: &[String]) -> Result<(), Error> {
+    names.iter().try_for_each(|name| find(name).map(drop))
+}
+
 /// The mutants that `check::mutants` compiles. They cover assembly, a constant in the kernel's library, and the
 /// trampoline.
 const SAMPLE: [&str; 3] = ["paranoid-trusts-cs", "trace-reserve-non-atomic", "claim-without-lock"];

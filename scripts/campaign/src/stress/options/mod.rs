@@ -8,7 +8,7 @@ use super::error::StressError;
 use super::seeds::{Seed, SeedRange, derived};
 pub use super::values::OFF;
 use machine::options::MachineOptions;
-use machine::options::feature;
+use machine::options::{feature, mutant};
 use machine::replay::Words;
 use machine::tree::root;
 
@@ -78,7 +78,7 @@ pub struct LoadOptions {
     pub feature: Vec<String>,
 
     /// Builds the kernel without this guard; see `cargo xtask mutants --list`; may be repeated.
-    #[arg(long, value_name = "NAME", value_parser = feature)]
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
     pub mutant: Vec<String>,
 }
 
