@@ -111,6 +111,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
         None => (text, "M"),
     };
     let shift = match unit {
+        "B" | "b" => 0,
         "K" | "k" => 10,
         "M" | "m" => 20,
         "G" | "g" => 30,
@@ -128,6 +129,7 @@ mod tests {
     fn sizes_are_parsed_as_qemu_parses_them() {
         assert_eq!(bytes("128M"), Some(128 << 20));
         assert_eq!(bytes("128"), Some(128 << 20));
+        assert_eq!(bytes("128B"), Some(128));
         assert_eq!(bytes("4G"), Some(4 << 30));
         assert_eq!(bytes("size=1g"), Some(1 << 30));
         for bad in ["", "M", "1T", "1G,slots=2", "x"] {

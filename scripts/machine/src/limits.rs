@@ -45,15 +45,22 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
 
 /// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
 fn memory(value: &str) -> Option<u64> {
-    let word = value.split(',').find(|word| !word.contains('=') || word.starts_with("size="));
-    word.and_then(guest_memory::bytes)
+    property(value, "size").and_then(guest_memory::bytes)
+}
+
+/// Returns a property of a QEMU option. The option may begin with the property's value alone; if the property is given
+/// several times, QEMU takes the last one.
+fn property<'a>(value: &'a str, key: &str) -> Option<&'a str> {
+    let of_word = |(n, word): (usize, &'a str)| match word.split_once('=') {
+        Some((name, value)) => (name == key).then_some(value),
+        None => (n == 0).then_some(word),
+    };
+    value.split(',').enumerate().filter_map(of_word).last()
 }
 
 /// Returns the version in a machine type's name: of `pc-q35-3.1` it is 3.1; `q35` has none.
 fn machine_version(value: &str) -> Option<(u32, u32)> {
-    let word = value.split(',').find(|word| !word.contains('=') || word.starts_with("type="))?;
-    let name = word.strip_prefix("type=").unwrap_or(word);
-    let version = name.strip_prefix("pc-")?.rsplit('-').next()?;
+    let version = property(value, "type")?.strip_prefix("pc-")?.rsplit('-').next()?;
     let mut numbers = version.split('.').map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
@@ -80,11 +87,11 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_refused_with_the_least() {
-        for small in ["1M", "2M", "3", "4095K", "size=2M,slots=2,maxmem=1G", "0"] {
+        for small in ["1M", "2M", "3", "4095K", "size=2M,slots=2,maxmem=1G", "128M,size=2M", "128B", "0"] {
             let text = message(&["--memory", small], "", 0).unwrap_or_default();
             assert!(text.contains("at least 4 MiB"), "{small}: {text}");
         }
-        for enough in ["4M", "4096k", "128M", "1G", "size=16M,slots=2", "1T", "much"] {
+        for enough in ["4M", "4096k", "128M", "1G", "size=16M,slots=2", "2M,size=16M", "1T", "much"] {
             assert_eq!(message(&["--memory", enough], "", 0), None, "{enough}");
         }
     }
@@ -98,9 +105,15 @@ mod tests {
 
     #[test]
     fn machine_types_without_pvh_are_refused() {
-        for old in
-            ["pc-q35-3.1", "pc-i440fx-2.12", "type=pc-q35-2.4", "pc-q35-3.0,hpet=off", "pc-1.0", "pc-0.15"]
-        {
+        for old in [
+            "pc-q35-3.1",
+            "pc-i440fx-2.12",
+            "type=pc-q35-2.4",
+            "q35,type=pc-q35-3.1",
+            "pc-q35-3.0,hpet=off",
+            "pc-1.0",
+            "pc-0.15",
+        ] {
             let text = message(&["--machine", old], "", 0).unwrap_or_default();
             assert!(text.contains("before 4.0"), "{old}: {text}");
         }
@@ -111,6 +124,7 @@ mod tests {
             "pc-q35-4.0.1",
             "pc-i440fx-10.0",
             "q35,hpet=off",
+            "pc-q35-3.1,type=q35",
             "microvm",
             "isapc",
             "pc-q35-x",

@@ -60,11 +60,16 @@ impl Machine<'_> {
     /// Returns the QEMU program and its arguments.
     ///
     /// # Errors
-    /// If the kernel cannot run on this machine, see [`limits::check`].
+    /// If the module's file is empty, or the kernel cannot run on this machine: see [`limits::check`].
     pub fn command_line(&self, wiring: Wiring<'_>) -> Result<Vec<OsString>, Error> {
         let options = self.options;
         // QEMU reports a file that it cannot read.
-        let module = self.module.and_then(|path| path.metadata().ok()).map_or(0, |file| file.len());
+        let module = self.module.and_then(|path| Some((path, path.metadata().ok()?)));
+        // QEMU would pass no module at all.
+        if let Some((path, _)) = module.as_ref().filter(|(_, file)| file.is_file() && file.len() == 0) {
+            return Err(Error::Usage(format!("{} is empty: not an ELF file", path.display())));
+        }
+        let module = module.map_or(0, |(_, file)| file.len());
         limits::check(options, self.cmdline, module)?;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
         let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
@@ -152,6 +157,19 @@ mod tests {
         };
         let words = machine.command_line(wiring).expect("a machine that can run the kernel");
         words.into_iter().map(|word| word.into_string().expect("text")).collect()
+    }
+
+    #[test]
+    fn empty_program_is_refused() {
+        let empty = tempfile::NamedTempFile::new().expect("a file");
+        let options: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("parses");
+        let (kernel, module) = (Path::new("k"), Some(empty.path()));
+        let machine = Machine { options: &options, kernel, module, cmdline: "", gdb_port: None };
+        let refused = machine.command_line(Wiring::Terminal).expect_err("refused");
+        assert!(
+            matches!(&refused, Error::Usage(text) if text.ends_with("is empty: not an ELF file")),
+            "{refused}"
+        );
     }
 
     fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {

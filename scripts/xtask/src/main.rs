@@ -22,6 +22,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::{PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
+use std::thread::Builder;
 
 use campaign::{hostile, stress};
 use machine::build::Mutants;
@@ -39,7 +40,7 @@ static MEMORY: Memory = Memory::or_exit(Outcome::Host.status() as i32);
 fn main() -> ExitCode {
     output::keep_running_at_size_limit();
     std::panic::set_hook(Box::new(report_panic));
-    let status = catch_unwind(command).unwrap_or(Outcome::Host.exit_code());
+    let status = on_own_stack();
     let lost = output::lost();
     lost.iter().for_each(|lost| eprintln!("xtask: {lost}"));
     // A failure of the kernel or of a program outranks one of the host.
@@ -47,6 +48,21 @@ fn main() -> ExitCode {
         return Outcome::Host.exit_code();
     }
     status
+}
+
+/// The stack of the thread that executes the command line. `ulimit -s` may leave the main thread too little.
+const STACK: usize = 8 << 20;
+
+/// Executes the command line on a stack that no limit makes smaller. A panic is a host failure.
+fn on_own_stack() -> ExitCode {
+    let run = || catch_unwind(command).unwrap_or(Outcome::Host.exit_code());
+    match Builder::new().stack_size(STACK).spawn(run) {
+        Ok(thread) => thread.join().unwrap_or(Outcome::Host.exit_code()),
+        Err(error) => {
+            eprintln!("xtask: no thread with a stack of {} MiB: {error}", STACK >> 20);
+            Outcome::Host.exit_code()
+        }
+    }
 }
 
 /// Executes the command line, and returns the exit status.

@@ -262,6 +262,15 @@ fn limit_of_memory_is_a_host_failure_that_is_reported() {
 }
 
 #[test]
+fn small_stack_limit_does_not_end_the_tool() {
+    let place = Place::new();
+    for kib in [64, 128, 256] {
+        let output = place.shell(&format!("ulimit -s {kib}"), "", &["run", "--as-built", "-q", "hello"]);
+        assert_eq!(output.status.code(), Some(0), "{kib} KiB: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn results_keep_links_and_fifos() {
     let place = Place::new();
     let writing: [&[&str]; 7] = [
