@@ -27,9 +27,9 @@ impl Event {
     /// Returns whether this event is injected at this instruction of this path.
     ///
     /// Ring 0 can be single-stepped over all instructions except those that load new flags or branch to an unknown
-    /// address. Handlers on IST stacks are excluded: a #DB in the NMI handler would unmask NMIs by its `iretq`, and the
-    /// kernel never lets a #DB occur there. The idle loop is excluded too: a #DB after its `sti` would end the
-    /// interrupt shadow, so a pending wake-up IPI would be taken before the `hlt` (a lost wakeup).
+    /// address. Handlers on IST stacks are excluded: the `iretq` of a #DB handler would unmask NMIs inside the NMI
+    /// handler, and the kernel never lets a #DB occur there. The idle loop is excluded too: a #DB after its `sti`
+    /// would end the interrupt shadow, so a pending wake-up IPI would be taken before the `hlt` (a lost wakeup).
     pub fn is_injected_at(self, path: &str, instruction: &Instruction) -> bool {
         let on_ist =
             [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
@@ -42,7 +42,7 @@ impl Event {
 /// Where the event is injected.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// The CPUs by QEMU's index, in the order in which they are injected into.
+    /// The QEMU indices of the CPUs, in injection order.
     pub cpus: Vec<usize>,
     /// The path to inject on; `None` selects all paths.
     pub path: Option<String>,

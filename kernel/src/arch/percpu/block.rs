@@ -144,7 +144,7 @@ pub struct Ended {
     pub ticks: u64,
     /// The tick's measured rate.
     pub tick_millihertz: u64,
-    /// System calls and time with recording off and with recording on, if the run alternates between the two.
+    /// The number of system calls and the time spent with recording off and on, if the run alternates between the two.
     pub shares: Option<[Share; 2]>,
 }
 
@@ -238,7 +238,8 @@ impl PerCpuData {
         self.tracer.attach(self.area.0, self.apic_id.0);
     }
 
-    /// Returns system calls and time with recording off and with recording on, if the run alternates between the two.
+    /// Returns the number of system calls and the time spent with recording off and on, if the run alternates between
+    /// the two.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         self.provoked.alternation.shares()
@@ -261,7 +262,7 @@ impl PerCpuData {
         self.with_apic(LocalApic::wake_others);
     }
 
-    /// Counts a system call, by its number or, for numbers beyond the table, by the table's length.
+    /// Counts a system call. `number` is its number, or the length of the table for any number beyond the table.
     #[inline]
     pub fn count_syscall(&self, number: usize) {
         let count = &self.counters.calls[number];

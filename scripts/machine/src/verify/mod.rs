@@ -110,15 +110,15 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Adds an error of the host. What the run itself failed by outranks it.
+    /// Adds an error of the host. A panic, a failed program or a time-out outranks it.
     pub fn add_host_error(&mut self, error: String) {
         self.outcome = worst([self.outcome, Outcome::Host].into_iter());
         self.errors.push(error);
     }
 }
 
-/// Judges a run. The run passes if QEMU's exit status is the matching one *and* there are a boot record, one record for
-/// each CPU that the firmware lists, exit code 0 from every online CPU, and a verdict record that agrees.
+/// Judges a run. The run passes if QEMU's exit status means a pass *and* there is a boot record, one record for each CPU
+/// that the firmware lists, an exit code of 0 from every online CPU, and a verdict record that agrees.
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
@@ -129,7 +129,7 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
         Ending::Paused(state) => {
             (Outcome::Host, vec![format!("QEMU paused the machine; its run state is \"{state}\"")])
         }
-        Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was ended by signal {signal}")]),
+        Ending::Signal(signal) => (Outcome::Host, vec![format!("QEMU was killed by signal {signal}")]),
         Ending::Status(1) if facts.lines == 0 => {
             (Outcome::Host, vec!["QEMU could not start this machine (exit status 1)".to_owned()])
         }
@@ -168,7 +168,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
     }
     match facts.verdicts.as_slice() {
         [record] => check_last(verdict, record, facts, &mut errors),
-        [] => errors.push("the kernel's verdict is missing among its records".to_owned()),
+        [] => errors.push("the kernel's verdict is missing from its records".to_owned()),
         more => errors.push(format!("there are {} verdicts", more.len())),
     }
     for (cpu, message) in &facts.panics {
@@ -217,10 +217,10 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
     }
 }
 
-/// Describes output that is missing on the console, since the UART did not take it.
+/// Describes output that is missing from the console because the UART did not accept it.
 fn dropped(&(cpu, bytes): &(Option<u32>, u64)) -> String {
     let of = cpu.map_or("the kernel's records".to_owned(), |cpu| format!("CPU {cpu}'s output"));
-    format!("{bytes} bytes of {of} were dropped, because the UART did not get ready in time")
+    format!("{bytes} bytes of {of} were dropped, because the UART was not ready in time")
 }
 
 fn refused(facts: &Facts) -> String {

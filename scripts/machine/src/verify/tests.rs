@@ -41,8 +41,8 @@ fn dropped_output_is_no_pass_and_hides_no_other_failure() {
     let judgement = judged(33, &[BOOT2, &good(0), &good(1), DROPPED, OF_KERNEL, PASS2]);
     assert_eq!(judgement.outcome, Outcome::Host);
     let expected = [
-        "40 bytes of CPU 1's output were dropped, because the UART did not get ready in time",
-        "7 bytes of the kernel's records were dropped, because the UART did not get ready in time",
+        "40 bytes of CPU 1's output were dropped, because the UART was not ready in time",
+        "7 bytes of the kernel's records were dropped, because the UART was not ready in time",
     ];
     assert_eq!(judgement.errors, expected);
     let failed = cpu(1, "exited", 7);

@@ -8,7 +8,7 @@ pub fn cases() -> Vec<Case> {
         case(format!("uart::{name}"), &format!("--smp 3 --cmdline '{options}'"), "hello")
     };
     let silent = |name: &str, options: &str| {
-        fault(name, options).status(3).complains("the kernel's verdict is missing among its records")
+        fault(name, options).status(3).complains("the kernel's verdict is missing from its records")
     };
     let while_stuck = fault("stuck-in-ring-3", "uart_fault=stuck-in-ring-3").status(5).exits_on(3);
     let while_stuck = (0..3).fold(while_stuck, |case, cpu| {
