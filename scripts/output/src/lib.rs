@@ -13,13 +13,19 @@
 //! - Nothing panics. The macros of the standard library with the same names do, so clippy forbids them
 //!   (`scripts/clippy.toml`).
 #![deny(unsafe_code)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests write their own files, and a failed write fails the test"
+    )
+)]
 
 mod in_place;
 mod log;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
 mod memory;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "signal(2) is an unsafe function")]
 mod signals;
 mod stream;
 mod target;

@@ -8,7 +8,13 @@
 //! Code that runs QEMU uses [`capture`]. Code that has records from another source uses [`file`]. [`run`] is the
 //! subcommand. `docs/tracing.md` is the manual.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests write their own files, and a failed write fails the test"
+    )
+)]
 
 pub mod capture;
 mod clock;

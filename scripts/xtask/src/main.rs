@@ -4,7 +4,13 @@
 //! exit status *and* the kernel's completion records ([`machine::verify`]); `test` runs every check and every QEMU
 //! case; `gdb` starts QEMU stopped, with gdb attached.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::disallowed_methods))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests write their own files, and a failed write fails the test"
+    )
+)]
 
 mod broken;
 mod browser;

@@ -1,6 +1,9 @@
 //! Tests that QEMU is killed when the host tool ends, even if a signal kills the tool.
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests write their own files, and a failed write fails the test"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

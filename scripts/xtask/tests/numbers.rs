@@ -1,7 +1,10 @@
 //! Numbers from outside that no run, campaign or trace has: records of a guest, results, traces, options. They are
 //! refused, or shown as the largest number; the tool never panics (status 101).
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests write their own files, and a failed write fails the test"
+)]
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,7 +1,10 @@
 //! What cannot be written: a full disk, a limit, a reader that has gone, a stream that is closed. Nothing of it may end
 //! the tool with a panic (status 101), and nothing may be lost in silence.
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests write their own files, and a failed write fails the test"
+)]
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, symlink};

@@ -1,6 +1,9 @@
 //! Tests `stress` and `merge` as called by a user. A script that prints a guest's output replaces QEMU.
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests write their own files, and a failed write fails the test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
