@@ -6,9 +6,15 @@ use crate::arch::percpu::PerCpuData;
 #[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
     if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() && !cpu.printing.get() {
-        let (count, rip) = cpu.rare.take_nmis();
-        say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
+        say_nmis(cpu);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn say_nmis(cpu: &PerCpuData) {
+    let (count, rip) = cpu.rare.take_nmis();
+    say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
 }
 
 /// Reports debug exceptions in ring 0, if there were any. SFMASK clears TF, so ring 0 should never be single-stepped.

@@ -5,13 +5,18 @@ use crate::alternation::Share;
 use crate::arch::percpu::PerCpuData;
 
 /// Handles a tick that interrupted ring 3: turns recording on or off if the period has ended.
+#[inline]
 pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
-    let alternation = &cpu.provoked.alternation;
-    if alternation.is_off() {
-        return;
+    if !cpu.provoked.alternation.is_off() {
+        alternate(cpu);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn alternate(cpu: &PerCpuData) {
     let now = Share { calls: cpu.calls().iter().sum(), ns: cpu.clock_ns() };
-    if let Some(on) = alternation.tick(now) {
+    if let Some(on) = cpu.provoked.alternation.tick(now) {
         cpu.tracer.switch(on);
     }
 }

@@ -41,7 +41,17 @@ pub(super) fn all_programs_ended(cpu: &PerCpuData) {
 }
 
 /// Sends the IPIs and NMIs that are due on this CPU at a tick. Called with interrupts off.
+#[inline]
 pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
+    let stress = &cpu.provoked.stress;
+    if stress.ipis.per_second.get() | stress.nmis.per_second.get() != 0 {
+        send_due(cpu, tick_hz);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn send_due(cpu: &PerCpuData, tick_hz: u32) {
     let stress = &cpu.provoked.stress;
     // Send to the other CPUs in turn. If there is only one CPU, it sends to itself.
     let cpus = percpu::online();
