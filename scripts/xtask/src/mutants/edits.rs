@@ -114,7 +114,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("iretq-fault-gs", &[edit(ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
     // The tick handler changes a vector register.
     ("tick-uses-xmm", &[
-        edit(TRAP, "TIMER_VECTOR => {", r#"TIMER_VECTOR => { unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
+        edit(TRAP, "tick::tick(cpu);", r#"tick::tick(cpu); unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
     ]),
     // No `cld` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-cld", &[
@@ -159,10 +159,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(IDT, "matches!(vector, 3 | 4);", "matches!(vector, 3 | 4 | crate::arch::interrupts::apic::TIMER_VECTOR);"),
     ]),
     // No EOI is sent.
-    ("eoi-missing", &[edit(TRAP, "cpu.end_of_interrupt();", "if false { cpu.end_of_interrupt(); }")]),
+    ("eoi-missing", &[edit(TRAP, "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt();", "ring3_tick(cpu);\n    }")]),
     // Two EOIs are sent for each interrupt.
     ("eoi-doubled", &[
-        edit(TRAP, "cpu.end_of_interrupt();", "cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
+        edit(TRAP, "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt();", "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
     ]),
     // A program starts with a kernel value in rdi.
     ("start-register-leaked", &[edit(EXIT, r#""xor edi, edi","#, "")]),
