@@ -75,6 +75,17 @@ ringside_probe() {
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | awk '!seen[$0]++')
   fi
   ringside_bare=$bare
+  ringside_sysroot=$sysroot
+}
+
+# Reports tools that are there but do not run, for example under a limit of memory or open files. Otherwise only their
+# packages would be reported as missing.
+ringside_report_broken() {
+  local tool message
+  for tool in rustc cargo; do
+    command -v "$tool" >/dev/null 2>&1 || continue
+    message=$("$tool" --version 2>&1) || ringside_say "$tool is in PATH but does not run: $message"
+  done
 }
 
 # The backports suite of the mirror that the machine already uses contains QEMU 10. Without it, QEMU 7.2 is used.
@@ -136,6 +147,7 @@ ringside_setup() {
   ringside_dev=no
   [ "${1:-}" = --dev ] && ringside_dev=yes
   ringside_probe
+  [ ${#missing[@]} -eq 0 ] || ringside_report_broken
   if [ "${1:-}" = --look ]; then
     if [ -z "$RINGSIDE_CARGO" ] || ! command -v cc >/dev/null 2>&1; then
       ringside_say "missing (Debian's names): ${missing[*]}"
@@ -189,13 +201,16 @@ ringside_setup() {
 # its build of `core` needs options that only the tool knows.
 ringside_build_ahead() {
   [ "$ringside_bare" = rustup ] && [ ! -d "$ringside_root/target/bare" ] || return 0
-  local program programs=()
+  local program programs=() linker=ld.lld
   for program in "$ringside_root"/user/src/bin/*; do
     program=${program##*/}
     programs+=(--bin "${program%.rs}")
   done
+  # The same linker as in scripts/machine/src/toolchain.rs; otherwise the tool's build would start again.
+  compgen -G "$ringside_sysroot/lib/rustlib/*/bin/rust-lld" >/dev/null && linker=rust-lld
   cd "$ringside_root" && exec nice env -u CARGO_INCREMENTAL CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
-    "$RINGSIDE_CARGO" build --release --locked --config scripts/bare.toml --target x86_64-unknown-none \
+    "$RINGSIDE_CARGO" build --release --locked --config scripts/bare.toml \
+    --config "target.x86_64-unknown-none.linker=\"$linker\"" --target x86_64-unknown-none \
     --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
     </dev/null >/dev/null 2>&1
 }

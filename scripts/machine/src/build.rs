@@ -57,7 +57,7 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let path = featured_kernel_path(features);
     let first = show == Show::Slow && !path.exists();
     let show = if first { Show::Progress } else { show };
-    let mut user = toolchain.build(BARE_TARGET, &bare_dir());
+    let mut user = toolchain.build(BARE_TARGET, &bare_dir())?;
     // Also build the kernel's library: it does not need the archive, so it can compile in parallel with the programs.
     // On the first run `setup.sh` starts the same build early.
     user.args(["--package", "user", "--package", "kernel", "--lib"]);
@@ -66,7 +66,7 @@ pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let programs = stripped_programs()?;
     let archive = archive_path();
     write_if_changed(&archive, &pack(&programs)?)?;
-    let mut kernel = toolchain.build(BARE_TARGET, &featured_dir(features));
+    let mut kernel = toolchain.build(BARE_TARGET, &featured_dir(features))?;
     if !features.is_empty() {
         kernel.args(["--features", &features.join(",")]);
     }
@@ -116,7 +116,7 @@ pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) 
 /// Builds the kernel's library, which includes the system-call module, for `target`. UEFI uses Microsoft's C calling
 /// convention. Code that does not declare its calling convention would be wrong there, which this build detects.
 pub fn kernel_library(target: &str) -> Result<(), Error> {
-    let mut library = Toolchain::find()?.build(target, &bare_dir());
+    let mut library = Toolchain::find()?.build(target, &bare_dir())?;
     library.args(["--package", "kernel", "--lib"]);
     cargo::build(library, "the kernel's library", Show::Trouble)
 }

@@ -34,6 +34,10 @@ pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> 
         return if status.success() { Ok(()) } else { Err(failed()) };
     }
     command.stderr(Stdio::piped()).stdout(Stdio::null());
+    if show == Show::Trouble {
+        // Otherwise cargo's lines about its progress would be shown with the warnings.
+        command.arg("--quiet");
+    }
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
@@ -75,4 +79,20 @@ fn relay(receiver: &mpsc::Receiver<String>) -> Vec<String> {
     held.iter().for_each(|line| eprintln!("{line}"));
     receiver.iter().for_each(|line| eprintln!("{line}"));
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_not_shown_with_trouble() {
+        let ends = |show| {
+            let mut cargo = Command::new("sh");
+            cargo.args(["-c", "[ \"$*\" = --quiet ]", "cargo"]);
+            build(cargo, "nothing", show).is_ok()
+        };
+        assert!(ends(Show::Trouble));
+        assert!(!ends(Show::Slow));
+    }
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod archive;
+mod bare;
 pub mod build;
 pub mod cargo;
 pub mod cmdline;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use machine::cargo::Show;
 use machine::options::MachineOptions;
 use machine::session::Cue;
 
@@ -95,6 +96,13 @@ pub enum TraceMode {
     Stream,
 }
 
+impl RunOptions {
+    /// Returns when the build shows its output.
+    pub fn show(&self) -> Show {
+        if self.quiet { Show::Trouble } else { Show::Slow }
+    }
+}
+
 /// How the host gets the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceVia {
@@ -143,4 +151,16 @@ pub struct BenchOptions {
     /// Length in milliseconds of each period of recording and of each period without recording.
     #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
     pub period: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machine::options::parse;
+
+    #[test]
+    fn quiet_run_does_not_show_the_progress_of_its_build() {
+        let show = |words: &[&str]| parse::<RunOptions>(words).expect("parses").show();
+        assert_eq!((show(&["-q"]), show(&[])), (Show::Trouble, Show::Slow));
+    }
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use machine::cargo::Show;
 use machine::code::Code;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
@@ -62,7 +61,7 @@ impl Plan {
         let kernel = match &options.kernel {
             Some(kernel) => kernel.clone(),
             None if options.as_built => build::kernel_path(),
-            None => build::everything(Show::Slow)?.kernel,
+            None => build::everything(options.show())?.kernel,
         };
         let machine = &options.machine;
         let name = program.as_ref().map(Program::name);

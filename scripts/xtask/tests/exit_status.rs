@@ -100,6 +100,30 @@ fn quiet_run_shows_warnings() {
 }
 
 #[test]
+fn compiler_that_does_not_run_is_reported_with_its_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    script::write(&folder.path().join("rustc"), "echo 'no memory left' >&2; exit 1");
+    let build = |path: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["run", "hello"]).env("PATH", path).stdin(Stdio::null()).output().expect("starts")
+    };
+    let output = build(folder.path());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("rustc does not run") && stderr.contains("no memory left"), "{stderr}");
+    // A file that the system does not execute.
+    std::fs::remove_file(folder.path().join("rustc")).expect("removes");
+    std::fs::write(folder.path().join("rustc"), "").expect("writes");
+    let output = build(folder.path());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("cannot start rustc: Permission denied"), "{stderr}");
+    let output = build(&folder.path().join("none"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("no Rust toolchain"), "{stderr}");
+}
+
+#[test]
 fn silent_qemu_is_killed_at_the_time_limit() {
     let output = run("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]);
     assert_eq!(output.status.code(), Some(4));

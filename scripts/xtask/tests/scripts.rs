@@ -179,6 +179,16 @@ fn listing_and_help_install_nothing() {
 }
 
 #[test]
+fn tool_that_does_not_run_is_reported_with_its_message() {
+    let checkout = Checkout::new();
+    checkout.program("bin/rustc", "echo 'no memory left' >&2; exit 1");
+    let run = output(&mut checkout.command(checkout.path("tree/scripts/setup.sh"), &["--look"]));
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert!(stderr.contains("rustc is in PATH but does not run: no memory left"), "{stderr}");
+    assert!(!stderr.contains("cargo is in PATH"), "{stderr}");
+}
+
+#[test]
 fn setup_that_cannot_print_is_a_host_failure() {
     let checkout = Checkout::new();
     let full = || fs::File::options().write(true).open("/dev/full").expect("a full device");

@@ -37,7 +37,7 @@ fn names<'a>(mutants: &[&'a Mutant], features: &[&'a str]) -> Vec<&'a str> {
 pub fn with(mutants: &[&Mutant], features: &[&str], show: Show) -> Result<PathBuf, Error> {
     let copy = copy(mutants)?;
     let target = folder().join("bare");
-    let mut command = Toolchain::find()?.build(BARE_TARGET, &target);
+    let mut command = Toolchain::find()?.build(BARE_TARGET, &target)?;
     command.current_dir(copy.folder());
     command.args(["--package", "kernel", "--bin", "kernel", "--features", &features.join(",")]);
     command.env("RINGSIDE_PROGRAMS", build::archive_path());
