@@ -206,9 +206,9 @@ ringside_build_ahead() {
     program=${program##*/}
     programs+=(--bin "${program%.rs}")
   done
-  # The same linker as in scripts/machine/src/toolchain.rs; otherwise the tool's build would start again.
+  # The same variables and linker as in the tool (scripts/machine/src), which would otherwise build again.
   compgen -G "$ringside_sysroot/lib/rustlib/*/bin/rust-lld" >/dev/null && linker=rust-lld
-  cd "$ringside_root" && exec nice env -u CARGO_INCREMENTAL CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
+  cd "$ringside_root" && exec nice env -u CARGO_INCREMENTAL RUSTC_WORKSPACE_WRAPPER= CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
     "$RINGSIDE_CARGO" build --release --locked --config scripts/bare.toml \
     --config "target.x86_64-unknown-none.linker=\"$linker\"" --target x86_64-unknown-none \
     --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
