@@ -1,5 +1,5 @@
 //! The CPU features that the kernel and its programs require. Each CPU is checked before it uses any of them. The
-//! features in [`REQUIRED`] are checked in `pvh.S` on the BSP and in the AP trampoline on the other CPUs. The features
+//! features in [`REQUIRED`] are checked in `start.S` on the BSP and in the AP trampoline on the other CPUs. The features
 //! in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are checked by
 //! `arch::cpu::control::check_features`. Optional features are in `arch::cpu::control`.
 #![forbid(unsafe_code)]

@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod boot;
 #[cfg(feature = "trace")]
 pub mod counters;
 pub mod cpu_state;
@@ -18,18 +19,6 @@ pub mod syscall;
 #[cfg(feature = "trace")]
 pub mod trace;
 pub mod verdict;
-
-/// Limits on the machine and the command line that the kernel needs to start. The host tool checks them before it
-/// starts QEMU.
-pub mod boot {
-    /// The longest command line in bytes, without its NUL. QEMU copies the command line of a PVH kernel to a buffer of
-    /// 4096 bytes (`cmdline_buffer` in its pc-bios/optionrom/pvh_main.c), and a longer command line overwrites the
-    /// memory after the buffer.
-    pub const COMMAND_LINE_MAX: usize = 4095;
-    /// The minimum memory of the machine, in bytes. The kernel image lies at 2 MiB, and the firmware uses the upper end
-    /// of memory.
-    pub const MEMORY_MIN: u64 = 4 << 20;
-}
 
 /// The program that runs if the kernel's command line does not name one.
 pub const DEFAULT_PROGRAM: &str = "selftest";

@@ -3,8 +3,12 @@
 pub mod image;
 #[cfg(target_os = "none")]
 mod pvh;
+#[cfg(target_os = "none")]
+mod start;
+#[cfg(any(test, target_os = "none"))]
+mod uefi;
 
-use kernel_abi::boot::COMMAND_LINE_MAX;
+use kernel_abi::boot::{COMMAND_LINE_MAX, RANGES_MAX};
 use spin::Once;
 
 use crate::frames::Region;
@@ -33,7 +37,7 @@ pub struct MemoryRegion {
 /// The loader's information about the machine, copied from the loader's memory.
 #[derive(Clone)]
 pub struct BootInfo {
-    regions: [MemoryRegion; BootInfo::MAX_REGIONS],
+    regions: [MemoryRegion; RANGES_MAX],
     region_count: usize,
     command_line: [u8; COMMAND_LINE_MAX],
     command_line_len: usize,
@@ -54,13 +58,10 @@ pub struct BootInfo {
 }
 
 impl BootInfo {
-    /// The maximum number of usable and firmware regions. PCs have about ten, large servers a few dozen.
-    const MAX_REGIONS: usize = 128;
-
     /// Boot information with no content.
     pub const EMPTY: BootInfo = BootInfo {
         regions: [MemoryRegion { range: Region { start: 0, len: 0 }, kind: RegionKind::Firmware };
-            BootInfo::MAX_REGIONS],
+            RANGES_MAX],
         region_count: 0,
         command_line: [0; COMMAND_LINE_MAX],
         command_line_len: 0,

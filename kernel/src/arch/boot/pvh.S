@@ -1,14 +1,9 @@
-# The PVH entry point: sets up only what 64-bit Rust code needs, and calls it.
+# The PVH entry point: checks the machine's memory, and continues with the common start (start.S).
 #
 # On entry (Xen's x86/HVM direct boot ABI): 32-bit protected mode, flat segments, paging off, interrupts off,
 # DF undefined, ebx = physical address of the start info. No stack, the loader's GDT, .bss zeroed by the loader.
 #
-# Ends the run with a message if the CPU lacks a required feature or the machine has too little memory.
-#
-# On the call of `pvh_start`: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
-# with 2 MiB pages at 0 (for this code) and at PHYSMAP_BASE, the first GiB also at KERNEL_BASE; the kernel's code
-# segment; the boot stack; edi = address of the start info. All these pages are writable and executable: Rust replaces
-# the tables as soon as the frame allocator is set up.
+# Ends the run with a message if the machine has too little memory.
 
 .section .boot, "ax"
 .code32
@@ -16,51 +11,19 @@
 .globl pvh_start32
 pvh_start32:
     cld
-
-    # Check the features listed in the rows of `Feature`. This code needs none of them. There is no stack, so `.Lprint`
-    # returns with a jump to ecx. cpuid overwrites eax, ebx, ecx and edx. edi = the start info's address; esi = the row;
-    # ebp = the text before the next name in the message.
     mov     edi, ebx
-    mov     esi, offset {features}
-    mov     ebp, offset lacks
-.Lfeature:
-    mov     eax, [esi + {feature_leaf}]
-    and     eax, 0x80000000                 # this leaf returns the highest extended leaf
-    cpuid
-    cmp     eax, [esi + {feature_leaf}]
-    jb      .Llacking
-    mov     eax, [esi + {feature_leaf}]
-    cpuid
-    test    edx, [esi + {feature_mask}]
-    jnz     .Lnext_feature
-.Llacking:
-    mov     ebx, ebp
-    mov     ecx, offset .Lname
-    jmp     .Lprint
-.Lname:
-    lea     ebx, [esi + {feature_name}]
-    mov     ecx, offset .Lnamed
-    jmp     .Lprint
-.Lnamed:
-    mov     ebp, offset comma
-.Lnext_feature:
-    add     esi, {feature_size}
-    cmp     esi, offset {features} + {features_size}
-    jb      .Lfeature
-    mov     ebx, offset other_cpu
-    cmp     ebp, offset comma
-    je      .Lfail
+    mov     dword ptr [boot_maker - {kernel_base}], offset {pvh_start} - {kernel_base}
 
     # Usable memory must contain the image and the part above it that the firmware overwrites. Rust code reports a start
     # info that is invalid or has no memory map.
     cmp     dword ptr [edi + {info_magic}], {magic}
-    jne     .Lbuild_tables
+    jne     .Lstart
     cmp     dword ptr [edi + {info_version}], 1
-    jb      .Lbuild_tables
+    jb      .Lstart
     mov     esi, [edi + {info_memmap}]
     mov     ecx, [edi + {info_entries}]
     test    ecx, ecx
-    jz      .Lbuild_tables
+    jz      .Lstart
 .Lregion:
     sub     ecx, 1
     jb      .Ltoo_little
@@ -74,133 +37,20 @@ pvh_start32:
     mov     edx, [esi + {entry_size} + 4]
     add     eax, [esi + {entry_size}]
     adc     edx, 0
-    jnz     .Lbuild_tables                  # the region ends above 4 GiB
+    jnz     .Lstart                         # the region ends above 4 GiB
     cmp     eax, {memory_end}
-    jae     .Lbuild_tables
+    jae     .Lstart
 .Lnext_region:
     add     esi, {entry_stride}
     jmp     .Lregion
 .Ltoo_little:
     mov     ebx, offset too_little_memory
-    jmp     .Lfail
-.Lbuild_tables:
+    jmp     boot_fail
+.Lstart:
+    jmp     boot_start32
 
-    # The four page directories: 2048 large pages, 4 GiB.
-    mov     ecx, offset boot_pd - {kernel_base}
-    mov     eax, {large_page}
-    xor     edx, edx
-1:  mov     [ecx + edx * 8], eax
-    add     eax, 0x200000
-    inc     edx
-    cmp     edx, 2048
-    jb      1b
-
-    # The page directory pointer table for the low addresses and the physical map.
-    mov     ecx, offset boot_pdpt - {kernel_base}
-    mov     eax, offset boot_pd - {kernel_base} + {table}
-    xor     edx, edx
-2:  mov     [ecx + edx * 8], eax
-    add     eax, 0x1000
-    inc     edx
-    cmp     edx, 4
-    jb      2b
-
-    # The page directory pointer table for the kernel image: the first GiB is enough.
-    mov     eax, offset boot_pd - {kernel_base} + {table}
-    mov     ecx, offset boot_pdpt_high - {kernel_base}
-    mov     [ecx + {kernel_pdpt_index} * 8], eax
-
-    mov     ecx, offset boot_pml4 - {kernel_base}
-    mov     eax, offset boot_pdpt - {kernel_base} + {table}
-    mov     [ecx], eax
-    mov     [ecx + {physmap_pml4_index} * 8], eax
-    mov     eax, offset boot_pdpt_high - {kernel_base} + {table}
-    mov     [ecx + {kernel_pml4_index} * 8], eax
-
-    # Enter long mode: PAE, CR3, LME and NXE, then paging (SDM 3A, 10.8.5).
-    mov     eax, {cr4}
-    mov     cr4, eax
-    mov     cr3, ecx
-    mov     ecx, {ia32_efer}
-    rdmsr
-    or      eax, {efer}
-    wrmsr
-    mov     eax, {cr0}
-    mov     cr0, eax
-
-    # Compatibility mode until the far jump loads a 64-bit code segment.
-    lgdt    [boot_gdtr]
-    .byte   0xea                            # jmp far imm16:imm32
-    .long   6f
-    .word   {kernel_code}
-
-    # Print the text at ebx and end the run like a panic.
-.Lfail:
-    mov     ecx, offset .Lprint_verdict
-    jmp     .Lprint
-.Lprint_verdict:
-    mov     ebx, offset verdict
-    mov     ecx, offset .Lexit
-    jmp     .Lprint
-.Lexit:
-    mov     edx, {exit_port}
-    mov     eax, {exit_panic}
-    out     dx, eax
-.Lhalt:
-    hlt
-    jmp     .Lhalt
-
-    # Write the text at ebx to COM1, then jump to ecx. This code does not initialise the UART or wait between bytes.
-    # Emulators accept that.
-.Lprint:
-    mov     edx, {com1}
-.Lbyte:
-    mov     al, [ebx]
-    test    al, al
-    jz      .Lreturn
-    out     dx, al
-    inc     ebx
-    jmp     .Lbyte
-.Lreturn:
-    jmp     ecx
-
-.code64
-6:  xor     eax, eax
-    mov     ds, eax
-    mov     es, eax
-    mov     ss, eax
-    mov     fs, eax
-    mov     gs, eax
-    mov     edi, edi                        # the start info's address, zero-extended
-    movabs  rsp, offset __boot_stack_top
-    xor     ebp, ebp                        # ends the backtrace
-    push    rbp                             # return address 0; rsp is aligned as after a call
-    movabs  rax, offset {pvh_start}
-    jmp     rax
-
-.balign 8
-boot_gdt:
-    .quad   0
-    .quad   {gdt_kernel_code}
-boot_gdtr:
-    .word   boot_gdtr - boot_gdt - 1
-    .long   boot_gdt
-lacks:
-    .asciz  "@ringside panic cpu=0 message=\"this CPU lacks "
-comma:
-    .asciz  ", "
-other_cpu:
-    .asciz  ": choose -cpu qemu64 or -cpu max\"\n"
 too_little_memory:
     .asciz  "@ringside panic cpu=0 message=\"the machine has too little memory for the kernel image: give it at least 4 MiB\"\n"
-verdict:
-    .asciz  "@ringside verdict outcome=panic records=0 warnings=0\n"
 
-.section .bss
-.balign 4096
-boot_pml4:      .skip 4096
-boot_pdpt:      .skip 4096
-boot_pdpt_high: .skip 4096
-boot_pd:        .skip 4 * 4096
-
+.code64
 .text

@@ -11,8 +11,8 @@ use pvh::start_info::reader::{MemMap, StartInfoReader};
 use pvh::start_info::{MemmapTableEntry, MemmapType, START_MAGIC_VALUE, StartInfo};
 
 use super::{BootInfo, MemoryRegion, RegionKind};
-use crate::features::{Feature, REQUIRED};
 use crate::frames::Region;
+use crate::layout::KERNEL_BASE;
 use crate::physmap::phys_to_virt;
 
 /// The type of the ELF note that holds the physical address of the 32-bit entry point (Xen's public/elfnote.h).
@@ -37,20 +37,10 @@ const RAM: u32 = 1;
 static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
     ElfNote::new(XEN_ELFNOTE_PHYS32_ENTRY, *b"Xen\0", pvh_start32);
 
-/// The features that `pvh.S` checks. They are in `.boot`, which is linked at its physical address.
-#[unsafe(link_section = ".boot.features")]
-static FEATURES: [Feature; REQUIRED.len()] = REQUIRED;
-
 const _: () = assert!(MEMORY_MIN == 4 << 20, "the message in pvh.S says that the kernel needs 4 MiB");
 
 core::arch::global_asm!(
     include_str!("pvh.S"),
-    features = sym FEATURES,
-    features_size = const size_of_val(&REQUIRED),
-    feature_size = const size_of::<Feature>(),
-    feature_leaf = const offset_of!(Feature, leaf),
-    feature_mask = const offset_of!(Feature, mask),
-    feature_name = const offset_of!(Feature, name),
     magic = const START_MAGIC_VALUE,
     info_magic = const offset_of!(StartInfo, magic),
     info_version = const offset_of!(StartInfo, version),
@@ -62,22 +52,7 @@ core::arch::global_asm!(
     entry_size = const offset_of!(MemmapTableEntry, size),
     entry_type = const offset_of!(MemmapTableEntry, ty),
     entry_stride = const size_of::<MemmapTableEntry>(),
-    kernel_base = const crate::layout::KERNEL_BASE,
-    // Entry flags: present and writable. `large_page` also sets PS, which selects a 2 MiB page (SDM 3A, 4.5.4).
-    table = const 0x03,
-    large_page = const 0x83,
-    kernel_pml4_index = const crate::layout::KERNEL_BASE >> 39 & 511,
-    kernel_pdpt_index = const crate::layout::KERNEL_BASE >> 30 & 511,
-    physmap_pml4_index = const crate::layout::PHYSMAP_BASE >> 39 & 511,
-    cr4 = const crate::arch::cpu::control::BOOT_CR4.bits(),
-    cr0 = const crate::arch::cpu::control::BOOT_CR0.bits(),
-    efer = const crate::arch::cpu::control::BOOT_EFER.bits(),
-    ia32_efer = const crate::arch::cpu::msr::IA32_EFER,
-    kernel_code = const crate::selectors::KERNEL_CODE.0,
-    gdt_kernel_code = const crate::selectors::GDT_WORDS[1],
-    com1 = const crate::arch::devices::uart::COM[0],
-    exit_port = const kernel_abi::verdict::DEBUG_EXIT_PORT,
-    exit_panic = const kernel_abi::verdict::Verdict::Panic as u32,
+    kernel_base = const KERNEL_BASE,
     pvh_start = sym pvh_start,
 );
 
@@ -91,8 +66,8 @@ impl MemMap for PhysMap {
     }
 }
 
-/// Copies the PVH start info to a [`BootInfo`] and starts the kernel. This is the first Rust code: `pvh.S` calls it
-/// once, on the boot stack, with interrupts off and no IDT.
+/// Copies the PVH start info to a [`BootInfo`] and starts the kernel. This is the first Rust code: `start.S` calls
+/// it once, on the boot stack, with interrupts off and no IDT.
 unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     // SAFETY: PVH guarantees a valid start info at this address, and the boot tables map the first 4 GiB of physical
     // memory, which contain it. The kernel has written nothing outside its image yet.

@@ -134,7 +134,7 @@ pub fn map_registers() -> Result<(), ApicError> {
 #[must_use]
 pub unsafe fn identify(features: Features) -> ApicId {
     if features.x2apic {
-        // EN is set already: CPUID reports an APIC only then (SDM 3A, 11.4.3), and `pvh.S` has checked that.
+        // EN is set already: CPUID reports an APIC only then (SDM 3A, 11.4.3), and `start.S` has checked that.
         let (frame, flags) = ApicBase::read();
         // SAFETY: the registers' address does not change. The write at most sets EXTD, on a CPU that supports it.
         unsafe { ApicBase::write(frame, flags | ApicBaseFlags::X2APIC_ENABLE) };

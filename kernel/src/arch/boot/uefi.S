@@ -1,0 +1,17 @@
+# The entry point for the UEFI loader (`kernel/efi`): continues with the common start (start.S).
+#
+# On entry: 32-bit protected mode, flat segments, paging off, CR4 and EFER 0, interrupts off, DF clear, an IDT without
+# gates, ebx = physical address of the `Handover`. No stack, the loader's GDT, .bss zeroed by the loader. The loader has
+# left the boot services and has checked that usable memory contains the image.
+
+.section .boot, "ax"
+.code32
+
+.globl uefi_start32
+uefi_start32:
+    mov     edi, ebx
+    mov     dword ptr [boot_maker - {kernel_base}], offset {uefi_start} - {kernel_base}
+    jmp     boot_start32
+
+.code64
+.text

@@ -1,0 +1,104 @@
+//! The boot by UEFI: the loader, `kernel/efi`, carries the kernel's ELF file, leaves the firmware's boot services and
+//! starts the kernel at the entry point given in an ELF note.
+
+use kernel_abi::boot::{FIRMWARE, Handover, USABLE};
+
+use super::{BootInfo, MemoryRegion, RegionKind};
+use crate::frames::Region;
+
+/// Copies what the loader passes. A [`Handover`] without its magic number gives information that is not
+/// [`found`](BootInfo::found).
+fn boot_info(handover: &Handover) -> BootInfo {
+    if handover.magic != Handover::MAGIC {
+        return BootInfo::EMPTY;
+    }
+    let mut info = BootInfo { found: true, rsdp: handover.rsdp, ..BootInfo::EMPTY };
+    for range in handover.memory() {
+        let kind = match range.kind {
+            USABLE => RegionKind::Usable,
+            FIRMWARE => RegionKind::Firmware,
+            _ => continue,
+        };
+        info.add_region(MemoryRegion { range: Region { start: range.start, len: range.len }, kind });
+    }
+    info.truncated |= handover.truncated != 0;
+    info.set_command_line(&handover.command_line);
+    if handover.module_len != 0 {
+        info.module = Some(Region { start: handover.module, len: handover.module_len });
+    }
+    info
+}
+
+#[cfg(target_os = "none")]
+mod entry {
+    use kernel_abi::boot::{Handover, NOTE_OWNER, NOTE_UEFI_ENTRY};
+    use pvh::elfnote::ElfNote;
+
+    use crate::physmap::phys_to_virt;
+
+    unsafe extern "sysv64" {
+        /// The entry point, defined in `uefi.S`. The loader jumps there in 32-bit mode; Rust code never calls it.
+        fn uefi_start32() -> !;
+    }
+
+    /// The ELF note. `.boot` is linked at its load address, so the function's address is the physical address.
+    #[used]
+    #[unsafe(link_section = ".note.Ringside")]
+    static UEFI_NOTE: ElfNote<[u8; 12], unsafe extern "sysv64" fn() -> !> =
+        ElfNote::new(NOTE_UEFI_ENTRY, NOTE_OWNER, uefi_start32);
+
+    core::arch::global_asm!(
+        include_str!("uefi.S"),
+        kernel_base = const crate::layout::KERNEL_BASE,
+        uefi_start = sym uefi_start,
+    );
+
+    /// Copies the loader's [`Handover`] and starts the kernel. This is the first Rust code: `start.S` calls it once, on
+    /// the boot stack, with interrupts off and no IDT.
+    unsafe extern "sysv64" fn uefi_start(handover: u32) -> ! {
+        // SAFETY: the loader passes the address of a `Handover`, which lies below 4 GiB, where the boot tables map all
+        // physical memory. The kernel has written nothing outside its image yet, and the loader never allocates memory
+        // inside the image's range.
+        let handover = unsafe { &*phys_to_virt(handover.into()).cast::<Handover>() };
+        super::super::start(&super::boot_info(handover))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel_abi::boot::MemoryRange;
+
+    use super::*;
+
+    #[test]
+    fn handover_is_copied() {
+        let mut handover = Handover { rsdp: 0x1_2345_6000, module: 0x7000, module_len: 5, ..Handover::EMPTY };
+        handover.command_line[..3].copy_from_slice(b"a=b");
+        handover.add(MemoryRange { start: 0x1000, len: 0x9f000, kind: USABLE });
+        handover.add(MemoryRange { start: 0xa_0000, len: 0x1000, kind: FIRMWARE });
+        handover.add(MemoryRange { start: 0xb_0000, len: 0x1000, kind: 2 });
+        let info = boot_info(&handover);
+        assert!(info.found && !info.truncated && !info.command_line_cut && !info.command_line_unmapped);
+        assert_eq!(info.rsdp, 0x1_2345_6000);
+        assert_eq!(info.command_line(), b"a=b");
+        assert_eq!(info.module, Some(Region { start: 0x7000, len: 5 }));
+        let kinds: std::vec::Vec<_> =
+            info.regions().iter().map(|region| (region.range.start, region.kind)).collect();
+        assert_eq!(kinds, [(0x1000, RegionKind::Usable), (0xa_0000, RegionKind::Firmware)]);
+    }
+
+    #[test]
+    fn program_of_no_bytes_is_no_module() {
+        assert_eq!(boot_info(&Handover { module: 0x7000, ..Handover::EMPTY }).module, None);
+    }
+
+    #[test]
+    fn other_memory_is_not_taken_for_a_handover() {
+        assert!(!boot_info(&Handover { magic: 0, ..Handover::EMPTY }).found);
+    }
+
+    #[test]
+    fn truncated_map_is_reported() {
+        assert!(boot_info(&Handover { truncated: 1, ..Handover::EMPTY }).truncated);
+    }
+}
