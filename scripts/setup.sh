@@ -208,9 +208,14 @@ ringside_build_ahead() {
   done
   # The same variables and linker as in the tool (scripts/machine/src), which would otherwise build again.
   compgen -G "$ringside_sysroot/lib/rustlib/*/bin/rust-lld" >/dev/null && linker=rust-lld
-  cd "$ringside_root" && exec nice env -u CARGO_INCREMENTAL RUSTC_WORKSPACE_WRAPPER= CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
+  cd "$ringside_root" || return
+  # As scripts/machine/src/bare.rs writes it: the last section of bare.toml for each package.
+  mkdir -p target && awk 'NR == FNR { if (found) values = values $0 "\n"; found += /^\[profile.release.package."\*"\]/; next }
+    /^name = / && !seen[$3]++ { printf "[profile.release.package.%s]\n%s", $3, values }' \
+    scripts/bare.toml Cargo.lock >target/bare-packages.toml || return
+  exec nice env -u CARGO_INCREMENTAL RUSTC_WORKSPACE_WRAPPER= CARGO_ENCODED_RUSTFLAGS=$'-C\x1fforce-frame-pointers=yes' \
     "$RINGSIDE_CARGO" build --release --locked --config scripts/bare.toml \
-    --config "target.x86_64-unknown-none.linker=\"$linker\"" --target x86_64-unknown-none \
+    --config target/bare-packages.toml --config "target.x86_64-unknown-none.linker=\"$linker\"" --target x86_64-unknown-none \
     --target-dir target/bare --package user --package kernel --lib "${programs[@]}" \
     </dev/null >/dev/null 2>&1
 }

@@ -41,6 +41,8 @@ pub enum LoadError {
     WrongMachine(u16),
     /// The headers have an unknown version or size.
     UnknownVersion,
+    /// The file is for another operating system; the value is ELF's `EI_OSABI`.
+    OtherAbi(u8),
     /// The file is an object file, a core dump or similar; the value is ELF's `e_type`.
     NotExecutable(u16),
     /// The file needs a dynamic linker or relocation.
@@ -96,6 +98,9 @@ impl fmt::Display for LoadError {
             }
             LoadError::UnknownVersion => {
                 f.write_str("an ELF file whose headers have an unknown version or size")
+            }
+            LoadError::OtherAbi(abi) => {
+                write!(f, "an ELF file for another operating system (EI_OSABI {abi}): link it for System V")
             }
             LoadError::NotExecutable(kind) => {
                 write!(

@@ -177,10 +177,19 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
         (_, elf::ET_DYN) => Err(LoadError::Dynamic),
         (_, kind) if kind != elf::ET_EXEC => Err(LoadError::NotExecutable(kind.0)),
         _ if version != elf::EV_CURRENT.0 => Err(LoadError::UnknownVersion),
+        _ if header.e_version.get(LE) != u32::from(elf::EV_CURRENT.0) => Err(LoadError::UnknownVersion),
+        _ if usize::from(header.e_ehsize.get(LE)) != size_of_val(header) => Err(LoadError::UnknownVersion),
+        _ if !is_known_abi(&header.e_ident) => Err(LoadError::OtherAbi(header.e_ident.os_abi.0)),
         _ if header.e_phnum.get(LE) == 0 => Err(LoadError::NoSegment),
         _ if entry_size != size_of::<ProgramHeader64<LittleEndian>>() => Err(LoadError::UnknownVersion),
         _ => Ok(header),
     }
+}
+
+/// Returns whether the file is for the System V ABI or its GNU variant, which static linkers choose for some symbols. The
+/// kernel ignores what that variant adds.
+fn is_known_abi(ident: &elf::Ident) -> bool {
+    matches!(ident.os_abi, elf::ELFOSABI_NONE | elf::ELFOSABI_GNU) && ident.abi_version == 0
 }
 
 /// Returns the program headers of loadable segments, with their indices.

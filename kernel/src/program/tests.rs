@@ -124,7 +124,12 @@ fn unsupported_file_types_are_rejected() {
     assert_eq!(with_header(|h| h.e_ident.class = elf::ELFCLASS32), Err(LoadError::NotElf64));
     assert_eq!(with_header(|h| h.e_ident.data = elf::ELFDATA2MSB), Err(LoadError::NotLittleEndian));
     assert_eq!(with_header(|h| h.e_ident.version.0 = 0), Err(LoadError::UnknownVersion));
+    assert_eq!(with_header(|h| h.e_version.set(LE, 9)), Err(LoadError::UnknownVersion));
+    assert_eq!(with_header(|h| h.e_ehsize.set(LE, 52)), Err(LoadError::UnknownVersion));
     assert_eq!(with_header(|h| h.e_phentsize.set(LE, 32)), Err(LoadError::UnknownVersion));
+    assert_eq!(with_header(|h| h.e_ident.os_abi = elf::ELFOSABI_FREEBSD), Err(LoadError::OtherAbi(9)));
+    assert_eq!(with_header(|h| h.e_ident.os_abi = elf::ELFOSABI_GNU), Ok(()));
+    assert_eq!(with_header(|h| h.e_ident.abi_version = 1), Err(LoadError::OtherAbi(0)));
     assert_eq!(with_header(|h| h.e_machine.set(LE, elf::EM_AARCH64)), Err(LoadError::WrongMachine(183)));
     assert_eq!(with_header(|h| h.e_type.set(LE, elf::ET_REL)), Err(LoadError::NotExecutable(1)));
     assert_eq!(with_header(|h| h.e_type.set(LE, elf::ET_DYN)), Err(LoadError::Dynamic));

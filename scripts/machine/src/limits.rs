@@ -11,15 +11,18 @@ use crate::options::MachineOptions;
 const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 
 /// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
-/// Arguments of `--qemu-arg` are passed on unchecked.
+/// Of the arguments of `--qemu-arg` only another command line is checked, because QEMU would not report it.
 ///
 /// # Errors
 /// [`Error::Usage`], with the limit and what to change.
 pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(), Error> {
+    let (cmdline, what) = match appended(&options.qemu_arg) {
+        Some(cmdline) => (cmdline, "-append"),
+        None => (cmdline, "the program's arguments or --cmdline"),
+    };
     if cmdline.len() > COMMAND_LINE_MAX {
         return Err(Error::Usage(format!(
-            "the kernel's command line has {} bytes, but QEMU passes at most {COMMAND_LINE_MAX}: shorten the \
-             program's arguments or --cmdline",
+            "the kernel's command line has {} bytes, but QEMU passes at most {COMMAND_LINE_MAX}: shorten {what}",
             cmdline.len()
         )));
     }
@@ -41,6 +44,12 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         ))),
         _ => Ok(()),
     }
+}
+
+/// Returns the command line that these arguments of QEMU set in place of the tool's. QEMU takes the last one.
+fn appended(arguments: &[String]) -> Option<&str> {
+    let is_append = |word: &str| matches!(word, "-append" | "--append");
+    arguments.windows(2).rev().find(|words| is_append(&words[0])).map(|words| words[1].as_str())
 }
 
 /// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
@@ -83,6 +92,17 @@ mod tests {
         let text = message(&[], &"x".repeat(4096), 0).expect("refused");
         assert!(text.contains("has 4096 bytes") && text.contains("at most 4095"), "{text}");
         assert!(message(&[], &"\u{e9}".repeat(2048), 0).is_some(), "bytes count, not characters");
+    }
+
+    #[test]
+    fn command_line_of_qemus_arguments_is_refused_too() {
+        let long = "x".repeat(4096);
+        for option in ["-append", "--append"] {
+            let own = |value: &str| message(&["--qemu-arg", option, "--qemu-arg", value], "", 0);
+            assert!(own(&long).is_some_and(|text| text.ends_with("shorten -append")));
+            assert_eq!(own("program=hello"), None);
+            assert_eq!(message(&["--qemu-arg", option, "--qemu-arg", "x"], &long, 0), None, "it is replaced");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl SerialLogs {
     /// The first file that could not be written. This does not end the run earlier.
     pub fn finish(self) -> Result<(), Error> {
         let (path, log) = self.first;
-        let mut result = log.finish().map(drop).map_err(|error| Error::file("write", &path, error));
+        let mut result = log.close().map_err(|error| Error::file("write", &path, error));
         for Port { path, pipe, copier, .. } in self.others {
             drop(pipe);
             let copied = copier.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread panicked")));
@@ -147,7 +147,7 @@ fn copy(mut from: PipeReader, mut to: Log) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
     loop {
         match from.read(&mut bytes) {
-            Ok(0) => return to.finish().map(drop),
+            Ok(0) => return to.close(),
             Ok(count) => to.write(&bytes[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -34,10 +34,13 @@ struct Function {
     name: String,
 }
 
+/// Maximum size of an ELF file whose symbols are read, in bytes. Debug information can be many times as large as the code.
+const ELF_MAX: u64 = 2 << 30;
+
 impl Symbols {
     /// Loads symbols and line tables from an ELF file. If that fails, no address has a place.
     pub fn load(elf: &Path) -> Symbols {
-        std::fs::read(elf).map_or_else(|_| Symbols::default(), |bytes| Symbols::parse(&bytes))
+        trace::input::read(elf, ELF_MAX).map_or_else(|_| Symbols::default(), |bytes| Symbols::parse(&bytes))
     }
 
     /// Does the same as [`load`](Self::load) with the contents of an ELF file.

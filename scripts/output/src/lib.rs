@@ -21,6 +21,8 @@
     )
 )]
 
+#[allow(unsafe_code, reason = "a function before `main`, fcntl(2) and close(2) are unsafe")]
+mod closed;
 mod in_place;
 mod log;
 #[allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
@@ -36,6 +38,15 @@ pub use self::memory::Memory;
 pub use self::signals::keep_running_at_size_limit;
 pub use self::stream::{Stream, lost};
 pub use self::target::{Target, is_replaced, spool_folder, write};
+
+/// Returns a number with a noun, which is in the plural unless the number is 1. The noun must have a regular plural.
+pub fn count(number: u64, noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        _ if number == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
+    }
+}
 
 /// Returns whether an error means that the reader at the other end of a pipe has gone.
 fn is_reader_gone(error: &std::io::Error) -> bool {
@@ -66,4 +77,15 @@ macro_rules! eprint {
 macro_rules! eprintln {
     () => { $crate::Stream::Err.line(::std::format_args!("")) };
     ($($words:tt)*) => { $crate::Stream::Err.line(::std::format_args!($($words)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn noun_is_singular_after_one() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "start")), ["0 starts", "1 start", "2 starts"]);
+        assert_eq!([1, 2].map(|n| count(n, "copy")), ["1 copy", "2 copies"]);
+    }
 }

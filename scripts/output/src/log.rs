@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use crate::closed::close;
 use crate::{create, is_reader_gone};
 
 /// A log. Its first error is kept for [`finish`](Log::finish), so that a full disk does not end the run.
@@ -21,6 +22,14 @@ impl Log<File> {
     /// If the file cannot be opened.
     pub fn create(path: &Path) -> io::Result<Log> {
         Ok(Log::new(create(path)?, true))
+    }
+
+    /// Writes what is left, and closes the file.
+    ///
+    /// # Errors
+    /// As for [`finish`](Log::finish), or that of close(2).
+    pub fn close(self) -> io::Result<()> {
+        self.finish().and_then(close)
     }
 }
 

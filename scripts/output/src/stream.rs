@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use crate::closed::was_closed;
 use crate::is_reader_gone;
 
 /// How long to wait before another attempt to write to a terminal or pipe that is full and does not block.
@@ -45,7 +48,9 @@ impl Stream {
     pub fn write(self, bytes: &[u8]) {
         let mut state = self.state();
         if matches!(*state, State::Open)
-            && let Err(error) = write_all(bytes, |bytes| self.write_some(bytes))
+            && !bytes.is_empty()
+            && let Err(error) =
+                self.check_open().and_then(|()| write_all(bytes, |bytes| self.write_some(bytes)))
         {
             *state = State::after(error);
         }
@@ -53,7 +58,7 @@ impl Stream {
 
     /// Takes note of an error of text that was written to this stream by other means.
     pub fn note(self, written: io::Result<()>) {
-        if let Err(error) = written {
+        if let Err(error) = self.check_open().and(written) {
             *self.state() = State::after(error);
         }
     }
@@ -61,6 +66,12 @@ impl Stream {
     /// Returns whether what is written still arrives.
     pub fn is_open(self) -> bool {
         matches!(*self.state(), State::Open)
+    }
+
+    /// Returns the error that a stream has which was closed when the process started. Writing to it succeeds, see
+    /// [`was_closed`].
+    fn check_open(self) -> io::Result<()> {
+        if was_closed(self) { Err(Errno::BADF.into()) } else { Ok(()) }
     }
 
     fn write_some(self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,12 +1,13 @@
 //! A result: a file that has either its former contents or all of the new ones.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Seek, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::closed::close;
 use crate::in_place::open_in_place;
 use crate::{Stream, is_reader_gone};
 
@@ -74,15 +75,21 @@ impl Target {
     /// # Errors
     /// If the file cannot be replaced.
     pub fn finish(&mut self) -> io::Result<()> {
-        let To::Replace(part, path) = std::mem::replace(&mut self.0, To::Nothing) else { return Ok(()) };
-        part.persist(&path).map(drop).or_else(|error| {
+        let (part, path) = match std::mem::replace(&mut self.0, To::Nothing) {
+            To::Replace(part, path) => (part, path),
+            To::InPlace(file) => return close(file),
+            To::Stdout | To::Nothing => return Ok(()),
+        };
+        let (file, part) = part.into_parts();
+        close(file)?;
+        part.persist(&path).or_else(|error| {
             // A file that is a mount point, as in a container, cannot be renamed, but it can be written.
             if !path.is_file() {
                 return Err(error.error);
             }
-            let mut part = error.file;
-            part.rewind()?;
-            io::copy(part.as_file_mut(), &mut truncated(&path)?).map(drop)
+            let mut to = truncated(&path)?;
+            io::copy(&mut File::open(&error.path)?, &mut to)?;
+            close(to)
         })
     }
 

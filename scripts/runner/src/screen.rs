@@ -101,7 +101,7 @@ impl Screen {
     /// If a line could not be written.
     pub fn finish_log(&mut self) -> Result<(), Error> {
         let Some((path, log)) = self.log.take() else { return Ok(()) };
-        log.finish().map(drop).map_err(|error| Error::file("write", &path, error))
+        log.close().map_err(|error| Error::file("write", &path, error))
     }
 
     /// Shows the results of each CPU, the boot record, and the outcome of the run.

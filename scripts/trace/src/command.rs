@@ -15,6 +15,7 @@ use super::capture::{self, Chipset, Drain, GuestRam, Progress};
 use super::console;
 use super::ctf::Ctf;
 use super::error::Error;
+use super::input;
 use super::merge::{Filter, Merge};
 use super::options::{TraceOptions, Window};
 use super::perfetto::Perfetto;
@@ -67,6 +68,7 @@ fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     let chipset = Chipset::of(&options.machine);
     let open = OpenOptions::new().read(true).write(options.follow).open(&options.input);
     let file = open.map_err(Error::io("open", &options.input))?;
+    input::check(&file).map_err(Error::io("read", &options.input))?;
     let summary = if options.follow {
         let drain = Drain::start(file, chipset, path, Vec::new())?;
         wait_for_end_of_input(&drain)?;

@@ -23,6 +23,7 @@ pub mod console;
 mod ctf;
 pub mod error;
 pub mod file;
+pub mod input;
 mod layout;
 mod merge;
 pub mod options;

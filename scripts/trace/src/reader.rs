@@ -10,10 +10,13 @@ use kernel_abi::trace::Record;
 
 use super::error::Error;
 use super::file::{Header, MAGIC, PREFIX, VERSION};
+use super::input;
 use super::layout::RECORD;
 
 /// Number of records per read from one CPU.
 const CHUNK: u64 = 4096;
+/// Maximum length of the header in bytes.
+const HEADER_MAX: u32 = 256 << 20;
 
 /// An open trace file.
 pub struct Reader {
@@ -28,7 +31,7 @@ impl Reader {
     /// Opens a trace file and checks its header. Truncated files are accepted too; see [`Reader::complete`].
     pub fn open(path: &Path) -> Result<Reader, Error> {
         let failed = || Error::io("read", path);
-        let file = File::open(path).map_err(failed())?;
+        let file = input::open(path).map_err(failed())?;
         let size = file.metadata().map_err(failed())?.len();
         let mut prefix = [0; PREFIX];
         if size < PREFIX as u64 {
@@ -43,6 +46,9 @@ impl Reader {
         }
         if version != VERSION {
             return Err(Error::Version(path.to_owned(), version));
+        }
+        if length > HEADER_MAX {
+            return Err(Error::Header(path.to_owned(), format!("a length of {} MiB", length >> 20)));
         }
         let start = PREFIX as u64 + u64::from(length);
         if start > size {

@@ -82,22 +82,26 @@ fn records_of_a_guest() {
 #[test]
 fn results_of_campaigns() {
     let place = Place::new();
-    let cpu = format!(
-        r#"{{"cpu": {}, "syscalls": {MAX}, "counts": [{MAX}, {MAX}], "calls": {MAX}, "lines": {MAX}, "ticks": {MAX}}}"#,
-        u32::MAX
-    );
+    let counts = vec![MAX.to_string(); 17].join(",");
+    let cpu = |cpu: u32| {
+        format!(
+            r#"{{"cpu": {cpu}, "syscalls": {MAX}, "counts": [{counts}], "calls": {MAX}, "lines": {MAX}, "ticks": {MAX}}}"#
+        )
+    };
     let boot = |seed: &str| {
         format!(
             r#"{{"seed": "{seed}", "replay": "r {seed}", "outcome": "failed", "seconds": 1e308, "warnings": [], "log": null,
-            "problems": [{{"cpu": {}, "what": "x"}}], "cpus": [{cpu}, {cpu}]}}"#,
-            u32::MAX
+            "problems": [{{"cpu": {}, "what": "x"}}], "cpus": [{}, {}]}}"#,
+            u32::MAX,
+            cpu(u32::MAX - 1),
+            cpu(u32::MAX)
         )
     };
     let boots = [boot("0x1"), boot("0xffffffffffffffff")].join(",");
     let text = format!(
-        r#"{{"ringside_stress": 1, "outcome": "pass", "boots": [{boots}], "not_booted": ["0xfffffffffffffffe"]}}"#
+        r#"{{"ringside_stress": 1, "outcome": "failed", "boots": [{boots}], "not_booted": ["0xfffffffffffffffe"]}}"#
     );
-    fs::write(place.path("huge.json"), text).expect("writes");
+    fs::write(place.path("huge.json"), &text).expect("writes");
     let output = place.tool(&["merge", "huge.json", "--json", "out.json", "--report", "page.html"]);
     ends_with(&output, 1);
     assert!(String::from_utf8_lossy(&output.stdout).contains(&MAX.to_string()));
@@ -114,6 +118,42 @@ fn results_of_campaigns() {
         ends_with(&output, 2);
         assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{text}");
     }
+    // What no campaign writes.
+    for (of, with, why) in [
+        ("\"seconds\": 1e308", "\"seconds\": -1", "a duration of -1 s"),
+        ("\"counts\": [", "\"counts\": [1,", "18 counts of system calls instead of 17"),
+        ("\"cpu\": 4294967295, \"sys", "\"cpu\": 4294967294, \"sys", "CPU 4294967294 occurs twice"),
+        ("\"outcome\": \"failed\", \"seconds", "\"outcome\": \"pass\", \"seconds", "a pass with 1 problem"),
+        ("\"outcome\": \"failed\", \"boots", "\"outcome\": \"pass\", \"boots", "its outcome is \"pass\""),
+    ] {
+        assert!(text.contains(of), "{of}");
+        fs::write(place.path("bad.json"), text.replace(of, with)).expect("writes");
+        let output = place.tool(&["merge", "bad.json"]);
+        ends_with(&output, 2);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{of}: {output:?}");
+    }
+}
+
+#[test]
+fn inputs_without_end() {
+    let place = Place::new();
+    ends_with(&place.tool(&["trace", "--synthesize", "40", "t.rtrace"]), 0);
+    let reading: [&[&str]; 3] = [
+        &["merge", "/dev/zero"],
+        &["trace", "/dev/zero", "--stats"],
+        &["trace", "--ram", "/dev/zero", "--stats"],
+    ];
+    for words in reading {
+        let output = place.tool(words);
+        ends_with(&output, 5);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("device, not a file"), "{output:?}");
+    }
+    ends_with(&place.tool(&["trace", "t.rtrace", "--stats", "--symbols", "/dev/zero"]), 0);
+    header(&place, "tsc_hz", "1");
+    let mut bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    bytes[20..24].fill(0xff);
+    fs::write(place.path("t.rtrace"), bytes).expect("writes");
+    ends_with(&place.tool(&["trace", "t.rtrace", "--stats"]), 5);
 }
 
 /// Writes a synthetic trace with another number in the header.

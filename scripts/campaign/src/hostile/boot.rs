@@ -99,7 +99,7 @@ impl Boot<'_> {
         }
         judgement.warnings.iter().for_each(|text| eprintln!("warning: {text}"));
         let (mut outcome, mut problems) = conclude(&judgement, &watch.problems, &code);
-        if let Err(error) = log.finish() {
+        if let Err(error) = log.close() {
             outcome = worst([outcome, Outcome::Host].into_iter());
             problems.push(Error::file("write", &self.log, error).to_string());
         }

@@ -1,14 +1,25 @@
 //! The result of a campaign, written as JSON and read by `merge`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use kernel_abi::syscall::TABLE_LEN;
 
 use machine::error::Error;
 use machine::report::sum;
 use machine::verify::{Outcome, worst};
+use output::count;
 use serde::{Deserialize, Serialize};
+use trace::input;
 
 use super::error::{StressError, VERSION};
 use super::seeds::Seed;
+
+/// Maximum size of a result in bytes. A campaign of the most seeds on four CPUs has about half of it.
+const SIZE_MAX: u64 = 4 << 30;
+
+/// Number of counts of system calls: the table, and all numbers beyond it.
+const COUNTS: usize = TABLE_LEN + 1;
 
 /// The result of a campaign, or of several merged campaigns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +91,24 @@ impl Boot {
         sum(self.cpus.iter().map(|cpu| cpu.syscalls))
     }
 
+    /// Returns why no boot has this result.
+    fn flaw(&self) -> Option<String> {
+        if !(0.0..f64::INFINITY).contains(&self.seconds) {
+            return Some(format!("a duration of {} s", self.seconds));
+        }
+        if self.passed() && !self.problems.is_empty() {
+            return Some(format!("a pass with {}", count(self.problems.len() as u64, "problem")));
+        }
+        let mut seen = BTreeSet::new();
+        self.cpus.iter().find_map(|cpu| match cpu.counts.len() {
+            _ if !seen.insert(cpu.cpu) => Some(format!("CPU {} occurs twice", cpu.cpu)),
+            0 | COUNTS => None,
+            counts => {
+                Some(format!("CPU {} has {counts} counts of system calls instead of {COUNTS}", cpu.cpu))
+            }
+        })
+    }
+
     /// Returns whether the boot passed.
     pub fn passed(&self) -> bool {
         self.outcome == Outcome::Pass
@@ -98,6 +127,16 @@ impl Campaign {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
+    /// Returns why no campaign has this result.
+    fn flaw(&self) -> Option<String> {
+        let of = |boot: &Boot| boot.flaw().map(|flaw| format!("seed {}: {flaw}", boot.seed));
+        self.boots.iter().find_map(of).or_else(|| {
+            let outcome = self.outcome().name();
+            (self.outcome != outcome)
+                .then(|| format!("its outcome is {:?}, but that of its boots is {outcome:?}", self.outcome))
+        })
+    }
+
     /// Writes the result atomically; `-` is standard output. If the campaign is killed meanwhile, the previous result
     /// remains.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
@@ -112,13 +151,17 @@ impl Campaign {
         struct Version {
             ringside_stress: u32,
         }
-        let text = std::fs::read_to_string(path).map_err(|error| Error::file("read", path, error))?;
+        let text = input::read(path, SIZE_MAX).map_err(|error| Error::file("read", path, error))?;
         let bad = |error: serde_json::Error| StressError::NotAResult(path.to_owned(), error.to_string());
-        let version: Version = serde_json::from_str(&text).map_err(bad)?;
+        let version: Version = serde_json::from_slice(&text).map_err(bad)?;
         if version.ringside_stress != VERSION {
             return Err(StressError::OtherVersion(path.to_owned(), version.ringside_stress).into());
         }
-        Ok(serde_json::from_str(&text).map_err(bad)?)
+        let campaign: Campaign = serde_json::from_slice(&text).map_err(bad)?;
+        match campaign.flaw() {
+            Some(flaw) => Err(StressError::NotAResult(path.to_owned(), flaw).into()),
+            None => Ok(campaign),
+        }
     }
 }
 

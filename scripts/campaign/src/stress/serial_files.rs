@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use machine::error::Error;
 use machine::serial_ports::SerialLogs;
+use trace::input;
+
+/// Maximum size of a file in bytes.
+const SIZE_MAX: u64 = 4 << 30;
 
 /// The serial files of one boot.
 pub struct SerialFiles {
@@ -41,7 +45,7 @@ impl SerialFiles {
     pub fn lines(self, mut on_line: impl FnMut(&[u8])) -> Result<(), Error> {
         self.logs.finish()?;
         for path in others(&self.folder)? {
-            let text = fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
+            let text = input::read(&path, SIZE_MAX).map_err(|error| Error::file("read", &path, error))?;
             let text = text.strip_suffix(b"\n").unwrap_or(&text);
             if !text.is_empty() {
                 text.split(|&byte| byte == b'\n')

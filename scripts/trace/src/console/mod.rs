@@ -4,7 +4,6 @@
 //! positions show which records are missing. A trace without its last line is truncated.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 use super::capture::{CPUS_MAX, Summary};
 use super::error::Error;
 use super::file::{self, Cpu, Header, Mode, Writer};
+use super::input;
 use super::layout::RECORD;
 
 /// Longer lines are split at this length, in bytes. No part of such a line is a valid trace line.
@@ -199,7 +199,7 @@ impl Lane {
 /// If the file cannot be read, or contains no trace.
 pub fn trace_file(path: &Path) -> Result<(PathBuf, Option<Error>), Error> {
     let failed = || Error::io("read", path);
-    let mut file = BufReader::new(File::open(path).map_err(failed())?);
+    let mut file = BufReader::new(input::open(path).map_err(failed())?);
     if file.fill_buf().map_err(failed())?.starts_with(&file::MAGIC) {
         return Ok((path.to_owned(), None));
     }

@@ -1,0 +1,65 @@
+//! Standard streams that were closed when the process started (`>&-`), and files whose close(2) fails.
+//!
+//! The runtime of the standard library opens `/dev/null` in place of closed streams before `main`. Afterwards they do not
+//! differ from streams that the user redirected there, so they are examined earlier.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::Stream;
+
+static CLOSED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+/// The C library calls this function before it calls the runtime of the standard library (System V gABI, "Initialization
+/// and Termination Functions").
+#[used]
+#[unsafe(link_section = ".init_array")]
+static EXAMINE: extern "C" fn() = examine;
+
+extern "C" fn examine() {
+    for (closed, fd) in CLOSED.iter().zip([libc::STDOUT_FILENO, libc::STDERR_FILENO]) {
+        // SAFETY: it reads the flags of a descriptor, and fails if there is none. The C library is initialised before
+        // this function is called.
+        let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1;
+        closed.store(!is_open, Ordering::Relaxed);
+    }
+}
+
+/// Returns whether a stream was closed when the process started.
+pub fn was_closed(stream: Stream) -> bool {
+    CLOSED[stream as usize].load(Ordering::Relaxed)
+}
+
+/// Closes a file and returns the error of close(2), which dropping it ignores. A network file system or a quota may
+/// report only then that something was not written.
+///
+/// # Errors
+/// The system's, except `EINTR`: Linux has then closed the file (close(2), "Dealing with error returns").
+pub fn close(file: File) -> io::Result<()> {
+    // SAFETY: the descriptor is this file's own, which no longer owns it.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+
+    #[test]
+    fn error_of_close_is_returned() {
+        let file = File::open("/dev/null").expect("opens");
+        close(file).expect("closes");
+        // SAFETY: no file has this descriptor, so none is closed.
+        let none = unsafe { File::from_raw_fd(1 << 29) };
+        assert_eq!(close(none).expect_err("no file").raw_os_error(), Some(libc::EBADF));
+    }
+}

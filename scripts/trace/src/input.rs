@@ -1,0 +1,75 @@
+//! Opens and reads the files that the user names. No file makes the tool read without end or use memory without bound.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// Opens a file. A FIFO may be one, a device not: `/dev/zero` has no end.
+///
+/// # Errors
+/// If the file cannot be opened, or is a device or folder.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    check(&file)?;
+    Ok(file)
+}
+
+/// Checks that an open file has an end.
+///
+/// # Errors
+/// If it is a device or folder.
+pub fn check(file: &File) -> io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is a device, not a file"));
+    }
+    Ok(())
+}
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// If the file cannot be read, or has more bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_large = || {
+        let text = format!("it has more than {} MiB, the largest size that is read", limit >> 20);
+        io::Error::new(ErrorKind::FileTooLarge, text)
+    };
+    // Before memory is reserved for a sparse file.
+    if file.metadata()?.len() > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_folders_are_refused() {
+        let text = |path: &str| read(Path::new(path), 9).expect_err("refused").to_string();
+        assert_eq!(text("/dev/zero"), "it is a device, not a file");
+        assert!(text("/").contains("directory"));
+    }
+
+    #[test]
+    fn file_over_the_limit_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        std::fs::write(&path, vec![7; 2 << 20]).expect("writes");
+        assert_eq!(read(&path, 2 << 20).expect("reads").len(), 2 << 20);
+        let error = read(&path, (2 << 20) - 1).expect_err("refused");
+        assert!(error.to_string().contains("more than 1 MiB"), "{error}");
+        let sparse = File::options().write(true).open(&path).expect("opens");
+        sparse.set_len(1 << 40).expect("is sparse");
+        assert!(read(&path, 2 << 20).is_err());
+    }
+}
