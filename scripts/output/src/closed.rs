@@ -8,8 +8,6 @@ use std::io;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Stream;
-
 static CLOSED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
 /// The C library calls this function before it calls the runtime of the standard library (System V gABI, "Initialization
@@ -27,9 +25,9 @@ extern "C" fn examine() {
     }
 }
 
-/// Returns whether a stream was closed when the process started.
-pub fn was_closed(stream: Stream) -> bool {
-    CLOSED[stream as usize].load(Ordering::Relaxed)
+/// Returns whether a stream was closed when the process started: 0 is standard output, 1 is standard error.
+pub fn was_closed(stream: usize) -> bool {
+    CLOSED[stream].load(Ordering::Relaxed)
 }
 
 /// Closes a file and returns the error of close(2), which dropping it ignores. A network file system or a quota may

@@ -71,7 +71,7 @@ impl Stream {
     /// Returns the error that a stream has which was closed when the process started. Writing to it succeeds, see
     /// [`was_closed`].
     fn check_open(self) -> io::Result<()> {
-        if was_closed(self) { Err(Errno::BADF.into()) } else { Ok(()) }
+        if was_closed(self as usize) { Err(Errno::BADF.into()) } else { Ok(()) }
     }
 
     fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
