@@ -5,10 +5,11 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel_abi::syscall::{SYS_EXIT, SYS_NULL};
-use user::{ExitCode, args, print, println, sys};
+use user::{ExitCode, args, print, println, shared_page, sys};
 
 user::program!(run);
 
@@ -40,7 +41,7 @@ macro_rules! probe {
 }
 
 /// The kinds. Comments give the expected outcome.
-const KINDS: [(&str, fn()); 15] = [
+const KINDS: [(&str, fn()); 16] = [
     // Each raises #GP because of UMIP.
     probe!("sgdt", "sgdt [rsp - 64]"),
     probe!("sidt", "sidt [rsp - 64]"),
@@ -63,6 +64,9 @@ const KINDS: [(&str, fn()); 15] = [
     ("calls", calls),
     // For runs in which another CPU panics, after which this one must print nothing.
     ("talk", talk),
+    // For runs in which CPU 0 panics when its copy exits. The other copies then run in ring 3 and do not enter the
+    // kernel by themselves, except for ticks.
+    ("loop", loop_unless_on_cpu_0),
 ];
 
 fn run() -> ExitCode {
@@ -165,4 +169,19 @@ fn calls() {
         }
     }
     sys::exit(ExitCode::SUCCESS)
+}
+
+/// Loops forever without system calls. On CPU 0, exits once all others loop.
+fn loop_unless_on_cpu_0() {
+    let looping = shared_page().word(0);
+    if sys::get_cpu() == 0 {
+        while looping.load(Ordering::Relaxed) + 1 < sys::cpu_count() {
+            spin_loop();
+        }
+        sys::exit(ExitCode::SUCCESS)
+    }
+    looping.fetch_add(1, Ordering::Relaxed);
+    loop {
+        spin_loop();
+    }
 }

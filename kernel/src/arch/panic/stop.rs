@@ -169,7 +169,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     // A CPU whose GS base is not set identifies itself by its stack.
     let by_stack = || percpu::of_stack(CallRegisters::here().rsp);
     let cpu = PerCpuData::try_current().or_else(by_stack);
-    become_panic_cpu(cpu);
+    let (stopped, others) = become_panic_cpu(cpu);
 
     let prefix = match cpu {
         Some(cpu) => Text::<16>::of(format_args!("[cpu{}]  ", cpu.id().0)),
@@ -177,6 +177,9 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     };
     let prefix = prefix.as_str();
     print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
+    if others > 0 {
+        print(format_args!("{prefix} {stopped} of {others} other CPUs have stopped"));
+    }
     let rbp = match origin {
         Origin::Trap(frame) => {
             print_trap_registers(prefix, frame);
@@ -235,7 +238,8 @@ fn print_trap_registers(prefix: &str, f: &TrapFrame) {
 }
 
 /// Makes this CPU the panicking CPU and stops the others. Parks this CPU instead if another CPU is already panicking.
-fn become_panic_cpu(cpu: Option<&PerCpuData>) {
+/// Returns how many of the other CPUs have stopped, and their number.
+fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
     let me = cpu.map_or(EARLY, |cpu| cpu.area.0);
     match PANIC_CPU.compare_exchange(NONE, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
@@ -266,6 +270,7 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) {
         // (invariant: ONE-PANIC).
         unsafe { serial::bypass_lock() };
     }
+    (others().filter(|other| other.published.stopped.load(Ordering::Acquire)).count(), others().count())
 }
 
 /// Waits at most [`STOP_TIMEOUT`] until the condition holds.

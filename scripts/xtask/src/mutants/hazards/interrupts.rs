@@ -67,9 +67,9 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",
-        "only one CPU reports; it stops the others by NMI, waits until each has set its flag, and \
-         bypasses the console's lock; a CPU without a GS base identifies itself by its stack",
-        &["panic::in-*", "panic::while-all-write", "panic::second-panic", "panic::on-cpu-*"],
+        "only one CPU reports; it stops the others by NMI, waits until each has set its flag, reports how \
+         many have, and bypasses the console's lock; a CPU without a GS base identifies itself by its stack",
+        &["panic::in-*", "panic::while-*", "panic::second-panic", "panic::on-cpu-*"],
         &["panic-alone", "console-kept-locked", "stop-counted-twice", "panic-cpu-by-gs-alone"],
         "",
     ),
