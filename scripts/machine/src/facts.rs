@@ -99,6 +99,21 @@ pub struct Facts {
     pub begun: Vec<Begun>,
 }
 
+impl Facts {
+    /// Returns whether no record has arrived, not even in part.
+    pub fn has_no_record(&self) -> bool {
+        let Facts { boots, cpus, calls, states, panics, dropped, verdicts, malformed, .. } = self;
+        boots.is_empty()
+            && cpus.is_empty()
+            && calls.is_empty()
+            && states.is_empty()
+            && panics.is_empty()
+            && dropped.is_empty()
+            && verdicts.is_empty()
+            && malformed.is_empty()
+    }
+}
+
 /// The maximum number of warnings that are kept.
 const WARNINGS_MAX: usize = 100;
 

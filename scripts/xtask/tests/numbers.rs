@@ -241,10 +241,10 @@ fn options() {
     place.qemu("[cpu0] hi");
     let max = MAX.to_string();
     // The script passes without records.
-    ends_with(&place.tool(&["run", "--as-built", "--timeout", &max, "hello"]), 3);
+    ends_with(&place.tool(&["run", "--as-built", "--timeout", &max, "hello"]), 5);
     let own = ["stress", "--as-built", "--smp", "1", "--log-dir", "logs", "--no-report", "--seed", "1"];
     for option in [["--timeout", &max], ["--calls", &max]] {
-        ends_with(&place.tool(&[&own[..], &option].concat()), 3);
+        ends_with(&place.tool(&[&own[..], &option].concat()), 5);
     }
     let range = format!("0..={max}");
     ends_with(&place.tool(&["stress", "--seeds", &range, "--print-jobs"]), 2);

@@ -158,7 +158,26 @@ fn unknown_status(status: i32) -> String {
     }
 }
 
+/// The outcome for a verdict without any record. The kernel cannot write records without a console. QEMU's exit status
+/// alone does not make a run pass.
+fn judge_without_records(verdict: Verdict) -> (Outcome, Vec<String>) {
+    let lost = format!(
+        "no record of the kernel arrived: the console, COM1, is missing or accepted nothing; QEMU's exit status means {}",
+        verdict.name()
+    );
+    let outcome = match verdict {
+        Verdict::Pass => Outcome::Host,
+        Verdict::ProgramFailed => Outcome::Failed,
+        Verdict::Panic => Outcome::Panic,
+        Verdict::BadCommandLine => Outcome::Usage,
+    };
+    (outcome, vec![lost])
+}
+
 fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) -> (Outcome, Vec<String>) {
+    if facts.has_no_record() {
+        return judge_without_records(verdict);
+    }
     let mut errors = Vec::new();
     for line in &facts.malformed {
         errors.push(format!("{}: {line:?}", record::Malformed));

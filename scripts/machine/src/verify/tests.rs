@@ -52,9 +52,17 @@ fn dropped_output_is_no_pass_and_hides_no_other_failure() {
 }
 
 #[test]
-fn status_33_without_records_does_not_pass() {
-    assert_eq!(judged(33, &[]).outcome, Outcome::Panic);
-    assert_eq!(judged(33, &["[cpu0] all is well"]).outcome, Outcome::Panic);
+fn run_without_records_does_not_pass_and_names_the_console() {
+    let table = [(33, Outcome::Host), (35, Outcome::Failed), (37, Outcome::Panic), (39, Outcome::Usage)];
+    for (status, outcome) in table {
+        for lines in [&[][..], &["[cpu0] all is well"]] {
+            let judgement = judged(status, lines);
+            assert_eq!((judgement.outcome, judgement.errors.len()), (outcome, 1), "status {status}");
+            assert!(judgement.errors[0].contains("the console, COM1, is missing"), "{judgement:?}");
+        }
+    }
+    assert_eq!(judged(33, &[BOOT2]).outcome, Outcome::Panic);
+    assert_eq!(judged(33, &["@ringside verdict outcome="]).outcome, Outcome::Panic);
 }
 
 #[test]
@@ -165,7 +173,6 @@ fn refused_command_line_is_a_usage_error() {
     assert_eq!(judgement.outcome, Outcome::Usage);
     assert_eq!(judgement.errors, ["the kernel refused its command line: unknown key 'x'"]);
     assert_eq!(judged(39, &[verdict]).outcome, Outcome::Usage);
-    assert_eq!(judged(39, &[]).outcome, Outcome::Panic);
 }
 
 #[test]
