@@ -24,6 +24,11 @@ pub fn check_boot_info(info: &BootInfo) {
             "the loader's start info is not valid; a command line of more than {COMMAND_LINE_MAX} bytes overwrites it"
         ));
     }
+    if let Some(list) = info.unmapped_list {
+        stop::end(format_args!(
+            "the loader's {list} does not lie completely below 4 GiB, so the kernel cannot read it"
+        ));
+    }
     if info.command_line_unmapped {
         refuse(format_args!("it does not lie completely below 4 GiB, so the kernel cannot read it"));
     }

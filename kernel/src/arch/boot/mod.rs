@@ -16,6 +16,15 @@ use crate::frames::Region;
 /// The end of the physical memory that the boot page tables map.
 const MAPPED_END: u64 = 1 << 32;
 
+/// Returns whether the boot page tables map `count` entries of `size` bytes at a physical address.
+#[must_use]
+pub const fn is_mapped(paddr: u64, count: u64, size: u64) -> bool {
+    match count.checked_mul(size) {
+        Some(bytes) if bytes <= MAPPED_END => paddr <= MAPPED_END - bytes,
+        _ => false,
+    }
+}
+
 /// The use of a range of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionKind {
@@ -47,6 +56,9 @@ pub struct BootInfo {
     pub command_line_cut: bool,
     /// Whether the command line lies in memory that the boot page tables do not map, so that it cannot be read.
     pub command_line_unmapped: bool,
+    /// The name of the loader's list that lies in memory that the boot page tables do not map. If so, all fields but
+    /// [`found`](Self::found) are empty.
+    pub unmapped_list: Option<&'static str>,
     /// Whether the memory map did not fit and was truncated.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
@@ -68,6 +80,7 @@ impl BootInfo {
         found: false,
         command_line_cut: false,
         command_line_unmapped: false,
+        unmapped_list: None,
         truncated: false,
         rsdp: 0,
         module: None,
@@ -89,7 +102,7 @@ impl BootInfo {
     /// map the bytes that [`set_command_line`](Self::set_command_line) reads. If they are not mapped, sets
     /// [`command_line_unmapped`](Self::command_line_unmapped).
     pub fn locate_command_line(&mut self, paddr: u64) -> Option<u64> {
-        self.command_line_unmapped = paddr > MAPPED_END - (COMMAND_LINE_MAX as u64 + 1);
+        self.command_line_unmapped = !is_mapped(paddr, COMMAND_LINE_MAX as u64 + 1, 1);
         (paddr != 0 && !self.command_line_unmapped).then_some(paddr)
     }
 
@@ -162,6 +175,28 @@ mod tests {
             let mut info = BootInfo::EMPTY;
             let start = info.locate_command_line(paddr);
             assert_eq!((start, info.command_line_unmapped), expected, "{paddr:#x}");
+        }
+    }
+
+    #[test]
+    fn list_is_mapped_only_completely_below_4_gib() {
+        let table = [
+            (0, 0, 24, true),
+            (MAPPED_END, 0, 24, true),
+            (MAPPED_END - 48, 2, 24, true),
+            (MAPPED_END - 47, 2, 24, false),
+            (MAPPED_END, 1, 24, false),
+            (1 << 63, 1, 32, false),
+            (u64::MAX - 23, 1, 24, false),
+            (0x1000, u64::from(u32::MAX), 24, false),
+            (0x1000, u64::MAX, 24, false),
+        ];
+        for (paddr, count, size, expected) in table {
+            assert_eq!(
+                is_mapped(paddr, count, size),
+                expected,
+                "{count} entries of {size} bytes at {paddr:#x}"
+            );
         }
     }
 

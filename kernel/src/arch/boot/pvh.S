@@ -15,15 +15,22 @@ pvh_start32:
     mov     dword ptr [boot_maker - {kernel_base}], offset {pvh_start} - {kernel_base}
 
     # Usable memory must contain the image and the part above it that the firmware overwrites. Rust code reports a start
-    # info that is invalid or has no memory map.
+    # info that is invalid or has no memory map below 4 GiB.
     cmp     dword ptr [edi + {info_magic}], {magic}
     jne     .Lstart
     cmp     dword ptr [edi + {info_version}], 1
     jb      .Lstart
+    cmp     dword ptr [edi + {info_memmap} + 4], 0
+    jne     .Lstart
     mov     esi, [edi + {info_memmap}]
     mov     ecx, [edi + {info_entries}]
     test    ecx, ecx
     jz      .Lstart
+    mov     eax, {entry_stride}
+    mul     ecx
+    add     eax, esi
+    adc     edx, 0
+    jnz     .Lstart                         # the memory map ends above 4 GiB
 .Lregion:
     sub     ecx, 1
     jb      .Ltoo_little

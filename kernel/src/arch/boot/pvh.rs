@@ -8,7 +8,7 @@ use core::{ptr, slice};
 use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 use pvh::elfnote::ElfNote;
 use pvh::start_info::reader::{MemMap, StartInfoReader};
-use pvh::start_info::{MemmapTableEntry, MemmapType, START_MAGIC_VALUE, StartInfo};
+use pvh::start_info::{MemmapTableEntry, MemmapType, ModlistEntry, START_MAGIC_VALUE, StartInfo};
 
 use super::{BootInfo, MemoryRegion, RegionKind};
 use crate::frames::Region;
@@ -75,6 +75,17 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     let Some(reader) = reader else { super::start(&BootInfo::EMPTY) };
 
     let raw = reader.raw();
+    // The version 0 of the start info has no memory map.
+    let memmap_entries = if raw.version < 1 { 0 } else { u64::from(raw.memmap_entries) };
+    let lists = [
+        ("memory map", raw.memmap_paddr, memmap_entries, size_of::<MemmapTableEntry>()),
+        ("module list", raw.modlist_paddr, u64::from(raw.nr_modules), size_of::<ModlistEntry>()),
+    ];
+    for (name, paddr, count, size) in lists {
+        if !super::is_mapped(paddr, count, size as u64) {
+            super::start(&BootInfo { found: true, unmapped_list: Some(name), ..BootInfo::EMPTY })
+        }
+    }
     let mut info = BootInfo { found: true, rsdp: raw.rsdp_paddr, ..BootInfo::EMPTY };
     for entry in reader.memmap() {
         let kind = match entry.ty() {
