@@ -1,7 +1,8 @@
-//! The CPU features that the kernel and its programs require. Each CPU is checked before it uses any of them. The
-//! features in [`REQUIRED`] are checked in `start.S` on the BSP and in the AP trampoline on the other CPUs. The features
-//! in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are checked by
-//! `arch::cpu::control::check_features`. Optional features are in `arch::cpu::control`.
+//! The CPU features that the kernel and its programs require, and the optional ones that the kernel uses. Each CPU is
+//! checked before it uses any of them. The features in [`REQUIRED`] are checked in `start.S` on the BSP and in the AP
+//! trampoline on the other CPUs. The features in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are
+//! checked by `arch::cpu::control::check_features`. The BSP decides which optional [`Features`] the kernel uses, and the
+//! AP's entry point checks that the AP has them.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -118,6 +119,73 @@ impl fmt::Display for FeatureSet {
     }
 }
 
+/// The optional CPU features that this kernel uses, as reported by CPUID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Supervisor-mode execution prevention.
+    pub smep: bool,
+    /// Supervisor-mode access prevention, which includes the instructions STAC and CLAC.
+    pub smap: bool,
+    /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in ring 3.
+    pub umip: bool,
+    /// The local APIC supports x2APIC mode.
+    pub x2apic: bool,
+    /// RDTSCP or RDPID, which return IA32_TSC_AUX to ring 3.
+    pub tsc_aux: bool,
+}
+
+impl Features {
+    /// Returns the features of this set that a CPU does not have; `None` if it has all.
+    #[must_use]
+    pub fn missing_from(self, cpu: Features) -> Option<Features> {
+        let missing = Features {
+            smep: self.smep && !cpu.smep,
+            smap: self.smap && !cpu.smap,
+            umip: self.umip && !cpu.umip,
+            x2apic: self.x2apic && !cpu.x2apic,
+            tsc_aux: self.tsc_aux && !cpu.tsc_aux,
+        };
+        (missing != Features::default()).then_some(missing)
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Features { smep, smap, umip, x2apic, tsc_aux } = *self;
+        let names = [
+            ("SMEP", smep),
+            ("SMAP", smap),
+            ("UMIP", umip),
+            ("x2APIC", x2apic),
+            ("RDTSCP and RDPID", tsc_aux),
+        ];
+        let mut separator = "";
+        for (name, _) in names.into_iter().filter(|(_, set)| *set) {
+            write!(f, "{separator}{name}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// What a CPU lacks that cannot take part in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacks {
+    /// Features that the kernel requires.
+    Required(FeatureSet),
+    /// Optional features that the kernel uses, because the BSP has them. All CPUs must have equal control registers.
+    UsedByBsp(Features),
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lacks::Required(features) => write!(f, "{features}"),
+            Lacks::UsedByBsp(features) => write!(f, "{features}, which the BSP uses"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
@@ -153,5 +221,26 @@ mod tests {
         assert_eq!(all.missing_from(0, 0), Some(all));
         let expected = Some(FeatureSet { basic: 1 << 4, extended: 0 });
         assert_eq!(all.missing_from(all.basic & !(1 << 4), all.extended), expected);
+    }
+
+    #[test]
+    fn cpu_may_have_more_optional_features_than_the_bsp_but_not_fewer() {
+        let none = Features::default();
+        let all = Features { smep: true, smap: true, umip: true, x2apic: true, tsc_aux: true };
+        let one = [
+            ("SMEP", Features { smep: true, ..none }),
+            ("SMAP", Features { smap: true, ..none }),
+            ("UMIP", Features { umip: true, ..none }),
+            ("x2APIC", Features { x2apic: true, ..none }),
+            ("RDTSCP and RDPID", Features { tsc_aux: true, ..none }),
+        ];
+        assert_eq!((all.missing_from(all), none.missing_from(all)), (None, None));
+        for (name, feature) in one {
+            assert_eq!(feature.missing_from(none), Some(feature));
+            assert_eq!(feature.missing_from(feature), None);
+            let lacks = all.missing_from(all.missing_from(feature).unwrap()).map(Lacks::UsedByBsp);
+            assert_eq!(lacks.unwrap().to_string(), std::format!("{name}, which the BSP uses"));
+        }
+        assert_eq!(all.missing_from(none).unwrap().to_string(), "SMEP, SMAP, UMIP, x2APIC, RDTSCP and RDPID");
     }
 }

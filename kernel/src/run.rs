@@ -19,7 +19,7 @@ use crate::arch::trace;
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
-use crate::features::FeatureSet;
+use crate::features::Lacks;
 use crate::frames::Frame;
 use crate::repeat::{self, End, Reason};
 use crate::sync::Gate;
@@ -53,7 +53,7 @@ pub struct Run {
     pub free_frames: u64,
     /// The CPUs in the firmware's list that did not come online, each with the features that it lacks if that is the
     /// reason.
-    pub missing: &'static [(ApicId, Option<FeatureSet>)],
+    pub missing: &'static [(ApicId, Option<Lacks>)],
     /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
     /// The boot record. [`report`] adds the program's memory.
@@ -242,7 +242,7 @@ fn report(run: &Run) -> ! {
     let mut records = run.online.len() as u32;
     for (apic_id, lacks) in run.missing {
         let reason = match lacks {
-            Some(features) => Text::<128>::of(format_args!("lacks {features}")),
+            Some(lacks) => Text::<128>::of(format_args!("lacks {lacks}")),
             None => Text::of(format_args!("did not come online in time")),
         };
         serial::print(format_args!(

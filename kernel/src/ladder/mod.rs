@@ -12,7 +12,7 @@ use core::panic::PanicInfo;
 
 use kernel::arch::boot;
 use kernel::arch::boot::BootInfo;
-use kernel::arch::cpu::control::{self, Features};
+use kernel::arch::cpu::control;
 use kernel::arch::devices::{pic, serial};
 use kernel::arch::entry::{idt, smap};
 use kernel::arch::interrupts::apic;
@@ -27,6 +27,7 @@ use kernel::arch::smp::{bring_up, this_cpu};
 use kernel::arch::task::programs::{self, Archive};
 use kernel::arch::trace;
 use kernel::cpu::CpuId;
+use kernel::features::Features;
 use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};

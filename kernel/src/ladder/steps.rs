@@ -119,7 +119,7 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
 pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) {
     for (apic_id, lacks) in arrivals.missing {
         match lacks {
-            Some(features) => warn!(bsp, "the CPU with {apic_id} lacks {features}; continuing without it"),
+            Some(lacks) => warn!(bsp, "the CPU with {apic_id} lacks {lacks}; continuing without it"),
             None => warn!(bsp, "the CPU with {apic_id} did not come online; continuing without it"),
         }
     }

@@ -9,7 +9,7 @@ use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpu::msr::{IA32_DEBUGCTL, IA32_PAT};
-use crate::features::FeatureSet;
+use crate::features::{FeatureSet, Features};
 
 /// CR0 from the first 64-bit instruction on. WP: ring 0 may not write read-only pages. NE: x87 errors raise #MF, not
 /// an external interrupt. EM and TS are clear: ring 3 owns the FPU, whose registers the kernel never uses. AM is
@@ -36,21 +36,6 @@ const DR7_RESET: u64 = 0x400;
 
 /// DEBUGCTL's value at reset: no branch records, and TF steps over each instruction, not over each branch.
 const DEBUGCTL_RESET: u64 = 0;
-
-/// The optional CPU features that this kernel uses, as reported by CPUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// Supervisor-mode execution prevention.
-    pub smep: bool,
-    /// Supervisor-mode access prevention, which includes the instructions STAC and CLAC.
-    pub smap: bool,
-    /// User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW, STR fault in ring 3.
-    pub umip: bool,
-    /// The local APIC supports x2APIC mode.
-    pub x2apic: bool,
-    /// RDTSCP or RDPID, which return IA32_TSC_AUX to ring 3.
-    pub tsc_aux: bool,
-}
 
 impl Features {
     /// Reads this CPU's features (SDM 2A, CPUID, leaves 1, 7 and 0x8000_0001; every x86-64 CPU has the last).

@@ -5,8 +5,8 @@ use core::fmt;
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::rflags::RFlags;
 
-use crate::arch::cpu::control::Features;
 use crate::cpu::CpuId;
+use crate::features::Features;
 use crate::selectors::STAR;
 
 // The MSR numbers (SDM 4, 2.1) are defined here because assembly and the read-back table need them as numbers.

@@ -17,9 +17,9 @@ use core::hint::spin_loop;
 use x2apic::lapic::{IpiAllShorthand, LocalApicBuilder, TimerDivide, TimerMode, xapic_base};
 use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
 
-use crate::arch::cpu::control::Features;
 use crate::arch::memory::paging::{self, MapError};
 use crate::cpu::ApicId;
+use crate::features::Features;
 use crate::layout::APIC_REGISTERS;
 
 /// The vector of the timer tick, the first after the exceptions. The legacy PICs are remapped to the same vectors, but

@@ -33,6 +33,7 @@ use crate::arch::interrupts::timer::TscClock;
 use crate::arch::memory::loaded::Program;
 use crate::arch::trace::Tracer;
 use crate::cpu::{ApicId, CpuId};
+use crate::features::Features;
 use crate::layout;
 use crate::line::LineBuffer;
 use crate::repeat::{End, Rounds};
@@ -93,6 +94,8 @@ pub struct PerCpuData {
 /// Values that other CPUs read: the BSP at the end of the run, a panicking CPU, and CPUs that write to the console.
 #[derive(Default)]
 pub struct Published {
+    /// The features that this CPU lacks and the BSP uses. Set if that is why the CPU takes no part in the run.
+    pub lacks: Once<Features>,
     /// The control registers at the time the CPU came online.
     pub control: Once<ControlState>,
     /// The mode of the local APIC, and the APIC id from CPUID. Set when the CPU came online.

@@ -12,7 +12,7 @@ use spin::Once;
 use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB};
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arch::cpu::control::{self, BOOT_CR0, BOOT_CR4, BOOT_EFER, Features, Lacking};
+use crate::arch::cpu::control::{self, BOOT_CR0, BOOT_CR4, BOOT_EFER, Lacking};
 use crate::arch::cpu::tsc;
 use crate::arch::devices::uart;
 use crate::arch::memory::paging::{self, Audit, MapError};
@@ -26,7 +26,7 @@ use crate::arch::smp::tsc_sync;
 use crate::clock::Rate;
 use crate::cmdline::Place;
 use crate::cpu::{ApicId, CpuId};
-use crate::features::FeatureSet;
+use crate::features::{FeatureSet, Features, Lacks};
 use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
@@ -36,6 +36,9 @@ static SLOTS: Once<&'static [ApSlot]> = Once::new();
 
 /// The report in which APs record features that they lack, published before the first SIPI.
 static REPORT: Once<&'static Report> = Once::new();
+
+/// The optional features that the kernel uses, which are the BSP's. Published before the first slot is offered.
+static FEATURES: Once<Features> = Once::new();
 
 /// Functions that the APs call, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
@@ -93,8 +96,8 @@ pub struct Upcalls {
 pub struct Arrivals {
     /// The CPUs that are online, the BSP first. A CPU's dense index is its index in this slice.
     pub online: &'static [&'static PerCpuData],
-    /// The CPUs that did not come online, each with the features that it lacks if that is the reason.
-    pub missing: &'static [(ApicId, Option<FeatureSet>)],
+    /// The CPUs that did not come online, each with what it lacks if that is the reason.
+    pub missing: &'static [(ApicId, Option<Lacks>)],
     /// Memory used by one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
     /// The BSP's TSC before it started the other CPUs.
@@ -121,6 +124,7 @@ pub unsafe fn start_others(
 ) -> Result<Arrivals, SmpError> {
     let (free, tsc_before) = (physmem::free_count(), tsc::now());
     UPCALLS.call_once(|| upcalls);
+    FEATURES.call_once(Features::detect);
     let slots = offer_slots(bsp, list, own_uarts, faults)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
@@ -279,17 +283,22 @@ fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi:
     }
 }
 
-/// Returns the features that the CPU of a slot lacks, if it has reported any. `claimed`: whether the slot has been
-/// claimed.
-fn lacks(slots: &[ApSlot], slot: &ApSlot, claimed: bool) -> Option<FeatureSet> {
-    let (basic, extended) = REPORT.get()?.row(slot.apic_id).get()?;
+/// Returns what the CPU of a slot lacks, if it has reported that. `area`: the index of the CPU's area. `claimed`: whether
+/// the slot has been claimed.
+fn lacks(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<Lacks> {
     let listed = slots.iter().map(|slot| slot.apic_id);
-    online::lacks(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
+    let required =
+        REPORT.get().and_then(|report| report.row(slot.apic_id).get()).and_then(|(basic, extended)| {
+            online::lacks(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
+        });
+    // SAFETY: `offer_slots` has created the area, and only `published` is used (invariant: OWNER-ONLY).
+    let optional = || unsafe { percpu::of(CpuId(area)) }.published.lacks.get().copied();
+    required.map(Lacks::Required).or_else(|| optional().map(Lacks::UsedByBsp))
 }
 
 /// Returns whether the wait for a CPU is over: the CPU is online, or has reported that it lacks a feature.
-fn is_decided(slots: &[ApSlot], slot: &ApSlot) -> bool {
-    online::is_online(&slot.state) || lacks(slots, slot, has_claimed(slot)).is_some()
+fn is_decided(slots: &[ApSlot], slot: &ApSlot, area: u32) -> bool {
+    online::is_online(&slot.state) || lacks(slots, slot, area, has_claimed(slot)).is_some()
 }
 
 /// Returns whether the CPU of a slot has claimed it.
@@ -302,7 +311,7 @@ fn has_claimed(slot: &ApSlot) -> bool {
 fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> bool {
     let (start, timeout) = (tsc::now(), tsc_rate.in_ns(ns));
     loop {
-        if slots.iter().all(|slot| is_decided(slots, slot)) {
+        if slots.iter().zip(1..).all(|(slot, area)| is_decided(slots, slot, area)) {
             return true;
         }
         if tsc::now().wrapping_sub(start) >= timeout {
@@ -315,7 +324,7 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
 }
 
 /// [`Arrivals::online`] and [`Arrivals::missing`].
-type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<FeatureSet>)]);
+type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<Lacks>)]);
 
 /// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
 fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Closing, SmpError> {
@@ -334,7 +343,7 @@ fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Clo
         } else {
             bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
             let claimed = closed == Closed::Late;
-            missing[next_missing] = (ApicId(slot.apic_id), lacks(slots, slot, claimed));
+            missing[next_missing] = (ApicId(slot.apic_id), lacks(slots, slot, area, claimed));
             next_missing += 1;
         }
     }
@@ -367,11 +376,18 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         }
         stop::park();
     }
+    let features = *FEATURES.get().expect("FEATURES is set before a slot is offered");
+    let own = Features::detect();
+    if let Some(missing) = features.missing_from(own) {
+        cpu.published.lacks.call_once(|| missing);
+        stop::park();
+    }
     provoke::leave_stale(cpu, upcalls.syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (promise of the caller of `start_others`).
-    unsafe { this_cpu::set_up(cpu, Features::detect(), upcalls.syscall_entry) };
+    // `x2apic` is this CPU's, because the `x2apic` crate chooses the mode by CPUID. The BSP compares the modes.
+    unsafe { this_cpu::set_up(cpu, Features { x2apic: own.x2apic, ..features }, upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     if cpu.tracer.is_on() {

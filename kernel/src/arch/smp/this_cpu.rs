@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use crate::arch::cpu::control::{self, ControlState, Features};
+use crate::arch::cpu::control::{self, ControlState};
 use crate::arch::cpu::tsc::TscState;
 use crate::arch::cpu::{gdt, machine_check, msr};
 use crate::arch::entry::idt;
@@ -10,6 +10,7 @@ use crate::arch::exit::points::restart_on;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::cpu::CpuId;
+use crate::features::Features;
 
 /// The entry point of `syscall`: [`crate::arch::entry::points::syscall_entry`], instantiated for a system-call table.
 pub type SyscallEntry = unsafe extern "sysv64" fn();

@@ -91,15 +91,23 @@ pub fn cases() -> Vec<Case> {
         .shows("warning: CPU 2 has a local APIC with APIC id 257, but its CPUID reports APIC id 1"),
         // The APICs of all CPUs must be in the same mode (SDM 3A, 11.12.5).
         case(
-            "machine::one-cpu-without-x2apic",
-            "--smp 1,sockets=2,maxcpus=2 --cpu max --qemu-arg=-device \
-             --qemu-arg=max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,x2apic=off",
+            "machine::one-cpu-with-x2apic",
+            "--smp 1,sockets=2,maxcpus=2 --cpu max,x2apic=off --qemu-arg=-device \
+             --qemu-arg=max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,x2apic=on",
             "selftest",
         )
         .status(3)
         .complains(
-            "CPU 1 has IA32_APIC_BASE=0xfee00800 (xAPIC mode), but the BSP has IA32_APIC_BASE=0xfee00c00 \
-             (x2APIC mode)",
+            "CPU 1 has IA32_APIC_BASE=0xfee00c00 (x2APIC mode), but the BSP has IA32_APIC_BASE=0xfee00800 \
+             (xAPIC mode)",
+        ),
+        // Features that the BSP lacks are used on no CPU. CR4 is compared.
+        row(
+            "one-cpu-with-more-features",
+            "--smp 1,sockets=2,maxcpus=2 --cpu max,smap=off,smep=off,umip=off,rdtscp=off,rdpid=off \
+             --qemu-arg=-device --qemu-arg=max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,smap=on,smep=on,\
+             umip=on,rdtscp=on,rdpid=on",
+            2,
         ),
         row("no-interval-timer", "--machine q35,pit=off --smp 2", 2)
             .shows("the interval timer (PIT) does not count"),

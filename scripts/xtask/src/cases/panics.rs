@@ -30,21 +30,33 @@ pub fn cases() -> Vec<Case> {
             .status(3)
             .complains("CPU 0 panicked: ")
             .shows("[cpu0]   3 of 3 other CPUs have stopped");
-    // One of three CPUs lacks a feature. With NX missing, the entries of the bring-up tables would be invalid; with 64-bit
+    // One of three CPUs lacks features. With NX missing, the entries of the bring-up tables would be invalid; with 64-bit
     // mode missing, the CPU could not reach its slot.
-    let lacking =
-        [("sse2", "SSE2"), ("nx", "NX"), ("lm", "64-bit mode"), ("cmov", "CMOV"), ("syscall", "SYSCALL")]
-            .map(|(option, name)| {
-                let device = "--qemu-arg=-device --qemu-arg=max-x86_64-cpu,core-id=0,thread-id=0";
-                let options = format!(
-                    "--smp 1,sockets=3,maxcpus=3 {device},socket-id=1 {device},socket-id=2,{option}=off"
-                );
-                case(format!("ap::without-{option}"), &options, "selftest")
-                    .exits_on(2)
-                    .shows(format!("warning: the CPU with APIC id 2 lacks {name}; continuing without it"))
-                    .complains(format!("(APIC id 2) is missing: lacks {name}"))
-                    .demand(only_apic_id_2_is_missing)
-            });
+    let lacking = [
+        ("sse2", "sse2=off", "SSE2"),
+        ("nx", "nx=off", "NX"),
+        ("lm", "lm=off", "64-bit mode"),
+        ("cmov", "cmov=off", "CMOV"),
+        ("syscall", "syscall=off", "SYSCALL"),
+        ("smap", "smap=off", "SMAP, which the BSP uses"),
+        ("x2apic", "x2apic=off", "x2APIC, which the BSP uses"),
+        (
+            "smep-umip-rdtscp",
+            "smep=off,umip=off,rdtscp=off,rdpid=off",
+            "SMEP, UMIP, RDTSCP and RDPID, which the BSP uses",
+        ),
+    ]
+    .map(|(name, properties, lacks)| {
+        let device = "--qemu-arg=-device --qemu-arg=max-x86_64-cpu,core-id=0,thread-id=0";
+        let options = format!(
+            "--smp 1,sockets=3,maxcpus=3 --cpu max {device},socket-id=1 {device},socket-id=2,{properties}"
+        );
+        case(format!("ap::without-{name}"), &options, "selftest")
+            .exits_on(2)
+            .shows(format!("warning: the CPU with APIC id 2 lacks {lacks}; continuing without it"))
+            .complains(format!("(APIC id 2) is missing: lacks {lacks}"))
+            .demand(only_apic_id_2_is_missing)
+    });
     let others = [
         panic(0),
         panic(2),

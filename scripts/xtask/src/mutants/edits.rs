@@ -255,6 +255,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("apic-id-from-cpuid", &[
         edit(TRAMPOLINE, "rdmsr movl %eax, %edi", "movl ${cpuid_features}, %eax\n cpuid\n shrl $24, %ebx\n movl %ebx, %edi"),
     ]),
+    // The trampoline does not check the CPU's features.
+    ("ap-features-unchecked", &[edit(TRAMPOLINE, "orl %edi, %eax jz 3f", "jmp 3f")]),
+    // The AP's entry point does not check the optional features.
+    ("ap-optional-features-unchecked", &[edit(SMP, "features.missing_from(own)", "features.missing_from(features)")]),
+    // A report counts although two CPUs share its row.
+    ("shared-report-trusted", &[edit(ONLINE, "(sharing == 1).then_some(lacking)", "(sharing >= 1).then_some(lacking)")]),
     // An AP reports its arrival without release ordering.
     ("arrive-relaxed", &[
         edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),

@@ -307,6 +307,28 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::apic-id-wider-than-in-cpuid", &["2 instead of 3", "exit status Some(3)"]),
     ),
     guard(
+        "an AP without a required feature parks before it uses the feature",
+        "ap-features-unchecked",
+        Case("ap::without-nx", &["was reset"]),
+    ),
+    guard(
+        "an AP without an optional feature that the BSP uses is left out",
+        "ap-optional-features-unchecked",
+        Case(
+            "ap::without-smap",
+            &["lacks SMAP, which the BSP uses; continuing without it\" was not printed"],
+        ),
+    ),
+    guard(
+        "a report of missing features counts only for the CPU that can have written it",
+        "shared-report-trusted",
+        Host(
+            "kernel",
+            "online::tests::report_counts_only_for_the_one_cpu_that_can_have_written_it",
+            "[1, 257]",
+        ),
+    ),
+    guard(
         "an AP reports its arrival with release ordering",
         "arrive-relaxed",
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),

@@ -60,6 +60,19 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "an AP lacks a feature that the kernel requires, or an optional one that the BSP uses",
+        "the trampoline and the AP's entry point check CPUID before the first use; the AP reports what it \
+         lacks, and parks; a report counts only for the one CPU that can have written it",
+        &[
+            "ap::without-*",
+            "machine::one-cpu-with-more-features",
+            "ap_trampoline: tests::features::check_precedes_the_first_use",
+            "kernel: online::tests::report_counts_only_for_the_one_cpu_that_can_have_written_it",
+        ],
+        &["ap-features-unchecked", "ap-optional-features-unchecked", "shared-report-trusted"],
+        "",
+    ),
+    row(
         "control registers that differ between CPUs",
         "one function writes complete values on all CPUs; the BSP compares the registers before ring 3 runs",
         &["machine::smp-2", "machine::dump-cpus-*", "guard::write-text"],
@@ -101,7 +114,7 @@ pub const BRING_UP: &[Hazard] = &[
         "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
         "the kernel sets the mode before it accesses a register, compares the modes of all CPUs, and never \
          clears the APIC's global enable bit",
-        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-without-x2apic"],
+        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-with-x2apic"],
         &[],
         "there is no mutant, because it would not boot",
     ),
