@@ -1,6 +1,8 @@
 //! The boot information, in a form independent of the boot protocol. No other module depends on the protocol.
 
 pub mod image;
+#[cfg(any(test, target_os = "none"))]
+mod multiboot2;
 #[cfg(target_os = "none")]
 mod pvh;
 #[cfg(target_os = "none")]
@@ -30,7 +32,7 @@ pub const fn is_mapped(paddr: u64, count: u64, size: u64) -> bool {
 pub enum RegionKind {
     /// Free memory.
     Usable,
-    /// The firmware's tables, which the kernel only reads.
+    /// The firmware's tables, or the loader's information, which the kernel only reads.
     Firmware,
 }
 

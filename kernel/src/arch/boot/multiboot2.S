@@ -1,0 +1,41 @@
+# The Multiboot2 header and entry point.
+#
+# On entry (Multiboot2 specification, 3.3): 32-bit protected mode, flat segments, paging off, interrupts off, eax = the
+# loader's magic number, ebx = physical address of the boot information. No stack, the loader's GDT, .bss zeroed by the
+# loader. GRUB loads the image only where there is memory, so this code does not check the memory.
+#
+# Continues with the common start (start.S), with 0 as the address if the loader is not a Multiboot2 loader.
+
+# The loader searches the first 32 KiB of the file for the header. `.boot` is at the start of the file.
+.section .boot.header, "a"
+.balign 8
+multiboot2_header:
+    .long   {header_magic}
+    .long   {i386}
+    .long   multiboot2_header_end - multiboot2_header
+    .long   -({header_magic} + {i386} + (multiboot2_header_end - multiboot2_header))
+
+    # The entry address. Without this tag the loader would use the ELF file's entry point, which is PVH's.
+    .word   {entry_tag}, 0
+    .long   12
+    .long   multiboot2_start32
+
+    # End of the tags.
+    .balign 8
+    .word   0, 0
+    .long   8
+multiboot2_header_end:
+
+.section .boot, "ax"
+.code32
+
+multiboot2_start32:
+    cld
+    mov     dword ptr [boot_maker - {kernel_base}], offset {multiboot2_start} - {kernel_base}
+    xor     edi, edi
+    cmp     eax, {loader_magic}
+    cmove   edi, ebx
+    jmp     boot_start32
+
+.code64
+.text

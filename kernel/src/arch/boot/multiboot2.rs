@@ -1,0 +1,217 @@
+//! The boot by Multiboot2: GRUB loads the ELF file and jumps to the entry point that the header in `multiboot2.S`
+//! names.
+//!
+//! The boot information is parsed here and not by the crate `multiboot2`, which would add eight packages to the kernel's
+//! build, among them a second ELF parser and a second version of `syn`, for the four tags that the kernel reads.
+
+use super::{BootInfo, MemoryRegion, RegionKind};
+use crate::frames::Region;
+
+/// Types of the tags in the boot information (specification, 3.6).
+mod tag {
+    pub const END: u32 = 0;
+    pub const COMMAND_LINE: u32 = 1;
+    pub const MODULE: u32 = 3;
+    pub const MEMORY_MAP: u32 = 6;
+    pub const RSDP_V1: u32 = 14;
+    pub const RSDP_V2: u32 = 15;
+}
+
+/// Types of the entries in the memory map (specification, 3.6.8).
+mod memory {
+    pub const RAM: u32 = 1;
+    pub const ACPI: u32 = 3;
+    pub const NVS: u32 = 4;
+}
+
+/// Parses the boot information at the physical address `start`. `None` if a tag exceeds it.
+fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
+    let mut info = BootInfo { found: true, ..BootInfo::EMPTY };
+    // The boot information is reserved, because it contains the copy of the RSDP.
+    let own = Region { start, len: bytes.len() as u64 };
+    info.add_region(MemoryRegion { range: own, kind: RegionKind::Firmware });
+    // The first 8 bytes are the length and a reserved word.
+    let mut at = 8;
+    loop {
+        let (kind, size) = (word(bytes, at)?, word(bytes, at + 4)? as usize);
+        let content = bytes.get(at + 8..at.checked_add(size)?)?;
+        match kind {
+            tag::END => return Some(info),
+            tag::COMMAND_LINE => info.set_command_line(content),
+            tag::MODULE if info.module.is_none() => {
+                let (start, end) = (word(content, 0)?, word(content, 4)?);
+                info.module = Some(Region { start: start.into(), len: end.checked_sub(start)?.into() });
+            }
+            tag::MEMORY_MAP => add_regions(&mut info, content)?,
+            // Prefer the RSDP of ACPI 2.0, which has the address of the XSDT.
+            tag::RSDP_V2 => info.rsdp = start + at as u64 + 8,
+            tag::RSDP_V1 if info.rsdp == 0 => info.rsdp = start + at as u64 + 8,
+            _ => {}
+        }
+        at = at.checked_add(size)?.checked_next_multiple_of(8)?;
+    }
+}
+
+/// Adds the entries of the memory map tag. `None` if it is not valid.
+fn add_regions(info: &mut BootInfo, content: &[u8]) -> Option<()> {
+    let entry_size = word(content, 0)? as usize;
+    if entry_size < 24 {
+        return None;
+    }
+    // The entry's size and version precede the entries.
+    for entry in content.get(8..)?.chunks_exact(entry_size) {
+        let range = Region { start: long(entry, 0)?, len: long(entry, 8)? };
+        let kind = match word(entry, 16)? {
+            memory::RAM => RegionKind::Usable,
+            memory::ACPI | memory::NVS => RegionKind::Firmware,
+            _ => continue,
+        };
+        info.add_region(MemoryRegion { range, kind });
+    }
+    Some(())
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|long| u64::from_le_bytes(*long))
+}
+
+#[cfg(target_os = "none")]
+mod entry {
+    use crate::arch::boot::{BootInfo, start};
+    use crate::physmap::phys_to_virt;
+
+    /// The longest boot information that is accepted. GRUB's has a few KiB.
+    const INFO_MAX: u32 = 16 << 20;
+
+    core::arch::global_asm!(
+        include_str!("multiboot2.S"),
+        // The numbers of the specification (3.1.1, 3.1.5, 3.3).
+        header_magic = const 0xe852_50d6_u32,
+        i386 = const 0,
+        entry_tag = const 3,
+        loader_magic = const 0x36d7_6289,
+        kernel_base = const crate::layout::KERNEL_BASE,
+        multiboot2_start = sym multiboot2_start,
+    );
+
+    /// Copies the boot information and starts the kernel. This is the first Rust code: `start.S` calls it once, on the
+    /// boot stack, with interrupts off and no IDT.
+    unsafe extern "sysv64" fn multiboot2_start(info: u32) -> ! {
+        // SAFETY: `multiboot2.S` has passed the loader's address, the boot tables are in use, and the kernel has
+        // written nothing outside its image yet.
+        let info = unsafe { read(info) };
+        start(&info.unwrap_or(BootInfo::EMPTY))
+    }
+
+    /// Reads the boot information. `None` if it is not valid.
+    ///
+    /// # Safety
+    /// `start` is 0 or the address that a Multiboot2 loader has passed. The boot tables are in use, and the kernel has
+    /// written nothing outside its image.
+    unsafe fn read(start: u32) -> Option<BootInfo> {
+        if start == 0 || !start.is_multiple_of(8) {
+            return None;
+        }
+        let pointer = phys_to_virt(start.into());
+        // SAFETY: the loader guarantees a boot information at this address, which begins with its length. The boot
+        // tables map the first 4 GiB of physical memory, which contain it.
+        let len = unsafe { pointer.cast::<u32>().read() };
+        if len > INFO_MAX || start.checked_add(len).is_none() {
+            return None;
+        }
+        // SAFETY: the loader guarantees that the boot information has this length, and nothing writes to it: the
+        // kernel has written nothing outside its image yet. The boot tables map it.
+        super::parse(unsafe { core::slice::from_raw_parts(pointer, len as usize) }, start.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: u64 = 0x10_0000;
+
+    /// Builds a boot information with these tags and the end tag.
+    fn built(tags: &[(u32, &[u8])]) -> Vec<u8> {
+        let mut bytes = std::vec![0; 8];
+        for (kind, content) in tags.iter().chain([&(tag::END, &[][..])]) {
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend((content.len() as u32 + 8).to_le_bytes());
+            bytes.extend(*content);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        let len = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn tags_are_read() {
+        let map =
+            words(&[24, 0, 0x1000, 0, 0x9e000, 0, 1, 0, 0x7fe_0000, 1, 0x2000, 0, 3, 0, 0, 0, 1, 0, 2, 0]);
+        let module = [&words(&[0x40_0000, 0x40_1234])[..], b"name\0"].concat();
+        let bytes = built(&[
+            (tag::COMMAND_LINE, b"program=hello -- x\0"),
+            (99, b"unknown"),
+            (tag::MODULE, &module),
+            (tag::MODULE, &words(&[1, 2])),
+            (tag::RSDP_V2, &[0; 36]),
+            (tag::RSDP_V1, &[0; 20]),
+            (tag::MEMORY_MAP, &map),
+        ]);
+        let info = parse(&bytes, START).expect("valid");
+        assert!(info.found && !info.command_line_cut);
+        assert_eq!(info.command_line(), b"program=hello -- x");
+        assert_eq!(info.module, Some(Region { start: 0x40_0000, len: 0x1234 }));
+        let is_rsdp = |at: &usize| bytes[*at..*at + 4] == tag::RSDP_V2.to_le_bytes();
+        let rsdp = (8..bytes.len()).step_by(8).find(is_rsdp).expect("the tag");
+        assert_eq!(info.rsdp, START + rsdp as u64 + 8);
+        let usable = MemoryRegion { range: Region { start: 0x1000, len: 0x9e000 }, kind: RegionKind::Usable };
+        let acpi =
+            MemoryRegion { range: Region { start: 0x1_07fe_0000, len: 0x2000 }, kind: RegionKind::Firmware };
+        let own = Region { start: START, len: bytes.len() as u64 };
+        assert_eq!(info.regions(), [MemoryRegion { range: own, kind: RegionKind::Firmware }, usable, acpi]);
+    }
+
+    #[test]
+    fn invalid_information_is_rejected() {
+        assert!(parse(&built(&[]), START).is_some());
+        for bytes in [
+            Vec::new(),
+            words(&[8, 0]),
+            words(&[16, 0, 0, 7]),
+            words(&[16, 0, 1, 9]),
+            words(&[16, 0, 1, u32::MAX]),
+            built(&[(tag::MEMORY_MAP, &words(&[0, 0]))]),
+            built(&[(tag::MEMORY_MAP, &words(&[16, 0, 0, 0, 0, 0]))]),
+            built(&[(tag::MODULE, &words(&[2, 1]))]),
+        ] {
+            assert!(parse(&bytes, START).is_none(), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            // Small sizes and types reach the content of the tags.
+            for at in (8..bytes.len().saturating_sub(8)).step_by(8) {
+                bytes[at] %= 16;
+                bytes[at + 1..at + 4].fill(0);
+                bytes[at + 5..at + 8].fill(0);
+            }
+            let _ = parse(&bytes, START);
+        }
+    }
+}
