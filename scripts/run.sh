@@ -6,6 +6,12 @@ set -euo pipefail
 case ${1:-} in
   # Words after a program's name are its arguments, so only the first word can be one of these options.
   --list | -h | --help) ringside_setup --look || exit 5 ;;
-  *) ringside_setup || exit 5 ;;
+  *)
+    # Words after the program may also match. The only effect is that packages are installed that this run does not need.
+    case " $* " in
+      *" --boot iso "* | *" --boot=iso "*) ringside_setup --boot-iso || exit 5 ;;
+      *) ringside_setup || exit 5 ;;
+    esac
+    ;;
 esac
 ringside_xtask run "$@"

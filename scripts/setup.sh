@@ -2,7 +2,8 @@
 # Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
 # Run or source this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. With --dev it also
 # finds or installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, and the tools that read
-# traces (babeltrace2 and Perfetto's Python package). With --look it installs nothing and checks only what building the
+# traces (babeltrace2 and Perfetto's Python package). With --boot-iso, and with --dev, it also finds or installs what makes
+# CD-ROM images (GRUB for BIOS, xorriso). With --look it installs nothing and checks only what building the
 # host tool requires, which suffices for commands that list or explain.
 #
 # Every failure here is a host failure, status 5. Status 1 would mean that a program failed. As root on Debian, the
@@ -59,6 +60,10 @@ ringside_probe() {
   command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
   # The user provides the QEMU that RINGSIDE_QEMU names; no package installs it.
   [ -n "${RINGSIDE_QEMU:-}" ] || command -v qemu-system-x86_64 >/dev/null 2>&1 || missing+=(qemu-system-x86)
+  if [ "$ringside_dev" = yes ] || [ "$ringside_iso" = yes ]; then
+    command -v grub-mkrescue >/dev/null 2>&1 && [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
+    command -v xorriso >/dev/null 2>&1 || missing+=(xorriso)
+  fi
   if [ "$ringside_dev" = yes ]; then
     for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
       [ -x "$host/bin/cargo-${tool%:*}" ] || "${RINGSIDE_CARGO:-false}" "${tool%:*}" --version >/dev/null 2>&1 ||
@@ -144,8 +149,9 @@ ringside_python() {
 
 ringside_setup() {
   local missing
-  ringside_dev=no
+  ringside_dev=no ringside_iso=no
   [ "${1:-}" = --dev ] && ringside_dev=yes
+  [ "${1:-}" = --boot-iso ] && ringside_iso=yes
   ringside_probe
   [ ${#missing[@]} -eq 0 ] || ringside_report_broken
   if [ "${1:-}" = --look ]; then

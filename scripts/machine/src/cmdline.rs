@@ -59,7 +59,7 @@ pub fn value(line: &str, key: &str) -> Option<String> {
 }
 
 /// Splits a command line into its unquoted tokens.
-fn tokens(line: &str) -> Vec<String> {
+pub(crate) fn tokens(line: &str) -> Vec<String> {
     let (mut tokens, mut token, mut quoted) = (Vec::new(), None::<String>, false);
     let mut chars = line.chars();
     while let Some(c) = chars.next() {

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use kernel_abi::DEFAULT_PROGRAM;
 
-use crate::cmdline;
 use crate::executable::stripped;
 use crate::facts::Facts;
 use crate::rip::rip;
 use crate::symbols::Symbols;
 use crate::tree::{bare_artifacts, root};
+use crate::{cmdline, iso};
 
 /// The lowest address of the kernel's half.
 const UPPER_HALF: u64 = 1 << 63;
@@ -40,8 +40,13 @@ enum ProgramFile {
 }
 
 impl Code {
-    /// Finds the files from QEMU's command line: the kernel, and the program as the boot module or by its name.
+    /// Finds the files from QEMU's command line: the kernel, and the program as the boot module or by its name. They
+    /// may also be in the image of a run.
     pub fn of_command<S: AsRef<OsStr>>(qemu: &[S]) -> Code {
+        let image = qemu.iter().rposition(|word| word.as_ref() == "-cdrom").and_then(|at| qemu.get(at + 1));
+        if let Some(words) = image.and_then(|image| iso::words(Path::new(image))) {
+            return Code::of_command(&words);
+        }
         let value = |name: &str| {
             let at = qemu.iter().rposition(|word| word.as_ref() == name)?;
             qemu.get(at + 1).map(|word| word.as_ref().to_owned())
@@ -179,6 +184,17 @@ mod tests {
         );
         let code = Code::of_command(&["qemu", "-initrd", "/p", "-append", "program=p"]);
         assert_eq!(code.program, ProgramFile::Module("/p".into()));
+    }
+
+    #[test]
+    fn files_are_found_by_the_image_of_a_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("x.words"), "-kernel /k -append 'program=hello x=1'")
+            .expect("writes");
+        let image = folder.path().join("x.iso");
+        let code = Code::of_command(&["qemu".as_ref(), "-cdrom".as_ref(), image.as_os_str()]);
+        assert_eq!(code.kernel_path, Path::new("/k"));
+        assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
     }
 
     #[test]

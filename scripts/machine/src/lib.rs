@@ -23,6 +23,7 @@ pub mod error;
 pub mod executable;
 pub mod facts;
 pub mod guest_memory;
+pub mod iso;
 pub mod launch;
 pub mod limits;
 pub mod monitor;

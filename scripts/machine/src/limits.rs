@@ -5,7 +5,7 @@ use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 
 use crate::error::Error;
 use crate::guest_memory;
-use crate::options::MachineOptions;
+use crate::options::{Boot, MachineOptions};
 
 /// The first version of machine types that have PVH. An older type starts an old firmware, which resets.
 const FIRST_WITH_PVH: (u32, u32) = (4, 0);
@@ -37,7 +37,7 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         )));
     }
     match machine_version(&options.machine) {
-        Some(version) if version < FIRST_WITH_PVH => Err(Error::Usage(format!(
+        Some(version) if version < FIRST_WITH_PVH && options.boot == Boot::Pvh => Err(Error::Usage(format!(
             "--machine {}: machine types before {}.{} cannot start the kernel, because they lack QEMU's boot protocol \
              PVH: take q35 or pc",
             options.machine, FIRST_WITH_PVH.0, FIRST_WITH_PVH.1
@@ -137,6 +137,7 @@ mod tests {
             let text = message(&["--machine", old], "", 0).unwrap_or_default();
             assert!(text.contains("before 4.0"), "{old}: {text}");
         }
+        assert_eq!(message(&["--machine", "pc-q35-3.1", "--boot", "iso"], "", 0), None);
         for new in [
             "q35",
             "pc",

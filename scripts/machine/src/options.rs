@@ -26,6 +26,10 @@ pub struct MachineOptions {
     #[arg(long, short, default_value = "128M", value_name = "SIZE")]
     pub memory: String,
 
+    /// How the kernel is started.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = Boot::Pvh)]
+    pub boot: Boot,
+
     /// Accelerator, in the syntax of QEMU's -accel.
     #[arg(long, default_value = "tcg", value_name = "NAME")]
     pub accel: String,
@@ -55,6 +59,26 @@ pub struct MachineOptions {
     /// An additional argument for QEMU. May be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
+}
+
+/// How the kernel is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Boot {
+    /// QEMU loads the kernel's ELF file (PVH).
+    #[default]
+    Pvh,
+    /// GRUB loads the kernel's ELF file from a CD-ROM (Multiboot2).
+    Iso,
+}
+
+impl Boot {
+    /// Returns the option's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Boot::Pvh => "pvh",
+            Boot::Iso => "iso",
+        }
+    }
 }
 
 /// Parses the name of one of the kernel's cargo features.

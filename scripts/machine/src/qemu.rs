@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use kernel_abi::verdict::DEBUG_EXIT_PORT;
 
 use crate::error::Error;
-use crate::limits;
-use crate::options::MachineOptions;
-use crate::serial_ports;
+use crate::iso::Contents;
+use crate::options::{Boot, MachineOptions};
+use crate::{iso, limits, serial_ports};
 
 /// Returns the major and minor version of a QEMU binary.
 ///
@@ -88,11 +88,11 @@ impl Machine<'_> {
         } else {
             push("-accel", &options.accel);
         }
-        push("-kernel", &self.kernel);
-        if let Some(module) = self.module {
-            push("-initrd", &module);
-        }
-        push("-append", &self.cmdline);
+        words.extend(self.start()?);
+        let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+            words.push(name.into());
+            words.push(value.as_ref().to_owned());
+        };
         push("-display", &"none");
         push("-vga", &"none");
         push("-device", &format!("isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=0x04"));
@@ -119,6 +119,22 @@ impl Machine<'_> {
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
         words.extend(options.qemu_arg.iter().map(OsString::from));
         Ok(words)
+    }
+
+    /// Returns the words that start the kernel.
+    fn start(&self) -> Result<Vec<OsString>, Error> {
+        match self.options.boot {
+            Boot::Pvh => {
+                let words = ["-kernel".into(), self.kernel.into(), "-append".into(), self.cmdline.into()];
+                let module = self.module.map(|module| ["-initrd".into(), module.into()]);
+                Ok(words.into_iter().chain(module.into_iter().flatten()).collect())
+            }
+            Boot::Iso => {
+                let Machine { kernel, module, cmdline, .. } = *self;
+                let image = iso::of_run(Contents { kernel, module, cmdline })?;
+                Ok(vec!["-cdrom".into(), image.into()])
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Composes the command that repeats a run, with the options that differ from their defaults.
 
-use crate::options::MachineOptions;
+use crate::options::{Boot, MachineOptions};
 
 /// Options and their values, as separate words of a command line.
 pub struct Words(pub Vec<String>);
@@ -14,6 +14,7 @@ impl Words {
             cpu,
             machine,
             memory,
+            boot,
             accel,
             icount,
             tick_hz,
@@ -28,6 +29,7 @@ impl Words {
         words.push("cpu", cpu.clone());
         words.push("machine", unless(machine, "q35"));
         words.push("memory", unless(memory, "128M"));
+        words.push("boot", unless(boot.name(), Boot::Pvh.name()));
         words.push("accel", unless(accel, "tcg").filter(|_| !icount));
         words.push("tick-hz", tick_hz.map(|hz| hz.to_string()));
         words.push("cmdline", cmdline.clone());

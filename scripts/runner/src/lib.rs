@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod gdb;
+pub mod iso;
 pub mod options;
 pub mod recording;
 pub mod run;

@@ -4,6 +4,7 @@ use campaign::hostile::options::HostileOptions;
 use campaign::stress::options::{MergeOptions, StressOptions};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use inject::options::InjectOptions;
+use runner::iso::IsoOptions;
 use runner::options::{BenchOptions, GdbOptions, RunOptions};
 
 use crate::fuzz::FuzzOptions;
@@ -35,6 +36,9 @@ pub enum Command {
     /// QEMU exits when gdb exits. The console is written to a file whose name is printed at the start.
     #[command(override_usage = "xtask gdb [OPTIONS] [PROGRAM [ARGS...]]")]
     Gdb(GdbOptions),
+    /// Builds the kernel and writes a CD-ROM image from which GRUB starts it on a PC with BIOS firmware.
+    #[command(override_usage = "xtask iso [OPTIONS] OUT.iso [PROGRAM [ARGS...]]")]
+    Iso(IsoOptions),
     /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
     Test(TestOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.

@@ -35,7 +35,7 @@ use machine::build::Mutants;
 use machine::verify::Outcome;
 use machine::{build, cargo, launch};
 use output::{Memory, Stream, eprintln};
-use runner::{bench, gdb, run};
+use runner::{bench, gdb, iso, run};
 
 use crate::cli::Command;
 
@@ -85,6 +85,7 @@ fn command() -> ExitCode {
         }),
         Command::Run(options) => run::run(&options),
         Command::Gdb(options) => gdb::gdb(&options),
+        Command::Iso(options) => iso::run(&options),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

@@ -1,6 +1,7 @@
 //! The QEMU cases. Each case tests one behaviour. It states the command to run, the required exit status, and further
 //! requirements.
 
+mod boot;
 mod command_line;
 mod elf;
 mod failures;
@@ -76,6 +77,7 @@ pub fn all() -> Vec<Case> {
     let groups = [
         machines::cases(),
         machines::lacking(),
+        boot::cases(),
         programs::cases(),
         repeat::cases(),
         elf::cases(),

@@ -1,0 +1,51 @@
+//! The subcommand `iso`: builds the kernel and writes a CD-ROM image that starts it by GRUB.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use machine::cargo::Show;
+use machine::error::Error;
+use machine::iso::{Contents, make};
+use machine::programs::Program;
+use machine::{build, cmdline, programs};
+use output::eprintln;
+
+/// Options of `iso`.
+#[derive(Args, Clone, Debug)]
+pub struct IsoOptions {
+    /// The file to write.
+    #[arg(value_name = "OUT.iso")]
+    pub out: PathBuf,
+
+    /// PROGRAM: the name of an embedded program, or the path of a static ELF64 file. Default: selftest. Everything after
+    /// it, options included, is passed to the program.
+    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+
+    /// Rate of the kernel's timer tick, in hertz. [default: 100]
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub tick_hz: Option<u32>,
+
+    /// Additional text for the kernel command line: 'key=value ...'.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+}
+
+/// Writes the image.
+pub fn run(options: &IsoOptions) -> Result<ExitCode, Error> {
+    let (program, arguments) = match options.words.split_first() {
+        Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
+        None => (None, [].as_slice()),
+    };
+    let kernel = build::everything(Show::Slow)?.kernel;
+    let name = program.as_ref().map(Program::name);
+    let cmdline = cmdline::compose(name, options.tick_hz, options.cmdline.as_deref(), arguments);
+    let module = match &program {
+        Some(Program::File(path, _)) => Some(path.as_path()),
+        _ => None,
+    };
+    make(Contents { kernel: &kernel, module, cmdline: &cmdline }, &options.out)?;
+    eprintln!("{}: starts the kernel with {cmdline:?}", options.out.display());
+    Ok(ExitCode::SUCCESS)
+}
