@@ -10,6 +10,8 @@ case ${1:-} in
     # Words after the program may also match. The only effect is that packages are installed that this run does not need.
     case " $* " in
       *" --boot iso "* | *" --boot=iso "*) ringside_setup --boot-iso || exit 5 ;;
+      *" --firmware "* | *" --firmware="*) ringside_setup || exit 5 ;;
+      *" --boot uefi "* | *" --boot=uefi "*) ringside_setup --boot-uefi || exit 5 ;;
       *) ringside_setup || exit 5 ;;
     esac
     ;;

@@ -3,8 +3,8 @@
 # Run or source this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. With --dev it also
 # finds or installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, and the tools that read
 # traces (babeltrace2 and Perfetto's Python package). With --boot-iso, and with --dev, it also finds or installs what makes
-# CD-ROM images (GRUB for BIOS, xorriso). With --look it installs nothing and checks only what building the
-# host tool requires, which suffices for commands that list or explain.
+# CD-ROM images (GRUB for BIOS, xorriso); with --boot-uefi, and with --dev, UEFI firmware. With --look it installs
+# nothing and checks only what building the host tool requires, which suffices for commands that list or explain.
 #
 # Every failure here is a host failure, status 5. Status 1 would mean that a program failed. As root on Debian, the
 # script installs missing packages without asking. Otherwise it prints the commands to run. Only the Python packages are
@@ -14,11 +14,28 @@ ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
 # CDPATH is cleared because with it `cd` prints the folder and may choose a different one. `readlink` resolves symbolic
 # links to the script.
 ringside_root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd) || exit 5
+# Where distributions keep UEFI firmware for QEMU.
+ringside_firmware=(
+  /usr/share/ovmf/OVMF.fd
+  /usr/share/OVMF/OVMF_CODE_4M.fd
+  /usr/share/edk2/x64/OVMF.4m.fd
+  /usr/share/edk2/ovmf/OVMF_CODE.fd
+  /usr/share/qemu/ovmf-x86_64.bin
+  /usr/share/qemu/edk2-x86_64-code.fd
+)
 ringside_wheels=(perfetto==0.59.1 protobuf==7.36.2)
 # This file exists if these packages are installed.
 ringside_python_stamp=$ringside_root/target/python/$(IFS=+; printf '%s' "${ringside_wheels[*]}")
 
 ringside_say() { printf 'setup: %s\n' "$*" >&2; }
+
+ringside_has_firmware() {
+  local file
+  for file in "${ringside_firmware[@]}"; do
+    [ ! -e "$file" ] || return 0
+  done
+  return 1
+}
 
 # Succeeds if PROGRAM runs and is new enough.
 ringside_rust_ok() {
@@ -63,6 +80,9 @@ ringside_probe() {
   if [ "$ringside_dev" = yes ] || [ "$ringside_iso" = yes ]; then
     command -v grub-mkrescue >/dev/null 2>&1 && [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
     command -v xorriso >/dev/null 2>&1 || missing+=(xorriso)
+  fi
+  if [ "$ringside_dev" = yes ] || [ "$ringside_uefi" = yes ]; then
+    ringside_has_firmware || missing+=(ovmf)
   fi
   if [ "$ringside_dev" = yes ]; then
     for tool in fmt:rustfmt-web clippy:rust-web-clippy; do
@@ -149,9 +169,12 @@ ringside_python() {
 
 ringside_setup() {
   local missing
-  ringside_dev=no ringside_iso=no
-  [ "${1:-}" = --dev ] && ringside_dev=yes
-  [ "${1:-}" = --boot-iso ] && ringside_iso=yes
+  ringside_dev=no ringside_iso=no ringside_uefi=no
+  case ${1:-} in
+    --dev) ringside_dev=yes ;;
+    --boot-iso) ringside_iso=yes ;;
+    --boot-uefi) ringside_uefi=yes ;;
+  esac
   ringside_probe
   [ ${#missing[@]} -eq 0 ] || ringside_report_broken
   if [ "${1:-}" = --look ]; then

@@ -63,6 +63,7 @@ impl Plan<'_> {
             Some(kernel) => kernel.clone(),
             None => build::selected_kernel(&options.feature, &options.mutant, options.as_built)?,
         };
+        let kernel = build::bootable(options.machine.boot, kernel, options.as_built)?;
         let code = Code::load(&kernel)?;
         paths::check_coverage(&code)?;
         let usage = |error: InjectError| Error::Usage(error.to_string());

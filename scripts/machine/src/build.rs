@@ -8,9 +8,10 @@ use output::println;
 use crate::archive::{pack, write_if_changed};
 use crate::cargo::Show;
 use crate::error::Error;
+use crate::options::Boot;
 use crate::toolchain::Toolchain;
-use crate::tree::{BARE_TARGET, bare_artifacts, bare_dir, relative, root};
-use crate::{cargo, executable, programs};
+use crate::tree::{BARE_TARGET, UEFI_TARGET, bare_artifacts, bare_dir, relative, root};
+use crate::{cargo, executable, programs, uefi};
 
 /// Maximum size of the stripped kernel without programs, in bytes.
 pub const KERNEL_LIMIT: usize = 512 * 1024;
@@ -111,6 +112,33 @@ pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) 
         return Ok(featured_kernel_path(features));
     }
     Ok(with_features(features, Show::Slow)?.kernel)
+}
+
+/// Prepares what starts a kernel in this way, and returns the kernel's path. With `as_built` it uses the last build, if
+/// that is newer than the kernel.
+pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, Error> {
+    let written = |path: &Path| path.metadata().and_then(|data| data.modified());
+    let is_built = || match (written(&kernel), written(&uefi::loader_path(&kernel))) {
+        (Ok(kernel), Ok(loader)) => kernel <= loader,
+        _ => false,
+    };
+    if boot == Boot::Uefi && !(as_built && is_built()) {
+        loader(&kernel)?;
+    }
+    Ok(kernel)
+}
+
+/// Builds the UEFI loader that carries a kernel, beside the kernel's ELF file. The kernel in it has no symbols, because
+/// the loader skips them.
+fn loader(kernel: &Path) -> Result<(), Error> {
+    let stripped = kernel.with_added_extension("stripped");
+    write_if_changed(&stripped, &executable::stripped(&read(kernel)?)?)?;
+    let stripped = std::path::absolute(&stripped).map_err(|error| Error::file("find", &stripped, error))?;
+    let mut command = Toolchain::find()?.build(UEFI_TARGET, &bare_dir())?;
+    command.args(["--package", "kernel_efi", "--bin", "kernel_efi"]).env("RINGSIDE_KERNEL", &stripped);
+    cargo::build(command, "the UEFI loader", Show::Slow)?;
+    let built = bare_dir().join(UEFI_TARGET).join("release/kernel_efi.efi");
+    write_if_changed(&uefi::loader_path(kernel), &read(&built)?)
 }
 
 /// Builds the kernel's library, which includes the system-call module, for `target`. UEFI uses Microsoft's C calling

@@ -14,7 +14,7 @@ use crate::facts::Facts;
 use crate::rip::rip;
 use crate::symbols::Symbols;
 use crate::tree::{bare_artifacts, root};
-use crate::{cmdline, iso};
+use crate::{cmdline, iso, uefi};
 
 /// The lowest address of the kernel's half.
 const UPPER_HALF: u64 = 1 << 63;
@@ -51,6 +51,10 @@ impl Code {
             let at = qemu.iter().rposition(|word| word.as_ref() == name)?;
             qemu.get(at + 1).map(|word| word.as_ref().to_owned())
         };
+        if let Some(partition) = uefi::Partition::of_command(qemu) {
+            let kernel = uefi::kernel_path(&partition.loader);
+            return Code::new(kernel, ProgramFile::Module(partition.program));
+        }
         let program = match value("-initrd") {
             Some(module) => ProgramFile::Module(found(Path::new(&module))),
             None => {
@@ -60,7 +64,7 @@ impl Code {
             }
         };
         let kernel = value("-kernel").unwrap_or_default();
-        Code::new(found(Path::new(&kernel)), program)
+        Code::new(uefi::kernel_path(&found(Path::new(&kernel))), program)
     }
 
     /// Uses the symbols of this ELF file for the program.
@@ -195,6 +199,17 @@ mod tests {
         let code = Code::of_command(&["qemu".as_ref(), "-cdrom".as_ref(), image.as_os_str()]);
         assert_eq!(code.kernel_path, Path::new("/k"));
         assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
+    }
+
+    #[test]
+    fn loader_names_its_kernel() {
+        let code = Code::of_command(&["qemu", "-kernel", "/k.efi", "-append", "program=hello"]);
+        assert_eq!(code.kernel_path, Path::new("/k"));
+        assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
+        let words = uefi::partition(Path::new("/k.efi"), "program=p", Path::new("/p")).expect("written");
+        let code = Code::of_command(&words);
+        assert_eq!(code.kernel_path, Path::new("/k"));
+        assert_eq!(code.program, ProgramFile::Module("/p".into()));
     }
 
     #[test]

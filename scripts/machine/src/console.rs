@@ -1,5 +1,7 @@
-//! Escapes console bytes so that they are safe to print on a terminal.
+//! Console lines: escapes them so that they are safe to print on a terminal, and recognises those of the firmware and of
+//! the UEFI loader.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Escapes (as `\x1b`) every character that could move a terminal's cursor, change its colours or ring its bell, and
@@ -24,6 +26,44 @@ pub fn printable(line: &[u8]) -> String {
     text
 }
 
+/// The character that begins an escape sequence.
+const ESCAPE: u8 = 0x1b;
+
+/// Removes terminal escape sequences (ECMA-48, 5.4: `ESC [`, parameters, a final byte), with which UEFI firmware clears
+/// the screen.
+pub fn without_escapes(line: &[u8]) -> Cow<'_, [u8]> {
+    if !line.contains(&ESCAPE) {
+        return Cow::Borrowed(line);
+    }
+    let (mut kept, mut rest) = (Vec::new(), line);
+    while let Some(at) = rest.iter().position(|&byte| byte == ESCAPE) {
+        kept.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(sequence) = rest.strip_prefix(b"[") {
+            let end = sequence.iter().position(|byte| (0x40..=0x7e).contains(byte));
+            rest = end.map_or(&[], |end| &sequence[end + 1..]);
+        }
+    }
+    kept.extend_from_slice(rest);
+    Cow::Owned(kept)
+}
+
+/// Returns whether firmware printed the line: a line of the kernel never begins with an escape sequence.
+pub fn is_firmwares(line: &[u8]) -> bool {
+    line.first() == Some(&ESCAPE)
+}
+
+/// Returns why the kernel will not start, if a console line says so: the loader's reason, or that the firmware (EDK2)
+/// has given up and waits for a key.
+pub fn boot_failure(line: &[u8]) -> Option<String> {
+    let line = without_escapes(line);
+    if let Some(reason) = line.strip_prefix(b"[loader] ringside: cannot start: ") {
+        return Some(String::from_utf8_lossy(reason).into_owned());
+    }
+    let gives_up = line.starts_with(b"BdsDxe: No bootable option or device was found");
+    gives_up.then(|| "the firmware found nothing to start; it may have too little memory".to_owned())
+}
+
 /// Returns whether the character reorders the text around it. A program could use such a character to forge another
 /// program's line.
 fn is_bidi_control(c: char) -> bool {
@@ -43,6 +83,24 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable(b"\x1b[2J\x07\x7f\r"), "\\x1b[2J\\x07\\x7f\\x0d");
         assert_eq!(printable("\u{9b}2J\u{202e}".as_bytes()), "\\u{9b}2J\\u{202e}");
+    }
+
+    #[test]
+    fn escape_sequences_are_removed() {
+        let without = |line: &[u8]| String::from_utf8(without_escapes(line).into_owned()).expect("text");
+        assert_eq!(without(b"\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: x\x1b[0m."), "BdsDxe: x.");
+        assert_eq!(without(b"no escape"), "no escape");
+        assert_eq!(without(b"a\x1bb\x1b[1;2"), "ab");
+        assert_eq!(without(b"a\x1b"), "a");
+    }
+
+    #[test]
+    fn failure_of_loader_and_firmware_is_recognised() {
+        let reason = boot_failure(b"\x1b[2J[loader] ringside: cannot start: why").expect("a failure");
+        assert_eq!(reason, "why");
+        assert!(boot_failure(b"\x1b[1HBdsDxe: No bootable option or device was found.").is_some());
+        assert_eq!(boot_failure(b"[loader] ringside: starting the kernel at 0x200000"), None);
+        assert_eq!(boot_failure(b"[cpu0] [loader] ringside: cannot start: a program's text"), None);
     }
 
     #[test]

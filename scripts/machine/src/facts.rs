@@ -5,6 +5,7 @@ use kernel_abi::record::{
 };
 use trace::console::Console;
 
+use crate::console::boot_failure;
 use crate::directory::Begun;
 
 /// An owned copy of a [`CpuRecord`].
@@ -95,6 +96,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// The kernel's reason for refusing its command line.
     pub refusal: Option<String>,
+    /// The reason why the kernel did not start.
+    pub not_booted: Option<String>,
     /// The lines that programs had begun when the run ended, which are not on the console.
     pub begun: Vec<Begun>,
 }
@@ -158,6 +161,9 @@ impl Facts {
     /// Keeps a message of the kernel, if it is the reason for something that the records do not explain. A program can
     /// imitate it.
     fn take_message(&mut self, line: &[u8]) {
+        if let Some(reason) = boot_failure(line) {
+            self.not_booted.get_or_insert(reason);
+        }
         const PREFIX: &str = "] ringside: ";
         let Some(start) = line.windows(PREFIX.len()).take(16).position(|part| part == PREFIX.as_bytes())
         else {

@@ -40,4 +40,5 @@ pub mod symbols;
 pub mod toolchain;
 pub mod traced;
 pub mod tree;
+pub mod uefi;
 pub mod verify;

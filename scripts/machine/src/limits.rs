@@ -10,6 +10,9 @@ use crate::options::{Boot, MachineOptions};
 /// The first version of machine types that have PVH. An older type starts an old firmware, which resets.
 const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 
+/// The minimum memory for UEFI firmware and the kernel, in bytes. OVMF from Debian 12 starts a loader with 48 MiB.
+const FIRMWARE_MEMORY_MIN: u64 = 64 << 20;
+
 /// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
 /// Of the arguments of `--qemu-arg` only another command line is checked, because QEMU would not report it.
 ///
@@ -27,9 +30,17 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         )));
     }
     // QEMU loads the module at the upper end, over the kernel if there is no room between them.
-    let needed = MEMORY_MIN.saturating_add(module);
+    let least = match options.boot {
+        Boot::Pvh | Boot::Iso => MEMORY_MIN,
+        Boot::Uefi => FIRMWARE_MEMORY_MIN,
+    };
+    let needed = least.saturating_add(module);
     if memory(&options.memory).is_some_and(|bytes| bytes < needed) {
-        let reason = if module == 0 { "the kernel needs" } else { "the kernel and the program's file need" };
+        let reason = match (options.boot, module) {
+            (Boot::Uefi, _) => "UEFI firmware, the kernel and the program's file need",
+            (_, 0) => "the kernel needs",
+            (_, _) => "the kernel and the program's file need",
+        };
         return Err(Error::Usage(format!(
             "--memory {}: {reason} at least {} MiB",
             options.memory,
@@ -121,6 +132,14 @@ mod tests {
         assert_eq!(message(&["--memory", "5M"], "", 1 << 20), None);
         let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("refused");
         assert!(text.contains("the program's file need at least 6 MiB"), "{text}");
+    }
+
+    #[test]
+    fn firmware_needs_more_memory_but_no_pvh() {
+        let text = message(&["--boot", "uefi", "--memory", "63M"], "", 0).expect("refused");
+        assert!(text.contains("UEFI firmware") && text.contains("at least 64 MiB"), "{text}");
+        assert_eq!(message(&["--boot", "uefi", "--memory", "64M"], "", 0), None);
+        assert_eq!(message(&["--boot", "uefi", "--machine", "pc-q35-3.1"], "", 0), None);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct MachineOptions {
     #[arg(long, value_name = "WAY", value_enum, default_value_t = Boot::Pvh)]
     pub boot: Boot,
 
+    /// The UEFI firmware. [default: Debian's package ovmf, or that of other distributions]
+    #[arg(long, value_name = "FILE")]
+    pub firmware: Option<PathBuf>,
+
     /// Accelerator, in the syntax of QEMU's -accel.
     #[arg(long, default_value = "tcg", value_name = "NAME")]
     pub accel: String,
@@ -67,15 +71,26 @@ pub enum Boot {
     /// QEMU loads the kernel's ELF file (PVH).
     #[default]
     Pvh,
+    /// UEFI firmware starts the loader that carries the kernel.
+    Uefi,
     /// GRUB loads the kernel's ELF file from a CD-ROM (Multiboot2).
     Iso,
 }
 
 impl Boot {
+    /// Returns the time in seconds that UEFI firmware may take on a busy host before it starts the loader.
+    pub const fn firmware_seconds(self) -> u64 {
+        match self {
+            Boot::Pvh | Boot::Iso => 0,
+            Boot::Uefi => 60,
+        }
+    }
+
     /// Returns the option's value.
     pub const fn name(self) -> &'static str {
         match self {
             Boot::Pvh => "pvh",
+            Boot::Uefi => "uefi",
             Boot::Iso => "iso",
         }
     }

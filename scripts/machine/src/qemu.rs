@@ -9,7 +9,7 @@ use kernel_abi::verdict::DEBUG_EXIT_PORT;
 use crate::error::Error;
 use crate::iso::Contents;
 use crate::options::{Boot, MachineOptions};
-use crate::{iso, limits, serial_ports};
+use crate::{iso, limits, serial_ports, uefi};
 
 /// Returns the major and minor version of a QEMU binary.
 ///
@@ -123,14 +123,27 @@ impl Machine<'_> {
 
     /// Returns the words that start the kernel.
     fn start(&self) -> Result<Vec<OsString>, Error> {
+        let Machine { kernel, module, cmdline, .. } = *self;
+        let with = |file: &Path| ["-kernel".into(), file.into(), "-append".into(), cmdline.into()];
         match self.options.boot {
             Boot::Pvh => {
-                let words = ["-kernel".into(), self.kernel.into(), "-append".into(), self.cmdline.into()];
-                let module = self.module.map(|module| ["-initrd".into(), module.into()]);
-                Ok(words.into_iter().chain(module.into_iter().flatten()).collect())
+                let module = module.map(|module| ["-initrd".into(), module.into()]);
+                Ok(with(kernel).into_iter().chain(module.into_iter().flatten()).collect())
+            }
+            Boot::Uefi => {
+                // The firmware cannot write to its file, so it keeps its variables in memory.
+                let firmware = escape_commas(&uefi::firmware(self.options)?);
+                let firmware = format!("if=pflash,format=raw,readonly=on,file={firmware}");
+                let loader = uefi::loader_path(kernel);
+                let start = match module {
+                    // The firmware passes the command line as load options.
+                    None => with(&loader),
+                    // QEMU passes a module to Linux and to PVH kernels only.
+                    Some(module) => uefi::partition(&loader, cmdline, module)?,
+                };
+                Ok(["-drive".into(), firmware.into()].into_iter().chain(start).collect())
             }
             Boot::Iso => {
-                let Machine { kernel, module, cmdline, .. } = *self;
                 let image = iso::of_run(Contents { kernel, module, cmdline })?;
                 Ok(vec!["-cdrom".into(), image.into()])
             }
@@ -204,6 +217,26 @@ mod tests {
         assert_eq!(value(&words, "-serial"), Some("stdio"));
         assert_eq!(value(&words, "-device"), Some("isa-debug-exit,iobase=0xf4,iosize=0x04"));
         assert!(!words.iter().any(|word| word.contains("qmp")));
+    }
+
+    #[test]
+    fn firmware_gets_the_loader_in_place_of_the_kernel() {
+        let options: MachineOptions = parse(["--boot", "uefi", "--firmware", "f,w"]).expect("parses");
+        let words = |module| {
+            let machine =
+                Machine { options: &options, kernel: Path::new("k"), module, cmdline: "a=b", gdb_port: None };
+            let words = machine.command_line(Wiring::Terminal).expect("a machine that can run the kernel");
+            words.into_iter().map(|word| word.into_string().expect("text")).collect::<Vec<_>>()
+        };
+        let without = words(None);
+        assert_eq!(value(&without, "-drive"), Some("if=pflash,format=raw,readonly=on,file=f,,w"));
+        assert_eq!((value(&without, "-kernel"), value(&without, "-append")), (Some("k.efi"), Some("a=b")));
+        let with = words(Some(Path::new("p")));
+        assert!(
+            !with.iter().any(|word| ["-kernel", "-append", "-initrd"].contains(&word.as_str())),
+            "{with:?}"
+        );
+        assert!(with.iter().any(|word| word.starts_with("driver=vvfat")), "{with:?}");
     }
 
     #[test]

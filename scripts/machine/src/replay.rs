@@ -15,6 +15,7 @@ impl Words {
             machine,
             memory,
             boot,
+            firmware,
             accel,
             icount,
             tick_hz,
@@ -30,6 +31,7 @@ impl Words {
         words.push("machine", unless(machine, "q35"));
         words.push("memory", unless(memory, "128M"));
         words.push("boot", unless(boot.name(), Boot::Pvh.name()));
+        words.push("firmware", firmware.as_ref().map(|file| file.to_string_lossy().into_owned()));
         words.push("accel", unless(accel, "tcg").filter(|_| !icount));
         words.push("tick-hz", tick_hz.map(|hz| hz.to_string()));
         words.push("cmdline", cmdline.clone());

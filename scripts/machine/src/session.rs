@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use crate::console::boot_failure;
 use crate::error::Error;
 use crate::launch;
 use crate::monitor::Monitor;
@@ -134,6 +135,7 @@ pub fn watch(
         // The time limit also applies to a machine that prints without end.
         let mut stopped = over.then_some(Ending::TimedOut);
         match &message {
+            Ok(Message::Line(line)) if boot_failure(line).is_some() => stopped = Some(Ending::NotBooted),
             Ok(Message::Line(line)) if stopped.is_none() => {
                 let text = String::from_utf8_lossy(line);
                 for cue in cues.extract_if(.., |cue| text.contains(&cue.text)) {
@@ -154,7 +156,9 @@ pub fn watch(
             stopped = Some(Ending::Paused(state));
         }
         if let Some(ending) = stopped {
-            registers = Some(monitor.registers());
+            if ending != Ending::NotBooted {
+                registers = Some(monitor.registers());
+            }
             end(&mut child);
             // Process lines that were still in the pipe when the machine was stopped.
             for message in messages.try_iter().take(QUEUE) {

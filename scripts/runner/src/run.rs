@@ -25,8 +25,10 @@ use crate::recording;
 use crate::recording::Recording;
 use crate::screen::Screen;
 
-/// Default time limit of a run, in seconds.
-const DEFAULT_TIMEOUT: u64 = 60;
+/// Returns the default time limit of a run, in seconds; 0 means no limit.
+fn default_timeout(options: &RunOptions) -> u64 {
+    if options.gdb { 0 } else { 60 + options.machine.boot.firmware_seconds() }
+}
 
 /// Executes a run and returns its exit status. Writes JSON if requested, even after an error.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
@@ -64,6 +66,7 @@ impl Plan {
             None => build::everything(options.show())?.kernel,
         };
         let machine = &options.machine;
+        let kernel = build::bootable(machine.boot, kernel, options.as_built)?;
         let name = program.as_ref().map(Program::name);
         let serial = machine.serial_dir.as_ref().map(|_| "serial=percpu");
         let trace = options.trace.as_ref().map(|kinds| match options.trace_mode {
@@ -112,7 +115,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
             relative(&plan.kernel).display()
         ));
     }
-    let seconds = options.timeout.unwrap_or(if options.gdb { 0 } else { DEFAULT_TIMEOUT });
+    let seconds = options.timeout.unwrap_or_else(|| default_timeout(options));
     let limit = (seconds != 0).then(|| Duration::from_secs(seconds));
     let mut facts = Facts::default();
     let mut verdict_time = None;

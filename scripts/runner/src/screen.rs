@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use machine::code::Code;
-use machine::console::printable;
+use machine::console::{is_firmwares, printable, without_escapes};
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::verify::{Judgement, Outcome};
@@ -36,6 +36,10 @@ impl ConsoleFormatter {
     /// none.
     pub fn format(&self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
+            Line::Text if is_firmwares(line) => {
+                let text = printable(&without_escapes(line));
+                Some(text).filter(|text| !text.trim().is_empty()).into_iter().collect()
+            }
             Line::Text => vec![self.text(line)],
             Line::Counted => Vec::new(),
             Line::Panic(cpu, message) => {

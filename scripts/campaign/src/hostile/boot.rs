@@ -50,6 +50,7 @@ impl Boot<'_> {
             Some(kernel) => kernel.clone(),
             None => build::selected_kernel(&options.feature, &options.mutant, options.as_built)?,
         };
+        let kernel = build::bootable(options.machine.boot, kernel, options.as_built)?;
         let folder = root().join(format!("target/hostile/{seed}"));
         let module = program::write(&folder, seed)?;
         let machine = options.machine();

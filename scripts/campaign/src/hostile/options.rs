@@ -98,7 +98,7 @@ impl HostileOptions {
 
     /// Returns the time limit of the run in seconds; 0 means no limit.
     pub fn seconds(&self) -> u64 {
-        self.timeout.unwrap_or(60 + u64::from(self.rounds) / 4)
+        self.timeout.unwrap_or(60 + self.machine.boot.firmware_seconds() + u64::from(self.rounds) / 4)
     }
 
     /// Returns the command that repeats the run. It contains every option that differs from its default.

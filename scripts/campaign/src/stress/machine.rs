@@ -49,6 +49,7 @@ impl Setup {
             enable_one_insn(&mut machine, version);
         }
         let kernel = build::selected_kernel(&load.feature, &load.mutant, as_built)?;
+        let kernel = build::bootable(machine.boot, kernel, as_built)?;
         Ok(Setup { machine, kernel })
     }
 
@@ -127,10 +128,11 @@ fn records(load: &LoadOptions, memory: u64) -> u64 {
 /// Returns the time limit of a boot, or `None` for no limit.
 pub fn limit(load: &LoadOptions, jobs: u16) -> Option<Duration> {
     let seconds = load.timeout.unwrap_or_else(|| {
+        let firmware = load.machine.boot.firmware_seconds();
         let cpus = u64::from(serial_ports::cpus(&load.machine.smp).max(1));
         let calls = load.calls().map(|calls| calls.saturating_mul(cpus) / CALLS_PER_SECOND_MIN);
         let load = [calls, load.seconds].into_iter().flatten().min().unwrap_or(0);
-        load.saturating_mul(u64::from(jobs)).saturating_add(BOOT_SECONDS)
+        load.saturating_mul(u64::from(jobs)).saturating_add(BOOT_SECONDS + u64::from(jobs) * firmware)
     });
     (seconds != 0).then(|| Duration::from_secs(seconds))
 }

@@ -22,6 +22,8 @@ pub enum Ending {
     TimedOut,
     /// QEMU could not be started.
     NotStarted,
+    /// The firmware or the loader did not start the kernel, and QEMU was killed.
+    NotBooted,
     /// QEMU paused the machine, and was killed. This is its run state.
     Paused(&'static str),
 }
@@ -126,6 +128,10 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
             (Outcome::Timeout, vec!["the run timed out before the kernel's verdict".to_owned()])
         }
         Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
+        Ending::NotBooted => {
+            let reason = facts.not_booted.as_deref().unwrap_or("see the console");
+            (Outcome::Panic, vec![format!("the kernel was not started: {reason}")])
+        }
         Ending::Paused(state) => {
             (Outcome::Host, vec![format!("QEMU paused the machine; its run state is \"{state}\"")])
         }

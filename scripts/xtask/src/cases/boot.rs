@@ -1,11 +1,15 @@
 //! Cases that start the kernel by other boot protocols than PVH.
 
+use kernel_abi::boot::COMMAND_LINE_MAX;
 use machine::tree::relative;
 
-use super::{Case, case, program_path};
+use super::{Case, case, expect, program_path};
 
-/// The cases.
+/// The cases. UEFI firmware takes seconds, so that there are few.
 pub fn cases() -> Vec<Case> {
+    let uefi = |name: &str, options: &str, program: &str| {
+        case(format!("boot::uefi-{name}"), &format!("--boot uefi {options}"), program)
+    };
     vec![
         case("boot::iso", "--boot iso --smp 4", "selftest").exits_on(4),
         // GRUB loads the program's file as a module and joins the arguments to the command line.
@@ -21,5 +25,35 @@ pub fn cases() -> Vec<Case> {
         case("boot::iso-empty-argument", "--boot iso --smp 1", "args ''")
             .status(2)
             .complains("GRUB cannot pass \"\""),
+        uefi("smp-4", "--smp 4", "selftest")
+            .exits_on(4)
+            .shows("[loader] ringside: starting the kernel at 0x200000"),
+        // Without x2APIC, with CPU models of both vendors, on the other chipset.
+        uefi("xapic-pc", "--smp 3 --machine pc --cpu qemu64 --dump-cpus", "selftest").exits_on(3),
+        // The firmware puts its files on a disk: the loader reads the command line and the program there.
+        uefi("own-program", "--smp 2", &format!("{} a 'b c'", relative(&program_path("args")).display()))
+            .exits_on(2)
+            .shows("[loader] ringside: starting the kernel")
+            .shows("b c"),
+        uefi("longest-command-line", "--smp 1", &format!("args {}", "b".repeat(COMMAND_LINE_MAX - 16)))
+            .exits_on(1)
+            .demand(|finished| {
+                // Once in QEMU's command line, and once from the program.
+                let (sent, all) = (finished.stdout.matches('b').count(), 2 * (COMMAND_LINE_MAX - 16));
+                if sent >= all { Ok(()) } else { Err(format!("only {sent} of {all} bytes are shown")) }
+            }),
+        uefi("bad-command-line", "--smp 1 --cmdline colour=blue", "hello").status(2).complains("colour"),
+        // The firmware gives up and waits for a key, at which the tool ends the run. The host tool would refuse it.
+        uefi("too-little-memory", "--smp 1 --qemu-arg=-m --qemu-arg=32M", "hello")
+            .status(3)
+            .complains("the kernel was not started: the firmware found nothing to start"),
+        // The kernel's symbols name the functions, as with PVH.
+        uefi("panic", "--smp 2 --cmdline panic_cpu=1", "hello")
+            .status(3)
+            .complains("CPU 1 panicked")
+            .shows("backtrace"),
+        uefi("trace", "--smp 2 --trace all --trace-out target/test-logs/boot-uefi.rtrace", "hello")
+            .demand(|finished| expect(finished.json["outcome"].as_str(), Some("pass"), "outcome")),
+        uefi("no-firmware", "--firmware /nonexistent", "hello").status(5).complains("/nonexistent"),
     ]
 }

@@ -3,8 +3,8 @@
 //! The order of the kernel's layers is the order of `mod` declarations. `kernel/src/lib.rs` declares the pure modules
 //! (those without hardware access) first, then `arch`, then the modules above `arch`. `kernel/src/arch/mod.rs` declares
 //! the layers of `arch`, the lowest first. (A blank line between two declarations keeps rustfmt from sorting them.) A
-//! file may import from its own layer and from lower ones. Pure modules may import each other. In the host tool only
-//! cycles within a crate are checked, because cargo rejects cycles between crates.
+//! file may import from its own layer and from lower ones. Pure modules may import each other. In the UEFI loader
+//! and the host tool only cycles within a crate are checked, because cargo rejects cycles between crates.
 
 mod graph;
 mod source;
@@ -31,10 +31,10 @@ pub fn check(root: &Path) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
 
-/// Returns the root files of the kernel's library and of each crate of the host tool, relative to the checkout.
+/// Returns the root files of the kernel's library, of the UEFI loader and of each crate of the host tool, relative to the checkout.
 fn crate_roots(root: &Path) -> Result<Vec<PathBuf>, String> {
     let place = |error: std::io::Error| format!("cannot read {}: {error}", root.join("scripts").display());
-    let mut folders = vec![PathBuf::from("kernel")];
+    let mut folders = vec![PathBuf::from("kernel"), PathBuf::from("kernel/efi")];
     for entry in std::fs::read_dir(root.join("scripts")).map_err(place)? {
         folders.push(Path::new("scripts").join(entry.map_err(place)?.file_name()));
     }
