@@ -11,7 +11,7 @@ case ${1:-} in
     case " $* " in
       *" --boot iso "* | *" --boot=iso "*) ringside_setup --boot-iso || exit 5 ;;
       *" --firmware "* | *" --firmware="*) ringside_setup || exit 5 ;;
-      *" --boot uefi "* | *" --boot=uefi "*) ringside_setup --boot-uefi || exit 5 ;;
+      *" --boot uefi "* | *" --boot=uefi "* | *" --boot image "* | *" --boot=image "*) ringside_setup --boot-uefi || exit 5 ;;
       *) ringside_setup || exit 5 ;;
     esac
     ;;

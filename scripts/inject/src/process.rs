@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use machine::error::Error;
 use machine::facts::{Facts, Line};
-use machine::qemu::escape_commas;
+use machine::quoting::escape_commas;
 use machine::session;
 use machine::session::Ended;
 use tempfile::TempDir;

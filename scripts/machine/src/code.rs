@@ -11,6 +11,7 @@ use kernel_abi::DEFAULT_PROGRAM;
 
 use crate::executable::stripped;
 use crate::facts::Facts;
+use crate::image::DISK;
 use crate::rip::rip;
 use crate::symbols::Symbols;
 use crate::tree::{bare_artifacts, root};
@@ -43,8 +44,12 @@ impl Code {
     /// Finds the files from QEMU's command line: the kernel, and the program as the boot module or by its name. They
     /// may also be in the image of a run.
     pub fn of_command<S: AsRef<OsStr>>(qemu: &[S]) -> Code {
-        let image = qemu.iter().rposition(|word| word.as_ref() == "-cdrom").and_then(|at| qemu.get(at + 1));
-        if let Some(words) = image.and_then(|image| iso::words(Path::new(image))) {
+        let cdrom = qemu.iter().rposition(|word| word.as_ref() == "-cdrom").and_then(|at| qemu.get(at + 1));
+        let disk = qemu.iter().find_map(|word| word.as_ref().to_str()?.strip_prefix(DISK));
+        let image =
+            cdrom.map(|image| image.as_ref().into()).or(disk.map(|disk| disk.replace(",,", ",").into()));
+        let image: Option<PathBuf> = image;
+        if let Some(words) = image.and_then(|image| iso::words(&image)) {
             return Code::of_command(&words);
         }
         let value = |name: &str| {
@@ -195,10 +200,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("x.words"), "-kernel /k -append 'program=hello x=1'")
             .expect("writes");
-        let image = folder.path().join("x.iso");
-        let code = Code::of_command(&["qemu".as_ref(), "-cdrom".as_ref(), image.as_os_str()]);
-        assert_eq!(code.kernel_path, Path::new("/k"));
-        assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
+        let disk = format!("{DISK}{}", folder.path().join("x.img").display());
+        for words in [["-cdrom".into(), folder.path().join("x.iso")], ["-drive".into(), disk.into()]] {
+            let code = Code::of_command(&words);
+            assert_eq!(code.kernel_path, Path::new("/k"));
+            assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::error::Error;
 use crate::executable::stripped;
 use crate::tree::root;
-use crate::{cmdline, qemu};
+use crate::{cmdline, quoting};
 
 /// GRUB's modules for BIOS. With this folder, `grub-mkrescue` makes no image for UEFI, which needs more packages.
 const BIOS_MODULES: &str = "/usr/lib/grub/i386-pc";
@@ -63,18 +63,19 @@ pub fn of_run(contents: Contents<'_>) -> Result<PathBuf, Error> {
         let write = |path: &Path, bytes: &[u8]| {
             output::write(path, bytes).map_err(|error| Error::file("write", path, error))
         };
-        write(&words_path(&path), qemu::shell_quoted(&words).as_bytes())?;
+        write(&words_path(&path), quoting::shell_quoted(&words).as_bytes())?;
         write(&path, &files.image()?)?;
     }
     Ok(path)
 }
 
-/// Returns the words that [`of_run`] has kept for an image.
+/// Returns the words that [`of_run`], or that of [`image`](crate::image), has kept for an image.
 pub fn words(image: &Path) -> Option<Vec<String>> {
     shlex::split(&std::fs::read_to_string(words_path(image)).ok()?)
 }
 
-fn words_path(image: &Path) -> PathBuf {
+/// Returns the path of the file with the words for an image.
+pub(crate) fn words_path(image: &Path) -> PathBuf {
     image.with_extension("words")
 }
 
@@ -87,7 +88,7 @@ fn folder() -> Result<PathBuf, Error> {
 
 /// Removes the images of earlier runs. A machine that has opened one keeps it. Another process may remove them at the
 /// same time.
-fn remove_old(folder: &Path) {
+pub(crate) fn remove_old(folder: &Path) {
     let is_old = |path: &Path| {
         let modified = path.metadata().and_then(|file| file.modified());
         modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > KEPT))

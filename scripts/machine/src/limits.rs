@@ -32,12 +32,12 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
     // QEMU loads the module at the upper end, over the kernel if there is no room between them.
     let least = match options.boot {
         Boot::Pvh | Boot::Iso => MEMORY_MIN,
-        Boot::Uefi => FIRMWARE_MEMORY_MIN,
+        Boot::Uefi | Boot::Image => FIRMWARE_MEMORY_MIN,
     };
     let needed = least.saturating_add(module);
     if memory(&options.memory).is_some_and(|bytes| bytes < needed) {
         let reason = match (options.boot, module) {
-            (Boot::Uefi, _) => "UEFI firmware, the kernel and the program's file need",
+            (Boot::Uefi | Boot::Image, _) => "UEFI firmware, the kernel and the program's file need",
             (_, 0) => "the kernel needs",
             (_, _) => "the kernel and the program's file need",
         };

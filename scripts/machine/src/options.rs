@@ -73,6 +73,8 @@ pub enum Boot {
     Pvh,
     /// UEFI firmware starts the loader that carries the kernel.
     Uefi,
+    /// UEFI firmware starts the loader from a disk image.
+    Image,
     /// GRUB loads the kernel's ELF file from a CD-ROM (Multiboot2).
     Iso,
 }
@@ -82,8 +84,13 @@ impl Boot {
     pub const fn firmware_seconds(self) -> u64 {
         match self {
             Boot::Pvh | Boot::Iso => 0,
-            Boot::Uefi => 60,
+            Boot::Uefi | Boot::Image => 60,
         }
+    }
+
+    /// Returns whether UEFI firmware starts the kernel.
+    pub const fn is_by_firmware(self) -> bool {
+        matches!(self, Boot::Uefi | Boot::Image)
     }
 
     /// Returns the option's value.
@@ -91,6 +98,7 @@ impl Boot {
         match self {
             Boot::Pvh => "pvh",
             Boot::Uefi => "uefi",
+            Boot::Image => "image",
             Boot::Iso => "iso",
         }
     }

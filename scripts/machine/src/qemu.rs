@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use kernel_abi::verdict::DEBUG_EXIT_PORT;
 
 use crate::error::Error;
+use crate::image::DISK;
 use crate::iso::Contents;
 use crate::options::{Boot, MachineOptions};
-use crate::{iso, limits, serial_ports, uefi};
+use crate::quoting::escape_commas;
+use crate::{image, iso, limits, serial_ports, uefi};
 
 /// Returns the major and minor version of a QEMU binary.
 ///
@@ -130,12 +132,17 @@ impl Machine<'_> {
                 let module = module.map(|module| ["-initrd".into(), module.into()]);
                 Ok(with(kernel).into_iter().chain(module.into_iter().flatten()).collect())
             }
-            Boot::Uefi => {
+            Boot::Uefi | Boot::Image => {
                 // The firmware cannot write to its file, so it keeps its variables in memory.
                 let firmware = escape_commas(&uefi::firmware(self.options)?);
                 let firmware = format!("if=pflash,format=raw,readonly=on,file={firmware}");
                 let loader = uefi::loader_path(kernel);
                 let start = match module {
+                    _ if self.options.boot == Boot::Image => {
+                        let disk = image::of_run(Contents { kernel, module, cmdline })?;
+                        let disk = format!("{DISK}{}", escape_commas(&disk));
+                        ["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"].map(OsString::from)
+                    }
                     // The firmware passes the command line as load options.
                     None => with(&loader),
                     // QEMU passes a module to Linux and to PVH kernels only.
@@ -151,22 +158,11 @@ impl Machine<'_> {
     }
 }
 
-/// Doubles commas: in QEMU's options a comma ends a value, and two commas represent one.
-pub fn escape_commas(path: &Path) -> String {
-    path.to_string_lossy().replace(',', ",,")
-}
-
-/// Quotes a command line for the user's shell.
-pub fn shell_quoted(words: &[OsString]) -> String {
-    let texts: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    // Only a NUL character cannot be quoted, and no process argument contains one.
-    shlex::try_join(texts.iter().map(|text| &**text)).unwrap_or_else(|_| texts.join(" "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::options::parse;
+    use crate::quoting::shell_quoted;
 
     #[test]
     fn version_is_parsed() {

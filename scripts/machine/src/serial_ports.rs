@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use output::Log;
 
 use crate::error::Error;
-use crate::qemu::escape_commas;
+use crate::quoting::escape_commas;
 
 /// Number of serial ports of a PC, COM1 to COM4. COM1 is the console.
 const COM_PORTS: u32 = 4;

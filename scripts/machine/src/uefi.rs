@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::write_if_changed;
 use crate::error::Error;
 use crate::options::MachineOptions;
-use crate::qemu::escape_commas;
+use crate::quoting::escape_commas;
 use crate::tree::root;
 
 /// Where distributions keep UEFI firmware for QEMU, without Secure Boot: Debian, Arch, Fedora, openSUSE and QEMU's own.
@@ -65,24 +65,32 @@ pub fn kernel_path(loader: &Path) -> PathBuf {
     }
 }
 
-/// Returns the words of QEMU's command line for a partition with this loader, command line and program. QEMU makes it of
-/// a folder with links to the files, whose name depends on what it contains: two runs share a folder only if they need
-/// the same one.
+/// Returns the words of QEMU's command line for a partition with this loader, command line and program, which QEMU makes
+/// of a [`folder`].
 ///
 /// # Errors
 /// If the folder cannot be written.
 pub fn partition(loader: &Path, cmdline: &str, program: &Path) -> Result<[OsString; 4], Error> {
-    let fail = |error| Error::file("find", program, error);
-    let (loader, program) =
-        (std::path::absolute(loader).map_err(fail)?, std::path::absolute(program).map_err(fail)?);
+    let folder = folder(loader, cmdline, Some(program))?;
+    let drive = format!("{PARTITION}{}", escape_commas(&folder));
+    Ok(["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(OsString::from))
+}
+
+/// Returns a folder with the files of a partition, as links. Its name depends on what it contains: two runs share a
+/// folder only if they need the same one.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn folder(loader: &Path, cmdline: &str, program: Option<&Path>) -> Result<PathBuf, Error> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Error::file("find", path, error));
+    let (loader, program) = (absolute(loader)?, program.map(absolute).transpose()?);
     let mut hasher = DefaultHasher::new();
     (&loader, cmdline, &program).hash(&mut hasher);
     let folder = root().join(format!("target/uefi/{:016x}", hasher.finish()));
     write_if_changed(&folder.join(COMMAND_LINE), cmdline.as_bytes())?;
     link(&loader, &folder.join(LOADER))?;
-    link(&program, &folder.join(PROGRAM))?;
-    let drive = format!("{PARTITION}{}", escape_commas(&folder));
-    Ok(["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(OsString::from))
+    program.map_or(Ok(()), |program| link(&program, &folder.join(PROGRAM)))?;
+    Ok(folder)
 }
 
 /// Makes `link` a symbolic link to `file`.

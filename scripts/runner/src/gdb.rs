@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 
 use machine::code::Code;
 use machine::error::Error;
-use machine::qemu::{Wiring, shell_quoted};
+use machine::qemu::Wiring;
+use machine::quoting::shell_quoted;
 use machine::tree::root;
 use machine::verify::Outcome;
 use machine::{launch, monitor};

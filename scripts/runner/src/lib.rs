@@ -4,7 +4,7 @@
 
 pub mod bench;
 pub mod gdb;
-pub mod iso;
+pub mod images;
 pub mod options;
 pub mod recording;
 pub mod run;

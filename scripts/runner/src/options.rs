@@ -20,7 +20,7 @@ pub struct RunOptions {
     pub machine: MachineOptions,
 
     /// Ends the run after this many seconds and prints the registers of all CPUs; 0 means no limit. [default: 60; with
-    /// --boot uefi: 120; with --gdb: 0]
+    /// UEFI firmware: 120; with --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 

@@ -4,7 +4,7 @@ use campaign::hostile::options::HostileOptions;
 use campaign::stress::options::{MergeOptions, StressOptions};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use inject::options::InjectOptions;
-use runner::iso::IsoOptions;
+use runner::images::ImageOptions;
 use runner::options::{BenchOptions, GdbOptions, RunOptions};
 
 use crate::fuzz::FuzzOptions;
@@ -38,7 +38,10 @@ pub enum Command {
     Gdb(GdbOptions),
     /// Builds the kernel and writes a CD-ROM image from which GRUB starts it on a PC with BIOS firmware.
     #[command(override_usage = "xtask iso [OPTIONS] OUT.iso [PROGRAM [ARGS...]]")]
-    Iso(IsoOptions),
+    Iso(ImageOptions),
+    /// Builds the kernel and writes a disk image from which UEFI firmware starts it, for a USB stick or a virtual machine.
+    #[command(override_usage = "xtask image [OPTIONS] OUT.img [PROGRAM [ARGS...]]")]
+    Image(ImageOptions),
     /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
     Test(TestOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.

@@ -32,10 +32,11 @@ use std::thread::Builder;
 
 use campaign::{hostile, stress};
 use machine::build::Mutants;
+use machine::options::Boot;
 use machine::verify::Outcome;
 use machine::{build, cargo, launch};
 use output::{Memory, Stream, eprintln};
-use runner::{bench, gdb, iso, run};
+use runner::{bench, gdb, images, run};
 
 use crate::cli::Command;
 
@@ -85,7 +86,8 @@ fn command() -> ExitCode {
         }),
         Command::Run(options) => run::run(&options),
         Command::Gdb(options) => gdb::gdb(&options),
-        Command::Iso(options) => iso::run(&options),
+        Command::Iso(options) => images::run(&options, Boot::Iso),
+        Command::Image(options) => images::run(&options, Boot::Image),
         Command::Test(options) => suite::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

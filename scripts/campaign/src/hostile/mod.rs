@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use machine::error::Error;
-use machine::qemu::{Wiring, shell_quoted};
+use machine::qemu::Wiring;
+use machine::quoting::shell_quoted;
 use machine::verify::Outcome;
 use output::{eprintln, println};
 

@@ -54,6 +54,15 @@ pub fn cases() -> Vec<Case> {
             .shows("backtrace"),
         uefi("trace", "--smp 2 --trace all --trace-out target/test-logs/boot-uefi.rtrace", "hello")
             .demand(|finished| expect(finished.json["outcome"].as_str(), Some("pass"), "outcome")),
+        // A disk image, with the program and its arguments in files.
+        case(
+            "boot::image",
+            "--boot image --smp 2",
+            &format!("{} a 'b c'", relative(&program_path("args")).display()),
+        )
+        .exits_on(2)
+        .shows("[loader] ringside: starting the kernel")
+        .shows("b c"),
         uefi("no-firmware", "--firmware /nonexistent", "hello").status(5).complains("/nonexistent"),
     ]
 }

@@ -1,4 +1,5 @@
-//! The subcommand `iso`: builds the kernel and writes a CD-ROM image that starts it by GRUB.
+//! The subcommands `iso` and `image`: build the kernel and write a CD-ROM image that starts it by GRUB, or a disk image
+//! that starts it by UEFI.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,16 +7,17 @@ use std::process::ExitCode;
 use clap::Args;
 use machine::cargo::Show;
 use machine::error::Error;
-use machine::iso::{Contents, make};
+use machine::iso::Contents;
+use machine::options::Boot;
 use machine::programs::Program;
-use machine::{build, cmdline, programs};
+use machine::{build, cmdline, image, iso, programs};
 use output::eprintln;
 
-/// Options of `iso`.
+/// Options of `iso` and `image`.
 #[derive(Args, Clone, Debug)]
-pub struct IsoOptions {
+pub struct ImageOptions {
     /// The file to write.
-    #[arg(value_name = "OUT.iso")]
+    #[arg(value_name = "OUT")]
     pub out: PathBuf,
 
     /// PROGRAM: the name of an embedded program, or the path of a static ELF64 file. Default: selftest. Everything after
@@ -32,20 +34,24 @@ pub struct IsoOptions {
     pub cmdline: Option<String>,
 }
 
-/// Writes the image.
-pub fn run(options: &IsoOptions) -> Result<ExitCode, Error> {
+/// Writes an image for this way to start the kernel.
+pub fn run(options: &ImageOptions, boot: Boot) -> Result<ExitCode, Error> {
     let (program, arguments) = match options.words.split_first() {
         Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),
         None => (None, [].as_slice()),
     };
-    let kernel = build::everything(Show::Slow)?.kernel;
+    let kernel = build::bootable(boot, build::everything(Show::Slow)?.kernel, false)?;
     let name = program.as_ref().map(Program::name);
     let cmdline = cmdline::compose(name, options.tick_hz, options.cmdline.as_deref(), arguments);
     let module = match &program {
         Some(Program::File(path, _)) => Some(path.as_path()),
         _ => None,
     };
-    make(Contents { kernel: &kernel, module, cmdline: &cmdline }, &options.out)?;
+    let contents = Contents { kernel: &kernel, module, cmdline: &cmdline };
+    match boot {
+        Boot::Image => image::make(contents, &options.out)?,
+        _ => iso::make(contents, &options.out)?,
+    }
     eprintln!("{}: starts the kernel with {cmdline:?}", options.out.display());
     Ok(ExitCode::SUCCESS)
 }
