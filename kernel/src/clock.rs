@@ -149,8 +149,8 @@ pub enum TscOrder {
     Ahead(u64),
 }
 
-/// Compares two time-stamp counters by three readings, one after the other: the BSP's `before`, the other CPU's `at`, the
-/// BSP's `after`.
+/// Compares two time-stamp counters by three readings, one after the other: the BSP's `before`, the other CPU's `at`,
+/// the BSP's `after`.
 #[must_use]
 pub const fn tsc_order(before: u64, at: u64, after: u64) -> TscOrder {
     if at < before {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_out_of_step_are_found_by_order() {
+    fn tsc_outside_the_two_reads_is_behind_or_ahead() {
         for at in [100, 150, 200] {
             assert_eq!(tsc_order(100, at, 200), TscOrder::InStep);
         }

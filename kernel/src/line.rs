@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_emitted_before_the_line_ends() {
+    fn no_output_before_the_line_ends() {
         let mut buffer = LineBuffer::<4>::new();
         assert_eq!(buffer.push(b"abcd", |_| panic!("too early")), 4);
     }

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn report_counts_only_for_the_one_cpu_that_can_have_written_it() {
+    fn report_row_is_used_only_if_exactly_one_cpu_can_have_written_it() {
         let none = FeatureSet { basic: 0, extended: 0 };
         let sse2 = FeatureSet { basic: 1 << 26, extended: 0 };
         let syscall = FeatureSet { basic: 0, extended: 1 << 11 };

@@ -68,8 +68,8 @@ impl<P: Port> Transmitter<P> {
     fn send_bytes(&mut self, bytes: &[u8], start: u64, pause: &mut impl FnMut()) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
-            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART be ready again
-            // when it continues.
+            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART be ready
+            // again when it continues.
             let now = self.port.now();
             let sent = self.port.write(rest);
             rest = &rest[sent..];
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn time_on_no_core_after_a_refusal_does_not_count() {
+    fn time_while_descheduled_does_not_count_towards_the_timeout() {
         // The first read of the clock is the line's start, the second the first attempt, which is refused.
         let mut uart = Transmitter::new(Fake { descheduled: Cell::new(3), ..Fake::default() });
         assert_eq!(uart.send(b"one\n", || ()), 0);

@@ -15,8 +15,8 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 ///         release(), no CPU waits
 /// ```
 ///
-/// So a CPU waits for at most one turn of each other CPU, and possibly one more turn of a CPU that took the free lock
-/// just before. A waiting CPU may halt: the CPU that hands it the lock wakes it.
+/// So a CPU waits for at most one turn of each other CPU, and possibly for one additional turn, if another CPU took the
+/// lock while it was free. A waiting CPU may halt: the CPU that hands over the lock wakes it.
 #[derive(Debug)]
 pub struct Turns {
     /// The CPU that has the turn, or [`FREE`].
@@ -29,24 +29,24 @@ pub struct Turns {
 const FREE: u32 = u32::MAX;
 
 impl Turns {
-    /// Creates turns with no holder.
+    /// Creates a free lock.
     #[cfg(not(loom))]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "the function is `const`, except under loom")]
+    #[expect(clippy::new_without_default, reason = "except under loom, this must be a `const` function")]
     pub const fn new() -> Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// Creates turns with no holder, checked by loom.
+    /// Creates a free lock whose atomics are checked by loom.
     #[cfg(loom)]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "as for the `const` function")]
+    #[expect(clippy::new_without_default, reason = "except under loom, this must be a `const` function")]
     pub fn new() -> Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// Waits until CPU `me` has the turn. `waits` is the flag of this CPU. Calls `pause` repeatedly while it waits;
-    /// `pause` may halt until [`release`](Self::release) wakes the CPU.
+    /// Waits until CPU `me` has the turn. `waits` is the flag by which this CPU announces that it waits. While the CPU
+    /// waits, it calls `pause` repeatedly; `pause` may halt until [`release`](Self::release) wakes the CPU.
     ///
     /// No wake-up is lost: this CPU sets its flag and then reads the holder; `release` frees the lock and then reads
     /// the flags. The fences order the two accesses on each side, so at least one side sees the other's write.
@@ -117,7 +117,7 @@ mod tests {
     fn waiting_cpus_take_turns() {
         let turns = Turns::new();
         let flags = [const { AtomicBool::new(false) }; 4];
-        turns.take(2, &flags[2], || panic!("it is free"));
+        turns.take(2, &flags[2], || panic!("the CPU waited for a free lock"));
         turns.waiting.store(3, Ordering::Relaxed);
         [3, 0, 1].into_iter().for_each(|cpu: usize| flags[cpu].store(true, Ordering::Relaxed));
         let woken = RefCell::new(Vec::new());
@@ -137,9 +137,9 @@ mod tests {
         let turns = Turns::new();
         let flags = [const { AtomicBool::new(false) }; 2];
         for me in [0, 1, 1, 0] {
-            turns.take(me, &flags[me as usize], || panic!("it is free"));
+            turns.take(me, &flags[me as usize], || panic!("the CPU waited for a free lock"));
             let others = || after(me, 2).map(|cpu| (cpu, &flags[cpu as usize]));
-            turns.release(me, others, |_| panic!("no CPU waits"));
+            turns.release(me, others, |_| panic!("a CPU was woken that did not wait"));
         }
     }
 }
@@ -154,7 +154,7 @@ mod loom_tests {
 
     /// A waiting CPU halts until it is woken. A lost wake-up causes a deadlock, which loom reports.
     #[test]
-    fn loom_turns_exclude_each_other_and_lose_no_wake_up() {
+    fn loom_turns_are_exclusive_and_no_wake_up_is_lost() {
         struct Shared {
             turns: Turns,
             flags: [AtomicBool; 3],

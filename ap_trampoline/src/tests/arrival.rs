@@ -106,7 +106,7 @@ const IDS: [(u32, u32); 3] =
     [(0x77, slot_state::OFFERED), (0x66, slot_state::OFFERED), (257, slot_state::OFFERED)];
 
 #[test]
-fn apic_enters_x2apic_mode_before_it_is_asked_for_its_id() {
+fn apic_enters_x2apic_mode_before_its_id_is_read() {
     for base in [XAPIC_MODE, X2APIC_MODE] {
         let (end, machine) = arrive_in_mode(true, Apic { base, ..cpu(257) }, &IDS);
         assert_eq!(machine.apic.base, X2APIC_MODE);
@@ -115,7 +115,7 @@ fn apic_enters_x2apic_mode_before_it_is_asked_for_its_id() {
 }
 
 #[test]
-fn apic_stays_in_xapic_mode_where_the_bsp_is_in_it() {
+fn apic_stays_in_xapic_mode_if_the_bsp_uses_it() {
     let (end, machine) = arrive_in_mode(false, cpu(257), &IDS);
     assert_eq!(machine.apic.base, XAPIC_MODE);
     assert_enters_with_slot(1, (end, machine));
@@ -130,7 +130,7 @@ fn cpu_without_x2apic_mode_reads_its_xapic_id() {
 }
 
 #[test]
-fn slot_that_is_not_offered_parks_the_cpu_untouched() {
+fn cpu_whose_slot_is_not_offered_parks_and_changes_nothing() {
     for state in [slot_state::VACANT, slot_state::CLAIMED, slot_state::ONLINE, slot_state::CLOSED] {
         let (end, machine) = arrive(cpu(5), &[(4, slot_state::OFFERED), (5, state)]);
         assert_eq!(end, End::Halted);

@@ -35,7 +35,7 @@ fn run(basic: u32, extended: Option<u32>) -> (End, Vec<(u64, u64, u64)>) {
 }
 
 #[test]
-fn cpu_with_all_features_goes_on() {
+fn cpu_with_all_features_continues() {
     let parameters = parameters(PAGE);
     assert_eq!(run(0, Some(0)), (End::Continued, vec![]));
     // The CPU may lack all other features.
@@ -58,7 +58,7 @@ fn cpu_that_lacks_a_feature_reports_it_and_parks() {
 }
 
 #[test]
-fn cpu_without_the_extended_leaf_lacks_all_of_it() {
+fn cpu_without_the_extended_leaf_lacks_all_its_features() {
     let extended = parameters(PAGE).extended_features.into();
     assert_eq!(run(0, None), (End::Halted, vec![(APIC_ID.into(), 0, extended)]));
 }

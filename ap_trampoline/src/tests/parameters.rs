@@ -74,7 +74,7 @@ fn addresses_outside_the_kernel_half_are_rejected() {
 }
 
 #[test]
-fn report_that_is_no_page_is_rejected() {
+fn report_address_that_is_not_a_page_is_rejected() {
     for report in [0, 0x10_0800, 0xffff_ffff] {
         assert_rejected(|p| p.report = report, InstallError::Report(report), report.into());
     }

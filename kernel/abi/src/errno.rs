@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_those_of_linux_negated() {
+    fn values_are_negated_linux_errnos() {
         for (errno, rax) in [(Errno::Fault, -14i64), (Errno::Invalid, -22), (Errno::NoSys, -38)] {
             assert_eq!(errno.to_rax(), rax as u64);
             assert_eq!(Errno::from_rax(errno.to_rax()), Some(errno));

@@ -70,7 +70,8 @@ fn compare(path: &str, table: &str) {
         std::env::var_os("RINGSIDE_WRITE_DOCS").is_some(),
         "the table in {path} differs from that of kernel_abi, which follows ({hint} updates it):\n{table}"
     );
-    fs::write(root().join(path), [&page[..begin], table, &page[end..]].concat()).expect("it can be written");
+    fs::write(root().join(path), [&page[..begin], table, &page[end..]].concat())
+        .expect("cannot write the file");
 }
 
 #[test]
@@ -110,7 +111,10 @@ fn every_call_has_a_wrapper() {
 
 /// Collects the Rust files below a folder, except tests.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+    for entry in fs::read_dir(folder)
+        .expect("cannot create a folder")
+        .map(|entry| entry.expect("cannot read the folder").path())
+    {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if entry.is_dir() {
             sources(&entry, files);

@@ -61,9 +61,9 @@ pub(crate) mod tests {
     /// Returns memory with the counters of two CPUs. CPU 0 made 1000 calls with number 0, and 7 with numbers beyond the
     /// table.
     pub fn guest() -> GuestRam {
-        let file = tempfile::tempfile().expect("a file");
-        file.set_len(1 << 20).expect("a size");
-        let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
+        let file = tempfile::tempfile().expect("cannot create a file");
+        file.set_len(1 << 20).expect("there must be a size");
+        let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
         let [low, high] =
             [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
         // An invalid directory at a lower address. Its counters would lie beyond the end of memory.
@@ -85,16 +85,16 @@ pub(crate) mod tests {
     /// Writes consecutive 64-bit words.
     pub fn put(ram: &GuestRam, at: u64, words: &[u64]) {
         for (n, word) in words.iter().enumerate() {
-            ram.write_u64(at + 8 * n as u64, *word).expect("writes");
+            ram.write_u64(at + 8 * n as u64, *word).expect("cannot write");
         }
     }
 
     #[test]
     fn search_skips_invalid_directory() {
         let ram = guest();
-        let pages = CounterPages::find(&ram).expect("reads").expect("a directory");
+        let pages = CounterPages::find(&ram).expect("cannot read").expect("a directory");
         assert_eq!((pages.tick_hz, pages.tsc_hz), (100, 2_000_000_000));
-        let counters = pages.read(&ram).expect("reads");
+        let counters = pages.read(&ram).expect("cannot read");
         assert_eq!(counters.len(), 2);
         assert_eq!((counters[0].calls[0], counters[0].calls[TABLE_LEN], counters[0].ticks), (1000, 7, 55));
         assert_eq!(counters[0].deviations[..3], [1, 2, 0]);
@@ -103,9 +103,9 @@ pub(crate) mod tests {
 
     #[test]
     fn search_finds_nothing_in_empty_memory() {
-        let file = tempfile::tempfile().expect("a file");
-        file.set_len(1 << 20).expect("a size");
-        let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
-        assert_eq!(CounterPages::find(&ram).expect("reads"), None);
+        let file = tempfile::tempfile().expect("cannot create a file");
+        file.set_len(1 << 20).expect("there must be a size");
+        let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
+        assert_eq!(CounterPages::find(&ram).expect("cannot read"), None);
     }
 }

@@ -175,7 +175,7 @@ impl Code {
     pub fn of(functions: &[(&str, u64, &[u8])]) -> Code {
         let decoded = |&(name, address, bytes): &(&str, u64, &[u8])| Function {
             name: name.to_owned(),
-            instructions: decode(bytes, address).expect("code"),
+            instructions: decode(bytes, address).expect("cannot decode"),
         };
         Code { functions: functions.iter().map(decoded).collect(), labels: HashMap::new() }
     }
@@ -190,9 +190,9 @@ mod tests {
         let code = Code::of(&[("halt", 0x1000, &[0xfb, 0xf4, 0xfa, 0xc3])]);
         assert_eq!(code.place(0x1002).to_string(), "halt+0x2");
         for text in ["halt+0x2", "halt+2"] {
-            assert_eq!(code.parse(text).expect("a place"), 0x1002);
+            assert_eq!(code.parse(text).expect("there must be a place"), 0x1002);
         }
-        assert_eq!(code.parse("halt").expect("a place"), 0x1000);
+        assert_eq!(code.parse("halt").expect("there must be a place"), 0x1000);
         for text in ["halt+4", "halt+x", "stop"] {
             assert!(code.parse(text).is_err(), "{text}");
         }
@@ -211,7 +211,8 @@ mod tests {
     fn undecodable_bytes_are_an_error() {
         // swapgs; sysretq
         let code = [0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07];
-        let places: Vec<_> = decode(&code, 0x1000).expect("code").iter().map(Instruction::ip).collect();
+        let places: Vec<_> =
+            decode(&code, 0x1000).expect("cannot decode").iter().map(Instruction::ip).collect();
         assert_eq!(places, [0x1000, 0x1003]);
         assert!(decode(&code[..5], 0x1000).is_err());
         assert!(decode(&[], 0x1000).is_err());

@@ -79,7 +79,7 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
         );
     }
     let outcome = if passed { Outcome::Pass } else { Outcome::Failed };
-    Ok(outcome.with_written(write_json(options, &plan.code, &tally, &failures)).exit_code())
+    Ok(outcome.and_written(write_json(options, &plan.code, &tally, &failures)).exit_code())
 }
 
 /// Runs one boot, from QEMU's start to its exit.

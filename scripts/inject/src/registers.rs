@@ -172,7 +172,7 @@ mod tests {
     fn layout_matches_qemu() {
         assert_eq!(LENGTH, 608);
         assert_eq!(LAYOUT[EFLAGS].0, "eflags");
-        let registers = reading(|bytes| bytes[172] = 7).expect("a valid reading");
+        let registers = reading(|bytes| bytes[172] = 7).expect("the reading must be valid");
         assert_eq!(registers.get("gs_base"), 7);
         assert!(reading(|bytes| bytes.truncate(600)).is_none());
         assert!(reading(|bytes| bytes[228..236].fill(0)).is_none());
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn changed_registers_are_named_except_rf() {
-        let one = reading(|_| ()).expect("a valid reading");
+        let one = reading(|_| ()).expect("the reading must be valid");
         let other = reading(|bytes| {
             bytes[180] = 0x12;
             bytes[138] = 1;
         });
-        let other = other.expect("a valid reading");
+        let other = other.expect("the reading must be valid");
         let changes: Vec<_> = other.changed_since(&one).collect();
         assert_eq!(changes, [("k_gs_base", "k_gs_base 0000000000000000 became 0000000000000012".to_owned())]);
     }

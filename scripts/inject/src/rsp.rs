@@ -213,19 +213,19 @@ mod tests {
 
     #[test]
     fn replies_of_a_gdbstub_are_parsed() {
-        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let (ours, mut theirs) = UnixStream::pair().expect("cannot create a socket pair");
         let mut rsp = Rsp::new(ours);
         for reply in ["T05thread:02;", "OK", "0a0b", "E14", "W21"] {
             let packet = format!("+${reply}#{:02x}", checksum(reply.as_bytes()));
-            theirs.write_all(packet.as_bytes()).expect("sent");
+            theirs.write_all(packet.as_bytes()).expect("cannot send");
         }
-        assert_eq!(rsp.resume("c").expect("a stop"), Stop::Cpu(1));
+        assert_eq!(rsp.resume("c").expect("the CPU must stop"), Stop::Cpu(1));
         assert_eq!(rsp.read(1, 0x10, 2).expect("bytes"), [10, 11]);
         assert!(matches!(rsp.insert(7), Err(InjectError::Protocol { reply, .. }) if reply == "E14"));
-        assert_eq!(rsp.resume("c").expect("a stop"), Stop::Ended);
-        theirs.write_all(b"$OK#00").expect("sent");
+        assert_eq!(rsp.resume("c").expect("the CPU must stop"), Stop::Ended);
+        theirs.write_all(b"$OK#00").expect("cannot send");
         assert!(rsp.insert(7).is_err(), "a wrong checksum");
         drop(theirs);
-        assert_eq!(rsp.resume("c").expect("a stop"), Stop::Ended);
+        assert_eq!(rsp.resume("c").expect("the CPU must stop"), Stop::Ended);
     }
 }

@@ -40,8 +40,8 @@ mod tests {
     #[test]
     fn archive_reads_back_and_is_reproducible() {
         let entries = [("hello".to_owned(), vec![1, 2, 3]), ("spin".to_owned(), vec![7; 5000])];
-        let packed = pack(&entries).expect("packs");
-        assert_eq!(packed, pack(&entries).expect("packs"));
+        let packed = pack(&entries).expect("cannot pack");
+        assert_eq!(packed, pack(&entries).expect("cannot pack"));
         let mut archive = tar::Archive::new(&*packed);
         let read: Vec<_> = archive
             .entries()
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn unchanged_file_is_not_written() {
-        let folder = tempfile::tempdir().expect("folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("a/b");
-        write_if_changed(&path, b"x").expect("writes");
+        write_if_changed(&path, b"x").expect("cannot write");
         let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("date");
-        write_if_changed(&path, b"x").expect("compares");
+        write_if_changed(&path, b"x").expect("cannot write");
         assert_eq!(std::fs::metadata(&path).and_then(|data| data.modified()).expect("date"), before);
-        write_if_changed(&path, b"y").expect("writes");
-        assert_eq!(std::fs::read(&path).expect("reads"), b"y");
+        write_if_changed(&path, b"y").expect("cannot write");
+        assert_eq!(std::fs::read(&path).expect("cannot read"), b"y");
     }
 }

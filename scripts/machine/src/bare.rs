@@ -1,5 +1,5 @@
-//! The configuration of bare-metal builds. The user's cargo configuration may decide how the tree is built, but not what
-//! the kernel is.
+//! The configuration of bare-metal builds. The user's cargo configuration may decide how the tree is built, but not
+//! what the kernel is.
 //!
 //! cargo merges all its configuration files, and one value outranks another by its source. In this order:
 //!
@@ -18,8 +18,8 @@ use crate::error::Error;
 use crate::tree::root;
 
 /// The compiler flags for bare-metal builds. They equal those in `.cargo/config.toml`, which a test checks. They are
-/// passed in the environment, because `--config` would add them to the flags in the configuration files. The user's could
-/// contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
+/// passed in the environment, because `--config` would add them to the flags in the configuration files. The user's
+/// could contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
 const FLAGS: [&str; 2] = ["-C", "force-frame-pointers=yes"];
 
 /// cargo's configuration for bare-metal builds, relative to the root of the tree.
@@ -63,31 +63,32 @@ mod tests {
     use crate::tree::{BARE_TARGET, UEFI_TARGET};
 
     fn read(path: &str) -> String {
-        std::fs::read_to_string(root().join(path)).expect("it can be read")
+        std::fs::read_to_string(root().join(path)).expect("cannot read the file")
     }
 
     #[test]
-    fn bare_builds_have_the_flags_of_this_tree_alone() {
+    fn bare_builds_use_only_the_flags_of_this_tree() {
         let configuration = read(".cargo/config.toml");
         for target in [BARE_TARGET, UEFI_TARGET] {
             let section = format!("[target.{target}]\nrustflags = {FLAGS:?}\n");
             assert!(configuration.contains(&section), ".cargo/config.toml lacks {section}");
             let mut command = Command::new("cargo");
-            configure(&mut command, target, "x").expect("the files of the tree");
+            configure(&mut command, target, "x").expect("cannot list the files of the tree");
             let flags = command.get_envs().find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS");
             assert_eq!(flags.and_then(|(_, flags)| flags), Some("-C\x1fforce-frame-pointers=yes".as_ref()));
         }
     }
 
-    /// Builds a package with this configuration in its parent folder and these variables. Returns the compiler's command
-    /// line and cargo's messages.
+    /// Builds a package with this configuration in its parent folder and these variables. Returns the compiler's
+    /// command line and cargo's messages.
     fn verbose_build(toolchain: &Toolchain, configuration: &str, variables: &[(&str, &str)]) -> String {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let package = folder.path().join("package");
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            std::fs::write(path, text).expect("a file");
+            std::fs::create_dir_all(path.parent().expect("cannot create a folder"))
+                .expect("cannot create a folder");
+            std::fs::write(path, text).expect("cannot create a file");
         };
         write(".cargo/config.toml", configuration);
         // With the name of a package of the tree.
@@ -95,9 +96,9 @@ mod tests {
         write("package/Cargo.lock", "version = 4\n\n[[package]]\nname = \"spin\"\nversion = \"0.1.0\"\n");
         write("package/src/lib.rs", "#![no_std]\n");
         let target = folder.path().join("target");
-        let mut command = toolchain.build(BARE_TARGET, &target).expect("the files of the tree");
+        let mut command = toolchain.build(BARE_TARGET, &target).expect("cannot list the files of the tree");
         command.current_dir(&package).arg("--verbose").envs(variables.iter().copied());
-        let output = command.output().expect("cargo starts");
+        let output = command.output().expect("cannot start cargo");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
@@ -163,7 +164,7 @@ mod tests {
     fn each_package_has_the_values_for_all_packages() {
         let values = read(CONFIGURATION).split_once(ALL_PACKAGES).expect("the section").1.to_owned();
         assert!(values.lines().count() > 5 && values.lines().all(|line| line.contains(" = ")), "{values}");
-        let written = std::fs::read_to_string(packages().expect("writes")).expect("reads");
+        let written = std::fs::read_to_string(packages().expect("cannot write")).expect("cannot read");
         for name in ["kernel", "user", "spin", "x86_64"] {
             assert!(written.contains(&format!("[profile.release.package.\"{name}\"]\n{values}")), "{name}");
         }

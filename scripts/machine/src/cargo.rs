@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_not_shown_with_trouble() {
+    fn progress_is_not_shown_in_quiet_mode() {
         let ends = |show| {
             let mut cargo = Command::new("sh");
             cargo.args(["-c", "[ \"$*\" = --quiet ]", "cargo"]);

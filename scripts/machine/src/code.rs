@@ -136,7 +136,7 @@ impl Code {
     }
 
     /// Names the places at which programs were killed.
-    pub fn name_ends(&self, facts: &mut Facts) {
+    pub fn add_kill_locations(&self, facts: &mut Facts) {
         for cpu in &mut facts.cpus {
             cpu.place = self.place_in(&cpu.reason);
         }
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn files_are_found_by_the_image_of_a_run() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         std::fs::write(folder.path().join("x.words"), "-kernel /k -append 'program=hello x=1'")
-            .expect("writes");
+            .expect("cannot write");
         let disk = format!("{DISK}{}", folder.path().join("x.img").display());
         for words in [["-cdrom".into(), folder.path().join("x.iso")], ["-drive".into(), disk.into()]] {
             let code = Code::of_command(&words);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn registers_are_followed_by_the_place() {
-        let own = std::env::current_exe().expect("own file");
+        let own = std::env::current_exe().expect("cannot read the test executable");
         let code = Code::of_command::<&str>(&[]).with_program(own);
         let text = "CPU#0\nRIP=0000000000000001 RFL=2\n";
         assert_eq!(code.named_registers(text), text, "no code at this address");

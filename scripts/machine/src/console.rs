@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn escape_sequences_are_removed() {
-        let without = |line: &[u8]| String::from_utf8(without_escapes(line).into_owned()).expect("text");
+        let without =
+            |line: &[u8]| String::from_utf8(without_escapes(line).into_owned()).expect("invalid UTF-8");
         assert_eq!(without(b"\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: x\x1b[0m."), "BdsDxe: x.");
         assert_eq!(without(b"no escape"), "no escape");
         assert_eq!(without(b"a\x1bb\x1b[1;2"), "ab");

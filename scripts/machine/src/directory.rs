@@ -18,14 +18,14 @@ pub struct CpuDirectory {
 
 /// Text that a program had written without a line end when the run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct IncompleteLine {
     /// Dense index of the CPU.
     pub cpu: u32,
     /// The text.
     pub text: Vec<u8>,
 }
 
-impl Begun {
+impl IncompleteLine {
     /// Returns the line to show and to log. No program can print it, because the kernel begins each line of a program
     /// with `[cpuN] `.
     pub fn line(&self) -> Vec<u8> {
@@ -67,18 +67,18 @@ impl CpuDirectory {
         Ok(counters.iter().all(in_memory).then_some(CpuDirectory { start, counters }))
     }
 
-    /// Reads the line that each CPU's program has begun, without the empty ones.
+    /// Reads each CPU's incomplete line. Omits empty ones.
     ///
     /// # Errors
     /// If the memory cannot be read.
-    pub fn begun_lines(&self, ram: &GuestRam) -> io::Result<Vec<Begun>> {
+    pub fn incomplete_lines(&self, ram: &GuestRam) -> io::Result<Vec<IncompleteLine>> {
         let mut lines = Vec::new();
         for (cpu, counters) in (0..).zip(&self.counters) {
             let mut line = BegunLine::zeroed();
             ram.read(counters.wrapping_add(self.start.line), bytes_of_mut(&mut line))?;
             let length = usize::try_from(line.length).unwrap_or(LINE_MAX).min(LINE_MAX);
             if length > 0 {
-                lines.push(Begun { cpu, text: line.bytes[..length].to_vec() });
+                lines.push(IncompleteLine { cpu, text: line.bytes[..length].to_vec() });
             }
         }
         Ok(lines)
@@ -93,16 +93,16 @@ mod tests {
 
     fn put(ram: &GuestRam, at: u64, words: &[u64]) {
         for (n, word) in words.iter().enumerate() {
-            ram.write_u64(at + 8 * n as u64, *word).expect("writes");
+            ram.write_u64(at + 8 * n as u64, *word).expect("cannot write");
         }
     }
 
     #[test]
-    fn begun_lines_are_read_and_empty_ones_are_omitted() {
-        let file = tempfile::tempfile().expect("a file");
-        file.set_len(1 << 20).expect("a size");
-        let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
-        assert_eq!(CpuDirectory::find(&ram).expect("reads"), None);
+    fn incomplete_lines_are_read_and_empty_ones_are_omitted() {
+        let file = tempfile::tempfile().expect("cannot create a file");
+        file.set_len(1 << 20).expect("there must be a size");
+        let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
+        assert_eq!(CpuDirectory::find(&ram).expect("cannot read"), None);
         let [low, high] =
             [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8 bytes")));
         let start = [low, high, 4 | 100 << 32, 2_000_000_000, 0x100_u64.wrapping_neg()];
@@ -111,8 +111,8 @@ mod tests {
         // A length that is not valid, as in a memory that a broken kernel has overwritten.
         put(&ram, 0xa000, &[u64::MAX, u64::from_le_bytes(*b"\x1b[2J0000")]);
         put(&ram, 0xb000, &[1, u64::from_le_bytes(*b"x0000000")]);
-        let directory = CpuDirectory::find(&ram).expect("reads").expect("a directory");
-        let lines = directory.begun_lines(&ram).expect("reads");
+        let directory = CpuDirectory::find(&ram).expect("cannot read").expect("a directory");
+        let lines = directory.incomplete_lines(&ram).expect("cannot read");
         assert_eq!(lines.iter().map(|line| line.cpu).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(lines[0].line(), b"[cpu0, begun] step 2 ");
         assert_eq!((lines[1].text.len(), &lines[1].text[..4]), (LINE_MAX, &b"\x1b[2J"[..]));

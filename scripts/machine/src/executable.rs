@@ -35,7 +35,8 @@ mod tests {
 
     #[test]
     fn stripping_keeps_the_segments() {
-        let original = std::fs::read(std::env::current_exe().expect("own path")).expect("own file");
+        let original = std::fs::read(std::env::current_exe().expect("own path"))
+            .expect("cannot read the test executable");
         let cut = stripped(&original).expect("own file is ELF");
         assert!(cut.len() < original.len());
         let header = FileHeader64::<Endianness>::parse(&*cut).expect("still ELF");

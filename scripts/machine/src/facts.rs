@@ -6,7 +6,7 @@ use kernel_abi::record::{
 use trace::console::Console;
 
 use crate::console::boot_failure;
-use crate::directory::Begun;
+use crate::directory::IncompleteLine;
 
 /// An owned copy of a [`CpuRecord`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +98,8 @@ pub struct Facts {
     pub refusal: Option<String>,
     /// The reason why the kernel did not start.
     pub not_booted: Option<String>,
-    /// The lines that programs had begun when the run ended, which are not on the console.
-    pub begun: Vec<Begun>,
+    /// The lines that were incomplete when the run ended, so the kernel has not printed them.
+    pub incomplete: Vec<IncompleteLine>,
 }
 
 impl Facts {

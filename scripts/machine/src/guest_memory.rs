@@ -9,7 +9,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, getrlimit};
 use trace::capture::{Chipset, GuestRam};
 
-use crate::directory::{Begun, CpuDirectory};
+use crate::directory::{CpuDirectory, IncompleteLine};
 use crate::error::Error;
 use crate::options::MachineOptions;
 
@@ -79,9 +79,10 @@ impl GuestMemory {
 
     /// Returns the lines that the programs had begun when a run ended before they did. If a program ends, the kernel
     /// prints what it has begun.
-    pub fn begun_lines(&self) -> Vec<Begun> {
-        let read =
-            |ram: &GuestRam| CpuDirectory::find(ram)?.map_or(Ok(Vec::new()), |found| found.begun_lines(ram));
+    pub fn incomplete_lines(&self) -> Vec<IncompleteLine> {
+        let read = |ram: &GuestRam| {
+            CpuDirectory::find(ram)?.map_or(Ok(Vec::new()), |found| found.incomplete_lines(ram))
+        };
         // The lines are an addition to the report of a run that has failed.
         self.ram().ok().and_then(|ram| read(&ram).ok()).unwrap_or_default()
     }
@@ -138,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_the_user_defines_otherwise_is_not_replaced() {
-        let size = |words: &[&str]| GuestMemory::size_of(&parse(words).expect("parses"));
+    fn memory_options_of_the_user_are_not_replaced() {
+        let size = |words: &[&str]| GuestMemory::size_of(&parse(words).expect("cannot parse"));
         assert_eq!(size(&["--qemu-arg", "-d", "--qemu-arg", "int"]), Some(128 << 20));
         assert_eq!(size(&["-m", "100K"]), None);
         assert_eq!(size(&["--machine", "q35,memory-backend=x"]), None);

@@ -176,8 +176,10 @@ mod tests {
     #[test]
     fn grub_gets_each_token_as_one_word() {
         let text = config(r#""program=my prog" x=1 -- it's "a \"b\"" c\\d $e"#, true).expect("valid");
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("multiboot2 /boot/ringside ")).expect("a line");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("multiboot2 /boot/ringside "))
+            .expect("there must be a line");
         let expected = ["program=my prog", "x=1", "--", "it's", r#"a "b""#, r"c\d", "$e"];
         assert_eq!(shlex::split(line).expect("quoted as for a shell"), expected);
         assert!(text.contains("\nmodule2 /boot/program\nboot\n"));

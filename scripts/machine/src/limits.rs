@@ -1,5 +1,5 @@
-//! What the kernel and QEMU's boot protocol, PVH, require of a machine. It is checked before QEMU starts, because a guest
-//! that does not have it ends without a word.
+//! What the kernel and QEMU's boot protocol, PVH, require of a machine. It is checked before QEMU starts, because a
+//! guest that does not have it ends without a word.
 
 use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 
@@ -91,7 +91,7 @@ mod tests {
     use crate::options::parse;
 
     fn message(arguments: &[&str], cmdline: &str, module: u64) -> Option<String> {
-        let options: MachineOptions = parse(arguments).expect("parses");
+        let options: MachineOptions = parse(arguments).expect("cannot parse");
         let error = check(&options, cmdline, module).err()?;
         assert!(matches!(error, Error::Usage(_)), "{error}");
         Some(error.to_string())
@@ -106,18 +106,22 @@ mod tests {
     }
 
     #[test]
-    fn command_line_of_qemus_arguments_is_refused_too() {
+    fn command_line_in_qemus_arguments_is_rejected_too() {
         let long = "x".repeat(4096);
         for option in ["-append", "--append"] {
             let own = |value: &str| message(&["--qemu-arg", option, "--qemu-arg", value], "", 0);
             assert!(own(&long).is_some_and(|text| text.ends_with("shorten -append")));
             assert_eq!(own("program=hello"), None);
-            assert_eq!(message(&["--qemu-arg", option, "--qemu-arg", "x"], &long, 0), None, "it is replaced");
+            assert_eq!(
+                message(&["--qemu-arg", option, "--qemu-arg", "x"], &long, 0),
+                None,
+                "the tool replaces the command line"
+            );
         }
     }
 
     #[test]
-    fn too_little_memory_is_refused_with_the_least() {
+    fn too_little_memory_is_refused_with_the_minimum() {
         for small in ["1M", "2M", "3", "4095K", "size=2M,slots=2,maxmem=1G", "128M,size=2M", "128B", "0"] {
             let text = message(&["--memory", small], "", 0).unwrap_or_default();
             assert!(text.contains("at least 4 MiB"), "{small}: {text}");

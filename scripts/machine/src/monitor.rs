@@ -179,12 +179,12 @@ mod tests {
 
     /// A QEMU that pauses its machine when it is asked for a command named `pause`, and then answers.
     fn qemu(socket: UnixStream, state: &'static str) {
-        let mut reader = BufReader::new(socket.try_clone().expect("a copy"));
-        let send = |text: String| (&socket).write_all(format!("{text}\r\n").as_bytes()).expect("sent");
+        let mut reader = BufReader::new(socket.try_clone().expect("cannot duplicate the handle"));
+        let send = |text: String| (&socket).write_all(format!("{text}\r\n").as_bytes()).expect("cannot send");
         send(r#"{"QMP": {"version": {}, "capabilities": []}}"#.to_owned());
         let mut line = String::new();
-        while reader.read_line(&mut line).expect("a line") > 0 {
-            let command: Value = serde_json::from_str(&line).expect("JSON");
+        while reader.read_line(&mut line).expect("there must be a line") > 0 {
+            let command: Value = serde_json::from_str(&line).expect("invalid JSON");
             if command["arguments"]["command-line"] == "pause" {
                 send(r#"{"event": "STOP"}"#.to_owned());
             }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn monitor(state: &'static str) -> (Monitor, Receiver<()>) {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (ours, theirs) = UnixStream::pair().expect("cannot create a socket pair");
         std::thread::spawn(move || qemu(theirs, state));
         let (sender, woken) = mpsc::channel();
         let wake = move || {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn closed_connection_wakes_the_caller_and_ends_commands() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (ours, theirs) = UnixStream::pair().expect("cannot create a socket pair");
         let (sender, woken) = mpsc::channel();
         let wake = move || {
             let _ = sender.send(());

@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn file_is_named_by_its_last_component() {
-        let folder = tempfile::tempdir().expect("folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("a,b \"c");
-        std::fs::write(&path, b"").expect("writes");
-        let word = path.to_str().expect("text");
+        std::fs::write(&path, b"").expect("cannot write");
+        let word = path.to_str().expect("invalid UTF-8");
         assert_eq!(resolve(word, &tree()).expect("file").name(), "a,b \"c");
     }
 

@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn words(arguments: &[&str], wiring: Wiring<'_>) -> Vec<String> {
-        let options: MachineOptions = parse(arguments).expect("parses");
+        let options: MachineOptions = parse(arguments).expect("cannot parse");
         let machine = Machine {
             options: &options,
             kernel: Path::new("k"),
@@ -181,13 +181,13 @@ mod tests {
             gdb_port: None,
         };
         let words = machine.command_line(wiring).expect("a machine that can run the kernel");
-        words.into_iter().map(|word| word.into_string().expect("text")).collect()
+        words.into_iter().map(|word| word.into_string().expect("invalid UTF-8")).collect()
     }
 
     #[test]
     fn empty_program_is_refused() {
-        let empty = tempfile::NamedTempFile::new().expect("a file");
-        let options: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("parses");
+        let empty = tempfile::NamedTempFile::new().expect("cannot create a file");
+        let options: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("cannot parse");
         let (kernel, module) = (Path::new("k"), Some(empty.path()));
         let machine = Machine { options: &options, kernel, module, cmdline: "", gdb_port: None };
         let refused = machine.command_line(Wiring::Terminal).expect_err("refused");
@@ -217,12 +217,12 @@ mod tests {
 
     #[test]
     fn firmware_gets_the_loader_in_place_of_the_kernel() {
-        let options: MachineOptions = parse(["--boot", "uefi", "--firmware", "f,w"]).expect("parses");
+        let options: MachineOptions = parse(["--boot", "uefi", "--firmware", "f,w"]).expect("cannot parse");
         let words = |module| {
             let machine =
                 Machine { options: &options, kernel: Path::new("k"), module, cmdline: "a=b", gdb_port: None };
             let words = machine.command_line(Wiring::Terminal).expect("a machine that can run the kernel");
-            words.into_iter().map(|word| word.into_string().expect("text")).collect::<Vec<_>>()
+            words.into_iter().map(|word| word.into_string().expect("invalid UTF-8")).collect::<Vec<_>>()
         };
         let without = words(None);
         assert_eq!(value(&without, "-drive"), Some("if=pflash,format=raw,readonly=on,file=f,,w"));

@@ -134,16 +134,16 @@ mod tests {
     /// Plays the role of QEMU. Each step lists what it sends before it waits for the next command. Returns the commands
     /// received.
     fn qemu(steps: &'static [&'static [&'static str]]) -> (UnixStream, JoinHandle<Vec<String>>) {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (ours, theirs) = UnixStream::pair().expect("cannot create a socket pair");
         let other = spawn(move || {
             let mut commands = Vec::new();
-            let mut reader = BufReader::new(theirs.try_clone().expect("a copy"));
+            let mut reader = BufReader::new(theirs.try_clone().expect("cannot duplicate the handle"));
             for (index, lines) in steps.iter().enumerate() {
                 for line in *lines {
-                    (&theirs).write_all(format!("{line}\r\n").as_bytes()).expect("sent");
+                    (&theirs).write_all(format!("{line}\r\n").as_bytes()).expect("cannot send");
                 }
                 let mut line = String::new();
-                if index + 1 < steps.len() && reader.read_line(&mut line).expect("a line") > 0 {
+                if index + 1 < steps.len() && reader.read_line(&mut line).expect("there must be a line") > 0 {
                     commands.push(line.trim_end().to_owned());
                 }
             }
@@ -158,7 +158,7 @@ mod tests {
             qemu(&[&[GREETING], &[EVENT, DONE], &[EVENT, EVENT, r#"{"return": "CPU#0\r\n"}"#]]);
         let mut session = Qmp::greet(&socket, &socket).expect("greeted");
         assert_eq!(session.human("info cpus").expect("an answer"), "CPU#0\r\n");
-        let commands = other.join().expect("the other end");
+        let commands = other.join().expect("cannot open the other end");
         assert!(commands[0].contains("qmp_capabilities"), "{commands:?}");
         assert!(
             commands[1].contains("human-monitor-command") && commands[1].contains("info cpus"),
@@ -181,7 +181,7 @@ mod tests {
         const STEPS: [&[&[&str]]; 4] = [&[&[]], &[&[GREETING]], &[&[r#"{"hello": 1}"#]], &[&["not JSON"]]];
         for steps in STEPS {
             let (socket, other) = qemu(steps);
-            other.join().expect("the other end");
+            other.join().expect("cannot open the other end");
             assert!(Qmp::greet(&socket, &socket).is_err());
         }
     }

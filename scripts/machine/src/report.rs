@@ -111,17 +111,17 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
 /// there is no verdict.
 pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Duration) -> Value {
     let cpus: Vec<_> = facts.cpus.iter().map(|cpu| cpu_json(cpu, facts)).collect();
-    let begun = facts
-        .begun
+    let incomplete = facts
+        .incomplete
         .iter()
         .map(|line| json!({ "cpu": line.cpu, "text": String::from_utf8_lossy(&line.text) }));
-    let begun: Vec<_> = begun.collect();
+    let incomplete: Vec<_> = incomplete.collect();
     let qemu: Vec<_> = qemu.iter().map(|word| word.to_string_lossy()).collect();
     json!({
         "outcome": judgement.outcome.name(),
         "cpus": cpus,
         "boot": facts.boots.first().map(|boot| boot_json(boot, time)),
-        "begun": begun,
+        "begun": incomplete,
         "qemu": qemu,
         "warnings": judgement.warnings,
         "errors": judgement.errors,

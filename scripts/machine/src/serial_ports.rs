@@ -172,7 +172,11 @@ mod tests {
     fn ports_are_com_ports_then_four_port_cards() {
         let text = |cpus| {
             let words = devices(Path::new("d,r"), cpus);
-            words.into_iter().map(|word| word.into_string().expect("text")).collect::<Vec<_>>().join(" ")
+            words
+                .into_iter()
+                .map(|word| word.into_string().expect("invalid UTF-8"))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(text(1), "");
         assert_eq!(text(2), "-chardev file,id=cpu1,path=d,,r/cpu1.log -serial chardev:cpu1");

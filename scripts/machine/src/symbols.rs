@@ -89,8 +89,8 @@ impl Symbols {
         frames.into_iter().enumerate().map(line).collect()
     }
 
-    /// Returns the function at an address and those that it was inlined into. Where there is no line table, the location
-    /// is the offset of `shown` from the start of the function.
+    /// Returns the function at an address and those that it was inlined into. Where there is no line table, the
+    /// location is the offset of `shown` from the start of the function.
     fn frames(&self, address: u64, shown: u64) -> Vec<Frame> {
         let mut found = Vec::new();
         if let Some(lines) = &self.lines
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn paths_are_shortened() {
         let own = crate::tree::root().join("kernel/src/run.rs");
-        assert_eq!(short(own.to_str().expect("text")), "kernel/src/run.rs");
+        assert_eq!(short(own.to_str().expect("invalid UTF-8")), "kernel/src/run.rs");
         assert_eq!(short("/usr/lib/rustlib/src/rust/library/core/src/panicking.rs"), "core/src/panicking.rs");
         assert_eq!(short("/rustc/5980761/library/core/src/hint.rs"), "core/src/hint.rs");
         assert_eq!(
@@ -202,10 +202,10 @@ mod tests {
 
     #[test]
     fn function_is_found_with_module_path_and_line() {
-        let own = std::fs::read("/proc/self/exe").expect("own file");
-        let folder = tempfile::tempdir().expect("a folder");
+        let own = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("own");
-        std::fs::write(&path, &own).expect("a copy");
+        std::fs::write(&path, &own).expect("cannot copy");
         let file = object::File::parse(&*own).expect("an ELF file");
         use object::{Object, ObjectSymbol};
         let symbol =
@@ -217,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn place_is_in_code_only() {
-        let own = std::fs::read("/proc/self/exe").expect("own file");
+    fn place_is_found_only_for_code() {
+        let own = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
         let file = object::File::parse(&*own).expect("an ELF file");
         let of = |kind| {
             let mut symbols = file.symbols().filter(|symbol| symbol.size() != 0 && symbol.kind() == kind);

@@ -50,11 +50,11 @@ mod tests {
 
     #[test]
     fn newer_program_is_not_used() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let (trace, elf) = (folder.path().join("x.rtrace"), folder.path().join("x"));
-        std::fs::copy("/proc/self/exe", &elf).expect("a copy");
+        std::fs::copy("/proc/self/exe", &elf).expect("cannot copy");
         let written = std::fs::File::create(&trace).expect("a trace");
-        let command = ["qemu", "-initrd", elf.to_str().expect("text")].map(str::to_owned);
+        let command = ["qemu", "-initrd", elf.to_str().expect("invalid UTF-8")].map(str::to_owned);
         let one_word = [format!("qemu -initrd {}", elf.display())];
         let origin = |command| find(&Origin { trace: &trace, command, symbols: &[] });
         assert!(origin(&command[..]).is_some());

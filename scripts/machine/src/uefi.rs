@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn setup_looks_for_the_firmware_in_the_same_places() {
-        let script = std::fs::read_to_string(root().join("scripts/setup.sh")).expect("it can be read");
+        let script = std::fs::read_to_string(root().join("scripts/setup.sh")).expect("cannot read the file");
         let list = script.split_once("ringside_firmware=(").and_then(|(_, rest)| rest.split_once(')'));
         let listed: Vec<_> = list.expect("a list").0.split_whitespace().collect();
         assert_eq!(listed, FIRMWARE);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn chosen_firmware_is_not_searched() {
-        let options: MachineOptions = parse(["--firmware", "/no/such.fd"]).expect("parses");
+        let options: MachineOptions = parse(["--firmware", "/no/such.fd"]).expect("cannot parse");
         assert_eq!(firmware(&options).ok(), Some("/no/such.fd".into()));
     }
 

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn error_of_close_is_returned() {
-        let file = File::open("/dev/null").expect("opens");
+        let file = File::open("/dev/null").expect("cannot open");
         close(file).expect("closes");
         // SAFETY: no file has this descriptor, so none is closed.
         let none = unsafe { File::from_raw_fd(1 << 29) };

@@ -14,8 +14,8 @@ const READER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval at which it is opened again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or device
-/// stays one. For what another process writes, or what is of use before it is complete.
+/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or
+/// device stays one. For what another process writes, or what is of use before it is complete.
 ///
 /// # Errors
 /// If the file cannot be opened.
@@ -67,19 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fifo_waits_for_its_reader_but_not_for_ever() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn fifo_waits_for_its_reader_until_a_time_limit() {
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let fifo = folder.path().join("fifo");
-        mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("creates");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("cannot create");
         let open = |timeout| open_within(timeout, &fifo, OpenOptions::new().write(true));
         assert_eq!(open(Duration::ZERO).expect_err("no reader").kind(), ErrorKind::TimedOut);
         let reader = std::thread::spawn({
             let fifo = fifo.clone();
-            move || fs::read(fifo).expect("reads")
+            move || fs::read(fifo).expect("cannot read")
         });
         // More than a pipe holds, so that the writes block.
         let bytes = vec![7; 1 << 20];
-        open(READER_TIMEOUT).and_then(|mut file| file.write_all(&bytes)).expect("writes");
-        assert_eq!(reader.join().expect("ends"), bytes);
+        open(READER_TIMEOUT).and_then(|mut file| file.write_all(&bytes)).expect("cannot write");
+        assert_eq!(reader.join().expect("the reader panicked"), bytes);
     }
 }

@@ -81,22 +81,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_in_the_file_at_once() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn each_line_is_written_immediately() {
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("log");
-        let mut log = Log::create(&path).expect("opens");
+        let mut log = Log::create(&path).expect("cannot open");
         log.line(b"one\xff");
-        assert_eq!(std::fs::read(&path).expect("reads"), b"one\xff\n");
+        assert_eq!(std::fs::read(&path).expect("cannot read"), b"one\xff\n");
         log.line(b"two");
-        log.finish().expect("is complete");
-        assert_eq!(std::fs::read(&path).expect("reads"), b"one\xff\ntwo\n");
+        log.finish().expect("it must be complete");
+        assert_eq!(std::fs::read(&path).expect("cannot read"), b"one\xff\ntwo\n");
     }
 
     #[test]
     fn full_disk_is_reported_at_the_end() {
         let full = Path::new("/dev/full");
-        let file = || File::options().write(true).open(full).expect("opens");
-        for mut log in [Log::create(full).expect("opens"), Log::buffered(file())] {
+        let file = || File::options().write(true).open(full).expect("cannot open");
+        for mut log in [Log::create(full).expect("cannot open"), Log::buffered(file())] {
             log.line(b"one");
             log.line(b"two");
             assert_eq!(log.finish().expect_err("is full").kind(), io::ErrorKind::StorageFull);
@@ -104,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_has_gone_is_no_error() {
-        let (reader, writer) = io::pipe().expect("a pipe");
+    fn closed_reader_is_not_an_error() {
+        let (reader, writer) = io::pipe().expect("cannot create a pipe");
         drop(reader);
         let mut log = Log::new(File::from(std::os::fd::OwnedFd::from(writer)), true);
         log.line(b"one");
         log.line(b"two");
-        log.finish().expect("no error");
+        log.finish().expect("unexpected error");
     }
 }

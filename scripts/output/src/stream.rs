@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_has_gone_loses_nothing() {
+    fn closed_reader_is_not_a_failure() {
         assert!(matches!(State::after(ErrorKind::BrokenPipe.into()), State::ReaderGone));
         assert!(matches!(State::after(ErrorKind::StorageFull.into()), State::Failed(_)));
     }

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn quiet_run_does_not_show_the_progress_of_its_build() {
-        let show = |words: &[&str]| parse::<RunOptions>(words).expect("parses").show();
+        let show = |words: &[&str]| parse::<RunOptions>(words).expect("cannot parse").show();
         assert_eq!((show(&["-q"]), show(&[])), (Show::Trouble, Show::Slow));
     }
 }

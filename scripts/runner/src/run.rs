@@ -40,7 +40,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     attempt(options).inspect_err(|error| {
         let judgement =
             Judgement { outcome: error.outcome(), errors: vec![error.to_string()], warnings: Vec::new() };
-        error.outcome().with_written(write_json(options, judgement, &Facts::default(), &[], Duration::ZERO));
+        error.outcome().and_written(write_json(options, judgement, &Facts::default(), &[], Duration::ZERO));
     })
 }
 
@@ -154,11 +154,11 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
             break ended;
         }
     };
-    screen.code().name_ends(&mut facts);
+    screen.code().add_kill_locations(&mut facts);
     let mut judgement = judgement(&ended, &facts);
-    facts.begun =
-        mapped.filter(|_| judgement.outcome.is_early()).map_or(Vec::new(), GuestMemory::begun_lines);
-    facts.begun.iter().for_each(|begun| screen.print_console(&begun.line(), &Line::Text));
+    facts.incomplete =
+        mapped.filter(|_| judgement.outcome.is_early()).map_or(Vec::new(), GuestMemory::incomplete_lines);
+    facts.incomplete.iter().for_each(|line| screen.print_console(&line.line(), &Line::Text));
     for lost in [screen.finish_log(), serial_logs.map_or(Ok(()), SerialLogs::finish)] {
         if let Err(error) = lost {
             judgement.add_host_error(error.to_string());
@@ -199,7 +199,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     }
     let time = verdict_time.unwrap_or(last);
     let outcome = judgement.outcome;
-    Ok(outcome.with_written(write_json(options, judgement, &facts, &shown, time)).exit_code())
+    Ok(outcome.and_written(write_json(options, judgement, &facts, &shown, time)).exit_code())
 }
 
 /// Judges a run, and adds QEMU's own messages to the errors if QEMU failed.

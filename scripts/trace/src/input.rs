@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn file_over_the_limit_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("x");
-        std::fs::write(&path, vec![7; 2 << 20]).expect("writes");
-        assert_eq!(read(&path, 2 << 20).expect("reads").len(), 2 << 20);
+        std::fs::write(&path, vec![7; 2 << 20]).expect("cannot write");
+        assert_eq!(read(&path, 2 << 20).expect("cannot read").len(), 2 << 20);
         let error = read(&path, (2 << 20) - 1).expect_err("refused");
         assert!(error.to_string().contains("more than 1 MiB"), "{error}");
-        let sparse = File::options().write(true).open(&path).expect("opens");
+        let sparse = File::options().write(true).open(&path).expect("cannot open");
         sparse.set_len(1 << 40).expect("is sparse");
         assert!(read(&path, 2 << 20).is_err());
     }

@@ -133,28 +133,28 @@ mod tests {
     use super::*;
     use crate::file::{Cpu, Header, Writer};
 
-    /// Merges records with these TSC offsets and time stamps. Returns the time, CPU and `a` of each event (`a` numbers the
-    /// records of a CPU), and the number of records at which a clock ran backward.
+    /// Merges records with these TSC offsets and time stamps. Returns the time, CPU and `a` of each event (`a` numbers
+    /// the records of a CPU), and the number of records at which a clock ran backward.
     fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("x");
-        let mut writer = Writer::create(&path, cpus.len()).expect("a writer");
+        let mut writer = Writer::create(&path, cpus.len()).expect("cannot create a writer");
         let mut header = Header { tsc_hz: 1_000_000_000, boot_tsc: 100, ..Header::default() };
         for (lane, (tsc_offset, stamps)) in cpus.iter().enumerate() {
             header.cpus.push(Cpu { tsc_offset: *tsc_offset, ..Cpu::default() });
             for (n, tsc) in stamps.iter().enumerate() {
                 let kind = if n % 2 == 0 { Kind::User } else { Kind::Tick } as u16;
                 let record = Record { tsc: *tsc, a: n as u64, kind, ..Record::default() };
-                writer.append(lane, &[record]).expect("appends");
+                writer.append(lane, &[record]).expect("cannot append");
             }
         }
-        writer.finish(header).expect("finishes");
-        let reader = Reader::open(&path).expect("opens");
+        writer.finish(header).expect("cannot finish");
+        let reader = Reader::open(&path).expect("cannot open");
         let mut selected = Filter::all(&reader);
         filter(&mut selected);
-        let mut merge = Merge::new(&reader, selected).expect("merges");
+        let mut merge = Merge::new(&reader, selected).expect("cannot merge");
         let mut events = Vec::new();
-        while let Some(event) = merge.next().expect("reads") {
+        while let Some(event) = merge.next().expect("cannot read") {
             events.push((event.ns, event.lane, event.record.a));
         }
         (events, merge.backward())

@@ -50,18 +50,18 @@ pub(crate) mod tests {
     /// Surveys a trace file with these events on `cpus` CPUs. An event consists of nanoseconds, CPU, kind and first
     /// number.
     pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("x.rtrace");
-        let mut writer = Writer::create(&path, cpus as usize).expect("a writer");
+        let mut writer = Writer::create(&path, cpus as usize).expect("cannot create a writer");
         for &(tsc, lane, kind, a) in events {
             let record = Record { tsc, a, kind: kind as u16, ..Record::default() };
-            writer.append(lane, &[record]).expect("appends");
+            writer.append(lane, &[record]).expect("cannot append");
         }
         let cpus = (0..cpus).map(|cpu| Cpu { cpu, apic_id: 10 + cpu, ..Cpu::default() }).collect();
         let kinds = Header::kind_names(u32::MAX);
-        writer.finish(Header { kinds, cpus, ..Header::default() }).expect("finishes");
+        writer.finish(Header { kinds, cpus, ..Header::default() }).expect("cannot finish");
         Survey::of(&path, |header| header.cpus.iter_mut().for_each(|cpu| cpu.cpu = 11 - cpu.apic_id))
-            .expect("reads")
+            .expect("cannot read")
     }
 
     #[test]

@@ -70,7 +70,7 @@ mod tests {
         let mut put = |ns, lane, kind: u16, a, b| {
             let record = Record { a, b, kind, ..Record::default() };
             let event = Event { ns, lane, kind: Kind::from_number(kind), record };
-            text.event(&event).expect("a line");
+            text.event(&event).expect("there must be a line");
         };
         put(1_000_000_005, 0, Kind::SyscallExit as u16, 1, (-14i64).cast_unsigned());
         put(1_000_000_006, 1, Kind::IdleIn as u16, 0, 0);
@@ -78,7 +78,7 @@ mod tests {
         put(1_000_000_008, 0, Kind::ProgramStart as u16, 0x10, 0x20);
         put(12_345_678_901, 1, 99, 1, 2);
         assert_eq!(
-            String::from_utf8(bytes).expect("text"),
+            String::from_utf8(bytes).expect("invalid UTF-8"),
             "[     1.000000005] cpu0  syscall_exit number=SYS_WRITE_SERIAL result=-EFAULT\n\
              [     1.000000006] cpu10 idle_in\n\
              [     1.000000007] cpu0  tick ticks=1 rip=0x10 in f (a.c:3)\n\

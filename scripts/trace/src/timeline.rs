@@ -193,7 +193,7 @@ pub(crate) mod tests {
             let record = Record { a, kind: kind as u16, ..Record::default() };
             timeline.event(&Event { ns, lane, kind: Some(kind), record }).expect("takes it");
         }
-        timeline.finish().expect("finishes");
+        timeline.finish().expect("cannot finish");
         timeline
     }
 

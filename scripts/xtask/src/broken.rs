@@ -95,7 +95,8 @@ fn stack_header(segments: &mut [Segment]) -> &mut Segment {
     &mut segments[place.unwrap_or(last)]
 }
 
-/// Moves a segment to another page. Keeps the address and the file offset congruent modulo the page size, as linkers do.
+/// Moves a segment to another page. Keeps the address and the file offset congruent modulo the page size, as linkers
+/// do.
 fn place(segment: &mut Segment, page: u64) {
     let within = segment.p_vaddr.get(LE) & 0xfff;
     segment.p_vaddr.set(LE, page + within);
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_defect_changes_the_file_and_has_a_unique_name() {
-        let mut valid = std::fs::read("/proc/self/exe").expect("own file");
+        let mut valid = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
         // The low byte of e_type, ET_EXEC: programs for the host are position-independent.
         valid[16] = 2;
         for (index, defect) in DEFECTS.iter().enumerate() {

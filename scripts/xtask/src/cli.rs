@@ -79,8 +79,8 @@ pub enum Command {
     },
 }
 
-/// Parses the command line of this process. `run.sh` and `test.sh` name themselves in the variable `RINGSIDE_SCRIPT`, so
-/// that the usage line shows what the user called.
+/// Parses the command line of this process. `run.sh` and `test.sh` name themselves in the variable `RINGSIDE_SCRIPT`,
+/// so that the usage line shows what the user called.
 pub fn parse() -> Result<Cli, clap::Error> {
     let script = std::env::var("RINGSIDE_SCRIPT").unwrap_or_default();
     Cli::from_arg_matches(&command(&script).try_get_matches()?)
@@ -126,14 +126,14 @@ mod tests {
 
     #[test]
     fn words_after_the_program_are_its_arguments() {
-        let options = run(&["--smp", "2", "args", "--smp", "9", "-x", "--", "y"]).expect("parses");
+        let options = run(&["--smp", "2", "args", "--smp", "9", "-x", "--", "y"]).expect("cannot parse");
         assert_eq!(options.machine.smp, "2");
         assert_eq!(options.words, ["args", "--smp", "9", "-x", "--", "y"]);
     }
 
     #[test]
     fn qemu_arguments_may_begin_with_a_hyphen() {
-        let options = run(&["--qemu-arg", "-d", "--qemu-arg", "int"]).expect("parses");
+        let options = run(&["--qemu-arg", "-d", "--qemu-arg", "int"]).expect("cannot parse");
         assert_eq!(options.machine.qemu_arg, ["-d", "int"]);
     }
 

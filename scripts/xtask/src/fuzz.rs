@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn targets_are_those_of_the_crate_and_have_seeds() {
         let manifest =
-            std::fs::read_to_string(root().join("kernel/fuzz/Cargo.toml")).expect("it can be read");
+            std::fs::read_to_string(root().join("kernel/fuzz/Cargo.toml")).expect("cannot read the file");
         let bins: Vec<_> =
             manifest.split("[[bin]]").skip(1).filter_map(|text| text.split('"').nth(1)).collect();
         assert_eq!(bins, TARGETS);

@@ -18,7 +18,7 @@ fn root() -> PathBuf {
 /// blocks.
 fn pages() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("docs/");
-    let docs = docs.map(|entry| Path::new("docs").join(entry.expect("an entry").file_name()));
+    let docs = docs.map(|entry| Path::new("docs").join(entry.expect("cannot read the folder").file_name()));
     let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     paths.extend(["README.md", "CONTRIBUTING.md"].map(PathBuf::from));
     paths.into_iter().map(|path| (path.clone(), without_code_blocks(&read(&path)))).collect()
@@ -38,9 +38,10 @@ fn tree() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            let name = path.strip_prefix(root()).expect("below the top").to_str().expect("UTF-8").to_owned();
+        for entry in fs::read_dir(folder).expect("cannot create a folder") {
+            let path = entry.expect("cannot read the folder").path();
+            let name =
+                path.strip_prefix(root()).expect("below the top").to_str().expect("invalid UTF-8").to_owned();
             if !path.is_dir() {
                 found.insert(name);
             } else if name != "target" && name != ".git" {
@@ -137,7 +138,7 @@ fn tour_names_definitions_of_its_files() {
     let mut missing = Vec::new();
     for stop in stops {
         let mut names = spans(stop);
-        let file = names.next().expect("a file");
+        let file = names.next().expect("no file");
         let code = fs::read_to_string(root().join(file)).unwrap_or_default();
         missing.extend(names.filter(|name| !defines(&code, name)).map(|name| format!("{file}: {name}")));
     }
@@ -158,8 +159,8 @@ fn defines(code: &str, name: &str) -> bool {
 fn every_program_is_in_the_table() {
     let page = read(Path::new("docs/running.md"));
     for entry in fs::read_dir(root().join("user/src/bin")).expect("the programs") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_str().expect("UTF-8");
+        let path = entry.expect("cannot read the folder").path();
+        let name = path.file_stem().expect("a name").to_str().expect("invalid UTF-8");
         let rows = [format!("| `{name}` |"), format!("| `{name} ")];
         assert!(rows.iter().any(|row| page.contains(row)), "docs/running.md, \"Programs\", lacks {name}");
     }
@@ -182,7 +183,7 @@ fn every_case_is_in_the_table() {
     let page = without_code_blocks(&read(Path::new("docs/testing.md")));
     let rows: Vec<_> = spans(&page).collect();
     let list = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["test", "--list"]).output().expect("the tool");
-    let list = String::from_utf8(list.stdout).expect("UTF-8");
+    let list = String::from_utf8(list.stdout).expect("invalid UTF-8");
     let cases: Vec<_> = list.lines().filter_map(|line| line.split(": ").next()?.split_once("::")).collect();
     assert!(cases.len() > 100, "{list}");
     let mut missing = Vec::new();

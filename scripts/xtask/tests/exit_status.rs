@@ -18,7 +18,7 @@ const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";
 
 /// Creates a directory with a fake QEMU that runs these shell commands. Returns the directory and the fake's path.
 fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     // This name needs quoting in a shell and in QEMU's options.
     let path = folder.path().join("a fake, 'quoted' qemu");
     script::write(&path, script);
@@ -29,7 +29,7 @@ fn run(script: &str, arguments: &[&str]) -> Output {
     let (_folder, qemu) = fake_qemu(script);
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command.args(["run", "--as-built", "--qemu"]).arg(qemu).args(arguments);
-    command.stdin(Stdio::null()).output().expect("the host tool starts")
+    command.stdin(Stdio::null()).output().expect("cannot start the host tool")
 }
 
 fn status(script: &str) -> Option<i32> {
@@ -56,7 +56,7 @@ fn status_33_without_records_does_not_count_as_a_pass() {
 }
 
 #[test]
-fn no_other_status_is_a_pass() {
+fn every_other_status_is_a_failure() {
     for other in [0, 1, 2, 34, 35, 37, 39] {
         assert_eq!(status(&printing(&[BOOT, CPU, PASS], other)), Some(3), "status {other}");
     }
@@ -101,19 +101,19 @@ fn quiet_run_shows_warnings() {
 
 #[test]
 fn compiler_that_does_not_run_is_reported_with_its_message() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     script::write(&folder.path().join("rustc"), "echo 'no memory left' >&2; exit 1");
     let build = |path: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["run", "hello"]).env("PATH", path).stdin(Stdio::null()).output().expect("starts")
+        command.args(["run", "hello"]).env("PATH", path).stdin(Stdio::null()).output().expect("cannot start")
     };
     let output = build(folder.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.contains("rustc does not run") && stderr.contains("no memory left"), "{stderr}");
     // A file that the system does not execute.
-    std::fs::remove_file(folder.path().join("rustc")).expect("removes");
-    std::fs::write(folder.path().join("rustc"), "").expect("writes");
+    std::fs::remove_file(folder.path().join("rustc")).expect("cannot remove");
+    std::fs::write(folder.path().join("rustc"), "").expect("cannot write");
     let output = build(folder.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
@@ -151,7 +151,7 @@ fn machine_that_qemu_pauses_is_a_host_failure_at_once() {
 }
 
 #[test]
-fn pause_under_a_debugger_or_a_monitor_of_the_user_is_no_failure() {
+fn pause_under_the_users_debugger_or_monitor_is_not_a_failure() {
     for option in ["--gdb", "--qemu-arg=-s", "--qemu-arg=--monitor"] {
         let output = run(PAUSED, &["--timeout", "1", option, "hello"]);
         assert_eq!(output.status.code(), Some(4), "{option}");
@@ -159,7 +159,7 @@ fn pause_under_a_debugger_or_a_monitor_of_the_user_is_no_failure() {
 }
 
 #[test]
-fn killed_qemu_is_noticed_although_a_process_of_it_keeps_the_console() {
+fn killed_qemu_is_noticed_even_if_its_child_holds_the_console() {
     let output = run("echo 'last words' >&2; sleep 40 & kill -KILL $$", &["--timeout", "30", "hello"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
@@ -181,9 +181,9 @@ fn control_characters_of_a_program_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn json_on_standard_output_is_alone_there() {
+fn only_json_is_on_standard_output() {
     let output = run(&printing(&["[cpu0] hi", BOOT, CPU, PASS], 33), &["--json", "-", "hello"]);
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
     assert_eq!(json["outcome"], "pass");
     assert_eq!(json["cpus"][0]["program"], "hello");
     assert_eq!(json["boot"]["cpus_online"], 1);
@@ -193,7 +193,7 @@ fn json_on_standard_output_is_alone_there() {
 fn json_is_written_for_every_end() {
     let outcome = |script: &str, arguments: &[&str]| {
         let output = run(script, &[&["--json", "-"], arguments].concat());
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
         json["outcome"].as_str().expect("an outcome").to_owned()
     };
     assert_eq!(outcome("exit 0", &["hello"]), "panic");
@@ -204,10 +204,10 @@ fn json_is_written_for_every_end() {
 
 #[test]
 fn log_has_the_unfiltered_console() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let log = folder.path().join("log");
     let lines = ["[cpu0] hi", BOOT, CPU, PASS];
-    run(&printing(&lines, 33), &["--log", log.to_str().expect("text"), "hello"]);
+    run(&printing(&lines, 33), &["--log", log.to_str().expect("invalid UTF-8"), "hello"]);
     assert_eq!(std::fs::read_to_string(log).expect("the log").lines().collect::<Vec<_>>(), lines);
 }
 

@@ -22,7 +22,7 @@ fn qemu_ends_with_its_tool() {
 }
 
 fn ends_with_its_tool(signal: Signal) -> bool {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let qemu = folder.path().join("qemu");
     // This script replaces QEMU. It prints its process id and then sleeps.
     script::write(&qemu, "echo \"pid $$\"\nexec sleep 1000");
@@ -34,7 +34,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("the host tool starts");
+        .expect("cannot start the host tool");
     let lines = BufReader::new(tool.stdout.take().expect("its output")).lines();
     let qemu = lines
         .map_while(Result::ok)

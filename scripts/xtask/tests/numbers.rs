@@ -1,5 +1,5 @@
-//! Numbers from outside that no run, campaign or trace has: records of a guest, results, traces, options. They are
-//! refused, or shown as the largest number; the tool never panics (status 101).
+//! Extreme numbers from outside, which no run, campaign or trace produces: in records of a guest, in results, in traces
+//! and in options. The tool rejects them or shows the largest possible number, but never panics (status 101).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -19,7 +19,7 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Place {
-        Place(tempfile::tempdir().expect("a folder"))
+        Place(tempfile::tempdir().expect("cannot create a folder"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -34,7 +34,7 @@ impl Place {
     fn tool(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(words).current_dir(self.0.path()).env("RINGSIDE_QEMU", self.path("qemu"));
-        command.stdin(Stdio::null()).output().expect("the host tool starts")
+        command.stdin(Stdio::null()).output().expect("cannot start the host tool")
     }
 }
 
@@ -65,14 +65,14 @@ fn records() -> String {
 }
 
 #[test]
-fn records_of_a_guest() {
+fn extreme_numbers_in_records_of_a_guest_cause_no_panic() {
     let place = Place::new();
     place.qemu(&records());
     let output = place.tool(&["run", "--as-built", "--json", "json", "hello"]);
     ends_with(&output, 3);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("the record of CPU 0 has 99 killed copies in 0 starts"), "{stderr}");
-    let json = fs::read_to_string(place.path("json")).expect("reads");
+    let json = fs::read_to_string(place.path("json")).expect("cannot read");
     assert!(json.contains(&MAX.to_string()), "{json}");
     let logs = ["--log-dir", "logs", "--no-report"];
     let stress = [&["stress", "--as-built", "--smp", "1", "--seed", "1"], &logs[..]].concat();
@@ -80,7 +80,7 @@ fn records_of_a_guest() {
 }
 
 #[test]
-fn results_of_campaigns() {
+fn extreme_numbers_in_results_of_campaigns_cause_no_panic() {
     let place = Place::new();
     let counts = vec![MAX.to_string(); 17].join(",");
     let cpu = |cpu: u32| {
@@ -101,7 +101,7 @@ fn results_of_campaigns() {
     let text = format!(
         r#"{{"ringside_stress": 1, "outcome": "failed", "boots": [{boots}], "not_booted": ["0xfffffffffffffffe"]}}"#
     );
-    fs::write(place.path("huge.json"), &text).expect("writes");
+    fs::write(place.path("huge.json"), &text).expect("cannot write");
     let output = place.tool(&["merge", "huge.json", "--json", "out.json", "--report", "page.html"]);
     ends_with(&output, 1);
     assert!(String::from_utf8_lossy(&output.stdout).contains(&MAX.to_string()));
@@ -113,7 +113,7 @@ fn results_of_campaigns() {
         (r#"{"ringside_stress": 18446744073709551616}"#, "not a result"),
         (r#"{"ringside_stress": -1}"#, "not a result"),
     ] {
-        fs::write(place.path("bad.json"), text).expect("writes");
+        fs::write(place.path("bad.json"), text).expect("cannot write");
         let output = place.tool(&["merge", "bad.json"]);
         ends_with(&output, 2);
         assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{text}");
@@ -127,7 +127,7 @@ fn results_of_campaigns() {
         ("\"outcome\": \"failed\", \"boots", "\"outcome\": \"pass\", \"boots", "its outcome is \"pass\""),
     ] {
         assert!(text.contains(of), "{of}");
-        fs::write(place.path("bad.json"), text.replace(of, with)).expect("writes");
+        fs::write(place.path("bad.json"), text.replace(of, with)).expect("cannot write");
         let output = place.tool(&["merge", "bad.json"]);
         ends_with(&output, 2);
         assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{of}: {output:?}");
@@ -150,24 +150,24 @@ fn inputs_without_end() {
     }
     ends_with(&place.tool(&["trace", "t.rtrace", "--stats", "--symbols", "/dev/zero"]), 0);
     header(&place, "tsc_hz", "1");
-    let mut bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    let mut bytes = fs::read(place.path("t.rtrace")).expect("cannot read");
     bytes[20..24].fill(0xff);
-    fs::write(place.path("t.rtrace"), bytes).expect("writes");
+    fs::write(place.path("t.rtrace"), bytes).expect("cannot write");
     ends_with(&place.tool(&["trace", "t.rtrace", "--stats"]), 5);
 }
 
 /// Writes a synthetic trace with another number in the header.
 fn header(place: &Place, name: &str, value: &str) {
     ends_with(&place.tool(&["trace", "--synthesize", "40", "t.rtrace"]), 0);
-    let bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    let bytes = fs::read(place.path("t.rtrace")).expect("cannot read");
     let header = 24..bytes.len() - RECORDS;
-    let text = String::from_utf8(bytes[header.clone()].to_vec()).expect("JSON");
+    let text = String::from_utf8(bytes[header.clone()].to_vec()).expect("invalid JSON");
     let at = text.find(&format!("\"{name}\":")).expect("the field") + name.len() + 3;
-    let end = at + text[at..].find([',', '}']).expect("its end");
+    let end = at + text[at..].find([',', '}']).expect("no end");
     let text = format!("{}{value}{}", &text[..at], &text[end..]);
     let length = u32::try_from(text.len()).expect("a length").to_le_bytes();
     let new = [&bytes[..20], &length, text.as_bytes(), &bytes[header.end..]].concat();
-    fs::write(place.path("t.rtrace"), new).expect("writes");
+    fs::write(place.path("t.rtrace"), new).expect("cannot write");
 }
 
 /// The bytes of the records, at the end of the file.
@@ -176,7 +176,7 @@ const RECORDS: usize = 40 * 32;
 /// Writes a synthetic trace whose clock counts seconds, with other words in its records.
 fn trace(place: &Place, change: impl Fn(usize, &mut [u64])) {
     header(place, "tsc_hz", "1");
-    let mut bytes = fs::read(place.path("t.rtrace")).expect("reads");
+    let mut bytes = fs::read(place.path("t.rtrace")).expect("cannot read");
     let start = bytes.len() - RECORDS;
     for (number, record) in bytes[start..].chunks_mut(32).enumerate() {
         let (words, _) = record.as_chunks_mut::<8>();
@@ -184,7 +184,7 @@ fn trace(place: &Place, change: impl Fn(usize, &mut [u64])) {
         change(number, &mut values);
         words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_le_bytes());
     }
-    fs::write(place.path("t.rtrace"), bytes).expect("writes");
+    fs::write(place.path("t.rtrace"), bytes).expect("cannot write");
 }
 
 /// Converts the trace into everything.
@@ -195,7 +195,7 @@ fn converts(place: &Place, status: i32) {
 }
 
 #[test]
-fn records_of_a_trace() {
+fn extreme_numbers_in_records_of_a_trace_cause_no_panic() {
     let place = Place::new();
     // The times.
     trace(&place, |_, record| record[0] = MAX);
@@ -214,7 +214,7 @@ fn records_of_a_trace() {
 }
 
 #[test]
-fn header_of_a_trace() {
+fn extreme_numbers_in_the_header_of_a_trace_cause_no_panic() {
     let place = Place::new();
     for name in ["tsc_hz", "boot_tsc", "dropped", "overwritten", "torn", "lost", "records"] {
         for value in ["18446744073709551615", "1", "0"] {
@@ -236,7 +236,7 @@ fn header_of_a_trace() {
 }
 
 #[test]
-fn options() {
+fn extreme_numbers_in_options_cause_no_panic() {
     let place = Place::new();
     place.qemu("[cpu0] hi");
     let max = MAX.to_string();

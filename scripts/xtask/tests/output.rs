@@ -35,10 +35,10 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Place {
-        let place = Place(tempfile::tempdir().expect("a folder"));
+        let place = Place(tempfile::tempdir().expect("cannot create a folder"));
         place.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
         fs::write(place.path("result.json"), RESULT).expect("a result");
-        let made = place.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("starts");
+        let made = place.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("cannot start");
         assert!(made.success());
         place
     }
@@ -60,7 +60,7 @@ impl Place {
     fn shell(&self, setup: &str, redirections: &str, words: &[&str]) -> Output {
         let script = format!("{setup}\nexec \"$@\" {redirections}");
         let own = ["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")];
-        self.command("sh", &[&own, words].concat()).output().expect("starts")
+        self.command("sh", &[&own, words].concat()).output().expect("cannot start")
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Command {
@@ -75,12 +75,12 @@ impl Place {
 }
 
 fn full() -> File {
-    File::options().write(true).open("/dev/full").expect("a full device")
+    File::options().write(true).open("/dev/full").expect("cannot open a full device")
 }
 
 /// The end of a pipe whose reader has gone.
 fn gone() -> Stdio {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (reader, writer) = std::io::pipe().expect("cannot create a pipe");
     drop(reader);
     writer.into()
 }
@@ -112,10 +112,10 @@ const PRINTING: [&[&str]; 15] = [
 ];
 
 #[test]
-fn full_standard_output_is_a_host_failure_that_is_reported() {
+fn full_standard_output_is_a_reported_host_failure() {
     let place = Place::new();
     for words in PRINTING {
-        let output = place.tool(words).stdout(full()).output().expect("starts");
+        let output = place.tool(words).stdout(full()).output().expect("cannot start");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
         let said = "cannot write standard output: No space left on device";
@@ -129,25 +129,25 @@ fn full_standard_error_is_a_host_failure() {
     let complaining: [&[&str]; 4] =
         [&["run", "no-such-program"], &["run", "--no-such-option"], &["frobnicate"], &["trace", "absent"]];
     for words in complaining {
-        let output = place.tool(words).stderr(full()).output().expect("starts");
+        let output = place.tool(words).stderr(full()).output().expect("cannot start");
         assert_eq!(output.status.code(), HOST, "{words:?}");
-        let output = place.tool(words).stderr(full()).stdout(full()).output().expect("starts");
+        let output = place.tool(words).stderr(full()).stdout(full()).output().expect("cannot start");
         assert_eq!(output.status.code(), HOST, "{words:?}, both full");
     }
 }
 
 #[test]
-fn reader_that_has_gone_changes_nothing() {
+fn closed_reader_does_not_change_the_status() {
     let place = Place::new();
     for words in PRINTING {
-        let output = place.tool(words).stdout(gone()).output().expect("starts");
+        let output = place.tool(words).stdout(gone()).output().expect("cannot start");
         assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stderr));
         assert!(!text(&output.stderr).contains("cannot write"), "{words:?}: {}", text(&output.stderr));
     }
-    let output = place.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("starts");
+    let output = place.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(2));
     place.qemu("exit 0");
-    let output = place.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("starts");
+    let output = place.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "the status of the run");
 }
 
@@ -161,7 +161,7 @@ fn closed_stream_is_a_host_failure_if_something_is_printed_there() {
         }
         let stderr = place.shell("", ">&-", words).stderr;
         assert!(text(&stderr).contains("cannot write standard output: Bad file desc"), "{}", text(&stderr));
-        let is_silent = place.tool(words).output().expect("starts").stderr.is_empty();
+        let is_silent = place.tool(words).output().expect("cannot start").stderr.is_empty();
         let output = place.shell("", "2>&-", words);
         assert_eq!(output.status.code(), if is_silent { Some(0) } else { HOST }, "{words:?} 2>&-");
         for redirections in ["<&-", "1<>/dev/null"] {
@@ -178,9 +178,9 @@ fn closed_stream_is_a_host_failure_if_something_is_printed_there() {
 #[test]
 fn full_file_is_a_host_failure_that_names_it() {
     let place = Place::new();
-    symlink("/dev/full", place.path("full")).expect("links");
-    fs::create_dir(place.path("ports")).expect("a folder");
-    symlink("/dev/full", place.path("ports/cpu0.log")).expect("links");
+    symlink("/dev/full", place.path("full")).expect("cannot link");
+    fs::create_dir(place.path("ports")).expect("cannot create a folder");
+    symlink("/dev/full", place.path("ports/cpu0.log")).expect("cannot link");
     let writing: [(&[&str], &str); 12] = [
         (&["run", "--as-built", "-q", "--log", "full", "hello"], "full"),
         (&["run", "--as-built", "--json", "full", "hello"], "full"),
@@ -196,7 +196,7 @@ fn full_file_is_a_host_failure_that_names_it() {
         (&["trace", "full", "--synthesize", "9"], "full"),
     ];
     for (words, name) in writing {
-        let output = place.tool(words).output().expect("starts");
+        let output = place.tool(words).output().expect("cannot start");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
         let named =
@@ -211,14 +211,14 @@ fn full_file_of_a_serial_port_is_a_host_failure_that_names_it() {
     let ports = "for word; do case $word in file,id=cpu[12],path=*) echo \"[$word] hi\" >\"${word#*path=}\" ;; esac; done";
     place.qemu(&format!("{ports}\ncat <<'END'\n{PASS}\nEND\nexit 33"));
     let words = ["run", "--as-built", "--smp", "3", "--serial-dir", "ports", "hello"];
-    let run = || place.tool(&words).output().expect("starts");
+    let run = || place.tool(&words).output().expect("cannot start");
     assert_eq!(run().status.code(), Some(0));
     for name in ["cpu1.log", "cpu2.log"] {
-        let text = fs::read_to_string(place.path("ports").join(name)).expect("reads");
+        let text = fs::read_to_string(place.path("ports").join(name)).expect("cannot read");
         assert!(text.starts_with("[file,id=cpu") && text.ends_with("] hi\n"), "{name}: {text}");
     }
-    fs::remove_file(place.path("ports/cpu2.log")).expect("removes");
-    symlink("/dev/full", place.path("ports/cpu2.log")).expect("links");
+    fs::remove_file(place.path("ports/cpu2.log")).expect("cannot remove");
+    symlink("/dev/full", place.path("ports/cpu2.log")).expect("cannot link");
     let output = run();
     assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
     assert!(
@@ -232,19 +232,19 @@ fn full_file_of_a_serial_port_is_a_host_failure_that_names_it() {
 fn lost_log_is_in_the_json() {
     let place = Place::new();
     let words = ["run", "--as-built", "-q", "--log", "/dev/full", "--json", "-", "hello"];
-    let output = place.tool(&words).output().expect("starts");
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let output = place.tool(&words).output().expect("cannot start");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
     assert_eq!(json["outcome"], "host");
     assert!(json["errors"][0].as_str().is_some_and(|error| error.contains("/dev/full")), "{json}");
     // A failure of the run itself is the more important one.
     place.qemu("echo '[cpu0] hi'; exit 0");
-    let output = place.tool(&words).output().expect("starts");
+    let output = place.tool(&words).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("cannot write /dev/full"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn limit_of_file_sizes_is_a_host_failure_that_is_reported() {
+fn file_size_limit_is_a_reported_host_failure() {
     let place = Place::new();
     let writing: [&[&str]; 5] = [
         &["run", "--as-built", "--log", "log", "hello"],
@@ -262,13 +262,13 @@ fn limit_of_file_sizes_is_a_host_failure_that_is_reported() {
 }
 
 #[test]
-fn limit_of_memory_is_a_host_failure_that_is_reported() {
+fn memory_limit_is_a_reported_host_failure() {
     let place = Place::new();
     // A trace whose header is said to be 256 MiB long, in a file without blocks.
-    let trace = fs::read(place.path("t.rtrace")).expect("reads");
+    let trace = fs::read(place.path("t.rtrace")).expect("cannot read");
     let long = [&trace[..20], &(1_u32 << 28).to_le_bytes()].concat();
-    fs::write(place.path("long.rtrace"), long).expect("writes");
-    let file = File::options().write(true).open(place.path("long.rtrace")).expect("opens");
+    fs::write(place.path("long.rtrace"), long).expect("cannot write");
+    let file = File::options().write(true).open(place.path("long.rtrace")).expect("cannot open");
     file.set_len(2 << 30).expect("is sparse");
     let output = place.shell("ulimit -v 200000", "", &["trace", "long.rtrace", "--stats"]);
     assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
@@ -276,7 +276,7 @@ fn limit_of_memory_is_a_host_failure_that_is_reported() {
 }
 
 #[test]
-fn small_stack_limit_does_not_end_the_tool() {
+fn tool_runs_with_a_small_stack_limit() {
     let place = Place::new();
     for kib in [64, 128, 256] {
         let output = place.shell(&format!("ulimit -s {kib}"), "", &["run", "--as-built", "-q", "hello"]);
@@ -296,9 +296,9 @@ fn results_keep_links_and_fifos() {
         &["trace", "t.rtrace", "--stats-json"],
         &["trace", "t.rtrace", "--svg"],
     ];
-    fs::write(place.path("real"), "former").expect("writes");
-    symlink("real", place.path("link")).expect("links");
-    let made = Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo starts");
+    fs::write(place.path("real"), "former").expect("cannot write");
+    symlink("real", place.path("link")).expect("cannot link");
+    let made = Command::new("mkfifo").arg(place.path("fifo")).status().expect("cannot start mkfifo");
     assert!(made.success());
     for words in writing {
         // Words after the program's name are its arguments.
@@ -306,18 +306,18 @@ fn results_keep_links_and_fifos() {
             ["run", options @ .., "hello", option] => [&["run"], options, &[*option, name, "hello"]].concat(),
             words => [words, &[name]].concat(),
         };
-        let output = place.tool(&words("link")).output().expect("starts");
+        let output = place.tool(&words("link")).output().expect("cannot start");
         assert!(output.status.success(), "{words:?}: {}", text(&output.stderr), words = words("link"));
-        let written = fs::read(place.path("real")).expect("reads");
+        let written = fs::read(place.path("real")).expect("cannot read");
         assert!(written.len() > 100, "{:?}: {}", words("link"), text(&written));
         assert!(is_link(&place.path("link")), "{:?}", words("link"));
-        let mut tool = place.tool(&words("fifo")).stdout(Stdio::null()).spawn().expect("starts");
-        let read = fs::read(place.path("fifo")).expect("reads");
-        assert!(tool.wait().expect("ends").success(), "{:?}", words("fifo"));
+        let mut tool = place.tool(&words("fifo")).stdout(Stdio::null()).spawn().expect("cannot start");
+        let read = fs::read(place.path("fifo")).expect("cannot read");
+        assert!(tool.wait().expect("cannot wait").success(), "{:?}", words("fifo"));
         assert!(read.len() > 100, "{:?}: {}", words("fifo"), text(&read));
-        let kind = fs::symlink_metadata(place.path("fifo")).expect("exists").file_type();
+        let kind = fs::symlink_metadata(place.path("fifo")).expect("it must exist").file_type();
         assert!(kind.is_fifo(), "{:?}", words("fifo"));
-        fs::write(place.path("real"), "former").expect("writes");
+        fs::write(place.path("real"), "former").expect("cannot write");
     }
 }
 
@@ -331,14 +331,16 @@ fn two_tools_that_write_the_same_result_do_not_collide() {
     let words = ["merge", "result.json", "--json", "same", "--report", "page"];
     for _ in 0..5 {
         let start =
-            || place.tool(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+            || place.tool(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("cannot start");
         let tools = [start(), start(), start()];
         for tool in tools {
-            let output = tool.wait_with_output().expect("ends");
+            let output = tool.wait_with_output().expect("cannot wait");
             assert!(output.status.success(), "{}", text(&output.stderr));
         }
     }
-    let left = fs::read_dir(place.0.path()).expect("lists").map(|entry| entry.expect("an entry").file_name());
+    let left = fs::read_dir(place.0.path())
+        .expect("cannot list")
+        .map(|entry| entry.expect("cannot read the folder").file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("part")).collect();
     assert!(left.is_empty(), "{left:?}");
 }

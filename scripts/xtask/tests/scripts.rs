@@ -30,11 +30,11 @@ struct Checkout {
 
 impl Checkout {
     fn new() -> Checkout {
-        let checkout = Checkout { folder: tempfile::tempdir().expect("a folder") };
+        let checkout = Checkout { folder: tempfile::tempdir().expect("cannot create a folder") };
         let scripts = checkout.path("tree/scripts");
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for folder in ["tree/scripts", "bin", "elsewhere"] {
-            fs::create_dir_all(checkout.path(folder)).expect("a folder");
+            fs::create_dir_all(checkout.path(folder)).expect("cannot create a folder");
         }
         for name in ["run.sh", "test.sh", "setup.sh"] {
             fs::copy(ours.join(name), scripts.join(name)).expect("a script");
@@ -81,7 +81,7 @@ impl Checkout {
 }
 
 fn output(command: &mut Command) -> Output {
-    command.output().expect("the script starts")
+    command.output().expect("cannot start the script")
 }
 
 #[track_caller]
@@ -114,9 +114,9 @@ fn cdpath_does_not_mislead_the_scripts() {
 #[test]
 fn scripts_work_through_symbolic_links() {
     let checkout = Checkout::new();
-    symlink("tree/scripts/run.sh", checkout.path("rs")).expect("a link");
-    symlink("rs", checkout.path("link to a link")).expect("a link");
-    symlink("tree", checkout.path("linked tree")).expect("a link");
+    symlink("tree/scripts/run.sh", checkout.path("rs")).expect("it must be a link");
+    symlink("rs", checkout.path("link to a link")).expect("it must be a link");
+    symlink("tree", checkout.path("linked tree")).expect("it must be a link");
     for name in ["rs", "link to a link", "linked tree/scripts/run.sh"] {
         reaches_the_tool(&output(&mut checkout.command(checkout.path(name), &["hello"])), "run hello");
     }
@@ -140,7 +140,7 @@ fn failed_build_of_the_tool_is_a_host_failure() {
 #[test]
 fn source_tree_without_setup_script_is_a_host_failure() {
     let checkout = Checkout::new();
-    fs::remove_file(checkout.path("tree/scripts/setup.sh")).expect("removed");
+    fs::remove_file(checkout.path("tree/scripts/setup.sh")).expect("cannot remove");
     for name in ["run.sh", "test.sh"] {
         let run = output(&mut checkout.command(checkout.path("tree/scripts").join(name), &["hello"]));
         assert_eq!(run.status.code(), HOST, "{name}");
@@ -150,7 +150,7 @@ fn source_tree_without_setup_script_is_a_host_failure() {
 #[test]
 fn missing_qemu_is_reported_with_its_variable_and_nothing_is_installed() {
     let checkout = Checkout::new();
-    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("removed");
+    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("cannot remove");
     for script in ["tree/scripts/run.sh", "tree/scripts/test.sh", "tree/scripts/setup.sh"] {
         let mut command = checkout.command(checkout.path(script), &[]);
         let run = output(command.env("RINGSIDE_QEMU", "/nonexistent"));
@@ -164,8 +164,8 @@ fn missing_qemu_is_reported_with_its_variable_and_nothing_is_installed() {
 #[test]
 fn listing_and_help_install_nothing() {
     let checkout = Checkout::new();
-    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("removed");
-    fs::remove_dir_all(checkout.path("sysroot")).expect("removed");
+    fs::remove_file(checkout.path("bin/qemu-system-x86_64")).expect("cannot remove");
+    fs::remove_dir_all(checkout.path("sysroot")).expect("cannot remove");
     let calls = [
         ("test.sh", "--list", "test --list"),
         ("test.sh", "--help", "test --help"),
@@ -191,7 +191,7 @@ fn tool_that_does_not_run_is_reported_with_its_message() {
 #[test]
 fn setup_that_cannot_print_is_a_host_failure() {
     let checkout = Checkout::new();
-    let full = || fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let full = || fs::File::options().write(true).open("/dev/full").expect("cannot open a full device");
     for option in [None, Some("--help"), Some("--no-such-option")] {
         let mut command = checkout.command(checkout.path("tree/scripts/setup.sh"), option.as_slice());
         let run = output(command.stdout(full()).stderr(full()));

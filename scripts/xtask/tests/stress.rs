@@ -39,7 +39,7 @@ fn passing() -> Vec<String> {
 
 /// Creates a directory with a fake QEMU that prints these lines and exits with this status.
 fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let path = folder.path().join("it's a qemu");
     script::write(&path, &format!("cat <<'END'\n{}\nEND\nexit {status}", lines.join("\n")));
     (folder, path)
@@ -52,12 +52,12 @@ fn xtask(arguments: &[&str]) -> Output {
         .env_remove("RINGSIDE_QEMU")
         .stdin(Stdio::null())
         .output()
-        .expect("the host tool starts")
+        .expect("cannot start the host tool")
 }
 
 fn stress(lines: &[String], status: i32, arguments: &[&str]) -> Output {
     let (_folder, qemu) = fake_qemu(lines, status);
-    let qemu = qemu.to_str().expect("text");
+    let qemu = qemu.to_str().expect("invalid UTF-8");
     // Use a separate directory for each boot, because concurrent tests use the same seeds.
     static BOOTS: AtomicU32 = AtomicU32::new(0);
     let logs = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), BOOTS.fetch_add(1, Ordering::Relaxed));
@@ -124,7 +124,7 @@ fn violation_is_reported_with_its_cpu_and_call() {
     let lines = [LINE, violation, LAST, BOOT, CALLS, &cpu, &verdict].map(str::to_owned);
     let output = stress(&lines, 35, &["--seed", "1", "--json", "-"]);
     assert_eq!(output.status.code(), Some(1));
-    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("the output must be JSON only");
     let problems = result["boots"][0]["problems"].as_array().expect("problems");
     assert_eq!(problems.len(), 1, "its exit code is its consequence: {result}");
     assert_eq!(problems[0]["what"], "CPU 0: violation: call=7 number=0x0: expected rbx 0x1 got 0x2");
@@ -138,7 +138,7 @@ fn panic_is_status_3_and_a_silent_guest_status_4() {
     assert_eq!(stress(&panic, 37, &[]).status.code(), Some(3));
     let (folder, qemu) = fake_qemu(&[], 0);
     std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
-    let qemu = qemu.to_str().expect("text");
+    let qemu = qemu.to_str().expect("invalid UTF-8");
     let logs = env!("CARGO_TARGET_TMPDIR");
     let output =
         xtask(&["stress", "--as-built", "--no-report", "--log-dir", logs, "--timeout", "1", "--qemu", qemu]);
@@ -157,7 +157,7 @@ fn campaign_stops_at_a_failure_without_keep_going() {
     let campaign = |arguments: &[&str]| {
         let output = stress(&passing(), 33, &[&["--seeds", "1..5", "--json", "-"], arguments].concat());
         assert_eq!(output.status.code(), Some(1));
-        serde_json::from_slice::<Value>(&output.stdout).expect("JSON alone")
+        serde_json::from_slice::<Value>(&output.stdout).expect("the output must be JSON only")
     };
     let outcomes = |result: &Value| {
         let boots = result["boots"].as_array().expect("boots").clone();
@@ -188,15 +188,16 @@ fn unknown_feature_or_mutant_is_a_usage_error() {
 
 #[test]
 fn print_jobs_prints_commands_whose_results_merge() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let (_qemu_folder, qemu) = fake_qemu(&passing(), 33);
     let results = format!("{}/{{seed}}.json", folder.path().display());
     let logs = env!("CARGO_TARGET_TMPDIR");
     let order =
         ["--smp", "1", "--calls", "5", "--seeds", "1..=2", "--as-built", "--log-dir", logs, "--no-report"];
     let order = [&order[..], &["--json", &results, "--qemu"]].concat();
-    let output =
-        xtask(&[["stress", "--print-jobs"].as_slice(), &order, &[qemu.to_str().expect("text")]].concat());
+    let output = xtask(
+        &[["stress", "--print-jobs"].as_slice(), &order, &[qemu.to_str().expect("invalid UTF-8")]].concat(),
+    );
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     let jobs: Vec<_> = text(&output.stdout).lines().filter_map(shlex::split).collect();
     assert_eq!(jobs.len(), 2);
@@ -212,7 +213,7 @@ fn print_jobs_prints_commands_whose_results_merge() {
     let (one, two) = (file(1), file(2));
     assert_eq!(xtask(&["merge", &one]).status.code(), Some(0));
     let page = folder.path().join("page.html");
-    let merged = xtask(&["merge", &one, &two, "--report", page.to_str().expect("text")]);
+    let merged = xtask(&["merge", &one, &two, "--report", page.to_str().expect("invalid UTF-8")]);
     let page = std::fs::read_to_string(page).expect("the report");
     assert!(
         page.contains("title=\"0x1 pass, 8 calls\"") && page.contains("title=\"0x2 failed, 8 calls: "),
@@ -228,5 +229,5 @@ fn print_jobs_prints_commands_whose_results_merge() {
     let twice = xtask(&["merge", &one, &one]);
     assert_eq!(twice.status.code(), Some(0));
     assert!(text(&twice.stderr).contains("it counts once"), "{}", text(&twice.stderr));
-    assert_eq!(xtask(&["merge", qemu.to_str().expect("text")]).status.code(), Some(2));
+    assert_eq!(xtask(&["merge", qemu.to_str().expect("invalid UTF-8")]).status.code(), Some(2));
 }

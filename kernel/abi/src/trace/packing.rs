@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_input_makes_unpack_panic() {
+    fn unpack_never_panics() {
         // Test every control word with different numbers of bytes after it.
         for control in 0..=u16::MAX {
             let mut bytes = [0xa5; LONGEST];

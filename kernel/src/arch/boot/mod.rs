@@ -138,7 +138,7 @@ static INFO: Once<BootInfo> = Once::new();
 /// If called before [`start`].
 #[must_use]
 pub fn info() -> &'static BootInfo {
-    INFO.get().expect("`start` sets the boot information before it calls the kernel")
+    INFO.get().expect("`start` must set the boot information before it calls the kernel")
 }
 
 unsafe extern "Rust" {

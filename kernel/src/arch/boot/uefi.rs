@@ -6,8 +6,8 @@ use kernel_abi::boot::{FIRMWARE, Handover, USABLE};
 use super::{BootInfo, MemoryRegion, RegionKind};
 use crate::frames::Region;
 
-/// Copies what the loader passes. A [`Handover`] without its magic number gives information that is not
-/// [`found`](BootInfo::found).
+/// Copies the loader's information from a [`Handover`]. If the magic number is wrong, [`found`](BootInfo::found) is
+/// false.
 fn boot_info(handover: &Handover) -> BootInfo {
     if handover.magic != Handover::MAGIC {
         return BootInfo::EMPTY;
@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn program_of_no_bytes_is_no_module() {
+    fn empty_program_is_not_a_module() {
         assert_eq!(boot_info(&Handover { module: 0x7000, ..Handover::EMPTY }).module, None);
     }
 
     #[test]
-    fn other_memory_is_not_taken_for_a_handover() {
+    fn memory_without_the_magic_is_not_a_handover() {
         assert!(!boot_info(&Handover { magic: 0, ..Handover::EMPTY }).found);
     }
 

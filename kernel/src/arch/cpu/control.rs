@@ -30,8 +30,8 @@ pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO
 /// The reset value of PAT (SDM 3A, 12.12.4). Firmware may have changed PAT on the BSP only.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// DR7's value at reset (SDM 3A, table 10-1): no breakpoint. The policy for #DB relies on it: what ring 0 takes can only be
-/// a single step.
+/// DR7's value at reset (SDM 3A, table 10-1): no breakpoint. The handler of #DB relies on this: a #DB in ring 0 can
+/// only be a single step.
 const DR7_RESET: u64 = 0x400;
 
 /// DEBUGCTL's value at reset: no branch records, and TF steps over each instruction, not over each branch.

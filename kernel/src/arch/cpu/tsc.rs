@@ -41,9 +41,9 @@ const fn has_adjust(leaf7_ebx: u32) -> bool {
     leaf7_ebx & 1 << 1 != 0
 }
 
-/// Returns whether the TSC's rate may change, from EDX of CPUID's leaf 0x8000_0007, which says that the TSC is invariant
-/// (SDM 3B, 18.17.1), and ECX of leaf 1. A hypervisor emulates the counter, or moves guests to other hosts, and hides
-/// this bit for the latter reason alone; so where there is one, its absence says nothing.
+/// Returns whether the TSC's rate may change. EDX of CPUID's leaf 0x8000_0007 reports whether the TSC is invariant
+/// (SDM 3B, 18.17.1), and ECX of leaf 1 whether there is a hypervisor. A hypervisor may clear the invariance bit only
+/// because it may move the guest to another host, so under a hypervisor a clear bit does not count.
 const fn rate_may_change(power_edx: u32, leaf1_ecx: u32) -> bool {
     const INVARIANT: u32 = 1 << 8;
     const HYPERVISOR: u32 = 1 << 31;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rate_is_doubted_without_invariance_outside_of_a_hypervisor() {
+    fn rate_may_change_without_invariant_tsc_and_hypervisor() {
         assert!(rate_may_change(!(1 << 8), !(1 << 31)));
         assert!(!rate_may_change(1 << 8, 0));
         assert!(!rate_may_change(0, 1 << 31));

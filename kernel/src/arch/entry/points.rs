@@ -1,7 +1,7 @@
 //! The entry points of ring 0: `syscall`, interrupts and exceptions, each with its return to the interrupted code.
 //!
-//! The assembly only saves and restores registers and switches stacks and the GS base; Rust makes every decision. The end of
-//! the file declares the labels whose addresses other code needs.
+//! The assembly only saves and restores registers and switches stacks and the GS base; Rust makes every decision. The
+//! end of the file declares the labels whose addresses other code needs.
 
 use core::arch::naked_asm;
 use core::mem::{offset_of, size_of};
@@ -49,9 +49,9 @@ unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu:
 ///
 /// On entry (SDM 2B, SYSCALL): ring 0; CS and SS are flat; rcx = user RIP; r11 = user RFLAGS; the RFLAGS bits in SFMASK
 /// are clear, so interrupts are off; **rsp, the GS base and all other registers still hold user values**. NMI, #DB, #MC
-/// and #DF can arrive at any instruction; each has its own IST stack, whose top word holds the address of
-/// [`PerCpuData`]. No other exception can arrive before rsp points to the kernel stack: until then, no instruction
-/// accesses memory through a register that ring 3 controls.
+/// and #DF can arrive at any instruction; each has its own IST stack, and the word above its trap frame holds the
+/// address of [`PerCpuData`]. No other exception can arrive before rsp points to the kernel stack: until then, no
+/// instruction accesses memory through a register that ring 3 controls.
 ///
 /// On return to ring 3: all registers are unchanged except rax (the result), rcx (RIP) and r11 (RFLAGS).
 ///
@@ -167,9 +167,9 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
 /// these vectors may jump here.
 ///
 /// On entry: ring 0; interrupts off (interrupt gates); rsp in the syscall stack (from ring 3) or in the interrupted
-/// stack (from ring 0), with vector and error code below the words that the CPU pushed; DF and AC as in the interrupted
-/// code, because gates do not clear them; the user GS base if the frame's CS has RPL 3 or the interrupted instruction
-/// is the `iretq` of [`iret_to_user`], else the kernel GS base.
+/// stack (from ring 0), with the error code and the vector below the words that the CPU pushed; DF and AC as in the
+/// interrupted code, because gates do not clear them. The user GS base is loaded if the frame's CS has RPL 3, or if the
+/// interrupted instruction is the `iretq` of [`iret_to_user`]; otherwise the kernel GS base is loaded.
 ///
 /// On return: all registers are unchanged, unless the handler changed the frame.
 ///
@@ -231,11 +231,12 @@ unsafe extern "sysv64" fn trap_common() {
 /// Common entry code of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions. Only the stubs
 /// of these vectors may jump here.
 ///
-/// On entry: ring 0; interrupts off; rsp in this vector's own IST stack, whose top word holds the address of this CPU's
-/// [`PerCpuData`]; **the GS base may be the user's or the kernel's**: at the first instruction of [`syscall_entry`], CS
-/// has RPL 0 but the user GS base is loaded. So this code tests neither CS nor the sign of the base. It always saves
-/// the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change. NMIs stay masked until the `iretq` of this
-/// code, so nothing before it may fault.
+/// On entry: ring 0; interrupts off; rsp in this vector's own IST stack, where the word above the frame holds the
+/// address of this CPU's [`PerCpuData`]; **the GS base may be the user's or the kernel's**: at the first instruction of
+/// [`syscall_entry`], CS has RPL 0 but the user GS base is loaded. So this code tests neither CS nor the sign of the
+/// base. It always saves the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change. After an NMI, NMIs
+/// stay blocked until the `iretq` of this code, so nothing before it may fault: the `iretq` of a fault handler would
+/// unblock them.
 ///
 /// On return: all registers and the GS base are unchanged, unless the handler changed the frame.
 ///
@@ -257,7 +258,7 @@ unsafe extern "sysv64" fn paranoid_common() {
         "mov    r12, rax",
         "or     r12, rdx",
 
-        // Set the GS base to the address of this CPU's data, which is in the stack's top word.
+        // Set the GS base to the address of this CPU's data, which is in the word above the frame.
         "mov    rsi, [rsp + {frame_size}]",
         "mov    rax, rsi",
         "mov    rdx, rsi",

@@ -12,7 +12,7 @@ const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
 /// `stac` (SDM 2B).
 const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
 
-/// Replaces the NOPs by STAC and CLAC.
+/// Replaces the NOPs with STAC and CLAC.
 ///
 /// # Safety
 /// Called once, on the BSP, if CPUID reports SMAP, while the kernel's text is still writable (the boot tables) and

@@ -6,7 +6,8 @@ use crate::arch::panic::rare;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::provoke;
 
-/// Counts the tick, injects the failures and sends the interrupts that tests requested for ticks, and reports new NMIs.
+/// Handles a tick: counts it and reports new NMIs. If a test has requested failures or interrupts at ticks, injects or
+/// sends them.
 #[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData) {
     let now = tsc::now();

@@ -37,8 +37,8 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFra
     ring3::end_if_over_limit(cpu);
 }
 
-/// Ends the program because of an exception in ring 3. A function of its own, so that a tick does not save the
-/// registers that this code uses.
+/// Ends the program because of an exception in ring 3. This is a separate function so that the tick's path does not
+/// have to save the registers that this code uses.
 #[cold]
 #[inline(never)]
 fn kill(frame: &TrapFrame, cpu: &PerCpuData) -> ! {
@@ -79,10 +79,10 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
 ///
 /// # Safety
 /// Only [`paranoid_common`](crate::arch::entry::points) may call this: on the vector's IST stack, with `frame` at its
-/// lower end, and with the GS base set to `cpu`, which was read from the stack's top word.
+/// lower end, and with the GS base set to `cpu`, which was read from the word above the frame.
 pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFrame, cpu: *const PerCpuData) {
-    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it. `cpu` is the top
-    // word of this stack (invariant: IST-WORD).
+    // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it. `cpu` is the
+    // word above the frame (invariant: IST-WORD).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     // Without this check, a wrong GS base would be noticed only if such a vector arrived between a kernel entry and its
     // `swapgs`.

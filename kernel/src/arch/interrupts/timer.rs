@@ -41,8 +41,8 @@ impl TscClock {
         TscClock { boot, to_ns: rate.to_ns() }
     }
 
-    /// Converts a TSC value to nanoseconds since boot. The TSC of a CPU that is behind the BSP's may be below its value at
-    /// boot: the result is then 0.
+    /// Converts a TSC value to nanoseconds since boot. The TSC of a CPU that is behind the BSP's may be below its value
+    /// at boot: the result is then 0.
     #[inline]
     #[must_use]
     pub const fn ns(self, tsc: u64) -> u64 {
@@ -83,7 +83,7 @@ static TIMEBASE: Once<Timebase> = Once::new();
 /// If called before [`init`].
 #[must_use]
 pub fn timebase() -> &'static Timebase {
-    TIMEBASE.get().expect("`init` measures the clocks before any use")
+    TIMEBASE.get().expect("`init` must measure the clocks before any use")
 }
 
 /// The error that the frequency of a clock cannot be measured.
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_is_0_where_the_tsc_is_behind_its_value_at_boot() {
+    fn clock_is_0_until_the_tsc_reaches_its_value_at_boot() {
         let clock = TscClock::new(1_000, Rate::from_hz(1_000_000_000).expect("a plausible rate"));
         assert_eq!([1_000, 1_007, 2_000].map(|tsc| clock.ns(tsc)), [0, 7, 1_000]);
         for behind in [999, 500, 0] {

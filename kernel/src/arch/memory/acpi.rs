@@ -69,7 +69,8 @@ impl AcpiHandler for PhysMap {
             let mapped = unsafe { paging::map_kernel_page(PHYSMAP_BASE + page, page, paging::KERNEL_DATA) };
             assert!(mapped != Err(MapError::OutOfMemory), "out of memory while mapping an ACPI table");
         }
-        let pointer = NonNull::new(phys_to_virt(start).cast()).expect("the physical map is not at address 0");
+        let pointer =
+            NonNull::new(phys_to_virt(start).cast()).expect("the physical map must not be at address 0");
         // SAFETY: the region has been mapped above and is never unmapped.
         unsafe { PhysicalMapping::new(address, pointer, size, size, PhysMap) }
     }

@@ -80,7 +80,7 @@ impl AddressSpace {
         if mapped.is_err() {
             self.pages -= 1;
             // SAFETY: the frame was not mapped, so nothing refers to it.
-            unsafe { physmem::free(frame) }.expect("a frame that was just allocated can be freed");
+            unsafe { physmem::free(frame) }.expect("cannot free a frame that was just allocated");
         }
         mapped
     }
@@ -135,7 +135,8 @@ impl AddressSpace {
         let mut address = address;
         while !bytes.is_empty() {
             let in_page = (PAGE_SIZE - address % PAGE_SIZE).min(bytes.len() as u64) as usize;
-            let phys = self.frame_at(address).expect("the loader writes only to pages that it has mapped");
+            let phys =
+                self.frame_at(address).expect("the loader must write only to pages that it has mapped");
             // SAFETY: the frame belongs to this address space alone (invariant: OWN-FRAMES), the copy does not cross
             // the end of the page, and the physical map contains all usable memory.
             unsafe { phys_to_virt(phys).copy_from_nonoverlapping(bytes.as_ptr(), in_page) };
@@ -181,5 +182,5 @@ fn free(frame: PhysFrame) {
     // SAFETY: the frame belongs to the address space that is being dropped (invariant: OWN-FRAMES), which no CPU has
     // loaded.
     unsafe { physmem::free(Frame::containing(frame.start_address().as_u64())) }
-        .expect("an address space frees each of its frames once");
+        .expect("an address space must free each of its frames only once");
 }

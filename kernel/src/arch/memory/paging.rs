@@ -233,7 +233,7 @@ pub fn protect_physmap_page(phys: u64) {
     // this page after this call.
     let updated =
         unsafe { mapper(kernel_pml4()).update_flags(page, KERNEL_DATA & !PageTableFlags::WRITABLE) };
-    updated.expect("the physical map has 4 KiB pages below 2 MiB").flush();
+    updated.expect("the physical map must have 4 KiB pages below 2 MiB").flush();
 }
 
 /// Walks a page table's entries in `range`. `rights` are the combined rights of the levels above. A page is writable,

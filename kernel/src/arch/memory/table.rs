@@ -17,7 +17,7 @@ static NEXT: Mutex<u64> = Mutex::new(TABLES_BASE);
 /// # Errors
 /// [`MapError`]; `OutOfMemory` also if the address range for arrays is used up.
 pub fn alloc<T>(len: usize, element: impl Fn(usize) -> T) -> Result<&'static mut [T], MapError> {
-    const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "an array is aligned to a page only") };
+    const { assert!(align_of::<T>() as u64 <= PAGE_SIZE, "an array cannot be aligned to more than a page") };
     let bytes = (len as u64)
         .checked_mul(size_of::<T>() as u64)
         .filter(|&bytes| bytes < TABLES_END - TABLES_BASE)

@@ -27,7 +27,7 @@ pub enum Broken {
     Flags(RFlags),
     /// The per-CPU data block does not hold its magic number.
     Magic(u64),
-    /// A word in one of the CPU's tables or registers does not refer to an object of this CPU.
+    /// A word in one of the CPU's tables, stacks or registers does not refer to an object of this CPU.
     Table {
         /// The meaning of the word.
         what: &'static str,
@@ -121,7 +121,7 @@ fn tables(cpu: &PerCpuData) -> Result<(), Broken> {
         same("an IST stack's top", top, ist[which.tss_slot()].as_u64())?;
         // SAFETY: the word lies above the top of one of this CPU's IST stacks, which `percpu::create` has mapped.
         let word = unsafe { VirtAddr::new(top).as_ptr::<u64>().read_volatile() };
-        same("an IST stack's word", ptr::from_ref(cpu) as u64, word)?;
+        same("the per-CPU data's address on an IST stack", ptr::from_ref(cpu) as u64, word)?;
     }
     Ok(())
 }

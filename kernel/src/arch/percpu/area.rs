@@ -37,8 +37,8 @@ pub const AREA_BYTES: u64 = layout::SYSCALL_STACK_SIZE
     + 4 * layout::IST_STACK_SIZE
     + (size_of::<PerCpuData>() as u64).next_multiple_of(PAGE_SIZE);
 
-/// Maps a CPU's area and initialises it: the data block with GDT and TSS, the top words of the IST stacks (invariant:
-/// IST-WORD) and the canaries.
+/// Maps a CPU's area and initialises it: the data block with GDT and TSS, the words of the IST stacks that hold the
+/// block's address (invariant: IST-WORD), and the canaries.
 ///
 /// # Errors
 /// [`MapError`].
@@ -106,7 +106,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         area: id,
         apic_id,
         cpus_online: Cell::new(1),
-        clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz is plausible"))),
+        clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz must be a valid rate"))),
         measured: Cell::new(Measured::NONE),
         rare: Rare::default(),
         apic: RefCell::new(None),

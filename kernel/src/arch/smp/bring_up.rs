@@ -102,7 +102,7 @@ pub struct Arrivals {
     pub area_kib: u64,
     /// The BSP's TSC before it started the other CPUs.
     pub tsc_before: u64,
-    /// The BSP's TSC after those that are online had arrived.
+    /// The BSP's TSC after all online CPUs had arrived.
     pub tsc_after: u64,
 }
 
@@ -113,7 +113,7 @@ pub struct Arrivals {
 ///
 /// # Safety
 /// Called once, on the BSP, with interrupts off, before the first program. `upcalls.syscall_entry` is an instance
-/// of `syscall_entry`, see [`SyscallEntry`].
+/// of `syscall_entry` (see [`SyscallEntry`]).
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     list: &'static [ApicId],
@@ -137,7 +137,7 @@ pub unsafe fn start_others(
         unsafe { bsp.with_apic(|apic| apic.send_init_to_others()) };
         bsp.trace(Kind::IpiSent, IPI_INIT, IPI_TO_OTHERS);
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
-        let gets_sipi = |place| faults.gets_sipi(place);
+        let gets_sipi = |position| faults.gets_sipi(position);
         send_sipis(bsp, slots, vector, gets_sipi);
         provoke::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
@@ -151,7 +151,7 @@ pub unsafe fn start_others(
     let (cpus, missing) = close_slots(bsp, slots)?;
     let arrivals = Arrivals { online: cpus, missing, area_kib, tsc_before, tsc_after: tsc::now_in_order() };
     if let Some(vector) = vector {
-        send_sipis(bsp, slots, vector, |place| faults.gets_late_sipi(place));
+        send_sipis(bsp, slots, vector, |position| faults.gets_late_sipi(position));
     }
     Ok(arrivals)
 }
@@ -192,10 +192,10 @@ fn assign_uarts(bsp: &PerCpuData) {
     let mut without = 0;
     for cpu in percpu::created().skip(1) {
         match uarts.next() {
-            Some((place, uart)) => {
+            Some((port, uart)) => {
                 say!(
                     bsp,
-                    "serial port of the CPU with {}, number {} in the list: {place}",
+                    "serial port of the CPU with {}, at position {} in the list of CPUs: {port}",
                     cpu.apic_id,
                     cpu.area.0
                 );
@@ -205,7 +205,7 @@ fn assign_uarts(bsp: &PerCpuData) {
         }
     }
     if without > 0 {
-        say!(bsp, "no serial port is left for {without} CPUs: they share the console");
+        say!(bsp, "no serial port is left for {without} CPUs; they share the console");
     }
 }
 
@@ -274,8 +274,8 @@ fn install_trampoline(slots: &[ApSlot], x2apic: bool) -> Result<SipiVector, SmpE
 /// Sends a start-up IPI to each CPU that has not claimed its slot and for which `gets_sipi` returns true. `gets_sipi`
 /// takes the CPU's position in the list, where the BSP is 0.
 fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi: impl Fn(u32) -> bool) {
-    for (slot, place) in slots.iter().zip(1..) {
-        if !has_claimed(slot) && gets_sipi(place) {
+    for (slot, position) in slots.iter().zip(1..) {
+        if !has_claimed(slot) && gets_sipi(position) {
             // SAFETY: the vector selects the trampoline's page, where the CPU starts.
             bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
             bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
@@ -283,8 +283,8 @@ fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi:
     }
 }
 
-/// Returns what the CPU of a slot lacks, if it has reported that. `area`: the index of the CPU's area. `claimed`: whether
-/// the slot has been claimed.
+/// Returns what the CPU of a slot lacks, if it has reported that. `area` is the index of the CPU's area. `claimed` says
+/// whether the slot has been claimed.
 fn lacks(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<Lacks> {
     let listed = slots.iter().map(|slot| slot.apic_id);
     let required =
@@ -323,7 +323,7 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
     }
 }
 
-/// [`Arrivals::online`] and [`Arrivals::missing`].
+/// The result of [`close_slots`]: [`Arrivals::online`] and [`Arrivals::missing`].
 type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<Lacks>)]);
 
 /// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
@@ -359,10 +359,10 @@ fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Clo
 ///
 /// On exit: the CPU is online and runs `Upcalls::online`, or is parked if it was late.
 extern "sysv64" fn ap_entry(data: u64) -> ! {
-    // SAFETY: the slot that this CPU claimed (invariant: SLOT-ONCE) holds the address of its area's data, which
+    // SAFETY: the slot that this CPU claimed (invariant: SLOT-ONCE) holds the address of the CPU's `PerCpuData`, which
     // `percpu::create` has initialised.
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
-    let upcalls = UPCALLS.get().expect("UPCALLS is set before a slot is offered");
+    let upcalls = UPCALLS.get().expect("UPCALLS must be set before a slot is offered");
     paging::load_kernel_tables();
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off and the kernel's page
     // tables loaded.

@@ -17,7 +17,7 @@ use crate::exception::Fault;
 use crate::frames::Frame;
 use crate::repeat::End;
 
-/// Loads a copy of the program, see [`Program::load`]. Ends the run if the copy's mappings violate W^X.
+/// Loads a copy of the program (see [`Program::load`]). Ends the run if the copy's mappings violate W^X.
 ///
 /// # Errors
 /// [`StartError`].
@@ -48,7 +48,7 @@ pub fn assign(cpu: &PerCpuData, program: Program, next: fn(&'static PerCpuData) 
 pub fn start(cpu: &'static PerCpuData) -> ! {
     let start = {
         let program = cpu.program.borrow();
-        let program = program.as_ref().expect("a program is assigned before it is started");
+        let program = program.as_ref().expect("a program must be assigned before it is started");
         // SAFETY: the program's tables stay valid while they are loaded, because `ended` loads the kernel's tables
         // before it drops the program.
         unsafe { program.space.load() };
@@ -88,8 +88,8 @@ fn end(cpu: &PerCpuData, end: End) -> ! {
     cpu.rounds.end(end);
     // SAFETY: interrupts are off (invariant: IF-OFF), and the syscall stack is this CPU's (ONE-STACK). Its contents are
     // no longer needed: the program does not resume, and no caller of this function holds a borrow of per-CPU data. If
-    // called on an IST stack, this switches back to the syscall stack; there the GS base is also this CPU's, and
-    // `start` sets IA32_KERNEL_GS_BASE for the next program.
+    // this function was called on an IST stack, it switches to the syscall stack. In that case, too, the GS base is
+    // this CPU's, and `start` sets IA32_KERNEL_GS_BASE for the next program.
     unsafe { restart_on(cpu.syscall_stack_top, cpu, ended) }
 }
 
@@ -102,6 +102,6 @@ extern "sysv64" fn ended(cpu: &'static PerCpuData) -> ! {
     }
     paging::load_kernel_tables();
     drop(cpu.program.take());
-    let next = cpu.after_program.get().expect("a program that has ended was assigned");
+    let next = cpu.after_program.get().expect("`assign` must set `after_program` before a program starts");
     next(cpu)
 }

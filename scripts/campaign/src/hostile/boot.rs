@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use machine::code::Code;
 use machine::console::printable;
-use machine::directory::Begun;
+use machine::directory::IncompleteLine;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
@@ -78,18 +78,18 @@ impl Boot<'_> {
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
-        // Without it, lines that the program has begun are not shown after a failure.
+        // Without it, incomplete lines of the program are not shown after a failure.
         let memory = GuestMemory::create(&self.machine).unwrap_or(None);
         let words = self.command_line(Wiring::Session)?;
         let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
         let ended = session::run(&words, limit, &[], |line, time| listener.take(line, time))?;
-        listener.formatter.code.name_ends(&mut listener.facts);
+        listener.formatter.code.add_kill_locations(&mut listener.facts);
         let judgement = judgement(&ended, &listener.facts);
-        let begun = memory
+        let incomplete = memory
             .as_ref()
             .filter(|_| judgement.outcome.is_early())
-            .map_or(Vec::new(), GuestMemory::begun_lines);
-        begun.iter().for_each(|begun| listener.show_begun(begun));
+            .map_or(Vec::new(), GuestMemory::incomplete_lines);
+        incomplete.iter().for_each(|line| listener.show_incomplete(line));
         let Listener { mut watch, facts, verdict, last, log, formatter, .. } = listener;
         let code = formatter.code;
         if judgement.outcome == Outcome::Pass {
@@ -156,9 +156,9 @@ impl Listener<'_> {
         self.last = time;
     }
 
-    /// Shows and logs a line that the program had begun when the run ended.
-    fn show_begun(&mut self, begun: &Begun) {
-        let line = begun.line();
+    /// Shows and logs a line that was incomplete when the run ended.
+    fn show_incomplete(&mut self, line: &IncompleteLine) {
+        let line = line.line();
         self.log.line(&line);
         print_line(self.options, &printable(&line));
     }

@@ -49,7 +49,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     if run.outcome != Outcome::Pass {
         eprintln!("again: {}", run.replay);
     }
-    Ok(run.outcome.with_written(write_json(options, &run)).exit_code())
+    Ok(run.outcome.and_written(write_json(options, &run)).exit_code())
 }
 
 /// Prints to standard output, or to standard error if the JSON goes to standard output.

@@ -127,8 +127,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> HostileOptions {
-        let words = shlex::split(text).expect("words");
-        machine::options::parse(words).expect("parses")
+        let words = shlex::split(text).expect("cannot split into words");
+        machine::options::parse(words).expect("cannot parse")
     }
 
     #[test]

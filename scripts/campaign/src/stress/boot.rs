@@ -89,11 +89,11 @@ struct BootRun<'a> {
 }
 
 /// Boots with a seed. Passes each problem to `on_problem` when it is detected. If the boot passes, evidence is
-/// collected only if `shown`.
+/// collected only if `in_report` is set.
 pub fn boot(
     plan: &BootPlan<'_>,
     seed: Seed,
-    shown: bool,
+    in_report: bool,
     display: &mut BootDisplay<'_>,
     on_problem: &dyn Fn(&str),
 ) -> Result<FinishedBoot, Error> {
@@ -114,14 +114,14 @@ pub fn boot(
     };
     let paste = shell_quoted(&shown_command);
     run.log.line(format!("$ {paste}").as_bytes());
-    let words = plan.setup.command_line(plan.load, seed, Wiring::Session)?;
-    let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));
+    let command = plan.setup.command_line(plan.load, seed, Wiring::Session)?;
+    let command = memory.as_ref().map_or(command.clone(), |memory| memory.wire(command));
     let cpus = machine::serial_ports::cpus(&plan.load.machine.smp);
     let create = |folder| SerialFiles::create(folder, cpus);
     let mut serial_files = serial_dir(plan.load, seed).map(create).transpose()?;
-    let words = serial_files.as_ref().map_or(words.clone(), |files| files.wire(words));
+    let command = serial_files.as_ref().map_or(command.clone(), |files| files.wire(command));
     let pause = run.live.is_some().then_some(POLL_INTERVAL);
-    let ended = session::watch(&words, plan.limit, &[], pause, |line, time| {
+    let ended = session::watch(&command, plan.limit, &[], pause, |line, time| {
         if let Some(line) = line {
             if let Some(files) = &mut serial_files {
                 files.take(line);
@@ -137,17 +137,18 @@ pub fn boot(
         });
         lost.extend(read.err().map(|error| error.to_string()));
     }
-    run.formatter.code.name_ends(&mut run.facts);
+    run.formatter.code.add_kill_locations(&mut run.facts);
     let judgement = judgement(&ended, &run.facts);
-    for begun in
-        memory.as_ref().filter(|_| judgement.outcome.is_early()).map_or(Vec::new(), GuestMemory::begun_lines)
-    {
-        run.log.line(&begun.line());
-        let shown = printable(&begun.line());
+    let ended_early = judgement.outcome.is_early();
+    let incomplete =
+        memory.as_ref().filter(|_| ended_early).map_or(Vec::new(), GuestMemory::incomplete_lines);
+    for line in incomplete {
+        run.log.line(&line.line());
+        let text = printable(&line.line());
         if plan.console != Console::Silent {
-            display.print(&shown);
+            display.print(&text);
         }
-        run.filtered.push(shown);
+        run.filtered.push(text);
     }
     let before = run.watch.problems.len();
     let calls = plan.load.calls().filter(|_| plan.load.seconds.is_none());
@@ -165,9 +166,9 @@ pub fn boot(
     run.log.section("registers", &run.formatter.code.named_registers(registers));
     run.log.section("QEMU's messages", &ended.stderr);
     let failed = outcome != Outcome::Pass;
-    let show = plan.report && (failed || shown);
+    let in_report = plan.report && (failed || in_report);
     let time = run.verdict_at.unwrap_or(run.last_line_at);
-    if let Some(live) = run.live.as_mut().filter(|_| failed || show) {
+    if let Some(live) = run.live.as_mut().filter(|_| failed || in_report) {
         live.poll_final(time);
     }
     let cpus = run.cpus();
@@ -180,8 +181,8 @@ pub fn boot(
         qemu: paste,
         live: run.live.take(),
     };
-    let Collected { trace, evidence, warnings: damages, lost: lost_trace } =
-        collector.collect(failed || plan.keep_traces, show);
+    let Collected { trace, evidence, warnings: trace_warnings, lost: lost_trace } =
+        collector.collect(failed || plan.keep_traces, in_report);
     lost.extend(lost_trace);
     let log = run.log.end(failed).unwrap_or_else(|error| {
         lost.push(error.to_string());
@@ -192,7 +193,7 @@ pub fn boot(
         lost.iter().for_each(|error| on_problem(error));
         problems.extend(lost.into_iter().map(Problem::Run));
     }
-    let warnings = [judgement.warnings, damages].concat();
+    let warnings = [judgement.warnings, trace_warnings].concat();
     let boot = Boot {
         seed,
         replay,
@@ -225,12 +226,12 @@ impl BootRun<'_> {
             Console::Complete => true,
         };
         if shown || !noise {
-            let words = self.formatter.format(line, &seen);
+            let lines = self.formatter.format(line, &seen);
             if shown {
-                words.iter().for_each(|text| display.print(text));
+                lines.iter().for_each(|text| display.print(text));
             }
             if !noise {
-                self.filtered.extend(words);
+                self.filtered.extend(lines);
             }
         }
         if !self.facts.verdicts.is_empty() {
@@ -267,9 +268,9 @@ impl BootRun<'_> {
     /// lines.
     fn check_line(&mut self, line: &[u8], seen: &Line, on_problem: &dyn Fn(&str)) -> bool {
         let before = self.watch.problems.len();
-        let written = self.watch.take(line, seen);
+        let is_numbered = self.watch.take(line, seen);
         self.watch.problems[before..].iter().for_each(|problem| on_problem(&problem.to_string()));
-        written
+        is_numbered
     }
 
     /// Returns whether the line reports an NMI that `--nmi-storm` caused. The kernel prints one line for each NMI.

@@ -48,14 +48,14 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     }
     let mut outcome = campaign.outcome();
     if let Some(path) = &options.campaign.json {
-        outcome = outcome.with_written(campaign.write(path));
+        outcome = outcome.and_written(campaign.write(path));
     }
     if let Some(path) = options.campaign.report() {
         let written = html::write(&path, &campaign, &evidence);
         if written.is_ok() {
             eprintln!("report: {}", relative(&path).display());
         }
-        outcome = outcome.with_written(written);
+        outcome = outcome.and_written(written);
     }
     Ok(outcome.exit_code())
 }
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn options(words: &[&str]) -> StressOptions {
-        machine::options::parse(words).expect("parses")
+        machine::options::parse(words).expect("cannot parse")
     }
 
     #[test]

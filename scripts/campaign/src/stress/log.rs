@@ -69,23 +69,24 @@ mod tests {
 
     #[test]
     fn only_failed_boot_keeps_its_log() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let begin = || {
             let folder = folder.path().join("logs");
-            let mut log = BootLog::begin(&folder, Seed(0xfeed), "cargo xtask stress").expect("begins");
+            let mut log = BootLog::begin(&folder, Seed(0xfeed), "cargo xtask stress").expect("cannot begin");
             log.line(b"[cpu0] \xff");
             log.section("nothing", "\n");
             log.section("problems", "one\ntwo\n");
             log
         };
-        let log = begin().end(true).expect("is written").expect("a path");
+        let log = begin().end(true).expect("is written").expect("there must be a path");
         let text = std::fs::read(&log).expect("the log");
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A passed boot does not remove the log of an earlier failure.
-        let entries = || std::fs::read_dir(log.parent().expect("a folder")).expect("lists").count();
+        let entries =
+            || std::fs::read_dir(log.parent().expect("no parent folder")).expect("cannot list").count();
         let passed = begin();
         assert_eq!(entries(), 2);
-        assert_eq!(passed.end(false).expect("no error"), None);
+        assert_eq!(passed.end(false).expect("unexpected error"), None);
         assert!(entries() == 1 && log.exists());
     }
 }

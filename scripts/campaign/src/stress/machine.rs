@@ -161,8 +161,8 @@ mod tests {
     use crate::stress::options::StressOptions;
 
     fn load(text: &str) -> LoadOptions {
-        let words = shlex::split(text).expect("words");
-        machine::options::parse::<StressOptions>(words).expect("parses").load
+        let words = shlex::split(text).expect("cannot split into words");
+        machine::options::parse::<StressOptions>(words).expect("cannot parse").load
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
         eprintln!("warning: {text}");
     }
     if merged.option_sets > 1 {
-        eprintln!("warning: the results were made with {} different sets of options", merged.option_sets);
+        eprintln!("warning: the results were produced with {} different sets of options", merged.option_sets);
     }
     let text = table::text(&merged.campaign);
     let to_stdout = options.json.as_deref() == Some(Path::new("-"));
@@ -47,10 +47,10 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     }
     let mut outcome = merged.campaign.outcome();
     if let Some(path) = &options.json {
-        outcome = outcome.with_written(merged.campaign.write(path));
+        outcome = outcome.and_written(merged.campaign.write(path));
     }
     if let Some(path) = &options.report {
-        outcome = outcome.with_written(html::write(path, &merged.campaign, &BTreeMap::new()));
+        outcome = outcome.and_written(html::write(path, &merged.campaign, &BTreeMap::new()));
     }
     let seeds = &merged.campaign.not_booted;
     if !seeds.is_empty() {

@@ -213,18 +213,18 @@ pub(crate) mod tests {
 
     #[test]
     fn result_reads_back_as_written() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("result.json");
         let campaign =
             Campaign::of(vec![boot(1, Outcome::Pass), boot(u64::MAX, Outcome::Timeout)], vec![Seed(3)]);
-        campaign.write(&path).expect("writes");
-        assert_eq!(Campaign::read(&path).expect("reads"), campaign);
+        campaign.write(&path).expect("cannot write");
+        assert_eq!(Campaign::read(&path).expect("cannot read"), campaign);
         assert_eq!(campaign.outcome, "timeout");
     }
 
     #[test]
     fn invalid_result_files_are_reported() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("result.json");
         for (text, word) in [
             ("{}", "not a result"),
@@ -232,7 +232,7 @@ pub(crate) mod tests {
             ("{\"ringside_stress\": 99}", "version 99"),
             ("{\"ringside_stress\": 1, \"boots\": 5}", "not a result"),
         ] {
-            std::fs::write(&path, text).expect("writes");
+            std::fs::write(&path, text).expect("cannot write");
             let error = Campaign::read(&path).expect_err(text).to_string();
             assert!(error.contains(word) && error.contains("result.json"), "{error}");
         }

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn range(text: &str) -> Result<Vec<u64>, SeedError> {
-        let seeds = text.parse::<SeedRange>()?.seeds().expect("not too many");
+        let seeds = text.parse::<SeedRange>()?.seeds().expect("too many seeds");
         Ok(seeds.into_iter().map(|seed| seed.0).collect())
     }
 
@@ -149,8 +149,8 @@ mod tests {
         }
         for seed in [Seed(0), Seed(1), Seed(u64::MAX), Seed::random()] {
             assert_eq!(seed.to_string().parse(), Ok(seed));
-            let json = serde_json::to_string(&seed).expect("writes");
-            assert_eq!(serde_json::from_str::<Seed>(&json).expect("reads"), seed);
+            let json = serde_json::to_string(&seed).expect("cannot write");
+            assert_eq!(serde_json::from_str::<Seed>(&json).expect("cannot read"), seed);
         }
     }
 
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn derived_seeds_start_with_first_and_differ() {
-        let seeds = derived(Seed(7), 1000).expect("not too many");
+        let seeds = derived(Seed(7), 1000).expect("too many seeds");
         assert_eq!(seeds[0], Seed(7));
         assert_eq!(seeds.iter().collect::<HashSet<_>>().len(), 1000);
-        assert_eq!(seeds, derived(Seed(7), 1000).expect("not too many"));
+        assert_eq!(seeds, derived(Seed(7), 1000).expect("too many seeds"));
         assert_eq!(derived(Seed(7), 1).expect("one"), [Seed(7)]);
     }
 

@@ -77,16 +77,16 @@ mod tests {
 
     #[test]
     fn lines_of_other_cpus_are_read_from_files() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("cpu7.log"), "of an earlier boot\n").expect("writes");
-        fs::write(folder.path().join("notes.txt"), "the user's\n").expect("writes");
-        let mut files = SerialFiles::create(folder.path().to_owned(), 1).expect("creates");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
+        fs::write(folder.path().join("cpu7.log"), "of an earlier boot\n").expect("cannot write");
+        fs::write(folder.path().join("notes.txt"), "the user's\n").expect("cannot write");
+        let mut files = SerialFiles::create(folder.path().to_owned(), 1).expect("cannot create");
         assert!(!folder.path().join("cpu7.log").exists() && folder.path().join("notes.txt").exists());
         files.take(b"[cpu0] from the console");
-        fs::write(folder.path().join("cpu1.log"), b"[cpu1] a\r\n[cpu1] \xff\ncut").expect("writes");
-        fs::write(folder.path().join("cpu2.log"), b"").expect("writes");
+        fs::write(folder.path().join("cpu1.log"), b"[cpu1] a\r\n[cpu1] \xff\ncut").expect("cannot write");
+        fs::write(folder.path().join("cpu2.log"), b"").expect("cannot write");
         let mut lines = Vec::new();
-        files.lines(|line| lines.push(line.to_vec())).expect("reads");
+        files.lines(|line| lines.push(line.to_vec())).expect("cannot read");
         assert_eq!(lines, [b"[cpu1] a".to_vec(), b"[cpu1] \xff".to_vec(), b"cut".to_vec()]);
     }
 }

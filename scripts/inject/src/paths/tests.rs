@@ -12,14 +12,14 @@ fn addresses(taken: &'static [bool], ends_in_call: bool) -> Result<Vec<u64>, Inj
 
 #[test]
 fn path_follows_its_branches() {
-    assert_eq!(addresses(&[true], false).expect("a path"), [0x1000, 0x1003, 0x1008]);
-    assert_eq!(addresses(&[false], false).expect("a path"), [0x1000, 0x1002, 0x1003, 0x1008]);
-    assert_eq!(addresses(&[true], true).expect("a path"), [0x1000, 0x1003]);
+    assert_eq!(addresses(&[true], false).expect("there must be a path"), [0x1000, 0x1003, 0x1008]);
+    assert_eq!(addresses(&[false], false).expect("there must be a path"), [0x1000, 0x1002, 0x1003, 0x1008]);
+    assert_eq!(addresses(&[true], true).expect("there must be a path"), [0x1000, 0x1003]);
     assert!(addresses(&[true, true], false).is_err(), "there is one branch");
 }
 
 #[test]
-fn rsp_is_ring_3s_before_the_switch_and_after_the_switch_back() {
+fn rsp_is_the_users_until_the_stack_switch_and_after_the_switch_back() {
     // swapgs; mov rsp, rax; nop; jz 1f; mov rsp, [rsp]; swapgs; sysretq; 1: ret
     let code = [
         0x0f, 0x01, 0xf8, 0x48, 0x89, 0xc4, 0x90, 0x74, 10, 0x48, 0x8b, 0x24, 0x24, 0x0f, 0x01, 0xf8, 0x48,

@@ -24,7 +24,7 @@ pub enum Ending {
     NotStarted,
     /// The firmware or the loader did not start the kernel, and QEMU was killed.
     NotBooted,
-    /// QEMU paused the machine, and was killed. This is its run state.
+    /// QEMU paused the machine and was then killed. The string is QEMU's run state.
     Paused(&'static str),
 }
 
@@ -35,7 +35,7 @@ pub enum Outcome {
     Pass,
     /// A program exited with a nonzero code, or was killed.
     Failed,
-    /// The user requested something that does not exist.
+    /// The command line of the tool or of the kernel is invalid.
     Usage,
     /// The kernel panicked, or an invariant was violated.
     Panic,
@@ -50,7 +50,7 @@ impl Outcome {
     pub const ALL: [Outcome; 6] =
         [Outcome::Pass, Outcome::Failed, Outcome::Usage, Outcome::Panic, Outcome::Timeout, Outcome::Host];
 
-    /// Returns whether the run can have ended before the programs did.
+    /// Returns whether a run with this outcome may have ended before its programs did.
     pub fn is_early(self) -> bool {
         matches!(self, Outcome::Panic | Outcome::Timeout | Outcome::Host)
     }
@@ -79,8 +79,9 @@ impl Outcome {
         }
     }
 
-    /// Returns the outcome after an attempt to write a result. An error is printed, and is a failure of the host.
-    pub fn with_written(self, written: Result<(), Error>) -> Outcome {
+    /// Combines this outcome with the result of writing a file. Prints an error, and counts it as a failure of the
+    /// host.
+    pub fn and_written(self, written: Result<(), Error>) -> Outcome {
         let Err(error) = written else { return self };
         eprintln!("error: {error}");
         worst([self, Outcome::Host].into_iter())
@@ -119,8 +120,8 @@ impl Judgement {
     }
 }
 
-/// Judges a run. The run passes if QEMU's exit status means a pass *and* there is a boot record, one record for each CPU
-/// that the firmware lists, an exit code of 0 from every online CPU, and a verdict record that agrees.
+/// Judges a run. The run passes if QEMU's exit status means a pass *and* there is a boot record, one record for each
+/// CPU that the firmware lists, an exit code of 0 from every online CPU, and a verdict record that agrees.
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
@@ -148,8 +149,8 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     Judgement { outcome, errors, warnings }
 }
 
-/// Returns the kernel's warnings, except those of CPUs that did not come online if these CPUs have records, from which
-/// [`check_cpus`] makes a warning with the reason.
+/// Returns the kernel's warnings. Omits a warning about a CPU that did not come online if the missing CPUs have
+/// records: [`check_cpus`] turns each such record into a warning that includes the reason.
 fn kernel_warnings(facts: &Facts) -> impl Iterator<Item = String> {
     let recorded = facts.cpus.iter().any(|cpu| cpu.outcome == record::Outcome::Missing);
     let is_recorded = move |text: &&String| recorded && text.ends_with("; continuing without it");
@@ -192,13 +193,13 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         errors.push(format!("{} records follow the verdict", facts.late));
     }
     match facts.verdicts.as_slice() {
-        [record] => check_last(verdict, record, facts, &mut errors),
+        [record] => check_verdict_record(verdict, record, facts, &mut errors),
         [] => errors.push("the kernel's verdict is missing from its records".to_owned()),
         more => errors.push(format!("there are {} verdicts", more.len())),
     }
     for (cpu, message) in &facts.panics {
-        let cpu = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
-        errors.push(format!("{cpu} panicked: {message}"));
+        let name = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
+        errors.push(format!("{name} panicked: {message}"));
     }
     errors.extend(cpu_state::conflicts(&facts.states));
     let dropped: Vec<_> = facts.dropped.iter().map(dropped).collect();
@@ -244,18 +245,19 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
 
 /// Describes output that is missing from the console because the UART did not accept it.
 fn dropped(&(cpu, bytes): &(Option<u32>, u64)) -> String {
-    let of = cpu.map_or("the kernel's records".to_owned(), |cpu| format!("CPU {cpu}'s output"));
-    format!("{bytes} bytes of {of} were dropped, because the UART was not ready in time")
+    let source = cpu.map_or("the kernel's records".to_owned(), |cpu| format!("CPU {cpu}'s output"));
+    format!("{bytes} bytes of {source} were dropped, because the UART was not ready in time")
 }
 
 fn refused(facts: &Facts) -> String {
     match &facts.refusal {
-        Some(reason) => format!("the kernel refused its command line: {reason}"),
-        None => "the kernel refused its command line; see its console".to_owned(),
+        Some(reason) => format!("the kernel rejected its command line: {reason}"),
+        None => "the kernel rejected its command line; see its console".to_owned(),
     }
 }
 
-fn check_last(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &mut Vec<String>) {
+/// Checks that the verdict record agrees with QEMU's exit status and with the number of CPU records.
+fn check_verdict_record(verdict: Verdict, record: &VerdictRecord, facts: &Facts, errors: &mut Vec<String>) {
     if record.verdict != verdict {
         errors.push(format!(
             "QEMU's exit status means {}, but the kernel's record says {}",

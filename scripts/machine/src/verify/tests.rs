@@ -35,7 +35,7 @@ fn complete_run_with_status_33_passes() {
 }
 
 #[test]
-fn dropped_output_is_no_pass_and_hides_no_other_failure() {
+fn dropped_output_does_not_pass_and_hides_no_other_failure() {
     const DROPPED: &str = "@ringside dropped cpu=1 bytes=40";
     const OF_KERNEL: &str = "@ringside dropped cpu=none bytes=7";
     let judgement = judged(33, &[BOOT2, &good(0), &good(1), DROPPED, OF_KERNEL, PASS2]);
@@ -93,7 +93,7 @@ fn cpu_indices_must_be_dense() {
 }
 
 #[test]
-fn malformed_record_is_detected_beside_a_complete_set() {
+fn malformed_record_is_detected_among_complete_records() {
     let judgement = judged(33, &[BOOT2, "@ringside cpu cp", &good(0), &good(1), PASS2]);
     assert_eq!(judgement.outcome, Outcome::Panic);
 }

@@ -157,10 +157,10 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn ram(size: u64, chipset: Chipset) -> GuestRam {
-        let file = tempfile::tempfile().expect("a file");
+        let file = tempfile::tempfile().expect("cannot create a file");
         // The file is sparse: nothing is written to it.
-        file.set_len(size).expect("a size");
-        GuestRam::new(file, chipset).expect("memory")
+        file.set_len(size).expect("there must be a size");
+        GuestRam::new(file, chipset).expect("cannot access the memory")
     }
 
     #[test]
@@ -196,11 +196,11 @@ mod tests {
         let ram = ram(2816 * MIB, Chipset::Q35);
         let high_end = HIGH + 768 * MIB;
         for address in [0x3000, 0x8000_0000 - 4096, HIGH, high_end - 4096] {
-            ram.write_u64(address, 0x1122_3344_5566_7788).expect("writes");
+            ram.write_u64(address, 0x1122_3344_5566_7788).expect("cannot write");
             // A copy of the bytes that is not at the start of a page.
-            ram.write_u64(address + 64, 0x1122_3344_5566_7788).expect("writes");
+            ram.write_u64(address + 64, 0x1122_3344_5566_7788).expect("cannot write");
         }
-        let found = ram.pages_with(&0x1122_3344_5566_7788u64.to_le_bytes()).expect("scans");
+        let found = ram.pages_with(&0x1122_3344_5566_7788u64.to_le_bytes()).expect("cannot scan");
         assert_eq!(found, [0x3000, 0x8000_0000 - 4096, HIGH, high_end - 4096]);
     }
 }

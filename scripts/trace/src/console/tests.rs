@@ -60,12 +60,12 @@ fn taken<T: AsRef<[u8]>>(lines: &[T]) -> Console {
 
 /// Returns CPU 1's entry in the written trace file, and the positions of its records.
 fn written(console: &Console) -> (Cpu, Vec<u64>) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let path = folder.path().join("x.rtrace");
-    console.write(&path, &["run".to_owned()]).expect("writes");
-    let reader = Reader::open(&path).expect("opens");
+    console.write(&path, &["run".to_owned()]).expect("cannot write");
+    let reader = Reader::open(&path).expect("cannot open");
     let mut records = reader.records(1);
-    let places = std::iter::from_fn(|| records.next().expect("reads")).map(|record| record.a).collect();
+    let places = std::iter::from_fn(|| records.next().expect("cannot read")).map(|record| record.a).collect();
     (reader.header().cpus[1].clone(), places)
 }
 
@@ -168,24 +168,24 @@ fn torn_and_overwritten_records_are_counted() {
 }
 
 #[test]
-fn log_is_converted_to_a_trace_file_beside_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn log_is_converted_to_a_trace_file_in_its_directory() {
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let log = folder.path().join("console.log");
     let text = format!("booting ...\r\n{}\r\n[cpu0] done\r\n", lines().join("\r\n"));
-    std::fs::write(&log, &text).expect("writes");
-    let (path, flaw) = trace_file(&log).expect("converts");
+    std::fs::write(&log, &text).expect("cannot write");
+    let (path, flaw) = trace_file(&log).expect("cannot convert");
     assert_eq!(path, folder.path().join("console.rtrace"));
     assert!(flaw.is_none());
     assert_eq!(trace_file(&path).expect("is a trace file").0, path);
-    std::fs::write(&log, &text[..text.len() / 2]).expect("writes");
-    let flaw = trace_file(&log).expect("converts").1.expect("is truncated");
+    std::fs::write(&log, &text[..text.len() / 2]).expect("cannot write");
+    let flaw = trace_file(&log).expect("cannot convert").1.expect("is truncated");
     assert!(flaw.to_string().contains("truncated"), "{flaw}");
-    std::fs::write(&log, "[cpu0] hello\n").expect("writes");
+    std::fs::write(&log, "[cpu0] hello\n").expect("cannot write");
     assert!(matches!(trace_file(&log), Err(Error::NotATrace(_))));
 }
 
 #[test]
-fn numbers_beyond_every_trace_are_refused_or_saturate() {
+fn impossible_numbers_are_rejected_or_saturate() {
     let mut header = RingHeader::default();
     (header.head, header.dropped) = (u64::MAX, u64::MAX);
     let two = [record(0), record(1)];

@@ -160,27 +160,29 @@ mod tests {
 
     #[test]
     fn packets_are_contiguous_and_count_dropped_records() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("writes");
+        let folder = tempfile::tempdir().expect("cannot create a folder");
+        std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("cannot write");
         let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
         let header = Header { cpus: vec![cpu(0), cpu(1)], ..Header::default() };
-        let mut ctf = Ctf::new(folder.path(), &header, Rc::default()).expect("begins");
+        let mut ctf = Ctf::new(folder.path(), &header, Rc::default()).expect("cannot begin");
         let mut put = |ns, kind: Kind, a| {
             let record = Record { a, kind: kind as u16, ..Record::default() };
-            ctf.event(&Event { ns, lane: 1, kind: Some(kind), record }).expect("takes");
+            ctf.event(&Event { ns, lane: 1, kind: Some(kind), record }).expect("cannot write the event");
         };
         put(5, Kind::Dropped, 3);
         for ns in 0..4000 {
             put(10 + ns, Kind::Tick, ns);
         }
-        ctf.finish().expect("finishes");
+        ctf.finish().expect("cannot finish");
         let mut names: Vec<_> = std::fs::read_dir(folder.path())
-            .expect("lists")
-            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .expect("cannot list")
+            .map(|entry| {
+                entry.expect("cannot read the folder").file_name().into_string().expect("invalid UTF-8")
+            })
             .collect();
         names.sort();
         assert_eq!(names, ["cpu_1", "metadata"], "no file for a CPU without events");
-        let bytes = std::fs::read(folder.path().join("cpu_1")).expect("reads");
+        let bytes = std::fs::read(folder.path().join("cpu_1")).expect("cannot read");
         let (mut at, mut begin) = (0, 5);
         while at < bytes.len() {
             assert_eq!(bytes[at..at + 4], metadata::MAGIC.to_le_bytes());
@@ -196,20 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn place_follows_the_numbers() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn place_follows_the_values() {
+        let folder = tempfile::tempdir().expect("cannot create a folder");
         let header = Header { cpus: vec![Cpu::default()], ..Header::default() };
         let places = Places::new(Some(Box::new(|address| (address == 7).then(|| "f (a.c:3)".to_owned()))));
-        let mut ctf = Ctf::new(folder.path(), &header, Rc::new(places)).expect("begins");
+        let mut ctf = Ctf::new(folder.path(), &header, Rc::new(places)).expect("cannot begin");
         for rip in [7, 8] {
             let record = Record { a: 1, b: rip, kind: Kind::Tick as u16, ..Record::default() };
-            ctf.event(&Event { ns: 5, lane: 0, kind: Some(Kind::Tick), record }).expect("takes");
+            ctf.event(&Event { ns: 5, lane: 0, kind: Some(Kind::Tick), record })
+                .expect("cannot write the event");
         }
-        ctf.finish().expect("finishes");
-        let bytes = std::fs::read(folder.path().join("cpu_0")).expect("reads");
+        ctf.finish().expect("cannot finish");
+        let bytes = std::fs::read(folder.path().join("cpu_0")).expect("cannot read");
         assert_eq!(bytes[HEAD + 18..HEAD + 36], *b"\x07\0\0\0\0\0\0\0f (a.c:3)\0");
         assert_eq!(bytes[HEAD + 36 + 18..], *b"\x08\0\0\0\0\0\0\0\0", "unknown");
-        let text = std::fs::read_to_string(folder.path().join("metadata")).expect("reads");
+        let text = std::fs::read_to_string(folder.path().join("metadata")).expect("cannot read");
         assert_eq!(
             text.matches("string _place;").count(),
             Kind::ALL.into_iter().filter(|kind| has_code(*kind)).count()

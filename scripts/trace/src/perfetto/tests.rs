@@ -12,12 +12,15 @@ fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePack
     let header = Header { cpus: vec![cpu(0, 0), cpu(1, 16)], ..Header::default() };
     let mut bytes = Vec::new();
     let places = Places::new(Some(Box::new(|address| (address == 0x10).then(|| "f (a.c:3)".to_owned()))));
-    let mut perfetto = Perfetto::new(&mut bytes, String::new(), &header, Rc::new(places)).expect("begins");
+    let mut perfetto =
+        Perfetto::new(&mut bytes, String::new(), &header, Rc::new(places)).expect("cannot begin");
     for (ns, kind, a, b) in events {
         let record = Record { a: *a, b: *b, kind: *kind as u16, ..Record::default() };
-        perfetto.event(&Event { ns: *ns, lane: 1, kind: Some(*kind), record }).expect("takes");
+        perfetto
+            .event(&Event { ns: *ns, lane: 1, kind: Some(*kind), record })
+            .expect("cannot write the event");
     }
-    perfetto.finish().expect("finishes");
+    perfetto.finish().expect("cannot finish");
     let mut packets = Vec::new();
     let mut rest = bytes.as_slice();
     while let [tag, after @ ..] = rest {
@@ -39,7 +42,7 @@ fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
     let types = [Type::SliceBegin, Type::SliceEnd, Type::Instant, Type::Counter];
     let mut text = format!(
         "{} {:?} {}",
-        packet.timestamp.expect("a time"),
+        packet.timestamp.expect("there must be a time"),
         types.iter().find(|r#type| Some(**r#type as i32) == event.r#type).expect("a type"),
         name(&names.event_names, event.name_iid)
     );

@@ -73,9 +73,9 @@ mod tests {
 
     #[test]
     fn durations_of_one_class_are_one_entry() {
-        let mut calls = Calls::new().expect("a histogram");
+        let mut calls = Calls::new().expect("there must be a histogram");
         for ns in [1000, 1001, 1002, 5000] {
-            calls.ns.record(ns).expect("counts");
+            calls.ns.record(ns).expect("cannot record");
         }
         assert_eq!(classes(&calls), [(39, 3), (49, 1)]);
     }

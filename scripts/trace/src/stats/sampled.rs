@@ -91,8 +91,8 @@ mod tests {
     use super::*;
 
     fn of(times: &[u64]) -> Sampled {
-        let mut sampled = Sampled::new().expect("a histogram");
-        times.iter().for_each(|ns| sampled.record(*ns).expect("counts"));
+        let mut sampled = Sampled::new().expect("there must be a histogram");
+        times.iter().for_each(|ns| sampled.record(*ns).expect("cannot record"));
         sampled
     }
 
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn sum_has_the_range_of_both() {
         let mut sum = of(&[92_700]);
-        sum.add(&of(&[])).expect("adds");
-        sum.add(&of(&[12_345_678, 5])).expect("adds");
+        sum.add(&of(&[])).expect("cannot add");
+        sum.add(&of(&[12_345_678, 5])).expect("cannot add");
         assert_eq!((sum.range(), sum.len()), (Some((5, 12_345_678)), 3));
         assert_eq!(of(&[]).range(), None);
     }

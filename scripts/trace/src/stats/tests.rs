@@ -13,8 +13,8 @@ fn stats(kinds: u32, events: &[Event]) -> Report {
     let cpu = |cpu| Cpu { cpu, apic_id: 2 * cpu, dropped: 7, ..Cpu::default() };
     let kinds = Header::kind_names(kinds);
     let header = Header { kinds, cpus: vec![cpu(0), cpu(1)], ..Header::default() };
-    let mut stats = Stats::new(&header, u32::MAX).expect("begins");
-    events.iter().for_each(|event| stats.event(event).expect("counts"));
+    let mut stats = Stats::new(&header, u32::MAX).expect("cannot begin");
+    events.iter().for_each(|event| stats.event(event).expect("cannot record"));
     stats.report().expect("reports")
 }
 
@@ -95,13 +95,13 @@ fn tables_are_aligned() {
         ),
         "{text}"
     );
-    let json = serde_json::to_value(&report).expect("JSON");
+    let json = serde_json::to_value(&report).expect("invalid JSON");
     assert_eq!(json["syscalls"][0]["ns"]["median"], 1000);
     assert_eq!(json["cpus"][1]["tick_interval_ns"], serde_json::Value::Null);
 }
 
 #[test]
-fn figures_of_a_single_sample_are_the_sample() {
+fn all_statistics_of_a_single_sample_equal_the_sample() {
     let events = [
         event(0, 0, Kind::SyscallEnter, 0),
         event(0, 92_700, Kind::SyscallExit, 0),
@@ -110,7 +110,7 @@ fn figures_of_a_single_sample_are_the_sample() {
     ];
     let report = stats(all_groups(), &events);
     for call in &report.syscalls {
-        let ns = call.ns.as_ref().expect("a time");
+        let ns = call.ns.as_ref().expect("there must be a time");
         assert_eq!([ns.min, ns.median, ns.p99, ns.p999, ns.max], [92_700; 5], "{:?}", call.cpu);
     }
     let cpu = &report.cpus[0];

@@ -200,20 +200,21 @@ mod tests {
 
     #[test]
     fn copy_is_mutated_and_restored() {
-        let top = tempfile::tempdir().expect("a folder");
+        let top = tempfile::tempdir().expect("cannot create a folder");
         let folder = top.path().join("tree");
-        let mutant = MUTANTS.iter().find(|mutant| mutant.name == "star-rpl").expect("it is there");
+        let mutant = MUTANTS.iter().find(|mutant| mutant.name == "star-rpl").expect("it must exist");
         let path = mutant.edits()[0].file;
-        let original = read(&root().join(path)).expect("it can be read");
-        let copy = Copy::with(&folder, &[mutant]).expect("it can be made");
-        assert_ne!(read(&folder.join(path)).expect("it is there"), original);
-        fs::write(folder.join("kernel/src/old.rs"), "old").expect("it can be written");
+        let original = read(&root().join(path)).expect("cannot read the file");
+        let copy = Copy::with(&folder, &[mutant]).expect("cannot create it");
+        assert_ne!(read(&folder.join(path)).expect("it must exist"), original);
+        fs::write(folder.join("kernel/src/old.rs"), "old").expect("cannot write the file");
         drop(copy);
-        assert_eq!(read(&folder.join(path)).expect("it is there"), original);
-        let untouched =
-            |path: &str| fs::metadata(folder.join(path)).and_then(|data| data.modified()).expect("a time");
+        assert_eq!(read(&folder.join(path)).expect("it must exist"), original);
+        let untouched = |path: &str| {
+            fs::metadata(folder.join(path)).and_then(|data| data.modified()).expect("there must be a time")
+        };
         let before = untouched(path);
-        drop(Copy::with(&folder, &[]).expect("it can be made"));
+        drop(Copy::with(&folder, &[]).expect("cannot create it"));
         assert_eq!(untouched(path), before);
         assert!(!folder.join("kernel/src/old.rs").exists());
     }

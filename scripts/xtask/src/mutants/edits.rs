@@ -284,7 +284,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(STOP, "wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));", "wait_until(|| PARKS.load(Ordering::Acquire) as usize >= others().count());"),
     ]),
     // A UART is waited for until it is ready.
-    ("uart-waited-for-ever", &[
+    ("uart-wait-unbounded", &[
         edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
     // A CPU whose program prints waits for the UART with interrupts off.
@@ -295,7 +295,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {"),
     ]),
     // A CPU that begins to wait while the console is released stays halted.
-    ("turns-not-looked-at-again", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
+    ("turns-flags-not-rechecked", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
     // What was dropped has no record.
     ("dropped-unreported", &[edit(RUN, "print::dropped_records();", "")]),
     // A CPU that panics identifies itself by its GS base alone.

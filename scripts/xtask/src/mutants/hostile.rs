@@ -115,8 +115,8 @@ mod tests {
     use crate::mutants::table::MUTANTS;
 
     #[test]
-    fn detections_are_of_mutants_and_on_the_page() {
-        let page = fs::read_to_string(root().join("docs/hostile.md")).expect("it can be read");
+    fn detections_name_mutants_and_are_on_the_page() {
+        let page = fs::read_to_string(root().join("docs/hostile.md")).expect("cannot read the file");
         for detection in DETECTIONS {
             assert!(MUTANTS.iter().any(|mutant| mutant.name == detection.mutant), "{}", detection.mutant);
             let named = format!("`{}`", detection.mutant);

@@ -31,7 +31,7 @@ mod tests {
     use machine::tree::root;
 
     fn read(path: &str) -> String {
-        std::fs::read_to_string(root().join(path)).expect("it can be read")
+        std::fs::read_to_string(root().join(path)).expect("cannot read the file")
     }
 
     #[test]
@@ -49,7 +49,7 @@ mod tests {
         let page = read("docs/mutants.md");
         assert!(
             page.contains(&table()),
-            "docs/mutants.md is out of date: replace its table by the output of `cargo xtask mutants --markdown`"
+            "docs/mutants.md is out of date: replace its table with the output of `cargo xtask mutants --markdown`"
         );
     }
 }

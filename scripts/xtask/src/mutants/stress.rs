@@ -133,18 +133,18 @@ mod tests {
     use crate::mutants::table::MUTANTS;
 
     #[test]
-    fn detections_are_of_mutants_and_their_commands_parse() {
+    fn detections_name_mutants_and_their_commands_parse() {
         for detection in &DETECTIONS {
             assert!(MUTANTS.iter().any(|mutant| mutant.name == detection.mutant), "{}", detection.mutant);
-            let words = shlex::split(&detection.command()).expect("words");
-            let cli = Cli::try_parse_from(&words[1..]).expect("parses");
+            let words = shlex::split(&detection.command()).expect("cannot split into words");
+            let cli = Cli::try_parse_from(&words[1..]).expect("cannot parse");
             assert!(matches!(cli.command, Subcommand::Stress(_)));
         }
     }
 
     #[test]
     fn page_has_every_detection() {
-        let page = fs::read_to_string(root().join("docs/stress.md")).expect("it can be read");
+        let page = fs::read_to_string(root().join("docs/stress.md")).expect("cannot read the file");
         for detection in &DETECTIONS {
             let row =
                 format!("| `{}` | `{}` | \"{}\" |", detection.mutant, detection.options, detection.reason);

@@ -54,9 +54,9 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["exited with code 16"]),
     ),
     guard(
-        "the system-call number is masked after the check",
+        "the system-call number is masked after the range check",
         "syscall-index-unmasked",
-        NotShown("the mask acts on speculative execution, which emulators do not do"),
+        NotShown("the mask affects only speculative execution, which emulators do not perform"),
     ),
     guard(
         "`sysretq` is used only if RIP is in the user half",
@@ -74,7 +74,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["exited with code 19", "in ring 0"]),
     ),
     guard(
-        "a fault during a user copy has a fixup",
+        "the kernel recovers from a fault during a user copy (exception fixup)",
         "copy-without-fixup",
         Case("machine::smp-1", &["page fault (#PF) in ring 0"]),
     ),
@@ -165,7 +165,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard("the TSS has no I/O permission map", "io-map-open", Case("fault::in", &["exited with code 3"])),
     guard("LDTR is null", "ldt-as-at-reset", Case("guard::ldt", &["page fault"])),
     guard(
-        "the DPL of the gates forbids `int` in ring 3",
+        "the DPL of the interrupt gates forbids `int` in ring 3",
         "gate-open",
         Case("fault::int-timer", &["exited with code 3"]),
     ),
@@ -238,7 +238,7 @@ pub const MUTANTS: &[Mutant] = &[
         "clock-wraps",
         Host(
             "kernel",
-            "arch::interrupts::timer::tests::clock_is_0_where_the_tsc_is_behind_its_value_at_boot",
+            "arch::interrupts::timer::tests::clock_is_0_until_the_tsc_reaches_its_value_at_boot",
             "panicked",
         ),
     ),
@@ -344,7 +344,7 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
-        "after an NMI at `hlt` the CPU does not halt",
+        "after an NMI between `sti` and `hlt` the CPU does not halt",
         "idle-halts-after-nmi",
         Host("kernel", "arch::task::idle::tests::nmi_at_hlt_resumes_after_it", "panicked"),
     ),
@@ -364,12 +364,12 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::second-panic", &["until it released it\" was not printed"]),
     ),
     guard(
-        "the kernel waits for a UART for a bounded time",
-        "uart-waited-for-ever",
+        "the wait for a UART is bounded",
+        "uart-wait-unbounded",
         Case("uart::panic-while-stuck", &["exit status Some(4)"]),
     ),
     guard(
-        "a CPU whose program prints takes its ticks",
+        "a CPU whose program prints handles its ticks",
         "printing-without-ticks",
         Case("uart::stuck-in-ring-3", &["ticks, at least"]),
     ),
@@ -379,9 +379,9 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "turns::tests::waiting_cpus_take_turns", "although CPUs wait"),
     ),
     guard(
-        "a CPU that waits for its turn is woken",
-        "turns-not-looked-at-again",
-        Loom("turns::loom_tests::loom_turns_exclude_each_other_and_lose_no_wake_up", "panicked"),
+        "after releasing the console, a CPU checks again whether another CPU waits",
+        "turns-flags-not-rechecked",
+        Loom("turns::loom_tests::loom_turns_are_exclusive_and_no_wake_up_is_lost", "panicked"),
     ),
     guard(
         "dropped output is reported at the end of the run",
@@ -404,7 +404,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("guard::nested-nmi-smp-1", &["an NMI interrupted the NMI handler", "was reset"]),
     ),
     guard(
-        "a trace event reserves its record by one instruction",
+        "a trace event reserves its record with one instruction",
         "trace-reserve-non-atomic",
         Host(
             "kernel",

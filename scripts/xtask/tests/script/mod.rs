@@ -13,8 +13,8 @@ pub fn write(path: &Path, commands: &str) {
         .arg(path)
         .stdin(Stdio::piped())
         .spawn()
-        .expect("sh starts");
-    let mut input = writer.stdin.take().expect("a pipe");
+        .expect("cannot start sh");
+    let mut input = writer.stdin.take().expect("cannot create a pipe");
     writeln!(input, "#!/bin/sh\n{commands}").expect("sh reads the script");
     drop(input);
     assert!(writer.wait().expect("sh ends").success(), "{} is written", path.display());

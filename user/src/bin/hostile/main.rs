@@ -95,7 +95,7 @@ struct Copy {
 
 impl Copy {
     fn run(&mut self) -> Result<ExitCode, Found> {
-        self.check_last()?;
+        self.check_verdict_record()?;
         self.check_tally()?;
         if self.options.round.is_multiple_of(ROUNDS_A_LINE) {
             println!("hostile: round {}", self.options.round);
@@ -173,7 +173,7 @@ impl Copy {
     }
 
     /// Checks how the previous copy ended.
-    fn check_last(&mut self) -> Result<(), Found> {
+    fn check_verdict_record(&mut self) -> Result<(), Found> {
         let last = self.options.last;
         let Some(before) = self.options.round.checked_sub(1) else {
             return match last {

@@ -151,7 +151,7 @@ mod tests {
 
     /// Known values. The host tool's implementation is tested against the same values.
     #[test]
-    fn known_lines() {
+    fn lines_have_known_values() {
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(splitmix64(1), 0x910a_2dec_8902_5cc1);
         // 0x910a2dec89025cc1 % 100 = 65.

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_counts_itself_and_the_exit() {
+    fn last_line_counts_its_own_call_and_the_exit() {
         let counts = core::array::from_fn(|n| n as u64 * 100);
         let last = Last { seed: 0xab, calls: 5, lines: 2, counts }.with_itself();
         assert_eq!(

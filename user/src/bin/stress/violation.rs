@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages() {
+    fn messages_name_call_and_difference() {
         let difference = Difference { register: "rbx", expected: 1, got: 0x10 };
         for (number, what, text) in [
             (

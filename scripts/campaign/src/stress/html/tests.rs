@@ -45,19 +45,19 @@ fn evidence(trace: Result<Survey, String>) -> Evidence {
 /// Returns the survey of a trace file with these events on two CPUs. Each event has a TSC value in ns, a CPU, a kind
 /// and the first argument.
 fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let path = folder.path().join("x.rtrace");
-    let mut writer = Writer::create(&path, 2).expect("a writer");
+    let mut writer = Writer::create(&path, 2).expect("cannot create a writer");
     for &(tsc, lane, kind, a) in events {
         let record = Record { tsc, a, kind: kind as u16, ..Record::default() };
-        writer.append(lane, &[record]).expect("appends");
+        writer.append(lane, &[record]).expect("cannot append");
     }
     let cpus = (0..2).map(|cpu| Cpu { cpu, apic_id: 10 + cpu, ..Cpu::default() }).collect();
     writer
         .finish(Header { kinds: Header::kind_names(u32::MAX), cpus, ..Header::default() })
-        .expect("finishes");
+        .expect("cannot finish");
     Survey::of(&path, |header| header.cpus.iter_mut().for_each(|cpu| cpu.cpu = 11 - cpu.apic_id))
-        .expect("reads")
+        .expect("cannot read")
 }
 
 /// Returns a trace of two CPUs: 20 system calls on CPU 0, one of them with an unknown number, and a tick on CPU 1.
@@ -74,8 +74,8 @@ fn traced() -> Survey {
 /// Parses the data element of a page.
 fn data(page: &str) -> Value {
     let (_, rest) = page.split_once("id=\"data\">").expect("the data");
-    let (json, _) = rest.split_once("</script>").expect("its end");
-    serde_json::from_str(json).expect("JSON")
+    let (json, _) = rest.split_once("</script>").expect("no end tag");
+    serde_json::from_str(json).expect("invalid JSON")
 }
 
 /// Returns the page of one boot.
@@ -114,7 +114,7 @@ fn page_has_numbers_of_result_and_trace() {
 }
 
 #[test]
-fn charts_that_take_keys_are_no_images() {
+fn charts_with_keyboard_control_do_not_have_the_role_of_images() {
     let page = one(Ok(traced()), Outcome::Pass);
     let charts: Vec<_> = page.split("<div class=\"plot\"").skip(1).collect();
     assert_eq!(charts.len(), 4);
@@ -147,7 +147,7 @@ fn external_text_is_escaped() {
 fn json_cannot_end_its_element() {
     let json = markup::script_json(&serde_json::json!({ "a": "</script><!--" }));
     assert!(!json.contains('<'), "{json}");
-    assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON")["a"], "</script><!--");
+    assert_eq!(serde_json::from_str::<Value>(&json).expect("invalid JSON")["a"], "</script><!--");
 }
 
 #[test]
@@ -187,10 +187,12 @@ fn page_without_trace_has_reason() {
 
 #[test]
 fn report_is_written_atomically_into_new_folder() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let path = folder.path().join("new/report.html");
-    write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new()).expect("writes");
-    let files: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("reads").collect();
+    write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new())
+        .expect("cannot write");
+    let files: Vec<_> =
+        std::fs::read_dir(path.parent().expect("cannot create a folder")).expect("cannot read").collect();
     assert_eq!(files.len(), 1, "nothing else is left");
-    assert!(std::fs::read_to_string(&path).expect("reads").ends_with("</html>\n"));
+    assert!(std::fs::read_to_string(&path).expect("cannot read").ends_with("</html>\n"));
 }

@@ -41,9 +41,9 @@ fn replay_command_has_the_same_options() {
 
 #[test]
 fn boot_ends_after_20000_calls_by_default() {
-    assert_eq!(parse([]).expect("parses").load.calls(), Some(20_000));
-    assert_eq!(parse(["--seconds", "1"]).expect("parses").load.calls(), None);
-    assert_eq!(parse(["--seconds", "1", "--calls", "2"]).expect("parses").load.calls(), Some(2));
+    assert_eq!(parse([]).expect("cannot parse").load.calls(), Some(20_000));
+    assert_eq!(parse(["--seconds", "1"]).expect("cannot parse").load.calls(), None);
+    assert_eq!(parse(["--seconds", "1", "--calls", "2"]).expect("cannot parse").load.calls(), Some(2));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn invalid_options_are_rejected() {
 #[test]
 fn seeds_are_a_range_or_derived() {
     let seeds = |words: &[&str]| {
-        parse(words.iter().copied()).expect("parses").campaign.seeds().expect("not too many")
+        parse(words.iter().copied()).expect("cannot parse").campaign.seeds().expect("too many seeds")
     };
     assert_eq!(seeds(&["--seeds", "3..5"]), [Seed(3), Seed(4)]);
     assert_eq!(seeds(&["--seed", "9"]), [Seed(9)]);

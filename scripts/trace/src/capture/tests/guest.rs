@@ -26,8 +26,8 @@ pub struct Guest {
 impl Guest {
     /// Creates a guest with `cpus` CPUs, each with a ring of `capacity` records.
     pub fn new(cpus: u32, capacity: u32, mode: u32) -> Guest {
-        let file = tempfile::tempfile().expect("a file");
-        file.set_len(MEMORY).expect("a size");
+        let file = tempfile::tempfile().expect("cannot create a file");
+        file.set_len(MEMORY).expect("there must be a size");
         let ring_stride = (RING_HEADER as u64 + u64::from(capacity) * RECORD as u64).next_multiple_of(4096);
         let directory = Directory {
             magic: MAGIC,
@@ -47,7 +47,7 @@ impl Guest {
     }
 
     pub fn put_directory(&self) {
-        self.file.write_all_at(bytes_of(&self.directory), PAGE).expect("writes");
+        self.file.write_all_at(bytes_of(&self.directory), PAGE).expect("cannot write");
     }
 
     pub fn ring(&self, cpu: usize) -> u64 {
@@ -56,7 +56,7 @@ impl Guest {
 
     pub fn header(&self, cpu: usize) -> RingHeader {
         let mut header = RingHeader::zeroed();
-        self.file.read_exact_at(bytes_of_mut(&mut header), self.ring(cpu)).expect("reads");
+        self.file.read_exact_at(bytes_of_mut(&mut header), self.ring(cpu)).expect("cannot read");
         header
     }
 
@@ -65,7 +65,7 @@ impl Guest {
         let mut header = self.header(cpu);
         header.head = self.heads[cpu];
         (header.cpu, header.apic_id, header.tsc_offset) = (cpu as u32, 10 + cpu as u32, -(cpu as i64));
-        self.file.write_all_at(&bytes_of(&header)[..64], self.ring(cpu)).expect("writes");
+        self.file.write_all_at(&bytes_of(&header)[..64], self.ring(cpu)).expect("cannot write");
     }
 
     /// Writes the record at a position. Its `a` is the position.
@@ -74,7 +74,7 @@ impl Guest {
         let record =
             Record { tsc: 1000 + place, a: place, b: 0, sequence, kind: Kind::User as u16, reserved: 0 };
         let at = (RING_HEADER + (place % u64::from(self.directory.capacity)) as usize * RECORD) as u64;
-        self.file.write_all_at(bytes_of(&record), self.ring(cpu) + at).expect("writes");
+        self.file.write_all_at(bytes_of(&record), self.ring(cpu) + at).expect("cannot write");
     }
 
     /// Reserves the next position without writing the record.
@@ -100,7 +100,8 @@ impl Guest {
     }
 
     pub fn ram(&self) -> GuestRam {
-        GuestRam::new(self.file.try_clone().expect("another handle"), Chipset::Q35).expect("memory")
+        GuestRam::new(self.file.try_clone().expect("cannot duplicate the handle"), Chipset::Q35)
+            .expect("cannot access the memory")
     }
 
     pub fn only_ring(&self) -> Ring {
@@ -115,22 +116,22 @@ pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>)
         records.extend_from_slice(some);
         Ok(())
     };
-    let taken = ring.read_records(ram, from, false, &mut buffer, &mut each).expect("reads");
+    let taken = ring.read_records(ram, from, false, &mut buffer, &mut each).expect("cannot read");
     (taken, records)
 }
 
 /// Returns `a` of every record, for each CPU.
 pub fn places(path: &Path) -> Vec<Vec<u64>> {
-    let reader = Reader::open(path).expect("opens");
+    let reader = Reader::open(path).expect("cannot open");
     let lane = |lane| {
         let mut records = reader.records(lane);
-        std::iter::from_fn(move || records.next().expect("reads")).map(|record| record.a).collect()
+        std::iter::from_fn(move || records.next().expect("cannot read")).map(|record| record.a).collect()
     };
     (0..reader.header().cpus.len()).map(lane).collect()
 }
 
 pub fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("cannot create a folder");
     let path = folder.path().join("x.rtrace");
     (folder, path)
 }

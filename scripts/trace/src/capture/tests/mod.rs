@@ -19,7 +19,7 @@ fn flight_recorder_that_wrapped_around_has_the_last_records_in_order() {
     guest.write(0, 10);
     guest.write(1, 64 * 5 + 7);
     let (_folder, path) = scratch();
-    let summary = flight(&guest.ram(), &path, &["run".to_owned()]).expect("captures");
+    let summary = flight(&guest.ram(), &path, &["run".to_owned()]).expect("cannot capture");
     let expected: Vec<Vec<u64>> = vec![(0..10).collect(), (263..327).collect(), vec![]];
     assert_eq!(places(&path), expected);
     let header = &summary.header;
@@ -40,7 +40,7 @@ fn torn_records_are_skipped_and_counted() {
     guest.reserve(0);
     guest.write(0, 2);
     let (_folder, path) = scratch();
-    let summary = flight(&guest.ram(), &path, &[]).expect("captures");
+    let summary = flight(&guest.ram(), &path, &[]).expect("cannot capture");
     let expected: Vec<u64> = (39..100).chain([101, 102]).collect();
     assert_eq!(places(&path), [expected]);
     assert_eq!((summary.header.cpus[0].torn, summary.header.cpus[0].overwritten), (1, 39));
@@ -109,7 +109,7 @@ fn records_overwritten_between_two_reads_are_counted() {
 }
 
 #[test]
-fn read_of_a_ring_that_wraps_around_meanwhile_gives_only_complete_records() {
+fn ring_that_wraps_around_during_a_read_gives_only_complete_records() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let mut guest = Guest::new(1, 64, 0);
     let (ring, ram) = (guest.only_ring(), guest.ram());
@@ -184,16 +184,16 @@ fn valid_directory_is_found_after_an_invalid_one() {
     let mut guest = Guest::new(1, 64, 0);
     guest.write(0, 1);
     // As if the constant in the kernel image were at the start of a page.
-    guest.file.write_all_at(&MAGIC, 0x1000).expect("writes");
+    guest.file.write_all_at(&MAGIC, 0x1000).expect("cannot write");
     let (_folder, path) = scratch();
-    assert_eq!(flight(&guest.ram(), &path, &[]).expect("captures").records(), 1);
+    assert_eq!(flight(&guest.ram(), &path, &[]).expect("cannot capture").records(), 1);
 }
 
 #[test]
 fn memory_without_a_trace_is_an_error_that_names_the_option() {
-    let file = tempfile::tempfile().expect("a file");
-    file.set_len(MEMORY).expect("a size");
-    let ram = GuestRam::new(file, Chipset::Q35).expect("memory");
+    let file = tempfile::tempfile().expect("cannot create a file");
+    file.set_len(MEMORY).expect("there must be a size");
+    let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
     let (_folder, path) = scratch();
     let error = flight(&ram, &path, &[]).expect_err("no trace");
     assert!(error.to_string().contains("trace="), "{error}");
@@ -212,11 +212,11 @@ fn invalid_heads_in_flight_mode_do_not_affect_other_cpus() {
         (0..3).for_each(|cpu| guest.write(cpu, 30));
         // Two invalid heads, so that the sum of their counts would overflow.
         (0..2).for_each(|cpu| {
-            guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(cpu)).expect("writes");
-            guest.file.write_all_at(&[0xff; 8], guest.ring(cpu) + 8).expect("writes");
+            guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(cpu)).expect("cannot write");
+            guest.file.write_all_at(&[0xff; 8], guest.ring(cpu) + 8).expect("cannot write");
         });
         let (_folder, path) = scratch();
-        let summary = flight(&guest.ram(), &path, &[]).expect("captures");
+        let summary = flight(&guest.ram(), &path, &[]).expect("cannot capture");
         assert_eq!(summary.header.damage(), Some((0, why)), "{head:#x}");
         assert!(summary.header.losses().is_some_and(|losses| losses.contains("dropped")));
         assert_eq!(places(&path)[2], (0..30).collect::<Vec<_>>());
@@ -228,9 +228,9 @@ fn ring_with_another_cpus_index_is_damaged_and_does_not_affect_others() {
     let mut guest = Guest::new(2, 64, 0);
     guest.write(0, 2);
     guest.write(1, 1);
-    guest.file.write_all_at(&7u32.to_le_bytes(), guest.ring(1) + 16).expect("writes");
+    guest.file.write_all_at(&7u32.to_le_bytes(), guest.ring(1) + 16).expect("cannot write");
     let (_folder, path) = scratch();
-    let summary = flight(&guest.ram(), &path, &[]).expect("captures");
+    let summary = flight(&guest.ram(), &path, &[]).expect("cannot capture");
     assert_eq!(summary.header.damage(), Some((1, "its header names CPU 7")));
     assert_eq!(places(&path), [vec![0, 1], vec![0]]);
 }

@@ -11,8 +11,8 @@ use crate::file::Mode;
 fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
     let mut guest = Guest::new(2, capacity, 1);
     let (_folder, path) = scratch();
-    let file = guest.file.try_clone().expect("another handle");
-    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
+    let file = guest.file.try_clone().expect("cannot duplicate the handle");
+    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("cannot start");
     while guest.heads[0] < records {
         for cpu in 0..2 {
             guest.wait_for_room(cpu, chunk);
@@ -23,7 +23,7 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
     guest.wait_for_room(1, 2);
     guest.reserve(1);
     guest.write(1, 1);
-    let summary = drain.stop().expect("drains");
+    let summary = drain.stop().expect("cannot drain");
     let expected: Vec<u64> = (0..guest.heads[1]).filter(|place| *place != guest.heads[1] - 2).collect();
     let places = places(&path);
     assert!(places[0] == (0..guest.heads[0]).collect::<Vec<_>>(), "CPU 0 is not complete, or not in order");
@@ -48,10 +48,10 @@ fn stream_of_many_polls_is_complete() {
 
 #[test]
 fn search_ends_if_the_guest_never_set_up_its_trace() {
-    let file = tempfile::tempfile().expect("a file");
-    file.set_len(MEMORY).expect("a size");
+    let file = tempfile::tempfile().expect("cannot create a file");
+    file.set_len(MEMORY).expect("there must be a size");
     let (_folder, path) = scratch();
-    let drain = Drain::start(file, Chipset::Q35, path, Vec::new()).expect("starts");
+    let drain = Drain::start(file, Chipset::Q35, path, Vec::new()).expect("cannot start");
     assert_eq!(drain.progress(), []);
     assert!(matches!(drain.stop(), Err(Error::NoDirectory)));
 }
@@ -61,18 +61,18 @@ fn invalid_head_in_stream_mode_does_not_affect_other_cpus() {
     for head in [1 << 63, u64::MAX, 5] {
         let mut guest = Guest::new(2, 64, 1);
         let (_folder, path) = scratch();
-        let file = guest.file.try_clone().expect("another handle");
-        let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
+        let file = guest.file.try_clone().expect("cannot duplicate the handle");
+        let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("cannot start");
         (0..2).for_each(|cpu| guest.write(cpu, 30));
         while (0..2).any(|cpu| guest.header(cpu).tail != 30) {
             std::thread::yield_now();
         }
-        guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(0)).expect("writes");
+        guest.file.write_all_at(&u64::to_le_bytes(head), guest.ring(0)).expect("cannot write");
         guest.write(1, 20);
         while head > 30 && guest.header(0).tail == 30 {
             std::thread::yield_now();
         }
-        let summary = drain.stop().expect("drains");
+        let summary = drain.stop().expect("cannot drain");
         assert_eq!(places(&path)[1], (0..50).collect::<Vec<_>>());
         assert_eq!(places(&path)[0][..30], (0..30).collect::<Vec<_>>());
         let why = if head < 30 { "its head decreased" } else { "its head is not at the end of its records" };
@@ -84,11 +84,11 @@ fn invalid_head_in_stream_mode_does_not_affect_other_cpus() {
 fn overwritten_stream_is_damaged_even_if_its_records_are_complete() {
     let mut guest = Guest::new(1, 64, 1);
     let (_folder, path) = scratch();
-    let file = guest.file.try_clone().expect("another handle");
-    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("starts");
+    let file = guest.file.try_clone().expect("cannot duplicate the handle");
+    let drain = Drain::start(file, Chipset::Q35, path.clone(), Vec::new()).expect("cannot start");
     guest.heads[0] = 1000;
     guest.write(0, 64);
-    let summary = drain.stop().expect("drains");
+    let summary = drain.stop().expect("cannot drain");
     assert_eq!((summary.header.cpus[0].overwritten, summary.header.cpus[0].torn), (1000, 0));
     assert_eq!(summary.header.damage(), Some((0, "its head is not at the end of its records")));
     assert_eq!(places(&path), [(1000..1064).collect::<Vec<_>>()]);

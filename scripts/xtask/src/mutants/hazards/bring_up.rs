@@ -32,8 +32,8 @@ pub const BRING_UP: &[Hazard] = &[
         "an AP reads the id from its own APIC, in the BSP's mode; the kernel warns if CPUID reports another \
          id",
         &[
-            "ap_trampoline: tests::arrival::apic_enters_x2apic_mode_before_it_is_asked_for_its_id",
-            "ap_trampoline: tests::arrival::apic_stays_in_xapic_mode_where_the_bsp_is_in_it",
+            "ap_trampoline: tests::arrival::apic_enters_x2apic_mode_before_its_id_is_read",
+            "ap_trampoline: tests::arrival::apic_stays_in_xapic_mode_if_the_bsp_uses_it",
             "machine::apic-id-wider-than-in-cpuid",
         ],
         &["apic-id-from-cpuid"],
@@ -41,13 +41,14 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a CPU enters or leaves the run before the others are ready",
-        "the CPUs pass gates, which they enter with release and read with acquire",
+        "the CPUs meet at gates (barriers): an arrival is a release operation, and waiting CPUs poll with acquire loads",
         &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
         &["gate-arrive-relaxed", "gate-open-relaxed"],
         "",
     ),
     row(
-        "a MADT with disabled, duplicate, sparse, wide, malformed or endless entries",
+        "a MADT with disabled, duplicate or malformed entries, with sparse ids or ids above 254, or with entries of length 0 or \
+         beyond its end",
         "a pure parser with host tests; the table is validated before any other code reads it",
         &[
             "kernel: topology::tests::enabled_entries_are_listed_as_cpus",
@@ -80,7 +81,7 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "`rdtscp` or `rdpid` returns the number of another CPU, or a value of the firmware's",
+        "`rdtscp` or `rdpid` returns the number of another CPU, or a value that the firmware left there",
         "each CPU writes its number to IA32_TSC_AUX when the numbers are final, reads it back and compares",
         &["machine::*", "ap::lost"],
         &["tsc-aux-left"],
@@ -100,15 +101,15 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a TSC that is out of step with the BSP's, or whose rate changes",
-        "the clock is 0 until the TSC has reached its value at boot; the kernel warns of differences of the TSC and of \
-         IA32_TSC_ADJUST, and of a TSC that is not invariant",
+        "the clock is 0 until the TSC has reached its value at boot; the kernel prints a warning if a CPU's TSC or \
+         IA32_TSC_ADJUST differs from the BSP's, and if the TSC is not invariant",
         &[
-            "kernel: arch::interrupts::timer::tests::clock_is_0_where_the_tsc_is_behind_its_value_at_boot",
-            "kernel: clock::tests::counters_out_of_step_are_found_by_order",
+            "kernel: arch::interrupts::timer::tests::clock_is_0_until_the_tsc_reaches_its_value_at_boot",
+            "kernel: clock::tests::tsc_outside_the_two_reads_is_behind_or_ahead",
             "machine::tsc-not-invariant",
         ],
         &["clock-wraps"],
-        "all CPUs of TCG have the same TSC",
+        "under TCG all CPUs share one TSC",
     ),
     row(
         "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
@@ -116,7 +117,7 @@ pub const BRING_UP: &[Hazard] = &[
          clears the APIC's global enable bit",
         &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-with-x2apic"],
         &[],
-        "there is no mutant, because it would not boot",
+        "there is no mutant, because such a kernel would not boot",
     ),
     row(
         "a wrong assumption about the timer's frequency; lost ticks on a busy host",
@@ -138,7 +139,7 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a page is both writable and executable",
-        "the kernel walks its own page tables, those of the bring-up, and those of each program",
+        "the kernel walks its own page tables, the bring-up page tables, and those of each program",
         &["machine::no-page-writable-and-executable", "guard::write-text", "guard::write-alias"],
         &["text-writable", "text-alias-writable"],
         "",

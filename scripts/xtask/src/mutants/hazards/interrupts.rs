@@ -63,7 +63,7 @@ pub const INTERRUPTS: &[Hazard] = &[
         "one place in the code sends one EOI for each interrupt",
         &["machine::smp-1"],
         &["eoi-missing", "eoi-doubled"],
-        "no test shows an extra EOI, because it has no effect while ring 0 runs with interrupts off",
+        "no test can detect an extra EOI, because it has no effect while ring 0 runs with interrupts off",
     ),
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",
@@ -74,22 +74,22 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
-        "a UART that never gets ready, or does not exist",
+        "a UART that never becomes ready, or does not exist",
         "the kernel waits at most 2^34 TSC ticks for a line, and then not at all until the UART is ready; \
          dropped bytes are counted per CPU, and the host tool does not count the run as a pass",
         &["uart::*", "kernel: transmit::tests::stuck_uart_costs_one_timeout_not_one_for_each_line"],
-        &["uart-waited-for-ever", "dropped-unreported"],
+        &["uart-wait-unbounded", "dropped-unreported"],
         "",
     ),
     row(
         "programs that print delay each other's ticks, or starve each other",
-        "they take turns at the console, in a circle, and wait with interrupts on",
+        "they take turns at the console, in round-robin order, and wait with interrupts on",
         &[
             "uart::stuck-in-ring-3",
             "kernel: turns::tests::waiting_cpus_take_turns",
-            "kernel: turns::loom_tests::loom_turns_exclude_each_other_and_lose_no_wake_up",
+            "kernel: turns::loom_tests::loom_turns_are_exclusive_and_no_wake_up_is_lost",
         ],
-        &["printing-without-ticks", "turns-not-handed-over", "turns-not-looked-at-again"],
+        &["printing-without-ticks", "turns-not-handed-over", "turns-flags-not-rechecked"],
         "",
     ),
     row(

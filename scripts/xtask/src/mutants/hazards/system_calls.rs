@@ -15,8 +15,8 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "elf::wrapping",
         ],
         &["sysret-any-rip", "sysret-any-flags"],
-        "tested on the host only: no program gets past the mapping rule to the check, and only QEMU 10.0.13 \
-         or later emulates the #GP, with an Intel CPU model",
+        "the check is tested on the host only: the mapping rule keeps programs from reaching it, and the #GP is \
+         emulated only by QEMU 10.0.13 or later with an Intel CPU model",
     ),
     row(
         "the user's flags (IF, TF, DF, AC, NT, IOPL) have an effect in ring 0",
@@ -48,7 +48,8 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "SFMASK clears TF and NT; #DB has its own stack, and its handler clears TF and returns",
         &["fault::tf", "guard::step-nested", "guard::flags-debug", "hostile::*", "inject::debug"],
         &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
-        "in the mutant `sfmask-tf` the #DB is raised, and the run still continues",
+        "on the mutant `sfmask-tf`, `fault::tf` fails because the kernel reports the #DB in ring 0; the run continues \
+         nevertheless",
     ),
     row(
         "ring 0 runs with an invalid user stack pointer before the stack switch",
@@ -62,7 +63,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "the number is checked by an unsigned comparison and then masked",
         &["machine::smp-1", "stress::calls-agree-exactly", "hostile::*"],
         &["syscall-number-unchecked", "syscall-index-unmasked"],
-        "no test shows the mask, because emulators do not execute speculatively",
+        "no test can detect a missing mask, because emulators do not execute speculatively",
     ),
     row(
         "general registers are lost or leaked by calls, ticks or program starts",
@@ -88,9 +89,9 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "ring 3 enters the kernel by `int n`, `sysenter`, a 32-bit `syscall`, or a gate in an LDT",
-        "ring 3 may use only the gates of #BP and #OF; SYSENTER_CS and CSTAR are 0; there is no 32-bit code \
-         segment and no LDT",
+        "ring 3 enters the kernel through `int n`, `sysenter`, a 32-bit `syscall`, or a gate in an LDT",
+        "with `int n`, ring 3 can use only the gates of #BP and #OF; SYSENTER_CS and CSTAR are 0; there is no 32-bit \
+         code segment and no LDT",
         &[
             "fault::sysenter",
             "guard::sysenter-of-intel",
@@ -103,7 +104,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "",
     ),
     row(
-        "an invalid user pointer: null, in the kernel's half, non-canonical, wrapping, or to a range that \
+        "an invalid user pointer: null, in the kernel's half, non-canonical, or to a range that wraps around or \
          is partly unmapped",
         "one function checks the range; one function copies the bytes and recovers from a fault; the kernel \
          then uses only the copy",
@@ -163,10 +164,10 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "a pure function checks every property on which the loader relies",
         &["elf::*", "check::fuzz", "kernel: program::tests::any_headers_never_panic"],
         &[],
-        "there are no mutants; each `elf::` case has a file with one defect",
+        "there are no mutants; instead, each `elf::` case loads a file with one defect",
     ),
     row(
-        "a program finds state of an earlier program: memory contents or an incomplete console line",
+        "a program sees state left behind by an earlier program: memory contents or an incomplete console line",
         "pages are zeroed when they are mapped; an incomplete line is printed when its program ends",
         &["repeat::ten-thousand-starts", "hostile::*"],
         &["page-not-zeroed", "line-kept"],

@@ -16,7 +16,7 @@ fn rows() -> impl Iterator<Item = &'static Hazard> {
 /// Returns whether a test function of this name exists in the module of this path; `*` matches any test.
 fn is_host_test(package: &str, path: &str) -> bool {
     let folder = if package == "kernel" { "kernel/src" } else { "ap_trampoline/src" };
-    let (module, name) = path.rsplit_once("::").expect("a path");
+    let (module, name) = path.rsplit_once("::").expect("there must be a path");
     // A module's tests are in its own file or in a file named after it.
     let module =
         module.trim_start_matches("tests::").trim_end_matches("::tests").trim_end_matches("::loom_tests");
@@ -41,34 +41,35 @@ fn every_test_exists() {
                 (None, Some(start)) => names.iter().any(|name| name.starts_with(start)),
                 (None, None) => names.iter().any(|name| name == shown),
             };
-            assert!(found, "{}: there is no {shown}", row.hazard);
+            assert!(found, "{}: there is no test {shown}", row.hazard);
         }
     }
 }
 
 #[test]
-fn every_mutant_exists_and_every_one_belongs_to_a_hazard() {
-    let there: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+fn every_mutant_belongs_to_a_hazard_and_every_name_exists() {
+    let existing: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
     let named: BTreeSet<_> = rows().flat_map(|row| row.mutants.iter().copied()).collect();
-    let missing: Vec<_> = there.difference(&named).collect();
+    let missing: Vec<_> = existing.difference(&named).collect();
     assert!(missing.is_empty(), "mutants that belong to no hazard: {missing:?}");
-    let unknown: Vec<_> = named.difference(&there).collect();
-    assert!(unknown.is_empty(), "no such mutants: {unknown:?}");
+    let unknown: Vec<_> = named.difference(&existing).collect();
+    assert!(unknown.is_empty(), "rows name mutants that do not exist: {unknown:?}");
 }
 
 #[test]
-fn what_is_not_shown_or_has_no_mutant_has_a_reason() {
+fn row_without_a_test_or_a_mutant_has_a_reason() {
     for row in rows() {
         let complete = !row.shown.is_empty() && !row.mutants.is_empty();
-        assert!(complete || !row.note.is_empty(), "{}", row.hazard);
+        assert!(complete || !row.note.is_empty(), "this row needs a note: {}", row.hazard);
     }
 }
 
 #[test]
 fn the_page_has_the_table() {
-    let page = std::fs::read_to_string(root().join(Path::new("docs/security.md"))).expect("it can be read");
+    let page =
+        std::fs::read_to_string(root().join(Path::new("docs/security.md"))).expect("cannot read the file");
     assert!(
         page.contains(&markdown()),
-        "docs/security.md is out of date: replace its tables by the output of `cargo xtask mutants --hazards`"
+        "docs/security.md is out of date: replace its tables with the output of `cargo xtask mutants --hazards`"
     );
 }
