@@ -139,7 +139,7 @@ pub fn audit_mappings(bsp: &PerCpuData) {
     match paging::audit(paging::kernel_pml4()).check() {
         Ok(audit) => say!(
             bsp,
-            "{} mappings, none writable and executable, none for ring 3 in the kernel's half",
+            "{} mappings; none is both writable and executable, and none in the kernel's half is accessible to ring 3",
             audit.pages
         ),
         Err(audit) => stop::end(format_args!("the kernel's mappings are wrong: {audit:?}")),

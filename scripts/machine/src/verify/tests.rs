@@ -171,7 +171,7 @@ fn refused_command_line_is_a_usage_error() {
     let verdict = "@ringside verdict outcome=bad-command-line records=0 warnings=0";
     let judgement = judged(39, &["[cpu0] ringside: command line: unknown key 'x'", verdict]);
     assert_eq!(judgement.outcome, Outcome::Usage);
-    assert_eq!(judgement.errors, ["the kernel refused its command line: unknown key 'x'"]);
+    assert_eq!(judgement.errors, ["the kernel rejected its command line: unknown key 'x'"]);
     assert_eq!(judged(39, &[verdict]).outcome, Outcome::Usage);
 }
 

@@ -15,7 +15,7 @@ pub fn cases() -> Vec<Case> {
         let option = shlex::try_quote(text).map_or_else(|_| String::new(), |word| word.into_owned());
         case(format!("cmdline::{name}"), &format!("--quiet --smp 2 --cmdline {option}"), "")
             .status(2)
-            .complains("error: the kernel refused its command line: ")
+            .complains("error: the kernel rejected its command line: ")
             .demand(reason_is_in_the_json)
     };
     vec![
@@ -53,7 +53,7 @@ pub fn cases() -> Vec<Case> {
 fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
     let error = finished.json["errors"][0].as_str().unwrap_or("");
     finished.has(&finished.stderr, &format!("error: {error}\n"))?;
-    finished.has(error, "the kernel refused its command line: ")
+    finished.has(error, "the kernel rejected its command line: ")
 }
 
 /// A line that is passed to QEMU directly, because the host tool would refuse it.

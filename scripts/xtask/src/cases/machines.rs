@@ -132,7 +132,7 @@ pub fn cases() -> Vec<Case> {
         // A hypervisor hides that the TSC is invariant; without one, QEMU's is not.
         row("tsc-not-invariant", "--smp 2 --cpu max,-hypervisor", 2)
             .shows("warning: CPU 0 has no invariant TSC: "),
-        row("no-page-writable-and-executable", "--smp 4", 4).shows("none writable and executable"),
+        row("no-page-writable-and-executable", "--smp 4", 4).shows("none is both writable and executable"),
     ]
 }
 

@@ -324,7 +324,7 @@ pub const MUTANTS: &[Mutant] = &[
         "shared-report-trusted",
         Host(
             "kernel",
-            "online::tests::report_counts_only_for_the_one_cpu_that_can_have_written_it",
+            "online::tests::report_row_is_used_only_if_exactly_one_cpu_can_have_written_it",
             "[1, 257]",
         ),
     ),

@@ -17,8 +17,7 @@ fn offer(address: u64, len: u64) -> u64 {
 
 /// A line written in pieces is printed as one line. Each call accepts at least one byte and no more than were offered.
 pub fn a_line_in_pieces() -> Verdict {
-    const LINE: &[u8] =
-        b"selftest: a line that is written in pieces of 7 bytes, while all CPUs do the same\n";
+    const LINE: &[u8] = b"selftest: this line is written in pieces of 7 bytes while all CPUs do the same\n";
     for piece in LINE.chunks(7) {
         let mut rest = piece;
         while !rest.is_empty() {

@@ -57,7 +57,7 @@ pub fn over_system_calls() -> Verdict {
     }
 
     // A call that copies. The console accepts a single byte completely.
-    let line = b"selftest: a line that is written with all registers checked\n";
+    let line = b"selftest: all registers are checked while this line is written\n";
     for (byte, registers) in line.iter().zip(patterns(sys::get_cpu()).into_iter().cycle()) {
         let address = &raw const *byte as u64;
         check_call(&Registers { rax: SYS_WRITE_SERIAL, rdi: address, rsi: 1, ..registers }, Some(1))?;

@@ -12,7 +12,7 @@ const SEED: Seed = Seed(42);
 
 /// Returns the correct console of a boot of two CPUs with three numbered lines each.
 fn correct() -> Vec<String> {
-    let mut lines = vec!["[cpu0] ringside: 735 mappings, none writable and executable".to_owned()];
+    let mut lines = vec!["[cpu0] ringside: 735 mappings; none is both writable and executable".to_owned()];
     for number in 0..3 {
         lines.extend((0..2).map(|cpu| format!("[cpu{cpu}] {}", line(SEED, cpu, number))));
     }

@@ -68,7 +68,7 @@ pub const BRING_UP: &[Hazard] = &[
             "ap::without-*",
             "machine::one-cpu-with-more-features",
             "ap_trampoline: tests::features::check_precedes_the_first_use",
-            "kernel: online::tests::report_counts_only_for_the_one_cpu_that_can_have_written_it",
+            "kernel: online::tests::report_row_is_used_only_if_exactly_one_cpu_can_have_written_it",
         ],
         &["ap-features-unchecked", "ap-optional-features-unchecked", "shared-report-trusted"],
         "",
