@@ -138,10 +138,10 @@ impl ToNs {
     }
 }
 
-/// How a CPU's time-stamp counter compares with the BSP's. The differences are the least possible ones.
+/// How a CPU's time-stamp counter compares with the BSP's. A difference is a lower bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TscOrder {
-    /// No difference shows.
+    /// No difference can be detected.
     InStep,
     /// It is behind by at least this many ticks.
     Behind(u64),

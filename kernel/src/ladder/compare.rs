@@ -14,7 +14,7 @@ use super::steps::or_end;
 
 /// Returns what a CPU has published when it set itself up.
 fn published<T: Copy>(value: &Once<T>) -> T {
-    *or_end(value.get().ok_or("a CPU is online and not set up"))
+    *or_end(value.get().ok_or("a CPU came online without being set up"))
 }
 
 /// Ends the run if control registers differ between CPUs. A program could then behave differently depending on its CPU

@@ -54,7 +54,7 @@ impl fmt::Display for InjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             InjectError::Protocol { asked, reply } => {
-                write!(f, "QEMU's gdbstub was sent {asked:?} and replied {reply:?}")
+                write!(f, "QEMU's gdbstub sent the unexpected reply {reply:?} to {asked:?}")
             }
             InjectError::Closed => f.write_str("QEMU's gdbstub closed the connection"),
             InjectError::Ended(what) => write!(f, "QEMU exited before {what}"),

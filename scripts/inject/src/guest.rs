@@ -104,7 +104,7 @@ impl Guest {
         let arguments = json!({ "command-line": command, "cpu-index": cpu });
         match self.monitor.execute_with("human-monitor-command", arguments)? {
             Value::String(text) => Ok(text),
-            other => Err(InjectError::Mismatch(format!("QEMU's monitor answered {other} instead of text"))),
+            other => Err(InjectError::Mismatch(format!("QEMU's monitor replied {other} instead of text"))),
         }
     }
 

@@ -114,14 +114,14 @@ impl Code {
         self.user.get_or_init(load).place(instruction)
     }
 
-    /// Returns the place of the instruction at the first RIP in a message.
+    /// Returns the function and source line of the first RIP in a message.
     pub fn place_in(&self, message: &str) -> Option<String> {
         let is_trap = TRAPS.iter().any(|trap| message.contains(trap));
         let (_, rip) = rip(message)?;
         self.place(rip.wrapping_sub(u64::from(is_trap)))
     }
 
-    /// Returns a message with the place after each RIP in it, if that is known.
+    /// Inserts the function and source line after each RIP in a message, if they are known.
     pub fn named(&self, message: &str) -> String {
         let (mut named, mut rest) = (String::new(), message);
         let is_trap = TRAPS.iter().any(|trap| message.contains(trap));
@@ -135,14 +135,14 @@ impl Code {
         named + rest
     }
 
-    /// Names the places at which programs were killed.
+    /// Adds to the result of each CPU the function and source line at which its program was killed.
     pub fn add_kill_locations(&self, facts: &mut Facts) {
         for cpu in &mut facts.cpus {
             cpu.place = self.place_in(&cpu.reason);
         }
     }
 
-    /// Adds the place of every RIP to the registers that QEMU's monitor printed.
+    /// Adds the function and source line of every RIP to the registers that QEMU's monitor printed.
     pub fn named_registers(&self, text: &str) -> String {
         let mut named = String::with_capacity(text.len());
         for line in text.split_inclusive('\n') {

@@ -108,7 +108,7 @@ mod tests {
         let start = [low, high, 4 | 100 << 32, 2_000_000_000, 0x100_u64.wrapping_neg()];
         put(&ram, 0x5000, &[&start[..], &[0x8100, 0x9100, 0xa100, 0xb100]].concat());
         put(&ram, 0x8000, &[7, u64::from_le_bytes(*b"step 2 .")]);
-        // A length that is not valid, as in a memory that a broken kernel has overwritten.
+        // An invalid length, as if a broken kernel had overwritten the memory.
         put(&ram, 0xa000, &[u64::MAX, u64::from_le_bytes(*b"\x1b[2J0000")]);
         put(&ram, 0xb000, &[1, u64::from_le_bytes(*b"x0000000")]);
         let directory = CpuDirectory::find(&ram).expect("cannot read").expect("a directory");

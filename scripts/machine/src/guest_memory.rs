@@ -77,8 +77,8 @@ impl GuestMemory {
         GuestRam::new(self.file()?, self.chipset).map_err(failed)
     }
 
-    /// Returns the lines that the programs had begun when a run ended before they did. If a program ends, the kernel
-    /// prints what it has begun.
+    /// Returns the incomplete lines of the programs, for a run that ended before its programs did. When a program ends,
+    /// the kernel prints its incomplete line.
     pub fn incomplete_lines(&self) -> Vec<IncompleteLine> {
         let read = |ram: &GuestRam| {
             CpuDirectory::find(ram)?.map_or(Ok(Vec::new()), |found| found.incomplete_lines(ram))

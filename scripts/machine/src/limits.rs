@@ -1,5 +1,5 @@
-//! What the kernel and QEMU's boot protocol, PVH, require of a machine. It is checked before QEMU starts, because a
-//! guest that does not have it ends without a word.
+//! The requirements of the kernel and of QEMU's boot protocol, PVH, on a machine. They are checked before QEMU starts,
+//! because a guest that does not meet them ends without a message.
 
 use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 
@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::guest_memory;
 use crate::options::{Boot, MachineOptions};
 
-/// The first version of machine types that have PVH. An older type starts an old firmware, which resets.
+/// The first version of the machine types that support PVH. An older type starts an old firmware, which resets the
+/// machine.
 const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 
 /// The minimum memory for UEFI firmware and the kernel, in bytes. OVMF from Debian 12 starts a loader with 48 MiB.

@@ -1,9 +1,9 @@
 //! Finds addresses of code in the messages of the kernel and of programs.
 
-/// What precedes an address of code in a message of the kernel or of a program.
+/// The text before a code address in messages of the kernel and of programs.
 const MARKS: [&str; 2] = ["RIP 0x", "rip 0x"];
 
-/// Returns a message with a place after its first RIP.
+/// Inserts a function and source line (`place`) after the first RIP of a message.
 pub fn named_with(message: &str, place: Option<&str>) -> String {
     match (rip(message), place) {
         (Some((end, _)), Some(place)) => format!("{} in {place}{}", &message[..end], &message[end..]),

@@ -96,11 +96,11 @@ impl SerialLogs {
         Ok(SerialLogs { first: (path, log), others })
     }
 
-    /// Replaces the files in QEMU's command line by the pipes.
+    /// Replaces the files in QEMU's command line with the pipes.
     pub fn wire(&self, mut words: Vec<OsString>) -> Vec<OsString> {
         for Port { cpu, path, pipe, .. } in &self.others {
             let file = chardev(*cpu, path);
-            // By our process id, not `/proc/self`: QEMU opens the path itself.
+            // The path contains our process id instead of `/proc/self`, because QEMU opens it in its own process.
             let ours = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
             words.iter_mut().filter(|word| **word == *file).for_each(|word| {
                 *word = chardev(*cpu, Path::new(&ours)).into();

@@ -26,8 +26,8 @@ const LINE_MAX: u64 = 64 * 1024;
 /// Maximum number of messages in the queue between the reader threads and the caller.
 const QUEUE: usize = 1024;
 
-/// How often to check whether QEMU has ended, once it has closed its monitor. A process that QEMU started could keep
-/// the console open.
+/// The interval at which the tool checks whether QEMU has ended, once QEMU has closed its monitor. A process that QEMU
+/// started could keep the console open.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
 
 /// What the reader threads report.

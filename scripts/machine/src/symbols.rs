@@ -28,13 +28,14 @@ pub struct Symbols {
 /// A function or a label in assembly.
 struct Function {
     start: u64,
-    /// Number of bytes; 0 if the symbol has no size, as a label in assembly.
+    /// Number of bytes; 0 if the symbol has no size, for example a label in assembly.
     size: u64,
     /// The mangled name.
     name: String,
 }
 
-/// Maximum size of an ELF file whose symbols are read, in bytes. Debug information can be many times as large as the code.
+/// Maximum size of an ELF file whose symbols are read, in bytes. Debug information can be many times as large as the
+/// code.
 const ELF_MAX: u64 = 2 << 30;
 
 impl Symbols {

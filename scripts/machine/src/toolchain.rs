@@ -42,7 +42,8 @@ impl Toolchain {
         if exists(DEBIAN_SOURCE) && exists(DEBIAN_CARGO) && exists(DEBIAN_RUSTC) {
             return Ok(Toolchain::Debian);
         }
-        // Without a message of its own, a rustc that fails under a limit of memory would be taken for one without targets.
+        // Without a message of its own, a rustc that fails under a limit of memory would be taken for one without
+        // targets.
         let failed = found.err().flatten();
         Err(Error::Host(failed.unwrap_or_else(|| {
             "no Rust toolchain that can build for bare metal. Run ./scripts/setup.sh, or\n    \
@@ -52,7 +53,7 @@ impl Toolchain {
     }
 
     /// Returns the command `cargo build --release --target TARGET`. The caller adds the packages to build. The user's
-    /// configuration does not change what is built, see [`crate::bare`].
+    /// configuration does not change what is built (see [`crate::bare`]).
     pub fn build(&self, target: &str, target_dir: &Path) -> Result<Command, Error> {
         let mut command = match self {
             Toolchain::WithTargets { sysroot } => {

@@ -1,7 +1,7 @@
 //! Standard streams that were closed when the process started (`>&-`), and files whose close(2) fails.
 //!
-//! The runtime of the standard library opens `/dev/null` in place of closed streams before `main`. Afterwards they do not
-//! differ from streams that the user redirected there, so they are examined earlier.
+//! Before `main`, the runtime of the standard library opens `/dev/null` in place of closed streams. Afterwards these
+//! cannot be distinguished from streams that the user redirected to `/dev/null`, so they are examined earlier.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static CLOSED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// The C library calls this function before it calls the runtime of the standard library (System V gABI, "Initialization
-/// and Termination Functions").
+/// The C library calls this function before it calls the runtime of the standard library (System V gABI,
+/// "Initialization and Termination Functions").
 #[used]
 #[unsafe(link_section = ".init_array")]
 static EXAMINE: extern "C" fn() = examine;
 
 extern "C" fn examine() {
     for (closed, fd) in CLOSED.iter().zip([libc::STDOUT_FILENO, libc::STDERR_FILENO]) {
-        // SAFETY: it reads the flags of a descriptor, and fails if there is none. The C library is initialised before
-        // this function is called.
+        // SAFETY: the call reads the flags of a descriptor, and fails if the descriptor is not open. The C library is
+        // initialised before this function is called.
         let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1;
         closed.store(!is_open, Ordering::Relaxed);
     }
@@ -30,13 +30,14 @@ pub fn was_closed(stream: usize) -> bool {
     CLOSED[stream].load(Ordering::Relaxed)
 }
 
-/// Closes a file and returns the error of close(2), which dropping it ignores. A network file system or a quota may
-/// report only then that something was not written.
+/// Closes a file and returns the error of close(2), which dropping the file would ignore. A network file system or a
+/// quota may report only at this point that data was not written.
 ///
 /// # Errors
-/// The system's, except `EINTR`: Linux has then closed the file (close(2), "Dealing with error returns").
+/// The error of close(2), except `EINTR`: Linux has closed the file in that case (close(2), "Dealing with error
+/// returns").
 pub fn close(file: File) -> io::Result<()> {
-    // SAFETY: the descriptor is this file's own, which no longer owns it.
+    // SAFETY: `into_raw_fd` has passed the ownership of the descriptor to this function.
     if unsafe { libc::close(file.into_raw_fd()) } == 0 {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Files that are written where they are.
+//! Files that are written in place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
-/// How long a FIFO waits for a reader. The one that comes with the same command is there long before.
+/// How long to wait for a reader of a FIFO. A reader that the same command line starts opens it much earlier.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval at which it is opened again.
+/// The interval between two attempts to open the FIFO.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Creates a file that is written in place: an existing one is emptied, a symbolic link is followed, and a FIFO or
-/// device stays one. For what another process writes, or what is of use before it is complete.
+/// Creates a file that is written in place: an existing file is truncated, a symbolic link is followed, and a FIFO or
+/// device is kept. Used for files that another process writes, and for files that are useful before they are complete.
 ///
 /// # Errors
 /// If the file cannot be opened.
@@ -23,8 +23,8 @@ pub fn create(path: &Path) -> io::Result<File> {
     open_in_place(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
-/// Opens a file for writing. A FIFO that no process reads is an error after a while; otherwise the end of a run would
-/// wait for ever.
+/// Opens a file for writing. If no process opens a FIFO for reading within a time limit, this is an error; otherwise
+/// the end of a run would wait without a limit.
 ///
 /// # Errors
 /// If the file cannot be opened.
@@ -38,13 +38,13 @@ fn open_within(timeout: Duration, path: &Path, options: &mut OpenOptions) -> io:
     loop {
         let error = match options.open(path) {
             Ok(file) => {
-                // Writes wait for the reader.
+                // From here on, writes must wait for the reader.
                 fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
                 return Ok(file);
             }
             Err(error) => error,
         };
-        // open(2): nobody has opened the FIFO for reading. Other files have the same error for other reasons.
+        // open(2): no process has opened the FIFO for reading. Other files report the same error for other reasons.
         let waits = error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
             && fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
         if !waits {

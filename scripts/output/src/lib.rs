@@ -1,4 +1,4 @@
-//! Everything that the host tool writes goes through this crate, so that no write fails without a message.
+//! All output of the host tool goes through this crate, so that every failed write is reported.
 //!
 //! ```text
 //!   print!, println!, eprint!, eprintln! --> Stream   standard output and standard error
@@ -6,10 +6,10 @@
 //!   results, reports, converted traces   --> Target   a file that is complete or not there
 //! ```
 //!
-//! The rules, which are the same for all of them:
+//! The same rules apply to all of them:
 //!
 //! - A write that fails is reported, and the tool ends with a host failure.
-//! - A reader that has gone (`EPIPE`) is not an error: nothing more is written there, and the work goes on.
+//! - A closed reader (`EPIPE`) is not an error: nothing more is written to it, and the tool continues.
 //! - Nothing panics. The macros of the standard library with the same names do, so clippy forbids them
 //!   (`scripts/clippy.toml`).
 #![deny(unsafe_code)]
@@ -48,7 +48,7 @@ pub fn count(number: u64, noun: &str) -> String {
     }
 }
 
-/// Returns whether an error means that the reader at the other end of a pipe has gone.
+/// Returns whether an error means that the other end of a pipe is closed.
 fn is_reader_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::BrokenPipe
 }

@@ -10,7 +10,7 @@ use crate::{create, is_reader_gone};
 /// A log. Its first error is kept for [`finish`](Log::finish), so that a full disk does not end the run.
 pub struct Log<W: Write = File> {
     file: BufWriter<W>,
-    /// Whether each line is written to the file at once.
+    /// Whether each line is written to the file immediately.
     at_once: bool,
     error: Option<io::Error>,
 }
@@ -64,10 +64,10 @@ impl<W: Write> Log<W> {
     /// Writes what is left, and returns the file.
     ///
     /// # Errors
-    /// The first error of this log. A reader that has gone is none.
+    /// The first error of this log. A closed reader is not an error.
     pub fn finish(mut self) -> io::Result<W> {
         let error = self.error.take().or_else(|| self.file.flush().err());
-        // Without another attempt to write what could not be written.
+        // Do not try again to write what could not be written.
         let (file, _) = self.file.into_parts();
         match error {
             Some(error) if !is_reader_gone(&error) => Err(error),

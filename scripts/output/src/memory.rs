@@ -1,4 +1,4 @@
-//! What happens when there is no memory left.
+//! Handles the lack of memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -17,12 +17,12 @@ impl Memory {
     /// Returns the pointer of a fulfilled request.
     fn checked(&self, pointer: *mut u8) -> *mut u8 {
         if pointer.is_null() {
-            // An error leaves nothing else to do.
+            // If this write fails, nothing else can be done.
             let _ = rustix::io::write(
                 std::io::stderr(),
                 b"xtask: there is not enough memory, or too low a limit\n",
             );
-            // Without the handlers of `exit`, which may allocate.
+            // Do not run the handlers of `exit`, which may allocate.
             // SAFETY: it ends the process, whatever its state.
             unsafe { libc::_exit(self.status) };
         }

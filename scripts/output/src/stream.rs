@@ -13,7 +13,7 @@ use crate::is_reader_gone;
 /// How long to wait before another attempt to write to a terminal or pipe that is full and does not block.
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
-/// A standard stream. After its first error, or when its reader has gone, nothing more is written to it.
+/// A standard stream. After its first error, or once its reader is closed, nothing more is written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -22,7 +22,7 @@ pub enum Stream {
     Err,
 }
 
-/// What became of a stream.
+/// The state of a stream.
 enum State {
     Open,
     ReaderGone,
@@ -56,26 +56,26 @@ impl Stream {
         }
     }
 
-    /// Takes note of an error of text that was written to this stream by other means.
+    /// Records an error of a write to this stream that was made by other means.
     pub fn note(self, written: io::Result<()>) {
         if let Err(error) = self.check_open().and(written) {
             *self.state() = State::after(error);
         }
     }
 
-    /// Returns whether what is written still arrives.
+    /// Returns whether the stream still accepts output.
     pub fn is_open(self) -> bool {
         matches!(*self.state(), State::Open)
     }
 
-    /// Returns the error that a stream has which was closed when the process started. Writing to it succeeds, see
-    /// [`was_closed`].
+    /// Returns an error if the stream was closed when the process started. A write to it would succeed (see
+    /// [`was_closed`]).
     fn check_open(self) -> io::Result<()> {
         if was_closed(self as usize) { Err(Errno::BADF.into()) } else { Ok(()) }
     }
 
     fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
-        // Not through the buffer of `std`, which would write the rest of a failed line again at the end.
+        // Do not use the buffer of `std`, which would write the rest of a failed line again at the end.
         let written = match self {
             Stream::Out => rustix::io::write(io::stdout(), bytes),
             Stream::Err => rustix::io::write(io::stderr(), bytes),
@@ -101,7 +101,7 @@ impl State {
     }
 }
 
-/// Returns a sentence for each standard stream whose text was lost. A reader that has gone has lost nothing.
+/// Returns a sentence for each standard stream whose text was lost. Text for a closed reader does not count as lost.
 pub fn lost() -> Vec<String> {
     let sentence = |stream: Stream| match &*stream.state() {
         State::Failed(error) => Some(format!("cannot write {}: {error}", stream.name())),
@@ -117,7 +117,7 @@ fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process made the stream non-blocking, which all processes that share it see.
+            // Another process made the stream non-blocking, which affects all processes that share it.
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! A result: a file that has either its former contents or all of the new ones.
+//! A result file, which is replaced as a whole: it has either its previous contents or all of the new ones.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -26,9 +26,10 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> 
 
 /// A result that is being written.
 ///
-/// A regular or absent file is written under a temporary name of its own in the same folder, and replaced at the end: a
-/// tool that is killed leaves the former result, and two tools that write the same result do not disturb each other.
-/// Symbolic links are followed and kept. Whatever else there is, such as a FIFO or a device, is written in place.
+/// If the path is a regular file or does not exist, the result is written to a temporary file in the same folder, which
+/// replaces the path at the end. So a tool that is killed leaves the previous result, and two tools that write the same
+/// result do not disturb each other. Symbolic links are followed and kept. Any other file, such as a FIFO or a device,
+/// is written in place.
 pub struct Target(To);
 
 enum To {
@@ -38,7 +39,7 @@ enum To {
     Replace(NamedTempFile, PathBuf),
     /// The file itself.
     InPlace(File),
-    /// Nothing: it is finished, or its reader has gone.
+    /// The result is finished, or its reader has closed the pipe. Nothing more is written.
     Nothing,
 }
 
@@ -58,19 +59,19 @@ impl Target {
             Err(error) => return Err(error),
         };
         if is_open_file || found.as_ref().is_some_and(|found| !found.is_file()) {
-            // Appended, because somebody else may write to the same file: `--json /dev/stdout >file`.
+            // Append, because another process may write to the same file: `--json /dev/stdout >file`.
             let mut options = OpenOptions::new();
             return Ok(Target(To::InPlace(open_in_place(&path, options.append(is_open_file).write(true))?)));
         }
         match temporary(&path, found.as_ref()) {
             Ok(part) => Ok(Target(To::Replace(part, path))),
-            // The folder cannot be written, but the file perhaps can.
+            // The folder is not writable, but the file may be.
             Err(_) if found.is_some() => Ok(Target(To::InPlace(truncated(&path)?))),
             Err(error) => Err(error),
         }
     }
 
-    /// Completes the result. It must be called once; a target that is dropped before leaves the former file.
+    /// Completes the result. Call this once. If the target is dropped without this call, the previous file remains.
     ///
     /// # Errors
     /// If the file cannot be replaced.
@@ -83,7 +84,7 @@ impl Target {
         let (file, part) = part.into_parts();
         close(file)?;
         part.persist(&path).or_else(|error| {
-            // A file that is a mount point, as in a container, cannot be renamed, but it can be written.
+            // A file that is a mount point, as in a container, cannot be replaced, but it can be written.
             if !path.is_file() {
                 return Err(error.error);
             }
@@ -122,8 +123,9 @@ impl Write for Target {
     }
 }
 
-/// Follows symbolic links up to a path that is none, whether it exists or not. Also returns whether it is one of this
-/// process's open files (`/dev/stdout`, `/proc/self/fd/3`), whose links lead to a file and not to a path.
+/// Follows symbolic links up to a path that is not a link, whether or not that path exists. Also returns whether the
+/// path is one of this process's open files (`/dev/stdout`, `/proc/self/fd/3`), whose link leads to a file and not to a
+/// path.
 fn follow(path: &Path) -> io::Result<(PathBuf, bool)> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -143,8 +145,8 @@ pub fn is_replaced(path: &Path) -> bool {
     path != Path::new("-") && !is_open_file && !is_other()
 }
 
-/// Returns the folder for the temporary files of whoever makes a result: that of the result, which is the one that has
-/// room for it, or the system's if the result is no file.
+/// Returns the folder for temporary files needed to create a result: the folder of the result, because that must have
+/// room for the result anyway, or the system's folder if the result is not a regular file.
 pub fn spool_folder(path: &Path) -> PathBuf {
     match follow(path) {
         Ok((path, false)) if fs::metadata(&path).is_ok_and(|found| !found.is_file()) => std::env::temp_dir(),
@@ -157,9 +159,9 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a temporary file beside a path, with the rights of the file that it will replace.
+/// Creates a temporary file in the folder of `path`, with the rights of the file that it will replace.
 fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    // Less the bits of the umask, as for every new file.
+    // The system clears the bits of the umask, as in every new file.
     let new = fs::Permissions::from_mode(0o666);
     let part = tempfile::Builder::new()
         .prefix(".ringside-")
@@ -168,7 +170,7 @@ fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFi
         .tempfile_in(folder(path))?;
     if let Some(replaced) = replaced {
         part.as_file().set_permissions(replaced.permissions())?;
-        // Only root can give a file away; for others it is theirs already, or becomes theirs.
+        // Only root can change the owner. An error is ignored: the file then belongs to the user.
         let _ = std::os::unix::fs::fchown(part.as_file(), Some(replaced.uid()), Some(replaced.gid()));
     }
     Ok(part)

@@ -54,7 +54,7 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
     println!("{}", shell_quoted(&words));
     println!("console: {}", console.display());
     if !output::lost().is_empty() {
-        // `main` reports it, and gdb would not.
+        // Return to `main`, which reports the error; gdb would not.
         return Ok(Outcome::Host.exit_code());
     }
     start_qemu(&words)?;

@@ -24,7 +24,7 @@ use crate::verdict::Verdict;
 pub const MARK: &str = "@ringside ";
 
 /// Displays text as the value of a record: replaces characters that a value must not contain (quotes, backslashes,
-/// control characters, non-ASCII) by `?`, and truncates the text to `MAX` characters.
+/// control characters, non-ASCII) with `?`, and truncates the text to `MAX` characters.
 pub struct Clean<'a>(pub &'a str);
 
 impl Clean<'_> {

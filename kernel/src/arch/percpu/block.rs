@@ -124,8 +124,8 @@ impl Published {
         self.warnings.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how many warnings the CPU has printed. Exact where the CPU's later actions, such as its arrival at a gate,
-    /// have been observed.
+    /// Returns how many warnings the CPU has printed. The number is exact once later actions of the CPU, such as its
+    /// arrival at a gate, have been observed.
     #[must_use]
     pub fn warnings(&self) -> u32 {
         self.warnings.load(Ordering::Relaxed)

@@ -27,7 +27,7 @@ const _: () = {
     let last = line + size_of::<RefCell<LineBuffer<LINE_MAX>>>() as u64 - 1;
     assert!(
         first / PAGE_SIZE == line / PAGE_SIZE && first / PAGE_SIZE == last / PAGE_SIZE,
-        "the line that a program has begun must lie in the page of the counters, so that its distance is the same in \
+        "the incomplete line must lie in the same page as the counters, so that its distance from them is the same in \
          physical memory"
     );
 };
@@ -84,7 +84,7 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     Ok(())
 }
 
-/// Returns the distance from a CPU's counters to the line that its program has begun, which all CPUs have in common.
+/// Returns the distance from a CPU's counters to the incomplete line of its program. It is the same on all CPUs.
 fn line(cpus: &[&PerCpuData]) -> u64 {
     cpus.first().map_or(0, |cpu| (cpu.line.as_ptr() as u64).wrapping_sub(ptr::from_ref(&cpu.counters) as u64))
 }

@@ -48,7 +48,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     }
     match cpu.provoked.failure.get() {
         Some((Place::ConsoleHeld, kind)) => {
-            // The wait ends: the CPU that takes the lock has passed the same gate as this CPU.
+            // This wait is bounded: the CPU that takes the lock has passed the same gate as this CPU.
             while !CONSOLE_HELD.load(Ordering::Acquire) {
                 stop::park_if_stopping(cpu);
                 spin_loop();

@@ -1,5 +1,5 @@
 //! Tests that a panicking CPU waits until every other CPU has stopped, even if one of them parks twice. A second CPU
-//! panics after the first has begun to report, and the NMI of the first CPU wakes the second in its park loop.
+//! panics after the first has started its report, and the NMI of the first CPU wakes the second in its park loop.
 //! Meanwhile a third CPU holds the console lock with NMIs masked.
 
 use core::hint::spin_loop;
@@ -25,7 +25,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
         None => {}
         Some(SecondPanicRole::First) => {
             cpu.provoked.awaits_second_panic.set(true);
-            // The wait ends: the CPU that takes the lock has passed the same gate as this CPU.
+            // This wait is bounded: the CPU that takes the lock has passed the same gate as this CPU.
             spin_until(|| CONSOLE_HELD.load(Ordering::Acquire));
         }
         Some(SecondPanicRole::Second) => {

@@ -34,16 +34,16 @@ pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> 
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, with interrupts off and the kernel's page tables loaded.
 pub unsafe fn load_tables(cpu: &'static PerCpuData) {
-    // SAFETY: the data and its tables are static and belong to this CPU alone. The top words of the IST stacks are
-    // written (invariant: IST-WORD). Exceptions from ring 0 work while the GS base is still 0.
+    // SAFETY: the data and its tables are static and belong to this CPU alone. The words of the IST stacks that hold
+    // the data's address are written (invariant: IST-WORD). Exceptions from ring 0 work while the GS base is still 0.
     unsafe {
         gdt::load(&cpu.gdt);
         idt::load();
     }
 }
 
-/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then the
-/// number is final.
+/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then
+/// the number is final.
 ///
 /// # Panics
 /// If the MSR does not hold the number.
@@ -63,9 +63,10 @@ pub fn set_number(cpu: &PerCpuData) {
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked,
 /// the APIC's registers mapped, and the APIC in the mode that `features` implies. `syscall_entry` is an instance of
-/// `syscall_entry`, see [`SyscallEntry`].
+/// `syscall_entry` (see [`SyscallEntry`]).
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
-    // Before `control::init` sets CR4.MCE, from when on a machine check is an exception whose handler reads the banks.
+    // This must precede `control::init`, which sets CR4.MCE: from then on a machine check is an exception, whose
+    // handler reads the banks.
     machine_check::clear_stale(|stale| {
         warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
     });

@@ -14,7 +14,7 @@ use crate::cmdline::Place;
 ///
 /// No wakeup is lost: the condition is checked with interrupts off, and `sti` takes effect only after the next
 /// instruction, the `hlt` (SDM 2B, STI). An NMI that arrives between the two returns to the instruction after the
-/// `hlt`, see [`resume_after`].
+/// `hlt` (see [`resume_after`]).
 pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
     while !condition() {
         cpu.trace(Kind::IdleIn, 0, 0);
@@ -31,7 +31,7 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
 /// Halts this CPU permanently. The CPU still handles interrupts.
 pub fn idle(cpu: &PerCpuData) -> ! {
     idle_until(cpu, || false);
-    unreachable!("the condition never holds")
+    unreachable!("a permanently halted CPU has resumed")
 }
 
 /// The functions to wait for the console and the UART on behalf of a program that prints. The caller holds no borrow of
@@ -44,18 +44,18 @@ pub const PRINTING: Wait = Wait {
         stop::park_if_stopping(cpu);
     },
     pause: |cpu| {
-        // SAFETY: as for `halt`. In addition, a handler does not print while this CPU is printing
-        // (`PerCpuData::printing`).
+        // SAFETY: the conditions for `halt` above hold here too. In addition, a handler does not print while this CPU
+        // is printing (`PerCpuData::printing`).
         unsafe { take_interrupts() };
         stop::park_if_stopping(cpu);
     },
-    // SAFETY: as for `pause`.
+    // SAFETY: the conditions for `pause` above hold here too.
     poll: |_| unsafe { take_interrupts() },
 };
 
 /// Enables interrupts for one instruction, so that pending interrupts are handled.
 ///
-/// On entry and return: as for [`halt`].
+/// On entry and return: the same conditions as for [`halt`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn take_interrupts() {
     naked_asm!("sti", "pause", "cli", "ret")

@@ -40,7 +40,7 @@ pub struct Collected {
     pub trace: Option<PathBuf>,
     /// What the report shows, if it shows this boot.
     pub evidence: Option<Evidence>,
-    /// Damage of the rings.
+    /// Warnings about damaged rings.
     pub warnings: Vec<String>,
     /// Why the trace could not be read or written.
     pub lost: Option<String>,
@@ -69,7 +69,7 @@ impl Collector<'_> {
         if !keep && !show {
             return collected;
         }
-        // For a trace that is not kept. It is removed when this is dropped.
+        // The folder for a trace that is not kept. Dropping it removes the trace.
         let temporary = tempfile::Builder::new().suffix(".rtrace").tempfile();
         let path = match &temporary {
             _ if keep => self.log.trace(),

@@ -67,7 +67,7 @@ impl Progress {
             // Updates the elapsed time while the guest prints nothing.
             head.enable_steady_tick(UPDATE_INTERVAL);
         } else if count > 1 {
-            self.print(&format!("seed {seed}: begins, {number} of {count}"));
+            self.print(&format!("seed {seed}: started, {number} of {count}"));
         }
         let next = match (self.live, count) {
             (true, _) => Duration::ZERO,

@@ -21,7 +21,7 @@ const SAMPLES_MIN: usize = 256;
 /// The value that ends the exchange.
 const END: u64 = u64::MAX;
 
-/// A word alone in its cache line.
+/// A word in a cache line of its own.
 #[repr(align(128))]
 struct Word(AtomicU64);
 
