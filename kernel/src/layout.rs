@@ -143,17 +143,18 @@ pub const fn area(cpu: CpuId) -> Range<u64> {
 /// Returns the range of the CPU's syscall stack. The end of the range is the initial stack pointer.
 ///
 /// # Panics
-/// As [`area`].
+/// If the index is not below [`CPU_LIMIT`].
 #[must_use]
 pub const fn syscall_stack(cpu: CpuId) -> Range<u64> {
     let end = area(cpu).start + SYSCALL_SLOT;
     end - SYSCALL_STACK_SIZE..end
 }
 
-/// Returns the range of one of the CPU's IST stacks. The TSS holds the end of the range.
+/// Returns the range of one of the CPU's IST stacks. The TSS points below the end of the range, where two words are
+/// reserved.
 ///
 /// # Panics
-/// As [`area`].
+/// If the index is not below [`CPU_LIMIT`].
 #[must_use]
 pub const fn ist_stack(cpu: CpuId, which: IstStack) -> Range<u64> {
     let end = area(cpu).start + SYSCALL_SLOT + which.index() as u64 * IST_SLOT;
@@ -163,7 +164,7 @@ pub const fn ist_stack(cpu: CpuId, which: IstStack) -> Range<u64> {
 /// Returns the range reserved for the CPU's data block. The kernel maps as many of its pages as the block needs.
 ///
 /// # Panics
-/// As [`area`].
+/// If the index is not below [`CPU_LIMIT`].
 #[must_use]
 pub const fn data_block(cpu: CpuId) -> Range<u64> {
     let start = area(cpu).start + DATA_OFFSET;

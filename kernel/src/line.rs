@@ -3,12 +3,12 @@
 
 use core::mem::{offset_of, size_of};
 
-use kernel_abi::counters::{BegunLine, LINE_MAX};
+use kernel_abi::counters::{LINE_MAX, LineState};
 
 const NEWLINE: u8 = b'\n';
 
 /// Collects up to `N` bytes of a line. Each CPU has its own buffer, so no lock is needed. The host reads it if the run
-/// ends before the line does, so the layout is that of [`kernel_abi::counters::BegunLine`].
+/// ends before the line does, so the layout is that of [`kernel_abi::counters::LineState`].
 #[derive(Debug)]
 #[repr(C)]
 pub struct LineBuffer<const N: usize> {
@@ -18,9 +18,15 @@ pub struct LineBuffer<const N: usize> {
 
 const _: () = {
     type Buffer = LineBuffer<LINE_MAX>;
-    assert!(offset_of!(Buffer, len) == offset_of!(BegunLine, length), "the host reads the length");
-    assert!(offset_of!(Buffer, bytes) == offset_of!(BegunLine, bytes), "the host reads the text");
-    assert!(size_of::<Buffer>() == size_of::<BegunLine>(), "the host reads nothing else");
+    assert!(
+        offset_of!(Buffer, len) == offset_of!(LineState, length),
+        "the host reads the length at another offset"
+    );
+    assert!(
+        offset_of!(Buffer, bytes) == offset_of!(LineState, bytes),
+        "the host reads the text at another offset"
+    );
+    assert!(size_of::<Buffer>() == size_of::<LineState>(), "the line must have no other fields");
 };
 
 impl<const N: usize> LineBuffer<N> {

@@ -37,7 +37,7 @@ pub fn topology(table: &[u8], bsp: u32, mode: ApicMode) {
 
     let mut list = std::vec![ApicId(u32::MAX); madt.upper_bound()];
     let found = topology::enumerate(&madt, ApicId(bsp), mode, &mut list)
-        .expect("the list has upper_bound() elements");
+        .expect("a list of upper_bound() elements must be long enough");
     let mut seen = BTreeSet::from([bsp]);
     let reachable = |id: &u32| mode == ApicMode::X2Apic || *id < 0xff;
     let expected: Vec<_> = [bsp]
@@ -107,7 +107,7 @@ pub fn program(file: &[u8]) {
     let mut stack = [0; 512];
     let arguments = ["program", "argument"].map(str::bytes).into_iter();
     let rsp = initial_stack::write(&mut stack, STACK_TOP, arguments, &["KEY=value"], &image)
-        .expect("the buffer is large enough");
+        .expect("the buffer must be large enough");
     assert!(rsp.is_multiple_of(16) && (STACK_TOP - 512..STACK_TOP).contains(&rsp));
 }
 
@@ -136,7 +136,7 @@ pub fn command_line(line: &[u8]) {
     for argument in &arguments {
         again += &format!(" \"{}\"", escaped(argument));
     }
-    let reread = Options::parse(again.as_bytes()).expect("quoted values can be parsed");
+    let reread = Options::parse(again.as_bytes()).expect("cannot parse quoted values");
     assert!(reread.program == options.program && reread.tick_hz == options.tick_hz);
     assert!(reread.program_args().map(|token| token.to_string()).eq(arguments));
 }

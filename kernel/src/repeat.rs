@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each round starts a new copy with new memory and cleared registers. The environment of the copy reports how the
-//! previous copy ended, see [`environment`].
+//! previous copy ended (see [`environment`]).
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

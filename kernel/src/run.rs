@@ -126,7 +126,7 @@ fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
 }
 
 fn run() -> &'static Run {
-    RUN.get().expect("a CPU takes part only after the run is published")
+    RUN.get().expect("a CPU must take part only after the run is published")
 }
 
 /// Wakes the CPUs that wait for the gate, if this CPU was the last to arrive.
@@ -140,7 +140,7 @@ fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
 fn ended(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
-    let end = cpu.rounds.latest().expect("a copy's end is stored before `ended` is called");
+    let end = cpu.rounds.latest().expect("a copy's end must be stored before `ended` is called");
     if run.options.repeat.again(&end, cpu.rounds.starts()) {
         enter(cpu, run, load(cpu, run))
     }
@@ -212,7 +212,8 @@ fn report(run: &Run) -> ! {
     serial::print(format_args!("{}", BootRecord { per_cpu_kib, ..run.boot }));
     let mut verdict = Verdict::Pass;
     for cpu in run.online {
-        let ended = cpu.published.ended.get().expect("all CPUs have published before the gate opens");
+        let ended =
+            cpu.published.ended.get().expect("all CPUs must publish their results before the gate opens");
         let (outcome, code, reason) = (ended.end.outcome(), ended.end.code(), ended.end.reason());
         if (outcome, code) != (Outcome::Exited, 0) {
             verdict = Verdict::ProgramFailed;

@@ -42,13 +42,22 @@ pub const STAR_USER_BASE: u16 = 0x10 | Ring3 as u16;
 pub const STAR: u64 = ((STAR_USER_BASE as u64) << 48) | ((STAR_KERNEL_BASE as u64) << 32);
 
 const _: () = {
-    assert!(KERNEL_CODE.0 == 0x08 && KERNEL_DATA.0 == STAR_KERNEL_BASE + 8, "SYSCALL loads CS, SS = CS + 8");
+    assert!(
+        KERNEL_CODE.0 == 0x08 && KERNEL_DATA.0 == STAR_KERNEL_BASE + 8,
+        "SYSCALL loads CS, and SS with CS + 8"
+    );
     assert!(STAR_USER_BASE & 3 == 3, "without RPL 3 an AMD CPU loads SS with RPL 0");
     assert!(STAR_USER_BASE + 8 == USER_DATA.0, "SYSRETQ loads SS from the user base + 8");
     assert!(STAR_USER_BASE + 16 == USER_CODE.0, "SYSRETQ loads CS from the user base + 16");
-    assert!(USER_CODE.0 == 0x23 && USER_DATA.0 == 0x1b && TSS.0 == 0x28, "the ABI page names these values");
+    assert!(
+        USER_CODE.0 == 0x23 && USER_DATA.0 == 0x1b && TSS.0 == 0x28,
+        "docs/syscall-abi.md documents other values"
+    );
     // Bit 53 is L, which selects a 64-bit code segment. Bit 54 is D, which must be clear if L is set.
-    assert!(GDT_WORDS[1] >> 53 & 3 == 1 && GDT_WORDS[4] >> 53 & 3 == 1, "code segments are 64-bit");
+    assert!(GDT_WORDS[1] >> 53 & 3 == 1 && GDT_WORDS[4] >> 53 & 3 == 1, "code segments must be 64-bit");
     // Bit 40 is Accessed. It is preset so that loading a segment never writes to the GDT.
-    assert!(GDT_WORDS[1] & GDT_WORDS[2] & GDT_WORDS[3] & GDT_WORDS[4] & 1 << 40 != 0, "Accessed is preset");
+    assert!(
+        GDT_WORDS[1] & GDT_WORDS[2] & GDT_WORDS[3] & GDT_WORDS[4] & 1 << 40 != 0,
+        "Accessed must be preset"
+    );
 };

@@ -26,15 +26,15 @@ impl Gate {
     /// Creates a shut gate.
     #[cfg(not(loom))]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "the function is `const`, except under loom")]
+    #[expect(clippy::new_without_default, reason = "except under loom, this must be a `const` function")]
     pub const fn new() -> Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }
 
-    /// Creates a shut gate, checked by loom.
+    /// Creates a shut gate whose atomics are checked by loom.
     #[cfg(loom)]
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "as for the `const` function")]
+    #[expect(clippy::new_without_default, reason = "except under loom, this must be a `const` function")]
     pub fn new() -> Gate {
         Gate { expected: AtomicU32::new(0), arrived: AtomicU32::new(0) }
     }

@@ -168,14 +168,14 @@ mod tests {
         let mut pauses = 0;
         assert_eq!(uart.send(b"one\n", || pauses += 1), 4);
         assert!((30..=64).contains(&pauses), "{pauses} pauses");
-        assert_eq!(uart.send(b"three\n", || panic!("it waits again")), 6);
+        assert_eq!(uart.send(b"three\n", || panic!("the transmitter must not wait again")), 6);
         uart.port.room.set(100);
         assert_eq!(uart.send(b"four\n", || panic!("it waits")), 0);
         assert_eq!(text(&uart), "four\n");
         uart.port.room.set(0);
         pauses = 0;
         assert_eq!(uart.send(b"five\n", || pauses += 1), 5);
-        assert!(pauses > 0, "a UART that had recovered is not waited for");
+        assert!(pauses > 0, "the transmitter did not wait for a UART that had recovered");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Fpu {
     rest: [u64; 12],
 }
 
-const _: () = assert!(size_of::<Fpu>() == 512, "fxsave64 writes 512 bytes");
+const _: () = assert!(size_of::<Fpu>() == 512, "the struct must have the 512 bytes that fxsave64 writes");
 const _: () = assert!(offset_of!(Fpu, mxcsr) == 24 && offset_of!(Fpu, st) == 32, "fxsave64's layout");
 const _: () = assert!(offset_of!(Fpu, xmm) == 160, "fxsave64's layout");
 

@@ -91,7 +91,7 @@ impl Machine {
 
     pub(super) fn write(&mut self, address: u64, value: u64, size: usize) {
         for (address, byte) in (address..).zip(&value.to_le_bytes()[..size]) {
-            *self.memory.get_mut(&address).expect("memory that exists") = *byte;
+            *self.memory.get_mut(&address).expect("the code accesses memory that does not exist") = *byte;
         }
     }
 
@@ -138,7 +138,7 @@ impl Machine {
                     assert_eq!(
                         code.last().map(Instruction::next_ip),
                         Some(target),
-                        "a branch out of the code"
+                        "the code branches out of its range"
                     );
                     code.len()
                 });
@@ -198,7 +198,7 @@ impl Machine {
                     (1, _) => leaf_1,
                     (0x8000_0000, _) => [0x8000_0000 + extended.map_or(0, |_| 8), 0, 0, 0],
                     (0x8000_0001, Some(extended)) => [0x0006_0fb1, 0, 0, extended],
-                    (leaf, _) => panic!("leaf {leaf:#x} need not exist"),
+                    (leaf, _) => panic!("the code reads CPUID leaf {leaf:#x}, which may not exist"),
                 };
                 let registers = [Register::EAX, Register::EBX, Register::ECX, Register::EDX];
                 for (register, value) in registers.into_iter().zip(results) {
@@ -217,7 +217,7 @@ impl Machine {
             Mnemonic::Wrmsr => {
                 let value = self.register(Register::EDX) << 32 | self.register(Register::EAX);
                 assert_eq!(self.register(Register::ECX), APIC_BASE);
-                assert_eq!(value & !EXTD, self.apic.base & !EXTD, "only EXTD changes");
+                assert_eq!(value & !EXTD, self.apic.base & !EXTD, "the code must change only EXTD");
                 assert!(self.apic.has_x2apic, "#GP: EXTD on a CPU without x2APIC mode");
                 self.apic.base = value;
             }

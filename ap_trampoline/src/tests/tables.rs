@@ -64,8 +64,8 @@ const FLAT_DATA: Descriptor = Descriptor {
 fn table_pointer(bytes: &[u8], mnemonic: Mnemonic) -> (u16, u32) {
     let code = Code::of(bytes);
     let mut loads = code.all().filter(|instruction| instruction.mnemonic() == mnemonic);
-    let offset = operand_offset(loads.next().expect("the table is loaded"));
-    assert!(loads.next().is_none(), "the table is loaded once");
+    let offset = operand_offset(loads.next().expect("no instruction loads the table"));
+    assert!(loads.next().is_none(), "the table is loaded more than once");
     (u16_at(bytes, offset), u32_at(bytes, offset + 2))
 }
 

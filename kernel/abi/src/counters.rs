@@ -6,7 +6,7 @@
 //!   address 1          and so on: one per online CPU, by dense index
 //! ```
 //!
-//! At a fixed distance from a CPU's counters lies the [`BegunLine`] of its program.
+//! At a fixed distance from a CPU's counters lies the [`LineState`] of its program.
 //!
 //! The host reads the same words in which the kernel counts. Only the owning CPU writes them; nothing is copied, so the
 //! system-call path needs no extra instruction. Each word is aligned, so reading one word is atomic. Reading several
@@ -75,7 +75,7 @@ pub struct Directory {
     pub tick_hz: u32,
     /// Frequency of the TSC in hertz.
     pub tsc_hz: u64,
-    /// The address of a CPU's [`BegunLine`], relative to the address of its counters. Wraps around.
+    /// The address of a CPU's [`LineState`], relative to the address of its counters. Wraps around.
     pub line: u64,
 }
 
@@ -86,7 +86,7 @@ pub const LINE_MAX: usize = 512;
 /// where the text is.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub struct BegunLine {
+pub struct LineState {
     /// How many of the bytes are used.
     pub length: u64,
     /// The text so far.

@@ -78,7 +78,7 @@ impl<'a> Image<'a> {
     /// Parses and checks a complete file.
     ///
     /// # Errors
-    /// The first [`LoadError`]: of the file header and the size of the table, then of the program headers that ask for
+    /// The first [`LoadError`]: of the file header and the size of the table, then of the program headers that request
     /// something that the kernel does not provide, then of the segments in the order of the file.
     pub fn parse(file: &'a [u8]) -> Result<Image<'a>, LoadError> {
         let truncated = LoadError::Truncated { len: file.len() };
@@ -156,7 +156,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Checks the file header, as far as reading the program headers requires.
+/// Checks the fields of the file header that are needed to read the program headers.
 fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     let truncated = LoadError::Truncated { len: file.len() };
     if !file.starts_with(&elf::ELFMAG) {
@@ -186,8 +186,8 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, LoadError> {
     }
 }
 
-/// Returns whether the file is for the System V ABI or its GNU variant, which static linkers choose for some symbols. The
-/// kernel ignores what that variant adds.
+/// Returns whether the file is for the System V ABI or its GNU variant, which static linkers choose for some symbols.
+/// The kernel ignores what that variant adds.
 fn is_known_abi(ident: &elf::Ident) -> bool {
     matches!(ident.os_abi, elf::ELFOSABI_NONE | elf::ELFOSABI_GNU) && ident.abi_version == 0
 }

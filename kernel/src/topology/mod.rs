@@ -152,7 +152,7 @@ pub enum MadtError {
         /// The entry's length field.
         len: u8,
     },
-    /// An entry reaches beyond the table's end.
+    /// An entry extends beyond the table's end.
     EntryTooLong {
         /// Where the entry starts.
         offset: usize,

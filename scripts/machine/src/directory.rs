@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of;
 
 use bytemuck::{Zeroable, bytes_of_mut, cast_slice_mut};
-use kernel_abi::counters::{BegunLine, Counters, Directory, LINE_MAX, MAGIC};
+use kernel_abi::counters::{Counters, Directory, LINE_MAX, LineState, MAGIC};
 use trace::capture::{CPUS_MAX, GuestRam};
 
 /// The kernel's directory of the CPUs' counters.
@@ -74,7 +74,7 @@ impl CpuDirectory {
     pub fn incomplete_lines(&self, ram: &GuestRam) -> io::Result<Vec<IncompleteLine>> {
         let mut lines = Vec::new();
         for (cpu, counters) in (0..).zip(&self.counters) {
-            let mut line = BegunLine::zeroed();
+            let mut line = LineState::zeroed();
             ram.read(counters.wrapping_add(self.start.line), bytes_of_mut(&mut line))?;
             let length = usize::try_from(line.length).unwrap_or(LINE_MAX).min(LINE_MAX);
             if length > 0 {

@@ -8,8 +8,8 @@ use trace::places::{Find, Origin};
 use crate::code::Code;
 use crate::symbols::Symbols;
 
-/// Returns what names the code at the addresses in a trace: the user's ELF files, or those on the run's command line.
-/// `None` if neither is known.
+/// Returns a function that names the code at the addresses in a trace, from the user's ELF files or from those on the
+/// run's command line. `None` if neither is known.
 pub fn find(origin: &Origin<'_>) -> Option<Find> {
     if !origin.symbols.is_empty() {
         let load = |elf: &PathBuf| {

@@ -222,7 +222,7 @@ pub fn free_port() -> Result<u16, Error> {
     port.map_err(|error| Error::File("cannot find a free TCP port for gdb".to_owned(), error))
 }
 
-/// Writes the results, with what was lost of the other outputs.
+/// Writes the results, including errors of the other outputs.
 fn write_json(
     options: &RunOptions,
     mut judgement: Judgement,
@@ -231,7 +231,7 @@ fn write_json(
     time: Duration,
 ) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
-    // `main` prints these and adapts the exit status.
+    // Add the errors of the standard streams. `main` prints them and adapts the exit status.
     output::lost().into_iter().for_each(|lost| judgement.add_host_error(lost));
     let text = format!("{:#}\n", report::json(&judgement, facts, qemu, time));
     output::write(path, text).map_err(|error| Error::file("write", path, error))

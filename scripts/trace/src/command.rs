@@ -30,7 +30,7 @@ use super::text::Text;
 const SYNTHETIC_CPUS: u32 = 4;
 
 /// Runs the subcommand. If a trace is truncated, its complete part is converted, and an error is reported.
-/// `find_symbols` returns what names the code at an address.
+/// `find_symbols` returns the function that names the code at an address.
 pub fn run(options: &TraceOptions, find_symbols: fn(&Origin<'_>) -> Option<Find>) -> Result<ExitCode, Error> {
     if let Some(records) = options.synthesize {
         super::synthetic::write(&options.input, records, SYNTHETIC_CPUS)?;
@@ -153,7 +153,7 @@ impl Outputs {
         })
     }
 
-    /// Returns whether there is no output but lines on standard output.
+    /// Returns whether the only output is text on standard output.
     fn is_only_printed(&self) -> bool {
         let text = Some(PathBuf::from("-"));
         let only = Outputs { text, per_cpu: self.per_cpu, window: self.window, ..Outputs::default() };
@@ -240,7 +240,7 @@ pub(super) fn pass(merge: &mut Merge, sinks: &mut [&mut dyn Sink]) -> Result<(),
     pass_while(|| true, merge, sinks)
 }
 
-/// Passes events to every sink while they are wanted.
+/// Passes events to every sink as long as at least one sink accepts them.
 fn pass_while(
     is_wanted: impl Fn() -> bool,
     merge: &mut Merge,
@@ -274,7 +274,7 @@ fn write_stats(stats: &Stats, outputs: &Outputs) -> Result<Option<String>, Error
 #[derive(Default)]
 struct Files(Vec<(PathBuf, Rc<RefCell<Target>>)>);
 
-/// What a sink writes to one of the files.
+/// The writer through which a sink writes to one of the files.
 struct Shared(Rc<RefCell<Target>>);
 
 impl Files {

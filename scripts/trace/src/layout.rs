@@ -13,7 +13,7 @@ pub const TAIL: u64 = offset_of!(RingHeader, tail) as u64;
 
 const _: () = {
     assert!(RECORD == 32, "trace files contain 32-byte records; another size needs a new file version");
-    assert!(RING_HEADER.is_multiple_of(64), "records begin on a cache line");
+    assert!(RING_HEADER.is_multiple_of(64), "records must begin on a cache line");
     assert!(
         TAIL.is_multiple_of(8),
         "the tail is written with one store, so it must not straddle a cache line"

@@ -73,13 +73,13 @@ mod tests {
 
     use super::*;
 
-    /// The least difference between two colours of bars: about five times what one can just see.
+    /// The minimum difference between the colours of two bars: about five times the smallest visible difference.
     const DIFFERENCE_MIN: f64 = 0.1;
-    /// The least contrast of small text, and of what is not text (WCAG 2, 1.4.3 and 1.4.11).
+    /// The minimum contrast of small text, and of lines (WCAG 2, 1.4.3 and 1.4.11).
     const TEXT_CONTRAST: f64 = 4.5;
     const LINE_CONTRAST: f64 = 3.0;
 
-    /// Returns red, green and blue of `#rrggbb` as parts of the light's power.
+    /// Converts `#rrggbb` to linear intensities of red, green and blue, from 0 to 1.
     fn linear(colour: &str) -> [f64; 3] {
         let part = |at: usize| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).expect("hex")) / 255.0;
         [1, 3, 5]
@@ -91,7 +91,7 @@ mod tests {
         rows.map(|row| row.iter().zip(by).map(|(weight, part)| weight * part).sum())
     }
 
-    /// Returns how different two colours look: their distance in Oklab, in which black and white are 1 apart.
+    /// Returns the perceived difference between two colours: their distance in Oklab. Between black and white it is 1.
     fn difference(a: &str, b: &str) -> f64 {
         let lab = |colour| {
             let cones = weighted(

@@ -12,7 +12,7 @@ use super::merge::Event;
 /// Finds the function and source line at an address. `None` if no symbol names it.
 pub type Find = Box<dyn Fn(u64) -> Option<String>>;
 
-/// What the symbols of a trace are found from.
+/// The information from which the symbols for a trace are found.
 pub struct Origin<'a> {
     /// The trace file.
     pub trace: &'a Path,
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(places.of(&event(Kind::Fault, 14, 0x200)).as_deref(), Some("f+0x200"));
         assert_eq!(places.of(&event(Kind::Fault, 3, 0x200)).as_deref(), Some("f+0x1ff"), "after `int3`");
         assert_eq!(places.of(&event(Kind::Tick, 0, 5)), None);
-        assert_eq!(places.of(&event(Kind::SyscallEnter, 0x200, 0x200)), None, "no address of code");
+        assert_eq!(places.of(&event(Kind::SyscallEnter, 0x200, 0x200)), None, "this is not a code address");
         assert_eq!(Places::default().of(&event(Kind::Tick, 0, 0x123)), None);
     }
 }

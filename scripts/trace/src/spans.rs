@@ -38,7 +38,7 @@ pub enum Step {
         /// The span.
         span: Span,
         /// When it started, in nanoseconds.
-        begun: u64,
+        start: u64,
         /// Whether this event is its end event. If not, the span is cut.
         complete: bool,
     },
@@ -91,8 +91,8 @@ impl Spans {
 
     /// Cuts the innermost spans while `matches` returns true for them.
     fn cut(&mut self, matches: impl Fn(&Span) -> bool, step: &mut impl FnMut(Step)) {
-        while let Some((span, begun)) = self.open.pop_if(|(span, _)| matches(span)) {
-            step(Step::Close { span, begun, complete: false });
+        while let Some((span, start)) = self.open.pop_if(|(span, _)| matches(span)) {
+            step(Step::Close { span, start, complete: false });
         }
     }
 
@@ -102,8 +102,8 @@ impl Spans {
             return;
         }
         self.cut(|open| *open != span, step);
-        if let Some((span, begun)) = self.open.pop() {
-            step(Step::Close { span, begun, complete: true });
+        if let Some((span, start)) = self.open.pop() {
+            step(Step::Close { span, start, complete: true });
         }
     }
 }

@@ -159,10 +159,10 @@ impl Sink for Timeline {
 }
 
 fn keep(slices: &mut VecDeque<Slice>, step: Step, end: u64, limit: usize) {
-    if let Step::Close { span, begun, complete } = step
+    if let Step::Close { span, start, complete } = step
         && span != Span::Program
     {
-        push(slices, Slice { span, begin: begun, end, complete }, limit);
+        push(slices, Slice { span, begin: start, end, complete }, limit);
     }
 }
 

@@ -46,7 +46,7 @@ const PROBE: &str = include_str!("probe.js");
 /// contrast. The paths of the logs are `base` with added extensions.
 ///
 /// # Errors
-/// As for [`open`], or if a page was not examined.
+/// The errors of [`open`], or an error if a page was not examined.
 pub fn examine(page: &Path, base: &Path) -> Result<Vec<String>, String> {
     let html = std::fs::read_to_string(page).map_err(|error| format!("{}: {error}", page.display()))?;
     let html = html.replacen("<head>", &format!("<head><script>{PROBE}</script>"), 1);

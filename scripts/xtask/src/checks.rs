@@ -93,7 +93,7 @@ fn kernel_is_small() -> Result<(), String> {
     if size < build::KERNEL_LIMIT {
         Ok(())
     } else {
-        Err(format!("the kernel has {size} bytes without programs, the limit is {}", build::KERNEL_LIMIT))
+        Err(format!("the kernel has {size} bytes without programs; the limit is {}", build::KERNEL_LIMIT))
     }
 }
 

@@ -39,7 +39,8 @@ pub enum Command {
     /// Builds the kernel and writes a CD-ROM image from which GRUB starts it on a PC with BIOS firmware.
     #[command(override_usage = "xtask iso [OPTIONS] OUT.iso [PROGRAM [ARGS...]]")]
     Iso(ImageOptions),
-    /// Builds the kernel and writes a disk image from which UEFI firmware starts it, for a USB stick or a virtual machine.
+    /// Builds the kernel and writes a disk image from which UEFI firmware starts it, for a USB stick or a virtual
+    /// machine.
     #[command(override_usage = "xtask image [OPTIONS] OUT.img [PROGRAM [ARGS...]]")]
     Image(ImageOptions),
     /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
@@ -54,13 +55,14 @@ pub enum Command {
     Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one or more seeds, and checks every system call and every byte of output.
     ///
-    /// The exit status is that of the worst boot, as for `run`. From worst to best: 3 panic, 1 failed, 4 time limit
-    /// exceeded, 5 host failure, 0 passed.
+    /// The exit status is that of the worst boot; the values are those of `run`. From worst to best: 3 panic, 1 failed,
+    /// 4 time limit exceeded, 5 host failure, 0 passed.
     Stress(Box<StressOptions>),
     /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU and is repeatedly killed and
     /// restarted.
     ///
-    /// Exit status: 0 every probe (attack) ended as expected; 1 one did not; otherwise as for `run`.
+    /// Exit status: 0 every probe (attack) ended as expected; 1 one did not; other values have the same meaning as for
+    /// `run`.
     Hostile(Box<HostileOptions>),
     /// Merges results of `stress --json`, which may be from several machines, into one table and one exit status.
     Merge(MergeOptions),

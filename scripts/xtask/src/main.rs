@@ -40,7 +40,7 @@ use runner::{bench, gdb, images, run};
 
 use crate::cli::Command;
 
-/// Without memory the tool ends with a host failure.
+/// The allocator. If there is no memory left, the tool ends with a host failure.
 #[global_allocator]
 static MEMORY: Memory = Memory::or_exit(Outcome::Host.status() as i32);
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let status = on_own_stack();
     let lost = output::lost();
     lost.iter().for_each(|lost| eprintln!("xtask: {lost}"));
-    // A failure of the kernel or of a program outranks one of the host.
+    // A failure of the kernel or of a program takes precedence over a failure of the host.
     if !lost.is_empty() && [Outcome::Pass, Outcome::Usage].map(Outcome::exit_code).contains(&status) {
         return Outcome::Host.exit_code();
     }
@@ -105,19 +105,19 @@ fn command() -> ExitCode {
     })
 }
 
-/// Prints the help, the version, or what is wrong with the command line.
+/// Prints the help, the version, or the error in the command line.
 fn usage(error: &clap::Error) -> ExitCode {
     let (stream, outcome) = match error.use_stderr() {
         true => (Stream::Err, Outcome::Usage),
         false => (Stream::Out, Outcome::Pass),
     };
-    // By clap, which knows what colours the terminal has. It prints through the buffer of `std`.
+    // Let clap print the text, because it knows which colours the terminal supports. It uses the buffer of `std`.
     stream.note(error.print().and_then(|()| std::io::stdout().flush()));
     outcome.exit_code()
 }
 
-/// Reports a panic, which is always a fault of this tool. The message is one line, with a backtrace if one is requested
-/// (`RUST_BACKTRACE`).
+/// Reports a panic, which is always a bug in this tool. The message is one line, followed by a backtrace if one is
+/// requested (`RUST_BACKTRACE`).
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or("an unknown place".to_owned(), ToString::to_string);
     let message = panic.payload_as_str().unwrap_or("no message");

@@ -1,6 +1,6 @@
 "use strict";
-// Goes before a page's own scripts, and reports text that is cut off or hard to read. The list of findings is the
-// attribute `data-found` of the document's root once the page has been drawn.
+// Runs before a page's own scripts, and reports text that is cut off or hard to read. Once the page has been drawn, the
+// attribute `data-found` of the document's root holds the list of findings.
 (() => {
   const found = new Set();
   const context = CanvasRenderingContext2D.prototype, { fillText, rect, clip, restore } = context;
@@ -36,7 +36,7 @@
     if (boxes.length === 0) return;
     const text = node.textContent.trim().slice(0, 40);
     const limit = parents(element).find(one => getComputedStyle(one).overflowX !== "visible");
-    // What scrolls may be wider than its box, but its caption must be readable without scrolling.
+    // A scrollable element may be wider than its box, but its caption must be readable without scrolling.
     const scrolls = limit && limit !== document.documentElement && ["auto", "scroll"].includes(getComputedStyle(limit).overflowX);
     const right = limit ? limit.getBoundingClientRect().right : innerWidth;
     if ((!scrolls || element.closest("caption")) && boxes.some(box => box.right > right + 1)) found.add(`cut off: ${text}`);
@@ -45,7 +45,7 @@
     if (contrast < 4.5) found.add(`contrast ${contrast.toFixed(2)}: ${text}`);
   };
 
-  // Every part of a chart must be readable, so its keys zoom in and move on.
+  // Every part of a chart must be readable, so use its keys to zoom in and to move.
   const moves = key => Array(12).fill(key);
   const keys = ["+", ...moves("ArrowLeft"), "+", ...moves("ArrowRight"), "+", ...moves("ArrowLeft")];
   const pause = ms => new Promise(done => setTimeout(done, ms));

@@ -87,7 +87,7 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     failures.len()
 }
 
-/// Runs a test. A panic is its failure: it must not keep the others from running.
+/// Runs a test. A panic counts as a failure of the test, so that the other tests still run.
 fn result(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
 }

@@ -187,7 +187,7 @@ fn trace(place: &Place, change: impl Fn(usize, &mut [u64])) {
     fs::write(place.path("t.rtrace"), bytes).expect("cannot write");
 }
 
-/// Converts the trace into everything.
+/// Converts the trace to all output formats.
 #[track_caller]
 fn converts(place: &Place, status: i32) {
     let all = ["trace", "t.rtrace", "--out-dir", "out", "--stats", "--svg", "t.svg", "--text", "t.txt"];

@@ -1,5 +1,5 @@
-//! What cannot be written: a full disk, a limit, a reader that has gone, a stream that is closed. Nothing of it may end
-//! the tool with a panic (status 101), and nothing may be lost in silence.
+//! Tests of output that cannot be written: a full disk, a limit, a closed reader, a closed stream. In none of these
+//! cases may the tool panic (status 101) or lose output without a message.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -236,7 +236,7 @@ fn lost_log_is_in_the_json() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
     assert_eq!(json["outcome"], "host");
     assert!(json["errors"][0].as_str().is_some_and(|error| error.contains("/dev/full")), "{json}");
-    // A failure of the run itself is the more important one.
+    // A failure of the run itself takes precedence.
     place.qemu("echo '[cpu0] hi'; exit 0");
     let output = place.tool(&words).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));

@@ -106,7 +106,7 @@ fn flags_at_fault() {
     unsafe { asm!("push {flags}", "popfq", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
-/// Raises #DB by `int1`, which needs no flag.
+/// Raises #DB with `int1`, which needs no flag.
 fn flags_at_debug() {
     // SAFETY: the exception ends the program, so no Rust code runs with these flags.
     unsafe { asm!("push {flags}", "popfq", ".byte 0xf1", "ud2", flags = const FLAGS, options(noreturn)) }

@@ -1,6 +1,6 @@
 //! Loops forever in ring 3 without system calls, on every CPU or on one CPU: [CPU].
 //!
-//! If CPU is given, the copies on the other CPUs exit. A copy that loops has begun a line of output without ending it.
+//! If CPU is given, the copies on the other CPUs exit. A copy that loops leaves its line of output incomplete.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::hint::spin_loop;

@@ -66,7 +66,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
 #[cold]
 fn now(cpu: &PerCpuData, kind: FailureKind) -> ! {
     match kind {
-        FailureKind::Panic => panic!("panic_cpu={} on the command line asked for this", cpu.id().0),
+        FailureKind::Panic => panic!("requested by panic_cpu={} on the command line", cpu.id().0),
         FailureKind::Overflow => overflow_stack(),
         // SAFETY: with rsp = 0 the CPU cannot push the frame of #UD, nor that of the resulting #PF. So it raises #DF,
         // which has an IST stack and whose handler does not return.

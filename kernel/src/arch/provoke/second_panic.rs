@@ -19,7 +19,7 @@ static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 /// to take the NMI, and much shorter than the panicking CPU's wait.
 const HOLD: u64 = 1 << 24;
 
-/// Performs this CPU's role. The first CPU returns and then panics like any other failing CPU.
+/// Plays this CPU's role in the test. The first CPU returns, and then panics like any other failing CPU.
 pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     match failures.second_panic_role(cpu.id().0, cpu.cpus_online()) {
         None => {}
@@ -59,7 +59,7 @@ fn hold_console(cpu: &PerCpuData) {
     });
     // The panicking CPU still waits for this one. If it has bypassed the lock, it may end the run at any time.
     if kept {
-        say!(cpu, "this CPU kept the console's lock until it released it");
+        say!(cpu, "this CPU held the console's lock for the full time, because the panic did not bypass it");
     }
     stop::park_if_stopping(cpu);
 }

@@ -18,9 +18,9 @@ const CHUNK: usize = 1 << 20;
 /// The chipsets. They differ in the amount of memory below the hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chipset {
-    /// `-machine q35`: of 2.75 GiB or more, 2 GiB are low memory.
+    /// `-machine q35`: a machine with 2.75 GiB or more has 2 GiB of low memory.
     Q35,
-    /// `-machine pc`: of 3.5 GiB or more, 3 GiB are low memory.
+    /// `-machine pc`: a machine with 3.5 GiB or more has 3 GiB of low memory.
     Pc,
 }
 

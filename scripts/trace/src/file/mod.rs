@@ -4,7 +4,7 @@
 //!   magic     16 bytes, "ringside-rtrace\0"
 //!   version   u32
 //!   length    u32, number of bytes in the header
-//!   header    JSON, see [`Header`]
+//!   header    JSON (see [`Header`])
 //!   records   32 bytes each: all of the first CPU in the header, then of the second, and so on
 //! ```
 //!

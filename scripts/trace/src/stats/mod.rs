@@ -138,8 +138,8 @@ impl Lane {
         }
         let mut timed = None;
         self.spans.take(event.ns, kind, &event.record, |step| {
-            if let Step::Close { span: Span::Syscall(number), begun, complete: true } = step {
-                timed = Some((number, event.ns - begun));
+            if let Step::Close { span: Span::Syscall(number), start, complete: true } = step {
+                timed = Some((number, event.ns - start));
             }
         });
         match timed {

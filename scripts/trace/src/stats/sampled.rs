@@ -70,7 +70,7 @@ impl Sampled {
         self.in_range(self.histogram.value_at_quantile(quantile))
     }
 
-    /// Iterates over the times, in ascending order, and how often each was counted.
+    /// Iterates over the times in ascending order, each with the number of times that it was counted.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         let steps = self.histogram.iter_recorded();
         steps.map(|step| (self.in_range(step.value_iterated_to()), step.count_since_last_iteration()))

@@ -12,7 +12,7 @@ struct Kind {
 }
 
 const PANIC: Kind =
-    Kind { name: "in", key: "panic_cpu", report: "panic_cpu={cpu} on the command line asked for this" };
+    Kind { name: "in", key: "panic_cpu", report: "requested by panic_cpu={cpu} on the command line" };
 const OVERFLOW: Kind = Kind {
     name: "overflow-in",
     key: "overflow_cpu",
@@ -84,14 +84,14 @@ fn two_at_once() -> Case {
     })
 }
 
-/// A CPU panics while another one reports, so that it parks and the panicking CPU's NMI wakes it again: it must count as
-/// one stopped CPU, not two. The third CPU holds the console's lock with NMIs masked. `--icount` makes QEMU run the CPUs
-/// in turn, so the order of events does not depend on the host.
+/// A CPU panics while another one reports, so that it parks and the panicking CPU's NMI wakes it again: it must count
+/// as one stopped CPU, not two. The third CPU holds the console's lock with NMIs masked. `--icount` makes QEMU run the
+/// CPUs in turn, so the order of events does not depend on the host.
 fn second_panic() -> Case {
     case("panic::second-panic", "--icount --smp 3 --cmdline 'panic_cpu=0 fail_in=second-panic'", "hello")
         .status(3)
-        .complains("CPU 0 panicked: panic_cpu=0 on the command line asked for this")
-        .shows("[cpu1] ringside: this CPU kept the console's lock until it released it")
+        .complains("CPU 0 panicked: requested by panic_cpu=0 on the command line")
+        .shows("[cpu1] ringside: this CPU held the console's lock for the full time")
         .demand(one_panic)
 }
 

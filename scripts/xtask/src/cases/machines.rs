@@ -25,7 +25,7 @@ const FEATURES: [(&str, &str); 15] = [
     ("lm", "64-bit mode"),
 ];
 
-/// Machines that cannot run the kernel: it says what is missing.
+/// Cases with machines that cannot run the kernel. The kernel's message names what is missing.
 pub fn lacking() -> Vec<Case> {
     let without = |name: String, options: &str, message: String| {
         case(name, options, "hello").status(3).complains(format!("CPU 0 panicked: {message}"))
@@ -37,7 +37,7 @@ pub fn lacking() -> Vec<Case> {
     let several = "this CPU lacks SSE, SSE2, NX: choose".to_owned();
     let others = [
         without("lacking::several".to_owned(), "--smp 1 --cpu max,-sse,-sse2,-nx", several),
-        // The host tool would refuse it, so that it is passed to QEMU directly.
+        // The host tool would refuse this size, so it is passed to QEMU directly.
         without(
             "lacking::memory".to_owned(),
             "--smp 1 --qemu-arg=-m --qemu-arg=3000K",
@@ -47,7 +47,7 @@ pub fn lacking() -> Vec<Case> {
     features.into_iter().chain(others).collect()
 }
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, options: &str, cpus| {
         case(format!("machine::{name}"), options, "selftest").exits_on(cpus)

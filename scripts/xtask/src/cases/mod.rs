@@ -54,7 +54,7 @@ pub struct Case {
     prepare: Option<fn(&Path) -> std::io::Result<()>>,
     /// A variable of the host tool's environment, with its value.
     variable: Option<(&'static str, PathBuf)>,
-    /// The defect to put into the program's file, if any.
+    /// The defect to add to the program's file, if any.
     defect: Option<&'static Defect>,
     status: i32,
     demands: Vec<Demand>,
@@ -245,7 +245,7 @@ impl Case {
         let console = base.with_added_extension("console");
         let _ = std::fs::remove_file(&facts);
         let _ = std::fs::remove_file(&console);
-        // Use `/proc/self/exe`, because the checks may have replaced the executable file by a newer build.
+        // Use `/proc/self/exe`, because the checks may have replaced the executable file with a newer build.
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.subcommand).arg("--as-built");
         command.arg("--json").arg(&facts);

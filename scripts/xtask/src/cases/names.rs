@@ -1,4 +1,5 @@
-//! Where a program was killed or interrupted: its function and source line, as far as its ELF file has them.
+//! Cases that check the function and source line at which a program was killed or interrupted, for ELF files with and
+//! without symbols and line tables.
 
 use std::io;
 use std::path::Path;
@@ -6,8 +7,8 @@ use std::process::Command;
 
 use super::{Case, Finished, case};
 
-/// A C program that is killed after it has begun a line of output. The attribute keeps the compiler from inlining the
-/// function that faults.
+/// A C program that is killed after it has printed an incomplete line. The attribute keeps the compiler from inlining
+/// the function that faults.
 const SOURCE: &str = "__asm__(\".globl _start\\n_start:\\n\\tcall start\\n\");
 __attribute__((noinline)) void crash(volatile int *where)
 {
@@ -22,7 +23,7 @@ void start(void)
 }
 ";
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let own = |name: &str, file: &str, prepare| {
         let mut case = case(format!("names::{name}"), "--smp 1", &format!("target/test-logs/{file}"));
@@ -45,7 +46,7 @@ pub fn cases() -> Vec<Case> {
                 " in crash (target/test-logs/names-line.c:4)",
             )
             .complains(" in crash (target/test-logs/names-line.c:4), RSP")
-            // What the program has begun precedes the kernel's line.
+            // The program's incomplete line precedes the kernel's line.
             .shows("[cpu0] begun\n[cpu0] ringside: program killed")
             .demand(|finished| place(finished, 0, &["crash (target/test-logs/names-line.c:4)"])),
         own("symbols-without-lines", "names-symbol", |folder| compile(folder, "names-symbol", &[]))

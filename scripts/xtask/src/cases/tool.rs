@@ -88,7 +88,7 @@ log=target/test-logs/tool-begun-lines-after-a-kill.console
 exec "${RINGSIDE_QEMU:-qemu-system-x86_64}" "$@"
 "#;
 
-/// Requires the lines that the program `spin` has begun on these CPUs, on the screen, in the log and in the JSON.
+/// Requires the incomplete lines of the program `spin` on these CPUs, on the screen, in the log and in the JSON.
 fn begun(case: Case, cpus: Range<u32>) -> Case {
     cpus.fold(case, |case, cpu| {
         let text = format!("spin: cpu {cpu} loops ... ");

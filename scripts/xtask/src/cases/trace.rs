@@ -93,8 +93,8 @@ fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
     let memory = text_with(&format!("{NAME}.rtrace"), &symbols)?;
     // The trace that the tool extracts from the console log.
     let console = text_with(&format!("trace-{NAME}.console"), &symbols)?;
-    expect(console == memory, true, "the trace over the console is the one in memory")?;
-    expect(memory.lines().count(), 3 * 512, "events: the rings are full")
+    expect(console == memory, true, "whether the trace sent over the console equals the one in memory")?;
+    expect(memory.lines().count(), 3 * 512, "the number of events, which must fill the rings")
 }
 
 /// Checks that the trace contains the events before the panic, and that CPU 1's program was not started.

@@ -1,8 +1,8 @@
-//! UARTs that take nothing: no CPU waits for them without bound, and what is dropped is reported.
+//! Cases with UARTs that accept no bytes: no CPU waits for them without a time limit, and dropped output is reported.
 
 use super::{Case, Finished, case};
 
-/// The cases.
+/// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let fault = |name: &str, options: &str| {
         case(format!("uart::{name}"), &format!("--smp 3 --cmdline '{options}'"), "hello")
@@ -26,11 +26,11 @@ pub fn cases() -> Vec<Case> {
 /// The length of the line that `hello` prints on a CPU, with prefix and line end.
 const HELLO: usize = "[cpu0] hello from ring 3 on cpu 0 of 3\n".len();
 
-/// Of the 400 and more ticks of the timeout, how many a CPU must at least have taken, since a busy host delivers fewer.
-/// With interrupts off it takes about 30, all before and after the wait.
+/// The minimum number of ticks on a CPU that waits. The timeout takes at least 400 ticks, but a busy host delivers
+/// fewer. A CPU that waited with interrupts off would take about 30 ticks, all before and after the wait.
 const TICKS: u64 = 100;
 
-/// CPU 0, 1 or 2 waits for the UART, and the others for that CPU: all take their ticks.
+/// Checks that all CPUs take their ticks. One of the three waits for the UART, and the others wait for that CPU.
 fn ticks_come_meanwhile(finished: &Finished) -> Result<(), String> {
     finished.cpus().iter().try_for_each(|cpu| match cpu["ticks"].as_u64() {
         Some(TICKS..) => Ok(()),

@@ -200,7 +200,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("debug-registers-left", &[edit(CONTROL, "Dr7::write_raw(state.dr7);", "")]),
     // The machine-check banks stay as the firmware left them.
     ("machine-checks-left", &[edit(MACHINE_CHECK, "write_0(status_msr(bank));", "")]),
-    // The clock wraps where the TSC is behind its value at boot.
+    // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.
     ("mce-off", &[edit(CONTROL, "| Cr4Flags::MACHINE_CHECK_EXCEPTION;", ";")]),
@@ -277,26 +277,26 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("panic-alone", &[edit(STOP, "for other in others() {", "for other in others().take(0) {")]),
     // A CPU that panics waits for the console's lock, whichever CPU holds it.
     ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
-    // A CPU that panics counts how often the others have parked.
+    // A CPU that panics counts how many times the others have parked.
     ("stop-counted-twice", &[
         edit(STOP, "static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);", "static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE); static PARKS: AtomicU32 = AtomicU32::new(0);"),
         edit(STOP, "cpu.published.stopped.store(true, Ordering::Release);", "cpu.published.stopped.store(true, Ordering::Release); PARKS.fetch_add(1, Ordering::Release);"),
         edit(STOP, "wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));", "wait_until(|| PARKS.load(Ordering::Acquire) as usize >= others().count());"),
     ]),
-    // A UART is waited for until it is ready.
+    // The wait for a UART has no time limit.
     ("uart-wait-unbounded", &[
         edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
     // A CPU whose program prints waits for the UART with interrupts off.
     ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
-    // The console goes to whichever CPU takes it first.
+    // The console is not handed over: whichever CPU takes it first has it next.
     ("turns-not-handed-over", &[
         edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let"),
         edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {"),
     ]),
-    // A CPU that begins to wait while the console is released stays halted.
+    // A CPU that begins to wait while another CPU releases the console stays halted.
     ("turns-flags-not-rechecked", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
-    // What was dropped has no record.
+    // No record reports dropped output.
     ("dropped-unreported", &[edit(RUN, "print::dropped_records();", "")]),
     // A CPU that panics identifies itself by its GS base alone.
     ("panic-cpu-by-gs-alone", &[
@@ -307,7 +307,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(SMP, "} provoke::at(cpu, Place::BringUp);", "}"),
         edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); provoke::at(cpu, Place::BringUp);"),
     ]),
-    // The NMI handler unmasks NMIs by an `iretq` to the next instruction, as an exception in the handler would.
+    // The NMI handler unblocks NMIs with an `iretq` to the next instruction, as an exception in the handler would.
     ("nmi-unmasked", &[
         edit(NMI, "let rip = frame.interrupted.rip;", r#"unsafe {
             core::arch::asm!(

@@ -361,7 +361,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a CPU that parks twice for a panic counts once",
         "stop-counted-twice",
-        Case("panic::second-panic", &["until it released it\" was not printed"]),
+        Case("panic::second-panic", &["for the full time\" was not printed"]),
     ),
     guard(
         "the wait for a UART is bounded",

@@ -41,7 +41,7 @@ pub unsafe fn run(state: &State) -> State {
 
 /// Loads the state from `BEFORE`.
 ///
-/// Entry state: a System V call. Exit state, through [`back`]: as that convention requires. The stack, from the top:
+/// Entry state: a System V call. Exit state, through [`back`]: what that convention requires. The stack, from the top:
 ///
 /// ```text
 ///            return address

@@ -16,7 +16,7 @@ pub const fn tame(bytes: &mut [u8]) {
     while at + 1 < end - 2 {
         let next = bytes[at + 1];
         bytes[at + 1] = match bytes[at] {
-            // `mov` to a segment register: replace CS, 6 and 7 by SS, GS and FS.
+            // `mov` to a segment register: replace CS, 6 and 7 with SS, GS and FS.
             0x8e if matches!(next >> 3 & 7, 1 | 6 | 7) => next ^ 0b011 << 3,
             // `jcc`, `loop`, `loope`, `loopne`, `jrcxz` and `jmp` with a one-byte displacement.
             0x70..=0x7f | 0xe0..=0xe3 | 0xeb if !at.is_multiple_of(16) => next & 0x7f,

@@ -81,8 +81,8 @@ impl Load {
         let (cpu, violation) = (self.cpu, self.caller.violation());
         let random = &mut self.random;
         if let Some(violation) = violation {
-            let begun = !self.lines.rest_of_line().is_empty();
-            report::violation(cpu, begun, &violation, |bytes| self.caller.write_at_last(random, bytes));
+            let incomplete = !self.lines.rest_of_line().is_empty();
+            report::violation(cpu, incomplete, &violation, |bytes| self.caller.write_at_last(random, bytes));
         }
         let last =
             report::Last { seed, calls: self.calls, lines: self.lines.done(), counts: self.caller.counts() };

@@ -123,7 +123,7 @@ impl Mix {
 mod tests {
     use super::*;
 
-    /// Returns how often each kind occurs for evenly spread random numbers.
+    /// Returns how many times each kind is picked for evenly spread random numbers.
     fn spread(mix: &Mix, numbers: u32) -> [u32; Kind::ALL.len()] {
         let mut counts = [0; Kind::ALL.len()];
         for n in 0..numbers {

@@ -56,9 +56,9 @@ impl Last {
     }
 }
 
-/// Prints a violation. If a line is only partially written (`begun`), a line end comes first.
-pub fn violation(cpu: u64, begun: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
-    let end = if begun { "\n" } else { "" };
+/// Prints a violation. If the previous line is `incomplete`, a line end comes first.
+pub fn violation(cpu: u64, incomplete: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
+    let end = if incomplete { "\n" } else { "" };
     print(format_args!("{end}stress: VIOLATION cpu={cpu} {violation}\n"), sink);
 }
 

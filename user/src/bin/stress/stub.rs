@@ -107,8 +107,8 @@ fn first_difference() -> Option<Difference> {
 
 /// Fills the registers, executes `syscall`, and compares the registers.
 ///
-/// Entry state: a System V call with number, two arguments, flags and window. Exit state: as that convention requires.
-/// If a register differs, rdx is nonzero and `BLOCK` contains all registers. The stack, from the top:
+/// Entry state: a System V call with number, two arguments, flags and window. Exit state: what that convention
+/// requires. If a register differs, rdx is nonzero and `BLOCK` contains all registers. The stack, from the top:
 ///
 /// ```text
 ///            return address

@@ -1,4 +1,4 @@
-//! xmm0 to xmm15 and MXCSR. Programs of this tree are compiled without SSE, so only system calls and interrupts could
+//! xmm0 to xmm15 and MXCSR. Programs in this tree are compiled without SSE, so only system calls and interrupts could
 //! change these registers between a load and the next comparison.
 
 use core::arch::naked_asm;
