@@ -1,4 +1,4 @@
-//! Why the kernel cannot be started.
+//! The errors of the loader.
 
 use core::fmt;
 
@@ -22,12 +22,12 @@ pub enum Error {
     File(&'static str, Status),
     /// `cmdline.txt` is not UTF-8 text.
     NotText(&'static str),
-    /// The firmware did not do what was asked: the request, and its status.
+    /// A request to the firmware failed: the request, and the firmware's status.
     Firmware(&'static str, Status),
 }
 
 impl Error {
-    /// Returns a function that makes [`Error::Firmware`] of the firmware's error.
+    /// Returns a function that converts the firmware's error to [`Error::Firmware`].
     pub fn firmware<T: fmt::Debug>(request: &'static str) -> impl Fn(FirmwareError<T>) -> Error {
         move |error| Error::Firmware(request, error.status())
     }

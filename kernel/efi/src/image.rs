@@ -69,7 +69,7 @@ impl<'a> Image<'a> {
         self.range.len()
     }
 
-    /// Writes the image as it must be in memory. Bytes that no segment fills are 0.
+    /// Writes the image in the form in which the kernel expects it in memory. Bytes that no segment fills are 0.
     ///
     /// # Panics
     /// If `memory` does not have the image's [`size`](Self::size).

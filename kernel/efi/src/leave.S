@@ -4,8 +4,8 @@
 # stack, after `exit_boot_services`; rdi = address of the page, below 4 GiB, mapped at its physical address, readable
 # and executable. Interrupts may be on. CR0, CR4 and EFER have the firmware's values.
 #
-# On the jump to the kernel: as `uefi.S` requires. Only this page has been read, and only the image's range written. The
-# firmware's memory is no longer used, so that the image may lie over it.
+# On the jump to the kernel: the state that `uefi.S` requires. Only this page and the copy of the image have been read,
+# and only the image's range has been written. The firmware's memory is no longer used, so the image may overwrite it.
 #
 # An NMI or a machine check during this code shuts the machine down: no IDT would be valid in both modes.
 
@@ -18,7 +18,7 @@ ringside_leave_start:
     cld
     mov     rbx, rdi
 
-    # From here on no table of the firmware is used. The page tables still are, until paging is off.
+    # From here on, the firmware's GDT and IDT are no longer used. Its page tables are used until paging is off.
     lidt    [rbx + {idt}]
     lgdt    [rbx + {gdt}]
 

@@ -79,7 +79,7 @@ unsafe extern "sysv64" {
     fn ringside_leave_end();
 }
 
-/// What to copy and where to go. All addresses are physical.
+/// The parameters of the crossing: what to copy and where to jump. All addresses are physical.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination {
     /// The image, as it must be in memory.
@@ -109,7 +109,7 @@ pub unsafe fn install(page: NonNull<u8>, to: Destination) {
             limit: size_of::<[u64; 3]>() as u16 - 1,
             base: u64::from(address) + offset_of!(Crossing, segments) as u64,
         },
-        // A limit of 0 is less than any gate needs.
+        // With a limit of 0 there is no gate, so any exception causes a shutdown.
         idt: TablePointer { limit: 0, base: 0 },
         far_pointer: FarPointer {
             offset: code + (ringside_leave_32 as *const () as usize - start) as u32,
@@ -136,7 +136,7 @@ pub unsafe fn install(page: NonNull<u8>, to: Destination) {
 /// [`install`] has written this page, which is executable and mapped at its physical address. The boot services have
 /// ended. All memory of the destination is usable.
 pub unsafe fn cross(page: NonNull<u8>) -> ! {
-    // SAFETY: the code is at this address, and pins its calling convention. It never returns.
+    // SAFETY: `install` has written the code to this address. The code has this calling convention and never returns.
     unsafe {
         let code = core::mem::transmute::<*mut u8, unsafe extern "sysv64" fn(*mut u8) -> !>(
             page.add(CODE_OFFSET).as_ptr(),

@@ -31,13 +31,14 @@ const PROGRAM: (&CStr16, &str) = (cstr16!("\\ringside\\program"), "\\ringside\\p
 
 /// The last address that the kernel's 32-bit code can access.
 const BELOW_4_GIB: u64 = 0xffff_ffff;
-/// How often to ask for other memory if the firmware offers memory in the range of the kernel's image.
+/// The maximum number of requests for memory, if the firmware repeatedly returns memory in the range of the kernel's
+/// image.
 const ATTEMPTS: usize = 64;
 
 /// Loads the kernel and starts it.
 ///
 /// # Errors
-/// [`Error`], before the boot services have ended: the firmware goes on.
+/// [`Error`]. The boot services have not ended, so control can return to the firmware.
 pub fn start(kernel: &[u8]) -> Result<Infallible, Error> {
     let image = Image::parse(kernel)?;
     reserve(&image)?;
@@ -87,12 +88,12 @@ pub fn start(kernel: &[u8]) -> Result<Infallible, Error> {
     unsafe { leave::cross(page) }
 }
 
-/// Prints why the kernel was not started, on the firmware's console.
+/// Prints on the firmware's console why the kernel was not started.
 pub fn report(error: &Error) {
     say(format_args!("cannot start: {error}"));
 }
 
-/// Prints a line on the firmware's console. The console may be missing or fail, which is no reason not to boot.
+/// Prints a line on the firmware's console. Errors are ignored, because the kernel can boot without this console.
 fn say(text: core::fmt::Arguments<'_>) {
     system::with_stdout(|stdout| {
         // The firmware's own text may end without a line break.
@@ -144,8 +145,8 @@ fn command_line() -> Result<String, Error> {
     }
 }
 
-/// Reads a file on the loader's partition. `None` if there is no such file, or if the loader was started from a place
-/// without files, such as a network.
+/// Reads a file on the loader's partition. `None` if there is no such file, or if the loader was not started from a
+/// file system, but for example from a network.
 fn read((path, name): (&CStr16, &'static str)) -> Result<Option<Vec<u8>>, Error> {
     let Ok(files) = boot::get_image_file_system(boot::image_handle()) else { return Ok(None) };
     let mut files = FileSystem::new(files);
@@ -187,7 +188,7 @@ fn frame_buffer() -> FrameBuffer {
         (PixelFormat::Rgb, _) => [0xff, 0xff00, 0xff_0000],
         (PixelFormat::Bgr, _) => [0xff_0000, 0xff00, 0xff],
         (PixelFormat::Bitmask, Some(masks)) => [masks.red, masks.green, masks.blue],
-        // Without a frame buffer that can be written to.
+        // The mode has no frame buffer to which the kernel could write.
         _ => return FrameBuffer::default(),
     };
     let (width, height) = mode.resolution();
@@ -202,15 +203,15 @@ fn frame_buffer() -> FrameBuffer {
     }
 }
 
-/// Makes the page executable if the firmware protects memory (UEFI 2.10, 37.2). Firmware that does not has no such
-/// protocol, and its loader code is executable.
+/// Makes the page executable if the firmware protects memory (UEFI 2.10, 37.2). Other firmware lacks this protocol, and
+/// maps loader code as executable anyway.
 fn make_executable(page: NonNull<u8>) {
     let Ok(handle) = boot::get_handle_for_protocol::<MemoryProtection>() else { return };
     let Ok(protection) = boot::open_protocol_exclusive::<MemoryProtection>(handle) else { return };
     use uefi::mem::memory_map::MemoryAttribute;
     let start = page.addr().get() as u64;
     let range = start..start + leave::PAGE as u64;
-    // Read-only first: the firmware may refuse a page that is both writable and executable.
+    // Make the page read-only first: the firmware may refuse a page that is both writable and executable.
     let _ = protection.set_memory_attributes(range.clone(), MemoryAttribute::READ_ONLY);
     let _ = protection.clear_memory_attributes(range, MemoryAttribute::EXECUTE_PROTECT);
 }

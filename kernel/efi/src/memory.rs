@@ -1,4 +1,4 @@
-//! Which of the firmware's memory the kernel may use.
+//! Decides which ranges of the firmware's memory map the kernel may use.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -7,7 +7,7 @@ use kernel_abi::boot::{FIRMWARE, MemoryRange, USABLE};
 use uefi::mem::memory_map::{MemoryDescriptor, MemoryType};
 
 /// Returns the kernel's view of a range of the firmware's memory map after the boot services have ended; `None` if the
-/// kernel must neither use nor read it. Memory of the runtime services is left alone.
+/// kernel must neither use nor read it. The kernel does not touch memory of the runtime services.
 #[must_use]
 pub fn range(descriptor: &MemoryDescriptor) -> Option<MemoryRange> {
     let kind = match descriptor.ty {

@@ -1,6 +1,6 @@
 //! A disk image with a GUID partition table and one partition, an EFI system partition (ESP) with a FAT32 file system.
 //!
-//! The image depends on the files alone: identifiers and times are constants, so that equal files give equal images.
+//! The image depends only on the files: identifiers and times are constants, so equal files give equal images.
 //!
 //! This crate is separate from the host tool, which builds and starts it when an image is needed: its packages would
 //! make the first build of the tool longer.
@@ -60,7 +60,7 @@ impl TimeProvider for Earliest {
     }
 }
 
-/// Makes the image of a disk whose partition contains these files.
+/// Creates the image of a disk whose partition contains these files.
 ///
 /// # Errors
 /// If a file is too large for FAT32.
@@ -80,7 +80,7 @@ pub fn disk(files: &[File]) -> io::Result<Vec<u8>> {
         .map_err(io::Error::other)?;
     let mut entries = table.take_partitions();
     if let Some(entry) = entries.get_mut(&number) {
-        // The crate makes random identifiers.
+        // The crate would choose a random identifier.
         entry.part_guid = Uuid::from_u128(PARTITION);
         assert_eq!(entry.first_lba, (MIB / SECTOR) as u64, "the partition begins after the first MiB");
     }
@@ -88,7 +88,7 @@ pub fn disk(files: &[File]) -> io::Result<Vec<u8>> {
     Ok(table.write().map_err(io::Error::other)?.into_inner())
 }
 
-/// Makes the file system.
+/// Creates the file system.
 fn partition(files: &[File]) -> io::Result<Vec<u8>> {
     let used: usize = files.iter().map(|file| file.bytes.len().next_multiple_of(SECTOR)).sum();
     let mut partition = Cursor::new(vec![0; (used + FREE).next_multiple_of(MIB)]);

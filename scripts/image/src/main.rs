@@ -35,12 +35,12 @@ fn write(out: &Path, folder: &Path) -> Result<(), String> {
     output::write(out, disk).map_err(name)
 }
 
-/// Reads a file of the folder. `None` if it is not there and need not be.
+/// Reads a file of the folder. `None` if the file does not exist and is optional.
 fn read(folder: &Path, path: &'static str) -> Result<Option<File>, String> {
     let place: PathBuf = folder.join(path);
     match std::fs::read(&place) {
         Ok(bytes) => Ok(Some(File { path, bytes })),
-        // A link to a file that is not there is an error.
+        // A link to a file that does not exist is an error.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
                 && place.symlink_metadata().is_err()

@@ -11,7 +11,7 @@ use crate::toolchain::host_cargo;
 use crate::tree::root;
 use crate::{cargo, quoting, uefi};
 
-/// The start of the QEMU option that makes an image a disk. The image's path follows.
+/// The start of the QEMU option that attaches an image as a disk. The image's path follows.
 pub const DISK: &str = "if=none,id=disk,format=raw,readonly=on,file=";
 
 /// Makes an image and writes it to `out`. The path `-` is standard output.
@@ -29,7 +29,7 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     cargo::build(command, "the maker of disk images", cargo::Show::Slow)?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Error::file("find", path, error));
     let folder = uefi::folder(&uefi::loader_path(contents.kernel), contents.cmdline, contents.module)?;
-    // Only cargo knows where the executable is.
+    // Only cargo knows the path of the executable.
     let mut command = tool();
     command.args(["run", "--quiet", "--locked", "--package", "image", "--target-dir"]);
     command.arg(root().join("target")).arg("--");
@@ -39,8 +39,8 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
 }
 
-/// Returns the image for a run, which is made unless the same image exists. As beside an [`iso`](crate::iso) image, there
-/// is a file with the words of QEMU's command line that would start the same kernel without firmware.
+/// Returns the image for a run, which is made unless the same image exists. As beside an [`iso`](crate::iso) image,
+/// there is a file with the words of QEMU's command line that would start the same kernel without firmware.
 ///
 /// # Errors
 /// The errors of [`make`].

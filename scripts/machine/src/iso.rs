@@ -1,4 +1,4 @@
-//! CD-ROM images from which GRUB starts the kernel by Multiboot2.
+//! CD-ROM images from which GRUB starts the kernel through Multiboot2.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use crate::executable::stripped;
 use crate::tree::root;
 use crate::{cmdline, quoting};
 
-/// GRUB's modules for BIOS. With this folder, `grub-mkrescue` makes no image for UEFI, which needs more packages.
+/// The folder of GRUB's modules for BIOS. If it is given, `grub-mkrescue` adds no support for UEFI, which would need
+/// more packages.
 const BIOS_MODULES: &str = "/usr/lib/grub/i386-pc";
 
-/// How long the images of runs are kept.
+/// The time for which the images of runs are kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// What an image contains.
+/// The contents of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {
     /// The kernel's ELF file.
@@ -44,8 +45,8 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     output::write(out, image).map_err(|error| Error::file("write", out, error))
 }
 
-/// Returns the image for a run, which is made unless the same image exists. Beside it is a file with the words of QEMU's
-/// command line that would start the same kernel without GRUB, which [`Code`](crate::code::Code) reads.
+/// Returns the image for a run, which is made unless the same image exists. In the same folder is a file with the words
+/// of QEMU's command line that would start the same kernel without GRUB, which [`Code`](crate::code::Code) reads.
 ///
 /// # Errors
 /// The errors of [`make`].

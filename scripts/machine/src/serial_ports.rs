@@ -64,8 +64,9 @@ fn chardev(cpu: u32, path: &Path) -> String {
     format!("file,id=cpu{cpu},path={}", escape_commas(path))
 }
 
-/// The log files of all CPUs in one run. The first CPU's lines come from the console. The others' ports are pipes, from
-/// which this tool writes the files: QEMU would drop what it cannot write to a file without a message.
+/// The log files of all CPUs in one run. The first CPU's lines come from the console. The ports of the other CPUs are
+/// pipes, and this tool copies from them to the files: if QEMU itself wrote a file and a write failed, it would drop
+/// the output without a message.
 pub struct SerialLogs {
     first: (PathBuf, Log),
     others: Vec<Port>,
@@ -109,7 +110,7 @@ impl SerialLogs {
         words
     }
 
-    /// Writes a console line to the first CPU's file if it is this CPU's.
+    /// Writes a console line to the first CPU's file if that CPU printed the line.
     pub fn take(&mut self, line: &[u8]) {
         if line.starts_with(b"[cpu0] ") {
             self.first.1.line(line);
@@ -119,7 +120,7 @@ impl SerialLogs {
     /// Completes the files, after QEMU has ended.
     ///
     /// # Errors
-    /// The first file that could not be written. This does not end the run earlier.
+    /// The error of the first file that could not be written. Such an error does not end the run earlier.
     pub fn finish(self) -> Result<(), Error> {
         let (path, log) = self.first;
         let mut result = log.close().map_err(|error| Error::file("write", &path, error));
@@ -142,7 +143,8 @@ impl Port {
     }
 }
 
-/// Copies until the pipe is closed, even if the file cannot be written: a CPU whose pipe is full would wait.
+/// Copies until the pipe is closed. Continues to read even if the file cannot be written, because a CPU whose pipe is
+/// full would wait.
 fn copy(mut from: PipeReader, mut to: Log) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
     loop {

@@ -36,7 +36,7 @@ enum Message {
     Line(Vec<u8>),
     /// The console has closed.
     Closed,
-    /// The monitor has noticed something.
+    /// The monitor reports an event.
     Wake,
 }
 
@@ -101,7 +101,7 @@ pub fn watch(
     let mut command = launch::command(words);
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(fail)?;
-    // The command still holds QEMU's end of the socket.
+    // Close QEMU's end of the socket, which the command still holds.
     drop(command);
     // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
     let (sender, messages) = mpsc::sync_channel(QUEUE);
@@ -173,7 +173,7 @@ pub fn watch(
 }
 
 /// Returns whether the user can pause and resume the machine during the run: with a debugger, or with a monitor of
-/// their own. A pause is then no failure.
+/// their own. In that case a pause is not a failure.
 fn user_may_pause(words: &[OsString], cues: &[Cue]) -> bool {
     const OPTIONS: [&str; 6] = ["-gdb", "-s", "-monitor", "-qmp", "-qmp-pretty", "-S"];
     let is_option = |word: &OsString| {
@@ -205,7 +205,7 @@ fn listen(
     Ok((monitor, StderrTail::read(child.stderr.take())?))
 }
 
-/// Reads console lines, until the console closes or the receiver is gone.
+/// Reads console lines until the console closes or the receiver is dropped.
 fn read_lines(stdout: impl Read, sender: &SyncSender<Message>) {
     let mut reader = BufReader::new(stdout);
     loop {
@@ -226,14 +226,14 @@ fn read_lines(stdout: impl Read, sender: &SyncSender<Message>) {
     }
 }
 
-/// The end of QEMU's standard error, since QEMU's tracing can print large amounts.
+/// The last part of QEMU's standard error. It is limited, because QEMU's tracing can print large amounts.
 struct StderrTail {
     bytes: Arc<Mutex<Vec<u8>>>,
     closed: mpsc::Receiver<()>,
 }
 
 impl StderrTail {
-    /// How many bytes are kept.
+    /// The maximum number of bytes that are kept.
     const KEPT: usize = 1024 * 1024;
 
     /// Starts to read in a thread.
@@ -243,7 +243,7 @@ impl StderrTail {
         let bytes = Arc::clone(&tail.bytes);
         let Some(mut stderr) = stderr else { return Ok(tail) };
         Builder::new().spawn(move || {
-            // Dropped at the end of the thread.
+            // The sender is dropped at the end of the thread, which ends the wait in `text`.
             let _sender: mpsc::Sender<()> = sender;
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = stderr.read(&mut buffer) {
@@ -258,7 +258,8 @@ impl StderrTail {
         Ok(tail)
     }
 
-    /// Returns the text, after QEMU has ended. Does not wait long if another process keeps standard error open.
+    /// Returns the text. Called after QEMU has ended. Waits at most a second if another process keeps standard error
+    /// open.
     fn text(&self) -> String {
         let _ = self.closed.recv_timeout(Duration::from_secs(1));
         let Ok(bytes) = self.bytes.lock() else { return String::new() };

@@ -1,5 +1,5 @@
-//! What a boot by UEFI needs: the firmware, the loader, and the partition from which the firmware starts the loader if
-//! the user brings a program.
+//! The files that a UEFI boot needs: the firmware, the loader, and, if the user provides a program, the partition from
+//! which the firmware starts the loader.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,8 +13,8 @@ use crate::options::MachineOptions;
 use crate::quoting::escape_commas;
 use crate::tree::root;
 
-/// Where distributions keep UEFI firmware for QEMU, without Secure Boot: Debian, Arch, Fedora, openSUSE and QEMU's own.
-/// `setup.sh` looks in the same places, which a test checks.
+/// The paths of UEFI firmware for QEMU without Secure Boot, in Debian, Arch, Fedora and openSUSE, and of QEMU's own.
+/// `setup.sh` searches the same paths, which a test checks.
 pub const FIRMWARE: [&str; 6] = [
     "/usr/share/ovmf/OVMF.fd",
     "/usr/share/OVMF/OVMF_CODE_4M.fd",
@@ -24,7 +24,7 @@ pub const FIRMWARE: [&str; 6] = [
     "/usr/share/qemu/edk2-x86_64-code.fd",
 ];
 
-/// The file name extension of the loader. The loader that carries a kernel lies beside the kernel.
+/// The file name extension of the loader. The loader that contains a kernel is in the kernel's folder.
 const EXTENSION: &str = "efi";
 
 /// The start of the QEMU option that makes a folder a partition. The folder's path follows.
@@ -65,8 +65,8 @@ pub fn kernel_path(loader: &Path) -> PathBuf {
     }
 }
 
-/// Returns the words of QEMU's command line for a partition with this loader, command line and program, which QEMU makes
-/// of a [`folder`].
+/// Returns the words of QEMU's command line for a partition with this loader, command line and program. QEMU creates
+/// the partition from a [`folder`].
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -76,8 +76,8 @@ pub fn partition(loader: &Path, cmdline: &str, program: &Path) -> Result<[OsStri
     Ok(["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(OsString::from))
 }
 
-/// Returns a folder with the files of a partition, as links. Its name depends on what it contains: two runs share a
-/// folder only if they need the same one.
+/// Returns a folder that contains links to the files of a partition. The name of the folder depends on its contents, so
+/// two runs share a folder only if they need the same files.
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -93,7 +93,7 @@ pub fn folder(loader: &Path, cmdline: &str, program: Option<&Path>) -> Result<Pa
     Ok(folder)
 }
 
-/// Makes `link` a symbolic link to `file`.
+/// Creates a symbolic link `link` to `file`.
 fn link(file: &Path, link: &Path) -> Result<(), Error> {
     let fail = |error| Error::file("write", link, error);
     if std::fs::read_link(link).is_ok_and(|old| old == file) {
@@ -103,13 +103,13 @@ fn link(file: &Path, link: &Path) -> Result<(), Error> {
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
     match symlink(file, link) {
-        // Another run has just made it.
+        // Another run has just created the link.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(fail),
     }
 }
 
-/// What a partition on QEMU's command line contains.
+/// The files of the partition on QEMU's command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Partition {
     /// The loader.

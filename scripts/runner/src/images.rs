@@ -1,5 +1,5 @@
-//! The subcommands `iso` and `image`: build the kernel and write a CD-ROM image that starts it by GRUB, or a disk image
-//! that starts it by UEFI.
+//! The subcommands `iso` and `image`, which build the kernel and write a CD-ROM image that starts it through GRUB, or a
+//! disk image that starts it through UEFI.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,8 +20,8 @@ pub struct ImageOptions {
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
 
-    /// PROGRAM: the name of an embedded program, or the path of a static ELF64 file. Default: selftest. Everything after
-    /// it, options included, is passed to the program.
+    /// PROGRAM: the name of an embedded program, or the path of a static ELF64 file. Default: selftest. Everything
+    /// after it, options included, is passed to the program.
     #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 
@@ -34,7 +34,7 @@ pub struct ImageOptions {
     pub cmdline: Option<String>,
 }
 
-/// Writes an image for this way to start the kernel.
+/// Writes an image for this boot protocol.
 pub fn run(options: &ImageOptions, boot: Boot) -> Result<ExitCode, Error> {
     let (program, arguments) = match options.words.split_first() {
         Some((word, arguments)) => (Some(programs::resolve(word, &programs::embedded()?)?), arguments),

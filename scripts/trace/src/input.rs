@@ -1,11 +1,11 @@
-//! Opens and reads the files that the user names. No file makes the tool read without end or use memory without bound.
+//! Opens and reads the files that the user names. No file can make the tool read forever or use unlimited memory.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Opens a file. A FIFO may be one, a device not: `/dev/zero` has no end.
+/// Opens a file. A FIFO is accepted, but not a device: `/dev/zero`, for example, has no end.
 ///
 /// # Errors
 /// If the file cannot be opened, or is a device or folder.
@@ -40,7 +40,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let text = format!("it has more than {} MiB, the largest size that is read", limit >> 20);
         io::Error::new(ErrorKind::FileTooLarge, text)
     };
-    // Before memory is reserved for a sparse file.
+    // Check the size before memory is reserved, because a sparse file can be very large.
     if file.metadata()?.len() > limit {
         return Err(too_large());
     }

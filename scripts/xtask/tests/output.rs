@@ -51,12 +51,12 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// A command that runs in the folder.
+    /// Returns a command that runs in the folder.
     fn tool(&self, words: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_xtask"), words)
     }
 
-    /// The same command under a shell, which first executes `setup`; in `redirections` it is "$@".
+    /// Runs the same command in a shell, which first executes `setup`. `redirections` applies to the command.
     fn shell(&self, setup: &str, redirections: &str, words: &[&str]) -> Output {
         let script = format!("{setup}\nexec \"$@\" {redirections}");
         let own = ["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")];
@@ -78,7 +78,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("cannot open a full device")
 }
 
-/// The end of a pipe whose reader has gone.
+/// Returns the writing end of a pipe whose reader is closed.
 fn gone() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("cannot create a pipe");
     drop(reader);
@@ -89,7 +89,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A run with the script in place of QEMU.
+/// The words of a run, in which the script replaces QEMU.
 const RUN: [&str; 3] = ["run", "--as-built", "hello"];
 
 /// Commands that print something to standard output and need neither QEMU nor a build.

@@ -1,8 +1,8 @@
-//! The boot by Multiboot2: GRUB loads the ELF file and jumps to the entry point that the header in `multiboot2.S`
+//! The Multiboot2 boot protocol: GRUB loads the ELF file and jumps to the entry point that the header in `multiboot2.S`
 //! names.
 //!
-//! The boot information is parsed here and not by the crate `multiboot2`, which would add eight packages to the kernel's
-//! build, among them a second ELF parser and a second version of `syn`, for the four tags that the kernel reads.
+//! The kernel reads only four tags of the boot information, so this module parses it. The crate `multiboot2` would add
+//! eight packages to the kernel's build, among them a second ELF parser and a second version of `syn`.
 
 use super::{BootInfo, MemoryRegion, RegionKind};
 use crate::frames::Region;

@@ -1,4 +1,4 @@
-//! The boot by UEFI: the loader, `kernel/efi`, carries the kernel's ELF file, leaves the firmware's boot services and
+//! The UEFI boot: the loader, `kernel/efi`, contains the kernel's ELF file, ends the firmware's boot services and
 //! starts the kernel at the entry point given in an ELF note.
 
 use kernel_abi::boot::{FIRMWARE, Handover, USABLE};

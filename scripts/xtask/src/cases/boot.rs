@@ -1,11 +1,11 @@
-//! Cases that start the kernel by other boot protocols than PVH.
+//! Cases that start the kernel through boot protocols other than PVH.
 
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use machine::tree::relative;
 
 use super::{Case, case, expect, program_path};
 
-/// The cases. UEFI firmware takes seconds, so that there are few.
+/// Returns the cases. They are few, because UEFI firmware takes seconds to start.
 pub fn cases() -> Vec<Case> {
     let uefi = |name: &str, options: &str, program: &str| {
         case(format!("boot::uefi-{name}"), &format!("--boot uefi {options}"), program)
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
         uefi("smp-4", "--smp 4", "selftest")
             .exits_on(4)
             .shows("[loader] ringside: starting the kernel at 0x200000"),
-        // Without x2APIC, with CPU models of both vendors, on the other chipset.
+        // A machine without x2APIC, with another CPU model and the other chipset.
         uefi("xapic-pc", "--smp 3 --machine pc --cpu qemu64 --dump-cpus", "selftest").exits_on(3),
         // The firmware puts its files on a disk: the loader reads the command line and the program there.
         uefi("own-program", "--smp 2", &format!("{} a 'b c'", relative(&program_path("args")).display()))
@@ -43,7 +43,8 @@ pub fn cases() -> Vec<Case> {
                 if sent >= all { Ok(()) } else { Err(format!("only {sent} of {all} bytes are shown")) }
             }),
         uefi("bad-command-line", "--smp 1 --cmdline colour=blue", "hello").status(2).complains("colour"),
-        // The firmware gives up and waits for a key, at which the tool ends the run. The host tool would refuse it.
+        // The firmware gives up and waits for a key, at which the tool ends the run. The host tool would refuse this
+        // size.
         uefi("too-little-memory", "--smp 1 --qemu-arg=-m --qemu-arg=32M", "hello")
             .status(3)
             .complains("the kernel was not started: the firmware found nothing to start"),
