@@ -103,7 +103,7 @@ ringside_probe() {
   ringside_sysroot=$sysroot
 }
 
-# Reports tools that are there but do not run, for example under a limit of memory or open files. Otherwise only their
+# Reports tools that are installed but do not run, for example under a limit of memory or open files. Otherwise only their
 # packages would be reported as missing.
 ringside_report_broken() {
   local tool message

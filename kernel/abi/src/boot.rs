@@ -52,7 +52,7 @@ pub struct FrameBuffer {
     pub masks: [u32; 3],
 }
 
-/// What the UEFI loader passes to the kernel. It lies completely below 4 GiB.
+/// The information that the UEFI loader passes to the kernel. It lies completely below 4 GiB.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Handover {

@@ -87,7 +87,7 @@ pub const LINE_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct LineState {
-    /// How many of the bytes are used.
+    /// The number of bytes in use.
     pub length: u64,
     /// The text so far.
     pub bytes: [u8; LINE_MAX],

@@ -84,7 +84,7 @@ unsafe extern "sysv64" {
 pub struct Destination {
     /// The image, as it must be in memory.
     pub source: u32,
-    /// Where the image belongs. Does not overlap the source or the page.
+    /// The address to which the image is copied. Does not overlap the source or the page.
     pub destination: u32,
     /// The image's size in bytes.
     pub length: u32,

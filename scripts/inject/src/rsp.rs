@@ -18,7 +18,7 @@ pub struct Rsp {
     selected: Option<usize>,
 }
 
-/// Why the machine stopped.
+/// The reason why the machine stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
     /// This CPU hit a breakpoint or completed its single step.

@@ -128,8 +128,8 @@ pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, 
     Ok(kernel)
 }
 
-/// Builds the UEFI loader that carries a kernel, beside the kernel's ELF file. The kernel in it has no symbols, because
-/// the loader skips them.
+/// Builds the UEFI loader that contains a kernel, in the folder of the kernel's ELF file. The kernel in it has no
+/// symbols, because the loader skips them.
 fn loader(kernel: &Path) -> Result<(), Error> {
     let stripped = kernel.with_added_extension("stripped");
     write_if_changed(&stripped, &executable::stripped(&read(kernel)?)?)?;

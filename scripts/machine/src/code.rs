@@ -31,7 +31,7 @@ pub struct Code {
     user: OnceCell<Symbols>,
 }
 
-/// Where the program's symbols are.
+/// The location of the program's symbols.
 #[derive(Debug, PartialEq, Eq)]
 enum ProgramFile {
     /// In the file that the kernel got as its boot module.

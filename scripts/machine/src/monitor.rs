@@ -1,4 +1,4 @@
-//! QEMU's monitor: reads the CPU state after a time-out, runs the user's monitor commands, and notices that QEMU has
+//! QEMU's monitor: reads the CPU state after a time-out, runs the user's monitor commands, and detects that QEMU has
 //! paused the machine.
 
 use std::io::{self, Write};
@@ -40,10 +40,10 @@ pub struct Monitor {
     latest: u64,
 }
 
-/// What the reader thread has noticed.
+/// The events that the reader thread has seen.
 #[derive(Default)]
 struct Signs {
-    /// QEMU has paused the machine since the caller last asked.
+    /// QEMU has paused the machine since the last call of [`paused`](Monitor::paused).
     stopped: AtomicBool,
     /// QEMU has closed its monitor, as it does when it ends.
     closed: AtomicBool,
@@ -62,7 +62,7 @@ impl Monitor {
         let reader = (Arc::clone(&socket), Arc::clone(&signs));
         Builder::new().spawn(move || {
             let (socket, signs) = reader;
-            // The thread ends with the connection. Its error is the same as that of the commands that follow.
+            // The thread ends when the connection does. Later commands report the same error.
             let _ = read(&socket, &signs, &sender, &wake);
             signs.closed.store(true, Ordering::Release);
             wake();
@@ -76,7 +76,7 @@ impl Monitor {
     }
 
     /// Returns QEMU's run state if QEMU has paused the machine, and will not resume it by itself. Asks QEMU only if a
-    /// pause was noticed since the previous call.
+    /// pause was reported since the previous call.
     pub fn paused(&mut self) -> Option<&'static str> {
         if !self.signs.stopped.swap(false, Ordering::AcqRel) {
             return None;
@@ -136,7 +136,7 @@ impl Monitor {
     }
 }
 
-/// Passes on what QEMU sends until the connection ends.
+/// Reads QEMU's messages until the connection ends. Passes on the answers, and records the events.
 fn read(
     socket: &UnixStream,
     signs: &Signs,
@@ -144,7 +144,7 @@ fn read(
     wake: &impl Fn(),
 ) -> Result<(), QmpError> {
     let mut monitor = Qmp::greet(socket, socket)?;
-    // If the receiver is gone, the run is over, but a QEMU whose messages nobody reads could block.
+    // If the receiver is dropped, the run is over. Continue to read nevertheless, because QEMU could block otherwise.
     let _ = answers.send(Value::Null);
     loop {
         let message = monitor.receive()?;
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// A QEMU that pauses its machine when it is asked for a command named `pause`, and then answers.
+    /// Simulates a QEMU that pauses its machine when it receives the command `pause`, and then answers.
     fn qemu(socket: UnixStream, state: &'static str) {
         let mut reader = BufReader::new(socket.try_clone().expect("cannot duplicate the handle"));
         let send = |text: String| (&socket).write_all(format!("{text}\r\n").as_bytes()).expect("cannot send");

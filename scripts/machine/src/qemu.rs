@@ -33,7 +33,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// What QEMU's console and monitor are connected to.
+/// The connections of QEMU's console and monitor.
 #[derive(Clone, Copy, Debug)]
 pub enum Wiring<'a> {
     /// The console is the terminal, and there is no monitor. This is for a command line that the user can paste.

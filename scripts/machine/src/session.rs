@@ -30,7 +30,7 @@ const QUEUE: usize = 1024;
 /// started could keep the console open.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
 
-/// What the reader threads report.
+/// A message from a reader thread.
 enum Message {
     /// A console line, without its line end.
     Line(Vec<u8>),

@@ -167,7 +167,7 @@ impl fmt::Display for Frame {
     }
 }
 
-/// Returns the path in the standard library's source, if the file is there. Precompiled libraries have the path
+/// Returns the path in the standard library's source, if the file is part of it. Precompiled libraries have the path
 /// `/rustc/COMMIT/library/...`.
 fn in_library(file: &str) -> Option<&str> {
     let source = file.split_once("/rust/library/");

@@ -42,8 +42,8 @@ impl Toolchain {
         if exists(DEBIAN_SOURCE) && exists(DEBIAN_CARGO) && exists(DEBIAN_RUSTC) {
             return Ok(Toolchain::Debian);
         }
-        // Without a message of its own, a rustc that fails under a limit of memory would be taken for one without
-        // targets.
+        // Report this error separately: otherwise a rustc that fails under a memory limit would be taken for one
+        // without targets.
         let failed = found.err().flatten();
         Err(Error::Host(failed.unwrap_or_else(|| {
             "no Rust toolchain that can build for bare metal. Run ./scripts/setup.sh, or\n    \
@@ -58,7 +58,7 @@ impl Toolchain {
         let mut command = match self {
             Toolchain::WithTargets { sysroot } => {
                 let mut command = clean_cargo("cargo");
-                // The compiler that `find` examined, whatever `build.rustc` says.
+                // Use the compiler that `find` examined, even if `build.rustc` names another one.
                 let rustc = sysroot.join("bin/rustc");
                 command.env("RUSTC", if rustc.exists() { rustc } else { "rustc".into() });
                 command
@@ -99,7 +99,7 @@ impl Toolchain {
 /// `Err` with its message.
 ///
 /// # Errors
-/// If the system cannot start the compiler although it is there.
+/// If the compiler exists but the system cannot start it.
 fn sysroot(rustc: &str) -> Result<Result<PathBuf, Option<String>>, Error> {
     let output = match Command::new(rustc).args(["--print", "sysroot"]).current_dir(root()).output() {
         Ok(output) => output,

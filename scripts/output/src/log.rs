@@ -27,7 +27,7 @@ impl Log<File> {
     /// Writes what is left, and closes the file.
     ///
     /// # Errors
-    /// As for [`finish`](Log::finish), or that of close(2).
+    /// The error of [`finish`](Log::finish), or that of close(2).
     pub fn close(self) -> io::Result<()> {
         self.finish().and_then(close)
     }

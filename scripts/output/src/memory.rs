@@ -23,7 +23,7 @@ impl Memory {
                 b"xtask: there is not enough memory, or too low a limit\n",
             );
             // Do not run the handlers of `exit`, which may allocate.
-            // SAFETY: it ends the process, whatever its state.
+            // SAFETY: the call ends the process, and has no precondition.
             unsafe { libc::_exit(self.status) };
         }
         pointer

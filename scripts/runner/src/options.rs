@@ -87,7 +87,7 @@ pub struct RunOptions {
     pub kernel: Option<PathBuf>,
 }
 
-/// What happens to events when a CPU's ring is full.
+/// The handling of events when a CPU's ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceMode {
     /// The oldest events are overwritten.

@@ -44,7 +44,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Error> {
     })
 }
 
-/// What to start, as derived from the user's options.
+/// The program, the command line and the kernel of a run, derived from the user's options.
 pub struct Plan {
     /// The program that the CPUs run; `None` selects the kernel's default.
     pub program: Option<Program>,

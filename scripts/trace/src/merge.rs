@@ -10,10 +10,10 @@ use super::clock::Clock;
 use super::error::Error;
 use super::reader::{Reader, Records};
 
-/// How many positions a record may be away from its place in time order. The kernel reserves a record's position and
-/// reads its timestamp non-atomically. An NMI between the two adds records with later positions and earlier times, or
-/// with earlier positions and later times. NMIs do not nest, and rarely follow each other so closely that this window
-/// is too small.
+/// The maximum distance, in positions, between a record and its place in time order. The kernel reserves a record's
+/// position and reads its timestamp non-atomically. An NMI between the two adds records with later positions and
+/// earlier times, or with earlier positions and later times. NMIs do not nest, and rarely follow each other so closely
+/// that this window is too small.
 const WINDOW: usize = 8;
 
 /// An event of the merged stream.

@@ -114,7 +114,7 @@ pub struct Published {
     pub stop_requested: AtomicBool,
     /// Whether the CPU has stopped permanently because another CPU panicked.
     pub stopped: AtomicBool,
-    /// How many warnings the CPU has printed.
+    /// The number of warnings that the CPU has printed.
     warnings: AtomicU32,
 }
 

@@ -25,8 +25,8 @@ pub struct Wait {
     pub halt: fn(&PerCpuData),
     /// Does not halt, because a lock and a UART send no interrupts.
     pub pause: fn(&PerCpuData),
-    /// As `pause`, while this CPU holds the console's lock: it always returns, since a CPU that parks for a panic would
-    /// keep the lock from a panicking CPU that cannot send NMIs.
+    /// Does the same as `pause`, but is called while this CPU holds the console's lock. It always returns: if the CPU
+    /// parked for a panic here, a panicking CPU that cannot send NMIs would wait for the lock.
     pub poll: fn(&PerCpuData),
 }
 
@@ -84,7 +84,8 @@ impl ProgramLine {
     }
 }
 
-/// Reports the errors of this CPU's local APIC, unless the CPU is writing a line; then the end of the line reports them.
+/// Reports the errors of this CPU's local APIC, unless the CPU is writing a line; then the end of the line reports
+/// them.
 pub fn report_apic_errors(cpu: &PerCpuData) {
     if !cpu.printing.get()
         && let Some(errors) = cpu.rare.take_apic_errors()
@@ -132,7 +133,8 @@ pub fn dropped_records() {
     }
 }
 
-/// Prints a kernel warning with the prefix of the CPU that it concerns, and counts it for the verdict. Called by that CPU.
+/// Prints a kernel warning with the prefix of the CPU that it concerns, and counts it for the verdict. Called by that
+/// CPU.
 #[macro_export]
 macro_rules! warn {
     ($cpu:expr, $($arguments:tt)+) => {{

@@ -34,7 +34,7 @@ use super::watch::{Cpu, Watch};
 /// If no console line arrives for this long, the guest's memory is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Which console lines are shown to the user.
+/// The selection of console lines to show to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Console {
     /// No lines, because several boots run at the same time.
@@ -59,7 +59,7 @@ pub struct BootPlan<'a> {
     pub keep_traces: bool,
     /// Whether a report is written.
     pub report: bool,
-    /// Which console lines are shown.
+    /// The selection of console lines to show.
     pub console: Console,
 }
 

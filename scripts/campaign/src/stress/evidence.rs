@@ -33,16 +33,16 @@ pub struct Evidence {
     pub trace: Result<Survey, String>,
 }
 
-/// What was collected.
+/// The collected trace and evidence.
 #[derive(Default)]
 pub struct Collected {
     /// The path of the trace, if it is kept.
     pub trace: Option<PathBuf>,
-    /// What the report shows, if it shows this boot.
+    /// The data for the report, if the report shows this boot.
     pub evidence: Option<Evidence>,
     /// Warnings about damaged rings.
     pub warnings: Vec<String>,
-    /// Why the trace could not be read or written.
+    /// The reason why the trace could not be read or written.
     pub lost: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Collects the trace if `keep`, and the evidence if `show`.
+    /// Collects the trace if `keep` is set, and the evidence if `show` is set.
     pub fn collect(self, keep: bool, show: bool) -> Collected {
         let mut collected = Collected::default();
         if !keep && !show {

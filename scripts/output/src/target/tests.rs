@@ -102,7 +102,7 @@ fn fifo_with_a_closed_reader_is_not_an_error() {
     let folder = tempfile::tempdir().expect("cannot create a folder");
     let fifo = folder.path().join("fifo");
     mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("cannot create");
-    // Both ends at once, so that the open of the writer does not wait.
+    // Open both ends with one call, so that opening the writer does not wait.
     let reader = File::options().read(true).write(true).open(&fifo).expect("cannot open");
     let mut target = Target::create(&fifo).expect("cannot open");
     drop(reader);

@@ -36,7 +36,7 @@ pub const PREFIX: usize = MAGIC.len() + 4 + 4;
 /// Number of records that are packed or unpacked together.
 const BATCH: usize = 1024;
 
-/// What happened to records when a ring was full.
+/// The handling of records when a ring was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -85,7 +85,7 @@ pub struct Cpu {
     /// Number of records that were sent over the console but did not arrive.
     #[serde(default)]
     pub lost: u64,
-    /// Why the ring's header is invalid, if something overwrote it.
+    /// The reason why the ring's header is invalid; `None` if it is valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }

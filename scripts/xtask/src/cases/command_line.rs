@@ -4,7 +4,7 @@ use kernel_abi::boot::COMMAND_LINE_MAX;
 
 use super::{Case, Finished, case, expect};
 
-/// What precedes the argument in the command line of `run args ARGUMENT`.
+/// The text before the argument in the kernel's command line of `run args ARGUMENT`.
 const BEFORE: &str = "program=args -- ";
 /// The longest such argument, in bytes.
 const ARGUMENT_MAX: usize = COMMAND_LINE_MAX - BEFORE.len();

@@ -56,7 +56,11 @@ fn run() -> ExitCode {
             return ExitCode(code);
         }
     }
-    println!("selftest: {} checks passed, ring 3 on {} CPUs at once", CHECKS.len(), sys::cpu_count());
+    println!(
+        "selftest: {} checks passed; {} CPUs were in ring 3 at the same time",
+        CHECKS.len(),
+        sys::cpu_count()
+    );
     ExitCode::SUCCESS
 }
 

@@ -10,7 +10,7 @@ use crate::numbers::UNKNOWN;
 use crate::time::Deadline;
 use crate::{Failed, Verdict, expect};
 
-/// How many times each call is made with each pattern.
+/// The number of times that each call is made with each pattern.
 const ROUNDS: u32 = 16;
 
 /// Makes a system call with these registers and compares all registers after it. `result` is the expected rax, if

@@ -17,7 +17,7 @@ pub struct Call {
     pub expected: ExpectedResult,
 }
 
-/// What is known about the result of a call before it is made.
+/// The possible results of a call, before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedResult {
     /// This value.
@@ -53,7 +53,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What earlier results imply for later ones.
+/// The bounds that earlier results imply for later ones.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     ticks: u64,

@@ -22,11 +22,11 @@ pub struct Violation {
     pub call: u64,
     /// The system-call number, in rax.
     pub number: u64,
-    /// What differs.
+    /// The value that differs.
     pub what: What,
 }
 
-/// What differs.
+/// The value that differs.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
     /// The call's result.

@@ -9,7 +9,7 @@ mod system_calls;
 pub struct Hazard {
     /// The failure.
     pub hazard: &'static str,
-    /// What prevents it.
+    /// The guard that prevents the failure.
     pub guard: &'static str,
     /// The tests: cases and checks of the suite (a final `*` matches any ending), and host tests, written as
     /// `crate: module::tests::name`.
