@@ -149,7 +149,7 @@ mod tests {
             String::from_utf8(bytes[..len].to_vec()).unwrap()
         };
         let argv = words.by_ref().take(argc).map(string).collect();
-        assert_eq!(words.next(), Some(0), "the null word that ends argv");
+        assert_eq!(words.next(), Some(0), "a null word must end argv");
         assert!(words.by_ref().take_while(|&word| word != 0).map(string).eq(ENV), "environment");
         let auxv =
             std::iter::from_fn(|| Some([words.next()?, words.next()?])).take_while(|pair| pair[0] != AT_NULL);

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn no_output_before_the_line_ends() {
         let mut buffer = LineBuffer::<4>::new();
-        assert_eq!(buffer.push(b"abcd", |_| panic!("too early")), 4);
+        assert_eq!(buffer.push(b"abcd", |_| panic!("the line was emitted too early")), 4);
     }
 
     #[test]

@@ -197,7 +197,7 @@ mod loom_tests {
             if !claim(&self.state) {
                 return false;
             }
-            assert_eq!(self.from_bsp.load(Ordering::Relaxed), 1, "the slot's contents are seen");
+            assert_eq!(self.from_bsp.load(Ordering::Relaxed), 1, "the AP must see the slot's contents");
             self.from_ap.store(1, Ordering::Relaxed);
             arrive(&self.state)
         }
@@ -207,13 +207,21 @@ mod loom_tests {
         fn bsp_decides(&self) -> bool {
             let online = is_online(&self.state);
             if online {
-                assert_eq!(self.from_ap.load(Ordering::Relaxed), 1, "is_online: the CPU's data is seen");
+                assert_eq!(
+                    self.from_ap.load(Ordering::Relaxed),
+                    1,
+                    "after is_online, the BSP must see the CPU's data"
+                );
             }
             let closed = close(&self.state) == Closed::Online;
             if closed {
-                assert_eq!(self.from_ap.load(Ordering::Relaxed), 1, "close: the CPU's data is seen");
+                assert_eq!(
+                    self.from_ap.load(Ordering::Relaxed),
+                    1,
+                    "after close, the BSP must see the CPU's data"
+                );
             }
-            assert!(closed || !online, "an online CPU stays online");
+            assert!(closed || !online, "an online CPU must stay online");
             closed
         }
     }
@@ -230,7 +238,7 @@ mod loom_tests {
             slots.iter().for_each(|slot| slot.bsp_offers());
             let counted = slots.each_ref().map(|slot| slot.bsp_decides());
             let running = aps.map(|ap| ap.join().unwrap());
-            assert_eq!(counted, running, "either the BSP counts the CPU or the CPU parks");
+            assert_eq!(counted, running, "the BSP must count exactly the CPUs that run");
         });
     }
 
@@ -242,7 +250,11 @@ mod loom_tests {
             let aps = [slot.clone(), slot.clone()].map(|slot| thread::spawn(move || slot.ap()));
             let counted = slot.bsp_decides();
             let running = aps.map(|ap| ap.join().unwrap()).into_iter().filter(|&runs| runs).count();
-            assert_eq!(usize::from(counted), running, "at most one CPU gets the stack");
+            assert_eq!(
+                usize::from(counted),
+                running,
+                "exactly one CPU may run if the BSP counts it, else none"
+            );
         });
     }
 

@@ -66,7 +66,7 @@ mod tests {
     fn gate_opens_with_the_last_arrival() {
         let gate = Gate::new();
         gate.arrive();
-        assert!(!gate.is_open(), "the number is not announced yet");
+        assert!(!gate.is_open(), "the gate must not open before the number is announced");
         gate.announce(2);
         assert!(!gate.is_open());
         gate.arrive();
@@ -109,7 +109,7 @@ mod loom_tests {
             for other in others {
                 other.join().unwrap();
             }
-            assert!(shared.0.is_open(), "all have arrived");
+            assert!(shared.0.is_open(), "the gate must be open after all arrivals");
         });
     }
 }

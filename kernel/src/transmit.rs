@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn ready_uart_takes_everything_without_a_pause() {
         let mut uart = with_room(1000);
-        assert_eq!(uart.send(&[b'x'; 640], || panic!("it waits")), 0);
+        assert_eq!(uart.send(&[b'x'; 640], || panic!("the transmitter must not wait")), 0);
         assert_eq!(uart.port.taken.len(), 640);
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert!((30..=64).contains(&pauses), "{pauses} pauses");
         assert_eq!(uart.send(b"three\n", || panic!("the transmitter must not wait again")), 6);
         uart.port.room.set(100);
-        assert_eq!(uart.send(b"four\n", || panic!("it waits")), 0);
+        assert_eq!(uart.send(b"four\n", || panic!("the transmitter must not wait")), 0);
         assert_eq!(text(&uart), "four\n");
         uart.port.room.set(0);
         pauses = 0;
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn absent_uart_is_never_waited_for() {
         let mut uart = Transmitter::new(Fake { absent: true, ..Fake::default() });
-        assert_eq!(uart.send(b"one\n", || panic!("it waits")), 4);
+        assert_eq!(uart.send(b"one\n", || panic!("the transmitter must not wait")), 4);
         assert_eq!(text(&uart), "");
     }
 }

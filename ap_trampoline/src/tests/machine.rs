@@ -81,7 +81,7 @@ impl Machine {
 
     pub(super) fn read(&self, address: u64, size: usize) -> u64 {
         if address == self.registers_page + 0x20 {
-            assert!(self.apic.base & EXTD == 0 && size == 4, "the id register exists only in xAPIC mode");
+            assert!(self.apic.base & EXTD == 0 && size == 4, "the code reads the id register in x2APIC mode");
             // The lower bits of the id register are reserved.
             return u64::from(self.apic.xapic_id) << 24 | 0x00aa_aaaa;
         }

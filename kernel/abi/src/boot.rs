@@ -158,7 +158,7 @@ mod tests {
         }
         assert_eq!((handover.memory().len(), handover.truncated), (RANGES_MAX, 0));
         handover.add(range(1, 1, USABLE));
-        assert_eq!(handover.truncated, 0, "it extends the first range");
+        assert_eq!(handover.truncated, 0, "the range must extend the first one");
         handover.add(range(1 << 40, 1, USABLE));
         assert_eq!((handover.memory().len(), handover.truncated), (RANGES_MAX, 1));
         handover.range_count = u64::MAX;

@@ -94,9 +94,9 @@ pub struct LineState {
 }
 
 const _: () = {
-    assert!(size_of::<Counters<u64>>() == 8 * WORDS, "words only, without padding");
-    assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "calls come first, then ticks");
-    assert!(size_of::<Directory>() == 40, "the addresses start 40 bytes into the page");
+    assert!(size_of::<Counters<u64>>() == 8 * WORDS, "the counters must consist of words, without padding");
+    assert!(offset_of!(Counters<u64>, ticks) == 8 * (TABLE_LEN + 1), "the ticks must follow the calls");
+    assert!(size_of::<Directory>() == 40, "the addresses must start 40 bytes into the page");
 };
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn invalid_tables_are_rejected() {
         assert_eq!(Madt::parse(&table).err(), Some(*expected));
         assert!(expected.to_string().contains("offset 12"));
         let mut entries = Entries { bytes: &table[MADT_HEADER_LEN..], offset: 0 };
-        assert_eq!(entries.by_ref().count(), 1, "the error is the last item");
+        assert_eq!(entries.by_ref().count(), 1, "the error must be the last item");
     }
 }
 

@@ -82,7 +82,7 @@ pub fn disk(files: &[File]) -> io::Result<Vec<u8>> {
     if let Some(entry) = entries.get_mut(&number) {
         // The crate would choose a random identifier.
         entry.part_guid = Uuid::from_u128(PARTITION);
-        assert_eq!(entry.first_lba, (MIB / SECTOR) as u64, "the partition begins after the first MiB");
+        assert_eq!(entry.first_lba, (MIB / SECTOR) as u64, "the partition must begin after the first MiB");
     }
     table.update_partitions(entries).map_err(io::Error::other)?;
     Ok(table.write().map_err(io::Error::other)?.into_inner())

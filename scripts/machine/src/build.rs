@@ -92,7 +92,7 @@ static MUTANTS: OnceLock<Mutants> = OnceLock::new();
 
 /// Registers the functions for mutants.
 pub fn register_mutants(mutants: Mutants) {
-    MUTANTS.set(mutants).unwrap_or_else(|_| unreachable!("registered once, at the start"));
+    MUTANTS.set(mutants).unwrap_or_else(|_| unreachable!("the functions must be registered only once"));
 }
 
 /// Checks that there are mutants with these names.
@@ -105,7 +105,7 @@ pub fn check_mutants(mutants: &[String]) -> Result<(), Error> {
 /// the last build.
 pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) -> Result<PathBuf, Error> {
     if !mutants.is_empty() {
-        let build = MUTANTS.get().expect("registered at the start").build;
+        let build = MUTANTS.get().expect("the functions must be registered at the start").build;
         return build(mutants, features, as_built);
     }
     if as_built {

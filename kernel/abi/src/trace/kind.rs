@@ -186,7 +186,7 @@ const fn both(fields: &[Field]) -> [Option<Field>; 2] {
         [] => [None, None],
         [a] => [Some(a), None],
         [a, b] => [Some(a), Some(b)],
-        _ => panic!("a record has at most two fields"),
+        _ => panic!("a record cannot have more than two fields"),
     }
 }
 
@@ -243,7 +243,7 @@ const _: () = {
     }
     assert!(n < u32::BITS as usize, "a mask must have a bit for every kind");
     // `Dropped` is always recorded in a stream, so it needs no group.
-    assert!(all_groups() == kinds & !Kind::Dropped.bit(), "a kind without a group is never recorded");
+    assert!(all_groups() == kinds & !Kind::Dropped.bit(), "a kind without a group would never be recorded");
 };
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub struct Directory {
 const _: () = {
     assert!(size_of::<Record>() == 32, "the host and the kernel's writer depend on 32-byte records");
     assert!(offset_of!(Record, sequence) == 24, "sequence, kind and reserved must form the last word");
-    assert!(size_of::<RingHeader>() == 128, "records start 128 bytes into a ring");
+    assert!(size_of::<RingHeader>() == 128, "records must start 128 bytes into a ring");
     assert!(offset_of!(RingHeader, tail) == 64, "the reader's word must be on its own cache line");
     assert!(size_of::<Directory>() <= 4096, "the directory must fit in a page");
     assert!(

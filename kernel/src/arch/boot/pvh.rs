@@ -37,7 +37,7 @@ const RAM: u32 = 1;
 static PVH_NOTE: ElfNote<[u8; 4], unsafe extern "sysv64" fn() -> !> =
     ElfNote::new(XEN_ELFNOTE_PHYS32_ENTRY, *b"Xen\0", pvh_start32);
 
-const _: () = assert!(MEMORY_MIN == 4 << 20, "the message in pvh.S says that the kernel needs 4 MiB");
+const _: () = assert!(MEMORY_MIN == 4 << 20, "the message in pvh.S names another minimum, 4 MiB");
 
 core::arch::global_asm!(
     include_str!("pvh.S"),

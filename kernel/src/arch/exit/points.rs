@@ -100,4 +100,4 @@ pub struct FpuImage {
 /// The x87 and SSE state at a program's start: all registers zero, all exceptions masked.
 pub static FPU_RESET: FpuImage = FpuImage { fcw: 0x037f, unused: [0; 22], mxcsr: 0x1f80, rest: [0; 484] };
 
-const _: () = assert!(size_of::<FpuImage>() == 512, "FXRSTOR reads 512 bytes");
+const _: () = assert!(size_of::<FpuImage>() == 512, "the image must have the 512 bytes that FXRSTOR reads");

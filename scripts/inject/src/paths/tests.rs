@@ -15,7 +15,7 @@ fn path_follows_its_branches() {
     assert_eq!(addresses(&[true], false).expect("there must be a path"), [0x1000, 0x1003, 0x1008]);
     assert_eq!(addresses(&[false], false).expect("there must be a path"), [0x1000, 0x1002, 0x1003, 0x1008]);
     assert_eq!(addresses(&[true], true).expect("there must be a path"), [0x1000, 0x1003]);
-    assert!(addresses(&[true, true], false).is_err(), "there is one branch");
+    assert!(addresses(&[true, true], false).is_err(), "a list of two branches must be rejected");
 }
 
 #[test]

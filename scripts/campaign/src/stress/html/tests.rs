@@ -193,6 +193,6 @@ fn report_is_written_atomically_into_new_folder() {
         .expect("cannot write");
     let files: Vec<_> =
         std::fs::read_dir(path.parent().expect("cannot create a folder")).expect("cannot read").collect();
-    assert_eq!(files.len(), 1, "nothing else is left");
+    assert_eq!(files.len(), 1, "no other file may be left");
     assert!(std::fs::read_to_string(&path).expect("cannot read").ends_with("</html>\n"));
 }
