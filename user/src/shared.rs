@@ -13,7 +13,10 @@ pub struct SharedPage {
     words: [AtomicU64; WORDS],
 }
 
-const _: () = assert!(size_of::<SharedPage>() as u64 == PAGE_SIZE, "the kernel maps exactly one page");
+const _: () = assert!(
+    size_of::<SharedPage>() as u64 == PAGE_SIZE,
+    "the struct must fill exactly the one page that the kernel maps"
+);
 const _: () = assert!(
     SHARED_PAGE.is_multiple_of(align_of::<SharedPage>() as u64),
     "the page must be aligned to its size"

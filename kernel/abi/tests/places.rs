@@ -58,7 +58,7 @@ fn kinds() -> String {
 /// Compares a page's table with the expected table, or updates the page.
 fn compare(path: &str, table: &str) {
     let page = read(path);
-    let header = table.lines().next().expect("a header");
+    let header = table.lines().next().expect("there must be a header");
     let begin = page.find(header).unwrap_or_else(|| panic!("{path} has no table with the header {header}"));
     let rows = page[begin..].split_inclusive('\n').take_while(|line| line.starts_with('|'));
     let end = begin + rows.map(str::len).sum::<usize>();
@@ -129,7 +129,8 @@ fn every_kind_is_recorded_somewhere_in_the_kernel() {
     let mut files = Vec::new();
     sources(&root().join("kernel/src"), &mut files);
     assert!(!files.is_empty(), "no sources were found in kernel/src");
-    let text: String = files.iter().map(|path| fs::read_to_string(path).expect("a source")).collect();
+    let text: String =
+        files.iter().map(|path| fs::read_to_string(path).expect("there must be a source")).collect();
     for kind in Kind::ALL {
         // The kind must be the first argument of a call that records it; other uses do not count.
         assert!(

@@ -92,7 +92,7 @@ pub(crate) mod tests {
     #[test]
     fn search_skips_invalid_directory() {
         let ram = guest();
-        let pages = CounterPages::find(&ram).expect("cannot read").expect("a directory");
+        let pages = CounterPages::find(&ram).expect("cannot read").expect("there must be a directory");
         assert_eq!((pages.tick_hz, pages.tsc_hz), (100, 2_000_000_000));
         let counters = pages.read(&ram).expect("cannot read");
         assert_eq!(counters.len(), 2);

@@ -110,7 +110,7 @@ impl Registers {
     /// Returns the low 64 bits of the register of this name.
     pub fn get(&self, name: &str) -> u64 {
         let place = LAYOUT.iter().find(|(own, ..)| *own == name);
-        let &(_, at, length) = place.expect("the callers' names are in the table");
+        let &(_, at, length) = place.expect("the name must be in the table");
         let mut word = [0; 8];
         let length = length.min(8);
         word[..length].copy_from_slice(&self.0[at..at + length]);

@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn each_package_has_the_values_for_all_packages() {
-        let values = read(CONFIGURATION).split_once(ALL_PACKAGES).expect("the section").1.to_owned();
+        let values =
+            read(CONFIGURATION).split_once(ALL_PACKAGES).expect("there must be a section").1.to_owned();
         assert!(values.lines().count() > 5 && values.lines().all(|line| line.contains(" = ")), "{values}");
         let written = std::fs::read_to_string(packages().expect("cannot write")).expect("cannot read");
         for name in ["kernel", "user", "spin", "x86_64"] {

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn failure_of_loader_and_firmware_is_recognised() {
-        let reason = boot_failure(b"\x1b[2J[loader] ringside: cannot start: why").expect("a failure");
+        let reason =
+            boot_failure(b"\x1b[2J[loader] ringside: cannot start: why").expect("there must be a failure");
         assert_eq!(reason, "why");
         assert!(boot_failure(b"\x1b[1HBdsDxe: No bootable option or device was found.").is_some());
         assert_eq!(boot_failure(b"[loader] ringside: starting the kernel at 0x200000"), None);

@@ -103,15 +103,15 @@ mod tests {
         file.set_len(1 << 20).expect("there must be a size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
         assert_eq!(CpuDirectory::find(&ram).expect("cannot read"), None);
-        let [low, high] =
-            [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8 bytes")));
+        let [low, high] = [&MAGIC[..8], &MAGIC[8..]]
+            .map(|half| u64::from_le_bytes(half.try_into().expect("there must be 8 bytes")));
         let start = [low, high, 4 | 100 << 32, 2_000_000_000, 0x100_u64.wrapping_neg()];
         put(&ram, 0x5000, &[&start[..], &[0x8100, 0x9100, 0xa100, 0xb100]].concat());
         put(&ram, 0x8000, &[7, u64::from_le_bytes(*b"step 2 .")]);
         // An invalid length, as if a broken kernel had overwritten the memory.
         put(&ram, 0xa000, &[u64::MAX, u64::from_le_bytes(*b"\x1b[2J0000")]);
         put(&ram, 0xb000, &[1, u64::from_le_bytes(*b"x0000000")]);
-        let directory = CpuDirectory::find(&ram).expect("cannot read").expect("a directory");
+        let directory = CpuDirectory::find(&ram).expect("cannot read").expect("there must be a directory");
         let lines = directory.incomplete_lines(&ram).expect("cannot read");
         assert_eq!(lines.iter().map(|line| line.cpu).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(lines[0].line(), b"[cpu0, begun] step 2 ");

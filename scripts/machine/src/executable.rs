@@ -35,12 +35,13 @@ mod tests {
 
     #[test]
     fn stripping_keeps_the_segments() {
-        let original = std::fs::read(std::env::current_exe().expect("own path"))
+        let original = std::fs::read(std::env::current_exe().expect("cannot find the test executable"))
             .expect("cannot read the test executable");
-        let cut = stripped(&original).expect("own file is ELF");
+        let cut = stripped(&original).expect("the test executable must be an ELF file");
         assert!(cut.len() < original.len());
-        let header = FileHeader64::<Endianness>::parse(&*cut).expect("still ELF");
-        let segments = header.program_headers(Endianness::Little, &*cut).expect("still has segments");
+        let header = FileHeader64::<Endianness>::parse(&*cut).expect("the stripped file must be an ELF file");
+        let segments =
+            header.program_headers(Endianness::Little, &*cut).expect("the stripped file must have segments");
         for segment in segments {
             assert!(segment.data(Endianness::Little, &*cut).is_ok());
         }

@@ -182,7 +182,7 @@ mod tests {
             .find_map(|line| line.strip_prefix("multiboot2 /boot/ringside "))
             .expect("there must be a line");
         let expected = ["program=my prog", "x=1", "--", "it's", r#"a "b""#, r"c\d", "$e"];
-        assert_eq!(shlex::split(line).expect("quoted as for a shell"), expected);
+        assert_eq!(shlex::split(line).expect("the line must be quoted as for a shell"), expected);
         assert!(text.contains("\nmodule2 /boot/program\nboot\n"));
         assert!(!config("", false).expect("valid").contains("module2"));
     }

@@ -205,7 +205,7 @@ mod tests {
         let wake = move || {
             let _ = sender.send(());
         };
-        (Monitor::start(ours, wake).expect("a thread"), woken)
+        (Monitor::start(ours, wake).expect("cannot start a thread"), woken)
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
             monitor.command("pause");
             assert_eq!(monitor.paused(), None, "{state}");
         }
-        assert_eq!(lasting_pause(true, "paused"), None, "the machine runs again");
+        assert_eq!(lasting_pause(true, "paused"), None, "a running machine is not paused");
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let wake = move || {
             let _ = sender.send(());
         };
-        let mut monitor = Monitor::start(ours, wake).expect("a thread");
+        let mut monitor = Monitor::start(ours, wake).expect("cannot start a thread");
         assert!(!monitor.is_closed());
         drop(theirs);
         woken.recv_timeout(TIMEOUT).expect("woken");

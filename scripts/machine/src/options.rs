@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn feature_must_be_in_the_manifest_of_the_kernel() {
         assert_eq!(feature("checking").as_deref(), Ok("checking"));
-        let error = feature("nosuch").expect_err("unknown");
+        let error = feature("nosuch").expect_err("it must be rejected");
         assert!(error.contains("checking"), "{error}");
         assert_eq!(
             features("[a]\nx = 1\n[features]\n# A comment.\none = []\ntwo=[]\n[b]\ny = 1"),

@@ -180,7 +180,7 @@ mod tests {
             cmdline: "program=hello -- x y",
             gdb_port: None,
         };
-        let words = machine.command_line(wiring).expect("a machine that can run the kernel");
+        let words = machine.command_line(wiring).expect("the machine must be valid");
         words.into_iter().map(|word| word.into_string().expect("invalid UTF-8")).collect()
     }
 
@@ -190,7 +190,7 @@ mod tests {
         let options: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("cannot parse");
         let (kernel, module) = (Path::new("k"), Some(empty.path()));
         let machine = Machine { options: &options, kernel, module, cmdline: "", gdb_port: None };
-        let refused = machine.command_line(Wiring::Terminal).expect_err("refused");
+        let refused = machine.command_line(Wiring::Terminal).expect_err("it must be refused");
         assert!(
             matches!(&refused, Error::Usage(text) if text.ends_with("is empty: not an ELF file")),
             "{refused}"
@@ -221,7 +221,7 @@ mod tests {
         let words = |module| {
             let machine =
                 Machine { options: &options, kernel: Path::new("k"), module, cmdline: "a=b", gdb_port: None };
-            let words = machine.command_line(Wiring::Terminal).expect("a machine that can run the kernel");
+            let words = machine.command_line(Wiring::Terminal).expect("the machine must be valid");
             words.into_iter().map(|word| word.into_string().expect("invalid UTF-8")).collect::<Vec<_>>()
         };
         let without = words(None);

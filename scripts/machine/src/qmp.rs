@@ -157,7 +157,7 @@ mod tests {
         let (socket, other) =
             qemu(&[&[GREETING], &[EVENT, DONE], &[EVENT, EVENT, r#"{"return": "CPU#0\r\n"}"#]]);
         let mut session = Qmp::greet(&socket, &socket).expect("greeted");
-        assert_eq!(session.human("info cpus").expect("an answer"), "CPU#0\r\n");
+        assert_eq!(session.human("info cpus").expect("there must be an answer"), "CPU#0\r\n");
         let commands = other.join().expect("cannot open the other end");
         assert!(commands[0].contains("qmp_capabilities"), "{commands:?}");
         assert!(
@@ -172,7 +172,7 @@ mod tests {
         let (socket, _other) =
             qemu(Box::leak(Box::new([&[GREETING] as &[_], &[DONE], Box::leak(Box::new([refusal]))])));
         let mut session = Qmp::greet(&socket, &socket).expect("greeted");
-        let error = session.execute("nonsense").expect_err("refused").to_string();
+        let error = session.execute("nonsense").expect_err("it must be refused").to_string();
         assert!(error.ends_with("no such command"), "{error}");
     }
 

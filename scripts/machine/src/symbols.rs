@@ -207,11 +207,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("own");
         std::fs::write(&path, &own).expect("cannot copy");
-        let file = object::File::parse(&*own).expect("an ELF file");
+        let file = object::File::parse(&*own).expect("it must be an ELF file");
         use object::{Object, ObjectSymbol};
         let symbol =
             file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("7symbols5short")));
-        let address = symbol.expect("the function above").address();
+        let address = symbol.expect("there must be a symbol").address();
         let text = Symbols::load(&path).describe(7, address + 1).join("\n");
         assert!(text.starts_with("   7: 0x") && text.contains("symbols::short"), "{text}");
         assert!(text.contains("(scripts/machine/src/symbols.rs:"), "{text}");
@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn place_is_found_only_for_code() {
         let own = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
-        let file = object::File::parse(&*own).expect("an ELF file");
+        let file = object::File::parse(&*own).expect("it must be an ELF file");
         let of = |kind| {
             let mut symbols = file.symbols().filter(|symbol| symbol.size() != 0 && symbol.kind() == kind);
-            symbols.find(|symbol| !symbol.is_undefined()).expect("a symbol").address()
+            symbols.find(|symbol| !symbol.is_undefined()).expect("there must be a symbol").address()
         };
         let symbols = Symbols::parse(&own);
         assert!(symbols.place(of(SymbolKind::Text)).is_some());

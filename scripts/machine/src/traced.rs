@@ -53,14 +53,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("cannot create a folder");
         let (trace, elf) = (folder.path().join("x.rtrace"), folder.path().join("x"));
         std::fs::copy("/proc/self/exe", &elf).expect("cannot copy");
-        let written = std::fs::File::create(&trace).expect("a trace");
+        let written = std::fs::File::create(&trace).expect("cannot create the trace");
         let command = ["qemu", "-initrd", elf.to_str().expect("invalid UTF-8")].map(str::to_owned);
         let one_word = [format!("qemu -initrd {}", elf.display())];
         let origin = |command| find(&Origin { trace: &trace, command, symbols: &[] });
         assert!(origin(&command[..]).is_some());
         assert!(origin(&one_word[..]).is_some());
         assert!(origin(&[]).is_none(), "no command line");
-        written.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("an earlier time");
+        written.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("cannot set the time");
         assert!(origin(&command[..]).is_none());
         assert!(origin(&one_word[..]).is_none());
         let symbols = [elf.clone()];

@@ -137,7 +137,7 @@ mod tests {
     fn setup_looks_for_the_firmware_in_the_same_places() {
         let script = std::fs::read_to_string(root().join("scripts/setup.sh")).expect("cannot read the file");
         let list = script.split_once("ringside_firmware=(").and_then(|(_, rest)| rest.split_once(')'));
-        let listed: Vec<_> = list.expect("a list").0.split_whitespace().collect();
+        let listed: Vec<_> = list.expect("there must be a list").0.split_whitespace().collect();
         assert_eq!(listed, FIRMWARE);
     }
 

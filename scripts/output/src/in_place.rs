@@ -72,7 +72,10 @@ mod tests {
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("cannot create");
         let open = |timeout| open_within(timeout, &fifo, OpenOptions::new().write(true));
-        assert_eq!(open(Duration::ZERO).expect_err("no reader").kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            open(Duration::ZERO).expect_err("it must fail without a reader").kind(),
+            ErrorKind::TimedOut
+        );
         let reader = std::thread::spawn({
             let fifo = fifo.clone();
             move || fs::read(fifo).expect("cannot read")

@@ -99,7 +99,7 @@ mod tests {
         for mut log in [Log::create(full).expect("cannot open"), Log::buffered(file())] {
             log.line(b"one");
             log.line(b"two");
-            assert_eq!(log.finish().expect_err("is full").kind(), io::ErrorKind::StorageFull);
+            assert_eq!(log.finish().expect_err("the write must fail").kind(), io::ErrorKind::StorageFull);
         }
     }
 

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn devices_and_folders_are_refused() {
-        let text = |path: &str| read(Path::new(path), 9).expect_err("refused").to_string();
+        let text = |path: &str| read(Path::new(path), 9).expect_err("it must be refused").to_string();
         assert_eq!(text("/dev/zero"), "it is a device, not a file");
         assert!(text("/").contains("directory"));
     }
@@ -66,10 +66,10 @@ mod tests {
         let path = folder.path().join("x");
         std::fs::write(&path, vec![7; 2 << 20]).expect("cannot write");
         assert_eq!(read(&path, 2 << 20).expect("cannot read").len(), 2 << 20);
-        let error = read(&path, (2 << 20) - 1).expect_err("refused");
+        let error = read(&path, (2 << 20) - 1).expect_err("it must be refused");
         assert!(error.to_string().contains("more than 1 MiB"), "{error}");
         let sparse = File::options().write(true).open(&path).expect("cannot open");
-        sparse.set_len(1 << 40).expect("is sparse");
+        sparse.set_len(1 << 40).expect("cannot create a sparse file");
         assert!(read(&path, 2 << 20).is_err());
     }
 }

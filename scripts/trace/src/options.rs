@@ -161,6 +161,6 @@ mod tests {
         // This name is both a kind and a group, which consists of that kind.
         assert_eq!(kind("tick"), Ok(Kind::Tick.bit()));
         assert_eq!(kind("all"), Ok(all_groups()));
-        assert!(kind("sycall").expect_err("a typo").contains("syscall_enter"));
+        assert!(kind("sycall").expect_err("a typo must be rejected").contains("syscall_enter"));
     }
 }

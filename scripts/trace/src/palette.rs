@@ -81,7 +81,9 @@ mod tests {
 
     /// Converts `#rrggbb` to linear intensities of red, green and blue, from 0 to 1.
     fn linear(colour: &str) -> [f64; 3] {
-        let part = |at: usize| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).expect("hex")) / 255.0;
+        let part = |at: usize| {
+            f64::from(u8::from_str_radix(&colour[at..at + 2], 16).expect("it must be hexadecimal")) / 255.0
+        };
         [1, 3, 5]
             .map(part)
             .map(|part| if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) })

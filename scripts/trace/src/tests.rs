@@ -69,7 +69,7 @@ fn filters_select_cpus_and_kinds() {
     for line in lines(folder.path(), "out") {
         assert!(line.contains("cpu1 syscall_enter") || line.contains("cpu1 program_"), "{line}");
     }
-    let error = trace(folder.path(), "--text --cpu 9").expect_err("no such CPU");
+    let error = trace(folder.path(), "--text --cpu 9").expect_err("it must fail for an unknown CPU");
     assert!(error.to_string().contains("no CPU 9"), "{error}");
 }
 
@@ -79,7 +79,7 @@ fn truncated_file_is_converted_and_is_an_error() {
     let path = folder.path().join("x.rtrace");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("cannot open");
     file.set_len(path.metadata().expect("metadata").len() - 100 * 32 - 5).expect("cannot truncate");
-    let error = trace(folder.path(), "--text @/out").expect_err("truncated");
+    let error = trace(folder.path(), "--text @/out").expect_err("it must be truncated");
     assert!(error.to_string().contains("2899 of 3000"), "{error}");
     assert_eq!(lines(folder.path(), "out").len(), 2899);
 }

@@ -191,7 +191,7 @@ pub(crate) mod tests {
         let mut timeline = Timeline::new(&Header { cpus, ..Header::default() }, limit);
         for &(ns, lane, kind, a) in events {
             let record = Record { a, kind: kind as u16, ..Record::default() };
-            timeline.event(&Event { ns, lane, kind: Some(kind), record }).expect("takes it");
+            timeline.event(&Event { ns, lane, kind: Some(kind), record }).expect("cannot draw the event");
         }
         timeline.finish().expect("cannot finish");
         timeline

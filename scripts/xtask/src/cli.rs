@@ -116,9 +116,12 @@ mod tests {
     fn usage_names_the_script_that_was_called() {
         let usage = |script: &str, name: &str| {
             let mut command = command(script);
-            let help = command.find_subcommand_mut(name).expect("a subcommand").render_help();
+            let help = command.find_subcommand_mut(name).expect("there must be a subcommand").render_help();
             let help = help.to_string();
-            help.lines().find_map(|line| line.strip_prefix("Usage: ")).expect("a usage line").to_owned()
+            help.lines()
+                .find_map(|line| line.strip_prefix("Usage: "))
+                .expect("there must be a usage line")
+                .to_owned()
         };
         assert_eq!(usage("./scripts/run.sh", "run"), "./scripts/run.sh [OPTIONS] [PROGRAM [ARGS...]]");
         assert_eq!(usage("./scripts/test.sh", "test"), "./scripts/test.sh [OPTIONS] [FILTER]...");
@@ -144,7 +147,7 @@ mod tests {
         let command = Cli::command();
         let run = command.find_subcommand("run").expect("run");
         let option = run.get_arguments().find(|argument| argument.get_id() == "trace").expect("--trace");
-        let help = option.get_help().expect("a help").to_string();
+        let help = option.get_help().expect("there must be a help text").to_string();
         let words = kernel_abi::trace::GROUPS.map(|(word, _)| word).join(", ");
         assert!(help.contains(&words), "run --trace: {help:?} does not list {words:?}");
     }

@@ -11,7 +11,7 @@ const ENDINGS: [&str; 8] = [".rs", ".S", ".ld", ".md", ".sh", ".toml", ".svg", "
 const KEYWORDS: [&str; 8] = ["fn", "struct", "enum", "trait", "const", "static", "type", "macro_rules!"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("cannot find the checkout")
 }
 
 /// Returns README.md, CONTRIBUTING.md and docs/*.md, each with its path relative to the top and its text without code
@@ -120,7 +120,7 @@ fn links_lead_to_files_and_headings() {
             let target = if file.is_empty() { here } else { here.with_file_name("").join(file) };
             assert!(target.exists(), "{} links to {link}, which does not exist", page.display());
             if !heading.is_empty() {
-                let text = without_code_blocks(&fs::read_to_string(&target).expect("a page"));
+                let text = without_code_blocks(&fs::read_to_string(&target).expect("there must be a page"));
                 let mut headings = text.lines().filter_map(|line| line.strip_prefix('#'));
                 let found = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
                 assert!(found, "{} links to {link}: no such heading", page.display());
@@ -158,9 +158,9 @@ fn defines(code: &str, name: &str) -> bool {
 #[test]
 fn every_program_is_in_the_table() {
     let page = read(Path::new("docs/running.md"));
-    for entry in fs::read_dir(root().join("user/src/bin")).expect("the programs") {
+    for entry in fs::read_dir(root().join("user/src/bin")).expect("cannot list the programs") {
         let path = entry.expect("cannot read the folder").path();
-        let name = path.file_stem().expect("a name").to_str().expect("invalid UTF-8");
+        let name = path.file_stem().expect("there must be a name").to_str().expect("invalid UTF-8");
         let rows = [format!("| `{name}` |"), format!("| `{name} ")];
         assert!(rows.iter().any(|row| page.contains(row)), "docs/running.md, \"Programs\", lacks {name}");
     }
@@ -182,7 +182,10 @@ fn every_class_of_probes_is_in_the_table() {
 fn every_case_is_in_the_table() {
     let page = without_code_blocks(&read(Path::new("docs/testing.md")));
     let rows: Vec<_> = spans(&page).collect();
-    let list = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["test", "--list"]).output().expect("the tool");
+    let list = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["test", "--list"])
+        .output()
+        .expect("cannot start the tool");
     let list = String::from_utf8(list.stdout).expect("invalid UTF-8");
     let cases: Vec<_> = list.lines().filter_map(|line| line.split(": ").next()?.split_once("::")).collect();
     assert!(cases.len() > 100, "{list}");

@@ -194,7 +194,7 @@ fn json_is_written_for_every_end() {
     let outcome = |script: &str, arguments: &[&str]| {
         let output = run(script, &[&["--json", "-"], arguments].concat());
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
-        json["outcome"].as_str().expect("an outcome").to_owned()
+        json["outcome"].as_str().expect("there must be an outcome").to_owned()
     };
     assert_eq!(outcome("exit 0", &["hello"]), "panic");
     assert_eq!(outcome("exit 1", &["hello"]), "host");
@@ -208,7 +208,7 @@ fn log_has_the_unfiltered_console() {
     let log = folder.path().join("log");
     let lines = ["[cpu0] hi", BOOT, CPU, PASS];
     run(&printing(&lines, 33), &["--log", log.to_str().expect("invalid UTF-8"), "hello"]);
-    assert_eq!(std::fs::read_to_string(log).expect("the log").lines().collect::<Vec<_>>(), lines);
+    assert_eq!(std::fs::read_to_string(log).expect("cannot read the log").lines().collect::<Vec<_>>(), lines);
 }
 
 #[test]

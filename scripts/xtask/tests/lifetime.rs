@@ -35,20 +35,20 @@ fn ends_with_its_tool(signal: Signal) -> bool {
         .stderr(Stdio::null())
         .spawn()
         .expect("cannot start the host tool");
-    let lines = BufReader::new(tool.stdout.take().expect("its output")).lines();
+    let lines = BufReader::new(tool.stdout.take().expect("there must be an output")).lines();
     let qemu = lines
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("pid ").map(str::to_owned))
         .expect("the script's process id");
     assert!(is_alive(&qemu));
-    kill_process(Pid::from_child(&tool), signal).expect("the signal");
+    kill_process(Pid::from_child(&tool), signal).expect("cannot send the signal");
     let until = Instant::now() + Duration::from_secs(30);
     let ended = |tool: &mut Child| tool.try_wait().is_ok_and(|status| status.is_some());
     while (!ended(&mut tool) || is_alive(&qemu)) && Instant::now() < until {
         std::thread::yield_now();
     }
     if !ended(&mut tool) {
-        tool.kill().and_then(|()| tool.wait()).expect("the tool's end by force");
+        tool.kill().and_then(|()| tool.wait()).expect("cannot kill the tool");
         return false;
     }
     !is_alive(&qemu)

@@ -162,10 +162,10 @@ fn header(place: &Place, name: &str, value: &str) {
     let bytes = fs::read(place.path("t.rtrace")).expect("cannot read");
     let header = 24..bytes.len() - RECORDS;
     let text = String::from_utf8(bytes[header.clone()].to_vec()).expect("invalid JSON");
-    let at = text.find(&format!("\"{name}\":")).expect("the field") + name.len() + 3;
+    let at = text.find(&format!("\"{name}\":")).expect("there must be a field") + name.len() + 3;
     let end = at + text[at..].find([',', '}']).expect("no end");
     let text = format!("{}{value}{}", &text[..at], &text[end..]);
-    let length = u32::try_from(text.len()).expect("a length").to_le_bytes();
+    let length = u32::try_from(text.len()).expect("there must be a length").to_le_bytes();
     let new = [&bytes[..20], &length, text.as_bytes(), &bytes[header.end..]].concat();
     fs::write(place.path("t.rtrace"), new).expect("cannot write");
 }

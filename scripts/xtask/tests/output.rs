@@ -37,7 +37,7 @@ impl Place {
     fn new() -> Place {
         let place = Place(tempfile::tempdir().expect("cannot create a folder"));
         place.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
-        fs::write(place.path("result.json"), RESULT).expect("a result");
+        fs::write(place.path("result.json"), RESULT).expect("cannot write the result");
         let made = place.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("cannot start");
         assert!(made.success());
         place
@@ -269,7 +269,7 @@ fn memory_limit_is_a_reported_host_failure() {
     let long = [&trace[..20], &(1_u32 << 28).to_le_bytes()].concat();
     fs::write(place.path("long.rtrace"), long).expect("cannot write");
     let file = File::options().write(true).open(place.path("long.rtrace")).expect("cannot open");
-    file.set_len(2 << 30).expect("is sparse");
+    file.set_len(2 << 30).expect("cannot create a sparse file");
     let output = place.shell("ulimit -v 200000", "", &["trace", "long.rtrace", "--stats"]);
     assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("not enough memory"), "{}", text(&output.stderr));

@@ -37,11 +37,11 @@ impl Checkout {
             fs::create_dir_all(checkout.path(folder)).expect("cannot create a folder");
         }
         for name in ["run.sh", "test.sh", "setup.sh"] {
-            fs::copy(ours.join(name), scripts.join(name)).expect("a script");
+            fs::copy(ours.join(name), scripts.join(name)).expect("cannot copy the script");
         }
         for target in ["x86_64-unknown-none", "x86_64-unknown-uefi"] {
             fs::create_dir_all(checkout.path(&format!("sysroot/lib/rustlib/{target}/lib")))
-                .expect("a target");
+                .expect("cannot create the target");
         }
         let sysroot = checkout.path("sysroot");
         let rustc =
@@ -101,7 +101,7 @@ fn tool_is_executed_at_the_path_that_cargo_prints() {
 #[test]
 fn cdpath_does_not_mislead_the_scripts() {
     let checkout = Checkout::new();
-    fs::create_dir_all(checkout.path("other/scripts")).expect("a folder of the same name");
+    fs::create_dir_all(checkout.path("other/scripts")).expect("cannot create the folder");
     for path in [".", "other", "tree"] {
         let mut command = checkout.command("scripts/run.sh", &["hello"]);
         command

@@ -85,7 +85,10 @@ fn boot_without_errors_is_a_pass() {
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("pass: 1 of 1 boots passed; 8 system calls"), "{stdout}");
     assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
-    let page = stderr.lines().find_map(|line| line.strip_prefix("report: ")).expect("the path of the report");
+    let page = stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("report: "))
+        .expect("there must be a path of the report");
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page)).expect("it");
     assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
@@ -105,12 +108,18 @@ fn miscounted_call_is_a_failure_that_names_it() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     let what = "CPU 0: SYS_NULL (0): the program made 3 calls, the kernel counts 4";
     assert!(stdout.contains(what) && stderr.contains(what), "{stdout}{stderr}");
-    let again = stdout.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("a command");
+    let again = stdout
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("again: "))
+        .expect("there must be a command");
     assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
-    let log = stdout.lines().find_map(|line| line.trim_start().strip_prefix("log:   ")).expect("a log");
+    let log = stdout
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("log:   "))
+        .expect("there must be a log");
     // Paths inside the tree are printed relative to its top.
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let kept = std::fs::read_to_string(top.join(log)).expect("the log");
+    let kept = std::fs::read_to_string(top.join(log)).expect("cannot read the log");
     assert!(
         kept.starts_with(&format!("$ {again}\n")) && kept.contains(LAST) && kept.contains(what),
         "{kept}"
@@ -126,7 +135,7 @@ fn violation_is_reported_with_its_cpu_and_call() {
     assert_eq!(output.status.code(), Some(1));
     let result: Value = serde_json::from_slice(&output.stdout).expect("the output must be JSON only");
     let problems = result["boots"][0]["problems"].as_array().expect("problems");
-    assert_eq!(problems.len(), 1, "its exit code is its consequence: {result}");
+    assert_eq!(problems.len(), 1, "the exit code must not be reported as well: {result}");
     assert_eq!(problems[0]["what"], "CPU 0: violation: call=7 number=0x0: expected rbx 0x1 got 0x2");
     assert_eq!(problems[0]["cpu"], 0);
 }
@@ -137,7 +146,7 @@ fn panic_is_status_3_and_a_silent_guest_status_4() {
         ["@ringside panic cpu=0 message=\"injected\"".to_owned(), verdict("panic").replace("=1", "=0")];
     assert_eq!(stress(&panic, 37, &[]).status.code(), Some(3));
     let (folder, qemu) = fake_qemu(&[], 0);
-    std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("the script");
+    std::fs::write(&qemu, "#!/bin/sh\nexec sleep 1000 </dev/null\n").expect("cannot write the script");
     let qemu = qemu.to_str().expect("invalid UTF-8");
     let logs = env!("CARGO_TARGET_TMPDIR");
     let output =
@@ -214,7 +223,7 @@ fn print_jobs_prints_commands_whose_results_merge() {
     assert_eq!(xtask(&["merge", &one]).status.code(), Some(0));
     let page = folder.path().join("page.html");
     let merged = xtask(&["merge", &one, &two, "--report", page.to_str().expect("invalid UTF-8")]);
-    let page = std::fs::read_to_string(page).expect("the report");
+    let page = std::fs::read_to_string(page).expect("cannot read the report");
     assert!(
         page.contains("title=\"0x1 pass, 8 calls\"") && page.contains("title=\"0x2 failed, 8 calls: "),
         "{page}"

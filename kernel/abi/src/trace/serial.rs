@@ -201,7 +201,9 @@ mod tests {
             for length in [0, 1, 2, 32, DATA_MAX] {
                 let text = line(part, &data[..length]);
                 assert!(text.len() <= LINE_MAX, "{} bytes", text.len());
-                let received = parse(text.as_bytes()).expect("a trace line").expect("an undamaged line");
+                let received = parse(text.as_bytes())
+                    .expect("there must be a trace line")
+                    .expect("there must be an undamaged line");
                 assert_eq!((received.place.part, received.data()), (part, &data[..length]));
                 assert_eq!((received.place.line, received.place.at), (u32::MAX, u64::MAX));
             }

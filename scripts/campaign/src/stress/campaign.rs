@@ -266,7 +266,7 @@ mod tests {
     fn job_writes_to_json_path() {
         let options = options(&["--runs", "2", "--print-jobs", "--json", "out dir/{seed}.json"]);
         let line = job(&options, Seed(2));
-        let words = shlex::split(&line).expect("valid shell words");
+        let words = shlex::split(&line).expect("the words must be valid in a shell");
         assert_eq!(words.last().map(String::as_str), Some("out dir/0x2.json"), "{line}");
         assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
         assert!(machine::options::parse::<StressOptions>(&words[3..]).is_ok());

@@ -81,7 +81,7 @@ mod tests {
     fn last() -> LastLine {
         let mut counts = [0; TABLE_LEN + 1];
         for (count, word) in counts.iter_mut().zip(COUNTS.split(',')) {
-            *count = word.parse().expect("a number");
+            *count = word.parse().expect("there must be a number");
         }
         LastLine { seed: Seed(1), calls: 10, lines: 6, counts }
     }

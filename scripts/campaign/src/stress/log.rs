@@ -79,7 +79,7 @@ mod tests {
             log
         };
         let log = begin().end(true).expect("is written").expect("there must be a path");
-        let text = std::fs::read(&log).expect("the log");
+        let text = std::fs::read(&log).expect("cannot read the log");
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A passed boot does not remove the log of an earlier failure.
         let entries =

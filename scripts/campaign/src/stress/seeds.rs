@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn too_large_range_is_rejected() {
-        let whole: SeedRange = "0..=0xffffffffffffffff".parse().expect("a range");
+        let whole: SeedRange = "0..=0xffffffffffffffff".parse().expect("there must be a range");
         assert_eq!(whole.seeds(), Err(StressError::TooManySeeds(SEEDS_MAX)));
         assert_eq!(derived(Seed(1), SEEDS_MAX + 1), Err(StressError::TooManySeeds(SEEDS_MAX)));
     }

@@ -26,7 +26,7 @@ fn rsp_is_the_users_until_the_stack_switch_and_after_the_switch_back() {
         0x0f, 0x07, 0xc3,
     ];
     let code = Code::of(&[("syscall_entry", 0x1000, &code)]);
-    assert_eq!(with_user_rsp(&code).expect("windows"), [0x1000, 0x1003, 0x100d, 0x1010]);
+    assert_eq!(with_user_rsp(&code).expect("there must be windows"), [0x1000, 0x1003, 0x100d, 0x1010]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn file_is_replaced_and_nothing_else_is_left() {
     write(&path, b"one").expect("cannot create");
     let usual = folder.path().join("usual");
     fs::write(&usual, "").expect("cannot create");
-    assert_eq!(mode(&path), mode(&usual), "a new file has the usual rights");
+    assert_eq!(mode(&path), mode(&usual), "a new file must have the usual rights");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("cannot set");
     write(&path, b"2").expect("cannot replace");
     assert_eq!((text(&path).as_str(), mode(&path)), ("2", 0o604));
@@ -52,7 +52,7 @@ fn two_writers_of_one_result_do_not_collide() {
     for (target, text) in both.iter_mut().zip([b"first", b"other"]) {
         target.write_all(text).expect("cannot write");
     }
-    both.iter_mut().try_for_each(Target::finish).expect("both finish");
+    both.iter_mut().try_for_each(Target::finish).expect("cannot finish");
     assert_eq!((text(&path).as_str(), names(folder.path()).len()), ("other", 1));
 }
 
@@ -90,7 +90,7 @@ fn fifo_and_device_are_written_in_place() {
     assert!(fs::symlink_metadata(&fifo).expect("it must exist").file_type().is_fifo());
     let link = folder.path().join("full");
     symlink("/dev/full", &link).expect("cannot link");
-    assert_eq!(write(&link, b"x").expect_err("is full").kind(), ErrorKind::StorageFull);
+    assert_eq!(write(&link, b"x").expect_err("the write must fail").kind(), ErrorKind::StorageFull);
     assert!(![fifo, link, "-".into()].iter().any(|path| is_replaced(path)));
     assert!(is_replaced(&folder.path().join("absent")));
     write(Path::new("/dev/null"), b"x").expect("cannot write");

@@ -200,7 +200,7 @@ mod tests {
     fn run_options_match_the_benchmark() {
         let words = ["--seconds", "3", "--cmdline", "tick_hz=50", "--mix", "null=1,bad=1"];
         let options = parse(words).expect("cannot parse");
-        let run = run_options(&options).expect("is a run");
+        let run = run_options(&options).expect("the options must be valid");
         assert_eq!(run.machine.smp, "2");
         assert_eq!(
             run.machine.cmdline.as_deref(),

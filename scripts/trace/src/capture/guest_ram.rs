@@ -177,15 +177,19 @@ mod tests {
             [(Chipset::Q35, 2816 * MIB, 0x8000_0000), (Chipset::Pc, 3584 * MIB, 0xc000_0000u64)]
         {
             let small = ram(edge - MIB, chipset);
-            assert_eq!(small.offset(edge - MIB - 1, 1), Some(edge - MIB - 1), "all of it is low");
+            assert_eq!(
+                small.offset(edge - MIB - 1, 1),
+                Some(edge - MIB - 1),
+                "all memory must be low memory"
+            );
             assert_eq!(small.offset(edge - MIB, 1), None);
             assert_eq!(small.offset(HIGH, 1), None);
             let big = ram(edge, chipset);
             assert_eq!(big.offset(low - 8, 8), Some(low - 8));
-            assert_eq!(big.offset(low - 4, 8), None, "into the hole");
+            assert_eq!(big.offset(low - 4, 8), None, "the range extends into the hole");
             assert_eq!(big.offset(HIGH, 8), Some(low));
             assert_eq!(big.offset(HIGH + (edge - low) - 8, 8), Some(edge - 8));
-            assert_eq!(big.offset(HIGH + (edge - low), 1), None, "beyond the end");
+            assert_eq!(big.offset(HIGH + (edge - low), 1), None, "the range is beyond the end");
             assert_eq!(big.offset(u64::MAX, 8), None);
             assert_eq!(big.address(low), HIGH);
         }

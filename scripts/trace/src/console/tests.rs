@@ -86,7 +86,9 @@ fn other_console_lines_are_ignored() {
         assert!(!console.take(line.as_bytes()));
     }
     assert!(console.is_empty() && console.flaws().is_empty());
-    let error = console.write(Path::new("/nonexistent"), &[]).expect_err("nothing was received");
+    let error = console
+        .write(Path::new("/nonexistent"), &[])
+        .expect_err("it must fail, because nothing was received");
     assert!(matches!(error, Error::NoLines));
 }
 
@@ -176,9 +178,9 @@ fn log_is_converted_to_a_trace_file_in_its_directory() {
     let (path, flaw) = trace_file(&log).expect("cannot convert");
     assert_eq!(path, folder.path().join("console.rtrace"));
     assert!(flaw.is_none());
-    assert_eq!(trace_file(&path).expect("is a trace file").0, path);
+    assert_eq!(trace_file(&path).expect("it must be a trace file").0, path);
     std::fs::write(&log, &text[..text.len() / 2]).expect("cannot write");
-    let flaw = trace_file(&log).expect("cannot convert").1.expect("is truncated");
+    let flaw = trace_file(&log).expect("cannot convert").1.expect("it must be truncated");
     assert!(flaw.to_string().contains("truncated"), "{flaw}");
     std::fs::write(&log, "[cpu0] hello\n").expect("cannot write");
     assert!(matches!(trace_file(&log), Err(Error::NotATrace(_))));

@@ -155,7 +155,7 @@ mod tests {
     use crate::file::Cpu;
 
     fn word(bytes: &[u8], at: usize) -> u64 {
-        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("there must be 8 bytes"))
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn truncated_file_gives_its_complete_records_and_an_error() {
     truncate(&path, 10 * RECORD as u64 + 1);
     let reader = Reader::open(&path).expect("cannot open");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (100, 39));
-    let error = reader.complete().expect_err("is truncated");
+    let error = reader.complete().expect_err("it must be truncated");
     assert!(error.to_string().contains("139 of 150 records"), "{error}");
     // Truncate within the records of the first CPU.
     truncate(&path, 60 * RECORD as u64);
@@ -86,7 +86,7 @@ fn invalid_file_is_refused_with_the_reason() {
         let mut bytes = valid.clone();
         bytes[at] = byte;
         std::fs::write(&path, bytes).expect("cannot write");
-        Reader::open(&path).err().expect("is refused")
+        Reader::open(&path).err().expect("it must be refused")
     };
     assert!(matches!(with(0, b'x'), Error::NotATrace(_)));
     assert!(matches!(with(16, 99), Error::Version(_, 99)));

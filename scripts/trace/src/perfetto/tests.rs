@@ -26,7 +26,7 @@ fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePack
     while let [tag, after @ ..] = rest {
         assert_eq!(*tag, proto::PACKET_TAG);
         rest = after;
-        packets.push(TracePacket::decode_length_delimited(&mut rest).expect("a packet"));
+        packets.push(TracePacket::decode_length_delimited(&mut rest).expect("there must be a packet"));
     }
     packets.into_iter().partition(|packet| packet.track_event.is_none())
 }
@@ -38,12 +38,12 @@ fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
         let entry = list.iter().find(|entry| entry.iid == iid);
         entry.and_then(|entry| entry.name.clone()).unwrap_or_default()
     };
-    let event = packet.track_event.as_ref().expect("an event");
+    let event = packet.track_event.as_ref().expect("there must be an event");
     let types = [Type::SliceBegin, Type::SliceEnd, Type::Instant, Type::Counter];
     let mut text = format!(
         "{} {:?} {}",
         packet.timestamp.expect("there must be a time"),
-        types.iter().find(|r#type| Some(**r#type as i32) == event.r#type).expect("a type"),
+        types.iter().find(|r#type| Some(**r#type as i32) == event.r#type).expect("there must be a type"),
         name(&names.event_names, event.name_iid)
     );
     for argument in &event.debug_annotations {

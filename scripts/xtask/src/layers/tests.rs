@@ -7,7 +7,7 @@ use super::*;
 fn graph(files: &[(&str, &str)]) -> Graph {
     let texts: BTreeMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let read = |path: &Path| texts.get(path).map(|&text| text.to_owned());
-    Graph::read(Path::new(files[0].0), &read).expect("every module has a file")
+    Graph::read(Path::new(files[0].0), &read).expect("every module must have a file")
 }
 
 fn edges(graph: &Graph) -> Vec<(String, String)> {
@@ -132,10 +132,10 @@ fn kernel(file: &str, import: &str) -> Vec<String> {
         ("arch/high/c.rs", String::new()),
         ("run.rs", String::new()),
     ];
-    let changed = files.iter_mut().find(|(path, _)| *path == file).expect("a known file");
+    let changed = files.iter_mut().find(|(path, _)| *path == file).expect("the file must be known");
     changed.1.push_str(&format!("\n{import}"));
     let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
-    upward(&graph(&files)).expect("there are layers")
+    upward(&graph(&files)).expect("there must be layers")
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn upward_import_is_found_and_downward_import_is_allowed() {
 
 #[test]
 fn source_tree_has_crate_roots() {
-    let roots = crate_roots(machine::tree::root()).expect("the folders can be read");
+    let roots = crate_roots(machine::tree::root()).expect("cannot read the folders");
     for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
         assert!(roots.contains(&PathBuf::from(file)), "{file}");
     }

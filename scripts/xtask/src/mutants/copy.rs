@@ -167,7 +167,7 @@ mod tests {
             Err(error) => Some(error.to_string()),
             Ok(texts) if texts.is_empty() => Some(format!("the mutant {} has no edit", mutant.name)),
             Ok(texts) => texts.into_iter().find_map(|(path, text)| {
-                let same = fs::read_to_string(root().join(&path)).expect("it was read") == text;
+                let same = fs::read_to_string(root().join(&path)).expect("cannot read the file") == text;
                 same.then(|| format!("the mutant {} leaves {} as it was", mutant.name, path.display()))
             }),
         };
@@ -181,7 +181,7 @@ mod tests {
         let error_of = |file, find| {
             let edit = Edit { file, find, replace: "" };
             let text = original(mutant, &edit).and_then(|text| apply(mutant, &edit, &text));
-            text.expect_err("it does not apply").to_string()
+            text.expect_err("the edit must not apply").to_string()
         };
         for (file, find) in
             [("kernel/src/gone.rs", "x"), ("kernel/src/lib.rs", "no such code"), ("kernel/src/lib.rs", "mod")]

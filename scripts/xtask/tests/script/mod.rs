@@ -15,7 +15,7 @@ pub fn write(path: &Path, commands: &str) {
         .spawn()
         .expect("cannot start sh");
     let mut input = writer.stdin.take().expect("cannot create a pipe");
-    writeln!(input, "#!/bin/sh\n{commands}").expect("sh reads the script");
+    writeln!(input, "#!/bin/sh\n{commands}").expect("cannot send the script to sh");
     drop(input);
     assert!(writer.wait().expect("sh ends").success(), "{} is written", path.display());
 }

@@ -40,13 +40,13 @@ pub fn number_is_in_tsc_aux() -> Verdict {
         let mut number = 0;
         // SAFETY: the CPU has the instruction, which writes `number`.
         unsafe { __rdtscp(&mut number) };
-        expect(format_args!("CPU number by rdtscp"), &cpu, &number.into())?;
+        expect(format_args!("CPU number from rdtscp"), &cpu, &number.into())?;
     }
     if __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ecx & 1 << 22 != 0 {
         let number: u64;
         // SAFETY: the CPU has the instruction, which writes one register.
         unsafe { asm!("rdpid {}", out(reg) number, options(nomem, nostack, preserves_flags)) };
-        expect(format_args!("CPU number by rdpid"), &cpu, &number)?;
+        expect(format_args!("CPU number from rdpid"), &cpu, &number)?;
     }
     Ok(())
 }

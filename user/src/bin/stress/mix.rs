@@ -71,7 +71,7 @@ impl Mix {
     /// The default mix.
     pub const DEFAULT: Mix = match Mix::from_weights([40, 20, 10, 10, 10, 5, 5]) {
         Some(mix) => mix,
-        None => panic!("the sum of the default weights is valid"),
+        None => panic!("the sum of the default weights must be valid"),
     };
 
     const fn from_weights(weights: [u32; Kind::ALL.len()]) -> Option<Mix> {

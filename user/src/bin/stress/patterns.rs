@@ -40,7 +40,7 @@ const STARTS: usize = 1 << WINDOW_BITS;
 /// Length of the longest window, in words.
 const LONGEST: usize = size_of::<Vectors>() / size_of::<u64>();
 
-const _: () = assert!(size_of::<Window>() <= size_of::<Vectors>(), "every window ends within the table");
+const _: () = assert!(size_of::<Window>() <= size_of::<Vectors>(), "every window must end within the table");
 
 /// Carry, parity, adjust, zero, sign, direction, overflow.
 const FLAGS: u64 = 0xcd5;

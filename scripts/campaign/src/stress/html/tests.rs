@@ -73,7 +73,7 @@ fn traced() -> Survey {
 
 /// Parses the data element of a page.
 fn data(page: &str) -> Value {
-    let (_, rest) = page.split_once("id=\"data\">").expect("the data");
+    let (_, rest) = page.split_once("id=\"data\">").expect("there must be data");
     let (json, _) = rest.split_once("</script>").expect("no end tag");
     serde_json::from_str(json).expect("invalid JSON")
 }

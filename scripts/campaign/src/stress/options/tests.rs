@@ -6,9 +6,9 @@ fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<StressOptions, 
 
 /// Parses the options of the replay command.
 fn replayed(options: &StressOptions, seed: Seed) -> StressOptions {
-    let words = shlex::split(&options.load.replay(seed)).expect("valid shell words");
+    let words = shlex::split(&options.load.replay(seed)).expect("the words must be valid in a shell");
     assert_eq!(words[..3], ["cargo", "xtask", "stress"]);
-    parse(words[3..].iter().map(String::as_str)).expect("valid options")
+    parse(words[3..].iter().map(String::as_str)).expect("the options must be valid")
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn replay_command_has_the_same_options() {
         "--trace off --no-report",
         "--cmdline '-x \"y z\" $HOME' --feature checking --mutant sfmask-if",
     ] {
-        let words = shlex::split(text).expect("a line of the table");
+        let words = shlex::split(text).expect("there must be a line of the table");
         let options = parse(words.iter().map(String::as_str)).expect(text);
         let again = replayed(&options, Seed(0xabc));
         assert_eq!(again.campaign.seeds(), Ok(vec![Seed(0xabc)]), "{text}");

@@ -105,7 +105,7 @@ impl Guest {
     }
 
     pub fn only_ring(&self) -> Ring {
-        Rings::find(&self.ram()).expect("found").rings().next().expect("a ring")
+        Rings::find(&self.ram()).expect("found").rings().next().expect("there must be a ring")
     }
 }
 

@@ -29,7 +29,7 @@ fn flight_recorder_that_wrapped_around_has_the_last_records_in_order() {
     );
     assert_eq!((header.tsc_hz, header.boot_tsc), (1_000_000_000, 500));
     assert_eq!((header.kinds.join(" "), header.command.join(" ")), ("dropped user".into(), "run".into()));
-    assert_eq!(header.losses(), None, "a flight recorder overwrites by design");
+    assert_eq!(header.losses(), None, "overwritten records must not count as lost in a flight recorder");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn ring_that_wraps_around_during_a_read_gives_only_complete_records() {
         while seen < 20_000 || overwritten < 1000 {
             let (taken, out) = read(&ram, &ring, next);
             assert_eq!(out.len() as u64 + taken.overwritten, taken.next - next);
-            assert_eq!(taken.torn, 0, "a read ends before an unfinished record");
+            assert_eq!(taken.torn, 0, "a read must end before an unfinished record");
             for record in &out {
                 assert_eq!((record.tsc - 1000, record.sequence), (record.a, record.a as u32 + 1));
                 assert!((next..taken.next).contains(&record.a), "{record:?}");
@@ -195,7 +195,7 @@ fn memory_without_a_trace_is_an_error_that_names_the_option() {
     file.set_len(MEMORY).expect("there must be a size");
     let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
     let (_folder, path) = scratch();
-    let error = flight(&ram, &path, &[]).expect_err("no trace");
+    let error = flight(&ram, &path, &[]).expect_err("it must fail without a trace");
     assert!(error.to_string().contains("trace="), "{error}");
     assert!(!path.exists());
 }
