@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "accesses memory that the firmware allocates")]
 
 use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::vec;
 use core::convert::Infallible;
 use core::fmt::Write;
 use core::ops::Range;
@@ -11,10 +11,10 @@ use core::slice;
 
 use kernel_abi::boot::{COMMAND_LINE_MAX, FrameBuffer, Handover};
 use uefi::boot::{AllocateType, MemoryType, OpenProtocolAttributes, OpenProtocolParams};
-use uefi::fs::FileSystem;
 use uefi::mem::memory_map::{MemoryMap, MemoryMapMut};
 use uefi::proto::console::gop::{GraphicsOutput, PixelFormat};
 use uefi::proto::loaded_image::LoadedImage;
+use uefi::proto::media::file::{File, FileAttribute, FileInfo, FileMode, RegularFile};
 use uefi::proto::security::MemoryProtection;
 use uefi::table::cfg::ConfigTableEntry;
 use uefi::{CStr16, Status, boot, cstr16, system};
@@ -56,12 +56,9 @@ pub fn start(kernel: &[u8]) -> Result<Infallible, Error> {
     let bytes = line.as_bytes();
     let place = handover.command_line[..COMMAND_LINE_MAX].get_mut(..bytes.len());
     place.ok_or(Error::CommandLine(bytes.len()))?.copy_from_slice(bytes);
-    if let Some(program) = read(PROGRAM)?.filter(|program| !program.is_empty()) {
-        let memory = allocate(MemoryType::LOADER_DATA, program.len(), &image)?;
-        // SAFETY: the memory was allocated above, with this size.
-        unsafe { memory.copy_from_nonoverlapping(NonNull::from(&*program).cast(), program.len()) };
-        handover.module = memory.addr().get() as u64;
-        handover.module_len = program.len() as u64;
+    if let Some((program, len)) = program(&image)? {
+        handover.module = program.addr().get() as u64;
+        handover.module_len = len as u64;
     }
     handover.rsdp = rsdp();
     handover.system_table = uefi::table::system_table_raw().map_or(0, |table| table.addr().get() as u64);
@@ -139,30 +136,52 @@ fn command_line() -> Result<String, Error> {
         return Ok(line);
     }
     drop(image);
-    match read(COMMAND_LINE)? {
-        Some(file) => options::from_file(file).ok_or(Error::NotText(COMMAND_LINE.1)),
-        None => Ok(String::new()),
+    let Some((file, len)) = open(COMMAND_LINE)? else { return Ok(String::new()) };
+    // Also bounds the memory that is allocated.
+    if len > COMMAND_LINE_MAX {
+        return Err(Error::CommandLine(len));
     }
+    let mut bytes = vec![0; len];
+    fill(file, COMMAND_LINE.1, &mut bytes)?;
+    options::from_file(bytes).ok_or(Error::NotText(COMMAND_LINE.1))
 }
 
-/// Reads a file on the loader's partition. `None` if there is no such file, or if the loader was not started from a
+/// Opens a file on the loader's partition. `None` if there is no such file, or if the loader was not started from a
 /// file system, but for example from a network.
-fn read((path, name): (&CStr16, &'static str)) -> Result<Option<Vec<u8>>, Error> {
-    let Ok(files) = boot::get_image_file_system(boot::image_handle()) else { return Ok(None) };
-    let mut files = FileSystem::new(files);
-    match files.try_exists(path) {
-        Ok(false) => return Ok(None),
-        Ok(true) => {}
-        Err(error) => return Err(Error::File(name, status(&error))),
-    }
-    files.read(path).map(Some).map_err(|error| Error::File(name, status(&error)))
+fn open((path, name): (&CStr16, &'static str)) -> Result<Option<(RegularFile, usize)>, Error> {
+    let fail = |status| Error::File(name, status);
+    let Ok(mut files) = boot::get_image_file_system(boot::image_handle()) else { return Ok(None) };
+    let mut root = files.open_volume().map_err(|error| fail(error.status()))?;
+    let file = match root.open(path, FileMode::Read, FileAttribute::empty()) {
+        Err(error) if error.status() == Status::NOT_FOUND => return Ok(None),
+        file => file.map_err(|error| fail(error.status()))?,
+    };
+    let mut file = file.into_regular_file().ok_or(fail(Status::INVALID_PARAMETER))?;
+    let info = file.get_boxed_info::<FileInfo>().map_err(|error| fail(error.status()))?;
+    let len = usize::try_from(info.file_size()).map_err(|_| Error::OutOfMemory)?;
+    Ok(Some((file, len)))
 }
 
-fn status(error: &uefi::fs::Error) -> Status {
-    match error {
-        uefi::fs::Error::Io(error) => error.uefi_error.status(),
-        _ => Status::INVALID_PARAMETER,
+/// Reads a complete file.
+fn fill(mut file: RegularFile, name: &'static str, bytes: &mut [u8]) -> Result<(), Error> {
+    match file.read(bytes) {
+        Ok(read) if read == bytes.len() => Ok(()),
+        Ok(_) => Err(Error::File(name, Status::END_OF_FILE)),
+        Err(error) => Err(Error::File(name, error.status())),
     }
+}
+
+/// Reads the user's program into memory of its own. `None` if there is no program.
+fn program(image: &Image<'_>) -> Result<Option<(NonNull<u8>, usize)>, Error> {
+    let Some((file, len)) = open(PROGRAM)?.filter(|(_, len)| *len != 0) else { return Ok(None) };
+    let memory = allocate(MemoryType::LOADER_DATA, len, image)?;
+    // SAFETY: the memory was allocated with this size. Zeroed bytes are valid bytes.
+    let bytes = unsafe {
+        memory.write_bytes(0, len);
+        slice::from_raw_parts_mut(memory.as_ptr(), len)
+    };
+    fill(file, PROGRAM.1, bytes)?;
+    Ok(Some((memory, len)))
 }
 
 /// Returns the address of the RSDP, preferably that of ACPI 2.0 or later; 0 if the firmware has none.

@@ -48,9 +48,11 @@ pub fn without_escapes(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(kept)
 }
 
-/// Returns whether firmware printed the line: a line of the kernel never begins with an escape sequence.
-pub fn is_firmwares(line: &[u8]) -> bool {
-    line.first() == Some(&ESCAPE)
+/// Returns whether UEFI firmware or the loader printed the line before the kernel started. No line of the kernel is empty
+/// or begins with an escape sequence or with one of these words.
+pub fn precedes_the_kernel(line: &[u8]) -> bool {
+    line.is_empty()
+        || [&[ESCAPE][..], b"[loader] ", b"BdsDxe: "].into_iter().any(|start| line.starts_with(start))
 }
 
 /// Returns why the kernel will not start, if a console line says so: the loader's reason, or that the firmware (EDK2)

@@ -5,7 +5,7 @@ use kernel_abi::record::{
 };
 use trace::console::Console;
 
-use crate::console::boot_failure;
+use crate::console::{boot_failure, precedes_the_kernel};
 use crate::directory::IncompleteLine;
 
 /// An owned copy of a [`CpuRecord`].
@@ -96,6 +96,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// The kernel's reason for refusing its command line.
     pub refusal: Option<String>,
+    /// Whether the kernel has printed a line.
+    pub started: bool,
     /// The reason why the kernel did not start.
     pub not_booted: Option<String>,
     /// The lines that were incomplete when the run ended, so the kernel has not printed them.
@@ -123,6 +125,8 @@ const WARNINGS_MAX: usize = 100;
 /// How to show a console line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
+    /// A line of the firmware or of a loader, before the kernel's first line.
+    Early,
     /// Text to show unchanged.
     Text,
     /// A record that the results table shows, or a line of a trace.
@@ -137,6 +141,11 @@ impl Facts {
     /// Processes a console line without its line end.
     pub fn take(&mut self, line: &[u8]) -> Line {
         self.lines += 1;
+        if !self.started && precedes_the_kernel(line) {
+            self.not_booted = self.not_booted.take().or_else(|| boot_failure(line));
+            return Line::Early;
+        }
+        self.started = true;
         if !line.starts_with(record::MARK.as_bytes()) {
             self.take_message(line);
             return Line::Text;
@@ -161,9 +170,6 @@ impl Facts {
     /// Keeps a message of the kernel, if it is the reason for something that the records do not explain. A program can
     /// imitate it.
     fn take_message(&mut self, line: &[u8]) {
-        if let Some(reason) = boot_failure(line) {
-            self.not_booted.get_or_insert(reason);
-        }
         const PREFIX: &str = "] ringside: ";
         let Some(start) = line.windows(PREFIX.len()).take(16).position(|part| part == PREFIX.as_bytes())
         else {
@@ -213,6 +219,22 @@ mod tests {
         assert_eq!(facts.take(b"@ringside frame ip=0x"), Line::Text);
         assert_eq!(facts.take(b"@ringside \xff"), Line::Text);
         assert_eq!((facts.frames, facts.malformed.len(), facts.lines), (1, 2, 4));
+    }
+
+    #[test]
+    fn lines_of_the_firmware_precede_those_of_the_kernel() {
+        let mut facts = Facts::default();
+        for line in [&b"\x1b[2J"[..], b"BdsDxe: loading x", b"", b"[loader] ringside: starting the kernel"] {
+            assert_eq!(facts.take(line), Line::Early);
+        }
+        assert_eq!(facts.take(b"[cpu0] ringside: x"), Line::Text);
+        for line in [&b"\x1b[2J"[..], b"BdsDxe: loading x", b"", b"[loader] ringside: cannot start: x"] {
+            assert_eq!(facts.take(line), Line::Text, "after the kernel's first line");
+        }
+        assert_eq!(facts.not_booted, None);
+        let mut facts = Facts::default();
+        assert_eq!(facts.take(b"[loader] ringside: cannot start: why"), Line::Early);
+        assert_eq!(facts.not_booted.as_deref(), Some("why"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use machine::code::Code;
-use machine::console::{is_firmwares, printable, without_escapes};
+use machine::console::{printable, without_escapes};
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::verify::{Judgement, Outcome};
@@ -36,7 +36,7 @@ impl ConsoleFormatter {
     /// none.
     pub fn format(&self, line: &[u8], seen: &Line) -> Vec<String> {
         match seen {
-            Line::Text if is_firmwares(line) => {
+            Line::Early => {
                 let text = printable(&without_escapes(line));
                 Some(text).filter(|text| !text.trim().is_empty()).into_iter().collect()
             }

@@ -242,7 +242,8 @@ impl BootRun<'_> {
 
     /// Polls the guest's counters, and updates the display when its interval has passed.
     fn progress(&mut self, time: Duration, display: &mut BootDisplay<'_>) {
-        if let Some(live) = &mut self.live {
+        // Before the kernel starts there are no counters, and a search would slow down the firmware, which fills the memory.
+        if let Some(live) = self.live.as_mut().filter(|_| self.facts.started) {
             live.poll(time);
         }
         if display.is_due(time) {

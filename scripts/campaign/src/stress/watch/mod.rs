@@ -61,7 +61,7 @@ impl Watch {
                 self.panicked = true;
                 return false;
             }
-            Line::Counted | Line::Frame(..) => return false,
+            Line::Early | Line::Counted | Line::Frame(..) => return false,
         }
         if self.panicked {
             // After a panic, registers, a backtrace and incomplete lines of other CPUs follow.
