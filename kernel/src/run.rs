@@ -6,7 +6,7 @@ use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesReco
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
-use crate::arch::devices::{qemu, serial};
+use crate::arch::devices::{finish, serial};
 use crate::arch::memory::loaded::{Program, StartError};
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
@@ -267,5 +267,5 @@ fn report(run: &Run) -> ! {
     print::dropped_records();
     let warnings = run.online.iter().map(|cpu| cpu.published.warnings()).sum();
     serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings }));
-    qemu::exit(verdict)
+    finish::end_run(verdict)
 }

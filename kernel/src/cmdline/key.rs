@@ -35,6 +35,8 @@ pub enum Key {
     Breach,
     /// See [`Options::uart_fault`].
     UartFault,
+    /// See [`Options::finish`].
+    Verdict,
     /// See [`Options::lose_ap`].
     LoseAp,
     /// See [`Options::delay_ap`].
@@ -67,7 +69,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 24] = [
+    pub const ALL: [Key; 25] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -78,6 +80,7 @@ impl Key {
         Key::DumpCpus,
         Key::Breach,
         Key::UartFault,
+        Key::Verdict,
         Key::LoseAp,
         Key::DelayAp,
         Key::StaleAp,
@@ -108,6 +111,7 @@ impl Key {
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
             Key::UartFault => "uart_fault",
+            Key::Verdict => "verdict",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::StaleAp => "stale_ap",

@@ -7,6 +7,7 @@
 mod breach;
 mod error;
 mod failure;
+mod finish;
 mod key;
 mod token;
 mod uart_fault;
@@ -18,6 +19,7 @@ pub use kernel_abi::DEFAULT_PROGRAM;
 pub use self::breach::Violation;
 pub use self::error::CmdlineError;
 pub use self::failure::{FailureKind, Failures, Place, SecondPanicRole};
+pub use self::finish::Finish;
 pub use self::key::Key;
 use self::key::RawValues;
 use self::token::Tokens;
@@ -47,6 +49,8 @@ pub struct Options<'a> {
     pub breach: Option<Violation>,
     /// `uart_fault=KIND`: all UARTs fail from the program's start on.
     pub uart_fault: Option<UartFault>,
+    /// `verdict=FINISH`: what the machine does after the verdict; `None` for the default, which depends on the loader.
+    pub finish: Option<Finish>,
     /// `lose_ap=K`: CPU K never gets a start-up IPI.
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K gets its start-up IPI only after the BSP's timeout.
@@ -92,6 +96,7 @@ impl<'a> Options<'a> {
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
+            finish: raw[Key::Verdict as usize].map(Finish::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             stale_ap: Key::StaleAp.number(&raw)?,

@@ -65,6 +65,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 fn kernel_main(info: &'static BootInfo) -> ! {
     serial::init();
+    steps::configure_finish(info);
     // SAFETY: the boot GDT has the kernel's code segment, which the gates use. The kernel has not set the GS base yet
     // (invariant: GS-BASE).
     unsafe { idt::load_early() };
@@ -113,6 +114,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
 
     // SAFETY: the boot loader passed this address. This code runs on the BSP, and no program has started yet.
     let tables = or_end(unsafe { Tables::find(info.rsdp) });
+    steps::read_power(&tables, &options);
     let timebase = steps::measure_clocks(bsp, &tables, info, &options);
     let cpus = steps::list_cpus(bsp, &tables);
     steps::refuse_absent_cpus(&options, cpus.list.len());

@@ -1,14 +1,14 @@
 //! The steps of the init ladder, in the order in which they run.
 
 use kernel::arch::boot::BootInfo;
-use kernel::arch::devices::{qemu, serial};
+use kernel::arch::devices::{finish, serial};
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::Arrivals;
-use kernel::cmdline::{Key, Options};
+use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
 use kernel::run::Run;
 use kernel::topology::{self, ApicMode};
@@ -16,6 +16,14 @@ use kernel::{say, warn};
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
+
+/// Sets what the machine does after the verdict. It is found even on an invalid command line. If it is not given, only
+/// a loader that belongs to QEMU makes the kernel write to QEMU's exit device: on another machine the port may belong to
+/// another device.
+pub fn configure_finish(info: &BootInfo) {
+    let default = if info.has_debug_exit { Finish::Exit } else { Finish::Stay };
+    finish::configure(Finish::requested(info.command_line()).unwrap_or(default));
+}
 
 /// Ends the run if the loader has not passed valid boot information or the complete command line.
 pub fn check_boot_info(info: &BootInfo) {
@@ -42,6 +50,14 @@ pub fn check_boot_info(info: &BootInfo) {
 /// Parses the command line. Ends the run if it is invalid.
 pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
+}
+
+/// Reads how the machine is powered off or reset, if that is what the verdict is followed by. Other runs do not depend on
+/// these tables.
+pub fn read_power(tables: &Tables, options: &Options<'_>) {
+    if matches!(options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
+        finish::set_power(tables.power());
+    }
 }
 
 /// Measures the rate of the TSC with the power-management timer. Measures the rate of the APIC timer with the PIT, or
@@ -199,5 +215,5 @@ fn refuse(error: core::fmt::Arguments<'_>) -> ! {
     serial::print(format_args!("[cpu0] ringside: command line: {error}"));
     let verdict = Verdict::BadCommandLine;
     serial::print(format_args!("{}", VerdictRecord { verdict, records: 0, warnings: 0 }));
-    qemu::exit(verdict)
+    finish::end_run(verdict)
 }

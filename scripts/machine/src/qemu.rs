@@ -1,5 +1,6 @@
 //! The QEMU command line.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use crate::image::DISK;
 use crate::iso::Contents;
 use crate::options::{Boot, MachineOptions};
 use crate::quoting::escape_commas;
-use crate::{image, iso, limits, serial_ports, uefi};
+use crate::{cmdline, image, iso, limits, serial_ports, uefi};
 
 /// Returns the major and minor version of a QEMU binary.
 ///
@@ -72,7 +73,7 @@ impl Machine<'_> {
             return Err(Error::Usage(format!("{} is empty: not an ELF file", path.display())));
         }
         let module = module.map_or(0, |(_, file)| file.len());
-        limits::check(options, self.cmdline, module)?;
+        limits::check(options, &self.cmdline(), module)?;
         let mut words: Vec<OsString> = vec![options.qemu.clone().into()];
         let mut push = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
             words.push(name.into());
@@ -123,9 +124,20 @@ impl Machine<'_> {
         Ok(words)
     }
 
+    /// Returns the kernel's command line. A kernel that QEMU has not started itself does not know that there is an exit
+    /// device.
+    fn cmdline(&self) -> Cow<'_, str> {
+        let asked = cmdline::value(self.cmdline, "verdict").is_some();
+        match self.options.boot {
+            Boot::Uefi | Boot::Image | Boot::Iso if !asked => format!("verdict=exit {}", self.cmdline).into(),
+            Boot::Pvh | Boot::Uefi | Boot::Image | Boot::Iso => self.cmdline.into(),
+        }
+    }
+
     /// Returns the words that start the kernel.
     fn start(&self) -> Result<Vec<OsString>, Error> {
-        let Machine { kernel, module, cmdline, .. } = *self;
+        let Machine { kernel, module, .. } = *self;
+        let cmdline = &*self.cmdline();
         let with = |file: &Path| ["-kernel".into(), file.into(), "-append".into(), cmdline.into()];
         match self.options.boot {
             Boot::Pvh => {
@@ -226,7 +238,10 @@ mod tests {
         };
         let without = words(None);
         assert_eq!(value(&without, "-drive"), Some("if=pflash,format=raw,readonly=on,file=f,,w"));
-        assert_eq!((value(&without, "-kernel"), value(&without, "-append")), (Some("k.efi"), Some("a=b")));
+        assert_eq!(
+            (value(&without, "-kernel"), value(&without, "-append")),
+            (Some("k.efi"), Some("verdict=exit a=b"))
+        );
         let with = words(Some(Path::new("p")));
         assert!(
             !with.iter().any(|word| ["-kernel", "-append", "-initrd"].contains(&word.as_str())),

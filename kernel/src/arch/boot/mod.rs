@@ -67,6 +67,8 @@ pub struct BootInfo {
     pub rsdp: u64,
     /// The first boot module, which contains a user program.
     pub module: Option<Region>,
+    /// Whether the loader is QEMU's own, so that QEMU's exit device may be written to without a request.
+    pub has_debug_exit: bool,
     /// The value of the TSC when the first Rust code ran.
     pub tsc: u64,
 }
@@ -86,6 +88,7 @@ impl BootInfo {
         truncated: false,
         rsdp: 0,
         module: None,
+        has_debug_exit: false,
         tsc: 0,
     };
 

@@ -27,6 +27,9 @@ unsafe extern "sysv64" {
 /// the kernel.
 const FIRMWARE_BYTES: u64 = 256 * 1024;
 
+/// The boot information before the start info is read. QEMU's own loader has started the kernel.
+const FROM_QEMU: BootInfo = BootInfo { has_debug_exit: true, ..BootInfo::EMPTY };
+
 /// The value of [`MemmapType::Ram`] in a memory map entry.
 const RAM: u32 = 1;
 
@@ -72,7 +75,7 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     // SAFETY: PVH guarantees a valid start info at this address, and the boot tables map the first 4 GiB of physical
     // memory, which contain it. The kernel has written nothing outside its image yet.
     let reader = unsafe { StartInfoReader::from_paddr(start_info, PhysMap) };
-    let Some(reader) = reader else { super::start(&BootInfo::EMPTY) };
+    let Some(reader) = reader else { super::start(&FROM_QEMU) };
 
     let raw = reader.raw();
     // The version 0 of the start info has no memory map.
@@ -83,10 +86,10 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     ];
     for (name, paddr, count, size) in lists {
         if !super::is_mapped(paddr, count, size as u64) {
-            super::start(&BootInfo { found: true, unmapped_list: Some(name), ..BootInfo::EMPTY })
+            super::start(&BootInfo { found: true, unmapped_list: Some(name), ..FROM_QEMU })
         }
     }
-    let mut info = BootInfo { found: true, rsdp: raw.rsdp_paddr, ..BootInfo::EMPTY };
+    let mut info = BootInfo { found: true, rsdp: raw.rsdp_paddr, ..FROM_QEMU };
     for entry in reader.memmap() {
         let kind = match entry.ty() {
             MemmapType::Ram => RegionKind::Usable,

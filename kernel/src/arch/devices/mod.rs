@@ -1,6 +1,6 @@
-//! Device drivers: serial ports and the console, the legacy interrupt controllers, and QEMU's exit device.
+//! Device drivers: serial ports and the console, the legacy interrupt controllers, and the end of a run.
 
+pub mod finish;
 pub mod pic;
-pub mod qemu;
 pub mod serial;
 pub mod uart;

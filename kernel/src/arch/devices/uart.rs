@@ -60,6 +60,23 @@ pub fn open(base: u16) -> Option<Uart> {
     Some(Transmitter::new(Device(uart)))
 }
 
+/// How long [`drain`] waits, in TSC ticks. At 115,200 baud, 16 bytes take 1.4 ms.
+const DRAIN_TICKS: u64 = 1 << 28;
+
+/// Waits until COM1 has sent what its FIFO contains, which a reset or power-off would discard.
+pub(super) fn drain() {
+    /// The offset of the line status register, and its bit "transmitter empty". The bit is also set if no device
+    /// responds.
+    const LINE_STATUS: u16 = 5;
+    const EMPTY: u8 = 1 << 6;
+    let mut status = Port::<u8>::new(COM[0] + LINE_STATUS);
+    let start = tsc::now();
+    // SAFETY: the port belongs to COM1 or to no device. The read clears error bits only, and the run has ended.
+    while unsafe { status.read() } & EMPTY == 0 && tsc::now().wrapping_sub(start) < DRAIN_TICKS {
+        core::hint::spin_loop();
+    }
+}
+
 /// The location of a UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -4,15 +4,16 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-use acpi::address::AddressSpace;
+use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
 use acpi::madt::Madt;
-use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
+use acpi::{AcpiError, AcpiHandler, AcpiTables, AmlTable, PhysicalMapping};
 use kernel_abi::layout::PAGE_SIZE;
 
 use crate::arch::memory::paging::{self, MapError};
 use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
+use crate::power::{Power, ResetRegister, SleepControl, soft_off_types};
 use crate::topology::{self, MadtError};
 
 /// The longest accepted table, in bytes. DSDTs have a few hundred KiB, other tables far less.
@@ -78,6 +79,16 @@ impl AcpiHandler for PhysMap {
     fn unmap_physical_region<T>(_region: &PhysicalMapping<Self, T>) {}
 }
 
+/// Returns a table's byte code.
+fn byte_code(table: &AmlTable) -> &'static [u8] {
+    let len = table.length as usize;
+    // SAFETY: the crate has found this table and validated it. Regions are never unmapped.
+    let mapped = unsafe { PhysMap.map_physical_region::<u8>(table.address, len) };
+    // SAFETY: the region has been mapped with this length and is never unmapped (see `unmap_physical_region`), and
+    // nothing writes to it.
+    unsafe { core::slice::from_raw_parts(mapped.virtual_start().as_ptr(), len) }
+}
+
 /// The power-management timer: a counter at 3.579545 MHz (ACPI 6.5, 4.8.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PmTimer {
@@ -117,6 +128,30 @@ impl Tables {
             core::slice::from_raw_parts(madt.virtual_start().as_ptr().cast::<u8>(), madt.region_length())
         };
         topology::Madt::parse(table).map_err(FirmwareError::Madt)
+    }
+
+    /// Returns what the tables say about power, as far as they can be read.
+    #[must_use]
+    pub fn power(&self) -> Power {
+        let Ok(fadt) = self.0.find_table::<Fadt>() else { return Power::default() };
+        let port = |register: GenericAddress| match u16::try_from(register.address) {
+            Ok(port) if register.address_space == AddressSpace::SystemIo && port != 0 => Some(port),
+            _ => None,
+        };
+        let controls = [fadt.pm1a_control_block().ok(), fadt.pm1b_control_block().ok().flatten()];
+        let ports = controls.map(|control| control.and_then(port));
+        let mut power = Power::default();
+        if let Some(types) = self.0.dsdt().ok().and_then(|table| soft_off_types(byte_code(&table))) {
+            for ((off, port), sleep_type) in power.off.iter_mut().zip(ports).zip(types) {
+                *off = port.map(|port| SleepControl { port, sleep_type });
+            }
+        }
+        let flags = fadt.flags;
+        if flags.supports_system_reset_via_fadt() {
+            let port = fadt.reset_register().ok().and_then(port);
+            power.reset = port.map(|port| ResetRegister { port, value: fadt.reset_value });
+        }
+        power
     }
 
     /// Finds the power-management timer.

@@ -18,7 +18,7 @@ use crate::arch::cpu::control::ControlState;
 use crate::arch::cpu::machine_check::MachineCheck;
 use crate::arch::cpu::tsc;
 use crate::arch::devices::serial::print;
-use crate::arch::devices::{qemu, serial};
+use crate::arch::devices::{finish, serial};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::arch::trace;
 use crate::cpu::CpuId;
@@ -213,7 +213,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     trace::send_if_requested();
     percpu::print::dropped_records();
     print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
-    qemu::exit(Verdict::Panic)
+    finish::end_run(Verdict::Panic)
 }
 
 fn print_trap_registers(prefix: &str, f: &TrapFrame) {
@@ -244,7 +244,7 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
     match PANIC_CPU.compare_exchange(NONE, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
         // The panic path itself panicked: nothing more can be printed, but QEMU's exit status still reports the panic.
-        Err(panic_cpu) if panic_cpu == me => qemu::exit(Verdict::Panic),
+        Err(panic_cpu) if panic_cpu == me => finish::end_run(Verdict::Panic),
         Err(_) => cpu.map_or_else(|| park(), stop),
     }
     let is_other = |other: &&PerCpuData| cpu.is_none_or(|cpu| other.area != cpu.area);

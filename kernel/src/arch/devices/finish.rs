@@ -1,0 +1,104 @@
+//! Ends a run after the verdict: ends QEMU, halts, resets the machine, or powers it off.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use kernel_abi::verdict::{DEBUG_EXIT_PORT, Verdict};
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::instructions::port::Port;
+use x86_64::instructions::tables::lidt;
+use x86_64::instructions::{hlt, interrupts};
+use x86_64::structures::DescriptorTablePointer;
+
+use super::uart;
+use crate::cmdline::Finish;
+use crate::power::{Power, sleep_value};
+
+/// The index in [`Finish::ALL`] of what is done after the verdict. Before [`configure`] the CPUs halt.
+static FINISH: AtomicU8 = AtomicU8::new(Finish::Stay as u8);
+
+/// What the firmware's tables say about power.
+static POWER: Once<Power> = Once::new();
+
+/// The command port of the keyboard controller, and its command that pulses the reset line.
+const KEYBOARD_COMMAND: u16 = 0x64;
+const PULSE_RESET: u8 = 0xfe;
+
+/// Sets what is done after the verdict.
+pub fn configure(finish: Finish) {
+    FINISH.store(finish as u8, Ordering::Relaxed);
+}
+
+/// Stores what the firmware's tables say about power. Before, the machine cannot be powered off.
+pub fn set_power(power: Power) {
+    POWER.call_once(|| power);
+}
+
+/// Ends the run. If the machine does not end, this CPU halts permanently.
+pub fn end_run(verdict: Verdict) -> ! {
+    interrupts::disable();
+    match Finish::ALL[usize::from(FINISH.load(Ordering::Relaxed))].1 {
+        Finish::Exit => {
+            let mut port = Port::<u32>::new(DEBUG_EXIT_PORT);
+            // SAFETY: the port belongs to QEMU's exit device: the loader or the command line says that it exists.
+            unsafe { port.write(verdict as u32) };
+        }
+        Finish::Stay => {}
+        Finish::Reboot => {
+            uart::drain();
+            reset();
+        }
+        Finish::PowerOff => {
+            uart::drain();
+            power_off();
+        }
+    }
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}
+
+/// Powers the machine off, if the firmware's tables say how.
+fn power_off() {
+    let registers = POWER.get().map(|power| power.off).unwrap_or_default();
+    for register in registers.into_iter().flatten() {
+        let mut port = Port::<u16>::new(register.port);
+        // SAFETY: the firmware's tables name this port as a PM1 control register. The run has ended, so nothing depends
+        // on the machine's state.
+        unsafe {
+            let control = port.read();
+            port.write(sleep_value(control, register.sleep_type));
+        }
+    }
+}
+
+/// Resets the machine: by the register that the firmware's tables name, else by the keyboard controller, else by a
+/// triple fault.
+fn reset() {
+    if let Some(register) = POWER.get().and_then(|power| power.reset) {
+        // SAFETY: the firmware's tables name this port as the reset register.
+        unsafe { Port::<u8>::new(register.port).write(register.value) };
+    }
+    // SAFETY: the port belongs to the keyboard controller on all PCs, and the command resets the machine.
+    unsafe { Port::<u8>::new(KEYBOARD_COMMAND).write(PULSE_RESET) };
+    // A reset takes effect after a moment.
+    for _ in 0..10_000_000 {
+        core::hint::spin_loop();
+    }
+    let empty = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
+    // SAFETY: with an IDT without gates the breakpoint causes a triple fault, which resets the CPU. Nothing runs after
+    // it.
+    unsafe {
+        lidt(&empty);
+        core::arch::asm!("int3");
+    }
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < Finish::ALL.len() {
+        assert!(Finish::ALL[at].1 as usize == at, "Finish::ALL must be in the order of the discriminants");
+        at += 1;
+    }
+};
