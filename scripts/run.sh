@@ -9,6 +9,7 @@ case ${1:-} in
   *)
     # Words after the program may also match. The only effect is that packages are installed that this run does not need.
     case " $* " in
+      *" --emulator bochs "* | *" --emulator=bochs "*) ringside_setup --bochs || exit 5 ;;
       *" --boot iso "* | *" --boot=iso "*) ringside_setup --boot-iso || exit 5 ;;
       *" --firmware "* | *" --firmware="*) ringside_setup || exit 5 ;;
       *" --boot uefi "* | *" --boot=uefi "* | *" --boot image "* | *" --boot=image "*) ringside_setup --boot-uefi || exit 5 ;;

@@ -3,8 +3,9 @@
 # Run or source this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. With --dev it also
 # finds or installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, and the tools that read
 # traces (babeltrace2 and Perfetto's Python package). With --boot-iso, and with --dev, it also finds or installs what makes
-# CD-ROM images (GRUB for BIOS, xorriso); with --boot-uefi, and with --dev, UEFI firmware. With --look it installs
-# nothing and checks only what building the host tool requires, which suffices for commands that list or explain.
+# CD-ROM images (GRUB for BIOS, xorriso); with --boot-uefi, and with --dev, UEFI firmware; with --bochs, and
+# with --dev, Bochs and what makes CD-ROM images. With --look it installs nothing and checks only what building the host
+# tool requires, which suffices for commands that list or explain.
 #
 # Every failure here is a host failure, status 5. Status 1 would mean that a program failed. As root on Debian, the
 # script installs missing packages without asking. Otherwise it prints the commands to run. Only the Python packages are
@@ -80,6 +81,13 @@ ringside_probe() {
   if [ "$ringside_dev" = yes ] || [ "$ringside_iso" = yes ]; then
     command -v grub-mkrescue >/dev/null 2>&1 && [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
     command -v xorriso >/dev/null 2>&1 || missing+=(xorriso)
+  fi
+  if [ "$ringside_dev" = yes ] || [ "$ringside_bochs" = yes ]; then
+    # bochs-term comes first: without it, apt installs a graphical interface for bochs.
+    [ -n "$(find /usr/lib -name libbx_term_gui.so -print -quit 2>/dev/null)" ] || missing+=(bochs-term)
+    command -v bochs-bin >/dev/null 2>&1 || missing+=(bochs)
+    [ -e /usr/share/bochs/BIOS-bochs-latest ] || missing+=(bochsbios)
+    [ -e /usr/share/bochs/VGABIOS-lgpl-latest ] || missing+=(vgabios)
   fi
   if [ "$ringside_dev" = yes ] || [ "$ringside_uefi" = yes ]; then
     ringside_has_firmware || missing+=(ovmf)
@@ -169,10 +177,11 @@ ringside_python() {
 
 ringside_setup() {
   local missing
-  ringside_dev=no ringside_iso=no ringside_uefi=no
+  ringside_dev=no ringside_iso=no ringside_uefi=no ringside_bochs=no
   case ${1:-} in
     --dev) ringside_dev=yes ;;
     --boot-iso) ringside_iso=yes ;;
+    --bochs) ringside_iso=yes ringside_bochs=yes ;;
     --boot-uefi) ringside_uefi=yes ;;
   esac
   ringside_probe

@@ -118,6 +118,18 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// Returns the value of `verdict=` on a command line whose other options may be invalid, so that the verdict on such
+    /// a line is also delivered as requested.
+    #[must_use]
+    pub fn requested_finish(line: &[u8]) -> Option<Finish> {
+        let tokens = Tokens(core::str::from_utf8(line).ok()?);
+        let mut options = tokens.map_while(Result::ok).take_while(|token| *token != *"--");
+        options.find_map(|token| match Key::split(token) {
+            Ok((Key::Verdict, value)) => Finish::named(value).ok(),
+            _ => None,
+        })
+    }
+
     /// Returns the program's arguments, which follow `--`, in order.
     pub fn program_args(&self) -> impl Iterator<Item = Token<'a>> + Clone + use<'a> {
         // `parse` has parsed all arguments, so none is an error.

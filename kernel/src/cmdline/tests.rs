@@ -188,3 +188,19 @@ proptest! {
         properties::command_line((words.collect::<String>() + &rest).as_bytes());
     }
 }
+
+#[test]
+fn finish_is_found_on_an_invalid_line() {
+    for (line, expected) in [
+        ("", None),
+        ("verdict=stay", Some(Finish::Stay)),
+        ("x=1 tick_hz=0 verdict=poweroff verdict=exit", Some(Finish::PowerOff)),
+        ("verdict=reboot \"", Some(Finish::Reboot)),
+        ("verdict=no", None),
+        ("-- verdict=exit", None),
+    ] {
+        assert_eq!(Options::requested_finish(line.as_bytes()), expected, "{line}");
+    }
+    assert_eq!(Options::parse(b"verdict=reboot").unwrap().finish, Some(Finish::Reboot));
+    assert_eq!(message(b"verdict=off"), "verdict= takes one of exit stay reboot poweroff, not 'off'");
+}

@@ -22,7 +22,7 @@ use kernel_abi::verdict::Verdict;
 /// another device.
 pub fn configure_finish(info: &BootInfo) {
     let default = if info.has_debug_exit { Finish::Exit } else { Finish::Stay };
-    finish::configure(Finish::requested(info.command_line()).unwrap_or(default));
+    finish::configure(Options::requested_finish(info.command_line()).unwrap_or(default));
 }
 
 /// Ends the run if the loader has not passed valid boot information or the complete command line.

@@ -12,6 +12,7 @@
 
 pub mod archive;
 mod bare;
+pub mod bochs;
 pub mod build;
 pub mod cargo;
 pub mod cmdline;

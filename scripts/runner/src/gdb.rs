@@ -16,7 +16,7 @@ use machine::{launch, monitor};
 use object::{Object, ObjectSymbol};
 use output::println;
 
-use crate::options::GdbOptions;
+use crate::options::{Emulator, GdbOptions};
 use crate::run::{Plan, free_port};
 
 /// Debuggers in order of preference. rust-gdb is gdb with pretty-printers for Rust types.
@@ -46,6 +46,9 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
             "no gdb found: install the package gdb, or attach another debugger to `run --gdb`".to_owned(),
         )
     })?;
+    if options.run.emulator == Emulator::Bochs {
+        return Err(Error::Usage("gdb needs QEMU".to_owned()));
+    }
     let plan = Plan::make(&options.run)?;
     let port = free_port()?;
     let machine = plan.machine(&options.run, Some(port));

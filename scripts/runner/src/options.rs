@@ -19,6 +19,10 @@ pub struct RunOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
 
+    /// The emulator. Bochs starts the kernel by GRUB, as --boot iso does.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Emulator::Qemu)]
+    pub emulator: Emulator,
+
     /// Ends the run after this many seconds and prints the registers of all CPUs; 0 means no limit. [default: 60; with
     /// UEFI firmware: 120; with --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
@@ -85,6 +89,15 @@ pub struct RunOptions {
     /// Uses this kernel ELF instead of building one.
     #[arg(long, hide = true, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+}
+
+/// The emulator of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Emulator {
+    /// QEMU.
+    Qemu,
+    /// Bochs, which is slower and checks more.
+    Bochs,
 }
 
 /// The handling of events when a CPU's ring is full.

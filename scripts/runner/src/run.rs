@@ -21,13 +21,14 @@ use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
 use output::{eprint, eprintln, print};
 
-use crate::options::{RunOptions, TraceMode, TraceVia};
+use crate::bochs;
+use crate::options::{Emulator, RunOptions, TraceMode, TraceVia};
 use crate::recording;
 use crate::recording::Recording;
 use crate::screen::Screen;
 
 /// Returns the default time limit of a run, in seconds; 0 means no limit.
-fn default_timeout(options: &RunOptions) -> u64 {
+pub fn default_timeout(options: &RunOptions) -> u64 {
     if options.gdb { 0 } else { 60 + options.machine.boot.firmware_seconds() }
 }
 
@@ -105,6 +106,9 @@ impl Plan {
 
 fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     let plan = Plan::make(options)?;
+    if options.emulator == Emulator::Bochs {
+        return bochs::run(options, &plan);
+    }
     let gdb_port = if options.gdb { Some(free_port()?) } else { None };
     let machine = plan.machine(options, gdb_port);
     let shown = machine.command_line(Wiring::Terminal)?;
@@ -223,7 +227,7 @@ pub fn free_port() -> Result<u16, Error> {
 }
 
 /// Writes the results, including errors of the other outputs.
-fn write_json(
+pub fn write_json(
     options: &RunOptions,
     mut judgement: Judgement,
     facts: &Facts,

@@ -1,4 +1,4 @@
-//! Cases that start the kernel through boot protocols other than PVH.
+//! Cases that start the kernel through boot protocols other than PVH, end a machine, or run on Bochs.
 
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use machine::tree::relative;
@@ -22,6 +22,24 @@ pub fn cases() -> Vec<Case> {
         .shows("argv[2]=<b c>")
         .shows(r#"argv[3]=<x\"y>"#)
         .shows(r"argv[4]=<it\'s>"),
+        // The kernel powers the machine off after its verdict. With -no-shutdown QEMU then pauses it, which a reset does
+        // not cause.
+        case("boot::power-off", "--smp 2 --cmdline verdict=poweroff --qemu-arg=-no-shutdown", "hello")
+            .status(5)
+            .shows("hello from ring 3 on cpu 1")
+            .complains("its run state is \"shutdown\""),
+        case("boot::reboot", "--smp 2 --cmdline verdict=reboot", "hello")
+            .status(3)
+            .shows("hello from ring 3 on cpu 1")
+            .complains("the guest was reset"),
+        case("emulator::bochs-intel", "--emulator bochs --smp 2", "selftest").exits_on(2),
+        case("emulator::bochs-amd", "--emulator bochs --smp 2 --cpu ryzen", "fault sysenter 1")
+            .status(1)
+            .exits_on(1)
+            .killed_on(1, "#GP"),
+        case("emulator::bochs-panic", "--emulator bochs --smp 2 --cmdline panic_cpu=1", "hello")
+            .status(3)
+            .complains("CPU 1 panicked: requested by panic_cpu=1"),
         case("boot::iso-empty-argument", "--boot iso --smp 1", "args ''")
             .status(2)
             .complains("GRUB cannot pass \"\""),
@@ -35,11 +53,12 @@ pub fn cases() -> Vec<Case> {
             .exits_on(2)
             .shows("[loader] ringside: starting the kernel")
             .shows("b c"),
-        uefi("longest-command-line", "--smp 1", &format!("args {}", "b".repeat(COMMAND_LINE_MAX - 16)))
+        // The host tool adds `verdict=exit`.
+        uefi("longest-command-line", "--smp 1", &format!("args {}", "b".repeat(COMMAND_LINE_MAX - 29)))
             .exits_on(1)
             .demand(|finished| {
                 // Once in QEMU's command line, and once from the program.
-                let (sent, all) = (finished.stdout.matches('b').count(), 2 * (COMMAND_LINE_MAX - 16));
+                let (sent, all) = (finished.stdout.matches('b').count(), 2 * (COMMAND_LINE_MAX - 29));
                 if sent >= all { Ok(()) } else { Err(format!("only {sent} of {all} bytes are shown")) }
             }),
         uefi("bad-command-line", "--smp 1 --cmdline colour=blue", "hello").status(2).complains("colour"),

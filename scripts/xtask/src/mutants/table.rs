@@ -192,7 +192,10 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "FNINIT is executed at a program's start",
         "start-x87-addresses-leaked",
-        NotShown("TCG always stores zeros as the address of the last x87 instruction, so nothing can leak"),
+        NotShown(
+            "TCG always stores zeros as the address of the last x87 instruction, so nothing can leak; on Bochs too, the \
+             program `restart` finds nothing",
+        ),
     ),
     guard(
         "data segments are null at a program's start",
