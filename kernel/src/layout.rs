@@ -5,6 +5,7 @@
 //! 0xffff_d000_0000_0000  PER_CPU_BASE   one area of PER_CPU_STRIDE bytes per CPU
 //! 0xffff_d800_0000_0000  TABLES_BASE    arrays that are sized at boot
 //! 0xffff_e000_0000_0000  APIC_REGISTERS the local APIC's page, in xAPIC mode
+//! 0xffff_e000_0000_1000  IO_APIC_REGISTERS one page for each I/O APIC
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
@@ -44,6 +45,10 @@ pub const TABLES_BASE: u64 = 0xffff_d800_0000_0000;
 pub const TABLES_END: u64 = TABLES_BASE + (1 << 30);
 /// Address of the local APIC's registers in xAPIC mode. Every CPU sees its own APIC there.
 pub const APIC_REGISTERS: u64 = 0xffff_e000_0000_0000;
+/// Address of the first I/O APIC's registers. Each I/O APIC has one page.
+pub const IO_APIC_REGISTERS: u64 = APIC_REGISTERS + PAGE_SIZE;
+/// The highest number of I/O APICs that have addresses.
+pub const IO_APIC_MAX: u64 = 256;
 /// Link address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -68,7 +73,8 @@ const _: () = {
     assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map overlaps the per-CPU areas");
     assert!(end <= TABLES_BASE, "the per-CPU areas overlap the arrays");
     assert!(TABLES_END <= APIC_REGISTERS, "the arrays overlap the local APIC's page");
-    assert!(APIC_REGISTERS < KERNEL_BASE, "the local APIC's page overlaps the kernel's image");
+    let end = IO_APIC_REGISTERS + IO_APIC_MAX * PAGE_SIZE;
+    assert!(end <= KERNEL_BASE, "the APICs' pages overlap the kernel's image");
     assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
     assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
     assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");

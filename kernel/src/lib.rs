@@ -23,6 +23,7 @@ pub mod program;
 pub mod properties;
 pub mod repeat;
 pub mod selectors;
+pub mod stray;
 pub mod sync;
 pub mod sysret;
 pub mod text;

@@ -61,7 +61,8 @@ fn naive_walk(mut bytes: &[u8]) -> Option<Vec<u32>> {
         let (none, id, flags) = match (entry.first()?, len) {
             (0, 8..) => (0xff, entry[3].into(), word(entry, 4)),
             (9, 16..) => (u32::MAX, word(entry, 4), word(entry, 8)),
-            (0 | 9, _) | (_, ..2) => return None,
+            (1, 12..) => continue,
+            (0 | 1 | 9, _) | (_, ..2) => return None,
             _ => continue,
         };
         if id != none && flags & 1 == 1 {

@@ -170,6 +170,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     print::report_dropped(cpu);
     rare::report_nmis(cpu);
     rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
+    rare::report_strays(cpu);
 
     let (intervals, ns) = cpu.measured_ticks();
     let tick_millihertz = if intervals < 2 { 0 } else { clock::tick_millihertz(intervals, ns) };

@@ -68,7 +68,7 @@ impl fmt::Display for CmdlineError<'_> {
                 Place::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
-            CmdlineError::BadValue(key @ (Key::NestNmi | Key::DumpCpus), token) => {
+            CmdlineError::BadValue(key @ (Key::NestNmi | Key::StrayInterrupts | Key::DumpCpus), token) => {
                 write!(f, "{}= takes 'yes' or 'no', not '{token}'", key.name())
             }
             CmdlineError::SeveralFailingCpus(place) => {

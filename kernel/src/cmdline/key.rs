@@ -29,6 +29,8 @@ pub enum Key {
     FailIn,
     /// See [`Options::nest_nmi`].
     NestNmi,
+    /// See [`Options::stray_interrupts`].
+    StrayInterrupts,
     /// See [`Options::dump_cpus`].
     DumpCpus,
     /// See [`Options::breach`].
@@ -69,7 +71,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 25] = [
+    pub const ALL: [Key; 26] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -77,6 +79,7 @@ impl Key {
         Key::DoubleFaultCpu,
         Key::FailIn,
         Key::NestNmi,
+        Key::StrayInterrupts,
         Key::DumpCpus,
         Key::Breach,
         Key::UartFault,
@@ -108,6 +111,7 @@ impl Key {
             Key::DoubleFaultCpu => "double_fault_cpu",
             Key::FailIn => "fail_in",
             Key::NestNmi => "nest_nmi",
+            Key::StrayInterrupts => "stray_interrupts",
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
             Key::UartFault => "uart_fault",

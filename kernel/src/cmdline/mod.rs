@@ -43,6 +43,9 @@ pub struct Options<'a> {
     pub failures: Failures,
     /// `nest_nmi=yes`: each CPU sends itself an NMI from its NMI handler before it starts its program.
     pub nest_nmi: bool,
+    /// `stray_interrupts=yes`: the firmware has left a line of the I/O APIC open, and each CPU sends itself an interrupt
+    /// with each vector that the kernel does not use before it starts its program.
+    pub stray_interrupts: bool,
     /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
     pub dump_cpus: bool,
     /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
@@ -93,6 +96,7 @@ impl<'a> Options<'a> {
             tick_hz: Key::TickHz.number(&raw)?.unwrap_or(DEFAULT_TICK_HZ),
             failures: Failures::from(&raw)?,
             nest_nmi: Key::NestNmi.one_of(&raw, ["no", "yes"])?,
+            stray_interrupts: Key::StrayInterrupts.one_of(&raw, ["no", "yes"])?,
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,

@@ -116,6 +116,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let tables = or_end(unsafe { Tables::find(info.rsdp) });
     steps::read_power(&tables, &options);
     let timebase = steps::measure_clocks(bsp, &tables, info, &options);
+    steps::mask_io_apics(bsp, &tables, info, &options);
     let cpus = steps::list_cpus(bsp, &tables);
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
@@ -130,7 +131,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
         bring_up::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
     // Start the clock only now: the BSP waits for the other CPUs with interrupts off and would miss ticks.
-    bsp.start_clock();
+    this_cpu::start_clock(bsp);
 
     // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());

@@ -2,11 +2,13 @@
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{finish, serial};
+use kernel::arch::interrupts::io_apic::IoApic;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
+use kernel::arch::provoke;
 use kernel::arch::smp::bring_up::Arrivals;
 use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
@@ -78,6 +80,24 @@ pub fn measure_clocks(
         );
     }
     timebase
+}
+
+/// Masks all lines of the I/O APICs in the firmware's table, before interrupts are enabled for the first time.
+pub fn mask_io_apics(bsp: &PerCpuData, tables: &Tables, info: &BootInfo, options: &Options<'_>) {
+    for (index, address) in or_end(tables.madt()).io_apics().enumerate() {
+        // SAFETY: called once for each index, on the BSP, before the first program. The firmware lists the address.
+        match unsafe { IoApic::map(index, address, info) } {
+            Ok(io_apic) => {
+                if options.stray_interrupts {
+                    provoke::open_line_of_pit(&io_apic);
+                }
+                io_apic.mask_all();
+            }
+            Err(error) => {
+                warn!(bsp, "the I/O APIC at {address:#x} is not used, and its lines stay open: {error}")
+            }
+        }
+    }
 }
 
 /// The CPUs in the firmware's table.

@@ -9,7 +9,7 @@
 use core::fmt;
 use core::mem::offset_of;
 
-use acpi::madt::{self, EntryHeader, LocalApicEntry, LocalX2ApicEntry};
+use acpi::madt::{self, EntryHeader, IoApicEntry, LocalApicEntry, LocalX2ApicEntry};
 
 use crate::cpu::ApicId;
 
@@ -20,6 +20,8 @@ const _: () = assert!(MADT_HEADER_LEN == 44, "the acpi crate's Madt does not mat
 
 /// Entry type of a processor local APIC (ACPI 6.5, table 5.21).
 const TYPE_LOCAL_APIC: u8 = 0;
+/// Entry type of an I/O APIC (ACPI 6.5, table 5.23).
+const TYPE_IO_APIC: u8 = 1;
 /// Entry type of a processor local x2APIC (ACPI 6.5, table 5.34).
 const TYPE_LOCAL_X2APIC: u8 = 9;
 
@@ -30,18 +32,23 @@ const ENABLED: u32 = 1 << 0;
 /// (SDM 3A, 11.6.1).
 const XAPIC_ID_MAX: u32 = 0xfe;
 
-/// An entry of the MADT for a CPU.
+/// An entry of the MADT that the kernel uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MadtCpu {
+enum MadtEntry {
+    /// Type 1, I/O APIC.
+    IoApic {
+        /// The physical address of the registers.
+        address: u32,
+    },
     /// Type 0, processor local APIC.
-    LocalApic {
+    XApicCpu {
         /// The APIC id; 0xff means no CPU.
         apic_id: u8,
         /// See ACPI 6.5, table 5.22.
         flags: u32,
     },
     /// Type 9, processor local x2APIC.
-    X2Apic {
+    X2ApicCpu {
         /// The APIC id; 0xffff_ffff means no CPU.
         apic_id: u32,
         /// See ACPI 6.5, table 5.22.
@@ -49,12 +56,13 @@ enum MadtCpu {
     },
 }
 
-impl MadtCpu {
-    /// Returns the id if the CPU is present and may be started.
+impl MadtEntry {
+    /// Returns the id if the entry is that of a CPU that is present and may be started.
     fn enabled_id(self) -> Option<ApicId> {
         let (id, none, flags) = match self {
-            MadtCpu::LocalApic { apic_id, flags } => (u32::from(apic_id), 0xff, flags),
-            MadtCpu::X2Apic { apic_id, flags } => (apic_id, u32::MAX, flags),
+            MadtEntry::IoApic { .. } => return None,
+            MadtEntry::XApicCpu { apic_id, flags } => (u32::from(apic_id), 0xff, flags),
+            MadtEntry::X2ApicCpu { apic_id, flags } => (apic_id, u32::MAX, flags),
         };
         let enabled = flags & ENABLED != 0;
         (id != none && enabled).then_some(ApicId(id))
@@ -186,11 +194,11 @@ impl fmt::Display for MadtError {
 
 impl core::error::Error for MadtError {}
 
-/// Returns the minimum length of an entry: the entry header, and for the two CPU types also the fields that this module
-/// reads.
+/// Returns the minimum length of an entry: the entry header, and for the types that this module reads also their fields.
 pub(crate) const fn least_len(kind: u8) -> usize {
     match kind {
         TYPE_LOCAL_APIC => size_of::<LocalApicEntry>(),
+        TYPE_IO_APIC => size_of::<IoApicEntry>(),
         TYPE_LOCAL_X2APIC => size_of::<LocalX2ApicEntry>(),
         _ => size_of::<EntryHeader>(),
     }
@@ -222,12 +230,24 @@ impl<'a> Madt<'a> {
 
     /// Returns the ids of the CPUs that may be started, in the order of the table.
     fn enabled_ids(&self) -> impl Iterator<Item = ApicId> + Clone + use<'a> {
-        // No entry yields an error, because `parse` has checked them all.
-        Entries { bytes: self.entries, offset: 0 }.filter_map(Result::ok).filter_map(MadtCpu::enabled_id)
+        self.walk().filter_map(MadtEntry::enabled_id)
+    }
+
+    /// Returns the physical addresses of the I/O APICs, in the order of the table.
+    pub fn io_apics(&self) -> impl Iterator<Item = u64> + use<'a> {
+        self.walk().filter_map(|entry| match entry {
+            MadtEntry::IoApic { address } => Some(address.into()),
+            _ => None,
+        })
+    }
+
+    /// Returns the entries. None is an error, because `parse` has checked them all.
+    fn walk(&self) -> impl Iterator<Item = MadtEntry> + Clone + use<'a> {
+        Entries { bytes: self.entries, offset: 0 }.filter_map(Result::ok)
     }
 }
 
-/// Iterates over the CPUs in a MADT's entries. Ends after the first error.
+/// Iterates over the CPUs and I/O APICs in a MADT's entries. Ends after the first error.
 #[derive(Clone, Debug)]
 struct Entries<'a> {
     bytes: &'a [u8],
@@ -252,7 +272,7 @@ impl<'a> Entries<'a> {
 }
 
 impl Iterator for Entries<'_> {
-    type Item = Result<MadtCpu, MadtError>;
+    type Item = Result<MadtEntry, MadtError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.offset < self.bytes.len() {
@@ -260,12 +280,16 @@ impl Iterator for Entries<'_> {
                 Ok((TYPE_LOCAL_APIC, entry)) => {
                     let apic_id = entry[offset_of!(LocalApicEntry, apic_id)];
                     let flags = word(entry, offset_of!(LocalApicEntry, flags));
-                    return Some(Ok(MadtCpu::LocalApic { apic_id, flags }));
+                    return Some(Ok(MadtEntry::XApicCpu { apic_id, flags }));
+                }
+                Ok((TYPE_IO_APIC, entry)) => {
+                    let address = word(entry, offset_of!(IoApicEntry, io_apic_address));
+                    return Some(Ok(MadtEntry::IoApic { address }));
                 }
                 Ok((TYPE_LOCAL_X2APIC, entry)) => {
                     let apic_id = word(entry, offset_of!(LocalX2ApicEntry, x2apic_id));
                     let flags = word(entry, offset_of!(LocalX2ApicEntry, flags));
-                    return Some(Ok(MadtCpu::X2Apic { apic_id, flags }));
+                    return Some(Ok(MadtEntry::X2ApicCpu { apic_id, flags }));
                 }
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),

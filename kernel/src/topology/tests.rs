@@ -12,12 +12,12 @@ const TYPE_0: [u8; 8] = [0, 8, 7, 3, 1, 0, 0, 0];
 const TYPE_9: [u8; 16] = [9, 16, 0, 0, 4, 1, 0, 0, 1, 0, 0, 0, 9, 9, 9, 9];
 const IO_APIC: [u8; 12] = [1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn apic(apic_id: u8) -> MadtCpu {
-    MadtCpu::LocalApic { apic_id, flags: 1 }
+fn apic(apic_id: u8) -> MadtEntry {
+    MadtEntry::XApicCpu { apic_id, flags: 1 }
 }
 
-fn x2apic(apic_id: u32) -> MadtCpu {
-    MadtCpu::X2Apic { apic_id, flags: 1 }
+fn x2apic(apic_id: u32) -> MadtEntry {
+    MadtEntry::X2ApicCpu { apic_id, flags: 1 }
 }
 
 /// Returns a table with these bytes as its entries.
@@ -26,10 +26,11 @@ fn table_of(entries: &[u8]) -> Vec<u8> {
 }
 
 /// Returns a table with these entries (ACPI 6.5, tables 5.21 and 5.34).
-fn table(cpus: &[MadtCpu]) -> Vec<u8> {
-    let bytes = |cpu: &MadtCpu| match *cpu {
-        MadtCpu::LocalApic { apic_id, flags } => [&[0, 8, 0, apic_id][..], &flags.to_le_bytes()].concat(),
-        MadtCpu::X2Apic { apic_id, flags } => {
+fn table(cpus: &[MadtEntry]) -> Vec<u8> {
+    let bytes = |cpu: &MadtEntry| match *cpu {
+        MadtEntry::IoApic { address } => [&[1, 12, 0, 0][..], &address.to_le_bytes(), &[0; 4]].concat(),
+        MadtEntry::XApicCpu { apic_id, flags } => [&[0, 8, 0, apic_id][..], &flags.to_le_bytes()].concat(),
+        MadtEntry::X2ApicCpu { apic_id, flags } => {
             [&[9, 16, 0, 0][..], &apic_id.to_le_bytes(), &flags.to_le_bytes(), &[0; 4]].concat()
         }
     };
@@ -46,10 +47,10 @@ fn cpus(table: &[u8], bsp: u32, mode: ApicMode) -> (Vec<u32>, Topology) {
 #[test]
 fn enabled_entries_are_listed_as_cpus() {
     use ApicMode::{X2Apic, XApic};
-    let disabled = MadtCpu::LocalApic { apic_id: 1, flags: 0 };
-    let online_capable = MadtCpu::LocalApic { apic_id: 1, flags: 2 };
-    let both_flags = MadtCpu::X2Apic { apic_id: 1, flags: 3 };
-    type Case<'a> = (&'a str, &'a [MadtCpu], u32, ApicMode, &'a [u32]);
+    let disabled = MadtEntry::XApicCpu { apic_id: 1, flags: 0 };
+    let online_capable = MadtEntry::XApicCpu { apic_id: 1, flags: 2 };
+    let both_flags = MadtEntry::X2ApicCpu { apic_id: 1, flags: 3 };
+    type Case<'a> = (&'a str, &'a [MadtEntry], u32, ApicMode, &'a [u32]);
     let cases: &[Case<'_>] = &[
         ("plain", &[apic(0), apic(1), apic(2)], 0, XApic, &[0, 1, 2]),
         ("disabled", &[apic(0), disabled, apic(2)], 0, XApic, &[0, 2]),
@@ -85,7 +86,7 @@ fn xapic_mode_leaves_out_large_ids() {
 
 #[test]
 fn unlisted_bsp_is_cpu_0_and_reported() {
-    for bsp_entry in [apic(3), MadtCpu::LocalApic { apic_id: 9, flags: 0 }] {
+    for bsp_entry in [apic(3), MadtEntry::XApicCpu { apic_id: 9, flags: 0 }] {
         let (list, found) = cpus(&table(&[apic(1), bsp_entry]), 9, ApicMode::XApic);
         assert_eq!(list[..2], [9, 1]);
         assert!(!found.bsp_listed);
@@ -114,7 +115,7 @@ fn entries_are_parsed_from_bytes() {
 /// module does not read entries of other types, so only their length matters.
 #[test]
 fn entries_of_other_types_are_skipped_by_their_length() {
-    for kind in (1..=u8::MAX).filter(|&kind| kind != 9) {
+    for kind in (2..=u8::MAX).filter(|&kind| kind != 9) {
         for len in [2, 4, 255] {
             let mut entry = std::vec![0; len];
             entry[..2].copy_from_slice(&[kind, len as u8]);
@@ -122,6 +123,14 @@ fn entries_of_other_types_are_skipped_by_their_length() {
             assert_eq!(cpus(&table, 3, ApicMode::X2Apic).0, [3, 0x104], "type {kind}, {len} bytes");
         }
     }
+}
+
+#[test]
+fn io_apics_are_listed_by_their_addresses() {
+    let [first, second] = [0xfec0_0000, 0xffff_f000].map(|address| MadtEntry::IoApic { address });
+    let table = table(&[first, apic(0), second, x2apic(1)]);
+    assert!(Madt::parse(&table).unwrap().io_apics().eq([0xfec0_0000, 0xffff_f000]));
+    assert_eq!(cpus(&table, 0, ApicMode::X2Apic).0, [0, 1]);
 }
 
 #[test]
@@ -139,6 +148,7 @@ fn invalid_tables_are_rejected() {
         (&[0x11, 0], MadtError::EntryTooShort { offset: 12, kind: 0x11, len: 0 }),
         (&[0x90, 1], MadtError::EntryTooShort { offset: 12, kind: 0x90, len: 1 }),
         (&[0, 7, 0, 0, 1, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 0, len: 7 }),
+        (&[1, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 1, len: 11 }),
         (&[9, 15, 0, 0, 1, 0, 0, 0], MadtError::EntryTooShort { offset: 12, kind: 9, len: 15 }),
         (&TYPE_9[..15], MadtError::EntryTooLong { offset: 12, kind: 9, len: 16 }),
         (&[0x7f, 255], MadtError::EntryTooLong { offset: 12, kind: 0x7f, len: 255 }),
@@ -149,7 +159,7 @@ fn invalid_tables_are_rejected() {
         assert_eq!(Madt::parse(&table).err(), Some(*expected));
         assert!(expected.to_string().contains("offset 12"));
         let mut entries = Entries { bytes: &table[MADT_HEADER_LEN..], offset: 0 };
-        assert_eq!(entries.by_ref().count(), 1, "the error must be the last item");
+        assert_eq!(entries.by_ref().count(), 2, "the error must follow the I/O APIC and be the last item");
     }
 }
 
@@ -189,9 +199,9 @@ proptest! {
         bsp in 0..300_u32, x2 in any::<bool>(),
     ) {
         let given: Vec<_> = given.into_iter().map(|(wide, apic_id, flags)| if wide {
-            MadtCpu::X2Apic { apic_id, flags }
+            MadtEntry::X2ApicCpu { apic_id, flags }
         } else {
-            MadtCpu::LocalApic { apic_id: apic_id as u8, flags }
+            MadtEntry::XApicCpu { apic_id: apic_id as u8, flags }
         }).collect();
         let mode = if x2 { ApicMode::X2Apic } else { ApicMode::XApic };
         let (list, _) = cpus(&table(&given), bsp, mode);

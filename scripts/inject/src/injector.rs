@@ -37,7 +37,7 @@ impl<'a> Injector<'a> {
     pub fn new(code: &'a Code) -> Result<Injector<'a>, InjectError> {
         Ok(Injector {
             code,
-            nmi: code.function("vector_02")?.start(),
+            nmi: code.function("nmi_entry")?.start(),
             debug: code.function("vector_01")?.start(),
             machine_check: code.function("vector_12")?.start(),
             idle_hlt: code.label("ringside_idle_hlt")?,

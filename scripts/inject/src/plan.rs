@@ -171,6 +171,9 @@ impl Plan<'_> {
         for (name, why) in paths::UNREACHABLE {
             let _ = writeln!(text, "{name}: not reached: {why}");
         }
+        for (first, _, why) in paths::UNREACHABLE_PARTS {
+            let _ = writeln!(text, "from {first} on: not reached: {why}");
+        }
         Ok(text)
     }
 }

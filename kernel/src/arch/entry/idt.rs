@@ -6,13 +6,13 @@ use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
-use crate::arch::entry::points::STUBS;
+use crate::arch::entry::points::stubs;
 use crate::exception::{DEBUG, DOUBLE_FAULT, MACHINE_CHECK, NMI};
 use crate::layout::IstStack;
 use crate::selectors::KERNEL_CODE;
 
 /// A 64-bit gate (SDM 3A, 6.14.1). The `x86_64` crate's table cannot set gates for reserved vectors; this table has
-/// gates for all 32 exception vectors.
+/// gates for all 256 vectors.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 struct Gate {
@@ -38,7 +38,8 @@ impl Gate {
     }
 }
 
-/// The table. A vector without a gate raises #GP. So does `int n` in ring 3, except for the two gates with DPL 3.
+/// The table. Every vector has a gate: an interrupt without one would raise #GP in the code that it interrupts, and would
+/// never get its EOI. `int n` in ring 3 raises #GP, except for the two gates with DPL 3.
 #[repr(transparent)]
 struct Idt([Gate; 256]);
 
@@ -52,7 +53,7 @@ static EARLY: Once<Idt> = Once::new();
 /// data yet.
 fn build(with_ist: bool) -> Idt {
     let mut idt = Idt([Gate::MISSING; 256]);
-    for &(vector, stub) in STUBS {
+    for (vector, stub) in stubs() {
         let ist = match u64::from(vector) {
             NMI => IstStack::Nmi.index(),
             DEBUG => IstStack::Debug.index(),
@@ -66,7 +67,7 @@ fn build(with_ist: bool) -> Idt {
         // Ring 3 may execute `int3` and `int 4`, but no other `int n`.
         let user_may_raise = matches!(vector, 3 | 4);
         let dpl = if user_may_raise { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
-        idt.0[usize::from(vector)] = Gate::interrupt(stub as *const () as u64, ist, dpl);
+        idt.0[usize::from(vector)] = Gate::interrupt(stub, ist, dpl);
     }
     idt
 }

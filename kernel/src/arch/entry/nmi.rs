@@ -1,10 +1,12 @@
 //! The NMI handler.
 //!
-//! The CPU masks NMIs until the next `iretq`, whichever code executes it. The handler does not fault, so the next
-//! `iretq` is the one that ends the handler. A second NMI therefore stays pending until the IST stack is free again.
+//! The CPU masks NMIs until the next `iretq`, whichever code executes it. The handler does not fault, so that is normally
+//! the `iretq` that ends the handler. If an SMI unmasks NMIs earlier, `nmi_entry` keeps a second NMI back until the
+//! handler has ended, and then runs it again.
 
 use kernel_abi::trace::Kind;
 
+use crate::arch::exit::points::unmask_nmis;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::provoke;
@@ -16,8 +18,28 @@ use crate::frame::TrapFrame;
 pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
     let rip = frame.interrupted.rip;
+    if is_nmi_entry(rip) && !frame.interrupted.from_user() {
+        stop::end(format_args!(
+            "an NMI on {} arrived before the one before it had saved its frame",
+            cpu.id()
+        ));
+    }
     let taken = cpu.rare.count_nmi(rip);
     cpu.trace(Kind::Nmi, taken, rip);
-    provoke::nmi(cpu);
+    // SAFETY: the function only executes an `iretq` to its own return, and a nested NMI leaves this handler's frame and
+    // stack alone (`nmi_entry`).
+    provoke::nmi(cpu, || unsafe { unmask_nmis() });
     frame.interrupted.rip = idle::resume_after(rip);
+}
+
+/// Returns whether an NMI that interrupted ring 0 at this address has overwritten the frame of the NMI before it.
+fn is_nmi_entry(rip: u64) -> bool {
+    (ringside_nmi_entry as *const () as u64..ringside_nmi_again as *const () as u64).contains(&rip)
+}
+
+unsafe extern "sysv64" {
+    /// The first instruction of `nmi_entry`.
+    fn ringside_nmi_entry();
+    /// The part of `nmi_entry` that runs the handler: the frame has been copied.
+    fn ringside_nmi_again();
 }

@@ -13,6 +13,7 @@ use crate::arch::exit::points::iret_to_user;
 use crate::arch::panic::check;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::percpu::events;
+use crate::exception::NMI;
 use crate::frame::{InterruptFrame, SyscallFrame, TrapFrame};
 use crate::selectors::{USER_CODE, USER_DATA};
 use crate::sysret::{Return, may_sysret};
@@ -228,17 +229,16 @@ unsafe extern "sysv64" fn trap_common() {
     )
 }
 
-/// Common entry code of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions. Only the stubs
+/// Common code of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions. Only the stubs
 /// of these vectors may jump here.
 ///
 /// On entry: ring 0; interrupts off; rsp in this vector's own IST stack, where the word above the frame holds the
 /// address of this CPU's [`PerCpuData`]; **the GS base may be the user's or the kernel's**: at the first instruction of
 /// [`syscall_entry`], CS has RPL 0 but the user GS base is loaded. So this code tests neither CS nor the sign of the
-/// base. It always saves the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change. After an NMI, NMIs
-/// stay blocked until the `iretq` of this code, so nothing before it may fault: the `iretq` of a fault handler would
-/// unblock them.
+/// base. It always saves the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change.
 ///
-/// On return: all registers and the GS base are unchanged, unless the handler changed the frame.
+/// On return: all registers and the GS base are unchanged, unless the handler changed the frame. An NMI returns through
+/// [`nmi_entry`].
 ///
 /// The stack layout is that of [`trap_common`], plus one word above the frame: the address of [`PerCpuData`].
 #[unsafe(naked)]
@@ -276,12 +276,168 @@ unsafe extern "sysv64" fn paranoid_common() {
         "wrmsr",
 
         restore_registers!(),
+        "cmp    byte ptr [rsp], {nmi}",
+        "je     {nmi_exit}",
         "add    rsp, {stub_words}",
         "iretq",
+        nmi = const NMI,
+        nmi_exit = sym ringside_nmi_exit,
         ia32_gs_base = const IA32_GS_BASE,
         frame_size = const size_of::<TrapFrame>(),
         stub_words = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
         handler = sym paranoid_trap,
+    )
+}
+
+/// The words above a trap frame on the NMI stack, up to the stack's top.
+#[repr(C)]
+struct NmiStack {
+    /// The frame of the NMI that is handled, which its `iretq` pops. It is the upper end of the [`TrapFrame`].
+    kept: InterruptFrame,
+    /// A copy of `top.cpu`, which [`paranoid_common`] expects above the frame.
+    cpu: *const PerCpuData,
+    top: NmiTop,
+}
+
+/// The part of [`NmiStack`] that a nested NMI overwrites.
+#[repr(C)]
+struct NmiTop {
+    /// rax of the interrupted code, while [`nmi_entry`] uses it.
+    rax: u64,
+    /// 0: no NMI is handled. 1: one is. 2: one is, and another one has arrived, for which the handler runs once more.
+    state: u64,
+    /// The words that the CPU pushed for the latest NMI.
+    latest: InterruptFrame,
+    /// The stack's top word.
+    cpu: *const PerCpuData,
+}
+
+const _: () = {
+    let base = size_of::<NmiStack>() - size_of::<*const PerCpuData>() - size_of::<InterruptFrame>();
+    assert!(
+        (base + size_of::<TrapFrame>()).is_multiple_of(16),
+        "the NMI's trap frame must be aligned as those of the other vectors"
+    );
+    assert!(
+        offset_of!(NmiTop, latest) == offset_of!(NmiTop, state) + 8,
+        "`state` lies below the CPU's words"
+    );
+    assert!(
+        offset_of!(NmiTop, cpu) - offset_of!(NmiTop, latest) == size_of::<InterruptFrame>(),
+        "the copy loop pushes consecutive words"
+    );
+};
+
+/// Entry point of the NMI, and its return.
+///
+/// An NMI masks further NMIs until the next `iretq`. But an `iretq` in the handler unmasks them, and so may an SMI in
+/// the handler: the CPU does not save the mask for RSM (SDM 3C, 32.8). A nested NMI finds the IST stack at its top again
+/// and overwrites the frame there. So the NMI keeps a copy of its frame further down, and runs its handler once more if
+/// another NMI has arrived meanwhile. `state` is the word that says so. A nested NMI uses only the words above the copy.
+///
+/// On entry and return: as for the other stubs with an IST stack.
+///
+/// Between the entry and the instruction that sets `state` to 1, a nested NMI overwrites a frame that has not been
+/// copied. No code can prevent that; the handler recognises it and ends the run.
+///
+/// ```text
+///                         | PerCpuData               |  top word of the stack
+///                         | ss, rsp, rflags, cs, rip |  by the CPU, for the latest NMI
+///                         | state                    |
+///                         | rax                      |
+///                         | PerCpuData               |
+///                         | ss, rsp, rflags, cs, rip |  the copy
+///                         | error code               |  0
+///                         | vector                   |  by this code; below: paranoid_common's registers
+/// ```
+#[unsafe(naked)]
+unsafe extern "sysv64" fn nmi_entry() {
+    naked_asm!(
+        ".globl ringside_nmi_entry",
+        "ringside_nmi_entry:",
+        "sub    rsp, 8", // state
+        "push   rax",
+
+        // An NMI of ring 3 is not nested. Its RIP may have any value.
+        "test   byte ptr [rsp + {cs}], 3",
+        "jnz    ringside_nmi_first",
+
+        // If the interrupted RIP is in this code before `ringside_nmi_again`, that NMI's frame is lost: the handler
+        // ends the run.
+        "lea    rax, [rip + ringside_nmi_entry]",
+        "neg    rax",
+        "add    rax, [rsp + {rip}]",
+        "cmp    rax, offset ringside_nmi_entry_length",
+        "jb     ringside_nmi_first",
+
+        // Is an NMI being handled?
+        "cmp    qword ptr [rsp + {state}], 0",
+        "jne    ringside_nmi_nested",
+
+        // Has it been handled, and is the interrupted RIP one of the two instructions that return from it?
+        "lea    rax, [rip + ringside_nmi_decided]",
+        "neg    rax",
+        "add    rax, [rsp + {rip}]",
+        "cmp    rax, offset ringside_nmi_return_length",
+        "jae    ringside_nmi_first",
+
+        // Yes: let it run its handler again instead.
+        ".globl ringside_nmi_returning",
+        "ringside_nmi_returning:",
+        "mov    qword ptr [rsp + {state}], 1",
+        "lea    rax, [rip + ringside_nmi_again]",
+        "mov    [rsp + {rip}], rax",
+        "pop    rax",
+        "add    rsp, 8",
+        "iretq",
+
+        // The interrupted NMI runs its handler again when it is about to return.
+        "ringside_nmi_nested:",
+        "mov    qword ptr [rsp + {state}], 2",
+        "pop    rax",
+        "add    rsp, 8",
+        "iretq",
+
+        // Copy the words above rax. They are pushed from the highest down, so each lies at the same distance from rsp.
+        ".globl ringside_nmi_first",
+        "ringside_nmi_first:",
+        "push   qword ptr [rsp + {cpu}]",
+        "push   qword ptr [rsp + {cpu}]",
+        "push   qword ptr [rsp + {cpu}]",
+        "push   qword ptr [rsp + {cpu}]",
+        "push   qword ptr [rsp + {cpu}]",
+        "push   qword ptr [rsp + {cpu}]",
+        "mov    rax, [rsp + {kept_rax}]",
+        "mov    qword ptr [rsp + {kept_state}], 1",
+
+        // rsp points to the copy, and all registers have the values of the interrupted code.
+        ".globl ringside_nmi_again",
+        "ringside_nmi_again:",
+        "push   0",
+        "push   {nmi}",
+        "jmp    {common}",
+
+        // rsp points to the vector, and all registers have the values of the interrupted code. One instruction decides
+        // whether another NMI has arrived.
+        ".globl ringside_nmi_exit",
+        "ringside_nmi_exit:",
+        "add    rsp, {stub_words}",
+        "dec    qword ptr [rsp + {kept_state}]",
+        "ringside_nmi_decided:",
+        "jnz    ringside_nmi_again",
+        "iretq",
+        "ringside_nmi_end:",
+        ".set ringside_nmi_entry_length, ringside_nmi_again - ringside_nmi_entry",
+        ".set ringside_nmi_return_length, ringside_nmi_end - ringside_nmi_decided",
+        cs = const offset_of!(NmiTop, latest) + offset_of!(InterruptFrame, cs),
+        rip = const offset_of!(NmiTop, latest) + offset_of!(InterruptFrame, rip),
+        state = const offset_of!(NmiTop, state),
+        cpu = const offset_of!(NmiTop, cpu),
+        kept_rax = const offset_of!(NmiStack, top) + offset_of!(NmiTop, rax),
+        kept_state = const offset_of!(NmiStack, top) + offset_of!(NmiTop, state),
+        stub_words = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
+        nmi = const NMI,
+        common = sym paranoid_common,
     )
 }
 
@@ -299,11 +455,26 @@ macro_rules! stubs {
                 stubs!(@$error_code $vector, $common)
             }
         )+
-        /// All vectors that have a gate, each with its stub.
-        pub(in crate::arch) const STUBS: &[(u8, unsafe extern "sysv64" fn())] = &[$(($vector, $name)),+];
+        /// The vectors that the kernel uses, each with its stub.
+        const STUBS: &[(u8, unsafe extern "sysv64" fn())] = &[$(($vector, $name)),+];
     };
     (@none $vector:literal, $common:ident) => {
         naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const $vector, common = sym $common)
+    };
+    // #AC and the other exceptions with an error code whose vectors an interrupt may also have: the interrupt has no
+    // error code. The CPU aligns rsp to 16 bytes before it pushes the frame (SDM 3A, 6.14.2), so bit 3 of rsp shows
+    // whether it has pushed five words or six. The flags that the test changes are in the frame.
+    (@code_or_none $vector:literal, $common:ident) => {
+        naked_asm!(
+            "test spl, 8",
+            "jz 2f",
+            "push 0",
+            "2:",
+            "push {vector}",
+            "jmp {common}",
+            vector = const $vector,
+            common = sym $common,
+        )
     };
     (@code $vector:literal, $common:ident) => {
         naked_asm!("push {vector}", "jmp {common}", vector = const $vector, common = sym $common)
@@ -313,7 +484,6 @@ macro_rules! stubs {
 stubs! {
     vector_00: 0x00, none, trap_common;
     vector_01: 0x01, none, paranoid_common;
-    vector_02: 0x02, none, paranoid_common;
     vector_03: 0x03, none, trap_common;
     vector_04: 0x04, none, trap_common;
     vector_05: 0x05, none, trap_common;
@@ -328,11 +498,11 @@ stubs! {
     vector_0e: 0x0e, code, trap_common;
     vector_0f: 0x0f, none, trap_common;
     vector_10: 0x10, none, trap_common;
-    vector_11: 0x11, code, trap_common;
+    vector_11: 0x11, code_or_none, trap_common;
     vector_12: 0x12, none, paranoid_common;
     vector_13: 0x13, none, trap_common;
     vector_14: 0x14, none, trap_common;
-    vector_15: 0x15, code, trap_common;
+    vector_15: 0x15, code_or_none, trap_common;
     vector_16: 0x16, none, trap_common;
     vector_17: 0x17, none, trap_common;
     vector_18: 0x18, none, trap_common;
@@ -340,8 +510,8 @@ stubs! {
     vector_1a: 0x1a, none, trap_common;
     vector_1b: 0x1b, none, trap_common;
     vector_1c: 0x1c, none, trap_common;
-    vector_1d: 0x1d, code, trap_common;
-    vector_1e: 0x1e, code, trap_common;
+    vector_1d: 0x1d, code_or_none, trap_common;
+    vector_1e: 0x1e, code_or_none, trap_common;
     vector_1f: 0x1f, none, trap_common;
     vector_20: 0x20, none, trap_common;
     vector_fd: 0xfd, none, trap_common;
@@ -349,9 +519,49 @@ stubs! {
     vector_ff: 0xff, none, trap_common;
 }
 
+/// The first vector without a use of its own. All vectors without a use lie between the timer's and the wake-up IPI's.
+const STRAY_FIRST: u8 = 0x21;
+/// The number of vectors without a use.
+const STRAY_COUNT: u8 = 0xfd - STRAY_FIRST;
+/// The length of a stub in [`stray_stubs`], in bytes.
+const STRAY_STUB_LEN: u64 = 12;
+
+/// The stubs of the vectors without a use, in the order of the vectors. Each pushes 0 for the error code and its vector,
+/// and jumps to [`trap_common`], as the stubs above do. `push` and `jmp` have 32-bit operands in all of them, so that
+/// all have the same length.
+///
+/// On entry and exit: as for the other stubs.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn stray_stubs() {
+    naked_asm!(
+        ".set ringside_stray_vector, {first}",
+        ".rept {count}",
+        "push 0",
+        ".byte 0x68", // push imm32
+        ".long ringside_stray_vector",
+        ".byte 0xe9", // jmp rel32
+        ".long {common} - . - 4",
+        ".set ringside_stray_vector, ringside_stray_vector + 1",
+        ".endr",
+        first = const STRAY_FIRST,
+        count = const STRAY_COUNT,
+        common = sym trap_common,
+    )
+}
+
+/// Returns the addresses of the stubs of all vectors, with the vectors.
+pub(in crate::arch) fn stubs() -> impl Iterator<Item = (u8, u64)> {
+    let nmi: (u8, unsafe extern "sysv64" fn()) = (NMI as u8, nmi_entry);
+    let own = STUBS.iter().copied().chain([nmi]).map(|(vector, stub)| (vector, stub as *const () as u64));
+    let first = stray_stubs as *const () as u64;
+    own.chain((0..STRAY_COUNT).map(move |n| (STRAY_FIRST + n, first + u64::from(n) * STRAY_STUB_LEN)))
+}
+
 unsafe extern "sysv64" {
     /// The three-byte NOP in [`trap_common`] that is patched to `clac`.
     pub(in crate::arch) fn ringside_clac_trap();
     /// The three-byte NOP in [`paranoid_common`] that is patched to `clac`.
     pub(in crate::arch) fn ringside_clac_paranoid();
+    /// The part of [`nmi_entry`] that returns.
+    fn ringside_nmi_exit();
 }

@@ -20,6 +20,7 @@ use crate::arch::provoke;
 use crate::arch::task::ring3;
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
+use crate::stray;
 
 /// Handles an interrupt or exception from ring 3. Returns if ring 3 continues, else ends the program.
 ///
@@ -113,8 +114,7 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
 /// DR6 when it reports no condition: only the reserved bits that read as one are set (SDM 3B, 18.2.3).
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 
-/// Handles the vectors of the local APIC. Returns false for any other vector. Tests for the tick first, which is the
-/// most frequent.
+/// Handles interrupts. Returns false for an exception. Tests for the tick first, which is the most frequent.
 #[inline(always)]
 fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     if frame.vector != u64::from(TIMER_VECTOR) {
@@ -129,7 +129,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     true
 }
 
-/// Handles all vectors of the local APIC but the timer's.
+/// Handles all interrupts but the timer's. Returns false for an exception.
 #[cold]
 #[inline(never)]
 fn other_interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
@@ -148,9 +148,21 @@ fn other_interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
             return true;
         }
-        _ => return false,
+        _ => return stray(frame, cpu),
     }
     cpu.end_of_interrupt();
+    true
+}
+
+/// Counts and acknowledges a stray interrupt. Returns false for an exception.
+fn stray(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
+    let in_service = |vector| cpu.with_apic(|apic| apic.is_in_service(vector)).unwrap_or(false);
+    let Some(stray) = stray::classify(frame.vector, in_service) else { return false };
+    cpu.trace(Kind::Interrupt, frame.vector, frame.interrupted.rip);
+    cpu.rare.count_stray(stray.vector);
+    if stray.in_service && !provoke::keeps_in_service(cpu) {
+        cpu.end_of_interrupt();
+    }
     true
 }
 

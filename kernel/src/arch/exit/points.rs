@@ -88,6 +88,25 @@ pub(in crate::arch) unsafe extern "sysv64" fn enter_ring3(frame: &InterruptFrame
     )
 }
 
+/// Unmasks NMIs, as an SMI in the NMI handler may: executes an `iretq` to its own return.
+#[unsafe(naked)]
+pub(in crate::arch) unsafe extern "sysv64" fn unmask_nmis() {
+    naked_asm!(
+        "mov    rax, rsp",
+        "mov    ecx, ss",
+        "push   rcx",
+        "push   rax",
+        "pushfq",
+        "mov    ecx, cs",
+        "push   rcx",
+        "lea    rcx, [rip + 2f]",
+        "push   rcx",
+        "iretq",
+        "2:",
+        "ret",
+    )
+}
+
 /// An FXSAVE image (SDM 1, 10.5.1).
 #[repr(C, align(16))]
 pub struct FpuImage {

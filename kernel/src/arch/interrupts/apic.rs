@@ -40,7 +40,7 @@ const ICR_HIGH: u32 = 0x310;
 const LVT_LINT0: u32 = 0x350;
 const LVT_LINT1: u32 = 0x360;
 const LVT_ERROR: u32 = 0x370;
-const LVT_MASKED: u32 = 1 << 16;
+pub(super) const LVT_MASKED: u32 = 1 << 16;
 /// Delivery mode NMI in bits 10:8; the vector is ignored.
 const LVT_NMI: u32 = 0b100 << 8;
 
@@ -174,6 +174,7 @@ impl LocalApic {
             inner.disable_timer();
         }
         let apic = LocalApic { inner, x2apic: features.x2apic };
+        apic.mask_unused_entries();
         apic.write(LVT_LINT0, LVT_MASKED);
         apic.write(LVT_LINT1, LVT_NMI);
         // Clear pending errors, so that errors caused by the firmware are not reported: a write latches the errors so
@@ -184,7 +185,7 @@ impl LocalApic {
     }
 
     /// Writes a register, given by its offset in the xAPIC page.
-    fn write(&self, offset: u32, value: u32) {
+    pub(super) fn write(&self, offset: u32, value: u32) {
         // SAFETY: every caller in this module passes a register of this CPU's APIC and a valid value for it. In xAPIC
         // mode the registers are mapped at APIC_REGISTERS.
         unsafe {
@@ -195,6 +196,21 @@ impl LocalApic {
                     (APIC_REGISTERS + u64::from(offset)) as usize,
                 );
                 register.write_volatile(value);
+            }
+        }
+    }
+
+    /// Reads a register, given by its offset in the xAPIC page.
+    pub(super) fn read(&self, offset: u32) -> u32 {
+        // SAFETY: every caller in this crate passes a register of this CPU's APIC whose reading has no effect. In xAPIC
+        // mode the registers are mapped at APIC_REGISTERS.
+        unsafe {
+            if self.x2apic {
+                Msr::new(0x800 + (offset >> 4)).read() as u32
+            } else {
+                let register =
+                    core::ptr::with_exposed_provenance::<u32>((APIC_REGISTERS + u64::from(offset)) as usize);
+                register.read_volatile()
             }
         }
     }
@@ -333,6 +349,14 @@ impl LocalApic {
         // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI. A CPU that did
         // not come online has its APIC or interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
+        self.wait_until_sent();
+    }
+
+    /// Sends an interrupt to this CPU.
+    pub(in crate::arch) fn send_to_self(&mut self, vector: u8) {
+        let destination = self.destination(self.id());
+        // SAFETY: every vector has a gate.
+        unsafe { self.inner.send_ipi(vector, destination) };
         self.wait_until_sent();
     }
 

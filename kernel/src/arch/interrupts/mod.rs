@@ -1,4 +1,6 @@
-//! The local APIC, and the calibration of the TSC and of the APIC timer.
+//! The local APIC and the I/O APICs, and the calibration of the TSC and of the APIC timer.
 
 pub mod apic;
+pub mod io_apic;
+mod left_over;
 pub mod timer;

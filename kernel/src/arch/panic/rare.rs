@@ -1,4 +1,4 @@
-//! Deferred reports of NMIs and of debug exceptions in ring 0, whose handlers must not print.
+//! Deferred reports of NMIs, debug exceptions in ring 0 and stray interrupts, whose handlers must not print.
 
 use crate::arch::percpu::PerCpuData;
 
@@ -25,5 +25,13 @@ pub fn report_debugs(cpu: &PerCpuData, syscall_entry: u64) {
         let place =
             if rip == syscall_entry { ", the first instruction of the system-call entry" } else { "" };
         warn!(cpu, "{taken} #DB in ring 0, the latest at RIP {rip:#x}{place}");
+    }
+}
+
+/// Reports the stray interrupts of this CPU, if there were any.
+pub fn report_strays(cpu: &PerCpuData) {
+    let (taken, vectors) = cpu.rare.take_strays();
+    if taken != 0 {
+        warn!(cpu, "{taken} interrupts with vectors that the kernel does not use: {vectors}");
     }
 }

@@ -17,8 +17,12 @@ pub(in crate::arch) struct Provoked {
     pub awaits_second_panic: Cell<bool>,
     /// Whether this CPU gets registers as firmware may leave them, before it initialises itself.
     pub stale: Cell<bool>,
+    /// Whether this CPU sends no EOI for a stray interrupt.
+    pub keeps_in_service: Cell<bool>,
     /// The state of the NMI nesting test; 0 while the test does not run.
     pub nesting: AtomicU32,
+    /// Whether the first handler of that test unmasks NMIs.
+    pub nesting_unmasks: Cell<bool>,
     /// The interrupts that this CPU sends to the others at each tick.
     pub stress: InterruptStress,
     /// The measurement of the cost of recording, if it is requested.

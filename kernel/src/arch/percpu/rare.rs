@@ -1,8 +1,10 @@
-//! Rare exceptions and interrupts, which may be reported after their handlers: NMIs, debug exceptions in ring 0, and
-//! errors of the local APIC.
+//! Rare exceptions and interrupts, which may be reported after their handlers: NMIs, debug exceptions in ring 0, errors
+//! of the local APIC, and stray interrupts.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::stray::Vectors;
 
 /// The number of each exception, and the RIP that the last one interrupted.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub struct Rare {
     debugs: Cell<(u64, u64)>,
     /// Errors of the local APIC that have not been reported, as bits of its error status register.
     apic_errors: Cell<Option<u8>>,
+    /// The number of stray interrupts since the last report, and their vectors.
+    strays: Cell<(u64, Vectors)>,
 }
 
 impl Rare {
@@ -57,5 +61,17 @@ impl Rare {
     /// Returns the number of debug exceptions from ring 0 so far, and the RIP that the last one interrupted.
     pub(in crate::arch) fn debugs(&self) -> (u64, u64) {
         self.debugs.get()
+    }
+
+    /// Counts a stray interrupt, in its handler.
+    pub(in crate::arch) fn count_stray(&self, vector: u8) {
+        let (count, mut vectors) = self.strays.get();
+        vectors.insert(vector);
+        self.strays.set((count + 1, vectors));
+    }
+
+    /// Returns the number of stray interrupts since the last call, and their vectors.
+    pub(in crate::arch) fn take_strays(&self) -> (u64, Vectors) {
+        self.strays.take()
     }
 }

@@ -9,6 +9,7 @@ mod interrupt_stress;
 mod nmi_nesting;
 mod nmi_to_self;
 mod second_panic;
+mod stray;
 mod violation;
 
 pub use self::alternate::program_starts;
@@ -17,6 +18,8 @@ pub use self::bring_up::ApFaults;
 pub(in crate::arch) use self::bring_up::leave_stale;
 pub use self::failures::at;
 pub use self::interrupt_stress::programs_ended;
+pub use self::stray::open_line_of_pit;
+pub(in crate::arch) use self::stray::{keeps_in_service, leave_interrupts};
 use crate::arch::devices::uart;
 use crate::arch::memory::loaded::Program;
 use crate::arch::percpu::PerCpuData;
@@ -35,6 +38,9 @@ pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&
     }
     if options.nest_nmi {
         nmi_nesting::nest(cpu);
+    }
+    if options.stray_interrupts {
+        stray::send_all(cpu);
     }
     second_panic::before_program(cpu, &options.failures);
     failures::before_program(cpu, &options.failures);
@@ -58,10 +64,10 @@ pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     interrupt_stress::tick(cpu, tick_hz);
 }
 
-/// Handles the requests for an NMI. Called by the NMI handler.
+/// Handles the requests for an NMI. Called by the NMI handler. `unmask` unmasks NMIs.
 #[inline]
-pub(in crate::arch) fn nmi(cpu: &PerCpuData) {
-    nmi_nesting::nmi(cpu);
+pub(in crate::arch) fn nmi(cpu: &PerCpuData, unmask: impl Fn()) {
+    nmi_nesting::nmi(cpu, unmask);
     second_panic::nmi(cpu);
     at(cpu, Place::Nmi);
 }

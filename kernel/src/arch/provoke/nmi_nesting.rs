@@ -1,4 +1,5 @@
-//! The NMI nesting test: checks that an NMI does not interrupt the NMI handler.
+//! The NMI nesting test: checks that an NMI does not run the NMI handler inside the handler, even if NMIs are unmasked
+//! there.
 
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
@@ -25,33 +26,40 @@ const WINDOW: u64 = 1 << 20;
 /// any CPU.
 const TIMEOUT: u64 = 1 << 31;
 
-/// Sends this CPU an NMI whose handler sends another NMI. Ends the run unless the second NMI arrives after the first
-/// handler has ended.
+/// Sends this CPU an NMI whose handler sends another NMI: first with NMIs masked, then after the handler has unmasked
+/// them. Ends the run unless the second handler runs after the first has ended.
 pub(super) fn nest(cpu: &PerCpuData) {
     let nesting = &cpu.provoked.nesting;
-    nesting.store(ARMED, Ordering::Relaxed);
-    nmi_to_self(cpu);
-    if !wait_until(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
-        stop::end(format_args!("broken invariant on {}: an NMI was lost during another one", cpu.id()));
+    for unmasked in [false, true] {
+        cpu.provoked.nesting_unmasks.set(unmasked);
+        nesting.store(ARMED, Ordering::Relaxed);
+        nmi_to_self(cpu);
+        if !wait_until(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
+            stop::end(format_args!("broken invariant on {}: an NMI was lost during another one", cpu.id()));
+        }
+        nesting.store(0, Ordering::Relaxed);
+        let how = if unmasked { "with NMIs unmasked in the handler" } else { "with NMIs masked" };
+        say!(cpu, "an NMI during an NMI was held back until the first had ended, and then taken: {how}");
     }
-    nesting.store(0, Ordering::Relaxed);
-    say!(cpu, "an NMI during an NMI was held back until the first had ended, and then taken");
 }
 
 /// The part of the test that runs in the NMI handler.
 #[inline]
-pub(super) fn nmi(cpu: &PerCpuData) {
+pub(super) fn nmi(cpu: &PerCpuData, unmask: impl Fn()) {
     if cpu.provoked.nesting.load(Ordering::Relaxed) != 0 {
-        nested(cpu);
+        nested(cpu, unmask);
     }
 }
 
 #[cold]
-fn nested(cpu: &PerCpuData) {
+fn nested(cpu: &PerCpuData, unmask: impl Fn()) {
     let nesting = &cpu.provoked.nesting;
     match nesting.load(Ordering::Relaxed) {
         ARMED => {
             nesting.store(INSIDE, Ordering::Relaxed);
+            if cpu.provoked.nesting_unmasks.get() {
+                unmask();
+            }
             nmi_to_self(cpu);
             wait_until(WINDOW, || false);
             nesting.store(HELD, Ordering::Relaxed);

@@ -397,6 +397,6 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         stop::park();
     }
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::ONLINE.into());
-    cpu.start_clock();
+    this_cpu::start_clock(cpu);
     (upcalls.online)(cpu)
 }

@@ -9,6 +9,8 @@ use crate::arch::entry::idt;
 use crate::arch::exit::points::restart_on;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::percpu::{self, PerCpuData};
+use crate::arch::provoke;
+use crate::arch::task::idle;
 use crate::cpu::CpuId;
 use crate::features::Features;
 
@@ -42,8 +44,30 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
-/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then
-/// the number is final.
+/// Starts this CPU's clock. First discards the interrupts that the firmware left: one in service holds back the tick,
+/// and one that is pending would be counted as a stray interrupt of the run.
+pub fn start_clock(cpu: &PerCpuData) {
+    provoke::leave_interrupts(cpu, idle::take_pending);
+    let in_service = cpu.with_apic(LocalApic::end_left_over).unwrap_or(0);
+    // At most 256 interrupts are pending, one for each vector. The timer is stopped and all lines are masked.
+    for _ in 0..256 {
+        if !cpu.with_apic(|apic| apic.has_pending()).unwrap_or(false) {
+            break;
+        }
+        idle::take_pending();
+    }
+    let (pending, vectors) = cpu.rare.take_strays();
+    if in_service != 0 || pending != 0 {
+        say!(
+            cpu,
+            "interrupts from before the boot are discarded: {in_service} in service, {pending} pending {vectors}"
+        );
+    }
+    cpu.start_clock();
+}
+
+/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then the
+/// number is final.
 ///
 /// # Panics
 /// If the MSR does not hold the number.

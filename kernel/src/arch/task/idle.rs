@@ -53,6 +53,12 @@ pub const PRINTING: Wait = Wait {
     poll: |_| unsafe { take_interrupts() },
 };
 
+/// Handles the pending interrupts, during the boot. The caller holds no lock and no borrow of per-CPU data.
+pub(in crate::arch) fn take_pending() {
+    // SAFETY: the IDT is loaded, interrupts are off, and no lock or borrow is held (invariant: IF-OFF).
+    unsafe { take_interrupts() }
+}
+
 /// Enables interrupts for one instruction, so that pending interrupts are handled.
 ///
 /// On entry and return: the same conditions as for [`halt`].

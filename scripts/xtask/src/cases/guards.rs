@@ -42,11 +42,26 @@ pub fn cases() -> Vec<Case> {
         case("guard::nmis-at-every-instruction", &format!("{nmis} {}", one_at_a_time()), "probe calls")
             .exits_on(2),
         case("guard::checked-at-every-call", "--smp 4", "selftest").checking().exits_on(4),
+        stray("", "--smp 2"),
+        stray("-xapic", "--smp 2 --cpu max,-x2apic"),
         nested_nmi("--smp 1", 1),
         nested_nmi("--smp 8", 8),
         nested_nmi("--smp 2 --cpu max,-x2apic", 2),
     ];
     refused.chain(violations).chain(others).collect()
+}
+
+/// A case in which each CPU takes an interrupt with each of the 235 vectors that the kernel does not use, and the
+/// firmware has left a line of the I/O APIC open.
+fn stray(suffix: &str, options: &str) -> Case {
+    let name = format!("guard::stray-interrupts{suffix}");
+    let case = case(name, &format!("{options} --cmdline stray_interrupts=yes"), "selftest").exits_on(2);
+    (0..2).fold(case, |case, cpu| {
+        case.shows(format!(
+            "[cpu{cpu}] ringside: warning: 235 interrupts with vectors that the kernel does not use: \
+             0x10-0x11, 0x13-0x1f, 0x21-0xfc"
+        ))
+    })
 }
 
 /// A case in which each CPU sends itself an NMI from its NMI handler.
@@ -59,7 +74,11 @@ fn nested_nmi(options: &str, cpus: usize) -> Case {
             "hello",
         )
         .exits_on(cpus),
-        |case, cpu| case.shows(format!("[cpu{cpu}] ringside: an NMI during an NMI was held back")),
+        |case, cpu| {
+            let held = "an NMI during an NMI was held back until the first had ended, and then taken";
+            case.shows(format!("[cpu{cpu}] ringside: {held}: with NMIs masked"))
+                .shows(format!("[cpu{cpu}] ringside: {held}: with NMIs unmasked in the handler"))
+        },
     )
 }
 

@@ -117,13 +117,18 @@ pub fn cases() -> Vec<Case> {
         row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),
         row("dump-cpus-xapic-pc", "--smp 3 --dump-cpus --machine pc --cpu qemu64", 3)
             .demand(|finished| each_cpu_has_its_own(finished, 3)),
-        // Registers as firmware may leave them: a breakpoint at the entry of system calls, an old machine check.
+        // Registers as firmware may leave them: a breakpoint at the entry of system calls, an old machine check,
+        // interrupts in service and pending, and a task priority that holds back the tick.
         row("stale-registers", "--smp 3 --dump-cpus --cmdline stale_ap=2", 3)
             .shows(
                 "[cpu2] ringside: warning: APIC id 2 had a machine check before the boot, which is cleared: \
                  bank 1, status 0x8000000000000151",
             )
             .hides("#DB in ring 0")
+            .shows(
+                "[cpu2] ringside: interrupts from before the boot are discarded: 1 in service, 2 pending 0x31, 0x51",
+            )
+            .hides("that the kernel does not use")
             .demand(|finished| {
                 finished.cpus().iter().try_for_each(|cpu| {
                     super::expect(cpu["registers"]["DR7"].as_str(), Some("0x400"), "DR7")

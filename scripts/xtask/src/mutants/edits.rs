@@ -27,6 +27,7 @@ const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
 const IDLE: &str = "kernel/src/arch/task/idle.rs";
 const IDT: &str = "kernel/src/arch/entry/idt.rs";
 const IMAGE: &str = "kernel/src/arch/boot/image.rs";
+const LEFT_OVER: &str = "kernel/src/arch/interrupts/left_over.rs";
 const MACHINE_CHECK: &str = "kernel/src/arch/cpu/machine_check.rs";
 const MSR: &str = "kernel/src/arch/cpu/msr.rs";
 const NMI: &str = "kernel/src/arch/entry/nmi.rs";
@@ -39,10 +40,12 @@ const SELECTORS: &str = "kernel/src/selectors.rs";
 const SMAP: &str = "kernel/src/arch/entry/smap.rs";
 const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
 const SPECULATION: &str = "kernel/src/arch/cpu/speculation.rs";
+const STEPS: &str = "kernel/src/ladder/steps.rs";
 const STOP: &str = "kernel/src/arch/panic/stop.rs";
 const SYNC: &str = "kernel/src/sync.rs";
 const SYSCALL: &str = "kernel/src/syscall.rs";
 const SYSRET: &str = "kernel/src/sysret.rs";
+const THIS_CPU: &str = "kernel/src/arch/smp/this_cpu.rs";
 const TIMER: &str = "kernel/src/arch/interrupts/timer.rs";
 const TOPOLOGY: &str = "kernel/src/topology/mod.rs";
 const TRACE: &str = "kernel/src/arch/trace/mod.rs";
@@ -164,6 +167,24 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("eoi-doubled", &[
         edit(TRAP, "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt();", "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
     ]),
+    // The vectors that the kernel does not use have no gates.
+    ("stray-without-gate", &[
+        edit(IDT, "for (vector, stub) in stubs() {", "for (vector, stub) in stubs() { if (0x21..=0xfc).contains(&vector) { continue; }"),
+    ]),
+    // A stray interrupt gets no EOI.
+    ("stray-without-eoi", &[edit(TRAP, "if stray.in_service &&", "if false && stray.in_service &&")]),
+    // The stubs of #AC and related exceptions expect an error code from an interrupt.
+    ("stray-frame-shifted", &[edit(ENTRY, r#""jz 2f", "push 0", "2:","#, r#""nop", "2:","#)]),
+    // The lines of the I/O APICs stay as the firmware left them.
+    ("io-apic-left", &[edit(STEPS, "io_apic.mask_all();", "")]),
+    // Entries of the local vector table are written that the APIC does not have.
+    ("lvt-missing-written", &[edit(LEFT_OVER, "(number <= last)", "(number <= 6)")]),
+    // An interrupt that the firmware left in service stays there.
+    ("in-service-left", &[edit(LEFT_OVER, "while ended < 256 &&", "while false && ended < 256 &&")]),
+    // The task priority stays as the firmware left it.
+    ("task-priority-left", &[edit(LEFT_OVER, "self.write(TASK_PRIORITY, 0);", "")]),
+    // Interrupts that the firmware left pending are taken by a program.
+    ("pending-left", &[edit(THIS_CPU, "for _ in 0..256 {", "for _ in 0..0 {")]),
     // A program starts with a kernel value in rdi.
     ("start-register-leaked", &[edit(EXIT, r#""xor edi, edi","#, "")]),
     // A program starts with the FPU state of the previous program.
@@ -307,17 +328,14 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(SMP, "} provoke::at(cpu, Place::BringUp);", "}"),
         edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); provoke::at(cpu, Place::BringUp);"),
     ]),
-    // The NMI handler unblocks NMIs with an `iretq` to the next instruction, as an exception in the handler would.
-    ("nmi-unmasked", &[
-        edit(NMI, "let rip = frame.interrupted.rip;", r#"unsafe {
-            core::arch::asm!(
-                "mov {old}, rsp", "mov {word:e}, ss", "push {word}", "push {old}", "pushfq", "mov {word:e}, cs", "push {word}",
-                "lea {word}, [rip + 2f]", "push {word}", "iretq", "2:",
-                old = out(reg) _, word = out(reg) _,
-            );
-        }
-        let rip = frame.interrupted.rip;"#),
-    ]),
+    // An NMI in the NMI handler is not recognised, and runs the handler in the handler.
+    ("nmi-nested-unnoticed", &[edit(ENTRY, r#""jne ringside_nmi_nested","#, "")]),
+    // The handler does not run again for an NMI that arrived in it.
+    ("nmi-nested-lost", &[edit(ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
+    // An NMI between the decision to return and the `iretq` is taken for the first one.
+    ("nmi-returning-unnoticed", &[edit(ENTRY, r#""jae ringside_nmi_first","#, r#""jmp ringside_nmi_first","#)]),
+    // The handler continues although the frame of the NMI that it handles is lost.
+    ("nmi-frame-lost", &[edit(NMI, "if is_nmi_entry(rip) &&", "if false && is_nmi_entry(rip) &&")]),
     // A trace event reserves its slot in the ring with a separate read and write.
     ("trace-reserve-non-atomic", &[
         edit(TRACE, r#""xadd [{ring} + {head}], {place}","#, r#""mov {place}, [{ring} + {head}]", "inc {place}", "mov [{ring} + {head}], {place}", "dec {place}","#),

@@ -179,6 +179,46 @@ pub const MUTANTS: &[Mutant] = &[
         "eoi-doubled",
         NotShown("at most one interrupt is in service in ring 0, so an extra EOI has no effect"),
     ),
+    guard("every vector has a gate", "stray-without-gate", Case("guard::stray-interrupts", &["#GP"])),
+    guard(
+        "a stray interrupt gets an EOI",
+        "stray-without-eoi",
+        Case("guard::stray-interrupts", &["exit status Some(4)"]),
+    ),
+    guard(
+        "an interrupt with an exception's vector has no error code",
+        "stray-frame-shifted",
+        Case("guard::stray-interrupts", &["in ring 0", "program killed"]),
+    ),
+    guard(
+        "all lines of the I/O APICs are masked",
+        "io-apic-left",
+        Case("guard::stray-interrupts", &["235 interrupts"]),
+    ),
+    guard(
+        "only entries of the local vector table that exist are written",
+        "lvt-missing-written",
+        Host(
+            "kernel",
+            "arch::interrupts::left_over::tests::every_entry_that_the_apic_has_and_the_kernel_does_not_use_is_masked",
+            "panicked",
+        ),
+    ),
+    guard(
+        "an interrupt that the firmware left in service is ended",
+        "in-service-left",
+        Case("machine::stale-registers", &["exit status Some(4)"]),
+    ),
+    guard(
+        "the task priority is set to 0",
+        "task-priority-left",
+        Case("machine::stale-registers", &["exit status Some(4)"]),
+    ),
+    guard(
+        "interrupts that the firmware left pending are discarded",
+        "pending-left",
+        Case("machine::stale-registers", &["that the kernel does not use"]),
+    ),
     guard(
         "registers are zero at a program's start",
         "start-register-leaked",
@@ -402,9 +442,24 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
     ),
     guard(
-        "the NMI handler does not unblock NMIs",
-        "nmi-unmasked",
+        "an NMI in the NMI handler is kept until the handler has ended",
+        "nmi-nested-unnoticed",
         Case("guard::nested-nmi-smp-1", &["an NMI interrupted the NMI handler", "was reset"]),
+    ),
+    guard(
+        "the NMI handler runs again for an NMI that arrived in it",
+        "nmi-nested-lost",
+        Case("guard::nested-nmi-smp-1", &["an NMI was lost during another one"]),
+    ),
+    guard(
+        "an NMI between the last decision of an NMI and its `iretq` keeps the frame of that `iretq`",
+        "nmi-returning-unnoticed",
+        NotShown("no emulator has an SMI that unmasks NMIs at these two instructions"),
+    ),
+    guard(
+        "an NMI that has overwritten the frame of another NMI ends the run",
+        "nmi-frame-lost",
+        NotShown("no emulator has an SMI that unmasks NMIs in the entry code of an NMI"),
     ),
     guard(
         "a trace event reserves its record with one instruction",
