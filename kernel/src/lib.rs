@@ -17,6 +17,7 @@ pub mod layout;
 pub mod line;
 pub mod online;
 pub mod physmap;
+pub mod plural;
 pub mod power;
 pub mod program;
 #[cfg(any(test, fuzzing))]

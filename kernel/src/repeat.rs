@@ -17,6 +17,7 @@ use core::fmt;
 use kernel_abi::record::Outcome;
 
 use crate::exception::Fault;
+use crate::plural::Count;
 use crate::text::Text;
 
 /// The reason why a copy was killed or not started.
@@ -60,7 +61,9 @@ impl End {
         match self {
             End::Exited(_) => Reason::new(),
             End::Faulted(fault) => Reason::of(format_args!("{fault}")),
-            End::TimeLimit(ticks) => Reason::of(format_args!("time limit of {ticks} ticks")),
+            End::TimeLimit(ticks) => {
+                Reason::of(format_args!("time limit of {}", Count((*ticks).into(), "tick")))
+            }
             End::NotStarted(reason) => *reason,
         }
     }

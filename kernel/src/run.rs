@@ -21,6 +21,7 @@ use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
 use crate::features::Lacks;
 use crate::frames::Frame;
+use crate::plural::{Count, verb};
 use crate::repeat::{self, End, Reason};
 use crate::sync::Gate;
 use crate::syscall;
@@ -203,7 +204,9 @@ fn report(run: &Run) -> ! {
     if free != run.free_frames {
         let before = run.free_frames;
         stop::end(format_args!(
-            "broken invariant: {before} frames were free before the programs were loaded, {free} after they ended"
+            "broken invariant: {} {} free before the programs were loaded, {free} after they ended",
+            Count(before, "frame"),
+            verb(before, "was", "were")
         ));
     }
     trace::send_if_requested();

@@ -12,6 +12,7 @@ use kernel::arch::provoke;
 use kernel::arch::smp::bring_up::Arrivals;
 use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
+use kernel::plural::{Count, verb};
 use kernel::run::Run;
 use kernel::topology::{self, ApicMode};
 use kernel::{say, warn};
@@ -132,7 +133,7 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
         [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap), (Key::StaleAp, options.stale_ap)];
     for (key, cpu) in failing.chain(others) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
-            refuse(format_args!("{}={cpu}: there are {cpus} CPUs, counted from 0", key.name()));
+            refuse(format_args!("{}={cpu}: found {}, counted from 0", key.name(), Count(cpus as u64, "CPU")));
         }
     }
 }
@@ -142,12 +143,21 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
 pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
-            refuse(format_args!("{}={cpu}: {online} CPUs came online, counted from 0", key.name()));
+            refuse(format_args!(
+                "{}={cpu}: {} came online, counted from 0",
+                key.name(),
+                Count(online as u64, "CPU")
+            ));
         }
     }
     let (place, needed) = (options.failures.place, options.failures.place.cpus_needed());
     if online < needed {
-        refuse(format_args!("fail_in={}: needs {needed} CPUs online, but only {online} are", place.name()));
+        refuse(format_args!(
+            "fail_in={}: needs {} online, but only {online} {}",
+            place.name(),
+            Count(needed as u64, "CPU"),
+            verb(online as u64, "is", "are")
+        ));
     }
 }
 
@@ -162,7 +172,8 @@ pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize,
     if unreachable > 0 {
         warn!(
             bsp,
-            "{unreachable} CPUs have APIC ids that xAPIC mode cannot address; continuing without them"
+            "xAPIC mode cannot address the APIC ids of {}; continuing without",
+            Count(unreachable as u64, "CPU")
         );
     }
     if info.truncated {

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use machine::error::Error;
 use machine::verify::Outcome;
-use output::{eprintln, print, println};
+use output::{count, eprintln, print, println};
 use serde_json::json;
 
 use self::code::Code;
@@ -74,8 +74,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     println!("{}", summary(&tally, passed, started.elapsed().as_secs_f64()));
     for (name, why) in paths::UNREACHABLE {
         println!(
-            "not reached: {name} ({} instructions): {why}",
-            plan.code.function(name)?.instructions.len()
+            "not reached: {name} ({}): {why}",
+            count(plan.code.function(name)?.instructions.len() as u64, "instruction")
         );
     }
     for (first, _, why) in paths::UNREACHABLE_PARTS {
@@ -126,8 +126,9 @@ fn summary(tally: &Tally, passed: bool, seconds: f64) -> String {
         if required > 0 {
             let percent = 100.0 * survived as f64 / required as f64;
             parts.push(format!(
-                "{survived} of {required} {name} injections survived ({percent:.1} %), at {} instructions",
-                injections.instructions()
+                "{survived} of {} survived ({percent:.1} %), at {}",
+                count(required as u64, &format!("{name} injection")),
+                count(injections.instructions() as u64, "instruction")
             ));
         }
     }

@@ -175,7 +175,11 @@ pub fn print(built: &Built) -> Result<(), Error> {
         println!("program  {name:12} {}", kib(*size));
     }
     let (with, without) = kernel_sizes()?;
-    println!("archive  {} with {} programs", relative(&built.archive).display(), built.programs.len());
+    println!(
+        "archive  {} with {}",
+        relative(&built.archive).display(),
+        output::count(built.programs.len() as u64, "program")
+    );
     println!("kernel   {}", relative(&built.kernel).display());
     println!(
         "         stripped: {} with the programs, {} without (limit {})",

@@ -1,30 +1,6 @@
-//! Console lines: escapes them so that they are safe to print on a terminal, and recognises those of the firmware and of
-//! the UEFI loader.
+//! Console lines of the firmware and of the UEFI loader.
 
 use std::borrow::Cow;
-use std::fmt::Write;
-
-/// Escapes (as `\x1b`) every character that could move a terminal's cursor, change its colours or ring its bell, and
-/// every byte that is not valid UTF-8. Keeps tabs.
-pub fn printable(line: &[u8]) -> String {
-    let mut text = String::with_capacity(line.len());
-    // Writing to a `String` cannot fail.
-    for chunk in line.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c == '\t' || !(c.is_control() || is_bidi_control(c)) {
-                text.push(c);
-            } else if c.is_ascii() {
-                let _ = write!(text, "\\x{:02x}", u32::from(c));
-            } else {
-                let _ = write!(text, "\\u{{{:x}}}", u32::from(c));
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
 
 /// The character that begins an escape sequence.
 const ESCAPE: u8 = 0x1b;
@@ -66,26 +42,9 @@ pub fn boot_failure(line: &[u8]) -> Option<String> {
     gives_up.then(|| "the firmware found nothing to start; it may have too little memory".to_owned())
 }
 
-/// Returns whether the character reorders the text around it. A program could use such a character to forge another
-/// program's line.
-fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn plain_text_tabs_and_utf8_are_kept() {
-        assert_eq!(printable("[cpu0] ä\tb".as_bytes()), "[cpu0] ä\tb");
-    }
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(printable(b"\x1b[2J\x07\x7f\r"), "\\x1b[2J\\x07\\x7f\\x0d");
-        assert_eq!(printable("\u{9b}2J\u{202e}".as_bytes()), "\\u{9b}2J\\u{202e}");
-    }
 
     #[test]
     fn escape_sequences_are_removed() {
@@ -105,10 +64,5 @@ mod tests {
         assert!(boot_failure(b"\x1b[1HBdsDxe: No bootable option or device was found.").is_some());
         assert_eq!(boot_failure(b"[loader] ringside: starting the kernel at 0x200000"), None);
         assert_eq!(boot_failure(b"[cpu0] [loader] ringside: cannot start: a program's text"), None);
-    }
-
-    #[test]
-    fn invalid_utf8_is_escaped() {
-        assert_eq!(printable(b"a\xff\xc3"), "a\\xff\\xc3");
     }
 }

@@ -15,12 +15,17 @@ const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 const FIRMWARE_MEMORY_MIN: u64 = 64 << 20;
 
 /// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
-/// Of the arguments of `--qemu-arg` only another command line is checked, because QEMU would not report it.
+/// Of the arguments of `--qemu-arg` those are checked that change one of these, because QEMU would not report it, and
+/// those with which QEMU prints help and ends.
 ///
 /// # Errors
 /// [`Error::Usage`], with the limit and what to change.
 pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(), Error> {
-    let (cmdline, what) = match appended(&options.qemu_arg) {
+    if let Some(words) = help(options) {
+        let text = format!("{words} starts no machine: call `{} {words}`", options.qemu.display());
+        return Err(Error::Usage(text));
+    }
+    let (cmdline, what) = match given(&options.qemu_arg, &["append"]).last() {
         Some(cmdline) => (cmdline, "-append"),
         None => (cmdline, "the program's arguments or --cmdline"),
     };
@@ -36,32 +41,65 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         Boot::Uefi | Boot::Image => FIRMWARE_MEMORY_MIN,
     };
     let needed = least.saturating_add(module);
-    if memory(&options.memory).is_some_and(|bytes| bytes < needed) {
+    let sizes = given(&options.qemu_arg, &["m"]).filter(|value| memory(value).is_some());
+    let size = sizes.last().unwrap_or(&options.memory);
+    if memory(size).is_some_and(|bytes| bytes < needed) {
         let reason = match (options.boot, module) {
             (Boot::Uefi | Boot::Image, _) => "UEFI firmware, the kernel and the program's file need",
             (_, 0) => "the kernel needs",
             (_, _) => "the kernel and the program's file need",
         };
         return Err(Error::Usage(format!(
-            "--memory {}: {reason} at least {} MiB",
-            options.memory,
+            "a memory of {size}: {reason} at least {} MiB",
             needed.div_ceil(1 << 20)
         )));
     }
-    match machine_version(&options.machine) {
+    let types = given(&options.qemu_arg, &["machine", "M"]).filter(|value| property(value, "type").is_some());
+    let machine = types.last().unwrap_or(&options.machine);
+    match machine_version(machine) {
         Some(version) if version < FIRST_WITH_PVH && options.boot == Boot::Pvh => Err(Error::Usage(format!(
-            "--machine {}: machine types before {}.{} cannot start the kernel, because they lack QEMU's boot protocol \
+            "the machine {machine}: machine types before {}.{} cannot start the kernel, because they lack QEMU's boot protocol \
              PVH: take q35 or pc",
-            options.machine, FIRST_WITH_PVH.0, FIRST_WITH_PVH.1
+            FIRST_WITH_PVH.0, FIRST_WITH_PVH.1
         ))),
         _ => Ok(()),
     }
 }
 
-/// Returns the command line that these arguments of QEMU set in place of the tool's. QEMU takes the last one.
-fn appended(arguments: &[String]) -> Option<&str> {
-    let is_append = |word: &str| matches!(word, "-append" | "--append");
-    arguments.windows(2).rev().find(|words| is_append(&words[0])).map(|words| words[1].as_str())
+/// Returns the values of an option of QEMU, by its names, among these arguments. QEMU takes the last one.
+fn given<'a>(arguments: &'a [String], names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let is_option = |word: &str| option_name(word).is_some_and(|name| names.contains(&name));
+    arguments.windows(2).filter(move |words| is_option(&words[0])).map(|words| words[1].as_str())
+}
+
+/// Returns the name of an option of QEMU, which may have one hyphen or two.
+fn option_name(word: &str) -> Option<&str> {
+    let name = word.strip_prefix('-')?;
+    Some(name.strip_prefix('-').unwrap_or(name))
+}
+
+/// Returns the arguments with which QEMU prints help or its version, and ends.
+fn help(options: &MachineOptions) -> Option<String> {
+    let is_help = |value: &str| matches!(value, "help" | "?");
+    let cpu = options.cpu.as_deref().unwrap_or_default();
+    let own = [("-cpu", cpu), ("-machine", &options.machine), ("-accel", &options.accel)];
+    let own =
+        own.into_iter().find(|(_, value)| is_help(value)).map(|(name, value)| format!("{name} {value}"));
+    let words = &options.qemu_arg;
+    let single = || {
+        let ends = |word: &&String| matches!(option_name(word), Some("h" | "help" | "version"));
+        words.iter().find(ends).cloned()
+    };
+    let pair = || {
+        let asks = |words: &&[String]| {
+            matches!(
+                option_name(&words[0]),
+                Some("cpu" | "machine" | "M" | "accel" | "device" | "object" | "d")
+            ) && is_help(&words[1])
+        };
+        words.windows(2).find(asks).map(|words| words.join(" "))
+    };
+    own.or_else(single).or_else(pair)
 }
 
 /// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
@@ -119,6 +157,38 @@ mod tests {
                 "the tool replaces the command line"
             );
         }
+    }
+
+    /// Returns the message for arguments that are passed to QEMU.
+    fn of_qemu(arguments: &[&str]) -> Option<String> {
+        let words: Vec<_> = arguments.iter().flat_map(|&word| ["--qemu-arg", word]).collect();
+        message(&words, "", 0)
+    }
+
+    #[test]
+    fn memory_and_machine_of_qemus_arguments_are_refused_too() {
+        let small = |words| of_qemu(words).is_some_and(|text| text.starts_with("a memory of 2M: "));
+        assert!(small(&["-m", "2M"]) && small(&["--m", "1G", "-m", "2M"]));
+        assert_eq!(of_qemu(&["-m", "2M", "-m", "slots=2,maxmem=1G,size=4M"]), None, "QEMU takes the last");
+        assert_eq!(message(&["--memory", "2M", "--qemu-arg", "-m", "--qemu-arg", "4M"], "", 0), None);
+        for option in ["-machine", "--machine", "-M"] {
+            let text = of_qemu(&[option, "pc-q35-3.1", "-machine", "hpet=off"]).unwrap_or_default();
+            assert!(text.starts_with("the machine pc-q35-3.1: machine types before 4.0"), "{option}: {text}");
+            assert_eq!(of_qemu(&["-M", "pc-q35-3.1", option, "q35"]), None, "QEMU takes the last");
+        }
+    }
+
+    #[test]
+    fn request_for_qemus_help_is_refused() {
+        for words in [&["-cpu", "help"][..], &["-M", "?"], &["--device", "help"], &["-version"], &["--help"]]
+        {
+            let text = of_qemu(words).unwrap_or_default();
+            assert!(text.ends_with(&format!("call `qemu-system-x86_64 {}`", words.join(" "))), "{text}");
+        }
+        for option in ["--cpu", "--machine", "--accel"] {
+            assert!(message(&[option, "help"], "", 0).is_some(), "{option}");
+        }
+        assert_eq!(of_qemu(&["-name", "help"]), None);
     }
 
     #[test]

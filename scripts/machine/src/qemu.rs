@@ -34,6 +34,9 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// The value of `-qmp` that connects this tool's monitor.
+pub const OWN_MONITOR: &str = "chardev:qmp";
+
 /// The connections of QEMU's console and monitor.
 #[derive(Clone, Copy, Debug)]
 pub enum Wiring<'a> {
@@ -108,7 +111,8 @@ impl Machine<'_> {
             push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
             push("-serial", &"chardev:console");
             push("-chardev", &"socket,id=qmp,fd=0");
-            push("-mon", &"chardev=qmp,mode=control");
+            // Not `-mon`, of which QEMU 11.1 warns.
+            push("-qmp", &OWN_MONITOR);
         } else {
             push("-serial", &"stdio");
         }
@@ -248,6 +252,15 @@ mod tests {
             "{with:?}"
         );
         assert!(with.iter().any(|word| word.starts_with("driver=vvfat")), "{with:?}");
+    }
+
+    #[test]
+    fn monitor_has_no_deprecated_option() {
+        for wiring in [Wiring::Session, Wiring::File(Path::new("log"))] {
+            let words = words(&[], wiring);
+            assert_eq!(value(&words, "-qmp"), Some("chardev:qmp"));
+            assert!(!words.iter().any(|word| word == "-mon"), "{words:?}");
+        }
     }
 
     #[test]

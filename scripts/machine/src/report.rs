@@ -84,8 +84,10 @@ pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     let (starts, killed) = (total(|cpu| cpu.starts), total(|cpu| cpu.killed));
     cpus.iter().any(|cpu| cpu.starts > 1).then(|| {
         format!(
-            "{starts} starts: {} copies exited, {killed} were killed; the table shows the last copy on each CPU",
-            starts.saturating_sub(killed)
+            "{}: {} exited, {killed} {} killed; the table shows the last copy on each CPU",
+            output::count(starts, "start"),
+            output::count(starts.saturating_sub(killed), "copy"),
+            if killed == 1 { "was" } else { "were" }
         )
     })
 }
@@ -95,9 +97,9 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
     let kernel = kernel_size.map_or(String::new(), |size| format!(", kernel {} KiB", size.div_ceil(1024)));
     format!(
-        "{} of {} CPUs online, {}, tick {} Hz, APIC timer {:.3} MHz, TSC {:.3} MHz,\nmemory {} MiB, {} KiB per CPU{kernel}\n",
+        "{} of {} online, {}, tick {} Hz, APIC timer {:.3} MHz, TSC {:.3} MHz,\nmemory {} MiB, {} KiB per CPU{kernel}\n",
         boot.cpus_online,
-        boot.cpus_found,
+        output::count(boot.cpus_found.into(), "CPU"),
         if boot.x2apic { "x2APIC" } else { "xAPIC" },
         boot.tick_hz,
         mhz(boot.apic_timer_hz),

@@ -15,6 +15,7 @@ use crate::console::boot_failure;
 use crate::error::Error;
 use crate::launch;
 use crate::monitor::Monitor;
+use crate::qemu::OWN_MONITOR;
 use crate::verify::Ending;
 
 /// How long QEMU may take to exit after its console has closed.
@@ -181,7 +182,10 @@ fn user_may_pause(words: &[OsString], cues: &[Cue]) -> bool {
         let word = word.to_string_lossy();
         OPTIONS.contains(&word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(&word))
     };
-    words.iter().any(is_option) || cues.iter().any(|cue| cue.command.starts_with("gdbserver"))
+    // The tool's own monitor pauses nothing.
+    let mut others =
+        words.iter().enumerate().filter(|(n, _)| words.get(n + 1).is_none_or(|next| next != OWN_MONITOR));
+    others.any(|(_, word)| is_option(word)) || cues.iter().any(|cue| cue.command.starts_with("gdbserver"))
 }
 
 /// Starts the threads that read QEMU's monitor, console and standard error.

@@ -27,6 +27,7 @@ mod in_place;
 mod log;
 #[allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
 mod memory;
+mod printable;
 #[allow(unsafe_code, reason = "signal(2) is an unsafe function")]
 mod signals;
 mod stream;
@@ -35,16 +36,22 @@ mod target;
 pub use self::in_place::create;
 pub use self::log::Log;
 pub use self::memory::Memory;
+pub use self::printable::{is_unprintable, printable, printable_lines};
 pub use self::signals::keep_running_at_size_limit;
 pub use self::stream::{Stream, lost};
 pub use self::target::{Target, is_replaced, spool_folder, write};
 
-/// Returns a number with a noun, which is in the plural unless the number is 1. The noun must have a regular plural.
-pub fn count(number: u64, noun: &str) -> String {
-    match noun.strip_suffix('y') {
-        _ if number == 1 => format!("1 {noun}"),
-        Some(stem) => format!("{number} {stem}ies"),
-        None => format!("{number} {noun}s"),
+/// Returns a number with a noun: see [`noun`].
+pub fn count(number: u64, singular: &str) -> String {
+    format!("{number} {}", noun(number, singular))
+}
+
+/// Returns a noun in the plural unless the number is 1. The noun must have a regular plural.
+pub fn noun(number: u64, singular: &str) -> String {
+    match singular.strip_suffix('y') {
+        _ if number == 1 => singular.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{singular}s"),
     }
 }
 

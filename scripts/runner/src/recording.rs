@@ -95,8 +95,8 @@ pub fn describe(summary: &Summary) -> String {
     let dropped: u64 = summary.header.total(|cpu| cpu.dropped);
     let overwritten: u64 = summary.header.total(|cpu| cpu.overwritten);
     format!(
-        "trace: {} events in {}, {dropped} dropped, {overwritten} overwritten; see `cargo xtask trace --help`",
-        summary.records(),
+        "trace: {} in {}, {dropped} dropped, {overwritten} overwritten; see `cargo xtask trace --help`",
+        output::count(summary.records(), "event"),
         summary.path.display()
     )
 }

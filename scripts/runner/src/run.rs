@@ -19,7 +19,7 @@ use machine::session::Ended;
 use machine::tree::relative;
 use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
-use output::{eprint, eprintln, print};
+use output::{eprint, eprintln, print, printable_lines};
 
 use crate::bochs;
 use crate::options::{Emulator, RunOptions, TraceMode, TraceVia};
@@ -193,7 +193,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         match captured {
             Ok(()) => {}
             Err(error) => {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", printable_lines(&error.to_string()));
                 // A run that failed may have ended before it created trace rings.
                 if judgement.outcome == Outcome::Pass {
                     judgement.add_host_error(error.to_string());

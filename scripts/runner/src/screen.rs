@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use machine::code::Code;
-use machine::console::{printable, without_escapes};
+use machine::console::without_escapes;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::verify::{Judgement, Outcome};
 use machine::{build, cpu_state, report};
-use output::{Log, Stream, eprintln};
+use output::{Log, Stream, eprintln, printable, printable_lines};
 
 use crate::options::RunOptions;
 
@@ -138,13 +138,9 @@ impl Screen {
     pub fn print_problems(&mut self, judgement: &Judgement, stderr: &str) {
         let failed = judgement.outcome != Outcome::Pass;
         if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
-            eprintln!("QEMU printed: {stderr}");
+            eprintln!("QEMU printed: {}", printable_lines(stderr));
         }
         judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));
         judgement.errors.iter().for_each(|text| eprintln!("error: {}", printable_lines(text)));
     }
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }

@@ -40,7 +40,7 @@ pub fn run(options: &TraceOptions, find_symbols: fn(&Origin<'_>) -> Option<Find>
         if options.ram { (from_ram(options)?, None) } else { console::trace_file(&options.input)? };
     let reader = Reader::open(&input)?;
     if input != options.input && options.is_plain() {
-        eprintln!("{} records in {}", reader.found(), input.display());
+        eprintln!("{} in {}", output::count(reader.found(), "record"), input.display());
     }
     let filter = filter(options, &reader)?;
     let outputs = Outputs::of(options)?;
@@ -92,7 +92,9 @@ fn wait_for_end_of_input(drain: &Drain) -> Result<(), Error> {
     while receiver.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
         for (cpu, Progress { records, syscalls, ticks, last }) in drain.progress().into_iter().enumerate() {
             let last = last.map_or("nothing", |(kind, _)| kind.name());
-            eprintln!("cpu{cpu}: {records} records, {syscalls} system calls, {ticks} ticks, last {last}");
+            let counts = [(records, "record"), (syscalls, "system call"), (ticks, "tick")];
+            let counts = counts.map(|(number, noun)| output::count(number, noun)).join(", ");
+            eprintln!("cpu{cpu}: {counts}, last {last}");
         }
     }
     Ok(())
@@ -223,9 +225,10 @@ fn convert(
     let mut merge = Merge::new(reader, filter.clone())?;
     pass_while(is_wanted, &mut merge, &mut all)?;
     if merge.backward() != 0 {
+        let have = if merge.backward() == 1 { "has" } else { "have" };
         eprintln!(
-            "{} records have an earlier time than the preceding record of the same CPU",
-            merge.backward()
+            "{} {have} an earlier time than the preceding record of the same CPU",
+            output::count(merge.backward(), "record")
         );
     }
     files.finish()?;

@@ -100,8 +100,10 @@ impl fmt::Display for Error {
             }
             Error::Truncated { path, found, promised } => write!(
                 f,
-                "{} is truncated: only {found} of {promised} records are complete and were converted",
-                path.display()
+                "{} is truncated: only {found} of {} {} complete and converted",
+                path.display(),
+                output::count(*promised, "record"),
+                if *found == 1 { "is" } else { "are" }
             ),
             Error::NoLines => f.write_str(
                 "no trace on the console: does the kernel's command line have trace=, and did the run end, by itself or \
@@ -128,10 +130,14 @@ impl fmt::Display for Error {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Flaw::Cpus(cpus) => write!(f, "it has rings for {cpus} CPUs"),
-            Flaw::Capacity(capacity) => write!(f, "the capacity of {capacity} records is not a power of two"),
+            Flaw::Cpus(cpus) => write!(f, "it has rings for {}", output::count((*cpus).into(), "CPU")),
+            Flaw::Capacity(capacity) => write!(
+                f,
+                "the capacity of {} is not a power of two",
+                output::count((*capacity).into(), "record")
+            ),
             Flaw::Alignment(value) => write!(f, "{value:#x} is not a multiple of the cache-line size"),
-            Flaw::Stride(stride) => write!(f, "a ring does not fit in {stride} bytes"),
+            Flaw::Stride(stride) => write!(f, "a ring does not fit in {}", output::count(*stride, "byte")),
             Flaw::Outside(cpu) => write!(f, "the ring of CPU {cpu} is not in the guest's memory"),
             Flaw::Overlap(cpu) => write!(f, "the ring of CPU {cpu} overlaps the directory"),
             Flaw::Mode(mode) => write!(f, "the mode {mode} is unknown"),

@@ -35,7 +35,7 @@ use machine::build::Mutants;
 use machine::options::Boot;
 use machine::verify::Outcome;
 use machine::{build, cargo, launch};
-use output::{Memory, Stream, eprintln};
+use output::{Memory, Stream, eprintln, printable_lines};
 use runner::{bench, gdb, images, run};
 
 use crate::cli::Command;
@@ -100,7 +100,7 @@ fn command() -> ExitCode {
         Command::Launch { parent, command } => launch::become_child(parent, &command),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("xtask: {error}");
+        eprintln!("xtask: {}", printable_lines(&error.to_string()));
         error.exit_code()
     })
 }

@@ -244,6 +244,24 @@ fn lost_log_is_in_the_json() {
 }
 
 #[test]
+fn gdb_does_not_start_if_its_listing_is_lost() {
+    let place = Place::new();
+    place.qemu(&format!("echo started >'{}'", place.path("started").display()));
+    script::write(&place.path("gdb"), "exit 0");
+    let mut tool = place.tool(&["gdb", "--as-built", "hello"]);
+    let full = File::options().write(true).open("/dev/full").expect("opens");
+    let path = format!("{}:{}", place.0.path().display(), std::env::var("PATH").expect("a path"));
+    let output = tool.env("PATH", path).stdout(full).output().expect("starts");
+    assert_eq!(output.status.code(), HOST);
+    assert!(
+        text(&output.stderr).contains("cannot write standard output: No space"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(!place.path("started").exists(), "QEMU was started");
+}
+
+#[test]
 fn file_size_limit_is_a_reported_host_failure() {
     let place = Place::new();
     let writing: [&[&str]; 5] = [

@@ -83,7 +83,7 @@ fn boot_without_errors_is_a_pass() {
     let output = stress(&passing(), 33, &["--seed", "1"]);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
-    assert!(stdout.contains("pass: 1 of 1 boots passed; 8 system calls"), "{stdout}");
+    assert!(stdout.contains("pass: 1 of 1 boot passed; 8 system calls"), "{stdout}");
     assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
     let page = stderr
         .lines()

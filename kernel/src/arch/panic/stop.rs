@@ -25,6 +25,7 @@ use crate::cpu::CpuId;
 use crate::exception;
 use crate::frame::TrapFrame;
 use crate::layout::{self, IstStack};
+use crate::plural::Count;
 use crate::text::Text;
 
 /// The value of `PANIC_CPU` while no CPU has panicked.
@@ -178,7 +179,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     let prefix = prefix.as_str();
     print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
     if others > 0 {
-        print(format_args!("{prefix} {stopped} of {others} other CPUs have stopped"));
+        print(format_args!("{prefix} {stopped} of {} stopped", Count(others as u64, "other CPU")));
     }
     let rbp = match origin {
         Origin::Trap(frame) => {

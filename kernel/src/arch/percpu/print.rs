@@ -11,6 +11,7 @@ use kernel_abi::record::Record;
 use super::area::created;
 use super::block::PerCpuData;
 use crate::arch::devices::serial::{self, Line};
+use crate::plural::{Count, verb};
 use crate::text::Text;
 use crate::turns::Turns;
 
@@ -117,8 +118,10 @@ fn report_dropped_by(cpu: &PerCpuData, send: impl FnOnce(&Line) -> usize) {
         return;
     }
     let line = Line::of(format_args!(
-        "[cpu{}] ringside: warning: {new} bytes of output were dropped because the UART did not become ready in time",
-        cpu.id().0
+        "[cpu{}] ringside: warning: {} of output {} dropped because the UART did not become ready in time",
+        cpu.id().0,
+        Count(new, "byte"),
+        verb(new, "was", "were")
     ));
     if send(&line) == 0 {
         dropped.set_reported(new);

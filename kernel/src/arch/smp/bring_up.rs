@@ -30,6 +30,7 @@ use crate::features::{FeatureSet, Features, Lacks};
 use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
+use crate::plural::Count;
 
 /// The slots of all APs, published before the first slot is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
@@ -205,7 +206,7 @@ fn assign_uarts(bsp: &PerCpuData) {
         }
     }
     if without > 0 {
-        say!(bsp, "no serial port is left for {without} CPUs; they share the console");
+        say!(bsp, "no serial port is left for {}: the console is shared", Count(without, "CPU"));
     }
 }
 

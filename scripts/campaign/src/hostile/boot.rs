@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use machine::code::Code;
-use machine::console::printable;
 use machine::directory::IncompleteLine;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
@@ -15,6 +14,7 @@ use machine::qemu::{Machine, Wiring};
 use machine::tree::{relative, root};
 use machine::verify::{Judgement, Outcome, worst};
 use machine::{build, cmdline, session};
+use output::printable;
 use output::{Log, eprint, eprintln};
 use runner::run::judgement;
 use runner::screen::ConsoleFormatter;
@@ -98,7 +98,7 @@ impl Boot<'_> {
         if let Some(registers) = &ended.registers {
             eprint!("{}", code.named_registers(registers));
         }
-        judgement.warnings.iter().for_each(|text| eprintln!("warning: {text}"));
+        judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", output::printable_lines(text)));
         let (mut outcome, mut problems) = conclude(&judgement, &watch.problems, &code);
         if let Err(error) = log.close() {
             outcome = worst([outcome, Outcome::Host].into_iter());

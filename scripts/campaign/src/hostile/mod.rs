@@ -17,7 +17,7 @@ use machine::error::Error;
 use machine::qemu::Wiring;
 use machine::quoting::shell_quoted;
 use machine::verify::Outcome;
-use output::{eprintln, println};
+use output::{eprintln, printable_lines, println};
 
 use self::boot::Boot;
 use self::options::HostileOptions;
@@ -40,7 +40,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
         print_line(options, &coverage);
     }
     for problem in run.problems.iter().take(PRINTED_MAX) {
-        eprintln!("error: {problem}");
+        eprintln!("error: {}", printable_lines(problem));
     }
     if run.problems.len() > PRINTED_MAX {
         eprintln!("error: and {} more", run.problems.len() - PRINTED_MAX);

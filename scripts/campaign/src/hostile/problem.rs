@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use machine::console::printable;
+use output::printable;
 
 use crate::stress::seeds::Seed;
 

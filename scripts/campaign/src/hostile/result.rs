@@ -3,6 +3,7 @@
 use machine::facts::Facts;
 use machine::report::{aligned, sum};
 use machine::verify::Outcome;
+use output::count;
 use serde_json::{Value, json};
 
 use super::watch::Watch;
@@ -92,11 +93,13 @@ impl Run {
         let starts = sum(self.facts.cpus.iter().map(|cpu| u64::from(cpu.starts)));
         let killed = sum(self.facts.cpus.iter().map(|cpu| u64::from(cpu.killed)));
         format!(
-            "{}: {} probes on {} CPUs in {starts} starts, {killed} copies killed, {} unexpected outcomes, {:.1} s",
+            "{}: {} on {} in {}, {} killed, {}, {:.1} s",
             self.outcome.name(),
-            self.probes(|_| true),
-            self.facts.cpus.len(),
-            self.problems.len(),
+            count(self.probes(|_| true), "probe"),
+            count(self.facts.cpus.len() as u64, "CPU"),
+            count(starts, "start"),
+            count(killed, "copy"),
+            count(self.problems.len() as u64, "unexpected outcome"),
             self.seconds
         )
     }

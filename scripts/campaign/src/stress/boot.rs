@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use kernel_abi::record::Outcome as CpuOutcome;
 use machine::code::Code;
-use machine::console::printable;
 use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
@@ -15,6 +14,7 @@ use machine::quoting::shell_quoted;
 use machine::report::sum;
 use machine::session;
 use machine::verify::{Outcome, worst};
+use output::printable;
 use runner::run::judgement;
 use runner::screen::ConsoleFormatter;
 

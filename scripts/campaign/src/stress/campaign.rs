@@ -11,7 +11,7 @@ use machine::build;
 use machine::error::Error;
 use machine::tree::relative;
 use machine::verify::Outcome;
-use output::{eprint, eprintln, print, println};
+use output::{eprint, eprintln, print, printable_lines, println};
 
 use super::boot::{BootPlan, Console, FinishedBoot, boot};
 use super::evidence::Evidence;
@@ -44,7 +44,9 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
         print!("{text}");
     }
     for boot in &campaign.boots {
-        boot.warnings.iter().for_each(|text| eprintln!("warning: seed {}: {text}", boot.seed));
+        boot.warnings
+            .iter()
+            .for_each(|text| eprintln!("warning: seed {}: {}", boot.seed, printable_lines(text)));
     }
     let mut outcome = campaign.outcome();
     if let Some(path) = &options.campaign.json {
@@ -233,7 +235,11 @@ fn result(seeds: &[Seed], boots: &[Option<Boot>]) -> Campaign {
 /// Formats the lines that are printed after a boot.
 fn summary(boot: &Boot) -> String {
     let Boot { seed, outcome, seconds, replay, log, .. } = boot;
-    let mut text = format!("seed {seed}: {}, {} calls, {seconds:.2} s", outcome.name(), boot.syscalls());
+    let mut text = format!(
+        "seed {seed}: {}, {}, {seconds:.2} s",
+        outcome.name(),
+        output::count(boot.syscalls(), "call")
+    );
     if *outcome != Outcome::Pass {
         text += &format!("\nseed {seed}: again: {replay}");
         if let Some(log) = log {

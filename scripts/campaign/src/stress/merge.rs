@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use machine::error::Error;
 use machine::verify::{Outcome, worst};
-use output::{eprint, eprintln, print};
+use output::{eprint, eprintln, print, printable_lines};
 
 use super::html;
 use super::options::MergeOptions;
@@ -33,7 +33,7 @@ pub fn run(options: &MergeOptions) -> Result<ExitCode, Error> {
     let results = options.results.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     let merged = join(results, &required);
     for text in merged.duplicates.iter().chain(&merged.conflicts) {
-        eprintln!("warning: {text}");
+        eprintln!("warning: {}", printable_lines(text));
     }
     if merged.option_sets > 1 {
         eprintln!("warning: the results were produced with {} different sets of options", merged.option_sets);

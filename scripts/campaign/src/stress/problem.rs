@@ -3,7 +3,8 @@
 use std::fmt;
 
 use kernel_abi::syscall::{Call, TABLE_LEN};
-use machine::console::printable;
+use output::count;
+use output::printable;
 
 use super::seeds::Seed;
 
@@ -75,7 +76,9 @@ impl fmt::Display for Problem {
                 let got = printable(got);
                 write!(f, "line {number}: expected {expected:?}, got \"{got}\": byte {same} differs")
             }
-            Problem::MoreLines { count, .. } => write!(f, "{count} more written lines are wrong"),
+            Problem::MoreLines { count: more, .. } => {
+                write!(f, "{} more written {} wrong", more, if *more == 1 { "line is" } else { "lines are" })
+            }
             Problem::UnknownLine { line, .. } => write!(f, "unknown line: \"{}\"", printable(line)),
             Problem::ProgramMessage { text, .. } => {
                 write!(f, "the program printed {:?}", printable(text.as_bytes()))
@@ -84,19 +87,24 @@ impl fmt::Display for Problem {
             Problem::TwoLastLines { .. } => f.write_str("the program's last line was received twice"),
             Problem::WrongSeed { got, .. } => write!(f, "the program ran with another seed, {got}"),
             Problem::WrongCalls { expected, got, .. } => {
-                write!(f, "{got} calls from the mix, expected {expected}")
+                write!(f, "{} from the mix, expected {expected}", count(*got, "call"))
             }
             Problem::LinesLost { written, received, .. } => {
-                write!(f, "the program wrote {written} lines, {received} were received")
+                write!(f, "the program wrote {}, {received} were received", count(*written, "line"))
             }
             Problem::NoCounts { records, .. } => {
-                write!(f, "the kernel printed its counters {records} times instead of once")
+                write!(
+                    f,
+                    "the kernel printed its counters {} instead of once",
+                    count(*records as u64, "time")
+                )
             }
             Problem::Count { number, program, kernel, .. } => {
                 write!(
                     f,
-                    "{}: the program made {program} calls, the kernel counts {kernel}",
-                    call_name(*number)
+                    "{}: the program made {}, the kernel counts {kernel}",
+                    call_name(*number),
+                    count(*program, "call")
                 )
             }
             Problem::Sum { sum, total, .. } => {
@@ -129,7 +137,7 @@ mod tests {
             ),
             (
                 Problem::Count { cpu: 0, number: TABLE_LEN, program: 1, kernel: 2 },
-                "CPU 0: numbers from 16 up: the program made 1 calls, the kernel counts 2",
+                "CPU 0: numbers from 16 up: the program made 1 call, the kernel counts 2",
             ),
             (
                 Problem::Line {

@@ -5,8 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use machine::console::printable;
-use output::eprintln;
+use output::{eprintln, noun, printable};
 
 use super::live::CpuStatus;
 use super::seeds::Seed;
@@ -133,9 +132,13 @@ fn row(view: &CpuView<'_>) -> String {
         // The message is last because it may be long.
         Some(CpuStatus { calls, rate, ticks, event }) => {
             let event = event.as_deref().unwrap_or(&message);
-            format!("CPU {cpu:<3} {calls:>9} calls {rate:>8.0}/s {ticks:>7} ticks  {event}")
+            format!(
+                "CPU {cpu:<3} {calls:>9} {:<5} {rate:>8.0}/s {ticks:>7} {:<5}  {event}",
+                noun(*calls, "call"),
+                noun(*ticks, "tick")
+            )
         }
-        None => format!("CPU {cpu:<3} {lines:>9} lines  {message}"),
+        None => format!("CPU {cpu:<3} {lines:>9} {:<5}  {message}", noun(*lines, "line")),
     }
 }
 

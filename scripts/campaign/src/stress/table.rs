@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use machine::report::{aligned, sum};
+use output::{printable, printable_lines};
 
 use super::result::{Boot, Campaign};
 
@@ -36,7 +37,7 @@ pub fn text(campaign: &Campaign) -> String {
 /// Formats a boot's cells.
 fn cells(boot: &Boot) -> [String; COLUMNS.len()] {
     let first = boot.problems.first().map_or("", |problem| problem.what.as_str());
-    let first = first.lines().next().unwrap_or("");
+    let first = printable(first.lines().next().unwrap_or("").as_bytes());
     let mut shown: String = first.chars().take(PROBLEM_WIDTH).collect();
     if shown.len() < first.len() {
         shown += "...";
@@ -63,9 +64,10 @@ pub fn totals(campaign: &Campaign) -> String {
     let seconds: f64 = boots.iter().map(|boot| boot.seconds).sum();
     let passed = boots.iter().filter(|boot| boot.passed()).count();
     let mut text = format!(
-        "{}: {passed} of {} boots passed; {calls} system calls in {seconds:.1} s of guest time, {:.0} per second",
+        "{}: {passed} of {} passed; {} in {seconds:.1} s of guest time, {:.0} per second",
         campaign.outcome,
-        boots.len(),
+        output::count(boots.len() as u64, "boot"),
+        output::count(calls, "system call"),
         rate(calls, seconds)
     );
     if !campaign.not_booted.is_empty() {
@@ -78,11 +80,11 @@ pub fn totals(campaign: &Campaign) -> String {
 pub fn failure(boot: &Boot) -> String {
     let mut text = format!("seed {}: {}\n", boot.seed, boot.outcome.name());
     for problem in &boot.problems {
-        text += &format!("  {}\n", problem.what.trim_end().replace('\n', "\n  "));
+        text += &format!("  {}\n", printable_lines(problem.what.trim_end()).replace('\n', "\n  "));
     }
-    text += &format!("  again: {}\n", boot.replay);
+    text += &format!("  again: {}\n", printable(boot.replay.as_bytes()));
     if let Some(log) = &boot.log {
-        text += &format!("  log:   {}\n", log.display());
+        text += &format!("  log:   {}\n", printable(log.as_os_str().as_encoded_bytes()));
     }
     text
 }
@@ -111,6 +113,18 @@ seed 0x1f: failed
   log:   target/stress-logs/31.log
 ";
         assert_eq!(text(&campaign), expected);
+    }
+
+    #[test]
+    fn control_characters_of_a_result_file_are_escaped() {
+        let mut failed = boot(1, Outcome::Host);
+        failed.problems[0].what = "a\u{1b}[2J\nb\u{202e}".to_owned();
+        failed.replay = "cargo\u{7}".to_owned();
+        failed.log = Some("\u{1b}c.log".into());
+        let text = text(&Campaign::of(vec![failed], vec![]));
+        assert!(text.contains("  a\\x1b[2J\n  b\\u{202e}\n"), "{text}");
+        assert!(text.contains("again: cargo\\x07\n") && text.contains("\\x1bc.log\n"), "{text}");
+        assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kernel_abi::record::{self, VerdictRecord};
 use kernel_abi::verdict::Verdict;
-use output::eprintln;
+use output::{count, eprintln, printable_lines};
 
 use crate::cpu_state;
 use crate::error::Error;
@@ -83,7 +83,7 @@ impl Outcome {
     /// host.
     pub fn and_written(self, written: Result<(), Error>) -> Outcome {
         let Err(error) = written else { return self };
-        eprintln!("error: {error}");
+        eprintln!("error: {}", printable_lines(&error.to_string()));
         worst([self, Outcome::Host].into_iter())
     }
 
@@ -190,7 +190,10 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
         errors.push(format!("{}: {line:?}", record::Malformed));
     }
     if facts.late > 0 {
-        errors.push(format!("{} records follow the verdict", facts.late));
+        errors.push(match facts.late {
+            1 => "1 record follows the verdict".to_owned(),
+            late => format!("{late} records follow the verdict"),
+        });
     }
     match facts.verdicts.as_slice() {
         [record] => check_verdict_record(verdict, record, facts, &mut errors),
@@ -246,7 +249,8 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
 /// Describes output that is missing from the console because the UART did not accept it.
 fn dropped(&(cpu, bytes): &(Option<u32>, u64)) -> String {
     let source = cpu.map_or("the kernel's records".to_owned(), |cpu| format!("CPU {cpu}'s output"));
-    format!("{bytes} bytes of {source} were dropped, because the UART was not ready in time")
+    let were = if bytes == 1 { "was" } else { "were" };
+    format!("{} of {source} {were} dropped, because the UART was not ready in time", count(bytes, "byte"))
 }
 
 fn refused(facts: &Facts) -> String {
@@ -267,8 +271,8 @@ fn check_verdict_record(verdict: Verdict, record: &VerdictRecord, facts: &Facts,
     }
     if record.records as usize != facts.cpus.len() {
         errors.push(format!(
-            "the kernel sent {} CPU records, but {} arrived",
-            record.records,
+            "the kernel sent {}, but {} arrived",
+            count(record.records.into(), "CPU record"),
             facts.cpus.len()
         ));
     }
@@ -284,25 +288,34 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     let mut numbers: Vec<_> = facts.cpus.iter().map(|cpu| cpu.cpu).collect();
     numbers.sort_unstable();
     if !numbers.iter().copied().eq(0..boot.cpus_found) {
-        errors
-            .push(format!("{} CPUs were found, but there are records for CPUs {numbers:?}", boot.cpus_found));
+        errors.push(format!(
+            "found {}, but there are records for CPUs {numbers:?}",
+            count(boot.cpus_found.into(), "CPU")
+        ));
     }
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
-        errors.push(format!("the boot record has {} of {} CPUs online", boot.cpus_online, boot.cpus_found));
+        errors.push(format!(
+            "the boot record has {} of {} online",
+            boot.cpus_online,
+            count(boot.cpus_found.into(), "CPU")
+        ));
     }
     for cpu in facts.cpus.iter().filter(|cpu| cpu.killed > cpu.starts) {
         errors.push(format!(
-            "the record of CPU {} has {} killed copies in {} starts",
-            cpu.cpu, cpu.killed, cpu.starts
+            "the record of CPU {} has {} in {}",
+            cpu.cpu,
+            count(cpu.killed.into(), "killed copy"),
+            count(cpu.starts.into(), "start")
         ));
     }
     let missing: Vec<_> = facts.cpus.iter().filter(|cpu| cpu.outcome == record::Outcome::Missing).collect();
     if missing.len() as u64 != u64::from(boot.cpus_found.saturating_sub(boot.cpus_online)) {
         errors.push(format!(
-            "{} of {} CPUs came online, but {} are reported missing",
+            "{} of {} came online, but {} {} reported missing",
             boot.cpus_online,
-            boot.cpus_found,
-            missing.len()
+            count(boot.cpus_found.into(), "CPU"),
+            missing.len(),
+            if missing.len() == 1 { "is" } else { "are" }
         ));
     }
     for cpu in &missing {
@@ -311,7 +324,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     }
     let reported = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
     if reported > missing.len() && reported > facts.warnings.len() {
-        warnings.push(format!("the kernel printed {reported} warnings; see its console"));
+        warnings.push(format!("the kernel printed {}; see its console", count(reported as u64, "warning")));
     }
 }
 
@@ -319,7 +332,11 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
 fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
     if !facts.states.is_empty() && facts.states.len() != online {
-        errors.push(format!("{online} CPUs are online, but {} reported their state", facts.states.len()));
+        errors.push(format!(
+            "of {} online, {} reported their state",
+            count(online as u64, "CPU"),
+            facts.states.len()
+        ));
     }
 }
 

@@ -67,9 +67,9 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         ratios.push(measured.on / measured.off);
     }
     println!(
-        "median of ON/OFF: {:.1} %, {} records in each ring",
+        "median of ON/OFF: {:.1} %, {} in each ring",
         100.0 * median(&mut ratios),
-        options.records.next_power_of_two()
+        output::count(options.records.next_power_of_two().into(), "record")
     );
     println!("{LEGEND}");
     Ok(ExitCode::SUCCESS)

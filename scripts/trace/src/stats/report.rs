@@ -83,7 +83,7 @@ pub struct Quantiles {
 impl Report {
     /// Formats two tables: one of CPUs and one of system calls.
     pub fn tables(&self) -> String {
-        let mut text = format!("{} events in {:.6} s\n\n", self.events, self.seconds);
+        let mut text = format!("{} in {:.6} s\n\n", output::count(self.events, "event"), self.seconds);
         text += &table(self.cpu_rows(), &[]);
         if !self.syscalls.is_empty() {
             text.push('\n');

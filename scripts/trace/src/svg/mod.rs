@@ -99,8 +99,9 @@ impl Picture<'_> {
         let Window { from, to } = self.window;
         let calls = self.slices().filter(|slice| slice.is_call()).count();
         format!(
-            "{calls} system calls on {} CPUs in {}, {:.3} ms after kernel start",
-            self.lanes.len(),
+            "{} on {} in {}, {:.3} ms after kernel start",
+            output::count(calls as u64, "system call"),
+            output::count(self.lanes.len() as u64, "CPU"),
             time((to - from) as f64),
             from as f64 / 1e6
         )

@@ -29,9 +29,9 @@ pub fn cases() -> Vec<Case> {
         row("twice", "tick_hz=10 tick_hz=20").complains("tick_hz"),
         // The kernel must reject a failure that cannot be injected: otherwise its test would pass without it, or the
         // run would hang.
-        row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").complains("panic_cpu=1: 1 CPUs came online"),
+        row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").complains("panic_cpu=1: 1 CPU came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
-            .complains("fail_in=console-held: needs 2 CPUs online, but only 1 are"),
+            .complains("fail_in=console-held: needs 2 CPUs online, but only 1 is"),
         row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .complains("fail_in=console-held needs exactly one failing CPU"),
         row("open-quote", "program=\"hello"),
@@ -56,10 +56,10 @@ fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
     finished.has(error, "the kernel rejected its command line: ")
 }
 
-/// A line that is passed to QEMU directly, because the host tool would refuse it.
+/// A line that is passed to QEMU as a property of the machine. The host tool refuses a long line in `-append`.
 fn passed_to_qemu(name: &str, argument: usize) -> Case {
-    let line = format!("--qemu-arg='{BEFORE}{}'", "b".repeat(argument));
-    case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-append {line}"), "hello")
+    let line = format!("--qemu-arg='append={BEFORE}{}'", "b".repeat(argument));
+    case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-machine {line}"), "hello")
 }
 
 /// Checks that the program has printed each byte of the longest argument.

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         case("panic::while-others-loop", "--smp 4 --cmdline 'panic_cpu=0 fail_in=syscall'", "probe loop")
             .status(3)
             .complains("CPU 0 panicked: ")
-            .shows("[cpu0]   3 of 3 other CPUs have stopped");
+            .shows("[cpu0]   3 of 3 other CPUs stopped");
     // One of three CPUs lacks features. With NX missing, the entries of the bring-up tables would be invalid; with 64-bit
     // mode missing, the CPU could not reach its slot.
     let lacking = [

@@ -394,7 +394,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a panic stops the other CPUs",
         "panic-alone",
-        Case("panic::while-others-loop", &["3 of 3 other CPUs have stopped\" was not printed"]),
+        Case("panic::while-others-loop", &["3 of 3 other CPUs stopped\" was not printed"]),
     ),
     guard(
         "a panic bypasses the console's lock",

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use Column::{Code, Number, Text};
+use output::count;
 use trace::shape::{Described, NO_SYSCALL, syscall_name};
 use trace::spans::Span;
 use trace::stats::CallFigures;
@@ -82,8 +83,13 @@ fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)
     if let Ok(trace) = &evidence.trace {
         let overwritten = trace.header.total(|cpu| cpu.overwritten);
         let text = format!(
-            "the latest {} events of all CPUs, over {:.3} s; {overwritten} older events were overwritten",
-            trace.report.events, trace.report.seconds
+            "the latest {} of all CPUs, over {:.3} s; {} overwritten",
+            count(trace.report.events, "event"),
+            trace.report.seconds,
+            match overwritten {
+                1 => "1 older event was".to_owned(),
+                older => format!("{older} older events were"),
+            }
         );
         facts.push((Text("Trace"), text));
     }

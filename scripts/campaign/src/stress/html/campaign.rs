@@ -38,7 +38,7 @@ fn grid(campaign: &Campaign) -> String {
         let _ = writeln!(
             html,
             "<li class=\"{name}\" title=\"{}\"><span aria-hidden=\"true\">{}</span> {} <span class=\"hidden\">{name}</span></li>",
-            escaped(&format!("{} {name}, {} calls{first}", boot.seed, boot.syscalls())),
+            escaped(&format!("{} {name}, {}{first}", boot.seed, output::count(boot.syscalls(), "call"))),
             sign(boot.outcome),
             boot.seed
         );

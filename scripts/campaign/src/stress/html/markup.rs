@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use machine::console::printable;
+use output::{is_unprintable, printable};
 use serde::Serialize;
 
 /// Escapes text for an element or a quoted attribute. Control characters are made visible.
@@ -16,7 +16,7 @@ pub fn escaped(text: &str) -> String {
             '"' => html += "&quot;",
             '\'' => html += "&#39;",
             '\n' => html.push(c),
-            c if c.is_control() => html += &printable(c.to_string().as_bytes()),
+            c if is_unprintable(c) => html += &printable(c.to_string().as_bytes()),
             c => html.push(c),
         }
     }

@@ -89,7 +89,7 @@ fn one(trace: Result<Survey, String>, outcome: Outcome) -> String {
 fn page_has_numbers_of_result_and_trace() {
     let page = one(Ok(traced()), Outcome::Pass);
     for part in [
-        "pass: 1 of 1 boots passed; 2000 system calls",
+        "pass: 1 of 1 boot passed; 2000 system calls",
         "<tr data-cpu=\"1\"><th scope=\"row\" class=\"n\">1</th><td class=\"n\" data-field=\"syscalls\">1000</td>",
         "data-field=\"calls\">990</td>",
         "data-field=\"lines\">12</td>",
