@@ -7,6 +7,7 @@ pub mod bochs;
 pub mod gdb;
 pub mod images;
 pub mod options;
+mod qemu_text;
 pub mod recording;
 pub mod run;
 pub mod screen;

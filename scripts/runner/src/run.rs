@@ -23,6 +23,7 @@ use output::{eprint, eprintln, print, printable_lines};
 
 use crate::bochs;
 use crate::options::{Emulator, RunOptions, TraceMode, TraceVia};
+use crate::qemu_text::collapsed;
 use crate::recording;
 use crate::recording::Recording;
 use crate::screen::Screen;
@@ -211,7 +212,7 @@ pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
     let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {
-        judgement.errors.push(format!("QEMU printed: {stderr}"));
+        judgement.errors.push(format!("QEMU printed: {}", collapsed(stderr)));
         if stderr.contains("Bad icount read") {
             judgement.errors.push("with --icount the CPU model must not have x2APIC".to_owned());
         }

@@ -12,6 +12,7 @@ use machine::{build, cpu_state, report};
 use output::{Log, Stream, eprintln, printable, printable_lines};
 
 use crate::options::RunOptions;
+use crate::qemu_text::collapsed;
 
 /// The outputs of a run. The run continues without an output that cannot be written.
 pub struct Screen {
@@ -138,7 +139,7 @@ impl Screen {
     pub fn print_problems(&mut self, judgement: &Judgement, stderr: &str) {
         let failed = judgement.outcome != Outcome::Pass;
         if !stderr.is_empty() && judgement.outcome != Outcome::Host && (self.out.is_some() || failed) {
-            eprintln!("QEMU printed: {}", printable_lines(stderr));
+            eprintln!("QEMU printed: {}", printable_lines(&collapsed(stderr)));
         }
         judgement.warnings.iter().for_each(|text| eprintln!("warning: {}", printable_lines(text)));
         judgement.errors.iter().for_each(|text| eprintln!("error: {}", printable_lines(text)));

@@ -9,7 +9,7 @@ use machine::cargo::Show;
 use machine::toolchain::host_cargo;
 use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 
-use crate::{fuzz, layers, mutants, soft_float};
+use crate::{fuzz, layers, machines, mutants, soft_float};
 
 /// A check.
 pub struct Check {
@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 /// All checks, in execution order. Quick checks and those that fail often run first.
-pub const CHECKS: [Check; 12] = [
+pub const CHECKS: [Check; 13] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
@@ -43,6 +43,13 @@ pub const CHECKS: [Check; 12] = [
     Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
     Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
     Check { name: "check::soft-float", run: |_| kernel_is_soft_float() },
+    Check {
+        name: "check::machines",
+        run: |_| {
+            built()?;
+            machines::check()
+        },
+    },
     Check { name: "check::kernel-size", run: |_| kernel_is_small() },
 ];
 

@@ -8,6 +8,7 @@ use runner::images::ImageOptions;
 use runner::options::{BenchOptions, GdbOptions, RunOptions};
 
 use crate::fuzz::FuzzOptions;
+use crate::machines::MachinesOptions;
 use crate::mutants::MutantOptions;
 use crate::suite::TestOptions;
 
@@ -45,6 +46,10 @@ pub enum Command {
     Image(ImageOptions),
     /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
     Test(TestOptions),
+    /// Boots a program on many kinds of machines. Each must pass, or be refused with a sentence that says why.
+    ///
+    /// Exit status: 0 every machine passed or was refused; 1 one was not; 2 usage error; 5 host failure.
+    Machines(MachinesOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.
     Mutants(MutantOptions),
     /// Feeds the kernel's parsers inputs that libFuzzer generates from the seeds in kernel/fuzz.

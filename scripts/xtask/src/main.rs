@@ -20,6 +20,7 @@ mod cli;
 mod fuzz;
 mod layers;
 mod logs;
+mod machines;
 mod mutants;
 mod soft_float;
 mod suite;
@@ -89,6 +90,7 @@ fn command() -> ExitCode {
         Command::Iso(options) => images::run(&options, Boot::Iso),
         Command::Image(options) => images::run(&options, Boot::Image),
         Command::Test(options) => suite::run(&options),
+        Command::Machines(options) => machines::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Inject(options) => inject::run(&options),
