@@ -71,5 +71,8 @@ mod tests {
         let sparse = File::options().write(true).open(&path).expect("cannot open");
         sparse.set_len(1 << 40).expect("cannot create a sparse file");
         assert!(read(&path, 2 << 20).is_err());
+        // A file whose length is not known before it is read.
+        let unknown = read(Path::new("/proc/self/status"), 9).expect_err("refused");
+        assert_eq!(unknown.kind(), ErrorKind::FileTooLarge);
     }
 }
