@@ -177,7 +177,7 @@ impl<'a> Injector<'a> {
         {
             if pushed != expected {
                 return Err(InjectError::Mismatch(format!(
-                    "the frame has {name} {pushed:#x}, but the CPU was at {} with {expected:#x}",
+                    "the frame has {name} {pushed:#x}, but at {} the CPU had {name} {expected:#x}",
                     self.code.place(before.rip())
                 )));
             }
@@ -200,7 +200,7 @@ impl<'a> Injector<'a> {
         let top = ist_top(guest, cpu, ist)?;
         if now.rsp() != top.wrapping_sub(40) {
             return Err(InjectError::Mismatch(format!(
-                "the interrupt was taken with rsp {:#x}, the top of CPU {cpu}'s own stack for it is {top:#x}",
+                "the interrupt was taken with rsp {:#x}, but the top of CPU {cpu}'s own stack for it is {top:#x}",
                 now.rsp()
             )));
         }
@@ -211,7 +211,7 @@ impl<'a> Injector<'a> {
     /// instruction after it.
     fn run_back(&self, guest: &mut Guest, cpu: usize, before: &Registers) -> Result<(), InjectError> {
         let (back, not) = match before.rip() {
-            // Waking from the `hlt` by a later tick leads to the same address, so a stop at the `hlt` is an error.
+            // A later tick would also end the `hlt` and lead to the same address, so a stop at the `hlt` is an error.
             rip if rip == self.idle_hlt => (self.idle_resume, Some(rip)),
             rip => (rip, None),
         };

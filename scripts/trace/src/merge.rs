@@ -19,7 +19,7 @@ const WINDOW: usize = 8;
 /// An event of the merged stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    /// Nanoseconds since kernel start. Never less than in the previous event, whatever its CPU.
+    /// Nanoseconds since kernel start. Never less than in the previous event of any CPU.
     pub ns: u64,
     /// The index of the CPU in the trace file's header.
     pub lane: usize,

@@ -209,7 +209,7 @@ impl Case {
         let finished = self.start(&base, &program, kernel, time_limit)?;
         let raw = std::fs::read(base.with_added_extension("console")).unwrap_or_default();
         let text = format!(
-            "$ {replay}\n{}\n--- standard error\n{}\n--- console as it came\n{}\n--- facts\n{:#}\n",
+            "$ {replay}\n{}\n--- standard error\n{}\n--- console, unchanged\n{}\n--- facts\n{:#}\n",
             finished.stdout,
             finished.stderr,
             String::from_utf8_lossy(&raw),

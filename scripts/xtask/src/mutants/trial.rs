@@ -187,9 +187,9 @@ fn one_test(mut command: Command, test: &str, folder: &Path) -> Ended {
 
 /// Runs a command until it exits or exceeds the time limit. Its output goes to `log`; the error contains the output.
 fn logged(mut command: Command, log: &Path) -> Ended {
-    let place = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
-    let file = output::create(log).map_err(place)?;
-    let copy = file.try_clone().map_err(place)?;
+    let fail = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
+    let file = output::create(log).map_err(fail)?;
+    let copy = file.try_clone().map_err(fail)?;
     let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
     let mut child = child.map_err(|error| format!("cannot start cargo: {error}"))?;
     let until = Instant::now() + HOST_LIMIT;

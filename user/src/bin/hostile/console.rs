@@ -11,7 +11,7 @@ use user::{shared_page, sys};
 
 /// The length of the longest line that the kernel prints unsplit, in bytes (`docs/syscall-abi.md`, "The console").
 const LINE_MAX: usize = 512;
-/// The byte that fills all memory that probes write. The host tool recognises lines of it.
+/// The byte that fills all memory that probes write. The host tool recognises lines that consist of this byte.
 const FILLER: u8 = b'~';
 /// Number of words at the end of the shared page that all copies rewrite, each word with a filler.
 pub const SHARED_WORDS: usize = 32;
@@ -42,7 +42,7 @@ static CONSTANT: Lines = LINES;
 /// Lines in readable and writable memory.
 struct Writable(core::cell::UnsafeCell<Lines>);
 
-// SAFETY: nothing writes it. It is in an UnsafeCell only so that the linker places it in writable pages.
+// SAFETY: nothing writes the lines. They are in an UnsafeCell only so that the linker places them in writable pages.
 unsafe impl Sync for Writable {}
 
 static WRITABLE: Writable = Writable(core::cell::UnsafeCell::new(LINES));

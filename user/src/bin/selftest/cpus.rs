@@ -15,7 +15,7 @@ const ARRIVED: usize = 0;
 /// The first word of the flags in the shared page with which the copies claim their CPU indices.
 const CLAIMS: usize = 8;
 
-/// CPU index and CPU count stay constant, and the index is below the count.
+/// Checks that CPU index and CPU count stay constant, and that the index is below the count.
 pub fn number_is_constant() -> Verdict {
     let (cpu, count) = (sys::get_cpu(), sys::cpu_count());
     expect(format_args!("cpu {cpu} of {count}: index below count"), &true, &(cpu < count))?;
@@ -26,13 +26,13 @@ pub fn number_is_constant() -> Verdict {
     Ok(())
 }
 
-/// No other copy has the same CPU index.
+/// Checks that no other copy has the same CPU index.
 pub fn number_is_claimed_once() -> Verdict {
     let cpu = sys::get_cpu();
     expect(format_args!("first to claim cpu {cpu}"), &true, &shared_page().claim(CLAIMS, cpu as usize))
 }
 
-/// `rdtscp` and `rdpid`, where the CPU has them, return the number that the system call returns.
+/// Checks that `rdtscp` and `rdpid`, if the CPU has them, return the number that the system call returns.
 pub fn number_is_in_tsc_aux() -> Verdict {
     let cpu = sys::get_cpu();
     // RDTSCP: leaf 0x8000_0001, EDX bit 27, which every x86-64 CPU has. RDPID: leaf 7, ECX bit 22 (SDM 2A, CPUID).
@@ -51,8 +51,9 @@ pub fn number_is_in_tsc_aux() -> Verdict {
     Ok(())
 }
 
-/// Every copy counts itself in the shared page and then waits in ring 3 until all are counted. No copy leaves before it
-/// has seen the full count, so the last copy to arrive runs while all others are in ring 3.
+/// Checks that all copies are in ring 3 at the same time. Every copy counts itself in the shared page, and then waits
+/// in ring 3 until all are counted. No copy leaves before it has seen the full count, so the last copy to arrive runs
+/// while all others are in ring 3.
 pub fn all_in_ring_3_at_once() -> Verdict {
     /// Number of reads of the count per read of the clock, which needs a system call.
     const POLLS_PER_CLOCK_READ: u32 = 100_000;
@@ -78,7 +79,8 @@ pub fn all_in_ring_3_at_once() -> Verdict {
     }
 }
 
-/// Writes of this copy outside the shared page are invisible to the other copies, although all use the same addresses.
+/// Checks that writes of this copy outside the shared page are invisible to the other copies, although all use the same
+/// addresses.
 pub fn memory_is_private() -> Verdict {
     static MINE: AtomicU64 = AtomicU64::new(0);
 

@@ -7,8 +7,9 @@ use user::start::entry_registers;
 
 use crate::{Verdict, expect};
 
-/// All general registers except rsp are zero, rflags is 0x202, and x87 and SSE state is as after a reset. No code
-/// between program entry and this check uses x87 or SSE, because programs are compiled without them.
+/// Checks that all general registers except rsp were zero at program entry, that rflags was 0x202, and that x87 and SSE
+/// have their reset state. No code between program entry and this check uses x87 or SSE, because programs are compiled
+/// without them.
 pub fn registers_are_zero() -> Verdict {
     for (name, got, expected) in entry_registers().all() {
         expect(format_args!("at entry: {name}"), &expected, &got)?;

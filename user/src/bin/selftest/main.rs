@@ -40,7 +40,7 @@ const CHECKS: [(i32, fn() -> Verdict); 20] = [
     (17, pointers::a_line_in_pieces),
     (18, pointers::an_empty_range_is_0),
     (19, pointers::bad_ranges_are_efault),
-    (20, pointers::a_range_that_leaves_the_mapped),
+    (20, pointers::a_partly_mapped_range),
     (21, preserved::over_system_calls),
     (22, preserved::over_unknown_numbers),
     (23, preserved::over_failing_copies),

@@ -15,7 +15,8 @@ fn offer(address: u64, len: u64) -> u64 {
     unsafe { sys::syscall(SYS_WRITE_SERIAL, [address, len, 0, 0, 0, 0]) }
 }
 
-/// A line written in pieces is printed as one line. Each call accepts at least one byte and no more than were offered.
+/// Writes a line in pieces, which the kernel prints as one line. Checks that each call accepts at least one byte and no
+/// more than were offered.
 pub fn a_line_in_pieces() -> Verdict {
     const LINE: &[u8] = b"selftest: this line is written in pieces of 7 bytes while all CPUs do the same\n";
     for piece in LINE.chunks(7) {
@@ -34,7 +35,7 @@ pub fn a_line_in_pieces() -> Verdict {
     Ok(())
 }
 
-/// The kernel reads nothing from an empty range, so any address is valid.
+/// Checks that an empty range is accepted at any address, because the kernel reads nothing from it.
 pub fn an_empty_range_is_0() -> Verdict {
     for address in [0, 1, STACK_TOP, USER_END, 1 << 47, 1 << 63, 0xffff_8000_0000_0000, u64::MAX] {
         expect(format_args!("no bytes at {address:#x}"), &0, &offer(address, 0))?;
@@ -42,8 +43,8 @@ pub fn an_empty_range_is_0() -> Verdict {
     Ok(())
 }
 
-/// Ranges whose first byte must not be readable, and ranges that extend beyond the user half. The kernel must print
-/// none of their bytes.
+/// Checks that the kernel rejects ranges whose first byte is not readable, and ranges that extend beyond the user half.
+/// It must print none of their bytes.
 pub fn bad_ranges_are_efault() -> Verdict {
     let good = c"selftest: FAILED: this must not be printed".as_ptr() as u64;
     let stack_bottom = STACK_TOP - STACK_SIZE;
@@ -97,9 +98,9 @@ pub fn bad_ranges_are_efault() -> Verdict {
     Ok(())
 }
 
-/// A range in the user half whose start is mapped and whose rest is not. The call accepts at most the bytes up to the
-/// end of the mapping, or fails.
-pub fn a_range_that_leaves_the_mapped() -> Verdict {
+/// Checks a range in the user half of which only the start is mapped. The call accepts at most the bytes up to the end
+/// of the mapping, or fails.
+pub fn a_partly_mapped_range() -> Verdict {
     const TAIL: &[u8; 32] = b"selftest: up to a mapping's end\n";
     const FIRST_WORD: usize = (PAGE_SIZE as usize - TAIL.len()) / 8;
     const _: () = assert!(TAIL.len() <= WRITE_SERIAL_MAX, "all of it must fit in one call");

@@ -20,7 +20,7 @@ impl Deadline {
     }
 }
 
-/// This CPU's tick count increases three times and never decreases.
+/// Checks that this CPU's tick count increases three times and never decreases.
 pub fn ticks_grow() -> Verdict {
     let deadline = Deadline::start();
     let mut last = sys::ticks();
@@ -35,7 +35,7 @@ pub fn ticks_grow() -> Verdict {
     expect(format_args!("tick increases before the deadline"), &3, &grown)
 }
 
-/// The clock never goes back, and it advances.
+/// Checks that the clock advances and never goes back.
 pub fn clock_is_monotonic() -> Verdict {
     let first = sys::clock_ns();
     let mut last = first;
@@ -47,7 +47,7 @@ pub fn clock_is_monotonic() -> Verdict {
     expect(format_args!("clock after 10000 readings: more than before"), &true, &(last > first))
 }
 
-/// Ring 3 may read the time-stamp counter, which advances.
+/// Checks that ring 3 may read the time-stamp counter, and that it advances.
 pub fn tsc_is_open() -> Verdict {
     // SAFETY: every x86-64 CPU has the counter. If CR4.TSD denied it to ring 3, the kernel would kill this copy, which
     // is the intended failure.

@@ -202,6 +202,9 @@ mod tests {
         let mut lines = Lines::new(9, 2);
         assert!(lines.rest_of_line().is_empty());
         lines.piece(1);
-        assert!(lines.rest_of_line().is_empty(), "generated, but not written");
+        assert!(
+            lines.rest_of_line().is_empty(),
+            "a line that was generated but not written does not count as partially written"
+        );
     }
 }
