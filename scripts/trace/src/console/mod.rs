@@ -73,7 +73,7 @@ impl Console {
             *self = Console::default();
         }
         if place.line < self.next {
-            // A repeated line; some terminals' logs contain such lines.
+            // Ignore a repeated line. The logs of some terminals contain such lines.
             return Some(());
         }
         match place.part {
@@ -108,12 +108,15 @@ impl Console {
     /// Returns the defects of the trace in complete sentences. Empty if no trace line was received.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
-        let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+        let lines = |count: u64| match count {
+            1 => "1 line of the trace is".to_owned(),
+            _ => format!("{count} lines of the trace are"),
+        };
         if self.damaged != 0 {
-            flaws.push(format!("{} of the trace damaged", lines(self.damaged)));
+            flaws.push(format!("{} damaged", lines(self.damaged)));
         }
         if self.missing != 0 {
-            flaws.push(format!("{} of the trace missing", lines(self.missing)));
+            flaws.push(format!("{} missing", lines(self.missing)));
         }
         if (!self.is_empty() || self.damaged != 0) && !self.ended {
             flaws.push("the trace is truncated: its last line is missing".to_owned());

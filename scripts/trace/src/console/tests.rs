@@ -116,7 +116,7 @@ fn truncated_line_is_damaged() {
     let last = lines.last_mut().expect("lines");
     last.truncate(last.len() - 1);
     let flaws = taken(&lines).flaws();
-    assert_eq!(flaws, ["1 line of the trace damaged", "the trace is truncated: its last line is missing"]);
+    assert_eq!(flaws, ["1 line of the trace is damaged", "the trace is truncated: its last line is missing"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn each_missing_or_damaged_line_is_detected_and_the_others_are_used() {
     for hit in 0..intact.len() - 1 {
         let mut lost = intact.clone();
         lost.remove(hit);
-        assert_eq!(taken(&lost).flaws(), ["1 line of the trace missing"], "line {hit}");
+        assert_eq!(taken(&lost).flaws(), ["1 line of the trace is missing"], "line {hit}");
         let mut damaged: Vec<_> = intact.iter().map(|line| line.clone().into_bytes()).collect();
         damaged[hit][40] ^= 1;
         assert_eq!(taken(&damaged).flaws().len(), 2, "line {hit}: damaged, and its number is missing");
@@ -155,7 +155,7 @@ fn later_of_two_boots_in_one_log_is_kept() {
     assert_eq!(taken(&twice).flaws(), Vec::<String>::new());
     let twice: Vec<_> = intact[..5].iter().chain(&intact[1..]).cloned().collect();
     let console = taken(&twice);
-    assert_eq!(console.flaws(), ["1 line of the trace missing"]);
+    assert_eq!(console.flaws(), ["1 line of the trace is missing"]);
     assert_eq!(written(&console).1.len() as u64, SENT);
 }
 
