@@ -114,8 +114,8 @@ pub fn selected_kernel(features: &[String], mutants: &[String], as_built: bool) 
     Ok(with_features(features, Show::Slow)?.kernel)
 }
 
-/// Prepares what starts a kernel in this way, and returns the kernel's path. With `as_built` it uses the last build, if
-/// that is newer than the kernel.
+/// Builds the loader that this boot protocol needs, if any, and returns the kernel's path. With `as_built` it uses the
+/// last build of the loader, if that is newer than the kernel.
 pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, Error> {
     let written = |path: &Path| path.metadata().and_then(|data| data.modified());
     let is_built = || match (written(&kernel), written(&uefi::loader_path(&kernel))) {
@@ -129,7 +129,7 @@ pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, 
 }
 
 /// Builds the UEFI loader that contains a kernel, in the folder of the kernel's ELF file. The kernel in it has no
-/// symbols, because the loader skips them.
+/// symbols, because the loader does not load them.
 fn loader(kernel: &Path) -> Result<(), Error> {
     let stripped = kernel.with_added_extension("stripped");
     write_if_changed(&stripped, &executable::stripped(&read(kernel)?)?)?;
