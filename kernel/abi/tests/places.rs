@@ -112,7 +112,7 @@ fn every_call_has_a_wrapper() {
 /// Collects the Rust files below a folder, except tests.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder)
-        .expect("cannot create a folder")
+        .expect("cannot read the folder")
         .map(|entry| entry.expect("cannot read the folder").path())
     {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();

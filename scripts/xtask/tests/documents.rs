@@ -38,7 +38,7 @@ fn tree() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("cannot create a folder") {
+        for entry in fs::read_dir(folder).expect("cannot read the folder") {
             let path = entry.expect("cannot read the folder").path();
             let name =
                 path.strip_prefix(root()).expect("below the top").to_str().expect("invalid UTF-8").to_owned();
