@@ -192,7 +192,7 @@ fn report_is_written_atomically_into_new_folder() {
     write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new())
         .expect("cannot write");
     let files: Vec<_> =
-        std::fs::read_dir(path.parent().expect("cannot read the folder")).expect("cannot read").collect();
+        std::fs::read_dir(path.parent().expect("there must be a folder")).expect("cannot read").collect();
     assert_eq!(files.len(), 1, "no other file may be left");
     assert!(std::fs::read_to_string(&path).expect("cannot read").ends_with("</html>\n"));
 }
