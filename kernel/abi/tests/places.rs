@@ -1,7 +1,7 @@
 //! Checks places that must agree with the tables of system calls and event kinds but are not generated from them: the
 //! documentation, the wrappers of the calls, and the code that records the events. Each failure names the place.
 //!
-//! `RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi` updates the tables in the documentation.
+//! `RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi --all-features` updates the tables in the documentation.
 
 use std::fmt::Write;
 use std::fs;
@@ -65,7 +65,7 @@ fn compare(path: &str, table: &str) {
     if &page[begin..end] == table {
         return;
     }
-    let hint = "RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi";
+    let hint = "RINGSIDE_WRITE_DOCS=1 cargo test -p kernel_abi --all-features";
     assert!(
         std::env::var_os("RINGSIDE_WRITE_DOCS").is_some(),
         "the table in {path} differs from that of kernel_abi, which follows ({hint} updates it):\n{table}"
