@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
             .status(1)
             .exits_on(1)
             .killed_on(1, "#UD")
-            .shows("6 starts: 5 copies exited, 1 were killed"),
+            .shows("6 starts: 5 copies exited, 1 was killed"),
         case(
             "repeat::failed-program-is-not-restarted",
             "--smp 1 --repeat 5 --cmdline deaths=go-on",
