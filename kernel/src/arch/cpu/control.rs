@@ -1,9 +1,11 @@
 //! Control registers, EFER, PAT, DR7 and DEBUGCTL. One function sets them on every CPU, and a boot step compares the
 //! values of all CPUs (invariant: SAME-CONTROL).
 
+use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 
+use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
@@ -27,8 +29,30 @@ pub const BOOT_CR4: Cr4Flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
 /// EFER for the entry into long mode. NXE: the page tables use bit 63 (NX).
 pub const BOOT_EFER: EferFlags = EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO_EXECUTE_ENABLE);
 
-/// The reset value of PAT (SDM 3A, 12.12.4). Firmware may have changed PAT on the BSP only.
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// The memory types of a page-table entry's bits PAT, PCD and PWT, which are bits 2 to 0 of the index (SDM 3A, tables
+/// 12-10 to 12-12). Entry 1 (PWT alone) is write-combining, for frame buffers. All other entries have their reset
+/// values: 0 is write-back, 2 (PCD) UC-, 3 (PCD and PWT) uncacheable; entries 4 to 7 are not used. Firmware may have
+/// changed PAT on the BSP only.
+const PAT: [u8; 8] = [
+    memory_type::WRITE_BACK,
+    memory_type::WRITE_COMBINING,
+    memory_type::UNCACHED,
+    memory_type::UNCACHEABLE,
+    memory_type::WRITE_BACK,
+    memory_type::WRITE_THROUGH,
+    memory_type::UNCACHED,
+    memory_type::UNCACHEABLE,
+];
+
+/// The encodings of memory types in PAT (SDM 3A, table 12-10).
+mod memory_type {
+    pub const UNCACHEABLE: u8 = 0;
+    pub const WRITE_COMBINING: u8 = 1;
+    pub const WRITE_THROUGH: u8 = 4;
+    pub const WRITE_BACK: u8 = 6;
+    /// UC-, which an MTRR may change to write-combining.
+    pub const UNCACHED: u8 = 7;
+}
 
 /// DR7's value at reset (SDM 3A, table 10-1): no breakpoint. The handler of #DB relies on this: a #DB in ring 0 can
 /// only be a single step.
@@ -99,23 +123,47 @@ pub unsafe fn init(features: Features) -> ControlState {
         cr0: BOOT_CR0.bits(),
         cr4: features.cr4().bits(),
         efer: efer.bits(),
-        pat: PAT_RESET,
+        pat: u64::from_le_bytes(PAT),
         dr7: DR7_RESET,
         debugctl: DEBUGCTL_RESET,
     };
     // This comes first, so that no breakpoint that the firmware left is hit from here on.
     Dr7::write_raw(state.dr7);
     // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict accesses by ring 0, and
-    // the caller guarantees that all code complies; UMIP restricts ring 3. PAT's reset value keeps the memory types of
-    // all mappings. DEBUGCTL only affects debugging.
+    // the caller guarantees that all code complies; UMIP restricts ring 3. DEBUGCTL only affects debugging. PAT keeps
+    // the memory types of all mappings: they use only the entries 0 and 3, except mappings of a frame buffer.
     unsafe {
         Cr0::write_raw(state.cr0);
         Cr4::write_raw(state.cr4);
         Efer::write_raw(state.efer);
-        Msr::new(IA32_PAT).write(state.pat);
+        if Msr::new(IA32_PAT).read() != state.pat {
+            write_pat(state.cr0, state.pat);
+        }
         Msr::new(IA32_DEBUGCTL).write(state.debugctl);
     }
     state
+}
+
+/// Writes PAT in the order that SDM 3A, 12.12.4, requires (the steps are those for MTRRs in 12.11.8): no cache line and
+/// no TLB entry with an old memory type remains. The other CPUs need not stop meanwhile, because no mapping uses an
+/// entry that changes.
+///
+/// # Safety
+/// Interrupts are off. `cr0` is the current value of CR0, with the caches on. CR4.PGE is clear, so that a write to CR3
+/// flushes the whole TLB.
+unsafe fn write_pat(cr0: u64, pat: u64) {
+    let no_fill = (cr0 | Cr0Flags::CACHE_DISABLE.bits()) & !Cr0Flags::NOT_WRITE_THROUGH.bits();
+    // SAFETY: the caches stay coherent: WBINVD writes back what they hold before and after the change. The memory types
+    // of the mappings in use do not change.
+    unsafe {
+        Cr0::write_raw(no_fill);
+        asm!("wbinvd", options(nostack, preserves_flags));
+        tlb::flush_all();
+        Msr::new(IA32_PAT).write(pat);
+        asm!("wbinvd", options(nostack, preserves_flags));
+        tlb::flush_all();
+        Cr0::write_raw(cr0);
+    }
 }
 
 /// The registers that must be equal on all CPUs.

@@ -1,6 +1,6 @@
-//! Reads and clears the machine-check banks (SDM 3B, chapter 16).
+//! Reads, clears and enables the machine-check banks (SDM 3B, chapter 16).
 
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, CpuidResult};
 use core::fmt;
 
 use x86_64::registers::model_specific::Msr;
@@ -9,8 +9,13 @@ use x86_64::registers::model_specific::Msr;
 const MCA: u32 = 1 << 14;
 const IA32_MCG_CAP: u32 = 0x179;
 const IA32_MCG_STATUS: u32 = 0x17a;
-/// The status MSR of bank 0. The status MSR of bank n has this number plus 4 * n, and the MSR after it holds the
-/// address of the error.
+const IA32_MCG_CTL: u32 = 0x17b;
+/// Bit in MCG_CAP: the CPU has MCG_CTL.
+const MCG_CTL_P: u64 = 1 << 8;
+/// Value of a control MSR that enables the reports of all errors.
+const ALL_ERRORS: u64 = u64::MAX;
+/// The status MSR of bank 0. The status MSR of bank n has this number plus 4 * n. The MSR after it holds the address of
+/// the error, and the one before it is the bank's control MSR.
 const IA32_MC0_STATUS: u32 = 0x401;
 /// Bit in a bank's status: the bank holds an error.
 const VALID: u64 = 1 << 63;
@@ -48,28 +53,47 @@ impl MachineCheck {
 
 /// Clears this CPU's banks and MCG_STATUS at boot, as SDM 3B, 16.8, requires: they keep their contents over a reset. A
 /// later report would name an old error instead of the new one, and a set MCIP would turn the next machine check into
-/// a shutdown. Errors are passed to `report` first.
-pub fn clear_stale(report: impl FnMut(&MachineCheck)) {
-    // SAFETY: `clear` writes only MSRs that exist according to CPUID and IA32_MCG_CAP, and only 0, which is valid and
-    // clears what they hold.
-    clear(has_banks(), read_msr, |number| unsafe { Msr::new(number).write(0) }, report);
+/// a shutdown. Errors are passed to `report` first. Then enables the reports of all errors in all banks: the control
+/// MSRs are 0 after a reset of a real CPU, and firmware may have cleared some bits of them.
+pub fn set_up(report: impl FnMut(&MachineCheck)) {
+    // SAFETY: the function writes only MSRs that exist according to CPUID and IA32_MCG_CAP: 0 to the status MSRs, which
+    // clears what they hold, and all ones to the control MSRs, which is always valid (SDM 3B, 16.3.2.1).
+    let write = |number, value| unsafe { Msr::new(number).write(value) };
+    clear_and_enable(has_banks(), has_bank_0_of_p6(&__cpuid(0), &__cpuid(1)), read_msr, write, report);
 }
 
-fn clear(
+fn clear_and_enable(
     has_banks: bool,
+    bank_0_of_p6: bool,
     read: impl Fn(u32) -> u64,
-    mut write_0: impl FnMut(u32),
+    mut write: impl FnMut(u32, u64),
     mut report: impl FnMut(&MachineCheck),
 ) {
     for bank in 0..count(has_banks, &read) {
         if let Some(stale) = MachineCheck::of(bank, &read) {
             report(&stale);
         }
-        write_0(status_msr(bank));
+        write(status_msr(bank), 0);
     }
-    if has_banks {
-        write_0(IA32_MCG_STATUS);
+    if !has_banks {
+        return;
     }
+    write(IA32_MCG_STATUS, 0);
+    if read(IA32_MCG_CAP) & MCG_CTL_P != 0 {
+        write(IA32_MCG_CTL, ALL_ERRORS);
+    }
+    for bank in u32::from(bank_0_of_p6)..count(has_banks, &read) {
+        write(control_msr(bank), ALL_ERRORS);
+    }
+}
+
+/// Returns whether the control MSR of bank 0 belongs to the firmware: on Intel's family 6 below model 0x1a (SDM 3B,
+/// 16.3.2.1).
+fn has_bank_0_of_p6(leaf0: &CpuidResult, leaf1: &CpuidResult) -> bool {
+    let is_intel = [leaf0.ebx, leaf0.edx, leaf0.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel";
+    let family = leaf1.eax >> 8 & 0xf;
+    let model = leaf1.eax >> 4 & 0xf | leaf1.eax >> 12 & 0xf0;
+    is_intel && family == 6 && model < 0x1a
 }
 
 fn has_banks() -> bool {
@@ -85,6 +109,10 @@ const fn status_msr(bank: u32) -> u32 {
     IA32_MC0_STATUS + 4 * bank
 }
 
+const fn control_msr(bank: u32) -> u32 {
+    status_msr(bank) - 1
+}
+
 /// Reads an MSR of the machine-check architecture.
 fn read_msr(number: u32) -> u64 {
     // SAFETY: the functions above read only MSRs that exist according to CPUID and IA32_MCG_CAP, and reading them has
@@ -92,13 +120,16 @@ fn read_msr(number: u32) -> u64 {
     unsafe { Msr::new(number).read() }
 }
 
-/// Writes an error to bank 1, as firmware or a warm reset may leave one.
+/// Writes an error to bank 1, as firmware or a warm reset may leave one, and disables the reports of all errors.
 ///
 /// # Safety
-/// The CPU has the bank and allows such a write; real CPUs fault.
+/// The CPU has the bank and MCG_CTL, and allows such a write; real CPUs fault.
 pub(in crate::arch) unsafe fn leave_stale() {
-    // SAFETY: the caller guarantees that the write does not fault. A status has no effect before a machine check.
-    unsafe { Msr::new(status_msr(1)).write(VALID | 0x151) };
+    // SAFETY: the caller guarantees that the writes do not fault. A status has no effect before a machine check.
+    unsafe {
+        Msr::new(status_msr(1)).write(VALID | 0x151);
+        Msr::new(IA32_MCG_CTL).write(0);
+    }
 }
 
 impl fmt::Display for MachineCheck {
@@ -150,9 +181,43 @@ mod tests {
     #[test]
     fn stale_banks_are_reported_and_all_are_cleared() {
         let (mut cleared, mut reported) = (Vec::new(), Vec::new());
-        clear(true, msrs, |number| cleared.push(number), |stale| reported.push(stale.bank));
+        let mut clear = |number, value| {
+            if value == 0 {
+                cleared.push(number)
+            }
+        };
+        clear_and_enable(true, false, msrs, &mut clear, |stale| reported.push(stale.bank));
         assert_eq!(cleared, [0x401, 0x405, 0x409, 0x40d, IA32_MCG_STATUS]);
         assert_eq!(reported, [2, 3]);
-        clear(false, none, |number| panic!("MSR {number:#x} is written"), |_| panic!("there is no bank"));
+        let written = |number: u32, _| panic!("MSR {number:#x} is written");
+        clear_and_enable(false, false, none, written, |_| panic!("there is no bank"));
+    }
+
+    #[test]
+    fn all_errors_are_enabled() {
+        let enabled = |cap: u64, bank_0_of_p6| {
+            let (mut enabled, read) = (Vec::new(), |number| if number == IA32_MCG_CAP { cap } else { 0 });
+            let mut enable = |number, value| {
+                if value == ALL_ERRORS {
+                    enabled.push(number)
+                }
+            };
+            clear_and_enable(true, bank_0_of_p6, read, &mut enable, |_| panic!("there is no error"));
+            enabled
+        };
+        assert_eq!(enabled(3, false), [0x400, 0x404, 0x408]);
+        assert_eq!(enabled(3 | MCG_CTL_P, true), [IA32_MCG_CTL, 0x404, 0x408]);
+    }
+
+    #[test]
+    fn bank_0_belongs_to_the_firmware_on_old_intel_cpus() {
+        let of = |vendor: &[u8; 12], eax| {
+            let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|n| vendor[at + n]));
+            let leaf0 = CpuidResult { eax: 0, ebx: word(0), edx: word(4), ecx: word(8) };
+            has_bank_0_of_p6(&leaf0, &CpuidResult { eax, ebx: 0, ecx: 0, edx: 0 })
+        };
+        assert!(of(b"GenuineIntel", 0x0001_067a), "Core 2, model 0x17");
+        assert!(!of(b"GenuineIntel", 0x0001_06a5), "Nehalem, model 0x1a");
+        assert!(!of(b"GenuineIntel", 0x0000_0f41) && !of(b"AuthenticAMD", 0x0000_0663));
     }
 }

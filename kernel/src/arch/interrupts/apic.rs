@@ -280,14 +280,17 @@ impl LocalApic {
         }
     }
 
-    /// Orders earlier stores before the write to the ICR. In x2APIC mode the ICR is written with a WRMSR that does not
-    /// wait for earlier stores, so the receiver could take the interrupt before it sees these stores (SDM 3A, 11.12.3).
-    /// In xAPIC mode the write is itself a store, and x86 keeps stores in order.
-    fn order_stores(&self) {
+    /// Prepares a write to the ICR. In x2APIC mode the ICR is written with a WRMSR that does not wait for earlier stores,
+    /// so the receiver could take the interrupt before it sees these stores (SDM 3A, 11.12.3). In xAPIC mode the write
+    /// is itself a store, and x86 keeps stores in order, but the write is lost while the APIC is still sending an
+    /// earlier IPI (SDM 3A, 11.6.1). All functions below wait after they have sent one, but an NMI may arrive before
+    /// they have waited, and its handler sends IPIs too.
+    fn prepare_to_send(&self) {
         if self.x2apic {
             // SAFETY: the fences only order memory accesses.
             unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
         }
+        self.wait_until_sent();
     }
 
     /// Converts an APIC id to the destination field that the crate writes to the ICR.
@@ -316,7 +319,7 @@ impl LocalApic {
     /// # Safety
     /// No other CPU runs kernel code, because INIT resets every other CPU.
     pub unsafe fn send_init_to_others(&mut self) {
-        self.order_stores();
+        self.prepare_to_send();
         // SAFETY: the caller guarantees that no other CPU runs kernel code.
         unsafe { self.inner.send_init_ipi_all() };
         self.wait_until_sent();
@@ -328,7 +331,7 @@ impl LocalApic {
     /// The page contains the installed trampoline.
     pub unsafe fn send_sipi(&mut self, vector: u8, to: ApicId) {
         let destination = self.destination(to);
-        self.order_stores();
+        self.prepare_to_send();
         // SAFETY: the caller guarantees that the page contains the trampoline.
         unsafe { self.inner.send_sipi(vector, destination) };
         self.wait_until_sent();
@@ -337,7 +340,7 @@ impl LocalApic {
     /// Sends the wake-up IPI to one CPU.
     pub fn wake(&mut self, to: ApicId) {
         let destination = self.destination(to);
-        self.order_stores();
+        self.prepare_to_send();
         // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI.
         unsafe { self.inner.send_ipi(WAKE_VECTOR, destination) };
         self.wait_until_sent();
@@ -345,7 +348,7 @@ impl LocalApic {
 
     /// Sends the wake-up IPI to all other CPUs.
     pub fn wake_others(&mut self) {
-        self.order_stores();
+        self.prepare_to_send();
         // SAFETY: the vector has a gate on every CPU that is online, and its handler only sends the EOI. A CPU that did
         // not come online has its APIC or interrupts disabled.
         unsafe { self.inner.send_ipi_all(WAKE_VECTOR, IpiAllShorthand::AllExcludingSelf) };
@@ -355,6 +358,7 @@ impl LocalApic {
     /// Sends an interrupt to this CPU.
     pub(in crate::arch) fn send_to_self(&mut self, vector: u8) {
         let destination = self.destination(self.id());
+        self.prepare_to_send();
         // SAFETY: every vector has a gate.
         unsafe { self.inner.send_ipi(vector, destination) };
         self.wait_until_sent();
@@ -366,6 +370,7 @@ impl LocalApic {
         // Use this CPU's id as the destination: the shorthand "self" is invalid with delivery mode NMI (SDM 3A, table
         // 11-3).
         let command = ICR_NMI | ICR_ASSERT;
+        self.prepare_to_send();
         if self.x2apic {
             // SAFETY: in x2APIC mode this MSR is the ICR of this CPU's APIC. The NMI has a gate with an IST stack.
             unsafe { Msr::new(0x800 + (ICR >> 4)).write(u64::from(self.id().0) << 32 | u64::from(command)) };
@@ -379,7 +384,7 @@ impl LocalApic {
     /// start-up IPI run at its reset vector.
     pub fn send_nmi(&mut self, to: ApicId) {
         let destination = self.destination(to);
-        self.order_stores();
+        self.prepare_to_send();
         // SAFETY: every CPU that is online has an NMI gate with an IST stack.
         unsafe { self.inner.send_nmi(destination) };
         self.wait_until_sent();

@@ -91,7 +91,7 @@ pub fn set_number(cpu: &PerCpuData) {
 pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
     // This must precede `control::init`, which sets CR4.MCE: from then on a machine check is an exception, whose
     // handler reads the banks.
-    machine_check::clear_stale(|stale| {
+    machine_check::set_up(|stale| {
         warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
     });
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and

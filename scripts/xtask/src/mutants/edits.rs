@@ -220,7 +220,9 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // DR7 stays as the firmware left it.
     ("debug-registers-left", &[edit(CONTROL, "Dr7::write_raw(state.dr7);", "")]),
     // The machine-check banks stay as the firmware left them.
-    ("machine-checks-left", &[edit(MACHINE_CHECK, "write_0(status_msr(bank));", "")]),
+    ("machine-checks-left", &[edit(MACHINE_CHECK, "write(status_msr(bank), 0);", "")]),
+    // The reports of machine checks stay disabled, as the firmware has left them.
+    ("machine-checks-disabled", &[edit(MACHINE_CHECK, "write(IA32_MCG_CTL, ALL_ERRORS);", "")]),
     // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.

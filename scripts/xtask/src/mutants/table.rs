@@ -277,6 +277,11 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine-check::after-a-stale-one", &["bank 1, status 0x8000000000000151"]),
     ),
     guard(
+        "the reports of machine checks are enabled at boot",
+        "machine-checks-disabled",
+        Case("machine-check::after-a-stale-one", &["exit status Some(0)", "exit status Some(4)"]),
+    ),
+    guard(
         "the clock does not wrap if the TSC is below its value at boot",
         "clock-wraps",
         Host(

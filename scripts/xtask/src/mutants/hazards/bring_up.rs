@@ -88,15 +88,17 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "a breakpoint, branch stepping or an old machine check that the firmware left",
+        "a breakpoint, branch stepping or an old machine check that the firmware left; reports of machine checks that it \
+         has disabled",
         "DR7 and DEBUGCTL get their reset values and are compared; before it sets CR4.MCE, a CPU reports old machine \
-         checks and clears their banks",
+         checks, clears their banks and enables the reports of all errors",
         &[
             "machine::stale-registers",
             "machine-check::after-a-stale-one",
             "kernel: arch::cpu::machine_check::tests::stale_banks_are_reported_and_all_are_cleared",
+            "kernel: arch::cpu::machine_check::tests::all_errors_are_enabled",
         ],
-        &["debug-registers-left", "machine-checks-left"],
+        &["debug-registers-left", "machine-checks-left", "machine-checks-disabled"],
         "TCG has no DEBUGCTL",
     ),
     row(
