@@ -17,4 +17,4 @@ case ${1:-} in
     esac
     ;;
 esac
-ringside_xtask run "$@"
+ringside_tool runner "$@"

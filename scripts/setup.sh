@@ -258,8 +258,11 @@ ringside_build_ahead() {
     </dev/null >/dev/null 2>&1
 }
 
-# Builds the host tool if it is out of date, then executes it in place of this shell, in the user's current folder.
-ringside_xtask() {
+# Builds PACKAGE's host tool if it is out of date, then executes it with the remaining arguments in place of this shell,
+# in the user's current folder.
+ringside_tool() {
+  local package=$1
+  shift
   local root=$ringside_root quiet=() cargo=("$RINGSIDE_CARGO") tool ahead=
   # Debian's cargo would use an older rustc that precedes Debian's in PATH.
   [ "$RINGSIDE_CARGO" != /usr/bin/cargo ] || cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
@@ -273,7 +276,7 @@ ringside_xtask() {
   # Only cargo knows the path of the executable: the user's configuration may set a target, which has its own folder.
   # cargo prints the path as JSON on standard output. Progress and errors go to standard error as usual.
   tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
-    --package xtask --message-format json-render-diagnostics) || {
+    --package "$package" --message-format json-render-diagnostics) || {
     ringside_say "the host tool could not be built; see cargo's message above"
     [ -z "$ahead" ] || kill "$ahead" 2>/dev/null || true
     exit 5

@@ -7,4 +7,4 @@ case " $* " in
   *" --list "* | *" -h "* | *" --help "*) ringside_setup --look || exit 5 ;;
   *) ringside_setup --dev || exit 5 ;;
 esac
-ringside_xtask test "$@"
+ringside_tool xtask test "$@"

@@ -11,3 +11,4 @@ mod qemu_text;
 pub mod recording;
 pub mod run;
 pub mod screen;
+pub mod tool;

@@ -28,6 +28,15 @@ use crate::recording;
 use crate::recording::Recording;
 use crate::screen::Screen;
 
+/// The words after the command's name in its usage line.
+pub const WORDS: &str = "[OPTIONS] [PROGRAM [ARGS...]]";
+/// The command's description in one sentence.
+pub const ABOUT: &str = "Builds everything, boots it under QEMU, and reports how the run ended";
+/// The command's description for `--help`, with the exit statuses.
+pub const LONG_ABOUT: &str = "Builds everything, boots it under QEMU, and reports how the run ended.\n\n\
+    Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage error; 3 kernel \
+    panic or broken invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).";
+
 /// Returns the default time limit of a run, in seconds; 0 means no limit.
 pub fn default_timeout(options: &RunOptions) -> u64 {
     if options.gdb { 0 } else { 60 + options.machine.boot.firmware_seconds() }

@@ -6,6 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use inject::options::InjectOptions;
 use runner::images::ImageOptions;
 use runner::options::{BenchOptions, GdbOptions, RunOptions};
+use runner::run;
 
 use crate::fuzz::FuzzOptions;
 use crate::machines::MachinesOptions;
@@ -26,11 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Builds the programs and the kernel that contains them, and prints their sizes.
     Build,
-    /// Builds everything, boots it under QEMU, and reports how the run ended.
-    ///
-    /// Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage error; 3 kernel
-    /// panic or broken invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).
-    #[command(override_usage = "xtask run [OPTIONS] [PROGRAM [ARGS...]]")]
+    // The texts are those of `run.sh --help`.
+    #[allow(missing_docs, reason = "clap would take the comment for the description")]
+    #[command(about = run::ABOUT, long_about = run::LONG_ABOUT, override_usage = format!("xtask run {}", run::WORDS))]
     Run(RunOptions),
     /// Starts QEMU stopped, with gdb attached and the symbols of kernel and program loaded. gdb shows CPUs as threads.
     ///
@@ -75,19 +74,10 @@ pub enum Command {
     Bench(Box<BenchOptions>),
     /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
     Trace(trace::options::TraceOptions),
-    /// Executes COMMAND so that it is killed when its parent exits.
-    #[command(hide = true)]
-    Launch {
-        /// The parent's process id.
-        parent: u32,
-        /// The command and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<std::ffi::OsString>,
-    },
 }
 
-/// Parses the command line of this process. `run.sh` and `test.sh` name themselves in the variable `RINGSIDE_SCRIPT`,
-/// so that the usage line shows what the user called.
+/// Parses the command line of this process. `test.sh` names itself in the variable `RINGSIDE_SCRIPT`, so
+/// that the usage line shows what the user called.
 pub fn parse() -> Result<Cli, clap::Error> {
     let script = std::env::var("RINGSIDE_SCRIPT").unwrap_or_default();
     Cli::from_arg_matches(&command(&script).try_get_matches()?)
@@ -95,11 +85,12 @@ pub fn parse() -> Result<Cli, clap::Error> {
 
 /// Returns the definition of the command line, as called by a script.
 fn command(script: &str) -> clap::Command {
-    let usages = [("run", "[OPTIONS] [PROGRAM [ARGS...]]"), ("test", "[OPTIONS] [FILTER]...")];
-    let called = usages.into_iter().find(|(name, _)| script.ends_with(&format!("/{name}.sh")));
     let command = Cli::command();
-    let Some((name, words)) = called else { return command };
-    command.mut_subcommand(name, |subcommand| subcommand.override_usage(format!("{script} {words}")))
+    if !script.ends_with("/test.sh") {
+        return command;
+    }
+    let usage = format!("{script} [OPTIONS] [FILTER]...");
+    command.mut_subcommand("test", |subcommand| subcommand.override_usage(usage))
 }
 
 #[cfg(test)]
@@ -128,7 +119,6 @@ mod tests {
                 .expect("there must be a usage line")
                 .to_owned()
         };
-        assert_eq!(usage("./scripts/run.sh", "run"), "./scripts/run.sh [OPTIONS] [PROGRAM [ARGS...]]");
         assert_eq!(usage("./scripts/test.sh", "test"), "./scripts/test.sh [OPTIONS] [FILTER]...");
         assert_eq!(usage("./scripts/test.sh", "run"), "xtask run [OPTIONS] [PROGRAM [ARGS...]]");
         assert_eq!(usage("", "run"), "xtask run [OPTIONS] [PROGRAM [ARGS...]]");
