@@ -161,10 +161,14 @@ pub fn watch(
                 registers = Some(monitor.registers());
             }
             end(&mut child);
-            // Process lines that were still in the pipe when the machine was stopped.
-            for message in messages.try_iter().take(QUEUE) {
-                if let Message::Line(line) = message {
-                    on(Some(&line), started.elapsed());
+            // Process lines that were still in the pipe when the machine was stopped. Another process may keep the
+            // console open.
+            let until = Instant::now() + EXIT_TIMEOUT;
+            while let Ok(message) = messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                match message {
+                    Message::Line(line) => on(Some(&line), started.elapsed()),
+                    Message::Closed => break,
+                    Message::Wake => {}
                 }
             }
             break ending;
