@@ -19,13 +19,13 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 /// lock while it was free. A waiting CPU may halt: the CPU that hands over the lock wakes it.
 #[derive(Debug)]
 pub struct Turns {
-    /// The CPU that has the turn, or [`FREE`].
+    /// The CPU that holds the lock, or [`FREE`].
     holder: AtomicU32,
     /// The number of waiting CPUs.
     waiting: AtomicU32,
 }
 
-/// The value of `holder` if no CPU has the turn.
+/// The value of `holder` if no CPU holds the lock.
 const FREE: u32 = u32::MAX;
 
 impl Turns {
@@ -45,7 +45,7 @@ impl Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// Waits until CPU `me` has the turn. `waits` is the flag by which this CPU announces that it waits. While the CPU
+    /// Waits until CPU `me` holds the lock. `waits` is the flag by which this CPU announces that it waits. While the CPU
     /// waits, it calls `pause` repeatedly; `pause` may halt until [`release`](Self::release) wakes the CPU.
     ///
     /// No wake-up is lost: this CPU sets its flag and then reads the holder; `release` frees the lock and then reads
@@ -111,8 +111,8 @@ mod tests {
         (me + 1..count).chain(0..me)
     }
 
-    /// CPU 2 has the turn, and CPUs 3, 0 and 1 wait. Each gets the turn once before any gets it twice, although each
-    /// waits again immediately after its turn.
+    /// CPU 2 holds the lock, and CPUs 3, 0 and 1 wait. Each gets the lock once before any gets it twice, although each
+    /// waits again immediately after it has released the lock.
     #[test]
     fn waiting_cpus_take_turns() {
         let turns = Turns::new();

@@ -30,17 +30,18 @@ const RESULT: &str = r#"{"ringside_stress": 1, "outcome": "pass", "boots": [{"se
     "outcome": "pass", "seconds": 1.0, "problems": [], "warnings": [], "log": null, "cpus": [{"cpu": 0, "syscalls": 7,
     "counts": [7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "calls": 7, "lines": 1, "ticks": 1}]}], "not_booted": []}"#;
 
-/// A folder with a script in place of QEMU, a result and a trace.
-struct Place(tempfile::TempDir);
+/// A temporary directory that contains a result, a trace, and a script that replaces QEMU.
+struct Fixture(tempfile::TempDir);
 
-impl Place {
-    fn new() -> Place {
-        let place = Place(tempfile::tempdir().expect("cannot create a folder"));
-        place.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
-        fs::write(place.path("result.json"), RESULT).expect("cannot write the result");
-        let made = place.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("cannot start");
+impl Fixture {
+    fn new() -> Fixture {
+        let fixture = Fixture(tempfile::tempdir().expect("cannot create a folder"));
+        fixture.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
+        fs::write(fixture.path("result.json"), RESULT).expect("cannot write the result");
+        let made =
+            fixture.tool(&["trace", "--synthesize", "2000", "t.rtrace"]).status().expect("cannot start");
         assert!(made.success());
-        place
+        fixture
     }
 
     fn qemu(&self, script: &str) {
@@ -59,8 +60,8 @@ impl Place {
     /// Runs the same command in a shell, which first executes `setup`. `redirections` applies to the command.
     fn shell(&self, setup: &str, redirections: &str, words: &[&str]) -> Output {
         let script = format!("{setup}\nexec \"$@\" {redirections}");
-        let own = ["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")];
-        self.command("sh", &[&own, words].concat()).output().expect("cannot start")
+        let shell_args = ["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")];
+        self.command("sh", &[&shell_args, words].concat()).output().expect("cannot start")
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Command {
@@ -78,7 +79,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("cannot open a full device")
 }
 
-/// Returns the writing end of a pipe whose reader is closed.
+/// Returns the write end of a pipe whose read end is closed.
 fn gone() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("cannot create a pipe");
     drop(reader);
@@ -89,7 +90,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The words of a run, in which the script replaces QEMU.
+/// The arguments of a run in which the script replaces QEMU.
 const RUN: [&str; 3] = ["run", "--as-built", "hello"];
 
 /// Commands that print something to standard output and need neither QEMU nor a build.
@@ -112,10 +113,10 @@ const PRINTING: [&[&str]; 15] = [
 ];
 
 #[test]
-fn full_standard_output_is_a_reported_host_failure() {
-    let place = Place::new();
+fn enospc_on_stdout_is_a_reported_host_failure() {
+    let fixture = Fixture::new();
     for words in PRINTING {
-        let output = place.tool(words).stdout(full()).output().expect("cannot start");
+        let output = fixture.tool(words).stdout(full()).output().expect("cannot start");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
         let said = "cannot write standard output: No space left on device";
@@ -124,63 +125,63 @@ fn full_standard_output_is_a_reported_host_failure() {
 }
 
 #[test]
-fn full_standard_error_is_a_host_failure() {
-    let place = Place::new();
+fn enospc_on_stderr_is_a_host_failure() {
+    let fixture = Fixture::new();
     let complaining: [&[&str]; 4] =
         [&["run", "no-such-program"], &["run", "--no-such-option"], &["frobnicate"], &["trace", "absent"]];
     for words in complaining {
-        let output = place.tool(words).stderr(full()).output().expect("cannot start");
+        let output = fixture.tool(words).stderr(full()).output().expect("cannot start");
         assert_eq!(output.status.code(), HOST, "{words:?}");
-        let output = place.tool(words).stderr(full()).stdout(full()).output().expect("cannot start");
+        let output = fixture.tool(words).stderr(full()).stdout(full()).output().expect("cannot start");
         assert_eq!(output.status.code(), HOST, "{words:?}, both full");
     }
 }
 
 #[test]
 fn closed_reader_does_not_change_the_status() {
-    let place = Place::new();
+    let fixture = Fixture::new();
     for words in PRINTING {
-        let output = place.tool(words).stdout(gone()).output().expect("cannot start");
+        let output = fixture.tool(words).stdout(gone()).output().expect("cannot start");
         assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stderr));
         assert!(!text(&output.stderr).contains("cannot write"), "{words:?}: {}", text(&output.stderr));
     }
-    let output = place.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("cannot start");
+    let output = fixture.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(2));
-    place.qemu("exit 0");
-    let output = place.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("cannot start");
+    fixture.qemu("exit 0");
+    let output = fixture.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "the status of the run");
 }
 
 #[test]
 fn closed_stream_is_a_host_failure_if_something_is_printed_there() {
-    let place = Place::new();
+    let fixture = Fixture::new();
     for words in PRINTING {
         for redirections in [">&-", ">&- 2>&-", ">&- 2>&- <&-"] {
-            let output = place.shell("", redirections, words);
+            let output = fixture.shell("", redirections, words);
             assert_eq!(output.status.code(), HOST, "{words:?} {redirections}: {}", text(&output.stderr));
         }
-        let stderr = place.shell("", ">&-", words).stderr;
+        let stderr = fixture.shell("", ">&-", words).stderr;
         assert!(text(&stderr).contains("cannot write standard output: Bad file desc"), "{}", text(&stderr));
-        let is_silent = place.tool(words).output().expect("cannot start").stderr.is_empty();
-        let output = place.shell("", "2>&-", words);
+        let is_silent = fixture.tool(words).output().expect("cannot start").stderr.is_empty();
+        let output = fixture.shell("", "2>&-", words);
         assert_eq!(output.status.code(), if is_silent { Some(0) } else { HOST }, "{words:?} 2>&-");
         for redirections in ["<&-", "1<>/dev/null"] {
-            let output = place.shell("", redirections, words);
+            let output = fixture.shell("", redirections, words);
             assert_eq!(output.status.code(), Some(0), "{words:?} {redirections}: {}", text(&output.stderr));
         }
     }
-    let status = |redirection| place.shell("", redirection, &["run", "no-such-program"]).status.code();
+    let status = |redirection| fixture.shell("", redirection, &["run", "no-such-program"]).status.code();
     assert_eq!([">&-", "2>&-"].map(status), [Some(2), HOST]);
-    let quiet = place.shell("", ">&-", &["run", "--as-built", "-q", "hello"]);
+    let quiet = fixture.shell("", ">&-", &["run", "--as-built", "-q", "hello"]);
     assert_eq!(quiet.status.code(), Some(0), "{}", text(&quiet.stderr));
 }
 
 #[test]
-fn full_file_is_a_host_failure_that_names_it() {
-    let place = Place::new();
-    symlink("/dev/full", place.path("full")).expect("cannot link");
-    fs::create_dir(place.path("ports")).expect("cannot create a folder");
-    symlink("/dev/full", place.path("ports/cpu0.log")).expect("cannot link");
+fn enospc_on_an_output_file_is_a_host_failure_and_names_the_file() {
+    let fixture = Fixture::new();
+    symlink("/dev/full", fixture.path("full")).expect("cannot link");
+    fs::create_dir(fixture.path("ports")).expect("cannot create a folder");
+    symlink("/dev/full", fixture.path("ports/cpu0.log")).expect("cannot link");
     let writing: [(&[&str], &str); 12] = [
         (&["run", "--as-built", "-q", "--log", "full", "hello"], "full"),
         (&["run", "--as-built", "--json", "full", "hello"], "full"),
@@ -196,7 +197,7 @@ fn full_file_is_a_host_failure_that_names_it() {
         (&["trace", "full", "--synthesize", "9"], "full"),
     ];
     for (words, name) in writing {
-        let output = place.tool(words).output().expect("cannot start");
+        let output = fixture.tool(words).output().expect("cannot start");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
         let named =
@@ -206,19 +207,19 @@ fn full_file_is_a_host_failure_that_names_it() {
 }
 
 #[test]
-fn full_file_of_a_serial_port_is_a_host_failure_that_names_it() {
-    let place = Place::new();
+fn enospc_on_a_serial_port_file_is_a_host_failure_and_names_the_file() {
+    let fixture = Fixture::new();
     let ports = "for word; do case $word in file,id=cpu[12],path=*) echo \"[$word] hi\" >\"${word#*path=}\" ;; esac; done";
-    place.qemu(&format!("{ports}\ncat <<'END'\n{PASS}\nEND\nexit 33"));
+    fixture.qemu(&format!("{ports}\ncat <<'END'\n{PASS}\nEND\nexit 33"));
     let words = ["run", "--as-built", "--smp", "3", "--serial-dir", "ports", "hello"];
-    let run = || place.tool(&words).output().expect("cannot start");
+    let run = || fixture.tool(&words).output().expect("cannot start");
     assert_eq!(run().status.code(), Some(0));
     for name in ["cpu1.log", "cpu2.log"] {
-        let text = fs::read_to_string(place.path("ports").join(name)).expect("cannot read");
+        let text = fs::read_to_string(fixture.path("ports").join(name)).expect("cannot read");
         assert!(text.starts_with("[file,id=cpu") && text.ends_with("] hi\n"), "{name}: {text}");
     }
-    fs::remove_file(place.path("ports/cpu2.log")).expect("cannot remove");
-    symlink("/dev/full", place.path("ports/cpu2.log")).expect("cannot link");
+    fs::remove_file(fixture.path("ports/cpu2.log")).expect("cannot remove");
+    symlink("/dev/full", fixture.path("ports/cpu2.log")).expect("cannot link");
     let output = run();
     assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
     assert!(
@@ -229,41 +230,41 @@ fn full_file_of_a_serial_port_is_a_host_failure_that_names_it() {
 }
 
 #[test]
-fn lost_log_is_in_the_json() {
-    let place = Place::new();
+fn log_write_error_is_reported_in_the_json() {
+    let fixture = Fixture::new();
     let words = ["run", "--as-built", "-q", "--log", "/dev/full", "--json", "-", "hello"];
-    let output = place.tool(&words).output().expect("cannot start");
+    let output = fixture.tool(&words).output().expect("cannot start");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
     assert_eq!(json["outcome"], "host");
     assert!(json["errors"][0].as_str().is_some_and(|error| error.contains("/dev/full")), "{json}");
     // A failure of the run itself takes precedence.
-    place.qemu("echo '[cpu0] hi'; exit 0");
-    let output = place.tool(&words).output().expect("cannot start");
+    fixture.qemu("echo '[cpu0] hi'; exit 0");
+    let output = fixture.tool(&words).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("cannot write /dev/full"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn gdb_does_not_start_if_its_listing_is_lost() {
-    let place = Place::new();
-    place.qemu(&format!("echo started >'{}'", place.path("started").display()));
-    script::write(&place.path("gdb"), "exit 0");
-    let mut tool = place.tool(&["gdb", "--as-built", "hello"]);
-    let full = File::options().write(true).open("/dev/full").expect("opens");
-    let path = format!("{}:{}", place.0.path().display(), std::env::var("PATH").expect("a path"));
-    let output = tool.env("PATH", path).stdout(full).output().expect("starts");
+fn gdb_subcommand_does_not_start_qemu_if_stdout_cannot_be_written() {
+    let fixture = Fixture::new();
+    fixture.qemu(&format!("echo started >'{}'", fixture.path("started").display()));
+    script::write(&fixture.path("gdb"), "exit 0");
+    let mut tool = fixture.tool(&["gdb", "--as-built", "hello"]);
+    let full = full();
+    let path = format!("{}:{}", fixture.0.path().display(), std::env::var("PATH").expect("PATH is not set"));
+    let output = tool.env("PATH", path).stdout(full).output().expect("cannot start");
     assert_eq!(output.status.code(), HOST);
     assert!(
         text(&output.stderr).contains("cannot write standard output: No space"),
         "{}",
         text(&output.stderr)
     );
-    assert!(!place.path("started").exists(), "QEMU was started");
+    assert!(!fixture.path("started").exists(), "QEMU was started");
 }
 
 #[test]
 fn file_size_limit_is_a_reported_host_failure() {
-    let place = Place::new();
+    let fixture = Fixture::new();
     let writing: [&[&str]; 5] = [
         &["run", "--as-built", "--log", "log", "hello"],
         &["run", "--as-built", "--json", "json", "hello"],
@@ -272,7 +273,7 @@ fn file_size_limit_is_a_reported_host_failure() {
         &["trace", "u.rtrace", "--synthesize", "9999"],
     ];
     for words in writing {
-        let output = place.shell("ulimit -f 0", "", words);
+        let output = fixture.shell("ulimit -f 0", "", words);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), HOST, "{words:?}: {stderr}");
         assert!(stderr.contains("File too large"), "{words:?}: {stderr}");
@@ -281,30 +282,30 @@ fn file_size_limit_is_a_reported_host_failure() {
 
 #[test]
 fn memory_limit_is_a_reported_host_failure() {
-    let place = Place::new();
-    // A trace whose header is said to be 256 MiB long, in a file without blocks.
-    let trace = fs::read(place.path("t.rtrace")).expect("cannot read");
+    let fixture = Fixture::new();
+    // A trace whose length field gives a 256 MiB header, in a sparse file.
+    let trace = fs::read(fixture.path("t.rtrace")).expect("cannot read");
     let long = [&trace[..20], &(1_u32 << 28).to_le_bytes()].concat();
-    fs::write(place.path("long.rtrace"), long).expect("cannot write");
-    let file = File::options().write(true).open(place.path("long.rtrace")).expect("cannot open");
+    fs::write(fixture.path("long.rtrace"), long).expect("cannot write");
+    let file = File::options().write(true).open(fixture.path("long.rtrace")).expect("cannot open");
     file.set_len(2 << 30).expect("cannot create a sparse file");
-    let output = place.shell("ulimit -v 200000", "", &["trace", "long.rtrace", "--stats"]);
+    let output = fixture.shell("ulimit -v 200000", "", &["trace", "long.rtrace", "--stats"]);
     assert_eq!(output.status.code(), HOST, "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("not enough memory"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn tool_runs_with_a_small_stack_limit() {
-    let place = Place::new();
+    let fixture = Fixture::new();
     for kib in [64, 128, 256] {
-        let output = place.shell(&format!("ulimit -s {kib}"), "", &["run", "--as-built", "-q", "hello"]);
+        let output = fixture.shell(&format!("ulimit -s {kib}"), "", &["run", "--as-built", "-q", "hello"]);
         assert_eq!(output.status.code(), Some(0), "{kib} KiB: {}", text(&output.stderr));
     }
 }
 
 #[test]
-fn results_keep_links_and_fifos() {
-    let place = Place::new();
+fn writing_a_result_does_not_replace_a_symlink_or_fifo() {
+    let fixture = Fixture::new();
     let writing: [&[&str]; 7] = [
         &["run", "--as-built", "-q", "hello", "--json"],
         &["merge", "result.json", "--json"],
@@ -314,9 +315,9 @@ fn results_keep_links_and_fifos() {
         &["trace", "t.rtrace", "--stats-json"],
         &["trace", "t.rtrace", "--svg"],
     ];
-    fs::write(place.path("real"), "former").expect("cannot write");
-    symlink("real", place.path("link")).expect("cannot link");
-    let made = Command::new("mkfifo").arg(place.path("fifo")).status().expect("cannot start mkfifo");
+    fs::write(fixture.path("real"), "former").expect("cannot write");
+    symlink("real", fixture.path("link")).expect("cannot link");
+    let made = Command::new("mkfifo").arg(fixture.path("fifo")).status().expect("cannot start mkfifo");
     assert!(made.success());
     for words in writing {
         // Words after the program's name are its arguments.
@@ -324,18 +325,18 @@ fn results_keep_links_and_fifos() {
             ["run", options @ .., "hello", option] => [&["run"], options, &[*option, name, "hello"]].concat(),
             words => [words, &[name]].concat(),
         };
-        let output = place.tool(&words("link")).output().expect("cannot start");
+        let output = fixture.tool(&words("link")).output().expect("cannot start");
         assert!(output.status.success(), "{words:?}: {}", text(&output.stderr), words = words("link"));
-        let written = fs::read(place.path("real")).expect("cannot read");
+        let written = fs::read(fixture.path("real")).expect("cannot read");
         assert!(written.len() > 100, "{:?}: {}", words("link"), text(&written));
-        assert!(is_link(&place.path("link")), "{:?}", words("link"));
-        let mut tool = place.tool(&words("fifo")).stdout(Stdio::null()).spawn().expect("cannot start");
-        let read = fs::read(place.path("fifo")).expect("cannot read");
+        assert!(is_link(&fixture.path("link")), "{:?}", words("link"));
+        let mut tool = fixture.tool(&words("fifo")).stdout(Stdio::null()).spawn().expect("cannot start");
+        let read = fs::read(fixture.path("fifo")).expect("cannot read");
         assert!(tool.wait().expect("cannot wait").success(), "{:?}", words("fifo"));
         assert!(read.len() > 100, "{:?}: {}", words("fifo"), text(&read));
-        let kind = fs::symlink_metadata(place.path("fifo")).expect("it must exist").file_type();
+        let kind = fs::symlink_metadata(fixture.path("fifo")).expect("it must exist").file_type();
         assert!(kind.is_fifo(), "{:?}", words("fifo"));
-        fs::write(place.path("real"), "former").expect("cannot write");
+        fs::write(fixture.path("real"), "former").expect("cannot write");
     }
 }
 
@@ -344,19 +345,20 @@ fn is_link(path: &Path) -> bool {
 }
 
 #[test]
-fn two_tools_that_write_the_same_result_do_not_collide() {
-    let place = Place::new();
+fn concurrent_runs_that_write_the_same_result_do_not_collide() {
+    let fixture = Fixture::new();
     let words = ["merge", "result.json", "--json", "same", "--report", "page"];
     for _ in 0..5 {
-        let start =
-            || place.tool(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("cannot start");
+        let start = || {
+            fixture.tool(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("cannot start")
+        };
         let tools = [start(), start(), start()];
         for tool in tools {
             let output = tool.wait_with_output().expect("cannot wait");
             assert!(output.status.success(), "{}", text(&output.stderr));
         }
     }
-    let left = fs::read_dir(place.0.path())
+    let left = fs::read_dir(fixture.0.path())
         .expect("cannot list")
         .map(|entry| entry.expect("cannot read the folder").file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("part")).collect();

@@ -186,7 +186,7 @@ impl LocalApic {
 
     /// Writes a register, given by its offset in the xAPIC page.
     pub(super) fn write(&self, offset: u32, value: u32) {
-        // SAFETY: every caller in this module passes a register of this CPU's APIC and a valid value for it. In xAPIC
+        // SAFETY: every caller in this crate passes a register of this CPU's APIC and a valid value for it. In xAPIC
         // mode the registers are mapped at APIC_REGISTERS.
         unsafe {
             if self.x2apic {
@@ -202,8 +202,8 @@ impl LocalApic {
 
     /// Reads a register, given by its offset in the xAPIC page.
     pub(super) fn read(&self, offset: u32) -> u32 {
-        // SAFETY: every caller in this crate passes a register of this CPU's APIC whose reading has no effect. In xAPIC
-        // mode the registers are mapped at APIC_REGISTERS.
+        // SAFETY: every caller in this crate passes a register of this CPU's APIC that can be read without side
+        // effects. In xAPIC mode the registers are mapped at APIC_REGISTERS.
         unsafe {
             if self.x2apic {
                 Msr::new(0x800 + (offset >> 4)).read() as u32
@@ -253,14 +253,14 @@ impl LocalApic {
         }
     }
 
-    /// Returns the number of steps that the timer has counted since [`start_counting`](Self::start_counting).
+    /// Returns the number of timer counts since [`start_counting`](Self::start_counting).
     #[must_use]
     pub fn counted(&self) -> u32 {
         // SAFETY: reading the current count has no effect.
         u32::MAX - unsafe { self.inner.timer_current() }
     }
 
-    /// Starts the periodic tick, one in every `count` steps of the timer.
+    /// Starts the periodic tick, with a period of `count` timer counts.
     pub fn start_ticking(&mut self, count: u32) {
         // SAFETY: the timer's vector has a gate (contract of `enable`).
         unsafe {

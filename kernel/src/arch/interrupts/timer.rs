@@ -67,11 +67,11 @@ pub struct Timebase {
     pub apic_timer: Rate,
     /// Whether the APIC timer was measured against the interval timer. If not, the machine has no interval timer.
     pub has_pit: bool,
-    /// APIC timer steps per tick.
+    /// APIC timer counts per tick.
     pub apic_ticks: u32,
     /// Ticks per second.
     pub tick_hz: u32,
-    /// TSC steps per tick.
+    /// TSC counts per tick.
     pub tick_tsc: u64,
 }
 
