@@ -170,18 +170,18 @@ impl fmt::Display for Features {
 
 /// The features because of which a CPU cannot take part in the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lacks {
+pub enum MissingFeatures {
     /// Features that the kernel requires.
     Required(FeatureSet),
     /// Optional features that the kernel uses, because the BSP has them. All CPUs must have equal control registers.
     UsedByBsp(Features),
 }
 
-impl fmt::Display for Lacks {
+impl fmt::Display for MissingFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lacks::Required(features) => write!(f, "{features}"),
-            Lacks::UsedByBsp(features) => write!(f, "{features}, which the BSP uses"),
+            MissingFeatures::Required(features) => write!(f, "{features}"),
+            MissingFeatures::UsedByBsp(features) => write!(f, "{features}, which the BSP uses"),
         }
     }
 }
@@ -238,7 +238,7 @@ mod tests {
         for (name, feature) in one {
             assert_eq!(feature.missing_from(none), Some(feature));
             assert_eq!(feature.missing_from(feature), None);
-            let lacks = all.missing_from(all.missing_from(feature).unwrap()).map(Lacks::UsedByBsp);
+            let lacks = all.missing_from(all.missing_from(feature).unwrap()).map(MissingFeatures::UsedByBsp);
             assert_eq!(lacks.unwrap().to_string(), std::format!("{name}, which the BSP uses"));
         }
         assert_eq!(all.missing_from(none).unwrap().to_string(), "SMEP, SMAP, UMIP, x2APIC, RDTSCP and RDPID");

@@ -100,7 +100,7 @@ pub fn close(state: &AtomicU32) -> Closed {
 ///   claims its slot, and one that lacks a feature of [`FeatureSet::IN_64_BIT_MODE`] parks afterwards. The trampoline
 ///   selects the row by the id in CPUID, which may be the APIC id of another CPU.
 #[must_use]
-pub fn lacks(
+pub fn missing_features(
     row: FeatureSet,
     apic_id: u32,
     claimed: bool,
@@ -136,9 +136,9 @@ mod tests {
         ];
         for (row, claimed, listed, expected) in table {
             let ids = || listed.iter().copied();
-            assert_eq!(lacks(row, 1, claimed, ids()), expected, "{row:?}, {claimed}, {listed:?}");
+            assert_eq!(missing_features(row, 1, claimed, ids()), expected, "{row:?}, {claimed}, {listed:?}");
         }
-        assert_eq!(lacks(sse2, 257, false, [1, 257].into_iter()), None);
+        assert_eq!(missing_features(sse2, 257, false, [1, 257].into_iter()), None);
     }
 
     #[test]

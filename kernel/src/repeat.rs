@@ -75,7 +75,7 @@ pub struct Repeat {
     /// `repeat=N`: the number of consecutive starts on each CPU.
     pub rounds: u32,
     /// `deaths=go-on`: a killed copy does not end the repetition.
-    pub deaths_go_on: bool,
+    pub continue_after_kill: bool,
     /// `limit_ticks=N`: a copy that still runs N ticks after its start is killed; 0, the default, means never.
     pub limit_ticks: u32,
 }
@@ -89,7 +89,7 @@ impl Repeat {
     pub fn again(&self, end: &End, starts: u32) -> bool {
         let may_go_on = match end {
             End::Exited(code) => *code == 0,
-            End::Faulted(_) | End::TimeLimit(_) => self.deaths_go_on,
+            End::Faulted(_) | End::TimeLimit(_) => self.continue_after_kill,
             End::NotStarted(_) => false,
         };
         may_go_on && starts < self.rounds
@@ -200,7 +200,7 @@ mod tests {
         Fault { vector: PAGE_FAULT, error_code: 4, cr2: Some(u64::MAX), rip: u64::MAX, rsp: u64::MAX };
 
     #[test]
-    fn killed_copies_end_the_repetition_unless_deaths_go_on() {
+    fn killed_copies_end_the_repetition_unless_it_continues_after_a_kill() {
         let all = [
             End::Exited(0),
             End::Exited(7),
@@ -209,8 +209,8 @@ mod tests {
             End::NotStarted(Reason::new()),
         ];
         let again = |repeat: Repeat, starts| all.map(|end| repeat.again(&end, starts));
-        let strict = Repeat { rounds: 3, deaths_go_on: false, limit_ticks: 0 };
-        let lenient = Repeat { deaths_go_on: true, ..strict };
+        let strict = Repeat { rounds: 3, continue_after_kill: false, limit_ticks: 0 };
+        let lenient = Repeat { continue_after_kill: true, ..strict };
         assert_eq!(again(strict, 2), [true, false, false, false, false]);
         assert_eq!(again(lenient, 2), [true, false, true, true, false]);
         assert_eq!(again(strict, 3), [false; 5]);
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn environment_reports_the_previous_copy() {
         let rounds = Rounds::new();
-        let repeat = Repeat { rounds: 9, deaths_go_on: true, limit_ticks: 2 };
+        let repeat = Repeat { rounds: 9, continue_after_kill: true, limit_ticks: 2 };
         let reported = || environment(&rounds, &repeat).map(|text| text.as_str().to_string());
         assert_eq!(reported(), ["round=0", "rounds=9", "last=none"]);
         let ends = [
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_limit_counts_from_the_start_of_each_copy() {
         let rounds = Rounds::new();
-        let repeat = Repeat { rounds: 2, deaths_go_on: true, limit_ticks: 3 };
+        let repeat = Repeat { rounds: 2, continue_after_kill: true, limit_ticks: 3 };
         rounds.begin(&repeat, 10);
         assert_eq!([0, 13, 14, 15].map(|tick| rounds.over_limit(tick)), [None, None, Some(3), Some(3)]);
         rounds.begin(&repeat, 13);

@@ -7,11 +7,11 @@ use kernel_abi::verdict::Verdict;
 use spin::Once;
 
 use crate::arch::devices::{finish, serial};
+use crate::arch::inject;
 use crate::arch::memory::loaded::{Program, StartError};
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData, print};
-use crate::arch::provoke;
 use crate::arch::smp::this_cpu;
 use crate::arch::task::idle::{idle, idle_until};
 use crate::arch::task::ring3;
@@ -19,7 +19,7 @@ use crate::arch::trace;
 use crate::clock;
 use crate::cmdline::Options;
 use crate::cpu::{ApicId, CpuId};
-use crate::features::Lacks;
+use crate::features::MissingFeatures;
 use crate::frames::Frame;
 use crate::plural::{Count, verb};
 use crate::repeat::{self, End, Reason};
@@ -54,7 +54,7 @@ pub struct Run {
     pub free_frames: u64,
     /// The CPUs in the firmware's list that did not come online, each with the features that it lacks if that is the
     /// reason.
-    pub missing: &'static [(ApicId, Option<Lacks>)],
+    pub missing: &'static [(ApicId, Option<MissingFeatures>)],
     /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
     /// The boot record. [`report`] adds the program's memory.
@@ -84,14 +84,14 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     }
     end_if_broken(cpu);
     cpu.set_cpus_online(run.online.len() as u32);
-    provoke::configure(cpu, &run.options);
+    inject::configure(cpu, &run.options);
     let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
     START.arrive();
     wake_others_if_open(cpu, &START);
     idle_until(cpu, || START.is_open());
-    provoke::before_program(cpu, &run.options, loaded.as_mut().ok());
+    inject::before_program(cpu, &run.options, loaded.as_mut().ok());
     enter(cpu, run, loaded)
 }
 
@@ -100,7 +100,7 @@ fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError
     match loaded {
         Ok(program) => {
             cpu.rounds.begin(&run.options.repeat, cpu.ticks());
-            provoke::program_starts(cpu);
+            inject::program_starts(cpu);
             ring3::assign(cpu, program, ended);
             ring3::start(cpu)
         }
@@ -156,7 +156,7 @@ fn ended(cpu: &'static PerCpuData) -> ! {
 /// Finishes the run on this CPU after its last copy has ended: waits for the other CPUs and for enough ticks, and
 /// publishes this CPU's results. The BSP then reports the results of all CPUs.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
-    provoke::programs_ended(cpu);
+    inject::programs_ended(cpu);
     DONE.arrive();
     wake_others_if_open(cpu, &DONE);
     idle_until(cpu, || DONE.is_open());
@@ -167,7 +167,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
         cpu.measured_ticks().0 >= TICK_INTERVALS || cpu.clock_ns().saturating_sub(since) >= TICK_TIMEOUT_NS
     });
     cpu.with_apic(|apic| apic.stop_ticking());
-    provoke::all_programs_ended(cpu, &run().options);
+    inject::all_programs_ended(cpu, &run().options);
     print::report_dropped(cpu);
     rare::report_nmis(cpu);
     rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);

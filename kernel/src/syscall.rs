@@ -11,10 +11,10 @@ use kernel_abi::trace::Kind;
 
 use crate::arch::cpu::speculation;
 use crate::arch::entry::points;
+use crate::arch::inject;
 use crate::arch::memory::usercopy;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::percpu::print::ProgramLine;
-use crate::arch::provoke;
 use crate::arch::task::{idle, ring3};
 use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
@@ -121,7 +121,7 @@ fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
 
 /// Ends the program. The exit code is the low half of rdi, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    provoke::at(cpu, Place::Syscall);
+    inject::at(cpu, Place::Syscall);
     ring3::exit(cpu, frame.rdi as u32 as i32)
 }
 

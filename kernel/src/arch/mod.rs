@@ -10,7 +10,7 @@
 //!    registers occupy a page.
 //! 3. `trace`, `percpu`: the writer of the trace rings, and the per-CPU data block, which contains the writer.
 //! 4. `panic`: stops all CPUs, so it needs the per-CPU data. Every higher layer may call it.
-//! 5. `provoke`: failures and interrupts that tests request. It is above `panic`, which it calls, and below the code
+//! 5. `inject`: failures and interrupts that tests request. It is above `panic`, which it calls, and below the code
 //!    that calls it.
 //! 6. `exit`, `task`, `entry`: ending a program uses an exit, and a trap may end a program. So `exit` is the lowest of
 //!    the three and `entry` the highest.
@@ -38,7 +38,7 @@ pub mod percpu;
 
 pub mod panic;
 
-pub mod provoke;
+pub mod inject;
 
 pub mod exit;
 

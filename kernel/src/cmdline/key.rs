@@ -53,7 +53,7 @@ pub enum Key {
     Serial,
     /// See [`Repeat::rounds`].
     Repeat,
-    /// See [`Repeat::deaths_go_on`].
+    /// See [`Repeat::continue_after_kill`].
     Deaths,
     /// See [`Repeat::limit_ticks`].
     LimitTicks,

@@ -109,7 +109,7 @@ impl<'a> Options<'a> {
             own_uarts: Key::Serial.one_of(&raw, ["shared", "percpu"])?,
             repeat: Repeat {
                 rounds: Key::Repeat.number(&raw)?.unwrap_or(1),
-                deaths_go_on: Key::Deaths.one_of(&raw, ["end", "go-on"])?,
+                continue_after_kill: Key::Deaths.one_of(&raw, ["end", "go-on"])?,
                 limit_ticks: Key::LimitTicks.number(&raw)?.unwrap_or(0),
             },
             trace: TraceOptions::from(&raw)?,

@@ -24,7 +24,7 @@ fn empty_line_gives_the_defaults() {
         assert_eq!((options.lose_ap, options.delay_ap), (None, None));
         assert!((0..9).all(|cpu| options.failures.of(cpu).is_none()));
         assert_eq!(options.failures.place, Place::Start);
-        assert_eq!(options.repeat, Repeat { rounds: 1, deaths_go_on: false, limit_ticks: 0 });
+        assert_eq!(options.repeat, Repeat { rounds: 1, continue_after_kill: false, limit_ticks: 0 });
         assert_eq!(options.program_args().count(), 0);
     }
 }
@@ -42,8 +42,8 @@ fn every_key_and_the_arguments_are_parsed() {
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
 
     let options = Options::parse(b"repeat=10000 deaths=go-on limit_ticks=4").unwrap();
-    assert_eq!(options.repeat, Repeat { rounds: 10_000, deaths_go_on: true, limit_ticks: 4 });
-    assert!(!Options::parse(b"deaths=end").unwrap().repeat.deaths_go_on);
+    assert_eq!(options.repeat, Repeat { rounds: 10_000, continue_after_kill: true, limit_ticks: 4 });
+    assert!(!Options::parse(b"deaths=end").unwrap().repeat.continue_after_kill);
 }
 
 #[test]

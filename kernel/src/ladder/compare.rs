@@ -4,7 +4,7 @@ use kernel::arch::interrupts::apic::ApicState;
 use kernel::arch::interrupts::timer::Timebase;
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
-use kernel::arch::smp::bring_up::Arrivals;
+use kernel::arch::smp::bring_up::BringUpResult;
 use kernel::clock::{self, TscOrder};
 use kernel::cpu::CpuId;
 use kernel::warn;
@@ -19,7 +19,7 @@ fn published<T: Copy>(value: &Once<T>) -> T {
 
 /// Ends the run if control registers differ between CPUs. A program could then behave differently depending on its CPU
 /// (invariant: SAME-CONTROL).
-pub fn control_registers(arrivals: &Arrivals) {
+pub fn control_registers(arrivals: &BringUpResult) {
     let of = |cpu: &PerCpuData| published(&cpu.published.control);
     let expected = of(arrivals.online[CpuId::BSP.index()]);
     for cpu in arrivals.online {
@@ -33,7 +33,7 @@ pub fn control_registers(arrivals: &Arrivals) {
 /// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
 /// each CPU whose CPUID reports a different APIC id than its APIC. The kernel uses the APIC's id, because IPIs are sent
 /// to it.
-pub fn apics(bsp: &PerCpuData, arrivals: &Arrivals) {
+pub fn apics(bsp: &PerCpuData, arrivals: &BringUpResult) {
     let of = |cpu: &PerCpuData| published(&cpu.published.apic);
     let expected = of(bsp);
     for cpu in arrivals.online {
@@ -50,7 +50,7 @@ pub fn apics(bsp: &PerCpuData, arrivals: &Arrivals) {
 
 /// Warns about what makes `SYS_CLOCK_NS` wrong: a TSC whose rate may change, or that is not in step with the BSP's. The
 /// kernel changes no counter.
-pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &Arrivals, timebase: &Timebase) {
+pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &BringUpResult, timebase: &Timebase) {
     let of = |cpu: &PerCpuData| published(&cpu.published.tsc);
     let expected = of(bsp);
     if let Some(cpu) = arrivals.online.iter().find(|cpu| of(cpu).rate_may_change) {

@@ -2,14 +2,14 @@
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{finish, serial};
+use kernel::arch::inject;
 use kernel::arch::interrupts::io_apic::IoApic;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
-use kernel::arch::provoke;
-use kernel::arch::smp::bring_up::Arrivals;
+use kernel::arch::smp::bring_up::BringUpResult;
 use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
 use kernel::plural::{Count, verb};
@@ -90,7 +90,7 @@ pub fn mask_io_apics(bsp: &PerCpuData, tables: &Tables, info: &BootInfo, options
         match unsafe { IoApic::map(index, address, info) } {
             Ok(io_apic) => {
                 if options.stray_interrupts {
-                    provoke::open_line_of_pit(&io_apic);
+                    inject::unmask_line_of_pit(&io_apic);
                 }
                 io_apic.mask_all();
             }
@@ -162,7 +162,7 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
 }
 
 /// Warns about CPUs that are not online and about a truncated memory map.
-pub fn report_missing(bsp: &PerCpuData, arrivals: &Arrivals, unreachable: usize, info: &BootInfo) {
+pub fn report_missing(bsp: &PerCpuData, arrivals: &BringUpResult, unreachable: usize, info: &BootInfo) {
     for (apic_id, lacks) in arrivals.missing {
         match lacks {
             Some(lacks) => warn!(bsp, "the CPU with {apic_id} lacks {lacks}; continuing without it"),
@@ -198,7 +198,7 @@ pub fn boot_record(
     bsp: &PerCpuData,
     options: &Options<'_>,
     list: &[ApicId],
-    arrivals: &Arrivals,
+    arrivals: &BringUpResult,
     timebase: &Timebase,
 ) -> BootRecord {
     BootRecord {
@@ -217,7 +217,7 @@ pub fn boot_record(
 pub fn prepare_run(
     options: Options<'static>,
     file: &'static [u8],
-    arrivals: &Arrivals,
+    arrivals: &BringUpResult,
     boot: BootRecord,
 ) -> Run {
     let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));

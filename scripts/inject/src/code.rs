@@ -14,7 +14,7 @@ use super::error::InjectError;
 /// exit code.
 const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
 /// Functions of those modules that are compiled Rust. They run between entry and exit.
-const RUST: [&str; 1] = ["syscall_shell"];
+const RUST: [&str; 1] = ["syscall_wrapper"];
 /// Functions of other modules that belong to the entry and exit code.
 const OTHERS: [&str; 2] = ["kernel::arch::memory::usercopy::copy_bytes", "kernel::arch::task::idle::halt"];
 /// Instructions that change GS or AC or that leave ring 0. They must not occur outside the entry and exit code.
@@ -203,7 +203,7 @@ mod tests {
         assert!(is_path_code("kernel::arch::entry::points::vector_02"));
         assert!(is_path_code("kernel::arch::exit::points::iret_to_user"));
         assert!(is_path_code("kernel::arch::task::idle::halt"));
-        assert!(!is_path_code("kernel::arch::entry::points::syscall_shell"));
+        assert!(!is_path_code("kernel::arch::entry::points::syscall_wrapper"));
         assert!(!is_path_code("kernel::arch::task::idle::idle_until"));
     }
 

@@ -115,8 +115,8 @@ fn describe(plan: &Plan<'_>, job: &Job, failure: &Failure) -> String {
     };
     let place = failure.address.map(|address| plan.code.place(address).to_string());
     let at = place.as_ref().map_or(String::new(), |place| format!(" at {place}"));
-    let again = plan.options.replay(job.event, path, cpu, place);
-    format!("{name}{at} on CPU {cpu}, path {path}: {}\nagain: {again}", failure.error)
+    let replay = plan.options.replay(job.event, path, cpu, place);
+    format!("{name}{at} on CPU {cpu}, path {path}: {}\nreproduce with: {replay}", failure.error)
 }
 
 fn summary(tally: &Tally, passed: bool, seconds: f64) -> String {

@@ -29,7 +29,7 @@ impl IncompleteLine {
     /// Returns the line to show and to log. No program can print it, because the kernel begins each line of a program
     /// with `[cpuN] `.
     pub fn line(&self) -> Vec<u8> {
-        let mut line = format!("[cpu{}, begun] ", self.cpu).into_bytes();
+        let mut line = format!("[cpu{}, partial] ", self.cpu).into_bytes();
         line.extend_from_slice(&self.text);
         line
     }
@@ -114,7 +114,7 @@ mod tests {
         let directory = CpuDirectory::find(&ram).expect("cannot read").expect("there must be a directory");
         let lines = directory.incomplete_lines(&ram).expect("cannot read");
         assert_eq!(lines.iter().map(|line| line.cpu).collect::<Vec<_>>(), [0, 2, 3]);
-        assert_eq!(lines[0].line(), b"[cpu0, begun] step 2 ");
+        assert_eq!(lines[0].line(), b"[cpu0, partial] step 2 ");
         assert_eq!((lines[1].text.len(), &lines[1].text[..4]), (LINE_MAX, &b"\x1b[2J"[..]));
         assert_eq!(lines[2].text, b"x");
     }

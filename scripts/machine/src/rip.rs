@@ -4,7 +4,7 @@
 const MARKS: [&str; 2] = ["RIP 0x", "rip 0x"];
 
 /// Inserts a function and source line (`place`) after the first RIP of a message.
-pub fn named_with(message: &str, place: Option<&str>) -> String {
+pub fn insert_place(message: &str, place: Option<&str>) -> String {
     match (rip(message), place) {
         (Some((end, _)), Some(place)) => format!("{} in {place}{}", &message[..end], &message[end..]),
         _ => message.to_owned(),
@@ -27,11 +27,11 @@ mod tests {
     fn place_follows_the_rip() {
         let text = "program killed: invalid opcode (#UD), error code 0x0, RIP 0x100000abc, RSP 0x7";
         assert_eq!(
-            named_with(text, Some("f (a.c:3)")),
+            insert_place(text, Some("f (a.c:3)")),
             "program killed: invalid opcode (#UD), error code 0x0, RIP 0x100000abc in f (a.c:3), RSP 0x7"
         );
         assert_eq!(rip("the latest at RIP 0x10"), Some((22, 0x10)));
-        assert_eq!(named_with("no address", Some("f")), "no address");
+        assert_eq!(insert_place("no address", Some("f")), "no address");
         assert_eq!(rip("RIP 0x"), None);
         assert_eq!(rip("RIP 0x11112222333344445"), None);
     }

@@ -27,7 +27,7 @@ enum Change {
 
 /// All defects.
 pub const DEFECTS: [Defect; 20] = [
-    bytes("no-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
+    bytes("not-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
     bytes("truncated-in-header", |mut elf| {
         elf.truncate(40);
         elf
@@ -51,7 +51,7 @@ pub const DEFECTS: [Defect; 20] = [
     segments("executable-stack", |segments| {
         stack_header(segments).p_flags.set(LE, PF_R | PF_W | PF_X);
     }),
-    loads("without-rights", |loads| loads[1].p_flags.set(LE, ProgramFlags(0))),
+    loads("no-permissions", |loads| loads[1].p_flags.set(LE, ProgramFlags(0))),
     header("entry-outside", |header| header.e_entry.set(LE, 0x3_0000_0000)),
     header("headers-outside", |header| header.e_phoff.set(LE, u64::MAX - 8)),
     loads("overlapping", |loads| {

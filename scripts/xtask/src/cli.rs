@@ -45,9 +45,9 @@ pub enum Command {
     Image(ImageOptions),
     /// Runs all checks and QEMU cases, or those whose names contain a FILTER.
     Test(TestOptions),
-    /// Boots a program on many kinds of machines. Each must pass, or be refused with a sentence that says why.
+    /// Boots a program on many kinds of machines. Each must pass, or be rejected with an error message that says why.
     ///
-    /// Exit status: 0 every machine passed or was refused; 1 one was not; 2 usage error; 5 host failure.
+    /// Exit status: 0 every machine passed or was rejected; 1 at least one did neither; 2 usage error; 5 host failure.
     Machines(MachinesOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.
     Mutants(MutantOptions),

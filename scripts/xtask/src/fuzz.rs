@@ -131,7 +131,7 @@ fn failure(target: &str, seed: u32, runs: u32, built: &Path, text: &str) -> Stri
     let program = relative(&built.join(target)).display().to_string();
     format!(
         "the fuzz target {target} violated a property (seed {seed}, {runs} runs):\n{shown}\n\n\
-         again: {program} {}\n       cargo xtask fuzz {target} --seed {seed} --runs {runs}",
+         reproduce with: {program} {}\n                cargo xtask fuzz {target} --seed {seed} --runs {runs}",
         relative(Path::new(input)).display()
     )
 }
@@ -159,7 +159,10 @@ mod tests {
                     artifact_prefix='x'; Test unit written to /nowhere/crash-1\n";
         let shown = failure("cmdline", 1, 9, &root().join("target/fuzz/h/release"), text);
         assert!(shown.contains("properties.rs:7:\nleft: 1"), "{shown}");
-        assert!(shown.contains("again: target/fuzz/h/release/cmdline /nowhere/crash-1\n"), "{shown}");
+        assert!(
+            shown.contains("reproduce with: target/fuzz/h/release/cmdline /nowhere/crash-1\n"),
+            "{shown}"
+        );
         assert!(shown.contains("cargo xtask fuzz cmdline --seed 1 --runs 9"), "{shown}");
     }
 }

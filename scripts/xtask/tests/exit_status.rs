@@ -190,7 +190,7 @@ fn only_json_is_on_standard_output() {
 }
 
 #[test]
-fn json_is_written_for_every_end() {
+fn json_is_written_for_every_outcome() {
     let outcome = |script: &str, arguments: &[&str]| {
         let output = run(script, &[&["--json", "-"], arguments].concat());
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 mod script;
 
 #[test]
-fn qemu_ends_with_its_tool() {
+fn qemu_dies_with_the_tool() {
     // HUP and INT are not tested, because `nohup` and `&` make a child ignore them.
     for signal in [Signal::TERM, Signal::KILL] {
         assert!(ends_with_its_tool(signal), "{signal:?}");

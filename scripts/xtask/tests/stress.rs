@@ -84,7 +84,7 @@ fn boot_without_errors_is_a_pass() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("pass: 1 of 1 boot passed; 8 system calls"), "{stdout}");
-    assert!(stderr.contains("again: cargo xtask stress --smp 1 --qemu "), "{stderr}");
+    assert!(stderr.contains("reproduce with: cargo xtask stress --smp 1 --qemu "), "{stderr}");
     let page = stderr
         .lines()
         .find_map(|line| line.strip_prefix("report: "))
@@ -108,20 +108,22 @@ fn miscounted_call_is_a_failure_that_names_it() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     let what = "CPU 0: SYS_NULL (0): the program made 3 calls, the kernel counts 4";
     assert!(stdout.contains(what) && stderr.contains(what), "{stdout}{stderr}");
-    let again = stdout
+    let replay = stdout
         .lines()
-        .find_map(|line| line.trim_start().strip_prefix("again: "))
+        .find_map(|line| line.trim_start().strip_prefix("reproduce with: "))
         .expect("there must be a command");
-    assert_eq!(shlex::split(again).expect("for a shell").last().map(String::as_str), Some("0x1"), "{again}");
-    let log = stdout
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix("log:   "))
-        .expect("there must be a log");
+    assert_eq!(
+        shlex::split(replay).expect("for a shell").last().map(String::as_str),
+        Some("0x1"),
+        "{replay}"
+    );
+    let log =
+        stdout.lines().find_map(|line| line.trim_start().strip_prefix("log: ")).expect("there must be a log");
     // Paths inside the tree are printed relative to its top.
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let kept = std::fs::read_to_string(top.join(log)).expect("cannot read the log");
     assert!(
-        kept.starts_with(&format!("$ {again}\n")) && kept.contains(LAST) && kept.contains(what),
+        kept.starts_with(&format!("$ {replay}\n")) && kept.contains(LAST) && kept.contains(what),
         "{kept}"
     );
 }

@@ -47,7 +47,7 @@ const KINDS: [(&str, fn()); 28] = [
     fault!("text-write", "lea rax, [rip]", "mov [rax], al"), // #PF
     fault!("stack-execute", "mov rax, rsp", "jmp rax"), // #PF
     fault!("stack", "2: call 2b"),                    // #PF below the stack
-    fault!("noreturn-sp", "xor esp, esp", "push rax"), // #PF at the top of the kernel half
+    fault!("push-at-rsp-zero", "xor esp, esp", "push rax"), // #PF at the top of the kernel half
     fault!("gp", "movabs rax, 0x800000000000", "mov rax, [rax]"), // #GP: non-canonical address
     fault!("hlt", "hlt"),                             // #GP, like the other privileged instructions
     fault!("cli", "cli"),

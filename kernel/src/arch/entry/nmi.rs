@@ -7,14 +7,14 @@
 use kernel_abi::trace::Kind;
 
 use crate::arch::exit::points::unmask_nmis;
+use crate::arch::inject;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::provoke;
 use crate::arch::task::idle;
 use crate::frame::TrapFrame;
 
 /// Handles an NMI, on its IST stack. Must not fault, print or wait, because this CPU may hold any lock (invariant:
-/// NMI-QUIET). The only exceptions are the failures that [`provoke`] injects on request.
+/// NMI-QUIET). The only exceptions are the failures that [`inject`] injects on request.
 pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
     let rip = frame.interrupted.rip;
@@ -28,7 +28,7 @@ pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     cpu.trace(Kind::Nmi, taken, rip);
     // SAFETY: the function only executes an `iretq` to its own return, and a nested NMI leaves this handler's frame and
     // stack alone (`nmi_entry`).
-    provoke::nmi(cpu, || unsafe { unmask_nmis() });
+    inject::nmi(cpu, || unsafe { unmask_nmis() });
     frame.interrupted.rip = idle::resume_after(rip);
 }
 

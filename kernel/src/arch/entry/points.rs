@@ -32,7 +32,10 @@ pub trait Calls {
 /// # Safety
 /// Only [`syscall_entry`] may call this: on the syscall stack, whose top holds `frame`, with the kernel GS base loaded
 /// and with `cpu` read from `gs:[0]`.
-unsafe extern "sysv64" fn syscall_shell<C: Calls>(frame: *mut SyscallFrame, cpu: *const PerCpuData) -> bool {
+unsafe extern "sysv64" fn syscall_wrapper<C: Calls>(
+    frame: *mut SyscallFrame,
+    cpu: *const PerCpuData,
+) -> bool {
     // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it (invariant:
     // ONE-STACK). `cpu` is the first word at the GS base (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
@@ -119,7 +122,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         "xor    ebp, ebp",
         "mov    rdi, rsp",
         "mov    rsi, gs:[{this}]",
-        "call   {shell}",
+        "call   {wrapper}",
 
         // Test the result in al before `pop rax`; `pop` does not change flags. Then restore the user registers.
         "test   al, al",
@@ -159,7 +162,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
         rip = const offset_of!(InterruptFrame, rip),
         rflags = const offset_of!(InterruptFrame, rflags),
         rsp = const offset_of!(InterruptFrame, rsp),
-        shell = sym syscall_shell::<C>,
+        wrapper = sym syscall_wrapper::<C>,
         iret_to_user = sym iret_to_user,
     )
 }
@@ -292,7 +295,7 @@ unsafe extern "sysv64" fn paranoid_common() {
 /// The words above a trap frame on the NMI stack, up to the stack's top.
 #[repr(C)]
 struct NmiStack {
-    /// The frame of the NMI that is handled, which its `iretq` pops. It is the upper end of the [`TrapFrame`].
+    /// The frame of the NMI that is being handled. Its `iretq` pops this frame. It is the upper end of the [`TrapFrame`].
     kept: InterruptFrame,
     /// A copy of `top.cpu`, which [`paranoid_common`] expects above the frame.
     cpu: *const PerCpuData,
@@ -304,7 +307,8 @@ struct NmiStack {
 struct NmiTop {
     /// rax of the interrupted code, while [`nmi_entry`] uses it.
     rax: u64,
-    /// 0: no NMI is handled. 1: one is. 2: one is, and another one has arrived, for which the handler runs once more.
+    /// 0: no NMI is being handled. 1: one is. 2: one is, and another has arrived, for which the handler will run once
+    /// more.
     state: u64,
     /// The words that the CPU pushed for the latest NMI.
     latest: InterruptFrame,
@@ -316,7 +320,7 @@ const _: () = {
     let base = size_of::<NmiStack>() - size_of::<*const PerCpuData>() - size_of::<InterruptFrame>();
     assert!(
         (base + size_of::<TrapFrame>()).is_multiple_of(16),
-        "the NMI's trap frame must be aligned as those of the other vectors"
+        "the NMI's trap frame must have the same alignment as those of the other vectors"
     );
     assert!(
         offset_of!(NmiTop, latest) == offset_of!(NmiTop, state) + 8,
@@ -324,16 +328,17 @@ const _: () = {
     );
     assert!(
         offset_of!(NmiTop, cpu) - offset_of!(NmiTop, latest) == size_of::<InterruptFrame>(),
-        "the copy loop pushes consecutive words"
+        "the pushes that copy the frame read consecutive words"
     );
 };
 
 /// Entry point of the NMI, and its return.
 ///
 /// An NMI masks further NMIs until the next `iretq`. But an `iretq` in the handler unmasks them, and so may an SMI in
-/// the handler: the CPU does not save the mask for RSM (SDM 3C, 32.8). A nested NMI finds the IST stack at its top again
-/// and overwrites the frame there. So the NMI keeps a copy of its frame further down, and runs its handler once more if
-/// another NMI has arrived meanwhile. `state` is the word that says so. A nested NMI uses only the words above the copy.
+/// the handler: the CPU does not save the NMI-blocking state on SMM entry, so RSM cannot restore it (SDM 3C, 32.8). For a
+/// nested NMI the CPU starts at the top of the IST stack again and overwrites the frame there. So the NMI keeps a copy of
+/// its frame further down, and runs its handler once more if another NMI has arrived meanwhile. `state` is the word that
+/// says so. A nested NMI uses only the words above the copy.
 ///
 /// On entry and return: as for the other stubs with an IST stack.
 ///
@@ -358,7 +363,7 @@ unsafe extern "sysv64" fn nmi_entry() {
         "sub    rsp, 8", // state
         "push   rax",
 
-        // An NMI of ring 3 is not nested. Its RIP may have any value.
+        // An NMI that interrupted ring 3 is not nested. Its RIP may have any value.
         "test   byte ptr [rsp + {cs}], 3",
         "jnz    ringside_nmi_first",
 
@@ -461,9 +466,9 @@ macro_rules! stubs {
     (@none $vector:literal, $common:ident) => {
         naked_asm!("push 0", "push {vector}", "jmp {common}", vector = const $vector, common = sym $common)
     };
-    // #AC and the other exceptions with an error code whose vectors an interrupt may also have: the interrupt has no
-    // error code. The CPU aligns rsp to 16 bytes before it pushes the frame (SDM 3A, 6.14.2), so bit 3 of rsp shows
-    // whether it has pushed five words or six. The flags that the test changes are in the frame.
+    // #AC and the other exceptions with an error code whose vectors can also be delivered as interrupts. An interrupt
+    // pushes no error code. The CPU aligns rsp to 16 bytes before it pushes the frame (SDM 3A, 6.14.2), so bit 3 of rsp
+    // shows whether it has pushed five words or six. The flags that the test changes are in the frame.
     (@code_or_none $vector:literal, $common:ident) => {
         naked_asm!(
             "test spl, 8",
@@ -519,15 +524,15 @@ stubs! {
     vector_ff: 0xff, none, trap_common;
 }
 
-/// The first vector without a use of its own. All vectors without a use lie between the timer's and the wake-up IPI's.
+/// The first unused vector. All unused vectors lie between the timer's vector and the wake-up IPI's.
 const STRAY_FIRST: u8 = 0x21;
-/// The number of vectors without a use.
+/// The number of unused vectors.
 const STRAY_COUNT: u8 = 0xfd - STRAY_FIRST;
 /// The length of a stub in [`stray_stubs`], in bytes.
 const STRAY_STUB_LEN: u64 = 12;
 
-/// The stubs of the vectors without a use, in the order of the vectors. Each pushes 0 for the error code and its vector,
-/// and jumps to [`trap_common`], as the stubs above do. `push` and `jmp` have 32-bit operands in all of them, so that
+/// The stubs of the unused vectors, in vector order. Each pushes 0 for the error code and its vector, and jumps to
+/// [`trap_common`], as the stubs above do. `push` and `jmp` have 32-bit operands in all of them, so that
 /// all have the same length.
 ///
 /// On entry and exit: as for the other stubs.

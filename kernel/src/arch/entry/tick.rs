@@ -1,10 +1,10 @@
 //! The handler of the timer interrupt.
 
 use crate::arch::cpu::tsc;
+use crate::arch::inject;
 use crate::arch::interrupts::timer;
 use crate::arch::panic::rare;
 use crate::arch::percpu::PerCpuData;
-use crate::arch::provoke;
 
 /// Handles a tick: counts it and reports new NMIs. If a test has requested failures or interrupts at ticks, injects or
 /// sends them.
@@ -13,6 +13,6 @@ pub(in crate::arch) fn tick(cpu: &PerCpuData) {
     let now = tsc::now();
     let timebase = timer::timebase();
     cpu.count_tick(now, timebase.tick_tsc);
-    provoke::tick(cpu, timebase.tick_hz);
+    inject::tick(cpu, timebase.tick_hz);
     rare::report_nmis(cpu);
 }

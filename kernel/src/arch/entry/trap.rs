@@ -1,4 +1,4 @@
-//! The Rust half of interrupt and exception handling: the unsafe shells that the entry code calls, and the decision
+//! The Rust half of interrupt and exception handling: the unsafe wrappers that the entry code calls, and the decision
 //! whether and where the interrupted code continues.
 
 use core::arch::asm;
@@ -12,11 +12,11 @@ use x86_64::registers::rflags::RFlags;
 use crate::arch::cpu::msr;
 use crate::arch::entry::{nmi, tick};
 use crate::arch::exit::points::ringside_iretq_to_user;
+use crate::arch::inject;
 use crate::arch::interrupts::apic::{ERROR_VECTOR, LocalApic, SPURIOUS_VECTOR, TIMER_VECTOR, WAKE_VECTOR};
 use crate::arch::memory::usercopy;
 use crate::arch::panic::{check, stop};
 use crate::arch::percpu::{PerCpuData, print};
-use crate::arch::provoke;
 use crate::arch::task::ring3;
 use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
@@ -123,7 +123,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     tick::tick(cpu);
     cpu.trace(Kind::Tick, cpu.ticks(), frame.interrupted.rip);
     if frame.interrupted.from_user() {
-        provoke::ring3_tick(cpu);
+        inject::ring3_tick(cpu);
     }
     cpu.end_of_interrupt();
     true
@@ -160,7 +160,7 @@ fn stray(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let Some(stray) = stray::classify(frame.vector, in_service) else { return false };
     cpu.trace(Kind::Interrupt, frame.vector, frame.interrupted.rip);
     cpu.rare.count_stray(stray.vector);
-    if stray.in_service && !provoke::keeps_in_service(cpu) {
+    if stray.in_service && !inject::keeps_in_service(cpu) {
         cpu.end_of_interrupt();
     }
     true

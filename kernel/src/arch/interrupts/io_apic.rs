@@ -95,8 +95,8 @@ impl IoApic {
         }
     }
 
-    /// Opens a line for edge-triggered interrupts with this vector to the CPU with APIC id 0, as firmware may.
-    pub(in crate::arch) fn open(&self, line: u8, vector: u8) {
+    /// Unmasks a line for edge-triggered interrupts with this vector to the CPU with APIC id 0, as firmware may.
+    pub(in crate::arch) fn unmask(&self, line: u8, vector: u8) {
         let number = FIRST_ENTRY + 2 * u32::from(line);
         self.write(number + 1, 0);
         self.write(number, vector.into());

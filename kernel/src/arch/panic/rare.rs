@@ -5,7 +5,7 @@ use crate::arch::percpu::PerCpuData;
 /// Reports the NMIs since the last report, unless the NMI stress test sends them or this CPU's UART is in use.
 #[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
-    if cpu.rare.has_new_nmis() && !cpu.provoked.stress.expects_nmis() && !cpu.printing.get() {
+    if cpu.rare.has_new_nmis() && !cpu.injected.stress.expects_nmis() && !cpu.printing.get() {
         say_nmis(cpu);
     }
 }

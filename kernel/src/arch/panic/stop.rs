@@ -252,7 +252,7 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
     let others = || percpu::created().filter(is_other).filter(|other| other.is_running());
     let mut alone = others().next().is_none();
     if let Some(cpu) = cpu {
-        if cpu.provoked.awaits_second_panic.get() {
+        if cpu.injected.awaits_second_panic.get() {
             wait_until(|| others().any(|other| other.published.stopped.load(Ordering::Acquire)));
         }
         // SAFETY: this CPU never resumes the interrupted code, so a borrow that is still open there is not used again.

@@ -12,7 +12,7 @@ use spin::Once;
 
 use super::block::{PerCpuData, Published};
 use super::canary;
-use super::provoked::Provoked;
+use super::injected::Injected;
 use super::rare::Rare;
 use super::time::Measured;
 use crate::arch::cpu::gdt::{self, IST_RESERVED};
@@ -117,7 +117,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         program: RefCell::new(None),
         after_program: Cell::new(None),
         rounds: Rounds::new(),
-        provoked: Provoked::default(),
+        injected: Injected::default(),
         gdt,
         tss: gdt::tss_for(id),
         magic: PerCpuData::MAGIC,

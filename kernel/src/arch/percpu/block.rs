@@ -19,7 +19,7 @@ use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
 use super::dropped::Dropped;
-use super::provoked::Provoked;
+use super::injected::Injected;
 use super::rare::Rare;
 use super::time::Measured;
 use crate::alternation::Share;
@@ -83,7 +83,7 @@ pub struct PerCpuData {
     /// The number of starts of the program, each of which loads a new copy, and the result of the last copy.
     pub rounds: Rounds,
     /// The state of this CPU's test hooks.
-    pub(in crate::arch) provoked: Provoked,
+    pub(in crate::arch) injected: Injected,
     pub(in crate::arch) gdt: Gdt,
     pub(super) tss: TaskStateSegment,
     pub(super) magic: u64,
@@ -245,7 +245,7 @@ impl PerCpuData {
     /// the two.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
-        self.provoked.alternation.shares()
+        self.injected.alternation.shares()
     }
 
     /// Stops recording on this CPU.

@@ -10,7 +10,7 @@ pub mod canary;
 pub mod counters;
 mod dropped;
 pub mod events;
-pub mod provoked;
+pub mod injected;
 pub mod rare;
 pub mod time;
 

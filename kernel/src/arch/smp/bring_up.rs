@@ -1,6 +1,6 @@
 //! Starts the other CPUs (APs): sends INIT to all and a start-up IPI to each, and waits for a bounded time. Each AP has
 //! a slot, which it claims when it starts. After the wait the BSP closes the slots, and an AP that is late parks.
-//! `docs/ap-start.md` draws the handshake; [`crate::online`] defines its states.
+//! `docs/ap-start.md` has a diagram of the handshake; [`crate::online`] defines its states.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -15,18 +15,18 @@ use x86_64::{PhysAddr, VirtAddr};
 use crate::arch::cpu::control::{self, BOOT_CR0, BOOT_CR4, BOOT_EFER, Lacking};
 use crate::arch::cpu::tsc;
 use crate::arch::devices::uart;
+use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::paging::{self, Audit, MapError};
 use crate::arch::memory::physmem::{self, TableFrames};
 use crate::arch::memory::table;
 use crate::arch::panic::stop;
 use crate::arch::percpu::{self, PerCpuData};
-use crate::arch::provoke::{self, ApFaults};
 use crate::arch::smp::this_cpu::{self, SyscallEntry};
 use crate::arch::smp::tsc_sync;
 use crate::clock::Rate;
 use crate::cmdline::Place;
 use crate::cpu::{ApicId, CpuId};
-use crate::features::{FeatureSet, Features, Lacks};
+use crate::features::{FeatureSet, Features, MissingFeatures};
 use crate::layout;
 use crate::online::{self, Closed};
 use crate::physmap::phys_to_virt;
@@ -94,11 +94,11 @@ pub struct Upcalls {
 }
 
 /// The result of the bring-up.
-pub struct Arrivals {
+pub struct BringUpResult {
     /// The CPUs that are online, the BSP first. A CPU's dense index is its index in this slice.
     pub online: &'static [&'static PerCpuData],
     /// The CPUs that did not come online, each with what it lacks if that is the reason.
-    pub missing: &'static [(ApicId, Option<Lacks>)],
+    pub missing: &'static [(ApicId, Option<MissingFeatures>)],
     /// Memory used by one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
     /// The BSP's TSC before it started the other CPUs.
@@ -122,7 +122,7 @@ pub unsafe fn start_others(
     faults: ApFaults,
     own_uarts: bool,
     upcalls: Upcalls,
-) -> Result<Arrivals, SmpError> {
+) -> Result<BringUpResult, SmpError> {
     let (free, tsc_before) = (physmem::free_count(), tsc::now());
     UPCALLS.call_once(|| upcalls);
     FEATURES.call_once(Features::detect);
@@ -140,17 +140,18 @@ pub unsafe fn start_others(
         tsc::wait_ns(tsc_rate, INIT_WAIT_NS);
         let gets_sipi = |position| faults.gets_sipi(position);
         send_sipis(bsp, slots, vector, gets_sipi);
-        provoke::at(bsp, Place::BringUp);
+        inject::at(bsp, Place::BringUp);
         if !wait_for_all(bsp, slots, tsc_rate, SECOND_SIPI_AFTER_NS) {
             send_sipis(bsp, slots, vector, gets_sipi);
             wait_for_all(bsp, slots, tsc_rate, ARRIVAL_WAIT_NS);
         }
     } else {
         // There is no other CPU to start.
-        provoke::at(bsp, Place::BringUp);
+        inject::at(bsp, Place::BringUp);
     }
     let (cpus, missing) = close_slots(bsp, slots)?;
-    let arrivals = Arrivals { online: cpus, missing, area_kib, tsc_before, tsc_after: tsc::now_in_order() };
+    let arrivals =
+        BringUpResult { online: cpus, missing, area_kib, tsc_before, tsc_after: tsc::now_in_order() };
     if let Some(vector) = vector {
         send_sipis(bsp, slots, vector, |position| faults.gets_late_sipi(position));
     }
@@ -196,9 +197,9 @@ fn assign_uarts(bsp: &PerCpuData) {
             Some((port, uart)) => {
                 say!(
                     bsp,
-                    "serial port of the CPU with {}, at position {} in the list of CPUs: {port}",
-                    cpu.apic_id,
-                    cpu.area.0
+                    "the CPU at position {} in the list of CPUs ({}) uses this serial port: {port}",
+                    cpu.area.0,
+                    cpu.apic_id
                 );
                 *cpu.uart.borrow_mut() = Some(uart);
             }
@@ -286,20 +287,20 @@ fn send_sipis(bsp: &PerCpuData, slots: &[ApSlot], vector: SipiVector, gets_sipi:
 
 /// Returns what the CPU of a slot lacks, if it has reported that. `area` is the index of the CPU's area. `claimed` says
 /// whether the slot has been claimed.
-fn lacks(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<Lacks> {
+fn missing_features(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<MissingFeatures> {
     let listed = slots.iter().map(|slot| slot.apic_id);
     let required =
         REPORT.get().and_then(|report| report.row(slot.apic_id).get()).and_then(|(basic, extended)| {
-            online::lacks(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
+            online::missing_features(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
         });
     // SAFETY: `offer_slots` has created the area, and only `published` is used (invariant: OWNER-ONLY).
     let optional = || unsafe { percpu::of(CpuId(area)) }.published.lacks.get().copied();
-    required.map(Lacks::Required).or_else(|| optional().map(Lacks::UsedByBsp))
+    required.map(MissingFeatures::Required).or_else(|| optional().map(MissingFeatures::UsedByBsp))
 }
 
 /// Returns whether the wait for a CPU is over: the CPU is online, or has reported that it lacks a feature.
 fn is_decided(slots: &[ApSlot], slot: &ApSlot, area: u32) -> bool {
-    online::is_online(&slot.state) || lacks(slots, slot, area, has_claimed(slot)).is_some()
+    online::is_online(&slot.state) || missing_features(slots, slot, area, has_claimed(slot)).is_some()
 }
 
 /// Returns whether the CPU of a slot has claimed it.
@@ -324,8 +325,8 @@ fn wait_for_all(bsp: &PerCpuData, slots: &[ApSlot], tsc_rate: Rate, ns: u64) -> 
     }
 }
 
-/// The result of [`close_slots`]: [`Arrivals::online`] and [`Arrivals::missing`].
-type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<Lacks>)]);
+/// The result of [`close_slots`]: [`BringUpResult::online`] and [`BringUpResult::missing`].
+type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<MissingFeatures>)]);
 
 /// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
 fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Closing, SmpError> {
@@ -344,7 +345,7 @@ fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Clo
         } else {
             bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
             let claimed = closed == Closed::Late;
-            missing[next_missing] = (ApicId(slot.apic_id), lacks(slots, slot, area, claimed));
+            missing[next_missing] = (ApicId(slot.apic_id), missing_features(slots, slot, area, claimed));
             next_missing += 1;
         }
     }
@@ -370,7 +371,7 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     unsafe {
         this_cpu::load_tables(cpu);
     }
-    provoke::at(cpu, Place::BringUp);
+    inject::at(cpu, Place::BringUp);
     if let Err(Lacking(missing)) = control::check_features() {
         if let Some(report) = REPORT.get() {
             report.row(cpu.apic_id.0).set(missing.basic, missing.extended);
@@ -383,10 +384,10 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         cpu.published.lacks.call_once(|| missing);
         stop::park();
     }
-    provoke::leave_stale(cpu, upcalls.syscall_entry as *const () as u64);
+    inject::leave_stale(cpu, upcalls.syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
-    // `syscall_entry` (promise of the caller of `start_others`).
+    // `syscall_entry` (guaranteed by the caller of `start_others`).
     // `x2apic` is this CPU's, because the `x2apic` crate chooses the mode by CPUID. The BSP compares the modes.
     unsafe { this_cpu::set_up(cpu, Features { x2apic: own.x2apic, ..features }, upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));

@@ -7,9 +7,9 @@ use crate::arch::cpu::tsc::TscState;
 use crate::arch::cpu::{gdt, machine_check, msr};
 use crate::arch::entry::idt;
 use crate::arch::exit::points::restart_on;
+use crate::arch::inject;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::percpu::{self, PerCpuData};
-use crate::arch::provoke;
 use crate::arch::task::idle;
 use crate::cpu::CpuId;
 use crate::features::Features;
@@ -47,7 +47,7 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
 /// Starts this CPU's clock. First discards the interrupts that the firmware left: one in service holds back the tick,
 /// and one that is pending would be counted as a stray interrupt of the run.
 pub fn start_clock(cpu: &PerCpuData) {
-    provoke::leave_interrupts(cpu, idle::take_pending);
+    inject::leave_interrupts(cpu, idle::take_pending);
     let in_service = cpu.with_apic(LocalApic::end_left_over).unwrap_or(0);
     // At most 256 interrupts are pending, one for each vector. The timer is stopped and all lines are masked.
     for _ in 0..256 {

@@ -4,10 +4,10 @@ use core::arch::naked_asm;
 
 use kernel_abi::trace::Kind;
 
+use crate::arch::inject;
 use crate::arch::panic::{rare, stop};
 use crate::arch::percpu::PerCpuData;
 use crate::arch::percpu::print::Wait;
-use crate::arch::provoke;
 use crate::cmdline::Place;
 
 /// Halts this CPU until the condition holds. The CPU that makes the condition true must send this CPU an interrupt.
@@ -24,7 +24,7 @@ pub fn idle_until(cpu: &PerCpuData, condition: impl Fn() -> bool) {
         cpu.trace(Kind::IdleOut, 0, 0);
         rare::report_nmis(cpu);
         stop::park_if_stopping(cpu);
-        provoke::at(cpu, Place::Idle);
+        inject::at(cpu, Place::Idle);
     }
 }
 

@@ -32,7 +32,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     let seed = options.seed.unwrap_or_else(Seed::random);
     let replay = options.replay(seed);
     let boot = Boot::make(options, seed)?;
-    print_line(options, &format!("seed {seed}; again: {replay}"));
+    print_line(options, &format!("seed {seed}; reproduce with: {replay}"));
     print_line(options, &shell_quoted(&boot.command_line(Wiring::Terminal)?));
     let run = boot.run(replay)?;
     print_line(options, &format!("\n{}", run.table()));
@@ -47,7 +47,7 @@ pub fn run(options: &HostileOptions) -> Result<ExitCode, Error> {
     }
     print_line(options, &run.verdict());
     if run.outcome != Outcome::Pass {
-        eprintln!("again: {}", run.replay);
+        eprintln!("reproduce with: {}", run.replay);
     }
     Ok(run.outcome.and_written(write_json(options, &run)).exit_code())
 }

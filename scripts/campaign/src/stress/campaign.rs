@@ -64,21 +64,22 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
 
 /// Returns a line of `--print-jobs`: the command for a campaign of one boot with its own result file.
 fn job(options: &StressOptions, seed: Seed) -> String {
-    let json = options.campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
+    let campaign = &options.campaign;
+    let json = campaign.json.as_deref().unwrap_or(Path::new("stress-{seed}.json"));
     let json = json.to_string_lossy().replace("{seed}", &seed.to_string());
     let mut words = vec!["--json", &json];
-    let own = &options.campaign;
-    let logs = own.log_dir.as_ref().map(|folder| folder.to_string_lossy());
+    let logs = campaign.log_dir.as_ref().map(|folder| folder.to_string_lossy());
     if let Some(folder) = &logs {
         words.extend(["--log-dir", folder]);
     }
-    let report = own.report.as_ref().map(|path| path.to_string_lossy().replace("{seed}", &seed.to_string()));
+    let report =
+        campaign.report.as_ref().map(|path| path.to_string_lossy().replace("{seed}", &seed.to_string()));
     if let Some(path) = &report {
         words.extend(["--report", path]);
     }
-    words.extend(own.no_report.then_some("--no-report"));
-    words.extend(own.keep_traces.then_some("--keep-traces"));
-    if options.campaign.as_built {
+    words.extend(campaign.no_report.then_some("--no-report"));
+    words.extend(campaign.keep_traces.then_some("--keep-traces"));
+    if campaign.as_built {
         words.push("--as-built");
     }
     // NUL is the only character that cannot be quoted, and a process argument cannot contain it.
@@ -138,7 +139,7 @@ impl<'a> Running<'a> {
             console,
         };
         if let [seed] = self.seeds {
-            self.progress.print(&format!("seed {seed}; again: {}", load.replay(*seed)));
+            self.progress.print(&format!("seed {seed}; reproduce with: {}", load.replay(*seed)));
         }
         let jitter = load.jitter.then(Jitter::start).transpose()?;
         std::thread::scope(|scope| {
@@ -241,7 +242,7 @@ fn summary(boot: &Boot) -> String {
         output::count(boot.syscalls(), "call")
     );
     if *outcome != Outcome::Pass {
-        text += &format!("\nseed {seed}: again: {replay}");
+        text += &format!("\nseed {seed}: reproduce with: {replay}");
         if let Some(log) = log {
             text += &format!("\nseed {seed}: log: {}", log.display());
         }
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn failed_boot_prints_replay_and_log() {
         let text = summary(&boot(5, Outcome::Panic));
-        assert!(text.contains("again: cargo xtask stress --smp 2 --seed 0x5"), "{text}");
+        assert!(text.contains("reproduce with: cargo xtask stress --smp 2 --seed 0x5"), "{text}");
         assert!(text.contains("log: target/stress-logs/5.log"), "{text}");
         assert_eq!(summary(&boot(5, Outcome::Pass)), "seed 0x5: pass, 2000 calls, 0.50 s");
     }

@@ -82,9 +82,9 @@ pub fn failure(boot: &Boot) -> String {
     for problem in &boot.problems {
         text += &format!("  {}\n", printable_lines(problem.what.trim_end()).replace('\n', "\n  "));
     }
-    text += &format!("  again: {}\n", printable(boot.replay.as_bytes()));
+    text += &format!("  reproduce with: {}\n", printable(boot.replay.as_bytes()));
     if let Some(log) = &boot.log {
-        text += &format!("  log:   {}\n", printable(log.as_os_str().as_encoded_bytes()));
+        text += &format!("  log: {}\n", printable(log.as_os_str().as_encoded_bytes()));
     }
     text
 }
@@ -109,8 +109,8 @@ failed: 1 of 2 boots passed; 4000 system calls in 0.5 s of guest time, 8000 per 
 
 seed 0x1f: failed
   CPU 1: violation: rbx
-  again: cargo xtask stress --smp 2 --seed 0x1f
-  log:   target/stress-logs/31.log
+  reproduce with: cargo xtask stress --smp 2 --seed 0x1f
+  log: target/stress-logs/31.log
 ";
         assert_eq!(text(&campaign), expected);
     }
@@ -123,7 +123,7 @@ seed 0x1f: failed
         failed.log = Some("\u{1b}c.log".into());
         let text = text(&Campaign::of(vec![failed], vec![]));
         assert!(text.contains("  a\\x1b[2J\n  b\\u{202e}\n"), "{text}");
-        assert!(text.contains("again: cargo\\x07\n") && text.contains("\\x1bc.log\n"), "{text}");
+        assert!(text.contains("reproduce with: cargo\\x07\n") && text.contains("\\x1bc.log\n"), "{text}");
         assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{text}");
     }
 

@@ -9,7 +9,7 @@ use output::{count, eprintln, printable_lines};
 use crate::cpu_state;
 use crate::error::Error;
 use crate::facts::{Cpu, Facts};
-use crate::rip::named_with;
+use crate::rip::insert_place;
 
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn kernel_warnings(facts: &Facts) -> impl Iterator<Item = String> {
 
 fn unknown_status(status: i32) -> String {
     match status {
-        0 => "the guest was reset, or QEMU quit on command, before the kernel's verdict (exit status 0)"
+        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)"
             .to_owned(),
         _ => format!("QEMU ended with exit status {status}, which is not a kernel verdict"),
     }
@@ -169,7 +169,7 @@ fn unknown_status(status: i32) -> String {
 /// alone does not make a run pass.
 fn judge_without_records(verdict: Verdict) -> (Outcome, Vec<String>) {
     let lost = format!(
-        "no record of the kernel arrived: the console, COM1, is missing or accepted nothing; QEMU's exit status means {}",
+        "no record from the kernel arrived: the console, COM1, is missing or accepted nothing; QEMU's exit status means {}",
         verdict.name()
     );
     let outcome = match verdict {
@@ -349,7 +349,7 @@ fn failure(cpu: &Cpu) -> Option<String> {
             Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
-            let reason = named_with(&cpu.reason, cpu.place.as_deref());
+            let reason = insert_place(&cpu.reason, cpu.place.as_deref());
             Some(format!("CPU {}: {}{which} was killed: {reason}", cpu.cpu, cpu.program))
         }
         record::Outcome::Missing => None,

@@ -25,14 +25,14 @@ pub fn cases() -> Vec<Case> {
         row("tick-0-hz", "tick_hz=0").complains("tick_hz"),
         row("tick-too-fast", "tick_hz=10001").complains("tick_hz"),
         row("repeat-0-times", "repeat=0").complains("repeat= takes a number from 1 to 1000000000"),
-        row("deaths-of-another-kind", "deaths=ignore").complains("deaths= takes 'end' or 'go-on'"),
+        row("deaths-unknown-value", "deaths=ignore").complains("deaths= takes 'end' or 'go-on'"),
         row("twice", "tick_hz=10 tick_hz=20").complains("tick_hz"),
         // The kernel must reject a failure that cannot be injected: otherwise its test would pass without it, or the
         // run would hang.
         row("failure-of-an-absent-cpu", "lose_ap=1 panic_cpu=1").complains("panic_cpu=1: 1 CPU came online"),
         row("console-held-by-nobody", "lose_ap=1 panic_cpu=0 fail_in=console-held")
             .complains("fail_in=console-held: needs 2 CPUs online, but only 1 is"),
-        row("console-held-by-each-other", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
+        row("console-held-with-two-failing-cpus", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .complains("fail_in=console-held needs exactly one failing CPU"),
         row("open-quote", "program=\"hello"),
         // The longest line that QEMU passes, all of whose bytes arrive.
@@ -41,9 +41,11 @@ pub fn cases() -> Vec<Case> {
         case("cmdline::too-long", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX + 1)))
             .status(2)
             .complains("command line has 4096 bytes, but QEMU passes at most 4095"),
-        passed_to_qemu("cut", ARGUMENT_MAX + 1).status(2).shows("command line: it has more than 4095 bytes"),
+        passed_to_qemu("truncated", ARGUMENT_MAX + 1)
+            .status(2)
+            .shows("command line: it has more than 4095 bytes"),
         // QEMU overwrites its start info with the rest of the line.
-        passed_to_qemu("cut-over-the-start-info", ARGUMENT_MAX + 100)
+        passed_to_qemu("too-long-overwrites-start-info", ARGUMENT_MAX + 100)
             .status(3)
             .complains("the loader's start info is not valid; a command line of more than 4095 bytes"),
     ]

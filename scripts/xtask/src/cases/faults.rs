@@ -16,7 +16,7 @@ const FAULTS: [(&str, &str); 23] = [
     ("text-write", "#PF), error code 0x7"),
     ("stack-execute", "#PF), error code 0x15"),
     ("stack", "#PF"),
-    ("noreturn-sp", "#PF"),
+    ("push-at-rsp-zero", "#PF"),
     ("gp", "#GP"),
     ("hlt", "#GP"),
     ("cli", "#GP"),

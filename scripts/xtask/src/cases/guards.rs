@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Case> {
     let nmis = "--smp 2 --tick-hz 1000 --cmdline nmi_storm=1000";
     let others = [
         case("guard::flags-exit", "--smp 2", "probe flags-exit").exits_on(2),
-        case("guard::sysenter-of-intel", "--smp 2 --cpu max,vendor=GenuineIntel", "fault sysenter")
+        case("guard::sysenter-intel", "--smp 2 --cpu max,vendor=GenuineIntel", "fault sysenter")
             .status(1)
             .killed_on(2, "#GP"),
         case("guard::gs-base-under-nmis", nmis, "probe gs-base").exits_on(2),

@@ -216,8 +216,9 @@ impl Case {
             finished.json
         );
         output::write(&log, text).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        self.check(&finished)
-            .map_err(|error| format!("{error}\n\nagain: {replay}\nlog:   {}", relative(&log).display()))
+        self.check(&finished).map_err(|error| {
+            format!("{error}\n\nreproduce with: {replay}\nlog: {}", relative(&log).display())
+        })
     }
 
     /// Returns the program and its arguments. A program file with a defect is written to the log directory, so that the

@@ -86,7 +86,7 @@ fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     let panicking = lines.next().and_then(|line| line[PANIC.len()..].split(':').next()).unwrap_or("");
     let own = format!("[cpu{panicking}]");
     let is_others =
-        |line: &&str| line.starts_with("[cpu") && !line.starts_with(&own) && !line.contains(", begun] ");
+        |line: &&str| line.starts_with("[cpu") && !line.starts_with(&own) && !line.contains(", partial] ");
     match lines.find(is_others) {
         Some(line) => Err(format!("another CPU ran on: {line}")),
         None => Ok(()),

@@ -11,9 +11,9 @@ pub fn cases() -> Vec<Case> {
     };
     let row = |name: &str, options: &str| case_of(name, options).demand(every_call_was_made);
     vec![
-        row("calls-agree-exactly", "--smp 4 --calls 2000 --seed 1"),
+        row("call-counts-match", "--smp 4 --calls 2000 --seed 1"),
         row(
-            "calls-agree-under-storms",
+            "call-counts-match-under-interrupt-stress",
             "--smp 4 --calls 500 --seed 2 --tick-hz 1000 --ipi-storm 1000 --nmi-storm 1000 --one-insn",
         ),
         row(

@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
         gdb.subcommand = "gdb";
         gdb
     };
-    let mut other_settings = gdb("gdb-with-settings-of-the-user");
+    let mut other_settings = gdb("gdb-with-user-settings");
     // gdb reads this file before ~/.gdbinit.
     other_settings.variable = Some(("XDG_CONFIG_HOME", root().join("target/test-logs/config")));
     other_settings.prepare = Some(|folder| {
@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
     let mut reset = case("tool::guest-reset", firmware, "hello");
     reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
     let mut killed =
-        case("tool::begun-lines-after-a-kill", "--smp 3 --qemu target/test-logs/mortal-qemu", "spin");
+        case("tool::partial-lines-after-a-kill", "--smp 3 --qemu target/test-logs/mortal-qemu", "spin");
     killed.prepare = Some(|folder| {
         let path = folder.join("mortal-qemu");
         output::write(&path, MORTAL_QEMU)?;
@@ -43,10 +43,10 @@ pub fn cases() -> Vec<Case> {
             .status(5)
             .complains("QEMU paused the machine; its run state is \"paused\"")
             .complains("\nCPU#1\n"),
-        begun(case("tool::begun-lines-after-a-panic", &format!("--smp 3 {PANIC}"), "spin"), 1..3).status(3),
+        begun(case("tool::partial-lines-after-a-panic", &format!("--smp 3 {PANIC}"), "spin"), 1..3).status(3),
         begun(
             case(
-                "tool::begun-lines-after-a-reset",
+                "tool::partial-lines-after-a-reset",
                 "--smp 3 --monitor 'all others loop=>system_reset'",
                 "spin",
             ),
@@ -83,7 +83,7 @@ const PANIC: &str = "--monitor 'all others loop=>mce 1 4 0xb600000000000136 0x5 
 
 /// A QEMU that is killed when all CPUs loop. The process that kills it does not keep the console open.
 const MORTAL_QEMU: &str = r#"#!/bin/sh
-log=target/test-logs/tool-begun-lines-after-a-kill.console
+log=target/test-logs/tool-partial-lines-after-a-kill.console
 (until grep -q 'all others loop' $log; do kill -0 $$ || exit; sleep 0.1; done; kill -KILL $$) >/dev/null 2>&1 &
 exec "${RINGSIDE_QEMU:-qemu-system-x86_64}" "$@"
 "#;
@@ -92,13 +92,13 @@ exec "${RINGSIDE_QEMU:-qemu-system-x86_64}" "$@"
 fn begun(case: Case, cpus: Range<u32>) -> Case {
     cpus.fold(case, |case, cpu| {
         let text = format!("spin: cpu {cpu} loops ... ");
-        let mut case = case.shows(format!("\n[cpu{cpu}, begun] {text}\n"));
+        let mut case = case.shows(format!("\n[cpu{cpu}, partial] {text}\n"));
         let name = super::file_name(&case.name);
         case.demands.push(Box::new(move |finished| {
             let path = root().join(format!("target/test-logs/{name}.console"));
             let log =
                 std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            finished.has(&log, &format!("\n[cpu{cpu}, begun] {text}\n"))?;
+            finished.has(&log, &format!("\n[cpu{cpu}, partial] {text}\n"))?;
             let lines = finished.json["begun"].as_array().map_or(&[][..], Vec::as_slice);
             let found = lines.iter().any(|line| line["cpu"] == cpu && line["text"] == *text);
             if found { Ok(()) } else { Err(format!("the JSON lacks {text:?}: {lines:?}")) }

@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
             .demand(|_| both_programs_are_in("over-serial.rtrace")),
         // The host reads the same trace both from memory and from the console.
         traced(
-            "over-serial-as-in-memory",
+            "over-serial-matches-memory",
             &format!("--smp 3 --trace {SETTLED} --cmdline 'trace_via=serial trace_records=512'"),
             "selftest",
         )
@@ -86,7 +86,7 @@ fn both_programs_are_in(name: &str) -> Result<(), String> {
 }
 
 fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
-    const NAME: &str = "over-serial-as-in-memory";
+    const NAME: &str = "over-serial-matches-memory";
     // The log of the console does not have the command line, which names the ELF files.
     let kernel = kernel_path();
     let symbols = [("--symbols", kernel.as_path())];

@@ -8,7 +8,7 @@ pub fn cases() -> Vec<Case> {
         case(format!("uart::{name}"), &format!("--smp 3 --cmdline '{options}'"), "hello")
     };
     let silent = |name: &str, options: &str| {
-        fault(name, options).complains("no record of the kernel arrived: the console, COM1, is missing")
+        fault(name, options).complains("no record from the kernel arrived: the console, COM1, is missing")
     };
     let while_stuck = fault("stuck-in-ring-3", "uart_fault=stuck-in-ring-3").status(5).exits_on(3);
     let while_stuck = (0..3).fold(while_stuck, |case, cpu| {

@@ -1,4 +1,5 @@
-//! The subcommand `machines`: boots a program on many kinds of machines. Each must pass, or be refused with a sentence.
+//! The subcommand `machines`: boots a program on many kinds of machines. Each must pass, or be rejected with one of the
+//! expected error messages.
 
 mod rows;
 
@@ -103,7 +104,7 @@ pub fn check() -> Result<(), String> {
     };
     for row in rows::few() {
         if let Verdict::Failed(why) = boot(&options, &row).map_err(|error| error.to_string())? {
-            return Err(format!("{row}: {why}\n\nagain: cargo xtask machines"));
+            return Err(format!("{row}: {why}\n\nreproduce with: cargo xtask machines"));
         }
     }
     Ok(())
@@ -158,7 +159,7 @@ mod tests {
             Verdict::Refused("QEMU could not start this machine (exit status 1); bad CPU".to_owned())
         );
         for (status, error) in [
-            (Some(3), "the guest was reset, or QEMU quit on command, before the kernel's verdict"),
+            (Some(3), "the guest was reset, or QEMU was told to quit, before the kernel's verdict"),
             (Some(3), "CPU 0 panicked: #UD in ring 0"),
             (Some(4), "the run timed out before the kernel's verdict"),
             (Some(1), lacking),

@@ -327,8 +327,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // An AP loads GDT, TSS and IDT late, after the injected stack overflow.
     ("tables-late", &[
-        edit(SMP, "} provoke::at(cpu, Place::BringUp);", "}"),
-        edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); provoke::at(cpu, Place::BringUp);"),
+        edit(SMP, "} inject::at(cpu, Place::BringUp);", "}"),
+        edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); inject::at(cpu, Place::BringUp);"),
     ]),
     // An NMI in the NMI handler is not recognised, and runs the handler in the handler.
     ("nmi-nested-unnoticed", &[edit(ENTRY, r#""jne ringside_nmi_nested","#, "")]),

@@ -63,10 +63,10 @@ impl Detection {
         }
         let found = stress(&self.command(), log)?;
         self.check_detected("the campaign", &found)?;
-        let again = found.text.lines().find_map(|line| Some(line.split_once("again: ")?.1));
-        let again = again.ok_or("the campaign printed no replay command")?;
-        self.check_detected(again, &stress(again, log)?)?;
-        Ok(again.to_owned())
+        let replay = found.text.lines().find_map(|line| Some(line.split_once("reproduce with: ")?.1));
+        let replay = replay.ok_or("the campaign printed no replay command")?;
+        self.check_detected(replay, &stress(replay, log)?)?;
+        Ok(replay.to_owned())
     }
 
     fn check_detected(&self, who: &str, ended: &Ended) -> Result<(), String> {
@@ -114,7 +114,7 @@ pub fn run(names: &[String]) -> Result<ExitCode, Error> {
     for detection in DETECTIONS.iter().filter(selected) {
         let log: PathBuf = folder.join(format!("stress-{}.log", detection.mutant));
         match detection.run(&log) {
-            Ok(again) => println!("found        {}; reproduced by: {again}", detection.mutant),
+            Ok(replay) => println!("found        {}; reproduced by: {replay}", detection.mutant),
             Err(error) => {
                 missed += 1;
                 println!("NOT FOUND    {}: {error}; see {}", detection.mutant, relative(&log).display());

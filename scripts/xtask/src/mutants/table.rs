@@ -26,7 +26,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard("SFMASK clears AC", "sfmask-ac", Case("guard::flags-exit", &["ALIGNMENT_CHECK"])),
     guard("SFMASK clears NT", "sfmask-nt", Case("guard::step-nested", &["does not contain \"#DB\""])),
     guard("STAR's user base has RPL 3", "star-rpl", Compiler("an AMD CPU loads SS with RPL 0")),
-    guard("SYSENTER is disabled", "sysenter-open", Case("guard::sysenter-of-intel", &["in ring 0"])),
+    guard("SYSENTER is disabled", "sysenter-open", Case("guard::sysenter-intel", &["in ring 0"])),
     guard(
         "MSRs are read back and compared",
         "msr-not-compared",

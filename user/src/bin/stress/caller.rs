@@ -5,7 +5,7 @@ use rand_xoshiro::Xoroshiro128PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 
 use crate::model::{Call, Model};
-use crate::patterns::{self, Patterns, Window};
+use crate::patterns::{self, Patterns, RegisterValues};
 use crate::violation::{Violation, What};
 use crate::{stub, vectors};
 
@@ -59,8 +59,8 @@ impl Caller {
 
     /// Returns the register contents selected by a random number, for calls without arguments.
     #[inline]
-    pub fn window(&self, random: u64) -> &Window {
-        self.patterns.window(random)
+    pub fn registers(&self, random: u64) -> &RegisterValues {
+        self.patterns.registers(random)
     }
 
     /// Makes a call other than `SYS_EXIT`. `random` selects the contents of the other registers and the flags.
@@ -111,10 +111,10 @@ impl Caller {
         self.calls = self.calls.wrapping_add(1);
         let count = &mut self.counts[number.min(TABLE_LEN as u64) as usize];
         *count = count.wrapping_add(1);
-        let window = self.patterns.window(random);
+        let values = self.patterns.registers(random);
         // SAFETY: no call writes memory, and SYS_EXIT, which does not return, is never made through this function.
         // `flags` varies only the arithmetic flags and DF.
-        let (rax, difference) = unsafe { stub::call(number, first, second, patterns::flags(random), window) };
+        let (rax, difference) = unsafe { stub::call(number, first, second, patterns::flags(random), values) };
         if let Some(difference) = difference {
             self.report(number, What::Register(difference));
             return (rax, false);

@@ -115,8 +115,8 @@ impl Load {
     /// Returns a call that takes no arguments. The argument registers hold random values.
     #[inline]
     fn plain(&self, random: u64, number: u64, expected: ExpectedResult) -> Call {
-        let window = self.caller.window(random);
-        Call { number, first: window.rdi, second: window.rsi, expected }
+        let values = self.caller.registers(random);
+        Call { number, first: values.rdi, second: values.rsi, expected }
     }
 
     fn clock(&mut self) -> Result<u64, Stop> {

@@ -7,7 +7,7 @@ use rand_xoshiro::rand_core::Rng;
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the fields are named after the registers")]
-pub struct Window {
+pub struct RegisterValues {
     pub rbx: u64,
     pub rbp: u64,
     pub r12: u64,
@@ -40,7 +40,8 @@ const STARTS: usize = 1 << WINDOW_BITS;
 /// Length of the longest window, in words.
 const LONGEST: usize = size_of::<Vectors>() / size_of::<u64>();
 
-const _: () = assert!(size_of::<Window>() <= size_of::<Vectors>(), "every window must end within the table");
+const _: () =
+    assert!(size_of::<RegisterValues>() <= size_of::<Vectors>(), "every window must end within the table");
 
 /// Carry, parity, adjust, zero, sign, direction, overflow.
 const FLAGS: u64 = 0xcd5;
@@ -68,16 +69,16 @@ impl Patterns {
 
     /// Returns the register contents selected by bits 12 to 20 of a random number.
     #[inline]
-    pub fn window(&self, random: u64) -> &Window {
+    pub fn registers(&self, random: u64) -> &RegisterValues {
         // SAFETY: `place` is below STARTS, and the table has LONGEST words after the last start, so the entire window
-        // is inside the table. Window consists of words, for which every value is valid.
+        // is inside the table. RegisterValues consists of words, for which every value is valid.
         unsafe { &*self.from(place(random)).cast() }
     }
 
     /// Returns the vector register contents selected by the same bits.
     #[inline]
     pub fn vectors(&self, random: u64) -> &Vectors {
-        // SAFETY: the window is inside the table, as in `window`. The table has the alignment of Vectors, and an even
+        // SAFETY: the window is inside the table, as in `registers`. The table has the alignment of Vectors, and an even
         // place preserves it.
         unsafe { &*self.from(place(random) & !1).cast() }
     }
@@ -120,7 +121,7 @@ mod tests {
         let words = patterns.words;
         for start in [0, 1, STARTS - 1] {
             let random = (start as u64) << 12 | !0 << 21 | 0xfff;
-            let window = patterns.window(random);
+            let window = patterns.registers(random);
             assert_eq!((window.rbx, window.rsi), (words[start], words[start + 13]));
             let vectors = patterns.vectors(random);
             let even = start & !1;

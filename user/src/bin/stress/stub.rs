@@ -1,16 +1,16 @@
 //! Executes `syscall` with all registers filled and compares them afterwards.
 //!
-//! Every call of the load is made here, so the code is short: it compares registers in place and stores them only if
+//! Every system call of the workload is made here, so the code is short: it compares registers in place and stores them only if
 //! one differs.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use crate::patterns::Window;
+use crate::patterns::RegisterValues;
 use crate::violation::Difference;
 
-/// The memory of `cross`, at a fixed address: its inputs while no register is free to hold a pointer, and its output if
+/// The memory of `checked_syscall`, at a fixed address: its inputs while no register is free to hold a pointer, and its output if
 /// a register differs.
 #[repr(C)]
 struct Block {
@@ -22,8 +22,8 @@ struct Block {
     second: u64,
     /// The flags before the call.
     rflags: u64,
-    /// The address of a `Window` with the contents of the other registers.
-    window: u64,
+    /// The address of a `RegisterValues` with the contents of the other registers.
+    values: u64,
     /// The expected return address, written only if a register differs.
     resume: u64,
     /// rsp after the call.
@@ -31,20 +31,20 @@ struct Block {
     /// The flags after the call.
     got_rflags: u64,
     /// rcx and r11 after the call. If a register differs, also every other register, XORed with its expected value.
-    got: Window,
+    got: RegisterValues,
 }
 
 struct Shared(UnsafeCell<Block>);
 
-// SAFETY: a program has one thread. Only `cross` and `call` access the block, and neither is re-entered.
+// SAFETY: a program has one thread. Only `checked_syscall` and `call` access the block, and neither is re-entered.
 unsafe impl Sync for Shared {}
 
 // SAFETY: a Block consists of integers, for which all-zero is a valid value.
 static BLOCK: Shared = Shared(UnsafeCell::new(unsafe { core::mem::zeroed() }));
 
-/// The result of `cross`, in rax and rdx.
+/// The result of `checked_syscall`, in rax and rdx.
 #[repr(C)]
-struct Crossed {
+struct CheckedResult {
     rax: u64,
     /// 0 if every register has its expected value.
     differs: u64,
@@ -60,23 +60,23 @@ pub unsafe fn call(
     first: u64,
     second: u64,
     rflags: u64,
-    window: &Window,
+    values: &RegisterValues,
 ) -> (u64, Option<Difference>) {
-    // SAFETY: the caller upholds the contract of `syscall`; `window` is a valid reference.
-    let crossed = unsafe { cross(number, first, second, rflags, window) };
-    if crossed.differs == 0 {
-        return (crossed.rax, None);
+    // SAFETY: the caller upholds the contract of `syscall`; `values` is a valid reference.
+    let result = unsafe { checked_syscall(number, first, second, rflags, values) };
+    if result.differs == 0 {
+        return (result.rax, None);
     }
-    (crossed.rax, first_difference())
+    (result.rax, first_difference())
 }
 
 #[cold]
 fn first_difference() -> Option<Difference> {
-    // SAFETY: `cross` has returned, so nothing else accesses the block. `window` is the reference that `call` passed
+    // SAFETY: `checked_syscall` has returned, so nothing else accesses the block. `values` is the reference that `call` passed
     // and still borrows.
-    let (block, window) = unsafe {
+    let (block, values) = unsafe {
         let block = &*BLOCK.0.get();
-        (block, &*core::ptr::with_exposed_provenance::<Window>(block.window as usize))
+        (block, &*core::ptr::with_exposed_provenance::<RegisterValues>(block.values as usize))
     };
     let got = &block.got;
     let own = [
@@ -86,16 +86,16 @@ fn first_difference() -> Option<Difference> {
         ("rsp", block.rsp, block.got_rsp),
     ];
     let kept = [
-        ("rbx", window.rbx, got.rbx),
-        ("rbp", window.rbp, got.rbp),
-        ("r12", window.r12, got.r12),
-        ("r13", window.r13, got.r13),
-        ("r14", window.r14, got.r14),
-        ("r15", window.r15, got.r15),
-        ("rdx", window.rdx, got.rdx),
-        ("r10", window.r10, got.r10),
-        ("r8", window.r8, got.r8),
-        ("r9", window.r9, got.r9),
+        ("rbx", values.rbx, got.rbx),
+        ("rbp", values.rbp, got.rbp),
+        ("r12", values.r12, got.r12),
+        ("r13", values.r13, got.r13),
+        ("r14", values.r14, got.r14),
+        ("r15", values.r15, got.r15),
+        ("rdx", values.rdx, got.rdx),
+        ("r10", values.r10, got.r10),
+        ("r8", values.r8, got.r8),
+        ("r9", values.r9, got.r9),
         ("rdi", block.first, got.rdi),
         ("rsi", block.second, got.rsi),
     ];
@@ -107,7 +107,7 @@ fn first_difference() -> Option<Difference> {
 
 /// Fills the registers, executes `syscall`, and compares the registers.
 ///
-/// Entry state: a System V call with number, two arguments, flags and window. Exit state: what that convention
+/// Entry state: a System V call with number, two arguments, flags and register values. Exit state: what that convention
 /// requires. If a register differs, rdx is nonzero and `BLOCK` contains all registers. The stack, from the top:
 ///
 /// ```text
@@ -116,13 +116,13 @@ fn first_difference() -> Option<Difference> {
 ///            rflags                    pushed and popped just before and just after the call
 /// ```
 #[unsafe(naked)]
-unsafe extern "sysv64" fn cross(
+unsafe extern "sysv64" fn checked_syscall(
     number: u64,
     first: u64,
     second: u64,
     rflags: u64,
-    window: *const Window,
-) -> Crossed {
+    values: *const RegisterValues,
+) -> CheckedResult {
     naked_asm!(
         // Save the callee-saved registers.
         "push rbp",
@@ -137,9 +137,9 @@ unsafe extern "sysv64" fn cross(
         "mov [rip + {block} + {first}], rsi",
         "mov [rip + {block} + {second}], rdx",
         "mov [rip + {block} + {rflags}], rcx",
-        "mov [rip + {block} + {window}], r8",
+        "mov [rip + {block} + {values}], r8",
 
-        // Load everything. Load the flags first, as `mov` changes no flags, and r8 last, as it points to the window.
+        // Load everything. Load the flags first, as `mov` changes no flags, and r8 last, as it points to the values.
         "push rcx",
         "popfq",
         "mov rax, rdi",
@@ -170,7 +170,7 @@ unsafe extern "sysv64" fn cross(
         "mov [rip + {block} + {got} + {r11}], r11",
 
         // XOR with the expected values: an unchanged register becomes 0.
-        "mov rcx, [rip + {block} + {window}]",
+        "mov rcx, [rip + {block} + {values}]",
         "xor rbx, [rcx + {rbx}]",
         "xor rbp, [rcx + {rbp}]",
         "xor r12, [rcx + {r12}]",
@@ -184,8 +184,8 @@ unsafe extern "sysv64" fn cross(
         "xor rdi, [rip + {block} + {first}]",
         "xor rsi, [rip + {block} + {second}]",
 
-        // OR all differences into r11, starting with rcx, rflags, r11 and rsp, whose expected values are not in the
-        // window.
+        // OR all differences into r11, starting with rcx, rflags, r11 and rsp, whose expected values are not in
+        // `values`.
         "lea r11, [rip + 3b]",
         "xor r11, [rip + {block} + {got} + {rcx}]",
         "pop rcx",
@@ -244,25 +244,25 @@ unsafe extern "sysv64" fn cross(
         first = const offset_of!(Block, first),
         second = const offset_of!(Block, second),
         rflags = const offset_of!(Block, rflags),
-        window = const offset_of!(Block, window),
+        values = const offset_of!(Block, values),
         resume = const offset_of!(Block, resume),
         got = const offset_of!(Block, got),
         got_rsp = const offset_of!(Block, got_rsp),
         got_rflags = const offset_of!(Block, got_rflags),
-        rbx = const offset_of!(Window, rbx),
-        rbp = const offset_of!(Window, rbp),
-        r12 = const offset_of!(Window, r12),
-        r13 = const offset_of!(Window, r13),
-        r14 = const offset_of!(Window, r14),
-        r15 = const offset_of!(Window, r15),
-        rdx = const offset_of!(Window, rdx),
-        r10 = const offset_of!(Window, r10),
-        r8 = const offset_of!(Window, r8),
-        r9 = const offset_of!(Window, r9),
-        rcx = const offset_of!(Window, rcx),
-        r11 = const offset_of!(Window, r11),
-        rdi = const offset_of!(Window, rdi),
-        rsi = const offset_of!(Window, rsi),
+        rbx = const offset_of!(RegisterValues, rbx),
+        rbp = const offset_of!(RegisterValues, rbp),
+        r12 = const offset_of!(RegisterValues, r12),
+        r13 = const offset_of!(RegisterValues, r13),
+        r14 = const offset_of!(RegisterValues, r14),
+        r15 = const offset_of!(RegisterValues, r15),
+        rdx = const offset_of!(RegisterValues, rdx),
+        r10 = const offset_of!(RegisterValues, r10),
+        r8 = const offset_of!(RegisterValues, r8),
+        r9 = const offset_of!(RegisterValues, r9),
+        rcx = const offset_of!(RegisterValues, rcx),
+        r11 = const offset_of!(RegisterValues, r11),
+        rdi = const offset_of!(RegisterValues, rdi),
+        rsi = const offset_of!(RegisterValues, rsi),
     )
 }
 
@@ -274,8 +274,8 @@ mod tests {
     /// A number that neither kernel implements: Linux also returns `-ENOSYS`.
     const NO_SUCH_CALL: u64 = 1 << 20;
 
-    fn window() -> Window {
-        Window {
+    fn values() -> RegisterValues {
+        RegisterValues {
             rbx: 1,
             rbp: !2,
             r12: 3,
@@ -297,7 +297,7 @@ mod tests {
     fn preserved_registers_show_no_difference() {
         for rflags in [0x202, 0xed7] {
             // SAFETY: the number is not implemented, and the flags are arithmetic flags and DF only.
-            let (rax, difference) = unsafe { call(NO_SUCH_CALL, !0, 1, rflags, &window()) };
+            let (rax, difference) = unsafe { call(NO_SUCH_CALL, !0, 1, rflags, &values()) };
             assert_eq!((rax.cast_signed(), difference), (-38, None));
         }
     }
@@ -306,7 +306,7 @@ mod tests {
     fn a_changed_register_is_named() {
         // SAFETY: as in the test above. Bit 1 of rflags always reads as set, so r11 differs from `rflags` after the
         // call.
-        let (_, difference) = unsafe { call(NO_SUCH_CALL, 0, 0, 0x200, &window()) };
+        let (_, difference) = unsafe { call(NO_SUCH_CALL, 0, 0, 0x200, &values()) };
         assert_eq!(difference, Some(Difference { register: "r11", expected: 0x200, got: 0x202 }));
     }
 }

@@ -135,7 +135,7 @@ pub const BRING_UP: &[Hazard] = &[
         "a CPU that holds a lock does not wait for another CPU, except that the CPU whose turn it is at the \
          console may wait for the console's lock; no CPU waits for a turn while it holds a lock or prints a \
          kernel line, so there is no cycle; wait loops check for a panicking CPU; there is no TLB shootdown",
-        &["stress::calls-agree-under-storms", "panic::in-bring-up-*"],
+        &["stress::call-counts-match-under-interrupt-stress", "panic::in-bring-up-*"],
         &[],
         "there is no mutant, because this is a rule for all code and not a single guard",
     ),

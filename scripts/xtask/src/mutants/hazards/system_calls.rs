@@ -61,7 +61,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "a system-call number beyond the end of the table",
         "the number is checked by an unsigned comparison and then masked",
-        &["machine::smp-1", "stress::calls-agree-exactly", "hostile::*"],
+        &["machine::smp-1", "stress::call-counts-match", "hostile::*"],
         &["syscall-number-unchecked", "syscall-index-unmasked"],
         "no test can detect a missing mask, because emulators do not execute speculatively",
     ),
@@ -69,7 +69,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "general registers are lost or leaked by calls, ticks or program starts",
         "calls preserve all registers except rax, rcx and r11; ticks preserve all; at a program's start all \
          are zero",
-        &["machine::*", "stress::calls-agree-*", "hostile::*", "inject::nmi"],
+        &["machine::*", "stress::call-counts-match*", "hostile::*", "inject::nmi"],
         &["syscall-register-lost", "trap-register-lost", "start-register-leaked", "start-segments-leaked"],
         "",
     ),
@@ -94,7 +94,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
          code segment and no LDT",
         &[
             "fault::sysenter",
-            "guard::sysenter-of-intel",
+            "guard::sysenter-intel",
             "fault::int80",
             "fault::int-timer",
             "guard::ldt",

@@ -18,7 +18,7 @@ pub use self::bring_up::ApFaults;
 pub(in crate::arch) use self::bring_up::leave_stale;
 pub use self::failures::at;
 pub use self::interrupt_stress::programs_ended;
-pub use self::stray::open_line_of_pit;
+pub use self::stray::unmask_line_of_pit;
 pub(in crate::arch) use self::stray::{keeps_in_service, leave_interrupts};
 use crate::arch::devices::uart;
 use crate::arch::memory::loaded::Program;
@@ -28,7 +28,7 @@ use crate::cmdline::{Options, Place, UartFault};
 /// Copies the command line's requests to the data of a CPU that joins the run.
 pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
     interrupt_stress::set(cpu, options.ipi_storm, options.nmi_storm);
-    cpu.provoked.alternation.set_period(u64::from(options.trace.alternate_ms) * 1_000_000);
+    cpu.injected.alternation.set_period(u64::from(options.trace.alternate_ms) * 1_000_000);
 }
 
 /// Handles the requests for the time after all CPUs have loaded their copies and before this CPU starts its own.

@@ -1,4 +1,4 @@
-//! The state of a CPU's test hooks: the data of [`crate::arch::provoke`].
+//! The state of a CPU's test hooks: the data of [`crate::arch::inject`].
 
 use core::cell::Cell;
 use core::sync::atomic::AtomicU32;
@@ -8,7 +8,7 @@ use crate::cmdline::{FailureKind, Place};
 
 /// The state of a CPU's test hooks. By default all are off.
 #[derive(Default)]
-pub(in crate::arch) struct Provoked {
+pub(in crate::arch) struct Injected {
     /// The failure to inject on this CPU, and the place where it is injected.
     pub failure: Cell<Option<(Place, FailureKind)>>,
     /// Whether this CPU must hold the console lock in its NMI handler.

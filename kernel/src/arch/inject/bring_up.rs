@@ -43,7 +43,7 @@ impl ApFaults {
             percpu::created().for_each(|cpu| failures::arm(cpu, cpu.area.0, failures));
         }
         if let Some(cpu) = self.stale.and_then(|place| percpu::created().nth(place as usize)) {
-            cpu.provoked.stale.set(true);
+            cpu.injected.stale.set(true);
         }
     }
 
@@ -66,7 +66,7 @@ pub(in crate::arch) fn leave_stale(cpu: &PerCpuData, breakpoint: u64) {
     /// DEBUGCTL: TF steps to the next branch (SDM 3B, 18.4.1).
     const BTF: u64 = 1 << 1;
 
-    if !cpu.provoked.stale.get() {
+    if !cpu.injected.stale.get() {
         return;
     }
     // SAFETY: a breakpoint raises #DB, which returns to ring 0. DEBUGCTL acts on TF alone, which is clear. Emulators

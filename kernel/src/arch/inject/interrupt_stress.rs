@@ -3,7 +3,7 @@
 
 use kernel_abi::trace::{IPI_NMI, Kind};
 
-use crate::arch::percpu::provoked::InterruptSource;
+use crate::arch::percpu::injected::InterruptSource;
 use crate::arch::percpu::{self, PerCpuData};
 
 impl InterruptSource {
@@ -22,7 +22,7 @@ impl InterruptSource {
 
 /// Sets both rates, in interrupts per second.
 pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
-    let stress = &cpu.provoked.stress;
+    let stress = &cpu.injected.stress;
     stress.ipis.per_second.set(ipis);
     stress.nmis.per_second.set(nmis);
     stress.expected.set(nmis != 0);
@@ -30,20 +30,20 @@ pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
 
 /// Stops sending. Called when this CPU's last copy has ended; other CPUs may still send.
 pub fn programs_ended(cpu: &PerCpuData) {
-    let stress = &cpu.provoked.stress;
+    let stress = &cpu.injected.stress;
     stress.ipis.per_second.set(0);
     stress.nmis.per_second.set(0);
 }
 
 /// Stops expecting NMIs. Called when all CPUs have stopped sending.
 pub(super) fn all_programs_ended(cpu: &PerCpuData) {
-    cpu.provoked.stress.expected.set(false);
+    cpu.injected.stress.expected.set(false);
 }
 
 /// Sends the IPIs and NMIs that are due on this CPU at a tick. Called with interrupts off.
 #[inline]
 pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
-    let stress = &cpu.provoked.stress;
+    let stress = &cpu.injected.stress;
     if stress.ipis.per_second.get() | stress.nmis.per_second.get() != 0 {
         send_due(cpu, tick_hz);
     }
@@ -52,7 +52,7 @@ pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
 #[cold]
 #[inline(never)]
 fn send_due(cpu: &PerCpuData, tick_hz: u32) {
-    let stress = &cpu.provoked.stress;
+    let stress = &cpu.injected.stress;
     // Send to the other CPUs in turn. If there is only one CPU, it sends to itself.
     let cpus = percpu::online();
     let target = |sent: u32| {

@@ -19,13 +19,13 @@ static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 /// Stores the failure that the command line requests for the CPU with this index. Called by that CPU, or by the BSP
 /// before that CPU runs.
 pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
-    cpu.provoked.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
+    cpu.injected.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
 }
 
 /// Fails if this CPU must fail at this place.
 #[inline]
 pub fn at(cpu: &PerCpuData, here: Place) {
-    if let Some((place, kind)) = cpu.provoked.failure.get()
+    if let Some((place, kind)) = cpu.injected.failure.get()
         && place == here
     {
         now(cpu, kind);
@@ -46,7 +46,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
             }
         });
     }
-    match cpu.provoked.failure.get() {
+    match cpu.injected.failure.get() {
         Some((Place::ConsoleHeld, kind)) => {
             // This wait is bounded: the CPU that takes the lock has passed the same gate as this CPU.
             while !CONSOLE_HELD.load(Ordering::Acquire) {

@@ -29,9 +29,9 @@ const TIMEOUT: u64 = 1 << 31;
 /// Sends this CPU an NMI whose handler sends another NMI: first with NMIs masked, then after the handler has unmasked
 /// them. Ends the run unless the second handler runs after the first has ended.
 pub(super) fn nest(cpu: &PerCpuData) {
-    let nesting = &cpu.provoked.nesting;
+    let nesting = &cpu.injected.nesting;
     for unmasked in [false, true] {
-        cpu.provoked.nesting_unmasks.set(unmasked);
+        cpu.injected.nesting_unmasks.set(unmasked);
         nesting.store(ARMED, Ordering::Relaxed);
         nmi_to_self(cpu);
         if !wait_until(TIMEOUT, || nesting.load(Ordering::Relaxed) == TAKEN) {
@@ -46,18 +46,18 @@ pub(super) fn nest(cpu: &PerCpuData) {
 /// The part of the test that runs in the NMI handler.
 #[inline]
 pub(super) fn nmi(cpu: &PerCpuData, unmask: impl Fn()) {
-    if cpu.provoked.nesting.load(Ordering::Relaxed) != 0 {
+    if cpu.injected.nesting.load(Ordering::Relaxed) != 0 {
         nested(cpu, unmask);
     }
 }
 
 #[cold]
 fn nested(cpu: &PerCpuData, unmask: impl Fn()) {
-    let nesting = &cpu.provoked.nesting;
+    let nesting = &cpu.injected.nesting;
     match nesting.load(Ordering::Relaxed) {
         ARMED => {
             nesting.store(INSIDE, Ordering::Relaxed);
-            if cpu.provoked.nesting_unmasks.get() {
+            if cpu.injected.nesting_unmasks.get() {
                 unmask();
             }
             nmi_to_self(cpu);

@@ -7,7 +7,7 @@ use crate::arch::percpu::PerCpuData;
 /// Handles a tick that interrupted ring 3: turns recording on or off if the period has ended.
 #[inline]
 pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
-    if !cpu.provoked.alternation.is_off() {
+    if !cpu.injected.alternation.is_off() {
         alternate(cpu);
     }
 }
@@ -16,12 +16,12 @@ pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
 #[inline(never)]
 fn alternate(cpu: &PerCpuData) {
     let now = Share { calls: cpu.calls().iter().sum(), ns: cpu.clock_ns() };
-    if let Some(on) = cpu.provoked.alternation.tick(now) {
+    if let Some(on) = cpu.injected.alternation.tick(now) {
         cpu.tracer.switch(on);
     }
 }
 
 /// Restarts the measurement. Called when a copy of the program is about to start.
 pub fn program_starts(cpu: &PerCpuData) {
-    cpu.provoked.alternation.forget();
+    cpu.injected.alternation.forget();
 }

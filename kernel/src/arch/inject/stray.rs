@@ -7,21 +7,21 @@ use crate::arch::interrupts::io_apic::IoApic;
 use crate::arch::percpu::PerCpuData;
 use crate::exception::MACHINE_CHECK;
 
-/// The vectors of the interrupts that the firmware left in service, pending and behind an open line.
+/// The vectors of the interrupts that the firmware left in service and pending, and of the interrupt whose line it left unmasked.
 const LEFT_IN_SERVICE: u8 = 0x41;
 const LEFT_PENDING: [u8; 2] = [0x31, 0x51];
-const OPEN_LINE: u8 = 0x61;
+const UNMASKED_LINE: u8 = 0x61;
 
 /// Leaves this CPU's local APIC as firmware may leave it, if that is requested: one interrupt in service, two pending,
 /// and a task priority that holds back all interrupts. `take_pending` enables interrupts for one instruction.
 pub(in crate::arch) fn leave_interrupts(cpu: &PerCpuData, take_pending: impl Fn()) {
-    if !cpu.provoked.stale.get() {
+    if !cpu.injected.stale.get() {
         return;
     }
-    cpu.provoked.keeps_in_service.set(true);
+    cpu.injected.keeps_in_service.set(true);
     send_to_self(cpu, LEFT_IN_SERVICE);
     take_pending();
-    cpu.provoked.keeps_in_service.set(false);
+    cpu.injected.keeps_in_service.set(false);
     // It was counted when it was taken.
     let _ = cpu.rare.take_strays();
     LEFT_PENDING.into_iter().for_each(|vector| send_to_self(cpu, vector));
@@ -30,11 +30,11 @@ pub(in crate::arch) fn leave_interrupts(cpu: &PerCpuData, take_pending: impl Fn(
 
 /// Returns whether this CPU does not send an EOI for a stray interrupt.
 pub(in crate::arch) fn keeps_in_service(cpu: &PerCpuData) -> bool {
-    cpu.provoked.keeps_in_service.get()
+    cpu.injected.keeps_in_service.get()
 }
 
-/// Opens the I/O APIC's line of the interval timer, which interrupts about 1000 times a second.
-pub fn open_line_of_pit(io_apic: &IoApic) {
+/// Unmasks the I/O APIC's line of the interval timer, which interrupts about 1000 times a second.
+pub fn unmask_line_of_pit(io_apic: &IoApic) {
     // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 0.
     unsafe {
         Port::<u8>::new(0x43).write(0x34); // channel 0, low then high byte, mode 2 (rate generator), binary
@@ -43,7 +43,7 @@ pub fn open_line_of_pit(io_apic: &IoApic) {
         }
     }
     // PCs route the interval timer to line 2, since line 0 is the legacy PICs'.
-    io_apic.open(2, OPEN_LINE);
+    io_apic.unmask(2, UNMASKED_LINE);
 }
 
 /// Sends this CPU an interrupt with each vector that the kernel does not use. The CPU takes them when it starts its

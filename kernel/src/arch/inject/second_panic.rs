@@ -24,7 +24,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
     match failures.second_panic_role(cpu.id().0, cpu.cpus_online()) {
         None => {}
         Some(SecondPanicRole::First) => {
-            cpu.provoked.awaits_second_panic.set(true);
+            cpu.injected.awaits_second_panic.set(true);
             // This wait is bounded: the CPU that takes the lock has passed the same gate as this CPU.
             spin_until(|| CONSOLE_HELD.load(Ordering::Acquire));
         }
@@ -33,7 +33,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
             panic!("a second panic");
         }
         Some(SecondPanicRole::Holder) => {
-            cpu.provoked.holds_console.set(true);
+            cpu.injected.holds_console.set(true);
             nmi_to_self(cpu);
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn before_program(cpu: &PerCpuData, failures: &Failures) {
 /// The role of the third CPU in its NMI handler.
 #[inline]
 pub(super) fn nmi(cpu: &PerCpuData) {
-    if cpu.provoked.holds_console.get() {
+    if cpu.injected.holds_console.get() {
         hold_console(cpu);
     }
 }
