@@ -1,10 +1,11 @@
 //! The subcommand `test`: runs every check and every QEMU case. Prints one line for each and a summary line.
 
 use std::any::Any;
+use std::cmp::Reverse;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use machine::build;
@@ -65,10 +66,13 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);
     println!("\nrunning {total} test{}", if total == 1 { "" } else { "s" });
     let mut failures = Vec::new();
+    let mut times = Vec::new();
     for Test { name, run } in tests {
         print!("test {name:width$} ... ");
+        let start = Instant::now();
         let result = result(run);
         println!("{}", word(result.is_ok()));
+        times.push((start.elapsed(), name.clone()));
         failures.extend(result.err().map(|error| (name, error)));
     }
     if !failures.is_empty() {
@@ -77,6 +81,7 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
         println!("\nfailures:");
         failures.iter().for_each(|(name, _)| println!("    {name}"));
     }
+    println!("\nslowest: {}", slowest(times));
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {left_out} filtered out; finished in {:.2}s\n",
         word(failures.is_empty()),
@@ -85,6 +90,14 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
         started.elapsed().as_secs_f64()
     );
     failures.len()
+}
+
+/// Lists the slowest tests. The first test that needs a build includes its time.
+fn slowest(mut times: Vec<(Duration, String)>) -> String {
+    const SHOWN: usize = 10;
+    times.sort_by_key(|&(time, _)| Reverse(time));
+    let list = times.iter().take(SHOWN).map(|(time, name)| format!("{name} {:.1} s", time.as_secs_f64()));
+    list.collect::<Vec<_>>().join(", ")
 }
 
 /// Runs a test. A panic counts as a failure of the test, so that the other tests still run.
@@ -144,6 +157,14 @@ mod tests {
         let names: Vec<_> = checks().chain(qemu_cases()).map(|test| test.name).collect();
         let logs: HashSet<_> = names.iter().map(|name| file_name(name)).collect();
         assert_eq!(logs.len(), names.len());
+    }
+
+    #[test]
+    fn slowest_tests_are_listed_first() {
+        let times = (0..12).map(|n| (Duration::from_millis(100 * n), format!("t{n}"))).collect();
+        let list = slowest(times);
+        assert!(list.starts_with("t11 1.1 s, t10 1.0 s, "), "{list}");
+        assert!(list.ends_with(", t2 0.2 s"), "{list}");
     }
 
     #[test]
