@@ -1,9 +1,9 @@
-//! Carries an application processor from real mode to 64-bit kernel code.
+//! Brings an application processor from real mode to 64-bit kernel code.
 //!
 //! The kernel chooses a free page below 1 MiB and calls [`install`] to fill it. It maps the page at its physical
 //! address (readable and executable, not writable) in page tables that also contain the kernel's half, offers an
 //! [`ApSlot`] to each CPU, and sends INIT and SIPI. Each CPU then finds its slot by its APIC id, claims the slot, and
-//! enters the kernel on the stack given in the slot. `docs/ap-start.md` draws all steps.
+//! enters the kernel on the stack given in the slot. `docs/ap-start.md` has a diagram of all steps.
 #![cfg_attr(not(test), no_std)]
 
 use core::arch::global_asm;

@@ -168,7 +168,7 @@ impl fmt::Display for Features {
     }
 }
 
-/// The features because of which a CPU cannot take part in the run.
+/// The features whose absence keeps a CPU out of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingFeatures {
     /// Features that the kernel requires.

@@ -89,7 +89,7 @@ pub struct TrapFrame {
 
 const _: () = {
     assert!(size_of::<SyscallFrame>() == 18 * 8, "the entry must push 18 words");
-    assert!(size_of::<SyscallFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
+    assert!(size_of::<SyscallFrame>().is_multiple_of(16), "rsp must be 16-byte aligned at the call to Rust");
     assert!(offset_of!(SyscallFrame, user) == 13 * 8, "the iretq frame must lie above 13 registers");
     assert!(
         size_of::<TrapFrame>() == 22 * 8,
@@ -97,6 +97,6 @@ const _: () = {
     );
     // The CPU aligns rsp to 16 bytes before it pushes its five words (SDM 3A, 6.14.2). A frame of 22 words keeps rsp
     // aligned at the call to Rust.
-    assert!(size_of::<TrapFrame>().is_multiple_of(16), "the call to Rust must find rsp 16-byte aligned");
+    assert!(size_of::<TrapFrame>().is_multiple_of(16), "rsp must be 16-byte aligned at the call to Rust");
     assert!(offset_of!(TrapFrame, vector) == 15 * 8, "the stub's words must lie above 15 registers");
 };

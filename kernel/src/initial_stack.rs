@@ -31,7 +31,7 @@ const AT_ENTRY: u64 = 9;
 /// Length of a program header in ELF64, in bytes.
 const PROGRAM_HEADER_LEN: u64 = 56;
 
-/// The error that the arguments do not fit in the part of the stack reserved for them.
+/// The error if the arguments do not fit in the part of the stack reserved for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgumentsTooLong {
     /// The number of bytes needed, pointers and auxv included.

@@ -8,7 +8,7 @@ use kernel_abi::counters::{LINE_MAX, LineState};
 const NEWLINE: u8 = b'\n';
 
 /// Collects up to `N` bytes of a line. Each CPU has its own buffer, so no lock is needed. The host reads it if the run
-/// ends before the line does, so the layout is that of [`kernel_abi::counters::LineState`].
+/// ends before the line is complete, so the layout is that of [`kernel_abi::counters::LineState`].
 #[derive(Debug)]
 #[repr(C)]
 pub struct LineBuffer<const N: usize> {
@@ -37,7 +37,7 @@ impl<const N: usize> LineBuffer<N> {
         LineBuffer { len: 0, bytes: [0; N] }
     }
 
-    /// Accepts bytes, passes a completed line to `emit` without its line end, and returns the number of bytes accepted.
+    /// Accepts bytes, passes a completed line to `emit` without its newline, and returns the number of bytes accepted.
     /// It stops before the byte that would complete a second line, so its running time is bounded. It accepts at least
     /// one byte. A line of more than `N` bytes is split into lines of `N` bytes and a shorter last line.
     pub fn push(&mut self, bytes: &[u8], emit: impl FnOnce(&[u8])) -> usize {

@@ -41,7 +41,7 @@ pub const fn sleep_value(control: u16, sleep_type: u8) -> u16 {
 pub fn soft_off_types(dsdt: &[u8]) -> Option<[u8; 2]> {
     const PACKAGE: u8 = 0x12;
     let at = dsdt.windows(5).position(|bytes| bytes == [b'_', b'S', b'5', b'_', PACKAGE])? + 5;
-    // The package's length takes as many additional bytes as the upper two bits of the first one say.
+    // The upper two bits of the package length's first byte give the number of its additional bytes.
     let additional = usize::from(dsdt.get(at)? >> 6);
     // The number of elements precedes the elements.
     let mut rest = dsdt.get(at + 1 + additional + 1..)?;

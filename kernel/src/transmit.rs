@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 /// The longest time that sending a line may take, in TSC ticks: at least 4 seconds on any CPU. At 115,200 baud the
-/// longest line takes 55 ms, so only a UART that hardly makes progress exceeds this time, for example because the host
-/// does not read QEMU's output.
+/// longest line takes 55 ms, so only a UART that makes hardly any progress exceeds this time, for example because the
+/// host does not read QEMU's output.
 pub const TIMEOUT: u64 = 1 << 34;
 
 /// The timeout for a UART that has exceeded [`TIMEOUT`] and is ready again. It is longer than a line takes on any CPU.
@@ -38,7 +38,7 @@ impl<P: Port> Transmitter<P> {
         Transmitter { port, stuck: false, cut: false }
     }
 
-    /// Sends a line with its line end, and returns the number of bytes dropped. Calls `pause` repeatedly while it
+    /// Sends a line with its newline, and returns the number of bytes dropped. Calls `pause` repeatedly while it
     /// waits. After a dropped line, the next line is dropped without a wait unless the UART is ready, so a stuck UART
     /// costs a single timeout, not one for each line.
     pub fn send(&mut self, line: &[u8], mut pause: impl FnMut()) -> usize {
@@ -68,8 +68,8 @@ impl<P: Port> Transmitter<P> {
     fn send_bytes(&mut self, bytes: &[u8], start: u64, pause: &mut impl FnMut()) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
-            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART be ready
-            // again when it continues.
+            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART may be ready
+            // again when the CPU continues.
             let now = self.port.now();
             let sent = self.port.write(rest);
             rest = &rest[sent..];
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     /// A UART that accepts `room` bytes in total, up to 16 per write. If it is `slow`, it accepts 16 more bytes after
-    /// each five refusals. Each read of the clock advances the time by 1/64 of the timeout.
+    /// every five refusals. Each read of the clock advances the time by 1/64 of the timeout.
     #[derive(Default)]
     struct Fake {
         room: Cell<usize>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn line_after_a_cut_one_starts_in_the_first_column() {
+    fn line_after_a_truncated_one_starts_in_the_first_column() {
         let mut uart = with_room(2);
         assert_eq!(uart.send(b"one\n", || ()), 2);
         assert_eq!(uart.send(b"two\n", || ()), 4);

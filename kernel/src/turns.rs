@@ -16,7 +16,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 /// ```
 ///
 /// So a CPU waits for at most one turn of each other CPU, and possibly for one additional turn, if another CPU took the
-/// lock while it was free. A waiting CPU may halt: the CPU that hands over the lock wakes it.
+/// lock while it was free. A waiting CPU may halt: the CPU that passes the lock on wakes it.
 #[derive(Debug)]
 pub struct Turns {
     /// The CPU that holds the lock, or [`FREE`].

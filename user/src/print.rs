@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_only_at_the_buffers_length() {
+    fn long_text_is_split_only_at_the_length_of_the_buffer() {
         assert_eq!(pieces(|out| out.write_str("12345678").unwrap()), ["12345678"]);
         assert_eq!(
             pieces(|out| write!(out, "1234{}{:05}", 567_890_123, 45_678).unwrap()),

@@ -196,8 +196,8 @@ static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 /// The contract of [`crate::sys::syscall`] holds, `registers.rflags` has TF clear, and `registers.fpu` is valid for
 /// `fxrstor64`.
 pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: the caller upholds the contract; `cross_syscall` follows the `extern "sysv64"` calling convention.
-    unsafe { over(registers, cross_syscall) }
+    // SAFETY: the caller upholds the contract; `syscall_with_registers` follows the `extern "sysv64"` calling convention.
+    unsafe { over(registers, syscall_with_registers) }
 }
 
 /// Executes a loop of `registers.rcx` rounds that changes only rcx and no flags. Returns the same as [`over_syscall`].
@@ -205,16 +205,16 @@ pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
 /// # Safety
 /// `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
 pub unsafe fn over_loop(registers: &Registers) -> (Registers, Registers) {
-    // SAFETY: the loop accesses no memory, and `cross_loop` follows the `extern "sysv64"` calling convention.
-    unsafe { over(registers, cross_loop) }
+    // SAFETY: the loop accesses no memory, and `loop_with_registers` follows the `extern "sysv64"` calling convention.
+    unsafe { over(registers, loop_with_registers) }
 }
 
-unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Registers, Registers) {
+unsafe fn over(registers: &Registers, code: unsafe extern "sysv64" fn()) -> (Registers, Registers) {
     // SAFETY: no other code accesses the blocks (see Block), and no reference to them exists during the call.
     unsafe {
         *BEFORE.0.get() = *registers;
         *AFTER.0.get() = Registers::ZERO;
-        cross();
+        code();
         (*BEFORE.0.get(), *AFTER.0.get())
     }
 }
@@ -230,7 +230,7 @@ unsafe fn over(registers: &Registers, cross: unsafe extern "sysv64" fn()) -> (Re
 ///            rflags                    the caller's, restored: DF and AC must not stay set
 ///     rsp -> MXCSR, x87 control word   the caller's, four bytes each
 /// ```
-macro_rules! crossing {
+macro_rules! with_registers {
     ($name:ident: $($instruction:literal),+) => {
         #[unsafe(naked)]
         unsafe extern "sysv64" fn $name() {
@@ -295,5 +295,5 @@ macro_rules! crossing {
     };
 }
 
-crossing!(cross_syscall: "syscall");
-crossing!(cross_loop: "2: jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b");
+with_registers!(syscall_with_registers: "syscall");
+with_registers!(loop_with_registers: "2: jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b");

@@ -76,7 +76,7 @@ impl EntryRegisters {
             ("r15", &self.r15, 0),
             ("rflags", &self.rflags, 0x202),
         ]
-        .map(|(name, register, promised)| (name, register.load(Ordering::Relaxed), promised))
+        .map(|(name, register, guaranteed)| (name, register.load(Ordering::Relaxed), guaranteed))
     }
 }
 

@@ -27,8 +27,8 @@ fn is_in_config(offset: u64) -> bool {
 }
 
 /// Returns the position of the only instruction that matches.
-fn position(part: &[Instruction], is_it: impl Fn(&Instruction) -> bool) -> usize {
-    let mut found = part.iter().enumerate().filter(|(_, instruction)| is_it(instruction));
+fn position(part: &[Instruction], matches: impl Fn(&Instruction) -> bool) -> usize {
+    let mut found = part.iter().enumerate().filter(|(_, instruction)| matches(instruction));
     let (position, _) = found.next().expect("no such instruction");
     assert!(found.next().is_none(), "more than one such instruction");
     position

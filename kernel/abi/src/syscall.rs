@@ -88,7 +88,7 @@ calls! {
     /// Does nothing and returns 0. This is the shortest path into ring 0 and back.
     0 Null SYS_NULL() -> Value(|_, _| 0), "0";
     /// `(buf, len)`: writes bytes to this CPU's console line. Returns the number of bytes accepted, which may be less
-    /// than `len`: at most [`WRITE_SERIAL_MAX`] bytes and at most one line end. Returns `-EFAULT` if the range is not
+    /// than `len`: at most [`WRITE_SERIAL_MAX`] bytes and at most one newline. Returns `-EFAULT` if the range is not
     /// in the user half or its first byte cannot be read. Returns 0 if `len` is 0, for any pointer.
     1 WriteSerial SYS_WRITE_SERIAL(buf, len) -> Accepted, "number of bytes accepted, or `-EFAULT`";
     /// Returns the number of timer ticks on this CPU since it came online.

@@ -50,7 +50,7 @@ impl fmt::Display for Error {
             Error::Occupied(first, last) => {
                 write!(
                     f,
-                    "the firmware uses memory between {first:#x} and {last:#x}, where the kernel must lie"
+                    "the firmware uses memory between {first:#x} and {last:#x}, where the kernel must be loaded"
                 )
             }
             Error::OutOfMemory => f.write_str("not enough free memory below 4 GiB; give the machine more"),

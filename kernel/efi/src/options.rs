@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Returns the command line in an image's load options, which are text in UTF-16 by convention only. Some firmware
-/// passes binary data to every boot option, so that anything that is not text gives `None`, as do no options at all.
+/// passes binary data to every boot option, so data that is not text gives `None`, and so do empty options.
 ///
 /// The UEFI Shell passes the complete line that was typed, whose first word is the loader's name.
 #[must_use]

@@ -45,7 +45,7 @@ pub enum Place {
 pub enum SecondPanicRole {
     /// The CPU panics first and reports the panic.
     First,
-    /// The CPU holds the console lock meanwhile.
+    /// The CPU holds the console lock while the first CPU panics.
     Holder,
     /// The CPU panics after the first.
     Second,

@@ -43,8 +43,8 @@ pub struct Options<'a> {
     pub failures: Failures,
     /// `nest_nmi=yes`: each CPU sends itself an NMI from its NMI handler before it starts its program.
     pub nest_nmi: bool,
-    /// `stray_interrupts=yes`: the firmware has left a line of the I/O APIC open, and each CPU sends itself an interrupt
-    /// with each vector that the kernel does not use before it starts its program.
+    /// `stray_interrupts=yes`: the firmware has left a line of the I/O APIC unmasked, and each CPU sends itself an
+    /// interrupt with each vector that the kernel does not use before it starts its program.
     pub stray_interrupts: bool,
     /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
     pub dump_cpus: bool,
@@ -58,7 +58,7 @@ pub struct Options<'a> {
     pub lose_ap: Option<u32>,
     /// `delay_ap=K`: CPU K gets its start-up IPI only after the BSP's timeout.
     pub delay_ap: Option<u32>,
-    /// `stale_ap=K`: CPU K gets registers as firmware may leave them.
+    /// `stale_ap=K`: CPU K starts with its registers as firmware may leave them.
     pub stale_ap: Option<u32>,
     /// `ipi_storm=R`: each CPU sends R IPIs per second to the other CPUs, in turn.
     pub ipi_storm: u32,

@@ -1,4 +1,4 @@
-//! The option `uart_fault=`: UARTs that accept no data, to test that no CPU waits for them without a bound.
+//! The option `uart_fault=`: UARTs that accept no data, to test that no CPU waits for them indefinitely.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};

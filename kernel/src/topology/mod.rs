@@ -91,7 +91,7 @@ pub struct Topology {
     pub bsp_listed: bool,
 }
 
-/// The error that the list is too short for the machine.
+/// The error if the list is too short for the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListTooShort {
     /// The length of the list.

@@ -174,7 +174,7 @@ impl Driver<'_> {
             })?;
             // Two CPUs that reach the breakpoint at the same time stop the machine twice.
             if self.guest.registers(cpu)?.rip() == start {
-                going.retain(|&own| own != cpu);
+                going.retain(|&other| other != cpu);
             }
         }
         Ok(())
@@ -196,7 +196,7 @@ impl Driver<'_> {
                 continue;
             }
             if asleep.contains(&cpu) {
-                asleep.retain(|&own| own != cpu);
+                asleep.retain(|&other| other != cpu);
                 self.inject_along(paths::WAKE.name, cpu, &wake)?;
             } else {
                 self.guest.step(cpu)?;

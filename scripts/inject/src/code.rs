@@ -121,12 +121,12 @@ impl Code {
     /// Checks that the list of functions is complete: no other function contains an instruction of [`PATH_ONLY`]. The
     /// boot code, which runs before the IDT is loaded, contains none of them either.
     fn check_no_others(&self, file: &object::File<'_>) -> Result<(), InjectError> {
-        let own: Vec<_> = self.functions.iter().map(|function| function.start()..function.end()).collect();
+        let ranges: Vec<_> = self.functions.iter().map(|function| function.start()..function.end()).collect();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
             let Ok(data) = section.data() else { continue };
             for instruction in Decoder::with_ip(64, data, section.address(), DecoderOptions::NONE).iter() {
-                let ours = own.iter().any(|range| range.contains(&instruction.ip()));
-                if !ours && PATH_ONLY.contains(&instruction.mnemonic()) {
+                let is_inside = ranges.iter().any(|range| range.contains(&instruction.ip()));
+                if !is_inside && PATH_ONLY.contains(&instruction.mnemonic()) {
                     return Err(InjectError::Code(format!(
                         "{instruction} at {:#x} is outside the entry and exit code",
                         instruction.ip()

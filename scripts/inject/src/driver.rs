@@ -33,9 +33,9 @@ impl Event {
     pub fn is_injected_at(self, path: &str, instruction: &Instruction) -> bool {
         let on_ist =
             [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
-        let apart = on_ist.into_iter().chain([&paths::IDLE]);
+        let excluded = on_ist.into_iter().chain([&paths::IDLE]);
         let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
-        self != Event::Debug || !leaves && apart.into_iter().all(|own| own.name != path)
+        self != Event::Debug || !leaves && excluded.into_iter().all(|other| other.name != path)
     }
 }
 
@@ -53,7 +53,8 @@ pub struct Selection {
 impl Selection {
     /// Returns whether this instruction of this path is selected.
     pub fn includes(&self, path: &str, address: u64) -> bool {
-        self.path.as_deref().is_none_or(|own| own == path) && self.at.is_none_or(|own| own == address)
+        self.path.as_deref().is_none_or(|selected| selected == path)
+            && self.at.is_none_or(|selected| selected == address)
     }
 }
 
@@ -249,8 +250,8 @@ impl<'a> Driver<'a> {
     /// the user program `paths` makes a system call.
     pub fn hostile_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let addresses = paths::with_user_rsp(self.code)?;
-        let own = nmi_stack(&mut self.guest, cpu)?;
-        for (name, rsp) in paths::HOSTILE.into_iter().chain([(paths::HOSTILE_NMI_STACK, own)]) {
+        let nmi_stack = nmi_stack(&mut self.guest, cpu)?;
+        for (name, rsp) in paths::HOSTILE.into_iter().chain([(paths::HOSTILE_NMI_STACK, nmi_stack)]) {
             if !self.selected(name, &addresses).is_empty() {
                 self.reach(name, cpu, addresses[0], |_, registers| Ok(registers.rsp() == rsp))?;
                 self.inject_along(name, cpu, &addresses)?;

@@ -112,9 +112,11 @@ impl<'a> Injector<'a> {
         }
         self.run_to(guest, cpu, rip)?;
         let after = guest.registers(cpu)?;
-        let own = [after.rsp(), after.flags(), after.get("ss"), after.get("cs")];
-        if own != [rsp, flags & !(TF | RF), ss, cs] {
-            return Err(InjectError::Mismatch(format!("after the #DB, RSP, RFLAGS, SS and CS are {own:x?}")));
+        let state = [after.rsp(), after.flags(), after.get("ss"), after.get("cs")];
+        if state != [rsp, flags & !(TF | RF), ss, cs] {
+            return Err(InjectError::Mismatch(format!(
+                "after the #DB, RSP, RFLAGS, SS and CS are {state:x?}"
+            )));
         }
         let switched = ["rip", "rsp", "eflags", "cs", "ss"];
         let mut changed = after.changed_since(&found).filter(|(name, _)| !switched.contains(name));

@@ -56,8 +56,9 @@ fn check_panic(
     message: &str,
 ) -> Result<(), InjectError> {
     let first = console.facts.panics.first();
-    let is_expected =
-        |(own, text): &(Option<u32>, String)| *own == u32::try_from(cpu).ok() && text.contains(message);
+    let is_expected = |(panicked, text): &(Option<u32>, String)| {
+        *panicked == u32::try_from(cpu).ok() && text.contains(message)
+    };
     if judgement.outcome != Outcome::Panic
         || console.facts.panics.len() != 1
         || !first.is_some_and(is_expected)
@@ -69,8 +70,8 @@ fn check_panic(
     }
     let Some(address) = address else { return Ok(()) };
     let rip = format!(" RIP={address:#018x} ");
-    let own = format!("[cpu{cpu}]");
-    let named = console.lines.iter().any(|line| line.starts_with(&own) && line.contains(&rip));
+    let prefix = format!("[cpu{cpu}]");
+    let named = console.lines.iter().any(|line| line.starts_with(&prefix) && line.contains(&rip));
     if named { Ok(()) } else { Err(mismatch(format!("the panic does not name{rip}"))) }
 }
 
@@ -101,8 +102,8 @@ fn check_endings(
                 cpu.reason
             )));
         }
-        let own = format!("[cpu{}] paths: every register was preserved", cpu.cpu);
-        let took_all = console.lines.iter().any(|line| line.starts_with(&own));
+        let success = format!("[cpu{}] paths: every register was preserved", cpu.cpu);
+        let took_all = console.lines.iter().any(|line| line.starts_with(&success));
         let never_started = boot == Boot::IretFault && is_injected;
         if !took_all && !never_started {
             return Err(mismatch(format!("the program on CPU {} did not take every path", cpu.cpu)));
@@ -114,11 +115,11 @@ fn check_endings(
 /// Checks that the kernel's count of #DBs in ring 0 equals the number of injected ones.
 fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
     for (cpu, &taken) in debugs.iter().enumerate() {
-        let own = format!("[cpu{cpu}] ringside: warning: ");
+        let prefix = format!("[cpu{cpu}] ringside: warning: ");
         let counted = console
             .lines
             .iter()
-            .filter_map(|line| line.strip_prefix(&own)?.split_once(" #DB in ring 0")?.0.parse().ok());
+            .filter_map(|line| line.strip_prefix(&prefix)?.split_once(" #DB in ring 0")?.0.parse().ok());
         let counted = sum(counted);
         if counted != taken {
             return Err(mismatch(format!("CPU {cpu} counted {counted} #DB in ring 0 instead of {taken}")));
@@ -130,11 +131,11 @@ fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
 /// Checks that the kernel's count of NMIs is consistent with the injected NMIs, some of which may have merged.
 fn check_nmis(console: &Console, nmis: &[Nmis]) -> Result<(), InjectError> {
     for (cpu, nmis) in nmis.iter().enumerate() {
-        let own = format!("[cpu{cpu}] ringside: ");
+        let prefix = format!("[cpu{cpu}] ringside: ");
         let counted = console
             .lines
             .iter()
-            .filter_map(|line| line.strip_prefix(&own)?.split_once(" NMI, ")?.0.parse().ok());
+            .filter_map(|line| line.strip_prefix(&prefix)?.split_once(" NMI, ")?.0.parse().ok());
         let counted = sum(counted);
         if !nmis.taken().contains(&counted) {
             return Err(mismatch(format!("CPU {cpu} counted {counted} NMIs instead of {:?}", nmis.taken())));

@@ -56,7 +56,9 @@ impl Plan<'_> {
         let cpus = match options.on {
             None => vec![0, count - 1],
             Some(cpu) if cpu < count => vec![cpu],
-            Some(cpu) => return Err(Error::Usage(format!("there is no CPU {cpu}: CPUs are counted from 0"))),
+            Some(cpu) => {
+                return Err(Error::Usage(format!("there is no CPU {cpu}: CPUs are numbered from 0")));
+            }
         };
         qemu::version(&options.machine.qemu)?;
         let kernel = match &options.kernel {

@@ -109,7 +109,7 @@ impl Registers {
 
     /// Returns the low 64 bits of the register of this name.
     pub fn get(&self, name: &str) -> u64 {
-        let place = LAYOUT.iter().find(|(own, ..)| *own == name);
+        let place = LAYOUT.iter().find(|(other, ..)| *other == name);
         let &(_, at, length) = place.expect("the name must be in the table");
         let mut word = [0; 8];
         let length = length.min(8);
@@ -162,7 +162,7 @@ mod tests {
 
     fn reading(change: impl Fn(&mut Vec<u8>)) -> Option<Registers> {
         let mut bytes = vec![0; LENGTH];
-        let efer = LAYOUT.iter().find(|(name, ..)| *name == "efer").expect("efer").1;
+        let efer = LAYOUT.iter().find(|(name, ..)| *name == "efer").expect("the layout must have EFER").1;
         bytes[efer..efer + 2].copy_from_slice(&0xd01_u16.to_le_bytes());
         change(&mut bytes);
         Registers::new(bytes)

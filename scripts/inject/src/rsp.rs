@@ -220,7 +220,7 @@ mod tests {
             theirs.write_all(packet.as_bytes()).expect("cannot send");
         }
         assert_eq!(rsp.resume("c").expect("the CPU must stop"), Stop::Cpu(1));
-        assert_eq!(rsp.read(1, 0x10, 2).expect("bytes"), [10, 11]);
+        assert_eq!(rsp.read(1, 0x10, 2).expect("cannot read memory"), [10, 11]);
         assert!(matches!(rsp.insert(7), Err(InjectError::Protocol { reply, .. }) if reply == "E14"));
         assert_eq!(rsp.resume("c").expect("the CPU must stop"), Stop::Ended);
         theirs.write_all(b"$OK#00").expect("cannot send");

@@ -45,12 +45,12 @@ mod tests {
         let mut archive = tar::Archive::new(&*packed);
         let read: Vec<_> = archive
             .entries()
-            .expect("entries")
+            .expect("cannot list the entries")
             .map(|entry| {
-                let mut entry = entry.expect("entry");
+                let mut entry = entry.expect("cannot read the entry");
                 let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).expect("bytes");
-                (entry.path().expect("path").display().to_string(), bytes)
+                entry.read_to_end(&mut bytes).expect("cannot read the entry");
+                (entry.path().expect("the entry must have a path").display().to_string(), bytes)
             })
             .collect();
         assert_eq!(read, entries);
@@ -61,9 +61,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("a/b");
         write_if_changed(&path, b"x").expect("cannot write");
-        let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("date");
+        let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("cannot read the time");
         write_if_changed(&path, b"x").expect("cannot write");
-        assert_eq!(std::fs::metadata(&path).and_then(|data| data.modified()).expect("date"), before);
+        assert_eq!(
+            std::fs::metadata(&path).and_then(|data| data.modified()).expect("cannot read the time"),
+            before
+        );
         write_if_changed(&path, b"y").expect("cannot write");
         assert_eq!(std::fs::read(&path).expect("cannot read"), b"y");
     }

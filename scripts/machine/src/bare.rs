@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn users_configuration_does_not_change_bare_builds() {
         let Ok(toolchain @ Toolchain::WithTargets { .. }) = Toolchain::find() else {
-            return; // Debian's toolchain builds `core` too, which takes long.
+            return; // Debian's toolchain builds `core` too, which takes a long time.
         };
         const OTHERS: [&str; 9] = [
             "[build]\nincremental = true\nrustflags = [\"-Ctarget-cpu=native\"]\ntarget = \"x86_64-unknown-uefi\"\n\
@@ -130,19 +130,19 @@ mod tests {
                 line.split_whitespace().filter(|word| !word.contains('/') && !word.contains("metadata"));
             words.filter(|word| !word.contains("filename")).map(str::to_owned).collect::<Vec<_>>()
         };
-        let own = flags(&verbose_build(&toolchain, "", &[]));
+        let default = flags(&verbose_build(&toolchain, "", &[]));
         for flag in ["opt-level=3", "panic=abort", "codegen-units=1", "overflow-checks=on", "linker="] {
-            assert!(own.iter().any(|word| word.contains(flag)), "{flag}: {own:?}");
+            assert!(default.iter().any(|word| word.contains(flag)), "{flag}: {default:?}");
         }
         for other in OTHERS {
-            assert_eq!(flags(&verbose_build(&toolchain, other, &[])), own, "{other}");
+            assert_eq!(flags(&verbose_build(&toolchain, other, &[])), default, "{other}");
         }
         let variables = [
             ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", "other"),
         ];
-        assert_eq!(flags(&verbose_build(&toolchain, "", &variables)), own);
+        assert_eq!(flags(&verbose_build(&toolchain, "", &variables)), default);
     }
 
     #[test]

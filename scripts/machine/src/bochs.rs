@@ -1,5 +1,5 @@
 //! Runs of the kernel on Bochs, an emulator that checks more of what the manuals require than QEMU's TCG. Bochs boots a
-//! CD-ROM image by its own BIOS and GRUB.
+//! CD-ROM image through its own BIOS and GRUB.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -30,7 +30,7 @@ const CPUS_MAX: u32 = 8;
 
 /// Starts Bochs in the run's folder, because its configuration cannot contain every path. Bochs writes its messages to
 /// its standard output, and the console is a file, for which the shell makes the descriptor 3. Bochs sets up a terminal
-/// for the screen, which nothing shows.
+/// for the screen, which is not shown.
 const WIRING: &str = r#"cd "$0" && exec 3>&1 >output 2>&1 </dev/null && TERM=xterm exec "$@""#;
 
 /// Messages in Bochs's log: the kernel has powered the machine off, and a triple fault.
@@ -83,8 +83,8 @@ impl Bochs {
         &self.words
     }
 
-    /// Returns how the run has ended, as QEMU would have: with the status that means the kernel's verdict if the kernel
-    /// has powered the machine off after it, and with status 0 after a triple fault.
+    /// Returns how QEMU would have ended this run: with the exit status for the kernel's verdict if the kernel powered
+    /// the machine off after the verdict, and with status 0 after a triple fault.
     ///
     /// # Errors
     /// If Bochs ended for another reason.
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn options(words: &[&str]) -> MachineOptions {
-        parse(words).expect("parses")
+        parse(words).expect("cannot parse")
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             assert!(matches!(check(&options(words)), Err(Error::Usage(_))), "{words:?}");
         }
         let configuration = |words: &[&str]| configuration(&options(words));
-        let text = configuration(&["--smp", "2", "-m", "64M"]).expect("valid");
+        let text = configuration(&["--smp", "2", "-m", "64M"]).expect("the options must be valid");
         assert!(text.contains("count=2, model=corei7_icelake_u,") && text.contains("megs: 64\n"));
         for words in [["--smp", "2,maxcpus=4"], ["--smp", "9"], ["-m", "8M"], ["--cpu", "max,-smap"]] {
             assert!(matches!(configuration(&words), Err(Error::Usage(_))), "{words:?}");
@@ -216,12 +216,19 @@ mod tests {
         let triple = "0001p[CPU1  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
         let mut facts = Facts::default();
         let ended = |facts: &Facts, log| translate(Ending::Status(1), facts, log);
-        assert_eq!(ended(&facts, off).expect("known"), Ending::Status(0), "off before the verdict");
+        assert_eq!(
+            ended(&facts, off).expect("it must not be an error"),
+            Ending::Status(0),
+            "off before the verdict"
+        );
         facts.take(b"@ringside verdict outcome=pass records=0 warnings=0");
-        assert_eq!(ended(&facts, off).expect("known"), Ending::Status(33));
-        assert_eq!(ended(&facts, triple).expect("known"), Ending::Status(0));
+        assert_eq!(ended(&facts, off).expect("it must not be an error"), Ending::Status(33));
+        assert_eq!(ended(&facts, triple).expect("it must not be an error"), Ending::Status(0));
         assert!(ended(&facts, "0001p[HD    ] >>PANIC<< no image\n").is_err());
         assert!(ended(&facts, "").is_err());
-        assert_eq!(translate(Ending::TimedOut, &facts, "").expect("known"), Ending::TimedOut);
+        assert_eq!(
+            translate(Ending::TimedOut, &facts, "").expect("it must not be an error"),
+            Ending::TimedOut
+        );
     }
 }

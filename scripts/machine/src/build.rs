@@ -122,7 +122,7 @@ pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, 
         (Ok(kernel), Ok(loader)) => kernel <= loader,
         _ => false,
     };
-    if boot.is_by_firmware() && !(as_built && is_built()) {
+    if boot.uses_firmware() && !(as_built && is_built()) {
         loader(&kernel)?;
     }
     Ok(kernel)

@@ -213,7 +213,8 @@ mod tests {
         let code = Code::of_command(&["qemu", "-kernel", "/k.efi", "-append", "program=hello"]);
         assert_eq!(code.kernel_path, Path::new("/k"));
         assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
-        let words = uefi::partition(Path::new("/k.efi"), "program=p", Path::new("/p")).expect("written");
+        let words = uefi::partition(Path::new("/k.efi"), "program=p", Path::new("/p"))
+            .expect("cannot write the folder");
         let code = Code::of_command(&words);
         assert_eq!(code.kernel_path, Path::new("/k"));
         assert_eq!(code.program, ProgramFile::Module("/p".into()));
@@ -228,8 +229,8 @@ mod tests {
 
     #[test]
     fn registers_are_followed_by_the_place() {
-        let own = std::env::current_exe().expect("cannot read the test executable");
-        let code = Code::of_command::<&str>(&[]).with_program(own);
+        let executable = std::env::current_exe().expect("cannot read the test executable");
+        let code = Code::of_command::<&str>(&[]).with_program(executable);
         let text = "CPU#0\nRIP=0000000000000001 RFL=2\n";
         assert_eq!(code.named_registers(text), text, "no code at this address");
     }

@@ -16,7 +16,7 @@ pub struct CpuDirectory {
     pub counters: Vec<u64>,
 }
 
-/// Text that a program had written without a line end when the run ended.
+/// Text that a program had written without a trailing newline when the run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncompleteLine {
     /// Dense index of the CPU.
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn incomplete_lines_are_read_and_empty_ones_are_omitted() {
         let file = tempfile::tempfile().expect("cannot create a file");
-        file.set_len(1 << 20).expect("there must be a size");
+        file.set_len(1 << 20).expect("cannot set the size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
         assert_eq!(CpuDirectory::find(&ram).expect("cannot read"), None);
         let [low, high] = [&MAGIC[..8], &MAGIC[8..]]

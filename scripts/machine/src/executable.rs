@@ -45,7 +45,7 @@ mod tests {
         for segment in segments {
             assert!(segment.data(Endianness::Little, &*cut).is_ok());
         }
-        assert_eq!(stripped(&cut).expect("again"), cut);
+        assert_eq!(stripped(&cut).expect("cannot strip a stripped file"), cut);
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub struct Facts {
     pub late: usize,
     /// Lines that begin like a record but cannot be parsed as one.
     pub malformed: Vec<String>,
-    /// Number of all console lines.
+    /// Total number of console lines.
     pub lines: usize,
     /// The kernel's warnings, at most [`WARNINGS_MAX`].
     pub warnings: Vec<String>,
@@ -138,7 +138,7 @@ pub enum Line {
 }
 
 impl Facts {
-    /// Processes a console line without its line end.
+    /// Processes a console line without its newline.
     pub fn take(&mut self, line: &[u8]) -> Line {
         self.lines += 1;
         if !self.started && precedes_the_kernel(line) {

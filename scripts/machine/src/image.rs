@@ -26,7 +26,7 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     };
     let mut command = tool();
     command.args(["build", "--locked", "--package", "image", "--target-dir"]).arg(root().join("target"));
-    cargo::build(command, "the maker of disk images", cargo::Show::Slow)?;
+    cargo::build(command, "the disk image builder", cargo::Show::Slow)?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Error::file("find", path, error));
     let folder = uefi::folder(&uefi::loader_path(contents.kernel), contents.cmdline, contents.module)?;
     // Only cargo knows the path of the executable.
@@ -39,8 +39,8 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
 }
 
-/// Returns the image for a run, which is made unless the same image exists. As beside an [`iso`](crate::iso) image,
-/// there is a file with the words of QEMU's command line that would start the same kernel without firmware.
+/// Returns the image for a run, which is made unless the same image exists. As for an [`iso`](crate::iso) image, a file
+/// in the same folder holds the words of QEMU's command line that would start the same kernel without firmware.
 ///
 /// # Errors
 /// The errors of [`make`].

@@ -70,7 +70,7 @@ pub fn of_run(contents: Contents<'_>) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Returns the words that [`of_run`], or that of [`image`](crate::image), has kept for an image.
+/// Returns the words that `of_run`, here or in [`image`](crate::image), has stored for an image.
 pub fn words(image: &Path) -> Option<Vec<String>> {
     shlex::split(&std::fs::read_to_string(words_path(image)).ok()?)
 }
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn grub_gets_each_token_as_one_word() {
-        let text = config(r#""program=my prog" x=1 -- it's "a \"b\"" c\\d $e"#, true).expect("valid");
+        let text = config(r#""program=my prog" x=1 -- it's "a \"b\"" c\\d $e"#, true)
+            .expect("the command line must be valid");
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("multiboot2 /boot/ringside "))
@@ -184,7 +185,7 @@ mod tests {
         let expected = ["program=my prog", "x=1", "--", "it's", r#"a "b""#, r"c\d", "$e"];
         assert_eq!(shlex::split(line).expect("the line must be quoted as for a shell"), expected);
         assert!(text.contains("\nmodule2 /boot/program\nboot\n"));
-        assert!(!config("", false).expect("valid").contains("module2"));
+        assert!(!config("", false).expect("the command line must be valid").contains("module2"));
     }
 
     #[test]

@@ -15,14 +15,14 @@ const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 const FIRMWARE_MEMORY_MIN: u64 = 64 << 20;
 
 /// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
-/// Of the arguments of `--qemu-arg` those are checked that change one of these, because QEMU would not report it, and
-/// those with which QEMU prints help and ends.
+/// Of the arguments of `--qemu-arg`, it checks those that change one of these, because QEMU would not report the
+/// problem, and those that make QEMU print help and exit.
 ///
 /// # Errors
 /// [`Error::Usage`], with the limit and what to change.
 pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(), Error> {
     if let Some(words) = help(options) {
-        let text = format!("{words} starts no machine: call `{} {words}`", options.qemu.display());
+        let text = format!("{words} does not start a machine: call `{} {words}`", options.qemu.display());
         return Err(Error::Usage(text));
     }
     let (cmdline, what) = match given(&options.qemu_arg, &["append"]).last() {
@@ -59,7 +59,7 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
     match machine_version(machine) {
         Some(version) if version < FIRST_WITH_PVH && options.boot == Boot::Pvh => Err(Error::Usage(format!(
             "the machine {machine}: machine types before {}.{} cannot start the kernel, because they lack QEMU's boot protocol \
-             PVH: take q35 or pc",
+             PVH: use q35 or pc",
             FIRST_WITH_PVH.0, FIRST_WITH_PVH.1
         ))),
         _ => Ok(()),
@@ -78,13 +78,13 @@ fn option_name(word: &str) -> Option<&str> {
     Some(name.strip_prefix('-').unwrap_or(name))
 }
 
-/// Returns the arguments with which QEMU prints help or its version, and ends.
+/// Returns the arguments that make QEMU print help or its version and exit.
 fn help(options: &MachineOptions) -> Option<String> {
     let is_help = |value: &str| matches!(value, "help" | "?");
     let cpu = options.cpu.as_deref().unwrap_or_default();
-    let own = [("-cpu", cpu), ("-machine", &options.machine), ("-accel", &options.accel)];
-    let own =
-        own.into_iter().find(|(_, value)| is_help(value)).map(|(name, value)| format!("{name} {value}"));
+    let machine = [("-cpu", cpu), ("-machine", &options.machine), ("-accel", &options.accel)];
+    let machine =
+        machine.into_iter().find(|(_, value)| is_help(value)).map(|(name, value)| format!("{name} {value}"));
     let words = &options.qemu_arg;
     let single = || {
         let ends = |word: &&String| matches!(option_name(word), Some("h" | "help" | "version"));
@@ -99,7 +99,7 @@ fn help(options: &MachineOptions) -> Option<String> {
         };
         words.windows(2).find(asks).map(|words| words.join(" "))
     };
-    own.or_else(single).or_else(pair)
+    machine.or_else(single).or_else(pair)
 }
 
 /// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
@@ -117,7 +117,7 @@ fn property<'a>(value: &'a str, key: &str) -> Option<&'a str> {
     value.split(',').enumerate().filter_map(of_word).last()
 }
 
-/// Returns the version in a machine type's name: of `pc-q35-3.1` it is 3.1; `q35` has none.
+/// Returns the version in a machine type's name: for `pc-q35-3.1` it is 3.1; `q35` has none.
 fn machine_version(value: &str) -> Option<(u32, u32)> {
     let version = property(value, "type")?.strip_prefix("pc-")?.rsplit('-').next()?;
     let mut numbers = version.split('.').map(str::parse);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn command_line_over_the_limit_is_refused_with_size_and_limit() {
         assert_eq!(message(&[], &"x".repeat(4095), 0), None);
-        let text = message(&[], &"x".repeat(4096), 0).expect("refused");
+        let text = message(&[], &"x".repeat(4096), 0).expect("it must be refused");
         assert!(text.contains("has 4096 bytes") && text.contains("at most 4095"), "{text}");
         assert!(message(&[], &"\u{e9}".repeat(2048), 0).is_some(), "bytes count, not characters");
     }
@@ -148,9 +148,9 @@ mod tests {
     fn command_line_in_qemus_arguments_is_rejected_too() {
         let long = "x".repeat(4096);
         for option in ["-append", "--append"] {
-            let own = |value: &str| message(&["--qemu-arg", option, "--qemu-arg", value], "", 0);
-            assert!(own(&long).is_some_and(|text| text.ends_with("shorten -append")));
-            assert_eq!(own("program=hello"), None);
+            let refusal = |value: &str| message(&["--qemu-arg", option, "--qemu-arg", value], "", 0);
+            assert!(refusal(&long).is_some_and(|text| text.ends_with("shorten -append")));
+            assert_eq!(refusal("program=hello"), None);
             assert_eq!(
                 message(&["--qemu-arg", option, "--qemu-arg", "x"], &long, 0),
                 None,
@@ -205,13 +205,13 @@ mod tests {
     #[test]
     fn memory_must_also_hold_the_program() {
         assert_eq!(message(&["--memory", "5M"], "", 1 << 20), None);
-        let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("refused");
+        let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("it must be refused");
         assert!(text.contains("the program's file need at least 6 MiB"), "{text}");
     }
 
     #[test]
     fn firmware_needs_more_memory_but_no_pvh() {
-        let text = message(&["--boot", "uefi", "--memory", "63M"], "", 0).expect("refused");
+        let text = message(&["--boot", "uefi", "--memory", "63M"], "", 0).expect("it must be refused");
         assert!(text.contains("UEFI firmware") && text.contains("at least 64 MiB"), "{text}");
         assert_eq!(message(&["--boot", "uefi", "--memory", "64M"], "", 0), None);
         assert_eq!(message(&["--boot", "uefi", "--machine", "pc-q35-3.1"], "", 0), None);

@@ -34,7 +34,7 @@ pub struct Monitor {
     socket: Arc<UnixStream>,
     /// QEMU's answers. The first one, which has no id, is sent when the monitor is ready.
     answers: Receiver<Value>,
-    signs: Arc<Signs>,
+    events: Arc<Events>,
     ready: bool,
     /// The id of the latest command.
     latest: u64,
@@ -42,10 +42,10 @@ pub struct Monitor {
 
 /// The events that the reader thread has seen.
 #[derive(Default)]
-struct Signs {
+struct Events {
     /// QEMU has paused the machine since the last call of [`paused`](Monitor::paused).
     stopped: AtomicBool,
-    /// QEMU has closed its monitor, as it does when it ends.
+    /// QEMU has closed its monitor, as it does when it exits.
     closed: AtomicBool,
 }
 
@@ -57,28 +57,28 @@ impl Monitor {
     /// If no thread can be started.
     pub fn start(socket: UnixStream, wake: impl Fn() + Send + 'static) -> io::Result<Monitor> {
         let socket = Arc::new(socket);
-        let signs = Arc::new(Signs::default());
+        let events = Arc::new(Events::default());
         let (sender, answers) = mpsc::channel();
-        let reader = (Arc::clone(&socket), Arc::clone(&signs));
+        let reader = (Arc::clone(&socket), Arc::clone(&events));
         Builder::new().spawn(move || {
-            let (socket, signs) = reader;
+            let (socket, events) = reader;
             // The thread ends when the connection does. Later commands report the same error.
-            let _ = read(&socket, &signs, &sender, &wake);
-            signs.closed.store(true, Ordering::Release);
+            let _ = read(&socket, &events, &sender, &wake);
+            events.closed.store(true, Ordering::Release);
             wake();
         })?;
-        Ok(Monitor { socket, answers, signs, ready: false, latest: 0 })
+        Ok(Monitor { socket, answers, events, ready: false, latest: 0 })
     }
 
     /// Returns whether QEMU has closed its monitor.
     pub fn is_closed(&self) -> bool {
-        self.signs.closed.load(Ordering::Acquire)
+        self.events.closed.load(Ordering::Acquire)
     }
 
     /// Returns QEMU's run state if QEMU has paused the machine, and will not resume it by itself. Asks QEMU only if a
     /// pause was reported since the previous call.
     pub fn paused(&mut self) -> Option<&'static str> {
-        if !self.signs.stopped.swap(false, Ordering::AcqRel) {
+        if !self.events.stopped.swap(false, Ordering::AcqRel) {
             return None;
         }
         let status = self.execute("query-status", json!({})).ok()?;
@@ -139,7 +139,7 @@ impl Monitor {
 /// Reads QEMU's messages until the connection ends. Passes on the answers, and records the events.
 fn read(
     socket: &UnixStream,
-    signs: &Signs,
+    events: &Events,
     answers: &Sender<Value>,
     wake: &impl Fn(),
 ) -> Result<(), QmpError> {
@@ -153,7 +153,7 @@ fn read(
                 let _ = answers.send(message);
             }
             Some("STOP") => {
-                signs.stopped.store(true, Ordering::Release);
+                events.stopped.store(true, Ordering::Release);
                 wake();
             }
             Some(_) => {}
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(monitor.command("info"), "(qemu) info\ndone\n");
         assert_eq!(monitor.paused(), None);
         assert_eq!(monitor.command("pause"), "(qemu) pause\ndone\n");
-        woken.recv_timeout(TIMEOUT).expect("woken");
+        woken.recv_timeout(TIMEOUT).expect("the caller must be woken");
         assert_eq!(monitor.paused(), Some("internal-error"));
         assert_eq!(monitor.paused(), None);
     }
@@ -239,7 +239,7 @@ mod tests {
         let mut monitor = Monitor::start(ours, wake).expect("cannot start a thread");
         assert!(!monitor.is_closed());
         drop(theirs);
-        woken.recv_timeout(TIMEOUT).expect("woken");
+        woken.recv_timeout(TIMEOUT).expect("the caller must be woken");
         assert!(monitor.is_closed());
         assert!(monitor.registers().starts_with("no registers: "));
     }

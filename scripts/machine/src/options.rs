@@ -89,7 +89,7 @@ impl Boot {
     }
 
     /// Returns whether UEFI firmware starts the kernel.
-    pub const fn is_by_firmware(self) -> bool {
+    pub const fn uses_firmware(self) -> bool {
         matches!(self, Boot::Uefi | Boot::Image)
     }
 

@@ -93,7 +93,10 @@ mod tests {
 
     #[test]
     fn embedded_name_takes_precedence_over_file() {
-        assert_eq!(resolve("hello", &tree()).expect("known"), Program::Embedded("hello".to_owned()));
+        assert_eq!(
+            resolve("hello", &tree()).expect("it must be a program"),
+            Program::Embedded("hello".to_owned())
+        );
     }
 
     #[test]
@@ -102,7 +105,7 @@ mod tests {
         let path = folder.path().join("a,b \"c");
         std::fs::write(&path, b"").expect("cannot write");
         let word = path.to_str().expect("invalid UTF-8");
-        assert_eq!(resolve(word, &tree()).expect("file").name(), "a,b \"c");
+        assert_eq!(resolve(word, &tree()).expect("it must be a file").name(), "a,b \"c");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Machine<'_> {
             push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
             push("-serial", &"chardev:console");
             push("-chardev", &"socket,id=qmp,fd=0");
-            // Not `-mon`, of which QEMU 11.1 warns.
+            // Not `-mon`, which QEMU 11.1 warns about.
             push("-qmp", &OWN_MONITOR);
         } else {
             push("-serial", &"stdio");

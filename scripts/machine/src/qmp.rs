@@ -143,7 +143,7 @@ mod tests {
                     (&theirs).write_all(format!("{line}\r\n").as_bytes()).expect("cannot send");
                 }
                 let mut line = String::new();
-                if index + 1 < steps.len() && reader.read_line(&mut line).expect("there must be a line") > 0 {
+                if index + 1 < steps.len() && reader.read_line(&mut line).expect("cannot read") > 0 {
                     commands.push(line.trim_end().to_owned());
                 }
             }
@@ -156,9 +156,9 @@ mod tests {
     fn events_before_an_answer_are_skipped() {
         let (socket, other) =
             qemu(&[&[GREETING], &[EVENT, DONE], &[EVENT, EVENT, r#"{"return": "CPU#0\r\n"}"#]]);
-        let mut session = Qmp::greet(&socket, &socket).expect("greeted");
+        let mut session = Qmp::greet(&socket, &socket).expect("the greeting must be accepted");
         assert_eq!(session.human("info cpus").expect("there must be an answer"), "CPU#0\r\n");
-        let commands = other.join().expect("cannot open the other end");
+        let commands = other.join().expect("the other end panicked");
         assert!(commands[0].contains("qmp_capabilities"), "{commands:?}");
         assert!(
             commands[1].contains("human-monitor-command") && commands[1].contains("info cpus"),
@@ -171,7 +171,7 @@ mod tests {
         let refusal = r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#;
         let (socket, _other) =
             qemu(Box::leak(Box::new([&[GREETING] as &[_], &[DONE], Box::leak(Box::new([refusal]))])));
-        let mut session = Qmp::greet(&socket, &socket).expect("greeted");
+        let mut session = Qmp::greet(&socket, &socket).expect("the greeting must be accepted");
         let error = session.execute("nonsense").expect_err("it must be refused").to_string();
         assert!(error.ends_with("no such command"), "{error}");
     }
@@ -181,7 +181,7 @@ mod tests {
         const STEPS: [&[&[&str]]; 4] = [&[&[]], &[&[GREETING]], &[&[r#"{"hello": 1}"#]], &[&["not JSON"]]];
         for steps in STEPS {
             let (socket, other) = qemu(steps);
-            other.join().expect("cannot open the other end");
+            other.join().expect("the other end panicked");
             assert!(Qmp::greet(&socket, &socket).is_err());
         }
     }

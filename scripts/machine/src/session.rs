@@ -33,7 +33,7 @@ const CLOSED_POLL: Duration = Duration::from_millis(100);
 
 /// A message from a reader thread.
 enum Message {
-    /// A console line, without its line end.
+    /// A console line, without its newline.
     Line(Vec<u8>),
     /// The console has closed.
     Closed,
@@ -77,7 +77,7 @@ impl std::str::FromStr for Cue {
     }
 }
 
-/// Runs QEMU. Calls `on_line` with each console line, without its line end, and the time since the start.
+/// Runs QEMU. Calls `on_line` with each console line, without its newline, and the time since the start.
 pub fn run(
     words: &[OsString],
     limit: Option<Duration>,

@@ -72,8 +72,8 @@ impl Symbols {
             return None;
         }
         let frames = self.frames(instruction, instruction);
-        let own = frames.iter().find(|frame| !frame.is_library);
-        own.or(frames.first()).map(Frame::to_string)
+        let outside_library = frames.iter().find(|frame| !frame.is_library);
+        outside_library.or(frames.first()).map(Frame::to_string)
     }
 
     /// Formats one frame of the backtrace: first the innermost function, then the functions that it was inlined into.
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn paths_are_shortened() {
-        let own = crate::tree::root().join("kernel/src/run.rs");
-        assert_eq!(short(own.to_str().expect("invalid UTF-8")), "kernel/src/run.rs");
+        let source = crate::tree::root().join("kernel/src/run.rs");
+        assert_eq!(short(source.to_str().expect("invalid UTF-8")), "kernel/src/run.rs");
         assert_eq!(short("/usr/lib/rustlib/src/rust/library/core/src/panicking.rs"), "core/src/panicking.rs");
         assert_eq!(short("/rustc/5980761/library/core/src/hint.rs"), "core/src/hint.rs");
         assert_eq!(
@@ -203,11 +203,11 @@ mod tests {
 
     #[test]
     fn function_is_found_with_module_path_and_line() {
-        let own = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
+        let executable = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
         let folder = tempfile::tempdir().expect("cannot create a folder");
         let path = folder.path().join("own");
-        std::fs::write(&path, &own).expect("cannot copy");
-        let file = object::File::parse(&*own).expect("it must be an ELF file");
+        std::fs::write(&path, &executable).expect("cannot copy");
+        let file = object::File::parse(&*executable).expect("it must be an ELF file");
         use object::{Object, ObjectSymbol};
         let symbol =
             file.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains("7symbols5short")));
@@ -219,13 +219,13 @@ mod tests {
 
     #[test]
     fn place_is_found_only_for_code() {
-        let own = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
-        let file = object::File::parse(&*own).expect("it must be an ELF file");
+        let executable = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
+        let file = object::File::parse(&*executable).expect("it must be an ELF file");
         let of = |kind| {
             let mut symbols = file.symbols().filter(|symbol| symbol.size() != 0 && symbol.kind() == kind);
             symbols.find(|symbol| !symbol.is_undefined()).expect("there must be a symbol").address()
         };
-        let symbols = Symbols::parse(&own);
+        let symbols = Symbols::parse(&executable);
         assert!(symbols.place(of(SymbolKind::Text)).is_some());
         assert_eq!(symbols.place(of(SymbolKind::Data)), None, "data");
         assert_eq!(symbols.place(0), None, "no segment");

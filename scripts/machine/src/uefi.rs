@@ -158,10 +158,17 @@ mod tests {
     #[test]
     fn files_of_a_partition_are_found_again() {
         let (loader, program) = (Path::new("/a/kernel.efi"), Path::new("/a,b/my program"));
-        let words = partition(loader, "program=test-of-a-partition", program).expect("written");
-        assert_eq!(words, partition(loader, "program=test-of-a-partition", program).expect("written again"));
-        assert_ne!(words, partition(loader, "program=test-of-another", program).expect("written"));
-        let found = Partition::of_command(&words).expect("found");
+        let words =
+            partition(loader, "program=test-of-a-partition", program).expect("cannot write the folder");
+        assert_eq!(
+            words,
+            partition(loader, "program=test-of-a-partition", program).expect("cannot write the folder again")
+        );
+        assert_ne!(
+            words,
+            partition(loader, "program=test-of-another", program).expect("cannot write the folder")
+        );
+        let found = Partition::of_command(&words).expect("there must be a partition");
         assert_eq!(found, Partition { loader: loader.to_owned(), program: program.to_owned() });
         assert_eq!(Partition::of_command(&["-drive", "file=x"]), None);
     }

@@ -56,9 +56,9 @@ mod tests {
     #[test]
     fn error_of_close_is_returned() {
         let file = File::open("/dev/null").expect("cannot open");
-        close(file).expect("closes");
+        close(file).expect("cannot close");
         // SAFETY: no file has this descriptor, so none is closed.
         let none = unsafe { File::from_raw_fd(1 << 29) };
-        assert_eq!(close(none).expect_err("no file").raw_os_error(), Some(libc::EBADF));
+        assert_eq!(close(none).expect_err("it must fail without a file").raw_os_error(), Some(libc::EBADF));
     }
 }

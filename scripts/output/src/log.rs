@@ -43,7 +43,7 @@ impl<W: Write> Log<W> {
         Log { file: BufWriter::new(file), at_once, error: None }
     }
 
-    /// Appends a line, which is given without its end.
+    /// Appends a line, given without its newline.
     pub fn line(&mut self, line: &[u8]) {
         self.append(&[line, b"\n"]);
     }

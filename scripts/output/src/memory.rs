@@ -1,9 +1,9 @@
-//! Handles the lack of memory.
+//! Handles out-of-memory conditions.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The system's allocator. A request that it cannot fulfil (`ulimit -v`) ends the process with a sentence and an exit
-/// status; the standard library would abort it.
+/// The system's allocator. A request that it cannot fulfil (`ulimit -v`) ends the process with an error message and an
+/// exit status; the standard library would abort it.
 pub struct Memory {
     status: i32,
 }
@@ -20,7 +20,8 @@ impl Memory {
             // If this write fails, nothing else can be done.
             let _ = rustix::io::write(
                 std::io::stderr(),
-                b"xtask: there is not enough memory, or too low a limit\n",
+                b"xtask: not enough memory, or the memory limit is too low
+",
             );
             // Do not run the handlers of `exit`, which may allocate.
             // SAFETY: the call ends the process, and has no precondition.

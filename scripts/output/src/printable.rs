@@ -24,7 +24,7 @@ pub fn printable(line: &[u8]) -> String {
     text
 }
 
-/// Escapes each line of a text as [`printable`] does. Keeps line ends.
+/// Escapes each line of a text as [`printable`] does. Keeps newlines.
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_are_kept_in_lines() {
+    fn newlines_are_kept_in_lines() {
         assert_eq!(printable_lines("a\x1bb\r\nc\n"), "a\\x1bb\\x0d\nc\n");
     }
 

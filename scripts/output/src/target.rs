@@ -27,9 +27,9 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> 
 /// A result that is being written.
 ///
 /// If the path is a regular file or does not exist, the result is written to a temporary file in the same folder, which
-/// replaces the path at the end. So a tool that is killed leaves the previous result, and two tools that write the same
-/// result do not disturb each other. Symbolic links are followed and kept. Any other file, such as a FIFO or a device,
-/// is written in place.
+/// replaces the path at the end. So a tool that is killed leaves the previous result, and two instances of the tool
+/// that write the same result do not interfere with each other. Symbolic links are followed and kept. Any other file,
+/// such as a FIFO or a device, is written in place.
 pub struct Target(To);
 
 enum To {
@@ -159,7 +159,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a temporary file in the folder of `path`, with the rights of the file that it will replace.
+/// Creates a temporary file in the folder of `path`, with the permissions of the file that it will replace.
 fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // The system clears the bits of the umask, as in every new file.
     let new = fs::Permissions::from_mode(0o666);

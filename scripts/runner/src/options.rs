@@ -19,7 +19,7 @@ pub struct RunOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// The emulator. Bochs starts the kernel by GRUB, as --boot iso does.
+    /// The emulator. Bochs starts the kernel through GRUB, as --boot iso does.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Emulator::Qemu)]
     pub emulator: Emulator,
 

@@ -10,7 +10,7 @@ pub fn collapsed(text: &str) -> String {
     for line in text.lines() {
         match line.split_once(LACKS) {
             Some((_, feature)) => {
-                // Of `CPUID.01H:ECX.pcid [bit 17]` the name.
+                // Take only the name from `CPUID.01H:ECX.pcid [bit 17]`.
                 let name = feature.split(" [").next().unwrap_or(feature);
                 let name = name.rsplit('.').next().unwrap_or(name);
                 if !features.contains(&name) {

@@ -35,7 +35,7 @@ impl<'a> Recording<'a> {
     /// the trace is sent over the console.
     ///
     /// # Errors
-    /// If guest memory is no file, or the trace file cannot be created.
+    /// If guest memory is not a file, or the trace file cannot be created.
     pub fn start(
         options: &RunOptions,
         command: &[OsString],
@@ -52,8 +52,8 @@ impl<'a> Recording<'a> {
         }
         let memory = memory.ok_or_else(|| {
             Error::Usage(
-                "with --trace, --memory must be a number with K, M, G or no unit, neither --machine nor --qemu-arg may \
-                 define the memory otherwise, and `ulimit -f` must allow a file of that size"
+                "with --trace, --memory must be a number with K, M, G or no unit, --machine and --qemu-arg must not \
+                 define the memory, and `ulimit -f` must allow a file of that size"
                     .to_owned(),
             )
         })?;

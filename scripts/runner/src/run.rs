@@ -89,13 +89,13 @@ impl Plan {
         let via =
             trace.as_ref().filter(|_| options.trace_via == TraceVia::Serial).map(|_| "trace_via=serial");
         let repeat = options.repeat.map(|rounds| format!("repeat={rounds}"));
-        let own = [serial, repeat.as_deref(), trace.as_deref(), via, dump, machine.cmdline.as_deref()]
+        let keys = [serial, repeat.as_deref(), trace.as_deref(), via, dump, machine.cmdline.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
             .join(" ");
-        let own = Some(own.as_str()).filter(|own| !own.is_empty());
-        let cmdline = cmdline::compose(name, machine.tick_hz, own, arguments);
+        let keys = Some(keys.as_str()).filter(|keys| !keys.is_empty());
+        let cmdline = cmdline::compose(name, machine.tick_hz, keys, arguments);
         Ok(Plan { program, cmdline, kernel })
     }
 

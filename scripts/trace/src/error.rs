@@ -24,7 +24,7 @@ pub enum Error {
         /// Number of complete records.
         found: u64,
         /// Number of records according to the header.
-        promised: u64,
+        expected: u64,
     },
     /// The console contains no trace lines.
     NoLines,
@@ -98,11 +98,11 @@ impl fmt::Display for Error {
             Error::Header(path, why) => {
                 write!(f, "the header of {} is damaged ({why}): capture the trace again", path.display())
             }
-            Error::Truncated { path, found, promised } => write!(
+            Error::Truncated { path, found, expected } => write!(
                 f,
                 "{} is truncated: only {found} of {} {} complete and converted",
                 path.display(),
-                output::count(*promised, "record"),
+                output::count(*expected, "record"),
                 if *found == 1 { "is" } else { "are" }
             ),
             Error::NoLines => f.write_str(

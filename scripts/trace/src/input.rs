@@ -37,7 +37,7 @@ pub fn check(file: &File) -> io::Result<()> {
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = || {
-        let text = format!("it has more than {} MiB, the largest size that is read", limit >> 20);
+        let text = format!("it has more than {} MiB, the maximum size", limit >> 20);
         io::Error::new(ErrorKind::FileTooLarge, text)
     };
     // Check the size before memory is reserved, because a sparse file can be very large.
@@ -72,7 +72,7 @@ mod tests {
         sparse.set_len(1 << 40).expect("cannot create a sparse file");
         assert!(read(&path, 2 << 20).is_err());
         // A file whose length is not known before it is read.
-        let unknown = read(Path::new("/proc/self/status"), 9).expect_err("refused");
+        let unknown = read(Path::new("/proc/self/status"), 9).expect_err("it must be refused");
         assert_eq!(unknown.kind(), ErrorKind::FileTooLarge);
     }
 }

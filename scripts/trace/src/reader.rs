@@ -75,11 +75,11 @@ impl Reader {
 
     /// Returns an error if the file is truncated.
     pub fn complete(&self) -> Result<(), Error> {
-        let (found, promised) = (self.found(), self.header.cpus.iter().map(|cpu| cpu.records).sum());
-        if found == promised {
+        let (found, expected) = (self.found(), self.header.cpus.iter().map(|cpu| cpu.records).sum());
+        if found == expected {
             return Ok(());
         }
-        Err(Error::Truncated { path: self.path.clone(), found, promised })
+        Err(Error::Truncated { path: self.path.clone(), found, expected })
     }
 
     /// Returns the records of the CPU with this index in the header.

@@ -78,7 +78,8 @@ fn truncated_file_is_converted_and_is_an_error() {
     let folder = folder(3000);
     let path = folder.path().join("x.rtrace");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("cannot open");
-    file.set_len(path.metadata().expect("metadata").len() - 100 * 32 - 5).expect("cannot truncate");
+    file.set_len(path.metadata().expect("cannot read the metadata").len() - 100 * 32 - 5)
+        .expect("cannot truncate");
     let error = trace(folder.path(), "--text @/out").expect_err("it must be truncated");
     assert!(error.to_string().contains("2899 of 3000"), "{error}");
     assert_eq!(lines(folder.path(), "out").len(), 2899);

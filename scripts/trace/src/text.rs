@@ -70,7 +70,7 @@ mod tests {
         let mut put = |ns, lane, kind: u16, a, b| {
             let record = Record { a, b, kind, ..Record::default() };
             let event = Event { ns, lane, kind: Kind::from_number(kind), record };
-            text.event(&event).expect("there must be a line");
+            text.event(&event).expect("cannot write the event");
         };
         put(1_000_000_005, 0, Kind::SyscallExit as u16, 1, (-14i64).cast_unsigned());
         put(1_000_000_006, 1, Kind::IdleIn as u16, 0, 0);

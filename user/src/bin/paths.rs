@@ -115,14 +115,14 @@ fn run() -> ExitCode {
     SURVIVED
 }
 
-/// Takes the paths in the order in which the host tool waits for them (`scripts/inject/src/paths.rs`).
+/// Takes the paths in the order in which the host tool waits for them (`scripts/inject/src/paths/mod.rs`).
 fn each_path() -> Result<(), Wrong> {
     let cpu = sys::get_cpu();
-    let own = shared_page().word(cpu as usize).load(Ordering::Relaxed);
+    let nmi_stack = shared_page().word(cpu as usize).load(Ordering::Relaxed);
     for registers in patterns(cpu) {
         call("a call", &Registers { rax: SYS_NULL, ..registers }, 0)?;
     }
-    for rsp in STACK_POINTERS.into_iter().chain([own]) {
+    for rsp in STACK_POINTERS.into_iter().chain([nmi_stack]) {
         call_with_rsp(rsp)?;
     }
     for registers in patterns(cpu) {

@@ -103,7 +103,7 @@ fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let cpu = sys::get_cpu();
-    let found = check_verdict_record(round, cpu, spin).and_then(|()| fresh());
+    let found = check_last(round, cpu, spin).and_then(|()| fresh());
     if let Err(what) = found {
         println!("restart: FAILED: round {round}: {what}");
         return ExitCode::FAILURE;
@@ -117,7 +117,7 @@ fn run() -> ExitCode {
 }
 
 /// Checks that `last=` is the ending of the previous round.
-fn check_verdict_record(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
+fn check_last(round: u64, cpu: u64, spin: bool) -> Result<(), &'static str> {
     let mut expected = Expected { text: args::environment("last").unwrap_or_default() };
     let same = match round {
         0 => write!(expected, "none"),
@@ -143,7 +143,7 @@ impl fmt::Write for Expected {
 
 /// Checks that everything changed by [`spoil`] and the previous round has its initial value again.
 fn fresh() -> Result<(), &'static str> {
-    if entry_registers().all().iter().any(|(_, got, promised)| got != promised) {
+    if entry_registers().all().iter().any(|(_, got, guaranteed)| got != guaranteed) {
         return Err("a register does not have its initial value");
     }
     if segments() != [0; 4] {

@@ -10,7 +10,8 @@ use user::{ExitCode, args, print, println, shared_page, sys};
 
 user::program!(run);
 
-/// Ticks that a CPU that spins alone waits for `SYS_EXIT` of the others to finish, before it prints its line.
+/// If only one CPU spins: the number of ticks that it waits before it prints its line, so that the other CPUs have
+/// completed `SYS_EXIT`.
 const TICKS: u64 = 3;
 
 fn run() -> ExitCode {
@@ -37,7 +38,7 @@ fn run() -> ExitCode {
         while sys::ticks() < end {
             spin_loop();
         }
-        println!("spin: the others have left");
+        println!("spin: the others have exited");
     } else if cpu == 0 {
         wait_for_the_others(ready);
         println!("spin: all others loop");

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::verdict::Verdict;
 
-/// The error that a line starts with the mark of a record but is not a valid record of this version.
+/// The error if a line starts with the mark of a record but is not a valid record of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -19,7 +19,7 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// Parses a console line without its line end. Returns `None` if the line is not a record.
+/// Parses a console line without its newline. Returns `None` if the line is not a record.
 ///
 /// # Errors
 /// [`Malformed`] if the line starts like a record but cannot be parsed completely.

@@ -30,7 +30,7 @@ pub fn written(records: &[Record], place: u64) -> usize {
 /// slot number `place`.
 #[inline(never)]
 #[must_use]
-pub fn own(records: &[Record], place: u64) -> usize {
+pub fn matching(records: &[Record], place: u64) -> usize {
     let other = placed(records, place).position(|(record, place)| ahead(record, place) != 0);
     other.unwrap_or(records.len())
 }
@@ -59,14 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn written_and_own_stop_at_the_first_mismatch() {
+    fn written_and_matching_stop_at_the_first_mismatch() {
         let records = [4, 5, 70, 7, 0, 9].map(|sequence| record(sequence, Kind::Tick));
-        assert_eq!((written(&records, 3), own(&records, 3)), (4, 2));
-        assert_eq!((written(&records[..2], 3), own(&records[..2], 3)), (2, 2));
-        assert_eq!((written(&records, 4), own(&[], 3)), (0, 0));
+        assert_eq!((written(&records, 3), matching(&records, 3)), (4, 2));
+        assert_eq!((written(&records[..2], 3), matching(&records[..2], 3)), (2, 2));
+        assert_eq!((written(&records, 4), matching(&[], 3)), (0, 0));
         // With an invalid head the slot numbers wrap around.
         let last = [0, 1].map(|sequence| record(sequence, Kind::Tick));
-        assert_eq!((written(&last, u64::MAX), own(&last, u64::MAX)), (2, 2));
+        assert_eq!((written(&last, u64::MAX), matching(&last, u64::MAX)), (2, 2));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const PREFIX: &str = "@ringside trace ";
 pub const RECORDS_MAX: usize = 12;
 /// The maximum number of data bytes in a line.
 pub const DATA_MAX: usize = RECORDS_MAX * size_of::<Record>();
-/// The maximum length of a line, without its line end.
+/// The maximum length of a line, without its newline.
 pub const LINE_MAX: usize =
     PREFIX.len() + NAMES + 2 * 10 + 20 + "records".len() + DATA_MAX.div_ceil(3) * 4 + 8;
 /// The length of the names and separators of all fields.
@@ -133,7 +133,7 @@ impl Received {
     }
 }
 
-/// The error that a trace line has a wrong checksum or cannot be parsed.
+/// The error if a trace line has a wrong checksum or cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
@@ -145,7 +145,7 @@ impl fmt::Display for Damaged {
 
 impl core::error::Error for Damaged {}
 
-/// Parses a console line without its line end. Returns `None` if the line is not a trace line.
+/// Parses a console line without its newline. Returns `None` if the line is not a trace line.
 ///
 /// # Errors
 /// [`Damaged`] if the line has the prefix but cannot be parsed.

@@ -51,7 +51,7 @@ fn good_note() -> Segment {
 #[test]
 fn segments_are_written_where_they_belong() {
     let file = file(&[load(0x20_0010, b"boot", 4), load(0x20_2000, b"data", 0x1008), good_note()]);
-    let image = Image::parse(&file).expect("valid");
+    let image = Image::parse(&file).expect("the file must be valid");
     assert_eq!((image.range.clone(), image.entry), (0x20_0000..0x20_4000, 0x20_0010));
     let mut memory = std::vec![0xff; image.size()];
     image.write(&mut memory);

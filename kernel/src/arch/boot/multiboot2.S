@@ -15,7 +15,7 @@ multiboot2_header:
     .long   multiboot2_header_end - multiboot2_header
     .long   -({header_magic} + {i386} + (multiboot2_header_end - multiboot2_header))
 
-    # The entry address. Without this tag the loader would use the ELF file's entry point, which is PVH's.
+    # The entry address. Without this tag the loader would use the ELF file's entry point, which is the PVH entry point.
     .word   {entry_tag}, 0
     .long   12
     .long   multiboot2_start32

@@ -78,7 +78,7 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     let Some(reader) = reader else { super::start(&FROM_QEMU) };
 
     let raw = reader.raw();
-    // The version 0 of the start info has no memory map.
+    // Version 0 of the start info has no memory map.
     let memmap_entries = if raw.version < 1 { 0 } else { u64::from(raw.memmap_entries) };
     let lists = [
         ("memory map", raw.memmap_paddr, memmap_entries, size_of::<MemmapTableEntry>()),
@@ -100,7 +100,8 @@ unsafe extern "sysv64" fn pvh_start(start_info: u32) -> ! {
     }
     if let Some(start) = info.locate_command_line(raw.cmdline_paddr) {
         // SAFETY: the boot tables map the first 4 GiB of physical memory, which contain these bytes, and nothing writes
-        // to them meanwhile. The crate's `cmdline` is not used, because it would search for a NUL beyond the limit.
+        // to them in the meantime. The crate's `cmdline` is not used, because it would search for a NUL beyond the
+        // limit.
         let bytes = unsafe { slice::from_raw_parts(phys_to_virt(start), COMMAND_LINE_MAX + 1) };
         info.set_command_line(bytes);
     }

@@ -7,7 +7,7 @@
 #
 # Ends the run with a message if the CPU lacks a required feature.
 #
-# On the call of the Rust function: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
+# When the Rust function is called: long mode with paging, NX and WP; the first 4 GiB of physical memory mapped
 # with 2 MiB pages at 0 (for this code) and at PHYSMAP_BASE, the first GiB also at KERNEL_BASE; the kernel's code
 # segment; the boot stack; edi = address of the loader's information. All these pages are writable and executable: Rust
 # replaces the tables as soon as the frame allocator is set up.

@@ -2,7 +2,7 @@
 #
 # On entry: 32-bit protected mode, flat segments, paging off, CR4 and EFER 0, interrupts off, DF clear, an IDT without
 # gates, ebx = physical address of the `Handover`. No stack, the loader's GDT, .bss zeroed by the loader. The loader has
-# left the boot services and has checked that usable memory contains the image.
+# exited boot services and has checked that usable memory contains the image.
 
 .section .boot, "ax"
 .code32

@@ -58,7 +58,7 @@ mod memory_type {
 /// only be a single step.
 const DR7_RESET: u64 = 0x400;
 
-/// DEBUGCTL's value at reset: no branch records, and TF steps over each instruction, not over each branch.
+/// DEBUGCTL's value at reset: no branch records, and TF traps after each instruction, not only after each branch.
 const DEBUGCTL_RESET: u64 = 0;
 
 impl Features {
@@ -89,7 +89,7 @@ impl Features {
     }
 }
 
-/// The error that a CPU lacks features that the kernel needs.
+/// The error if a CPU lacks features that the kernel needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lacking(pub FeatureSet);
 

@@ -51,8 +51,8 @@ impl MachineCheck {
     }
 }
 
-/// Clears this CPU's banks and MCG_STATUS at boot, as SDM 3B, 16.8, requires: they keep their contents over a reset. A
-/// later report would name an old error instead of the new one, and a set MCIP would turn the next machine check into
+/// Clears this CPU's banks and MCG_STATUS at boot, as SDM 3B, 16.8, requires: they keep their contents across a reset.
+/// A later report would name an old error instead of the new one, and a set MCIP would turn the next machine check into
 /// a shutdown. Errors are passed to `report` first. Then enables the reports of all errors in all banks: the control
 /// MSRs are 0 after a reset of a real CPU, and firmware may have cleared some bits of them.
 pub fn set_up(report: impl FnMut(&MachineCheck)) {

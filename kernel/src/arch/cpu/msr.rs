@@ -89,8 +89,8 @@ impl core::error::Error for MsrMismatch {}
 /// The first MSR that does not hold the value written to it. The CPU must then not run ring-3 code.
 ///
 /// # Safety
-/// `per_cpu` is the address of this CPU's `PerCpuData`. `syscall_entry` is the address of code that fulfils
-/// the contract of a system call's entry. No GS-relative access relies on another base.
+/// `per_cpu` is the address of this CPU's `PerCpuData`. `syscall_entry` is the address of code that fulfils the
+/// contract of the system-call entry point. No GS-relative access relies on another base.
 pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatch> {
     let table = [
         ("IA32_STAR", IA32_STAR, STAR),

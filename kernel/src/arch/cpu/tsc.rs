@@ -17,7 +17,7 @@ pub struct TscState {
     pub at_set_up: u64,
     /// IA32_TSC_ADJUST, if the CPU has it: what software has added to the counter.
     pub adjust: Option<u64>,
-    /// The counter's rate may change with the CPU's frequency.
+    /// Whether the counter's rate may change with the CPU's frequency.
     pub rate_may_change: bool,
 }
 

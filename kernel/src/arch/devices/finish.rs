@@ -29,7 +29,7 @@ pub fn configure(finish: Finish) {
     FINISH.store(finish as u8, Ordering::Relaxed);
 }
 
-/// Stores what the firmware's tables say about power. Before, the machine cannot be powered off.
+/// Stores what the firmware's tables say about power. Until then, the machine cannot be powered off.
 pub fn set_power(power: Power) {
     POWER.call_once(|| power);
 }

@@ -46,7 +46,7 @@ pub(in crate::arch) fn write(text: &[u8]) -> usize {
     })
 }
 
-/// Writes a line of program output to the console. The caller must have the turn. Calls `pause` repeatedly while it
+/// Writes a line of program output to the console. It must be this CPU's turn. Calls `pause` repeatedly while it
 /// waits for the lock, and `poll` while it waits for the UART. Both may handle interrupts whose handlers do not print.
 /// `poll` must return, because this CPU holds the lock.
 pub(in crate::arch) fn write_in_turn(line: &[u8], pause: impl Fn(), poll: impl Fn()) -> usize {
@@ -86,7 +86,7 @@ pub(in crate::arch) fn is_bypassed() -> bool {
     LOCK_BYPASSED.load(Ordering::Relaxed)
 }
 
-/// The longest line, in bytes, line end included.
+/// The maximum length of a line in bytes, including its newline.
 pub(in crate::arch) const LINE_MAX: usize = 640;
 
 /// Formats one line and writes it to the console. A line longer than [`LINE_MAX`] is truncated.
@@ -100,7 +100,7 @@ pub(in crate::arch) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// A line including its line end, truncated to [`LINE_MAX`] bytes.
+/// A line including its newline, truncated to [`LINE_MAX`] bytes.
 pub(in crate::arch) struct Line {
     bytes: [u8; LINE_MAX],
     len: usize,

@@ -1,8 +1,8 @@
 //! The NMI handler.
 //!
 //! The CPU masks NMIs until the next `iretq`, whichever code executes it. The handler does not fault, so that is normally
-//! the `iretq` that ends the handler. If an SMI unmasks NMIs earlier, `nmi_entry` keeps a second NMI back until the
-//! handler has ended, and then runs it again.
+//! the `iretq` that ends the handler. If an SMI unmasks NMIs earlier, `nmi_entry` holds a second NMI back until the
+//! handler has returned, and then runs the handler again.
 
 use kernel_abi::trace::Kind;
 
@@ -19,10 +19,7 @@ pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     stop::park_if_stopping(cpu);
     let rip = frame.interrupted.rip;
     if is_nmi_entry(rip) && !frame.interrupted.from_user() {
-        stop::end(format_args!(
-            "an NMI on {} arrived before the one before it had saved its frame",
-            cpu.id()
-        ));
+        stop::end(format_args!("an NMI on {} arrived before the previous NMI had saved its frame", cpu.id()));
     }
     let taken = cpu.rare.count_nmi(rip);
     cpu.trace(Kind::Nmi, taken, rip);
@@ -32,7 +29,7 @@ pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     frame.interrupted.rip = idle::resume_after(rip);
 }
 
-/// Returns whether an NMI that interrupted ring 0 at this address has overwritten the frame of the NMI before it.
+/// Returns whether an NMI that interrupted ring 0 at this address has overwritten the frame of the previous NMI.
 fn is_nmi_entry(rip: u64) -> bool {
     (ringside_nmi_entry as *const () as u64..ringside_nmi_again as *const () as u64).contains(&rip)
 }

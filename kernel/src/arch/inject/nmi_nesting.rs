@@ -16,7 +16,7 @@ const ARMED: u32 = 1;
 const INSIDE: u32 = 2;
 /// The first handler is about to end; the second NMI has not arrived.
 const HELD: u32 = 3;
-/// The second NMI has arrived after the first handler was about to end.
+/// The second NMI arrived after the first handler had finished.
 const TAKEN: u32 = 4;
 
 /// How long the first handler waits to see whether the second NMI arrives, which it must not, in TSC ticks. Enough for

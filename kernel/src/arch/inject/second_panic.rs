@@ -57,7 +57,7 @@ fn hold_console(cpu: &PerCpuData) {
         spin_until(|| serial::is_bypassed() || tsc::now().wrapping_sub(start) >= HOLD);
         !serial::is_bypassed()
     });
-    // The panicking CPU still waits for this one. If it has bypassed the lock, it may end the run at any time.
+    // The panicking CPU is still waiting for this one. If it has bypassed the lock, it may end the run at any time.
     if kept {
         say!(cpu, "this CPU held the console's lock for the full time, because the panic did not bypass it");
     }

@@ -12,8 +12,8 @@ const LEFT_IN_SERVICE: u8 = 0x41;
 const LEFT_PENDING: [u8; 2] = [0x31, 0x51];
 const UNMASKED_LINE: u8 = 0x61;
 
-/// Leaves this CPU's local APIC as firmware may leave it, if that is requested: one interrupt in service, two pending,
-/// and a task priority that holds back all interrupts. `take_pending` enables interrupts for one instruction.
+/// Sets this CPU's local APIC as firmware may leave it, if that is requested: one interrupt in service, two pending,
+/// and a task priority that blocks all interrupts. `take_pending` enables interrupts for one instruction.
 pub(in crate::arch) fn leave_interrupts(cpu: &PerCpuData, take_pending: impl Fn()) {
     if !cpu.injected.stale.get() {
         return;

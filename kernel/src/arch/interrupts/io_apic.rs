@@ -1,4 +1,4 @@
-//! The I/O APICs. The kernel uses no device interrupt, so it masks every line: firmware may have left one open.
+//! The I/O APICs. The kernel uses no device interrupt, so it masks every line: firmware may have left one unmasked.
 
 use core::ptr;
 
@@ -31,9 +31,9 @@ const fn masked(entry: u32) -> Option<u32> {
 pub enum IoApicError {
     /// The firmware lists more I/O APICs than the kernel has addresses for.
     TooMany,
-    /// The address is in memory, which a write would change, or its registers cross a page's end.
+    /// The address is in memory, which a write would change, or the registers cross a page boundary.
     NotADevice,
-    /// Nothing answers at the address.
+    /// No device responds at the address.
     Absent,
     /// The registers cannot be mapped.
     Map(MapError),
@@ -58,7 +58,7 @@ pub struct IoApic {
 }
 
 impl IoApic {
-    /// Maps the registers of the I/O APIC at this physical address, which is the firmware's number `index`.
+    /// Maps the registers of the I/O APIC at this physical address, which has index `index` in the firmware's list.
     ///
     /// # Errors
     /// [`IoApicError`].
@@ -78,10 +78,11 @@ impl IoApic {
             return Err(IoApicError::NotADevice);
         }
         let at = IO_APIC_REGISTERS + index as u64 * PAGE_SIZE;
-        // SAFETY: the page holds device registers, is mapped with `DEVICE`, and no program exists (caller's promise).
+        // SAFETY: the page holds device registers, is mapped with `DEVICE`, and no program exists (guaranteed by the
+        // caller).
         unsafe { paging::map_kernel_page(at, page, paging::DEVICE) }.map_err(IoApicError::Map)?;
         let io_apic = IoApic { registers: ptr::with_exposed_provenance_mut((at + offset) as usize) };
-        // The version is 0xff... where no device answers.
+        // If no device responds, all bits of the version are set.
         if io_apic.read(VERSION) == u32::MAX { Err(IoApicError::Absent) } else { Ok(io_apic) }
     }
 
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_but_those_of_smis_is_masked() {
+    fn every_line_except_smi_lines_is_masked() {
         for entry in [0x51, 0xe951, 0x0400, 0x0700, 0x1_0000] {
             assert_eq!(masked(entry), Some(MASKED), "{entry:#x}");
         }

@@ -6,9 +6,9 @@ use super::apic::{LVT_MASKED, LocalApic};
 // Register offsets in the xAPIC page (SDM 3A, table 11-1; AMD's extended registers: APM 2, table 16-2).
 const VERSION: u32 = 0x30;
 const TASK_PRIORITY: u32 = 0x80;
-/// The first of eight registers with one bit a vector: interrupts that are in service.
+/// The first of eight registers with one bit per vector: interrupts that are in service.
 const IN_SERVICE: u32 = 0x100;
-/// The first of eight registers with one bit a vector: interrupts that are pending.
+/// The first of eight registers with one bit per vector: interrupts that are pending.
 const REQUESTED: u32 = 0x200;
 const LVT_CMCI: u32 = 0x2f0;
 const LVT_THERMAL: u32 = 0x330;
@@ -16,7 +16,7 @@ const LVT_PERFORMANCE: u32 = 0x340;
 const EXTENDED_FEATURES: u32 = 0x400;
 const LVT_EXTENDED: u32 = 0x500;
 
-/// The highest priority that the task-priority register can hold: it holds back all interrupts.
+/// The highest priority that the task-priority register can hold: it blocks all interrupts.
 const PRIORITY_MAX: u32 = 0xf0;
 
 /// Returns the entries of the local vector table that the kernel does not use and this APIC has. A write to one that is
@@ -51,8 +51,8 @@ impl LocalApic {
         self.any_of(REQUESTED)
     }
 
-    /// Lets all interrupts through: ends those that are in service, and sets the task priority to 0. Returns the number
-    /// of interrupts that were in service.
+    /// Unblocks all interrupts: sends an EOI for each that is in service, and sets the task priority to 0. Returns the
+    /// number of interrupts that were in service.
     pub fn end_left_over(&mut self) -> u32 {
         let mut ended = 0;
         // An EOI ends one interrupt, and there are at most 256.
@@ -64,7 +64,7 @@ impl LocalApic {
         ended
     }
 
-    /// Leaves a task priority that holds back all interrupts, as firmware may.
+    /// Sets a task priority that blocks all interrupts, as firmware may leave it.
     pub(in crate::arch) fn leave_task_priority(&self) {
         self.write(TASK_PRIORITY, PRIORITY_MAX);
     }

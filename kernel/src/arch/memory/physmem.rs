@@ -71,8 +71,8 @@ pub unsafe fn init(info: &BootInfo) -> Result<(), MemoryError> {
     // SAFETY: `place` has found the range in usable memory that is not reserved, the boot tables map it, and no other
     // reference to it exists: `init` runs once.
     let bitmap = unsafe { slice::from_raw_parts_mut(phys_to_virt(start).cast::<u64>(), words) };
-    let own = Region { start, len: bytes };
-    *FRAMES.lock() = Some(FrameBitmap::new(bitmap, usable(info), reserved.chain([own])));
+    let bitmap_range = Region { start, len: bytes };
+    *FRAMES.lock() = Some(FrameBitmap::new(bitmap, usable(info), reserved.chain([bitmap_range])));
     Ok(())
 }
 

@@ -136,7 +136,7 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     if cpu.magic() != PerCpuData::MAGIC {
         return Err(Broken::Magic(cpu.magic()));
     }
-    for at in canary::places(cpu.area) {
+    for at in canary::addresses(cpu.area) {
         // SAFETY: the word is the lowest of one of this CPU's stacks, which `percpu::create` has mapped.
         let found = unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
         if found != canary::at(at) {

@@ -284,13 +284,13 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// Finds the stack that contains the address: one of this CPU's stacks or the boot stack.
 fn stack_of(cpu: Option<CpuId>, address: u64) -> Option<core::ops::Range<u64>> {
-    let own = cpu.into_iter().flat_map(|cpu| {
+    let stacks = cpu.into_iter().flat_map(|cpu| {
         IstStack::ALL
             .map(|which| layout::ist_stack(cpu, which))
             .into_iter()
             .chain([layout::syscall_stack(cpu)])
     });
-    own.chain([image::boot_stack()]).find(|stack| stack.contains(&address))
+    stacks.chain([image::boot_stack()]).find(|stack| stack.contains(&address))
 }
 
 /// Prints the return addresses along the chain of frame pointers: each points to the caller's saved frame pointer, and

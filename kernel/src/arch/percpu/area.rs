@@ -60,7 +60,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     // SAFETY: the block is initialised, and its CPU does not run yet.
     let cpu = unsafe { &*place };
     cpu.tracer.attach(id.0, apic_id.0);
-    for at in canary::places(id) {
+    for at in canary::addresses(id) {
         // SAFETY: the word is the lowest of a stack that was just mapped, and the stack is not in use yet.
         unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
     }

@@ -74,7 +74,7 @@ pub struct PerCpuData {
     pub(in crate::arch) uart: RefCell<Option<Uart>>,
     /// Whether this CPU is writing a line of program output. Interrupts may then arrive while the UART is in use.
     pub(in crate::arch) printing: Cell<bool>,
-    /// The incomplete line of output of the program. The host reads it if the run ends before the line does.
+    /// The incomplete line of the program's output. The host reads it if the run ends before the line is complete.
     pub line: RefCell<LineBuffer<LINE_MAX>>,
     /// The program, while it is loaded.
     pub(in crate::arch) program: RefCell<Option<Program>>,
@@ -106,7 +106,8 @@ pub struct Published {
     pub program_kib: Once<u64>,
     /// The result of the program, with the counters at its end.
     pub ended: Once<Ended>,
-    /// Whether the CPU waits for its turn at the console. Set by the owner, cleared by the CPU that hands it the turn.
+    /// Whether the CPU waits for its turn at the console. Set by the owner, cleared by the CPU that passes the turn to
+    /// it.
     pub waits_for_turn: AtomicBool,
     /// The number of output bytes that were dropped.
     pub dropped: Dropped,

@@ -12,7 +12,7 @@ pub const fn at(address: u64) -> u64 {
 }
 
 /// Iterates over the addresses of the lowest words of an area's stacks.
-pub fn places(area: CpuId) -> impl Iterator<Item = u64> {
+pub fn addresses(area: CpuId) -> impl Iterator<Item = u64> {
     let ist = IstStack::ALL.map(|which| layout::ist_stack(area, which));
     ist.into_iter().chain([layout::syscall_stack(area)]).map(|stack| stack.start)
 }

@@ -15,7 +15,7 @@ pub(in crate::arch) struct Injected {
     pub holds_console: Cell<bool>,
     /// Whether this CPU, when it panics, waits for a second CPU to panic before it stops the others.
     pub awaits_second_panic: Cell<bool>,
-    /// Whether this CPU gets registers as firmware may leave them, before it initialises itself.
+    /// Whether this CPU's registers are set as firmware may leave them, before the CPU initialises itself.
     pub stale: Cell<bool>,
     /// Whether this CPU sends no EOI for a stray interrupt.
     pub keeps_in_service: Cell<bool>,

@@ -1,7 +1,7 @@
 //! Prints lines about one CPU: to that CPU's own UART if it has one, else to the console.
 //!
 //! A CPU whose program prints waits with interrupts on, both for its turn at the console and for the UART, so that no
-//! CPU's ticks are delayed. It prints nothing else meanwhile.
+//! CPU's ticks are delayed. It prints nothing else while it waits.
 
 use core::fmt;
 use core::hint::spin_loop;
@@ -15,14 +15,14 @@ use crate::plural::{Count, verb};
 use crate::text::Text;
 use crate::turns::Turns;
 
-/// The turns of the CPUs that have a line of program output for the console.
+/// Gives turns at the console to the CPUs that have a line of program output.
 static TURNS: Turns = Turns::new();
 
-/// The functions with which a CPU whose program prints waits. Each returns with interrupts off, after pending
+/// The functions that a CPU calls to wait while its program prints. Each returns with interrupts off, after pending
 /// interrupts have been handled.
 #[derive(Clone, Copy)]
 pub struct Wait {
-    /// Halts until an interrupt arrives. The CPU that hands over the turn sends one.
+    /// Halts until an interrupt arrives. The CPU that passes the turn on sends one.
     pub halt: fn(&PerCpuData),
     /// Does not halt, because a lock and a UART send no interrupts.
     pub pause: fn(&PerCpuData),
@@ -85,8 +85,8 @@ impl ProgramLine {
     }
 }
 
-/// Reports the errors of this CPU's local APIC, unless the CPU is writing a line; then the end of the line reports
-/// them.
+/// Reports the errors of this CPU's local APIC, unless the CPU is writing a line: in that case, they are reported at
+/// the end of the line.
 pub fn report_apic_errors(cpu: &PerCpuData) {
     if !cpu.printing.get()
         && let Some(errors) = cpu.rare.take_apic_errors()

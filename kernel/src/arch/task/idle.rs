@@ -34,8 +34,8 @@ pub fn idle(cpu: &PerCpuData) -> ! {
     unreachable!("a permanently halted CPU has resumed")
 }
 
-/// The functions to wait for the console and the UART on behalf of a program that prints. The caller holds no borrow of
-/// per-CPU data that an interrupt handler uses, and no lock that a handler takes.
+/// The functions that wait for the console and the UART on behalf of a program that prints. The caller holds no borrow
+/// of per-CPU data that an interrupt handler uses, and no lock that a handler takes.
 pub const PRINTING: Wait = Wait {
     halt: |cpu| {
         // SAFETY: the IDT is loaded before a program runs, interrupts are off, and interrupt handlers use no lock or

@@ -13,7 +13,7 @@ use crate::physmap::phys_to_virt;
 #[derive(Clone, Copy, Debug)]
 pub struct Archive(pub &'static [u8]);
 
-/// The error that the program's file was not found.
+/// The error if the program's file is not found.
 #[derive(Debug)]
 pub enum ProgramError<'a> {
     /// The command line names a program that is not in the archive.

@@ -164,7 +164,7 @@ impl Tracer {
         self.limit.set(room);
         let mut unreported = 0_u64;
         // SAFETY: only this CPU writes the word (invariant: OWN-RING). The exchange is a single instruction, so that a
-        // drop that an NMI handler reports meanwhile is not reported twice.
+        // drop that an NMI handler reports in the meantime is not reported twice.
         unsafe {
             asm!(
                 "xchg [{word}], {unreported}",

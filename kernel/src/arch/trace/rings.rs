@@ -16,7 +16,7 @@ static DIRECTORY: AtomicU64 = AtomicU64::new(0);
 /// Whether to send the rings over the console at the end of the run.
 pub(super) static SEND_AT_END: AtomicBool = AtomicBool::new(false);
 
-/// The error that there is not enough contiguous memory for the rings.
+/// The error if there is not enough contiguous memory for the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoomForRings {
     cpus: u32,
@@ -27,8 +27,8 @@ impl fmt::Display for NoRoomForRings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no contiguous memory for {} trace rings of {} records (32 bytes each): give fewer with \
-             trace_records=, or more memory",
+            "no contiguous memory for {} trace rings of {} records (32 bytes each): reduce trace_records=, \
+             or give the machine more memory",
             self.cpus, self.records
         )
     }

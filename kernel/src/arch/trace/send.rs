@@ -10,7 +10,7 @@ use kernel_abi::trace::{Directory, Record, RingHeader};
 use super::rings::{SEND_AT_END, directory, ring_at};
 use crate::arch::devices::serial;
 
-const _: () = assert!(LINE_MAX < serial::LINE_MAX, "the console must not cut a line of the trace");
+const _: () = assert!(LINE_MAX < serial::LINE_MAX, "the console must not truncate a line of the trace");
 
 /// Sends all rings, oldest records first, if the command line requests it.
 pub fn send_if_requested() {
@@ -37,7 +37,7 @@ impl Sender {
         let ring = ring_at(directory, cpu);
         // SAFETY: the directory's rings are never unmapped. At the end of a run no CPU records. After a panic, another
         // CPU or an NMI on this CPU may still record. So `head` is read once, and the reader recognises a record that
-        // changed meanwhile by its `sequence`.
+        // changed during the copy by its `sequence`.
         let header = unsafe { ring.read_volatile() };
         let capacity = u64::from(directory.capacity);
         let first = header.head.saturating_sub(capacity);
@@ -48,7 +48,7 @@ impl Sender {
             let count = (header.head - at).min(RECORDS_MAX as u64) as usize;
             for (number, record) in (at..).zip(&mut records[..count]) {
                 // SAFETY: the capacity is a power of two, so the mask keeps the index below the capacity. The reader
-                // recognises a record that changed meanwhile by its `sequence`.
+                // recognises a record that changed during the copy by its `sequence`.
                 *record = unsafe { record_of(ring, number & (capacity - 1)).read_volatile() };
             }
             self.send(Part::Records, cpu, at, cast_slice(&records[..count]));

@@ -135,7 +135,7 @@ pub const UNREACHABLE: [(&str, &str); 25] = [
     ("vector_1e", "#SX: only in a virtual machine's guest"),
     ("vector_1f", "reserved"),
     ("unmask_nmis", "only the kernel's option nest_nmi uses it, in the NMI handler"),
-    ("stray_stubs", "vectors that the kernel does not use: as vector_20, with other numbers"),
+    ("stray_stubs", "vectors that the kernel does not use: like vector_20, with other numbers"),
     ("vector_fe", "local APIC error: the kernel sends no illegal vector"),
     ("vector_ff", "spurious interrupt: QEMU's local APIC does not raise it"),
 ];

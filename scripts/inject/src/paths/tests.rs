@@ -7,7 +7,8 @@ use super::*;
 const BRANCH: &[u8] = &[0x74, 1, 0x90, 0xe8, 0, 0, 0, 0, 0x48, 0xcf];
 
 fn addresses(taken: &'static [bool], ends_in_call: bool) -> Result<Vec<u64>, InjectError> {
-    Path { name: "own", entry: "own", taken, ends_in_call }.addresses(&Code::of(&[("own", 0x1000, BRANCH)]))
+    Path { name: "test", entry: "test", taken, ends_in_call }
+        .addresses(&Code::of(&[("test", 0x1000, BRANCH)]))
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn rsp_is_the_users_until_the_stack_switch_and_after_the_switch_back() {
         0x0f, 0x07, 0xc3,
     ];
     let code = Code::of(&[("syscall_entry", 0x1000, &code)]);
-    assert_eq!(with_user_rsp(&code).expect("there must be windows"), [0x1000, 0x1003, 0x100d, 0x1010]);
+    assert_eq!(with_user_rsp(&code).expect("the path must switch stacks"), [0x1000, 0x1003, 0x100d, 0x1010]);
 }
 
 #[test]

@@ -79,8 +79,7 @@ impl Outcome {
         }
     }
 
-    /// Combines this outcome with the result of writing a file. Prints an error, and counts it as a failure of the
-    /// host.
+    /// Combines this outcome with the result of writing a file. Prints an error, and counts it as a host failure.
     pub fn and_written(self, written: Result<(), Error>) -> Outcome {
         let Err(error) = written else { return self };
         eprintln!("error: {}", printable_lines(&error.to_string()));
@@ -113,7 +112,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Adds an error of the host. A panic, a failed program or a time-out outranks it.
+    /// Adds a host error. A panic, a failed program or a time-out outranks it.
     pub fn add_host_error(&mut self, error: String) {
         self.outcome = worst([self.outcome, Outcome::Host].into_iter());
         self.errors.push(error);

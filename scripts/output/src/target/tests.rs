@@ -119,6 +119,9 @@ fn open_file_of_this_process_is_appended_to() {
     let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
     write(Path::new(&format!("/dev/fd/{fd}")), b"new").expect("cannot write");
     let inode = |data: Metadata| data.ino();
-    assert_eq!(inode(fs::metadata(&path).expect("it must exist")), inode(file.metadata().expect("is open")));
+    assert_eq!(
+        inode(fs::metadata(&path).expect("it must exist")),
+        inode(file.metadata().expect("cannot read the metadata"))
+    );
     assert_eq!(text(&path), "former new");
 }

@@ -146,8 +146,9 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
 /// Returns the equivalent options for `run`.
 fn run_options(options: &BenchOptions) -> Result<RunOptions, Error> {
     let (mix, seconds) = (&options.mix, options.seconds);
-    let own = format!("--trace syscall --trace-mode stream stress --mix {mix} --seconds {seconds} --seed 1");
-    let mut run: RunOptions = parse(own.split(' ')).map_err(|error| Error::Usage(error.to_string()))?;
+    let words =
+        format!("--trace syscall --trace-mode stream stress --mix {mix} --seconds {seconds} --seed 1");
+    let mut run: RunOptions = parse(words.split(' ')).map_err(|error| Error::Usage(error.to_string()))?;
     run.machine = options.machine.clone();
     let keys = format!("trace_records={} trace_alternate={}", options.records, options.period);
     run.machine.cmdline = Some(

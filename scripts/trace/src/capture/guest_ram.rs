@@ -159,7 +159,7 @@ mod tests {
     fn ram(size: u64, chipset: Chipset) -> GuestRam {
         let file = tempfile::tempfile().expect("cannot create a file");
         // The file is sparse: nothing is written to it.
-        file.set_len(size).expect("there must be a size");
+        file.set_len(size).expect("cannot set the size");
         GuestRam::new(file, chipset).expect("cannot access the memory")
     }
 

@@ -272,10 +272,10 @@ impl Ring {
         result.next += overwritten;
         loop {
             let rest = &records[(result.next - start) as usize..];
-            let own = reading::own(rest, result.next);
-            each(&rest[..own])?;
-            result.next += own as u64;
-            match rest.get(own) {
+            let matching = reading::matching(rest, result.next);
+            each(&rest[..matching])?;
+            result.next += matching as u64;
+            match rest.get(matching) {
                 None => break,
                 Some(record) if !last && reading::ahead(record, result.next) < 0 => break,
                 Some(_) => {}

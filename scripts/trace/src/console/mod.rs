@@ -53,7 +53,7 @@ struct Lane {
 }
 
 impl Console {
-    /// Processes a console line, without its line end. Returns false if it is not a trace line.
+    /// Processes a console line, without its newline. Returns false if it is not a trace line.
     pub fn take(&mut self, line: &[u8]) -> bool {
         match serial::parse(line) {
             None => return false,
@@ -132,11 +132,11 @@ impl Console {
         if self.is_empty() {
             return Err(Error::NoLines);
         }
-        let promised = self.directory.map_or(0, |directory| directory.cpus.min(CPUS_MAX));
+        let expected = self.directory.map_or(0, |directory| directory.cpus.min(CPUS_MAX));
         let received = self.rings.last_key_value().map_or(0, |(cpu, _)| cpu + 1);
         let empty = Lane::default();
         let lanes: Vec<_> =
-            (0..promised.max(received)).map(|cpu| (cpu, self.rings.get(&cpu).unwrap_or(&empty))).collect();
+            (0..expected.max(received)).map(|cpu| (cpu, self.rings.get(&cpu).unwrap_or(&empty))).collect();
         let mut writer = Writer::create(path, lanes.len())?;
         for (n, (_, lane)) in lanes.iter().enumerate() {
             writer.append(n, &lane.records)?;

@@ -113,7 +113,7 @@ fn truncation_after_any_line_is_detected_and_the_rest_is_kept() {
 fn truncated_line_is_damaged() {
     let mut lines = lines();
     lines.pop();
-    let last = lines.last_mut().expect("lines");
+    let last = lines.last_mut().expect("there must be lines");
     last.truncate(last.len() - 1);
     let flaws = taken(&lines).flaws();
     assert_eq!(flaws, ["1 line of the trace is damaged", "the trace is truncated: its last line is missing"]);

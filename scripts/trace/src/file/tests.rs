@@ -43,7 +43,7 @@ fn count(reader: &Reader, lane: usize) -> u64 {
 
 fn truncate(path: &std::path::Path, bytes: u64) {
     let file = OpenOptions::new().write(true).open(path).expect("cannot open");
-    let size = file.metadata().expect("metadata").len();
+    let size = file.metadata().expect("cannot read the metadata").len();
     file.set_len(size - bytes).expect("cannot truncate");
 }
 

@@ -33,7 +33,7 @@ fn packets(events: &[(u64, Kind, u64, u64)]) -> (Vec<TracePacket>, Vec<TracePack
 
 /// Formats an event packet: time, type, name and arguments.
 fn shown(packet: &TracePacket, head: &[TracePacket]) -> String {
-    let names = head[0].interned_data.as_ref().expect("names");
+    let names = head[0].interned_data.as_ref().expect("there must be names");
     let name = |list: &[proto::InternedName], iid: Option<u64>| {
         let entry = list.iter().find(|entry| entry.iid == iid);
         entry.and_then(|entry| entry.name.clone()).unwrap_or_default()

@@ -15,7 +15,7 @@ fn stats(kinds: u32, events: &[Event]) -> Report {
     let header = Header { kinds, cpus: vec![cpu(0), cpu(1)], ..Header::default() };
     let mut stats = Stats::new(&header, u32::MAX).expect("cannot begin");
     events.iter().for_each(|event| stats.event(event).expect("cannot record"));
-    stats.report().expect("reports")
+    stats.report().expect("cannot report")
 }
 
 #[test]

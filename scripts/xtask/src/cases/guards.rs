@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A case in which each CPU takes an interrupt with each of the 235 vectors that the kernel does not use, and the
-/// firmware has left a line of the I/O APIC open.
+/// firmware has left a line of the I/O APIC unmasked.
 fn stray(suffix: &str, options: &str) -> Case {
     let name = format!("guard::stray-interrupts{suffix}");
     let case = case(name, &format!("{options} --cmdline stray_interrupts=yes"), "selftest").exits_on(2);

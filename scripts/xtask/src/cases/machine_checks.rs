@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
             "spin",
             3,
         ),
-        row("idle", "--smp 4", 3, "spin: the others have left", "spin 0", 0),
+        row("idle", "--smp 4", 3, "spin: the others have exited", "spin 0", 0),
         row(
             "xapic",
             &format!("--smp 2 --machine pc --cpu qemu64 {spinning}"),

@@ -89,7 +89,7 @@ impl Console {
         }
         let bytes = core::ptr::with_exposed_provenance::<u8>(address as usize);
         let (taken, fill) = taken(self.fill.get(), readable, |place| {
-            // SAFETY: `readable` bytes are mapped from this address on, all of them fillers and line ends.
+            // SAFETY: `readable` bytes are mapped from this address on, all of them fillers and newlines.
             unsafe { bytes.add(place).read_volatile() }
         });
         self.fill.set(fill);
@@ -104,7 +104,7 @@ impl Console {
     }
 }
 
-/// Writes one of the two fillers to each shared word. Fillers contain no line end, so a write of these words is
+/// Writes one of the two fillers to each shared word. Fillers contain no newline, so a write of these words is
 /// accepted completely, whatever another CPU stores concurrently.
 pub fn rewrite_shared(random: u64) {
     let page = shared_page();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_maximal_write_can_contain_two_line_ends() {
+    fn a_maximal_write_can_contain_two_newlines() {
         let lines = LINES.0;
         assert!(lines.iter().all(|byte| [FILLER, b'\n'].contains(byte)));
         let two = |window: &[u8]| window.iter().filter(|byte| **byte == b'\n').count() >= 2;

@@ -43,7 +43,7 @@ user::program!(run);
 const UNEXPECTED: ExitCode = ExitCode(3);
 
 /// Number of rounds per progress line. The host tool checks that each CPU prints these lines.
-const ROUNDS_A_LINE: u64 = 32;
+const ROUNDS_PER_LINE: u64 = 32;
 
 /// The purposes of random streams. Streams of different purposes are independent.
 mod purpose {
@@ -95,9 +95,9 @@ struct Copy {
 
 impl Copy {
     fn run(&mut self) -> Result<ExitCode, Found> {
-        self.check_verdict_record()?;
+        self.check_previous_copy()?;
         self.check_tally()?;
-        if self.options.round.is_multiple_of(ROUNDS_A_LINE) {
+        if self.options.round.is_multiple_of(ROUNDS_PER_LINE) {
             println!("hostile: round {}", self.options.round);
         }
         self.tally.count(Class::Start);
@@ -173,7 +173,7 @@ impl Copy {
     }
 
     /// Checks how the previous copy ended.
-    fn check_verdict_record(&mut self) -> Result<(), Found> {
+    fn check_previous_copy(&mut self) -> Result<(), Found> {
         let last = self.options.last;
         let Some(before) = self.options.round.checked_sub(1) else {
             return match last {

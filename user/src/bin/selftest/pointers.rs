@@ -117,7 +117,7 @@ pub fn a_partly_mapped_range() -> Verdict {
     let accepted = rax as usize;
     let sane = (1..=TAIL.len()).contains(&accepted);
     expect(
-        format_args!("{accepted:#x} bytes accepted of 32 mapped ones: not more, or an error"),
+        format_args!("{accepted:#x} of 32 mapped bytes accepted: at most all, or an error"),
         &true,
         &sane,
     )?;

@@ -48,7 +48,7 @@ pub fn clock_is_monotonic() -> Verdict {
 }
 
 /// Checks that ring 3 may read the time-stamp counter, and that it advances.
-pub fn tsc_is_open() -> Verdict {
+pub fn tsc_is_readable() -> Verdict {
     // SAFETY: every x86-64 CPU has the counter. If CR4.TSD denied it to ring 3, the kernel would kill this copy, which
     // is the intended failure.
     let first = unsafe { _rdtsc() };

@@ -19,7 +19,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// Length of the longest payload.
 const PAYLOAD_MAX: u64 = 100;
-/// `w `, two numbers of up to 20 digits with a space after each, the payload, and the line end.
+/// `w `, two numbers of up to 20 digits with a space after each, the payload, and the newline.
 const LINE_MAX: usize = 2 + 21 + 21 + PAYLOAD_MAX as usize + 1;
 /// Number of lines generated at a time. Together they may be longer than one call accepts.
 const BATCH: usize = 3;
@@ -35,7 +35,7 @@ pub struct Lines {
     cpu: u64,
     /// Number of the first line that is not yet in `text`.
     next: u64,
-    /// Number of lines written completely, including the line end.
+    /// Number of lines written completely, including the newline.
     done: u64,
     text: [u8; BATCH * LINE_MAX],
     written: usize,
@@ -91,7 +91,7 @@ impl Lines {
     }
 }
 
-/// One line without its line end.
+/// One line without its newline.
 struct Line {
     seed: u64,
     cpu: u64,

@@ -56,7 +56,7 @@ impl Last {
     }
 }
 
-/// Prints a violation. If the previous line is `incomplete`, a line end comes first.
+/// Prints a violation. If the previous line is `incomplete`, a newline comes first.
 pub fn violation(cpu: u64, incomplete: bool, violation: &Violation, sink: impl FnMut(&[u8])) {
     let end = if incomplete { "\n" } else { "" };
     print(format_args!("{end}stress: VIOLATION cpu={cpu} {violation}\n"), sink);

@@ -27,7 +27,7 @@ impl Guest {
     /// Creates a guest with `cpus` CPUs, each with a ring of `capacity` records.
     pub fn new(cpus: u32, capacity: u32, mode: u32) -> Guest {
         let file = tempfile::tempfile().expect("cannot create a file");
-        file.set_len(MEMORY).expect("there must be a size");
+        file.set_len(MEMORY).expect("cannot set the size");
         let ring_stride = (RING_HEADER as u64 + u64::from(capacity) * RECORD as u64).next_multiple_of(4096);
         let directory = Directory {
             magic: MAGIC,
@@ -105,13 +105,13 @@ impl Guest {
     }
 
     pub fn only_ring(&self) -> Ring {
-        Rings::find(&self.ram()).expect("found").rings().next().expect("there must be a ring")
+        Rings::find(&self.ram()).expect("cannot find the rings").rings().next().expect("there must be a ring")
     }
 }
 
 /// Reads a ring of a guest that may be running. Returns the result and the records read.
 pub fn read(ram: &GuestRam, ring: &Ring, from: u64) -> (ReadResult, Vec<Record>) {
-    let (mut buffer, mut records) = (Buffer::new().expect("room"), Vec::new());
+    let (mut buffer, mut records) = (Buffer::new().expect("cannot allocate the buffer"), Vec::new());
     let mut each = |some: &[Record]| {
         records.extend_from_slice(some);
         Ok(())

@@ -44,7 +44,7 @@ fn torn_records_are_skipped_and_counted() {
     let expected: Vec<u64> = (39..100).chain([101, 102]).collect();
     assert_eq!(places(&path), [expected]);
     assert_eq!((summary.header.cpus[0].torn, summary.header.cpus[0].overwritten), (1, 39));
-    let losses = summary.header.losses().expect("something is missing");
+    let losses = summary.header.losses().expect("there must be losses");
     assert!(losses.ends_with("1 never finished"), "{losses}");
 }
 
@@ -192,7 +192,7 @@ fn valid_directory_is_found_after_an_invalid_one() {
 #[test]
 fn memory_without_a_trace_is_an_error_that_names_the_option() {
     let file = tempfile::tempfile().expect("cannot create a file");
-    file.set_len(MEMORY).expect("there must be a size");
+    file.set_len(MEMORY).expect("cannot set the size");
     let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
     let (_folder, path) = scratch();
     let error = flight(&ram, &path, &[]).expect_err("it must fail without a trace");

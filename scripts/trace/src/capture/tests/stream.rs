@@ -35,7 +35,7 @@ fn stream(records: u64, capacity: u32, chunk: u64) -> Summary {
 fn stream_is_complete_and_in_order_and_frees_space() {
     let summary = stream(2000, 64, 8);
     assert_eq!(summary.records(), 2 * 2000 + 1);
-    let [first, second] = &summary.header.cpus[..] else { panic!("two CPUs") };
+    let [first, second] = &summary.header.cpus[..] else { panic!("there must be two CPUs") };
     assert_eq!((first.torn, second.torn, first.overwritten), (0, 1, 0));
     assert_eq!(summary.header.mode, Mode::Stream);
 }
@@ -49,7 +49,7 @@ fn stream_of_many_polls_is_complete() {
 #[test]
 fn search_ends_if_the_guest_never_set_up_its_trace() {
     let file = tempfile::tempfile().expect("cannot create a file");
-    file.set_len(MEMORY).expect("there must be a size");
+    file.set_len(MEMORY).expect("cannot set the size");
     let (_folder, path) = scratch();
     let drain = Drain::start(file, Chipset::Q35, path, Vec::new()).expect("cannot start");
     assert_eq!(drain.progress(), []);

@@ -10,7 +10,7 @@ use crate::maker::{PENDING, STACK_POINTERS, stack_pointer};
 use crate::probe::{
     BREAKPOINT, DEBUG, DIVIDE, Death, Expect, MakeCode, PAGE, STACK, X87, address, back_address,
 };
-use crate::survived::FLAGS_BESIDE;
+use crate::survived::FLAG_SAMPLES;
 use crate::table::Group;
 
 /// TF, the single-step flag.
@@ -29,7 +29,7 @@ const FAULT: [(&str, MakeCode, (u64, u64), u64); 8] = [
     ("x87 exception", || code!("fwait"), (X87, 0), 0),
 ];
 const FAULT_KINDS: u64 = FAULT.len() as u64;
-const BESIDE: u64 = FLAGS_BESIDE.len() as u64;
+const FLAG_SAMPLES_LEN: u64 = FLAG_SAMPLES.len() as u64;
 
 /// Every exception with every stack pointer and random flags.
 pub const FAULTS: Group = Group {
@@ -39,7 +39,7 @@ pub const FAULTS: Group = Group {
         let mut probe = dies(maker, Class::Faults, name, 0, code(), fault);
         probe.state.rcx = 0;
         probe.state.rsp = stack_pointer(maker.cpu, row / FAULT_KINDS);
-        probe.state.rflags = FLAGS_BESIDE[(maker.random.next_u64() % BESIDE) as usize];
+        probe.state.rflags = FLAG_SAMPLES[(maker.random.next_u64() % FLAG_SAMPLES_LEN) as usize];
         if fault.0 == X87 {
             (probe.state.fpu.x87_control, probe.state.fpu.x87_status) = PENDING;
         }
@@ -68,7 +68,7 @@ pub const STEPS: Group = Group {
         // An unassigned system-call number.
         probe.state.rax = u64::MAX;
         probe.state.rsp = stack_pointer(maker.cpu, row / STEP.len() as u64);
-        probe.state.rflags = FLAGS_BESIDE[(maker.random.next_u64() % BESIDE) as usize] | TF;
+        probe.state.rflags = FLAG_SAMPLES[(maker.random.next_u64() % FLAG_SAMPLES_LEN) as usize] | TF;
         let after = address(code()) + length;
         let or_rip = if name == "step over syscall" { back_address() } else { after };
         probe.expect = Expect::Dies(Death { or_rip, ..Death::new(DEBUG, 0, after) });
@@ -101,8 +101,8 @@ pub const STACK_ACCESS: Group = Group {
         // The outcome must not show ring 3 whether a kernel address is mapped.
         let is_canonical = at.cast_signed() << 16 >> 16 == at.cast_signed();
         probe.expect = Expect::Dies(if is_canonical {
-            let there = if at >> 63 != 0 { error | page_error::THERE } else { error };
-            Death { or: (PAGE, there), cr2: at, ..death }
+            let if_present = if at >> 63 != 0 { error | page_error::PRESENT } else { error };
+            Death { or: (PAGE, if_present), cr2: at, ..death }
         } else {
             // QEMU reports #GP, as for other data accesses, instead of #SS.
             Death { vector: STACK, error: 0, or: GP, ..death }
@@ -113,12 +113,12 @@ pub const STACK_ACCESS: Group = Group {
 
 /// `SYS_EXIT` with every stack pointer, unusual flags, and an exit code of which only the low 32 bits count.
 pub const EXITS: Group = Group {
-    rows: STACK_POINTERS * BESIDE,
+    rows: STACK_POINTERS * FLAG_SAMPLES_LEN,
     make: |maker, row| {
         let mut probe = maker.probe(Class::Exits, "exit", 0, code!("syscall"));
         (probe.state.rax, probe.state.rdi) = (SYS_EXIT, maker.random.next_u64() << 32);
         probe.state.rsp = stack_pointer(maker.cpu, row % STACK_POINTERS);
-        probe.state.rflags = FLAGS_BESIDE[(row / STACK_POINTERS) as usize];
+        probe.state.rflags = FLAG_SAMPLES[(row / STACK_POINTERS) as usize];
         probe.expect = Expect::Exits(0);
         probe
     },

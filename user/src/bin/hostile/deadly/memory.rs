@@ -2,7 +2,7 @@
 
 use kernel_abi::layout::{PAGE_SIZE, PROGRAM_BASE, SHARED_PAGE, STACK_SIZE, STACK_TOP, USER_END, USER_START};
 
-use super::page_error::{EXECUTE, READ, THERE, WRITE};
+use super::page_error::{EXECUTE, PRESENT, READ, WRITE};
 use super::{GP, about, dies, pf, random};
 use crate::class::Class;
 use crate::code;
@@ -21,10 +21,10 @@ const ACCESS: [(&str, MakeCode, u64); 5] = [
 ];
 const KINDS: u64 = ACCESS.len() as u64;
 
-/// Returns a probe that makes one of these accesses. `there` says whether the page is mapped.
-fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
+/// Returns a probe that makes one of these accesses. `present`: whether the page is mapped.
+fn access(maker: &mut Maker, kind: u64, at: u64, present: bool) -> Probe {
     let (name, code, error) = ACCESS[kind as usize];
-    let error = if there { error | THERE } else { error };
+    let error = if present { error | PRESENT } else { error };
     let mut probe = about(dies(maker, Class::Memory, name, at, code(), pf(error)), at);
     probe.state.rbx = at;
     if let Expect::Dies(death) = &mut probe.expect {
@@ -42,7 +42,7 @@ fn access(maker: &mut Maker, kind: u64, at: u64, there: bool) -> Probe {
 
 /// Unmapped addresses of the user half. The last ones are in the page below the non-canonical range, where a `syscall`
 /// in the last bytes would return to a non-canonical address.
-const NOTHING: [u64; 15] = [
+const UNMAPPED_ADDRESSES: [u64; 15] = [
     0,
     1,
     PAGE_SIZE,
@@ -61,9 +61,9 @@ const NOTHING: [u64; 15] = [
 ];
 
 /// Accesses to unmapped memory.
-pub const NOT_THERE: Group = Group {
-    rows: NOTHING.len() as u64 * KINDS,
-    make: |maker, row| access(maker, row % KINDS, NOTHING[(row / KINDS) as usize], false),
+pub const UNMAPPED: Group = Group {
+    rows: UNMAPPED_ADDRESSES.len() as u64 * KINDS,
+    make: |maker, row| access(maker, row % KINDS, UNMAPPED_ADDRESSES[(row / KINDS) as usize], false),
 };
 
 /// Kernel addresses: physical memory, a CPU's stacks and their guard pages, tables, the local APIC, the kernel image,
@@ -82,12 +82,12 @@ const KERNEL_HALF: [u64; 10] = [
 ];
 
 /// Accesses to the kernel half. The outcome must not show ring 3 whether an address is mapped.
-pub const KERNELS: Group = Group {
+pub const KERNEL_ACCESSES: Group = Group {
     rows: KERNEL_HALF.len() as u64 * KINDS,
     make: |maker, row| {
         let mut probe = access(maker, row % KINDS, KERNEL_HALF[(row / KINDS) as usize], false);
         if let Expect::Dies(death) = &mut probe.expect {
-            death.either |= THERE;
+            death.either |= PRESENT;
         }
         probe
     },
@@ -108,7 +108,7 @@ pub const NOT_CANONICAL: Group = Group {
 };
 
 /// Accesses to the program's own memory that its permissions forbid: writes to read-only pages, jumps to data.
-pub const NOT_FOR_THIS: Group = Group {
+pub const NOT_PERMITTED: Group = Group {
     rows: 9,
     make: |maker, row| {
         const WRITES: u64 = 1;
@@ -147,7 +147,7 @@ pub const ACROSS: Group = Group {
                 probe.state.rip = end - 2;
                 probe.state.rbx = scratch() as u64;
                 // The next page holds data.
-                let death = Death::new(PAGE, EXECUTE | THERE, end);
+                let death = Death::new(PAGE, EXECUTE | PRESENT, end);
                 probe.expect = Expect::Dies(Death { cr2: end, ..death });
                 probe
             }

@@ -30,10 +30,10 @@ pub const GROUPS: &[Group] = &[
     far::NOT_CANONICAL,
     segments::MOVES,
     segments::POPS,
-    memory::NOT_THERE,
-    memory::KERNELS,
+    memory::UNMAPPED,
+    memory::KERNEL_ACCESSES,
     memory::NOT_CANONICAL,
-    memory::NOT_FOR_THIS,
+    memory::NOT_PERMITTED,
     memory::ACROSS,
     faults::FAULTS,
     faults::STEPS,
@@ -74,7 +74,7 @@ mod page_error {
     pub const READ: u64 = 0b100;
     pub const WRITE: u64 = 0b110;
     pub const EXECUTE: u64 = 0b1_0100;
-    pub const THERE: u64 = 0b1;
+    pub const PRESENT: u64 = 0b1;
 }
 
 /// #UD, which has no error code.

@@ -1,5 +1,5 @@
-//! Instructions about kernel tables and kernel memory that ring 3 may execute, because they reveal nothing about the
-//! kernel.
+//! Instructions that refer to kernel tables and kernel memory and that ring 3 may execute, because they reveal nothing
+//! about the kernel.
 
 use crate::back::{Back, Value};
 use crate::class::Class;
@@ -13,10 +13,10 @@ use crate::table::Group;
 const ZF: u64 = 1 << 6;
 
 /// Returns whether an instruction accepts this selector.
-type Yes = fn(u64) -> bool;
+type Accepts = fn(u64) -> bool;
 
 /// The four instructions that query a selector, each with the selectors that it accepts.
-const ASK: [(&str, MakeCode, Yes); 4] = [
+const QUERIES: [(&str, MakeCode, Accepts); 4] = [
     ("lar", || code!("lar rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("lsl", || code!("lsl rax, rbx"), |selector| is_user_data(selector) || is_user_code(selector)),
     ("verr", || code!("verr bx"), |selector| is_user_data(selector) || is_user_code(selector)),
@@ -33,9 +33,9 @@ fn is_user_code(selector: u64) -> bool {
 
 /// Every query of every selector.
 pub const SELECTORS: Group = Group {
-    rows: (ASK.len() * ALL.len()) as u64,
+    rows: (QUERIES.len() * ALL.len()) as u64,
     make: |maker, row| {
-        let (name, code, yes) = ASK[row as usize / ALL.len()];
+        let (name, code, yes) = QUERIES[row as usize / ALL.len()];
         let selector = ALL[row as usize % ALL.len()];
         let mut probe = maker.probe(Class::Harmless, name, selector, code());
         probe.state.rbx = selector;

@@ -1,7 +1,7 @@
 //! Probes that return: the kernel or the CPU rejects the attempt, or it has no effect.
 
 mod calls;
-pub use self::calls::FLAGS_BESIDE;
+pub use self::calls::FLAG_SAMPLES;
 mod harmless;
 mod numbers;
 mod pointers;
