@@ -7,6 +7,11 @@ use core::fmt;
 pub const PM_TIMER_HZ: u64 = 3_579_545;
 /// Frequency of the PIT, in hertz: a third of the NTSC colour carrier.
 pub const PIT_HZ: u64 = 1_193_182;
+/// The longest period of the HPET's counter, in femtoseconds: 100 ns (IA-PC HPET specification 1.0a, 2.3.4).
+const HPET_PERIOD_MAX_FS: u32 = 100_000_000;
+/// The shortest accepted period of the HPET's counter, in femtoseconds: 10 ns. HPETs count at 10 to 25 MHz; QEMU's
+/// counts at 100 MHz.
+const HPET_PERIOD_MIN_FS: u32 = 10_000_000;
 /// The slowest plausible counter, in hertz.
 pub const RATE_MIN_HZ: u64 = 1_000;
 /// The fastest plausible counter, in hertz.
@@ -22,6 +27,8 @@ const NS_PER_S: u64 = 1_000_000_000;
 pub enum CalibrationError {
     /// The reference clock does not advance.
     NoReference,
+    /// The reference clock may have wrapped around during the measurement.
+    WindowTooLong,
     /// The frequency, in hertz, is not between [`RATE_MIN_HZ`] and [`RATE_MAX_HZ`].
     OutOfRange(u64),
     /// There are fewer than [`SAMPLES_MIN`] measurements.
@@ -39,6 +46,9 @@ impl fmt::Display for CalibrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CalibrationError::NoReference => f.write_str("the reference clock does not count"),
+            CalibrationError::WindowTooLong => f.write_str(
+                "the measurements took longer than the reference clock can count; is the host overloaded?",
+            ),
             CalibrationError::OutOfRange(hz) => write!(f, "a measured frequency of {hz} Hz is not plausible"),
             CalibrationError::TooFewSamples(n) => {
                 write!(f, "{n} measurements are too few, {SAMPLES_MIN} are needed")
@@ -182,6 +192,14 @@ pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
     }
 }
 
+/// Returns the frequency of the HPET's counter in hertz for the period in its capabilities, in femtoseconds. `None` if
+/// the period is not plausible, as where no device answers.
+#[must_use]
+pub fn hpet_hz(period_fs: u32) -> Option<u64> {
+    let plausible = (HPET_PERIOD_MIN_FS..=HPET_PERIOD_MAX_FS).contains(&period_fs);
+    plausible.then(|| rounded_div(1_000_000_000_000_000, period_fs.into()))
+}
+
 /// Returns how far a 24-bit counter, such as the ACPI power management timer, has advanced if it wrapped at most once.
 #[must_use]
 pub const fn wrapping_diff24(from: u32, to: u32) -> u32 {
@@ -259,6 +277,13 @@ mod tests {
         assert_eq!(wrapping_diff24(0xabff_ffff, 0x1200_0001), 2, "the upper 8 bits are reserved");
         assert_eq!(wrapping_diff32(u32::MAX, 1), 2);
         assert_eq!((down_diff16(10, 3), down_diff16(3, 10)), (7, 0xfff9));
+    }
+
+    #[test]
+    fn hpet_frequency_is_computed_from_a_plausible_period() {
+        assert_eq!(hpet_hz(10_000_000), Some(100_000_000), "QEMU");
+        assert_eq!(hpet_hz(69_841_279), Some(14_318_180), "a PC");
+        assert_eq!([0, 9_999_999, 100_000_001, u32::MAX].map(hpet_hz), [None; 4]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! 0xffff_d800_0000_0000  TABLES_BASE    arrays that are sized at boot
 //! 0xffff_e000_0000_0000  APIC_REGISTERS the local APIC's page, in xAPIC mode
 //! 0xffff_e000_0000_1000  IO_APIC_REGISTERS one page for each I/O APIC
+//! 0xffff_e000_0010_1000  HPET_REGISTERS the page of the HPET's registers
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
@@ -49,6 +50,8 @@ pub const APIC_REGISTERS: u64 = 0xffff_e000_0000_0000;
 pub const IO_APIC_REGISTERS: u64 = APIC_REGISTERS + PAGE_SIZE;
 /// The highest number of I/O APICs that have addresses.
 pub const IO_APIC_MAX: u64 = 256;
+/// Address of the page with the HPET's registers.
+pub const HPET_REGISTERS: u64 = IO_APIC_REGISTERS + IO_APIC_MAX * PAGE_SIZE;
 /// Link address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -73,8 +76,7 @@ const _: () = {
     assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map overlaps the per-CPU areas");
     assert!(end <= TABLES_BASE, "the per-CPU areas overlap the arrays");
     assert!(TABLES_END <= APIC_REGISTERS, "the arrays overlap the local APIC's page");
-    let end = IO_APIC_REGISTERS + IO_APIC_MAX * PAGE_SIZE;
-    assert!(end <= KERNEL_BASE, "the APICs' pages overlap the kernel's image");
+    assert!(HPET_REGISTERS + PAGE_SIZE <= KERNEL_BASE, "the devices' pages overlap the kernel's image");
     assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
     assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
     assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");

@@ -4,8 +4,10 @@
 #![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![deny(unsafe_code)]
 
+pub mod acpi_tables;
 pub mod alternation;
 pub mod clock;
+pub mod clock_source;
 pub mod cmdline;
 pub mod cpu;
 pub mod exception;

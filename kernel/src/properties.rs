@@ -12,12 +12,93 @@ use std::vec::Vec;
 
 use kernel_abi::layout::{PAGE_SIZE, STACK_TOP, USER_END, USER_START};
 
+use crate::acpi_tables::{self, HEADER_LEN, Hpet, Name, PhysicalMemory, TABLE_MAX, Tables};
 use crate::cmdline::{Options, Token};
 use crate::cpu::ApicId;
 use crate::initial_stack;
 use crate::program::{Image, MEMORY_MAX};
 use crate::topology::{self, ApicMode, MADT_HEADER_LEN, Madt};
 use crate::user_slice::UserSlice;
+
+/// Physical memory that holds firmware tables. It begins at [`FIRMWARE_BASE`], where the RSDP is.
+pub struct FirmwareMemory<'a>(pub &'a [u8]);
+
+/// The physical address of the memory in [`FirmwareMemory`].
+pub const FIRMWARE_BASE: u64 = 0x1000;
+
+impl<'a> PhysicalMemory<'a> for FirmwareMemory<'a> {
+    fn bytes(&self, address: u64, len: usize) -> Option<&'a [u8]> {
+        self.0.get(usize::try_from(address.checked_sub(FIRMWARE_BASE)?).ok()?..)?.get(..len)
+    }
+}
+
+/// Checks the search for firmware tables. A table that is found lies in the memory, has the name and the length that its
+/// header says, and its bytes add up to 0.
+///
+/// # Panics
+/// If the property is violated.
+pub fn firmware(memory: &[u8]) {
+    let tables = match Tables::find(FirmwareMemory(memory), FIRMWARE_BASE) {
+        Ok(tables) => tables,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert!(memory.starts_with(b"RSD PTR ") && acpi_tables::sum(&memory[..20]) == 0);
+    for name in [Name::MADT, Name::FADT, Name::HPET] {
+        let table = match tables.table(name) {
+            Ok(table) => table,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                continue;
+            }
+        };
+        let start = (table.address - FIRMWARE_BASE) as usize;
+        assert_eq!(table.bytes, &memory[start..start + table.bytes.len()]);
+        let len = u32::from_le_bytes([4, 5, 6, 7].map(|at| table.bytes[at])) as usize;
+        assert!(len == table.bytes.len() && (HEADER_LEN..=TABLE_MAX).contains(&len));
+        assert!(table.bytes.starts_with(&name.0) && acpi_tables::sum(table.bytes) == 0);
+        let listed = tables.root.bytes[HEADER_LEN..].windows(4);
+        assert!(listed.map(|at| acpi_tables::number(at, 4)).any(|address| address == table.address));
+        let _ = Hpet::parse(table.bytes);
+    }
+}
+
+/// Sets the checksums of the RSDP at the start of the memory, of the root table to which it points, and of the tables
+/// there, as far as they lie in the memory.
+pub fn repair_checksums(memory: &mut [u8]) {
+    let offset = |address: u64| address.checked_sub(FIRMWARE_BASE).map_or(usize::MAX, |at| at as usize);
+    if memory.len() < 36 {
+        return;
+    }
+    repair(memory, 0, 20, 8);
+    repair(memory, 0, 36, 32);
+    let (root, len) = if memory[15] < 2 {
+        (offset(acpi_tables::number(&memory[16..], 4)), 4)
+    } else {
+        (offset(acpi_tables::number(&memory[24..], 8)), 8)
+    };
+    let Some(root_len) = table_len(memory, root) else { return };
+    let tables: Vec<usize> = memory[root..root + root_len][HEADER_LEN..]
+        .chunks_exact(len)
+        .map(|address| offset(acpi_tables::number(address, len)))
+        .collect();
+    for start in tables.into_iter().chain([root]) {
+        if let Some(len) = table_len(memory, start) {
+            repair(memory, start, len, 9);
+        }
+    }
+}
+
+/// Returns the length of the table at `start`, if it lies in the memory.
+fn table_len(memory: &[u8], start: usize) -> Option<usize> {
+    let len = acpi_tables::number(memory.get(start..)?.get(4..8)?, 4) as usize;
+    (len >= HEADER_LEN && memory.len() - start >= len).then_some(len)
+}
+
+/// Sets the byte at `place` of a range so that all bytes of the range add up to 0.
+fn repair(memory: &mut [u8], start: usize, len: usize, place: usize) {
+    memory[start + place] = 0;
+    memory[start + place] = acpi_tables::sum(&memory[start..start + len]).wrapping_neg();
+}
 
 /// Checks the parser of the MADT. An accepted table yields each CPU that may be started exactly once, in the order of
 /// the table, after the BSP. A table with an entry that is not completely inside it is rejected.

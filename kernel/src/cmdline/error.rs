@@ -5,7 +5,7 @@ use core::fmt;
 
 use kernel_abi::trace::GROUPS;
 
-use super::{Finish, Key, Place, Token, UartFault, Violation};
+use super::{Finish, FirmwareFault, Key, Place, Token, UartFault, Violation};
 
 /// A command-line error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,11 @@ impl fmt::Display for CmdlineError<'_> {
             CmdlineError::BadValue(Key::UartFault, token) => {
                 f.write_str("uart_fault= takes one of")?;
                 UartFault::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
+            CmdlineError::BadValue(Key::FirmwareFault, token) => {
+                f.write_str("firmware_fault= takes one of")?;
+                FirmwareFault::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
             CmdlineError::BadValue(Key::Verdict, token) => {

@@ -37,6 +37,8 @@ pub enum Key {
     Breach,
     /// See [`Options::uart_fault`].
     UartFault,
+    /// See [`Options::firmware_fault`].
+    FirmwareFault,
     /// See [`Options::finish`].
     Verdict,
     /// See [`Options::lose_ap`].
@@ -71,7 +73,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 26] = [
+    pub const ALL: [Key; 27] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -83,6 +85,7 @@ impl Key {
         Key::DumpCpus,
         Key::Breach,
         Key::UartFault,
+        Key::FirmwareFault,
         Key::Verdict,
         Key::LoseAp,
         Key::DelayAp,
@@ -115,6 +118,7 @@ impl Key {
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
             Key::UartFault => "uart_fault",
+            Key::FirmwareFault => "firmware_fault",
             Key::Verdict => "verdict",
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",

@@ -8,6 +8,7 @@ mod breach;
 mod error;
 mod failure;
 mod finish;
+mod firmware_fault;
 mod key;
 mod token;
 mod uart_fault;
@@ -20,6 +21,7 @@ pub use self::breach::Violation;
 pub use self::error::CmdlineError;
 pub use self::failure::{FailureKind, Failures, Place, SecondPanicRole};
 pub use self::finish::Finish;
+pub use self::firmware_fault::FirmwareFault;
 pub use self::key::Key;
 use self::key::RawValues;
 use self::token::Tokens;
@@ -52,6 +54,8 @@ pub struct Options<'a> {
     pub breach: Option<Violation>,
     /// `uart_fault=KIND`: all UARTs fail from the program's start on.
     pub uart_fault: Option<UartFault>,
+    /// `firmware_fault=KIND`: the firmware's tables are broken.
+    pub firmware_fault: Option<FirmwareFault>,
     /// `verdict=FINISH`: what the machine does after the verdict; `None` for the default, which depends on the loader.
     pub finish: Option<Finish>,
     /// `lose_ap=K`: CPU K never gets a start-up IPI.
@@ -100,6 +104,7 @@ impl<'a> Options<'a> {
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
+            firmware_fault: raw[Key::FirmwareFault as usize].map(FirmwareFault::named).transpose()?,
             finish: raw[Key::Verdict as usize].map(Finish::named).transpose()?,
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,

@@ -67,7 +67,7 @@ fn quotes_group_and_backslashes_escape() {
 #[test]
 fn errors_name_the_value_and_the_valid_values() {
     let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, uart_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -93,6 +93,8 @@ fn errors_name_the_value_and_the_valid_values() {
         "trace_via=usb",
         "trace_alternate=60001",
         "breach=",
+        "firmware_fault=",
+        "firmware_fault=madt",
         "breach=read",
         "panic_cpu=1 fail_in=",
         "panic_cpu=1 fail_in=Tick",

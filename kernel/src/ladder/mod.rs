@@ -15,7 +15,7 @@ use kernel::arch::boot::BootInfo;
 use kernel::arch::cpu::control;
 use kernel::arch::devices::{pic, serial};
 use kernel::arch::entry::{idt, smap};
-use kernel::arch::inject::ApFaults;
+use kernel::arch::inject::{self, ApFaults};
 use kernel::arch::interrupts::apic;
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem};
@@ -112,12 +112,18 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let options = steps::options(info);
     let file = or_refuse(programs::find(info, options.program, PROGRAMS));
 
-    // SAFETY: the boot loader passed this address. This code runs on the BSP, and no program has started yet.
-    let tables = or_end(unsafe { Tables::find(info.rsdp) });
-    steps::read_power(&tables, &options);
-    let timebase = steps::measure_clocks(bsp, &tables, info, &options);
-    steps::mask_io_apics(bsp, &tables, info, &options);
-    let cpus = steps::list_cpus(bsp, &tables);
+    // SAFETY: the boot loader passed this address. This code runs on the BSP, and no program has started yet. Nothing has
+    // read the tables.
+    let tables = unsafe {
+        let rsdp = inject::break_tables(bsp, options.firmware_fault, info.rsdp);
+        steps::or_one_cpu(bsp, Tables::find(rsdp))
+    };
+    steps::read_power(tables.as_ref(), &options);
+    // SAFETY: called once, on the BSP, and no program has started yet.
+    let timebase = unsafe { steps::measure_clocks(bsp, tables.as_ref(), info, &options) };
+    let madt = tables.and_then(|tables| steps::or_one_cpu(bsp, tables.madt()));
+    steps::mask_io_apics(bsp, madt.as_ref(), info, &options);
+    let cpus = steps::list_cpus(bsp, madt.as_ref());
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
     // Set up tracing before the other CPUs start, because each needs its ring at its start. There is one ring for each

@@ -4,17 +4,19 @@ use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{finish, serial};
 use kernel::arch::inject;
 use kernel::arch::interrupts::io_apic::IoApic;
+use kernel::arch::interrupts::reference;
 use kernel::arch::interrupts::timer::{self, Timebase};
-use kernel::arch::memory::acpi::Tables;
+use kernel::arch::memory::acpi::{FirmwareError, Tables};
 use kernel::arch::memory::{paging, physmem, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::BringUpResult;
+use kernel::clock_source::Choice;
 use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
 use kernel::plural::{Count, verb};
 use kernel::run::Run;
-use kernel::topology::{self, ApicMode};
+use kernel::topology::{self, ApicMode, Madt};
 use kernel::{say, warn};
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, VerdictRecord};
@@ -57,35 +59,51 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
 
 /// Reads how the machine is powered off or reset, if that is what the verdict is followed by. Other runs do not depend on
 /// these tables.
-pub fn read_power(tables: &Tables, options: &Options<'_>) {
-    if matches!(options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
+pub fn read_power(tables: Option<&Tables>, options: &Options<'_>) {
+    if let (Some(tables), Some(Finish::Reboot | Finish::PowerOff)) = (tables, options.finish) {
         finish::set_power(tables.power());
     }
 }
 
-/// Measures the rate of the TSC with the power-management timer. Measures the rate of the APIC timer with the PIT, or
-/// with the power-management timer on a machine without a PIT.
-pub fn measure_clocks(
+/// Returns what a table says, or warns that it is not usable: the firmware's tables are not trusted, and the BSP can run
+/// without them. Without the MADT, the lines of the I/O APICs stay as the firmware left them.
+pub fn or_one_cpu<T>(bsp: &PerCpuData, found: Result<T, FirmwareError>) -> Option<T> {
+    found.inspect_err(|error| warn!(bsp, "{error}; continuing with one CPU")).ok()
+}
+
+/// Measures the rates of the TSC and of the APIC timer. Prints which clock gave the rate of the TSC, and warns if a second
+/// clock contradicts it.
+///
+/// # Safety
+/// Called once, on the BSP, before the first program exists.
+pub unsafe fn measure_clocks(
     bsp: &PerCpuData,
-    tables: &Tables,
+    tables: Option<&Tables>,
     info: &BootInfo,
     options: &Options<'_>,
 ) -> &'static Timebase {
-    let pm_timer = or_end(tables.pm_timer());
-    let timebase = bsp.with_apic(|apic| or_end(timer::init(info.tsc, pm_timer, apic, options.tick_hz)));
+    let (hpet, pm_timer) = (tables.and_then(Tables::hpet), tables.and_then(Tables::pm_timer));
+    // SAFETY: the caller's promise. The firmware's tables list the HPET.
+    let counters = unsafe { reference::counters(hpet, pm_timer, info) };
+    let cpuid = reference::cpuid();
+    let timebase =
+        bsp.with_apic(|apic| or_end(timer::init(info.tsc, &cpuid, counters, apic, options.tick_hz)));
     let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
-    if !timebase.has_pit {
-        say!(
-            bsp,
-            "the interval timer (PIT) does not count; the ACPI timer is used instead, and no second clock checks the tick"
-        );
+    match timebase.choice {
+        Choice { used, check: Some(check) } if timebase.choice.is_confirmed() => {
+            say!(bsp, "TSC: {used}, {check}");
+        }
+        Choice { used, check: Some(check) } => {
+            warn!(bsp, "two clocks disagree: the TSC has {used}, but {check}; continuing with the first");
+        }
+        Choice { used, check: None } => say!(bsp, "TSC: {used}; no second clock checks it"),
     }
     timebase
 }
 
 /// Masks all lines of the I/O APICs in the firmware's table, before interrupts are enabled for the first time.
-pub fn mask_io_apics(bsp: &PerCpuData, tables: &Tables, info: &BootInfo, options: &Options<'_>) {
-    for (index, address) in or_end(tables.madt()).io_apics().enumerate() {
+pub fn mask_io_apics(bsp: &PerCpuData, madt: Option<&Madt<'_>>, info: &BootInfo, options: &Options<'_>) {
+    for (index, address) in madt.into_iter().flat_map(Madt::io_apics).enumerate() {
         // SAFETY: called once for each index, on the BSP, before the first program. The firmware lists the address.
         match unsafe { IoApic::map(index, address, info) } {
             Ok(io_apic) => {
@@ -109,14 +127,20 @@ pub struct Cpus {
     pub unreachable: usize,
 }
 
-/// Lists the CPUs in the firmware's table, the BSP first.
-pub fn list_cpus(bsp: &PerCpuData, tables: &Tables) -> Cpus {
-    let madt = or_end(tables.madt());
-    let list = or_end(table::alloc(madt.upper_bound(), |_| ApicId::default()));
+/// Lists the CPUs in the firmware's table, the BSP first. Without a table there is only the BSP.
+pub fn list_cpus(bsp: &PerCpuData, madt: Option<&Madt<'_>>) -> Cpus {
+    let list = or_end(table::alloc(madt.map_or(1, Madt::upper_bound), |_| bsp.apic_id));
+    let Some(madt) = madt else { return Cpus { list, unreachable: 0 } };
     let mode = if has_x2apic(bsp) { ApicMode::X2Apic } else { ApicMode::XApic };
-    let found = or_end(topology::enumerate(&madt, bsp.apic_id, mode, list));
-    if !found.bsp_listed {
-        warn!(bsp, "the firmware's table does not list the BSP, {}", bsp.apic_id);
+    let found = or_end(topology::enumerate(madt, bsp.apic_id, mode, list));
+    if madt.upper_bound() == 1 {
+        warn!(bsp, "the firmware's list of CPUs (ACPI MADT) is empty; continuing with one CPU");
+    } else if !found.bsp_listed {
+        warn!(
+            bsp,
+            "the firmware's list of CPUs (ACPI MADT) does not contain the BSP, {}; continuing with it as CPU 0",
+            bsp.apic_id
+        );
     }
     Cpus { list: &list[..found.count], unreachable: found.unreachable }
 }

@@ -17,7 +17,7 @@ use machine::tree::{relative, root};
 use output::println;
 
 /// The targets, one for each parser of external input.
-pub const TARGETS: [&str; 4] = ["topology", "program", "cmdline", "user_slice"];
+pub const TARGETS: [&str; 5] = ["topology", "acpi_tables", "program", "cmdline", "user_slice"];
 
 /// The default number of inputs for each target. It is a number instead of a time so that all hosts run equally many
 /// inputs.

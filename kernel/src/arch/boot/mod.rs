@@ -11,6 +11,7 @@ mod start;
 mod uefi;
 
 use kernel_abi::boot::{COMMAND_LINE_MAX, RANGES_MAX};
+use kernel_abi::layout::PAGE_SIZE;
 use spin::Once;
 
 use crate::frames::Region;
@@ -124,6 +125,15 @@ impl BootInfo {
     #[must_use]
     pub fn regions(&self) -> &[MemoryRegion] {
         &self.regions[..self.region_count]
+    }
+
+    /// Returns whether the memory map has a byte of memory in the page at this address.
+    #[must_use]
+    pub fn has_memory_in(&self, page: u64) -> bool {
+        self.regions().iter().any(|region| {
+            page < region.range.start.saturating_add(region.range.len)
+                && region.range.start < page.saturating_add(PAGE_SIZE)
+        })
     }
 
     /// Returns the command line, without a terminator.

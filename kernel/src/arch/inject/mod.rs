@@ -5,6 +5,7 @@
 mod alternate;
 mod bring_up;
 mod failures;
+mod firmware;
 mod interrupt_stress;
 mod nmi_nesting;
 mod nmi_to_self;
@@ -17,6 +18,7 @@ pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
 pub(in crate::arch) use self::bring_up::leave_stale;
 pub use self::failures::at;
+pub use self::firmware::break_tables;
 pub use self::interrupt_stress::programs_ended;
 pub use self::stray::unmask_line_of_pit;
 pub(in crate::arch) use self::stray::{keeps_in_service, leave_interrupts};

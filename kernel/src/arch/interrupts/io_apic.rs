@@ -70,11 +70,7 @@ impl IoApic {
             return Err(IoApicError::TooMany);
         }
         let (page, offset) = (address & !(PAGE_SIZE - 1), address % PAGE_SIZE);
-        let is_memory = info.regions().iter().any(|region| {
-            page < region.range.start.saturating_add(region.range.len)
-                && region.range.start < page + PAGE_SIZE
-        });
-        if is_memory || offset % 16 != 0 || offset + 2 * WINDOW as u64 > PAGE_SIZE {
+        if info.has_memory_in(page) || offset % 16 != 0 || offset + 2 * WINDOW as u64 > PAGE_SIZE {
             return Err(IoApicError::NotADevice);
         }
         let at = IO_APIC_REGISTERS + index as u64 * PAGE_SIZE;

@@ -3,4 +3,5 @@
 pub mod apic;
 pub mod io_apic;
 mod left_over;
+pub mod reference;
 pub mod timer;

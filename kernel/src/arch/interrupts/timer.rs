@@ -1,31 +1,30 @@
-//! Calibration. The frequency of the TSC is measured against the ACPI power-management timer, and the frequency of the
-//! local APIC timer against the interval timer (8254). The two references are independent. Every run prints the tick
-//! rate as measured with the TSC, and thereby cross-checks the calibration of the APIC timer. On a machine without the
-//! interval timer, both are measured against the power-management timer.
+//! Calibration. The frequency of the TSC comes from CPUID, or is measured against the clocks that the machine has; see
+//! [`choose`](clock_source::choose) for their order. A second clock checks it where there is one. The frequency of the
+//! local APIC timer is measured against the TSC.
 //!
 //! A busy host may deschedule a virtual CPU between any two instructions while the clocks keep counting. So a counter
-//! and its reference are read as a pair, between two reads of the TSC, and the fastest of several tries is used.
+//! is read between two reads of the TSC, and the fastest of several tries is used.
 
 use core::fmt;
 use core::hint::spin_loop;
 
 use spin::Once;
-use x86_64::instructions::port::{Port, PortReadOnly};
 
 use crate::arch::cpu::tsc;
 use crate::arch::interrupts::apic::LocalApic;
-use crate::arch::memory::acpi::PmTimer;
-use crate::clock::{self, CalibrationError, PIT_HZ, PM_TIMER_HZ, Rate, SAMPLES_MIN, ToNs};
+use crate::arch::interrupts::reference::Counter;
+use crate::clock::{self, CalibrationError, Rate, SAMPLES_MIN, ToNs};
+use crate::clock_source::{self, Choice, ClockSource, CpuidClocks};
 
-/// The length of one measurement, as a fraction of a second: 1/200 s is 5 ms.
+/// The length of one measurement of the TSC, as a fraction of a second: 1/200 s is 5 ms.
 const WINDOWS_PER_SECOND: u64 = 200;
-/// The longest measurement that is valid: the interval timer wraps after 54.9 ms.
-const PIT_WINDOW_MAX_NS: u64 = 50_000_000;
-/// The longest time for which the interval timer's count may stay the same, in nanoseconds. A running timer changes the
-/// count about every microsecond.
-const PIT_STEP_MAX_NS: u64 = 10_000_000;
+/// The length of one measurement of the APIC timer, in nanoseconds. It may be shorter because the TSC is read faster
+/// than other clocks.
+const APIC_WINDOW_NS: u64 = 2_000_000;
 /// The maximum number of attempts to get a set of measurements that is valid and agrees.
 const ATTEMPTS: usize = 20;
+/// The maximum number of reads of a clock in one measurement.
+const READS_MAX: u32 = 10_000_000;
 
 /// Nanoseconds since boot from the TSC.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +62,10 @@ pub struct Timebase {
     pub clock: TscClock,
     /// The frequency of the TSC.
     pub tsc: Rate,
+    /// The clock that gave the frequency of the TSC, and the clock that checked it.
+    pub choice: Choice,
     /// The frequency of the local APIC's timer.
     pub apic_timer: Rate,
-    /// Whether the APIC timer was measured against the interval timer. If not, the machine has no interval timer.
-    pub has_pit: bool,
     /// APIC timer counts per tick.
     pub apic_ticks: u32,
     /// Ticks per second.
@@ -89,22 +88,26 @@ pub fn timebase() -> &'static Timebase {
 /// The error that the frequency of a clock cannot be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerError {
-    /// The TSC cannot be measured against the power-management timer.
-    Tsc(CalibrationError),
-    /// The APIC timer cannot be measured against the interval timer.
-    ByPit(CalibrationError),
-    /// The APIC timer cannot be measured against the power-management timer.
-    ByPmTimer(CalibrationError),
+    /// The machine has no clock against which the TSC can be measured.
+    NoClock,
+    /// The TSC cannot be measured against this clock.
+    Tsc(ClockSource, CalibrationError),
+    /// The APIC timer cannot be measured against the TSC.
+    ApicTimer(CalibrationError),
 }
 
 impl fmt::Display for TimerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (timer, reference, error) = match self {
-            TimerError::Tsc(error) => ("TSC", "power-management timer", error),
-            TimerError::ByPit(error) => ("APIC timer", "interval timer (PIT)", error),
-            TimerError::ByPmTimer(error) => ("APIC timer", "power-management timer", error),
-        };
-        write!(f, "cannot measure the {timer} against the {reference}: {error}")
+        match self {
+            TimerError::NoClock => f.write_str(
+                "this machine has no clock to measure the TSC against: no CPUID leaf 0x15, HPET, ACPI \
+                 power-management timer or interval timer (PIT)",
+            ),
+            TimerError::Tsc(source, error) => write!(f, "cannot measure the TSC against {source}: {error}"),
+            TimerError::ApicTimer(error) => {
+                write!(f, "cannot measure the APIC timer against the TSC: {error}")
+            }
+        }
     }
 }
 
@@ -116,20 +119,20 @@ impl core::error::Error for TimerError {}
 /// [`TimerError`], with the error of the last attempt.
 pub fn init(
     boot: u64,
-    pm_timer: PmTimer,
+    cpuid: &CpuidClocks,
+    counters: [Option<Counter>; 2],
     apic: &mut LocalApic,
     tick_hz: u32,
 ) -> Result<&'static Timebase, TimerError> {
-    let tsc = repeat(|| measure_tsc(pm_timer)).map_err(TimerError::Tsc)?;
-    let to_ns = tsc.to_ns();
-    start_pit();
-    let has_pit = pit_counts(to_ns);
-    apic.start_counting();
-    let apic_timer = if has_pit {
-        repeat(|| measure_by_pit(apic, to_ns)).map_err(TimerError::ByPit)?
-    } else {
-        repeat(|| measure_by_pm_timer(apic, pm_timer)).map_err(TimerError::ByPmTimer)?
-    };
+    let rates = measure_tsc(counters);
+    let measured = [0, 1].map(|n| counters[n].zip(rates[n]).map(|(counter, rate)| (counter.source(), rate)));
+    let count = measured.iter().flatten().count();
+    let none = (ClockSource::Nominal, Err(CalibrationError::NoReference));
+    let choice = clock_source::choose(cpuid, &measured.map(|rate| rate.unwrap_or(none))[..count]).map_err(
+        |failed| failed.map_or(TimerError::NoClock, |(source, error)| TimerError::Tsc(source, error)),
+    )?;
+    let tsc = choice.used.rate;
+    let apic_timer = repeat(|| measure_apic_timer(apic, tsc)).map_err(TimerError::ApicTimer)?;
     apic.stop_ticking();
     // Clamp the count to the range of the 32-bit counter, from 1 up. A 1 Hz tick with a timer above 4.29 GHz would
     // exceed the range.
@@ -137,8 +140,8 @@ pub fn init(
     Ok(TIMEBASE.call_once(|| Timebase {
         clock: TscClock::new(boot, tsc),
         tsc,
+        choice,
         apic_timer,
-        has_pit,
         apic_ticks,
         tick_hz,
         tick_tsc: tsc.per_period(tick_hz),
@@ -182,112 +185,65 @@ fn pair<T>(mut reference: impl FnMut() -> T) -> (T, u64) {
     best.1
 }
 
-/// Measures the TSC's frequency once.
-fn measure_tsc(pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
-    let (((), tsc_from), ((), tsc_to), elapsed) = pm_timer_window(pm_timer, || ())?;
-    Rate::measured(tsc_to.wrapping_sub(tsc_from), elapsed, PM_TIMER_HZ)
+/// Measures the frequency of the TSC against each of the clocks, both in the same windows. Repeats a set of measurements
+/// until it agrees for both clocks, at most [`ATTEMPTS`] times.
+fn measure_tsc(counters: [Option<Counter>; 2]) -> [Option<Result<Rate, CalibrationError>>; 2] {
+    let mut rates = counters.map(|counter| counter.map(|_| Err(CalibrationError::NoReference)));
+    for _ in 0..ATTEMPTS {
+        if rates.iter().flatten().all(Result::is_ok) {
+            break;
+        }
+        let windows = [(); SAMPLES_MIN].map(|()| window(counters));
+        for (n, rate) in rates.iter_mut().enumerate() {
+            if let Some(rate @ Err(_)) = rate {
+                *rate = median(windows.map(|window| window[n]));
+            }
+        }
+    }
+    rates
 }
 
-/// Measures the APIC timer's frequency once, on a machine without the interval timer.
-fn measure_by_pm_timer(apic: &LocalApic, pm_timer: PmTimer) -> Result<Rate, CalibrationError> {
-    let ((from, _), (to, _), elapsed) = pm_timer_window(pm_timer, || apic.counted())?;
-    Rate::measured(to.wrapping_sub(from).into(), elapsed, PM_TIMER_HZ)
+/// Returns the median of several measurements, or the first error.
+fn median(measured: [Option<Result<Rate, CalibrationError>>; SAMPLES_MIN]) -> Result<Rate, CalibrationError> {
+    let mut samples = [Rate::from_hz(clock::RATE_MIN_HZ)?; SAMPLES_MIN];
+    for (sample, rate) in samples.iter_mut().zip(measured) {
+        *sample = rate.unwrap_or(Err(CalibrationError::NoReference))?;
+    }
+    clock::pick(&mut samples)
 }
 
-/// Reads a counter and the TSC at the start and at the end of one measurement. Returns both pairs, and how far the
-/// power-management timer advanced.
-#[expect(clippy::type_complexity)]
-fn pm_timer_window<T>(
-    pm_timer: PmTimer,
-    counter: impl Fn() -> T,
-) -> Result<((T, u64), (T, u64), u64), CalibrationError> {
-    let window = PM_TIMER_HZ / WINDOWS_PER_SECOND;
-    let mut port = PortReadOnly::<u32>::new(pm_timer.port);
-    // SAFETY: the FADT reports this port as that of the power-management timer, and reading it has no effect.
-    let mut read = || unsafe { port.read() };
-    let ((from, counter_from), tsc_from) = pair(|| (read(), counter()));
-    let mut elapsed: u64 = 0;
-    // The counter is 24 or 32 bits wide. In both cases its low 24 bits wrap after 4.7 s.
-    for _ in 0..10_000_000 {
-        elapsed = clock::wrapping_diff24(from, read()).into();
-        if elapsed >= window {
+/// Measures the frequency of the TSC against each of the clocks once, in one window.
+fn window(counters: [Option<Counter>; 2]) -> [Option<Result<Rate, CalibrationError>>; 2] {
+    let Some(first) = counters[0] else { return [None; 2] };
+    counters.into_iter().flatten().for_each(Counter::restart);
+    let from = counters.map(|counter| counter.map(|counter| pair(|| counter.read())));
+    let start = from[0].map_or(0, |(count, _)| count);
+    for _ in 0..READS_MAX {
+        // A clock that has wrapped around has advanced far enough.
+        if first.elapsed(start, first.read()).is_none_or(|elapsed| elapsed >= first.hz() / WINDOWS_PER_SECOND)
+        {
             break;
         }
         spin_loop();
     }
-    if elapsed == 0 {
-        return Err(CalibrationError::NoReference);
-    }
-    let ((to, counter_to), tsc_to) = pair(|| (read(), counter()));
-    Ok(((counter_from, tsc_from), (counter_to, tsc_to), clock::wrapping_diff24(from, to).into()))
+    [0, 1].map(|n| {
+        let (counter, (count_from, tsc_from)) = counters[n].zip(from[n])?;
+        let (count_to, tsc_to) = pair(|| counter.read());
+        let elapsed = counter.elapsed(count_from, count_to).ok_or(CalibrationError::WindowTooLong);
+        Some(elapsed.and_then(|elapsed| Rate::measured(tsc_to.wrapping_sub(tsc_from), elapsed, counter.hz())))
+    })
 }
 
-/// The interval timer's port for channel 2 (8254 data sheet).
-const PIT_CHANNEL_2: u16 = 0x42;
-/// The interval timer's command port.
-const PIT_COMMAND: u16 = 0x43;
-/// The port with the gate of channel 2 (bit 0) and the loudspeaker (bit 1).
-const PIT_GATE: u16 = 0x61;
-
-/// Starts channel 2: it counts down from 65536 repeatedly, with the loudspeaker off.
-fn start_pit() {
-    let (mut gate, mut command, mut channel) =
-        (Port::<u8>::new(PIT_GATE), Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
-    // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2.
-    unsafe {
-        let others = gate.read() & !0b11;
-        gate.write(others | 0b01);
-        command.write(0xb4); // channel 2, low then high byte, mode 2 (rate generator), binary
-        channel.write(0);
-        channel.write(0);
-    }
-}
-
-/// Reads channel 2's count.
-fn read_pit() -> u16 {
-    let (mut command, mut channel) = (Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
-    // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2. The
-    // command latches the count of channel 2, which the two reads return.
-    unsafe {
-        command.write(0x80);
-        u16::from_le_bytes([channel.read(), channel.read()])
-    }
-}
-
-/// Returns whether channel 2 counts. A machine may lack the interval timer, or may keep its gate closed permanently.
-fn pit_counts(tsc_to_ns: ToNs) -> bool {
-    let (first, start) = (read_pit(), tsc::now());
-    loop {
-        // Read the time before the count: a count that is read after the timeout has had enough time to change.
-        let too_late = tsc_to_ns.ns(tsc::now().wrapping_sub(start)) > PIT_STEP_MAX_NS;
-        if read_pit() != first {
-            return true;
-        }
-        if too_late {
-            return false;
-        }
+/// Measures the APIC timer's frequency against the TSC once.
+fn measure_apic_timer(apic: &mut LocalApic, tsc: Rate) -> Result<Rate, CalibrationError> {
+    apic.start_counting();
+    let window = tsc.in_ns(APIC_WINDOW_NS);
+    let (count_from, tsc_from) = pair(|| apic.counted());
+    while tsc::now().wrapping_sub(tsc_from) < window {
         spin_loop();
     }
-}
-
-/// Measures the APIC timer's frequency once.
-fn measure_by_pit(apic: &LocalApic, tsc_to_ns: ToNs) -> Result<Rate, CalibrationError> {
-    let window = (PIT_HZ / WINDOWS_PER_SECOND) as u16;
-    let mut read = || (read_pit(), apic.counted());
-    let ((pit_from, counted_from), tsc_from) = pair(&mut read);
-    let too_long = |until: u64| tsc_to_ns.ns(until.wrapping_sub(tsc_from)) > PIT_WINDOW_MAX_NS;
-    while clock::down_diff16(pit_from, read_pit()) < window && !too_long(tsc::now()) {
-        spin_loop();
-    }
-    let ((pit_to, counted_to), tsc_to) = pair(&mut read);
-    if too_long(tsc_to) {
-        return Err(CalibrationError::NoReference);
-    }
-    Rate::measured(
-        counted_to.wrapping_sub(counted_from).into(),
-        clock::down_diff16(pit_from, pit_to).into(),
-        PIT_HZ,
-    )
+    let (count_to, tsc_to) = pair(|| apic.counted());
+    Rate::measured(count_to.wrapping_sub(count_from).into(), tsc_to.wrapping_sub(tsc_from), tsc.hz())
 }
 
 #[cfg(test)]

@@ -110,8 +110,19 @@ pub fn cases() -> Vec<Case> {
              umip=on,rdtscp=on,rdpid=on",
             2,
         ),
-        row("no-interval-timer", "--machine q35,pit=off --smp 2", 2)
-            .shows("the interval timer (PIT) does not count"),
+        clock("hpet", "q35,pit=off", "the HPET", "kHz by the ACPI power-management timer"),
+        clock("pm-timer", "pc,hpet=off", "the ACPI power-management timer", "kHz by the interval timer (PIT)"),
+        clock(
+            "pm-timer-alone",
+            "q35,hpet=off,pit=off",
+            "the ACPI power-management timer",
+            "no second clock checks it",
+        ),
+        // A machine with no HPET and no power-management timer.
+        clock("pit", "microvm", "the interval timer (PIT)", "no second clock checks it"),
+        case("machine::clock-none", "--machine microvm,pit=off --smp 2", "selftest")
+            .status(3)
+            .complains("this machine has no clock to measure the TSC against"),
         row("least-memory", "--memory 4M --smp 2", 2),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
@@ -140,6 +151,15 @@ pub fn cases() -> Vec<Case> {
             .shows("warning: CPU 0 has no invariant TSC: "),
         row("no-page-writable-and-executable", "--smp 4", 4).shows("none is both writable and executable"),
     ]
+}
+
+/// A case in which this clock gives the rate of the TSC. `rest` is what the line says about the second clock.
+fn clock(name: &str, machine: &str, used: &str, rest: &'static str) -> Case {
+    case(format!("machine::clock-{name}"), &format!("--machine {machine} --smp 2"), "selftest")
+        .exits_on(2)
+        .hides("two clocks disagree")
+        .shows(format!(" kHz by {used}"))
+        .shows_line("[cpu0] ringside: TSC: ".to_owned(), rest)
 }
 
 /// Checks that each register in the JSON differs between all CPUs or is equal on all CPUs, as the rules require.

@@ -6,6 +6,7 @@ mod command_line;
 mod elf;
 mod failures;
 mod faults;
+mod firmware;
 mod guards;
 mod hostile;
 mod inject;
@@ -87,6 +88,7 @@ pub fn all() -> Vec<Case> {
         panics::cases(),
         failures::cases(),
         machine_checks::cases(),
+        firmware::cases(),
         uart::cases(),
         command_line::cases(),
         inject::cases(),

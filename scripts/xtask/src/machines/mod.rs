@@ -54,7 +54,7 @@ const REFUSALS: [&str; 5] = [
     "cannot start the kernel, because ",
     "give it at least ",
     "QEMU could not start this machine",
-    "the firmware names no ",
+    "this machine has no clock ",
 ];
 
 /// Runs the table, and prints a line for each machine. The exit status is 1 if a machine failed.

@@ -19,7 +19,7 @@ const TOPOLOGIES: [&str; 14] = [
 ];
 
 /// The rows without `--all`: machines that pass, machines that the kernel refuses and one that QEMU refuses.
-const FEW: [&str; 10] = [
+const FEW: [&str; 12] = [
     "--cpu qemu64",
     "--cpu qemu32",
     "--cpu EPYC",
@@ -28,6 +28,8 @@ const FEW: [&str; 10] = [
     "--cpu max,-sse2",
     "--machine pc",
     "--machine pc-q35-3.1",
+    "--machine microvm",
+    "--machine microvm,pit=off",
     "--smp 3,cores=4,maxcpus=4",
     "--smp 0",
 ];

@@ -18,8 +18,10 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
     Edit { file, find, replace }
 }
 
+const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
+const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
 const ENTRY: &str = "kernel/src/arch/entry/points.rs";
 const EXIT: &str = "kernel/src/arch/exit/points.rs";
@@ -223,6 +225,16 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("machine-checks-left", &[edit(MACHINE_CHECK, "write(status_msr(bank), 0);", "")]),
     // The reports of machine checks stay disabled, as the firmware has left them.
     ("machine-checks-disabled", &[edit(MACHINE_CHECK, "write(IA32_MCG_CTL, ALL_ERRORS);", "")]),
+    // An ACPI table with a wrong checksum is used.
+    ("table-checksum-unchecked", &[edit(ACPI_TABLES, "if sum(bytes) != 0 {", "if false {")]),
+    // An ACPI table with any length is read.
+    ("table-length-unchecked", &[
+        edit(ACPI_TABLES, "if !(HEADER_LEN..=TABLE_MAX).contains(&(len as usize)) {", "if false {"),
+    ]),
+    // A second clock that contradicts the first one is ignored.
+    ("clock-unchecked", &[edit(CLOCK_SOURCE, "self.check.is_none_or(|check| check.agrees(self.used))", "true")]),
+    // The first clock is used although two others contradict it.
+    ("clock-not-outvoted", &[edit(CLOCK_SOURCE, "if !second.agrees(first) && second.agrees(third)", "if false && second.agrees(third)")]),
     // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.

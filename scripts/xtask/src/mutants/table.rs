@@ -282,6 +282,26 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine-check::after-a-stale-one", &["exit status Some(0)", "exit status Some(4)"]),
     ),
     guard(
+        "an ACPI table's checksum is checked",
+        "table-checksum-unchecked",
+        Case("firmware::madt-checksum", &["CPUs that exited with code 0: 4 instead of 1"]),
+    ),
+    guard(
+        "an ACPI table's length is checked before the table is read",
+        "table-length-unchecked",
+        Host("kernel", "acpi_tables::tests::each_broken_table_has_its_sentence", "panicked"),
+    ),
+    guard(
+        "a second clock checks the rate of the TSC",
+        "clock-unchecked",
+        Host("kernel", "clock_source::tests::clocks_disagree_from_one_percent_on", "panicked"),
+    ),
+    guard(
+        "two clocks that agree outvote the first one",
+        "clock-not-outvoted",
+        Host("kernel", "clock_source::tests::two_clocks_that_agree_outvote_the_first", "panicked"),
+    ),
+    guard(
         "the clock does not wrap if the TSC is below its value at boot",
         "clock-wraps",
         Host(

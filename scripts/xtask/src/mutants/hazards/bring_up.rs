@@ -47,6 +47,19 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "ACPI tables with a wrong checksum, a length beyond memory or below that of the header, or missing tables",
+        "one module finds the tables and checks signature, length and checksum before anything reads them; a table that \
+         is not valid is a warning, and without the MADT the BSP runs alone",
+        &[
+            "firmware::*",
+            "kernel: acpi_tables::tests::each_broken_table_has_its_sentence",
+            "kernel: acpi_tables::tests::changed_firmware_satisfies_the_properties",
+            "check::fuzz",
+        ],
+        &["table-checksum-unchecked", "table-length-unchecked"],
+        "",
+    ),
+    row(
         "a MADT with disabled, duplicate or malformed entries, with sparse ids or ids above 254, or with entries of length 0 or \
          beyond its end",
         "a pure parser with host tests; the table is validated before any other code reads it",
@@ -123,11 +136,19 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a wrong assumption about the timer's frequency; lost ticks on a busy host",
-        "the frequency is measured repeatedly against the ACPI timer or the PIT; durations are measured by \
-         the clock and not by ticks",
-        &["machine::tick-1000-hz", "machine::icount", "kernel: clock::tests::*"],
-        &[],
-        "TCG's timer has a fixed frequency, so a wrong constant would show only on other machines; host \
+        "the TSC is measured repeatedly against the HPET, the ACPI timer or the PIT, whichever the machine has, or its rate is \
+         read from CPUID; a second clock checks it, and the APIC timer is measured against the TSC; durations are \
+         measured by the clock and not by ticks",
+        &[
+            "machine::clock-*",
+            "machine::tick-1000-hz",
+            "machine::icount",
+            "emulator::bochs-intel",
+            "kernel: clock_source::tests::*",
+            "kernel: clock::tests::*",
+        ],
+        &["clock-unchecked", "clock-not-outvoted"],
+        "TCG's APIC timer has a fixed frequency, so a wrong constant would show only on other machines; host \
          tests cover the arithmetic",
     ),
     row(
