@@ -105,6 +105,20 @@ pub fn highest_end(usable: impl IntoIterator<Item = Region>) -> u64 {
         * PAGE_SIZE
 }
 
+/// Returns whether every byte of a range of physical addresses lies in one of the regions, which may be in any order,
+/// overlap or adjoin.
+pub fn covers(regions: impl Iterator<Item = Region> + Clone, range: Range<u64>) -> bool {
+    let mut at = range.start;
+    while at < range.end {
+        let containing = regions.clone().filter(|region| region.start <= at && at < region.end());
+        match containing.map(Region::end).max() {
+            Some(end) => at = end,
+            None => return false,
+        }
+    }
+    true
+}
+
 /// Returns the number of words in a bitmap for all frames below `highest_end`.
 #[must_use]
 pub const fn words_for(highest_end: u64) -> usize {

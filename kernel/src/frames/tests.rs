@@ -13,6 +13,22 @@ fn region(start: u64, len: u64) -> Region {
 }
 
 #[test]
+fn range_is_covered_by_regions_that_adjoin() {
+    let regions = [(0x3000, 0x1000), (0x1000, 0x800), (0x1400, 0x1c00), (0x9000, 0xfff), (0xb000, 0)];
+    let regions = regions.map(|(start, len)| Region { start, len });
+    let covers = |range| covers(regions.into_iter(), range);
+    for range in [0x1000..0x4000, 0x1000..0x1001, 0x3fff..0x4000, 0x9000..0x9fff, 0x5000..0x5000] {
+        assert!(covers(range.clone()), "{range:x?}");
+    }
+    for range in [0xfff..0x2000, 0x1000..0x4001, 0x9000..0xa000, 0x4000..0x4001, 0..u64::MAX, 0xb000..0xb001]
+    {
+        assert!(!covers(range.clone()), "{range:x?}");
+    }
+    let all = [Region { start: 0, len: u64::MAX }];
+    assert!(super::covers(all.into_iter(), 0..PHYS_END) && !super::covers(all.into_iter(), 0..PHYS_END + 1));
+}
+
+#[test]
 fn usable_shrinks_and_reserved_grows_to_frame_boundaries() {
     let mut words = [u64::MAX; 1];
     let map = FrameBitmap::new(&mut words, [region(0x1001, 0x4fff)], [region(0x3fff, 1)]);

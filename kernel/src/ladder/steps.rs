@@ -210,7 +210,8 @@ pub fn audit_mappings(bsp: &PerCpuData) {
     match paging::audit(paging::kernel_pml4()).check() {
         Ok(audit) => say!(
             bsp,
-            "{} mappings; none is both writable and executable, and none in the kernel's half is accessible to ring 3",
+            "{} mappings; none is both writable and executable, none in the kernel's half is accessible to ring 3, and \
+             none is write-back outside memory",
             audit.pages
         ),
         Err(audit) => stop::end(format_args!("the kernel's mappings are wrong: {audit:?}")),

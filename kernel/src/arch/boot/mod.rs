@@ -10,11 +10,13 @@ mod start;
 #[cfg(any(test, target_os = "none"))]
 mod uefi;
 
+use core::ops::Range;
+
 use kernel_abi::boot::{COMMAND_LINE_MAX, RANGES_MAX};
 use kernel_abi::layout::PAGE_SIZE;
 use spin::Once;
 
-use crate::frames::Region;
+use crate::frames::{self, Region};
 
 /// The end of the physical memory that the boot page tables map.
 const MAPPED_END: u64 = 1 << 32;
@@ -125,6 +127,12 @@ impl BootInfo {
     #[must_use]
     pub fn regions(&self) -> &[MemoryRegion] {
         &self.regions[..self.region_count]
+    }
+
+    /// Returns whether the memory map has every byte of a range of physical addresses.
+    #[must_use]
+    pub fn covers(&self, range: Range<u64>) -> bool {
+        frames::covers(self.regions().iter().map(|region| region.range), range)
     }
 
     /// Returns whether the memory map has a byte of memory in the page at this address.

@@ -61,11 +61,12 @@ impl PhysicalMemory<'static> for PhysMap {
     fn bytes(&self, address: u64, len: usize) -> Option<&'static [u8]> {
         let end = address.checked_add(len as u64).filter(|&end| end <= self.end)?;
         // Some firmware keeps tables in memory that its own memory map reports as reserved, which the physical map does
-        // not contain.
+        // not contain. Such a page is not cached, because device registers may lie beside a table (invariant:
+        // CACHED-MEMORY).
         for page in (address & !(PAGE_SIZE - 1)..end).step_by(PAGE_SIZE as usize) {
             // SAFETY: the frame is mapped at its own address in the physical map and only read, and no program exists
             // yet (contract of `Tables::find`, invariant: KERNEL-HALF-FIXED).
-            let mapped = unsafe { paging::map_kernel_page(PHYSMAP_BASE + page, page, paging::KERNEL_DATA) };
+            let mapped = unsafe { paging::map_kernel_page(PHYSMAP_BASE + page, page, paging::DEVICE) };
             if mapped == Err(MapError::OutOfMemory) {
                 return None;
             }

@@ -13,8 +13,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arch::boot::BootInfo;
-use crate::arch::boot::image;
+use crate::arch::boot::{self, BootInfo, image};
 use crate::arch::memory::physmem::{self, TableFrames};
 use crate::layout::{KERNEL_BASE, PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
@@ -114,30 +113,41 @@ fn map_image(tables: &mut OffsetPageTable<'_>) -> Result<(), MapError> {
 }
 
 /// Maps the regions of the memory map into the physical map, writable and not executable. The frames of the kernel's
-/// text and read-only data are not writable there (invariant: W^X).
+/// text and read-only data are not writable there (invariant: W^X). No byte outside the memory map is mapped, because
+/// device registers or the memory of system-management mode may lie there, which must not be cached (invariant:
+/// CACHED-MEMORY).
 fn map_physical_memory(tables: &mut OffsetPageTable<'_>, info: &BootInfo) -> Result<(), MapError> {
     let kernel = image::physical();
     for region in info.regions() {
         let start = region.range.start & !(Size2MiB::SIZE - 1);
         let end = region.range.start.saturating_add(region.range.len).min(PHYSMAP_SIZE);
         for large in (start..end).step_by(Size2MiB::SIZE as usize) {
-            // Use 4 KiB pages where single pages need different rights: in the kernel image, and in the first 2 MiB,
-            // which contain the trampoline's page.
-            let mapped = if large == 0 || large < kernel.end && kernel.start < large + Size2MiB::SIZE {
-                (large..large + Size2MiB::SIZE).step_by(4096).try_for_each(|phys| {
-                    map_page::<Size4KiB>(tables, PHYSMAP_BASE + phys, phys, alias_flags(phys))
-                })
-            } else {
-                map_page::<Size2MiB>(tables, PHYSMAP_BASE + large, large, KERNEL_DATA)
-            };
-            match mapped {
-                // Two regions may lie in the same large page.
-                Ok(()) | Err(MapError::Occupied) => {}
-                Err(error) => return Err(error),
+            let large_end = large + Size2MiB::SIZE;
+            // Use 4 KiB pages at the edges of memory, and where single pages need different rights: in the kernel
+            // image, and in the first 2 MiB, which contain the trampoline's page.
+            let mixed = large == 0 || large < kernel.end && kernel.start < large_end;
+            if !mixed && info.covers(large..large_end) {
+                map_once::<Size2MiB>(tables, large, KERNEL_DATA)?;
+                continue;
+            }
+            for page in (large..large_end).step_by(4096).filter(|&page| info.covers(page..page + 4096)) {
+                map_once::<Size4KiB>(tables, page, alias_flags(page))?;
             }
         }
     }
     Ok(())
+}
+
+/// Maps a page of the physical map, unless it is mapped already: two regions may lie in the same 2 MiB.
+fn map_once<S>(tables: &mut OffsetPageTable<'_>, phys: u64, flags: PageTableFlags) -> Result<(), MapError>
+where
+    S: PageSize + core::fmt::Debug,
+    for<'a> OffsetPageTable<'a>: Mapper<S> + MapperAllSizes,
+{
+    match map_page::<S>(tables, PHYSMAP_BASE + phys, phys, flags) {
+        Ok(()) | Err(MapError::Occupied) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns a frame's rights in the physical map. A frame of the kernel image has the rights of its section without
@@ -193,15 +203,29 @@ pub struct Audit {
     pub writable_and_executable: u64,
     /// The number of pages in the upper half that ring 3 may access. Must be 0.
     pub user_in_kernel_half: u64,
+    /// The number of pages that are mapped write-back, although not all of their bytes are in the memory map. Must be 0.
+    pub cached_outside_memory: u64,
 }
 
 impl Audit {
+    fn add(&mut self, page: &MappedPage) {
+        let MappedPage { virt, rights, .. } = *page;
+        self.pages += 1;
+        if rights & (PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE) == PageTableFlags::WRITABLE {
+            self.writable_and_executable += 1;
+        }
+        if virt >> 47 != 0 && rights.contains(PageTableFlags::USER_ACCESSIBLE) {
+            self.user_in_kernel_half += 1;
+        }
+    }
+
     /// Checks that no page violates the rules.
     ///
     /// # Errors
     /// The audit itself, if a page violates a rule.
     pub fn check(self) -> Result<Audit, Audit> {
-        if self.writable_and_executable == 0 && self.user_in_kernel_half == 0 { Ok(self) } else { Err(self) }
+        let wrong = self.writable_and_executable + self.user_in_kernel_half + self.cached_outside_memory;
+        if wrong == 0 { Ok(self) } else { Err(self) }
     }
 }
 
@@ -209,16 +233,45 @@ impl Audit {
 #[must_use]
 pub fn audit(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
-    walk(pml4, 4, 0, 0..512, ALL_RIGHTS, &mut audit);
+    let info = boot::info();
+    walk(pml4, 4, 0, 0..512, ALL_RIGHTS, &mut |page| {
+        audit.add(&page);
+        if page.is_write_back() && !info.covers(page.phys..page.phys + page.size) {
+            audit.cached_outside_memory += 1;
+        }
+    });
     audit
 }
 
-/// Walks the mappings of the user half only, for a program that is about to start.
+/// Walks the mappings of the user half only, for a program that is about to start. The frames of programs come from the
+/// allocator, so the memory map is not consulted.
 #[must_use]
 pub fn audit_user_half(pml4: PhysFrame) -> Audit {
     let mut audit = Audit::default();
-    walk(pml4, 4, 0, 0..256, ALL_RIGHTS, &mut audit);
+    walk(pml4, 4, 0, 0..256, ALL_RIGHTS, &mut |page| audit.add(&page));
     audit
+}
+
+/// A mapped page, as the walk finds it.
+struct MappedPage {
+    /// The virtual address, without the sign extension.
+    virt: u64,
+    /// The physical address.
+    phys: u64,
+    /// The size in bytes.
+    size: u64,
+    /// The combined rights of all levels.
+    rights: PageTableFlags,
+    /// The flags of the lowest level.
+    flags: PageTableFlags,
+}
+
+impl MappedPage {
+    /// Returns whether the page is cached: without PCD and PWT its memory type is entry 0 or 4 of PAT, both write-back
+    /// (`arch::cpu::control`).
+    fn is_write_back(&self) -> bool {
+        !self.flags.intersects(PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH)
+    }
 }
 
 /// The rights at the start of a walk. Each level can only remove rights.
@@ -236,16 +289,16 @@ pub fn protect_physmap_page(phys: u64) {
     updated.expect("the physical map must have 4 KiB pages below 2 MiB").flush();
 }
 
-/// Walks a page table's entries in `range`. `rights` are the combined rights of the levels above. A page is writable,
-/// or accessible from ring 3, only if all levels allow it, and is not executable if any level forbids it (SDM 3A,
-/// 4.6.1).
+/// Walks a page table's entries in `range` and passes each mapped page to `visit`. `rights` are the combined rights of
+/// the levels above. A page is writable, or accessible from ring 3, only if all levels allow it, and is not executable if
+/// any level forbids it (SDM 3A, 4.6.1).
 fn walk(
     table: PhysFrame,
     level: u32,
     base: u64,
     range: Range<usize>,
     rights: PageTableFlags,
-    audit: &mut Audit,
+    visit: &mut impl FnMut(MappedPage),
 ) {
     // SAFETY: the physical map contains all page tables, and the walk only reads them. A program's user half belongs to
     // the caller alone. The kernel's half is walked only at boot, when no other CPU changes it.
@@ -254,17 +307,13 @@ fn walk(
     {
         let flags = entry.flags();
         let rights = (rights & flags & ALL_RIGHTS) | ((rights | flags) & PageTableFlags::NO_EXECUTE);
-        let address = base | (index as u64) << (12 + 9 * (level - 1));
+        let size = 1 << (12 + 9 * (level - 1));
+        let virt = base + index as u64 * size;
         if level > 1 && !flags.contains(PageTableFlags::HUGE_PAGE) {
-            walk(PhysFrame::containing_address(entry.addr()), level - 1, address, 0..512, rights, audit);
+            walk(PhysFrame::containing_address(entry.addr()), level - 1, virt, 0..512, rights, visit);
             continue;
         }
-        audit.pages += 1;
-        if rights & (PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE) == PageTableFlags::WRITABLE {
-            audit.writable_and_executable += 1;
-        }
-        if address >> 47 != 0 && rights.contains(PageTableFlags::USER_ACCESSIBLE) {
-            audit.user_in_kernel_half += 1;
-        }
+        // Bit 12 of a large page's entry is its PAT bit.
+        visit(MappedPage { virt, phys: entry.addr().as_u64() & !(size - 1), size, rights, flags });
     }
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use kernel_abi::layout::PAGE_SIZE;
 use tar_no_std::{TarArchiveRef, TarFormatString};
 
 use crate::arch::boot::BootInfo;
@@ -68,7 +69,9 @@ pub fn find<'a>(
     let inside = |region: crate::frames::Region| {
         region.start <= module.start && end <= region.start.saturating_add(region.len)
     };
-    if module.len == 0 || !physmem::usable(info).any(inside) {
+    // A page that is only in part in memory is not mapped.
+    let pages = module.start & !(PAGE_SIZE - 1)..end.next_multiple_of(PAGE_SIZE);
+    if module.len == 0 || !physmem::usable(info).any(inside) || !info.covers(pages) {
         return Err(ProgramError::Module);
     }
     // SAFETY: the module is in usable memory, which the physical map covers, and the frame allocator never allocates

@@ -18,6 +18,7 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
     Edit { file, find, replace }
 }
 
+const ACPI: &str = "kernel/src/arch/memory/acpi.rs";
 const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
@@ -235,6 +236,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("clock-unchecked", &[edit(CLOCK_SOURCE, "self.check.is_none_or(|check| check.agrees(self.used))", "true")]),
     // The first clock is used although two others contradict it.
     ("clock-not-outvoted", &[edit(CLOCK_SOURCE, "if !second.agrees(first) && second.agrees(third)", "if false && second.agrees(third)")]),
+    // A large page is mapped where only a part of it is memory.
+    ("memory-edges-rounded", &[edit(PAGING, "if !mixed && info.covers(large..large_end) {", "if !mixed {")]),
+    // Pages with firmware tables outside the memory map are cached.
+    ("tables-cached", &[edit(ACPI, "page, paging::DEVICE) };", "page, paging::KERNEL_DATA) };")]),
     // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.
@@ -263,7 +268,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // Ring 3 can access the physical map.
     ("physmap-for-ring-3", &[
-        edit(PAGING, "PHYSMAP_BASE + large, large, KERNEL_DATA)", "PHYSMAP_BASE + large, large, KERNEL_DATA | PageTableFlags::USER_ACCESSIBLE)"),
+        edit(PAGING, "(tables, large, KERNEL_DATA)", "(tables, large, KERNEL_DATA | PageTableFlags::USER_ACCESSIBLE)"),
     ]),
     // A program's pages are not freed.
     ("frame-leaked", &[

@@ -302,6 +302,16 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "clock_source::tests::two_clocks_that_agree_outvote_the_first", "panicked"),
     ),
     guard(
+        "the physical map has 4 KiB pages at the edges of memory",
+        "memory-edges-rounded",
+        Case("machine::smp-1", &["the kernel's mappings are wrong"]),
+    ),
+    guard(
+        "firmware tables outside the memory map are not cached",
+        "tables-cached",
+        Case("machine::smp-1", &["the kernel's mappings are wrong"]),
+    ),
+    guard(
         "the clock does not wrap if the TSC is below its value at boot",
         "clock-wraps",
         Host(

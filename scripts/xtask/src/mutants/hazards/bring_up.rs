@@ -161,6 +161,15 @@ pub const BRING_UP: &[Hazard] = &[
         "there is no mutant, because this is a rule for all code and not a single guard",
     ),
     row(
+        "a write-back mapping of device registers or of the memory of system-management mode, next to memory",
+        "the physical map has 4 KiB pages at the edges of memory, and pages that are only in part memory are not mapped; \
+         firmware tables outside the memory map are mapped uncacheable; the kernel walks its own page tables and compares \
+         each write-back page with the memory map",
+        &["machine::*", "boot::uefi-smp-4", "kernel: frames::tests::range_is_covered_by_regions_that_adjoin"],
+        &["memory-edges-rounded", "tables-cached"],
+        "",
+    ),
+    row(
         "a page is both writable and executable",
         "the kernel walks its own page tables, the bring-up page tables, and those of each program",
         &["machine::no-page-writable-and-executable", "guard::write-text", "guard::write-alias"],
