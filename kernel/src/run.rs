@@ -17,7 +17,7 @@ use crate::arch::task::idle::{idle, idle_until};
 use crate::arch::task::ring3;
 use crate::arch::trace;
 use crate::clock;
-use crate::cmdline::Options;
+use crate::cmdline::{Finish, Options};
 use crate::cpu::{ApicId, CpuId};
 use crate::features::MissingFeatures;
 use crate::frames::Frame;
@@ -271,5 +271,8 @@ fn report(run: &Run) -> ! {
     print::dropped_records();
     let warnings = run.online.iter().map(|cpu| cpu.published.warnings()).sum();
     serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings }));
+    if matches!(run.options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
+        stop::stop_others(run.online[CpuId::BSP.index()]);
+    }
     finish::end_run(verdict)
 }

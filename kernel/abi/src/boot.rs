@@ -17,7 +17,7 @@ pub const NOTE_OWNER: [u8; 12] = *b"Ringside\0\0\0\0";
 /// The type of that note. It differs from the type of the PVH note, because QEMU compares only types.
 pub const NOTE_UEFI_ENTRY: u32 = 0x5546_4549;
 
-/// A range of physical memory that the kernel may use or must read.
+/// A range of physical memory that the kernel may use or must read, or that the firmware uses when the kernel calls it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRange {
@@ -25,7 +25,7 @@ pub struct MemoryRange {
     pub start: u64,
     /// Length in bytes.
     pub len: u64,
-    /// [`USABLE`] or [`FIRMWARE`].
+    /// [`USABLE`], [`FIRMWARE`], [`RUNTIME_CODE`], [`RUNTIME_DATA`] or [`RUNTIME_DEVICE`].
     pub kind: u64,
 }
 
@@ -33,6 +33,13 @@ pub struct MemoryRange {
 pub const USABLE: u64 = 0;
 /// A [`MemoryRange`] that holds firmware tables, which the kernel only reads.
 pub const FIRMWARE: u64 = 1;
+
+/// A [`MemoryRange`] with the code of the firmware's runtime services. Its data may lie there too.
+pub const RUNTIME_CODE: u64 = 2;
+/// A [`MemoryRange`] with the data of the runtime services.
+pub const RUNTIME_DATA: u64 = 3;
+/// A [`MemoryRange`] with device registers that the runtime services use.
+pub const RUNTIME_DEVICE: u64 = 4;
 
 /// The frame buffer that the firmware's console draws to. If there is none, its size is 0.
 #[repr(C)]

@@ -3,11 +3,12 @@
 
 use core::ops::Range;
 
-use kernel_abi::boot::{FIRMWARE, MemoryRange, USABLE};
-use uefi::mem::memory_map::{MemoryDescriptor, MemoryType};
+use kernel_abi::boot::{FIRMWARE, MemoryRange, RUNTIME_CODE, RUNTIME_DATA, RUNTIME_DEVICE, USABLE};
+use uefi::mem::memory_map::{MemoryAttribute, MemoryDescriptor, MemoryType};
 
 /// Returns the kernel's view of a range of the firmware's memory map after the boot services have ended; `None` if the
-/// kernel must neither use nor read it. The kernel does not touch memory of the runtime services.
+/// kernel must neither use nor read it. The kernel does not touch memory of the runtime services; it maps it only for a
+/// call of them (UEFI 2.10, 2.3.4 and 7.2.3).
 #[must_use]
 pub fn range(descriptor: &MemoryDescriptor) -> Option<MemoryRange> {
     let kind = match descriptor.ty {
@@ -17,7 +18,13 @@ pub fn range(descriptor: &MemoryDescriptor) -> Option<MemoryRange> {
         | MemoryType::BOOT_SERVICES_CODE
         | MemoryType::BOOT_SERVICES_DATA => USABLE,
         MemoryType::ACPI_RECLAIM | MemoryType::ACPI_NON_VOLATILE => FIRMWARE,
-        _ => return None,
+        MemoryType::RUNTIME_SERVICES_CODE => RUNTIME_CODE,
+        MemoryType::RUNTIME_SERVICES_DATA => RUNTIME_DATA,
+        _ if !descriptor.att.contains(MemoryAttribute::RUNTIME) => return None,
+        MemoryType::MMIO => RUNTIME_DEVICE,
+        // Reserved memory, for example.
+        _ if descriptor.att.contains(MemoryAttribute::WRITE_BACK) => RUNTIME_DATA,
+        _ => RUNTIME_DEVICE,
     };
     let len = descriptor.page_count.saturating_mul(4096);
     Some(MemoryRange { start: descriptor.phys_start, len, kind })
@@ -57,10 +64,10 @@ mod tests {
         assert_eq!(kind(MemoryType::LOADER_DATA), usable);
         assert_eq!(kind(MemoryType::ACPI_RECLAIM), Some((0x1000, 0x2000, FIRMWARE)));
         assert_eq!(kind(MemoryType::ACPI_NON_VOLATILE), Some((0x1000, 0x2000, FIRMWARE)));
+        assert_eq!(kind(MemoryType::RUNTIME_SERVICES_CODE), Some((0x1000, 0x2000, RUNTIME_CODE)));
+        assert_eq!(kind(MemoryType::RUNTIME_SERVICES_DATA), Some((0x1000, 0x2000, RUNTIME_DATA)));
         for ty in [
             MemoryType::RESERVED,
-            MemoryType::RUNTIME_SERVICES_CODE,
-            MemoryType::RUNTIME_SERVICES_DATA,
             MemoryType::UNUSABLE,
             MemoryType::MMIO,
             MemoryType::PERSISTENT_MEMORY,
@@ -68,6 +75,17 @@ mod tests {
         ] {
             assert_eq!(kind(ty), None, "{ty:?}");
         }
+    }
+
+    #[test]
+    fn other_memory_of_the_runtime_services_is_known_by_its_attribute() {
+        let kind =
+            |ty, att| range(&MemoryDescriptor { att, ..descriptor(ty, 0x1000, 2) }).map(|range| range.kind);
+        let cached = MemoryAttribute::RUNTIME | MemoryAttribute::WRITE_BACK;
+        assert_eq!(kind(MemoryType::MMIO, MemoryAttribute::RUNTIME), Some(RUNTIME_DEVICE));
+        assert_eq!(kind(MemoryType::MMIO, MemoryAttribute::UNCACHEABLE), None);
+        assert_eq!(kind(MemoryType::RESERVED, cached), Some(RUNTIME_DATA));
+        assert_eq!(kind(MemoryType::RESERVED, MemoryAttribute::RUNTIME), Some(RUNTIME_DEVICE));
     }
 
     #[test]

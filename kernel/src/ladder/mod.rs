@@ -146,6 +146,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     compare::time_stamp_counters(bsp, &arrivals, timebase);
     steps::report_missing(bsp, &arrivals, cpus.unreachable, info);
     steps::audit_mappings(bsp);
+    steps::prepare_runtime_services(bsp, info, &options);
     or_end(counters::publish(arrivals.online, options.tick_hz, timebase.tsc.hz()));
 
     let boot = steps::boot_record(bsp, &options, cpus.list, &arrivals, timebase);

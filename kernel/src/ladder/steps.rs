@@ -7,7 +7,7 @@ use kernel::arch::interrupts::io_apic::IoApic;
 use kernel::arch::interrupts::reference;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::{FirmwareError, Tables};
-use kernel::arch::memory::{paging, physmem, table};
+use kernel::arch::memory::{paging, physmem, runtime_services, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::BringUpResult;
@@ -215,6 +215,18 @@ pub fn audit_mappings(bsp: &PerCpuData) {
             audit.pages
         ),
         Err(audit) => stop::end(format_args!("the kernel's mappings are wrong: {audit:?}")),
+    }
+}
+
+/// Maps the runtime services of UEFI firmware, if they are to reset the machine or to power it off after the verdict.
+/// Follows the bring-up, because their page tables contain the kernel's complete half.
+pub fn prepare_runtime_services(bsp: &PerCpuData, info: &BootInfo, options: &Options<'_>) {
+    if !matches!(options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
+        return;
+    }
+    // SAFETY: called on the BSP, with interrupts off, after the bring-up.
+    if let Err(error) = unsafe { runtime_services::prepare(info) } {
+        warn!(bsp, "{error}");
     }
 }
 

@@ -48,11 +48,36 @@ pub struct MemoryRegion {
     pub kind: RegionKind,
 }
 
+/// A range of physical memory that the firmware's runtime services use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuntimeRegion {
+    /// The range of physical addresses.
+    pub range: Region,
+    /// The use of the range.
+    pub kind: RuntimeKind,
+}
+
+/// The use of a [`RuntimeRegion`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Code, and the data of the same images.
+    Code,
+    /// Data.
+    Data,
+    /// Device registers.
+    Device,
+}
+
+/// The highest number of [`RuntimeRegion`]s. Firmware has about ten.
+const RUNTIME_MAX: usize = 32;
+
 /// The loader's information about the machine, copied from the loader's memory.
 #[derive(Clone)]
 pub struct BootInfo {
     regions: [MemoryRegion; RANGES_MAX],
     region_count: usize,
+    runtime: [RuntimeRegion; RUNTIME_MAX],
+    runtime_count: usize,
     command_line: [u8; COMMAND_LINE_MAX],
     command_line_len: usize,
     /// Whether the loader's information was found. If not, all other fields are empty.
@@ -68,6 +93,9 @@ pub struct BootInfo {
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
     pub rsdp: u64,
+    /// Physical address of the UEFI system table; 0 if the firmware is not UEFI, or if not all memory of its runtime
+    /// services is known.
+    pub system_table: u64,
     /// The first boot module, which contains a user program.
     pub module: Option<Region>,
     /// Whether the loader is QEMU's own, so that QEMU's exit device may be written to without a request.
@@ -82,6 +110,9 @@ impl BootInfo {
         regions: [MemoryRegion { range: Region { start: 0, len: 0 }, kind: RegionKind::Firmware };
             RANGES_MAX],
         region_count: 0,
+        runtime: [RuntimeRegion { range: Region { start: 0, len: 0 }, kind: RuntimeKind::Device };
+            RUNTIME_MAX],
+        runtime_count: 0,
         command_line: [0; COMMAND_LINE_MAX],
         command_line_len: 0,
         found: false,
@@ -90,6 +121,7 @@ impl BootInfo {
         unmapped_list: None,
         truncated: false,
         rsdp: 0,
+        system_table: 0,
         module: None,
         has_debug_exit: false,
         tsc: 0,
@@ -104,6 +136,24 @@ impl BootInfo {
             }
             None => self.truncated = true,
         }
+    }
+
+    /// Adds a range of the runtime services. If there are too many, these services cannot be called, and
+    /// [`system_table`](Self::system_table) becomes 0.
+    pub fn add_runtime_region(&mut self, region: RuntimeRegion) {
+        match self.runtime.get_mut(self.runtime_count) {
+            Some(place) => {
+                *place = region;
+                self.runtime_count += 1;
+            }
+            None => self.system_table = 0,
+        }
+    }
+
+    /// Returns the memory of the firmware's runtime services.
+    #[must_use]
+    pub fn runtime_regions(&self) -> &[RuntimeRegion] {
+        &self.runtime[..self.runtime_count]
     }
 
     /// Returns the physical address of the command line, if there is one (`paddr` is not 0) and the boot page tables

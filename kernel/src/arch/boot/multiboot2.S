@@ -34,8 +34,32 @@ multiboot2_start32:
     mov     dword ptr [boot_maker - {kernel_base}], offset {multiboot2_start} - {kernel_base}
     xor     edi, edi
     cmp     eax, {loader_magic}
-    cmove   edi, ebx
-    jmp     boot_start32
+    jne     boot_start32
+    mov     edi, ebx
+
+    # Find the command line's tag. The boot information is its size, a reserved word, and the tags; each tag is its type,
+    # its size and its contents, padded to 8 bytes, and the last one has type 0. ecx = end, esi = tag.
+    mov     ecx, ebx
+    add     ecx, [ebx]
+    jc      boot_start32
+    lea     esi, [ebx + 8]
+.Ltag:
+    cmp     esi, ecx
+    jae     boot_start32
+    cmp     dword ptr [esi], {command_line_tag}
+    je      .Lcommand_line
+    cmp     dword ptr [esi], 0
+    je      boot_start32
+    mov     eax, [esi + 4]
+    add     eax, 7
+    and     eax, -8
+    jz      boot_start32
+    add     esi, eax
+    jc      boot_start32
+    jmp     .Ltag
+.Lcommand_line:
+    add     esi, 8
+    jmp     boot_start32_line
 
 .code64
 .text

@@ -93,7 +93,8 @@ mod entry {
         header_magic = const 0xe852_50d6_u32,
         i386 = const 0,
         entry_tag = const 3,
-        loader_magic = const 0x36d7_6289,
+        command_line_tag = const super::tag::COMMAND_LINE,
+    loader_magic = const 0x36d7_6289,
         kernel_base = const crate::layout::KERNEL_BASE,
         multiboot2_start = sym multiboot2_start,
     );

@@ -13,6 +13,7 @@ pvh_start32:
     cld
     mov     edi, ebx
     mov     dword ptr [boot_maker - {kernel_base}], offset {pvh_start} - {kernel_base}
+    mov     dword ptr [boot_has_exit - {kernel_base}], 1
 
     # Usable memory must contain the image and the part above it that the firmware overwrites. Rust code reports a start
     # info that is invalid or has no memory map below 4 GiB.

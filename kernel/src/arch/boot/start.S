@@ -2,8 +2,9 @@
 # function.
 #
 # On entry at `boot_start32`: 32-bit protected mode, flat segments, paging off, interrupts off, DF clear; edi = physical
-# address of the loader's information; [boot_maker] = physical address of the protocol's Rust function. No stack, the
-# loader's GDT, .bss zeroed. Only the entry points of the protocols jump here.
+# address of the loader's information; [boot_maker] = physical address of the protocol's Rust function; [boot_has_exit] =
+# 1 if QEMU's exit device may be written to, else 0. No stack, the loader's GDT, .bss zeroed.
+# Only the entry points of the protocols jump here.
 #
 # Ends the run with a message if the CPU lacks a required feature.
 #
@@ -14,6 +15,19 @@
 
 .section .boot, "ax"
 .code32
+
+# On entry at `boot_start32_line`: as at `boot_start32`, and esi = physical address of the command line. A line that begins
+# with "verdict=exit" says that there is an exit device. Only the failure path below depends on it: Rust code parses the
+# complete line.
+.globl boot_start32_line
+boot_start32_line:
+    cmp     dword ptr [esi], {exit_0}
+    jne     boot_start32
+    cmp     dword ptr [esi + 4], {exit_4}
+    jne     boot_start32
+    cmp     dword ptr [esi + 8], {exit_8}
+    jne     boot_start32
+    mov     dword ptr [boot_has_exit - {kernel_base}], 1
 
 .globl boot_start32
 boot_start32:
@@ -109,6 +123,9 @@ boot_fail:
     mov     ecx, offset .Lexit
     jmp     .Lprint
 .Lexit:
+    # Without QEMU's exit device, the port may belong to another device.
+    cmp     dword ptr [boot_has_exit - {kernel_base}], 0
+    je      .Lhalt
     mov     edx, {exit_port}
     mov     eax, {exit_panic}
     out     dx, eax
@@ -170,5 +187,7 @@ boot_pdpt_high: .skip 4096
 boot_pd:        .skip 4 * 4096
 .globl boot_maker
 boot_maker:     .skip 4
+.globl boot_has_exit
+boot_has_exit:  .skip 4
 
 .text

@@ -11,7 +11,8 @@
 uefi_start32:
     mov     edi, ebx
     mov     dword ptr [boot_maker - {kernel_base}], offset {uefi_start} - {kernel_base}
-    jmp     boot_start32
+    lea     esi, [ebx + {command_line}]
+    jmp     boot_start32_line
 
 .code64
 .text

@@ -1,9 +1,9 @@
 //! The UEFI boot: the loader, `kernel/efi`, contains the kernel's ELF file, ends the firmware's boot services and
 //! starts the kernel at the entry point given in an ELF note.
 
-use kernel_abi::boot::{FIRMWARE, Handover, USABLE};
+use kernel_abi::boot::{FIRMWARE, Handover, RUNTIME_CODE, RUNTIME_DATA, RUNTIME_DEVICE, USABLE};
 
-use super::{BootInfo, MemoryRegion, RegionKind};
+use super::{BootInfo, MemoryRegion, RegionKind, RuntimeKind, RuntimeRegion};
 use crate::frames::Region;
 
 /// Copies the loader's information from a [`Handover`]. If the magic number is wrong, [`found`](BootInfo::found) is
@@ -12,14 +12,22 @@ fn boot_info(handover: &Handover) -> BootInfo {
     if handover.magic != Handover::MAGIC {
         return BootInfo::EMPTY;
     }
-    let mut info = BootInfo { found: true, rsdp: handover.rsdp, ..BootInfo::EMPTY };
+    let (rsdp, system_table) = (handover.rsdp, handover.system_table);
+    let mut info = BootInfo { found: true, rsdp, system_table, ..BootInfo::EMPTY };
     for range in handover.memory() {
-        let kind = match range.kind {
-            USABLE => RegionKind::Usable,
-            FIRMWARE => RegionKind::Firmware,
-            _ => continue,
-        };
-        info.add_region(MemoryRegion { range: Region { start: range.start, len: range.len }, kind });
+        let (kind, range) = (range.kind, Region { start: range.start, len: range.len });
+        let mut usable = |kind| info.add_region(MemoryRegion { range, kind });
+        match kind {
+            USABLE => usable(RegionKind::Usable),
+            FIRMWARE => usable(RegionKind::Firmware),
+            RUNTIME_CODE => info.add_runtime_region(RuntimeRegion { range, kind: RuntimeKind::Code }),
+            RUNTIME_DATA => info.add_runtime_region(RuntimeRegion { range, kind: RuntimeKind::Data }),
+            RUNTIME_DEVICE => info.add_runtime_region(RuntimeRegion { range, kind: RuntimeKind::Device }),
+            _ => {}
+        }
+    }
+    if handover.truncated != 0 {
+        info.system_table = 0;
     }
     info.truncated |= handover.truncated != 0;
     info.set_command_line(&handover.command_line);
@@ -50,6 +58,7 @@ mod entry {
     core::arch::global_asm!(
         include_str!("uefi.S"),
         kernel_base = const crate::layout::KERNEL_BASE,
+        command_line = const core::mem::offset_of!(Handover, command_line),
         uefi_start = sym uefi_start,
     );
 
@@ -72,11 +81,20 @@ mod tests {
 
     #[test]
     fn handover_is_copied() {
-        let mut handover = Handover { rsdp: 0x1_2345_6000, module: 0x7000, module_len: 5, ..Handover::EMPTY };
+        let mut handover = Handover {
+            rsdp: 0x1_2345_6000,
+            module: 0x7000,
+            module_len: 5,
+            system_table: 0x9000,
+            ..Handover::EMPTY
+        };
         handover.command_line[..3].copy_from_slice(b"a=b");
         handover.add(MemoryRange { start: 0x1000, len: 0x9f000, kind: USABLE });
         handover.add(MemoryRange { start: 0xa_0000, len: 0x1000, kind: FIRMWARE });
-        handover.add(MemoryRange { start: 0xb_0000, len: 0x1000, kind: 2 });
+        handover.add(MemoryRange { start: 0xb_0000, len: 0x1000, kind: RUNTIME_CODE });
+        handover.add(MemoryRange { start: 0xc_0000, len: 0x1000, kind: RUNTIME_DATA });
+        handover.add(MemoryRange { start: 0xd_0000, len: 0x1000, kind: RUNTIME_DEVICE });
+        handover.add(MemoryRange { start: 0xe_0000, len: 0x1000, kind: 5 });
         let info = boot_info(&handover);
         assert!(info.found && !info.truncated && !info.command_line_cut && !info.command_line_unmapped);
         assert_eq!(info.rsdp, 0x1_2345_6000);
@@ -85,6 +103,13 @@ mod tests {
         let kinds: std::vec::Vec<_> =
             info.regions().iter().map(|region| (region.range.start, region.kind)).collect();
         assert_eq!(kinds, [(0x1000, RegionKind::Usable), (0xa_0000, RegionKind::Firmware)]);
+        let runtime: std::vec::Vec<_> =
+            info.runtime_regions().iter().map(|region| (region.range.start, region.kind)).collect();
+        assert_eq!(
+            runtime,
+            [(0xb_0000, RuntimeKind::Code), (0xc_0000, RuntimeKind::Data), (0xd_0000, RuntimeKind::Device)]
+        );
+        assert_eq!(info.system_table, 0x9000);
     }
 
     #[test]
@@ -95,6 +120,19 @@ mod tests {
     #[test]
     fn memory_without_the_magic_is_not_a_handover() {
         assert!(!boot_info(&Handover { magic: 0, ..Handover::EMPTY }).found);
+    }
+
+    #[test]
+    fn runtime_services_are_not_used_if_a_part_of_their_memory_is_not_known() {
+        let mut handover = Handover { system_table: 0x9000, ..Handover::EMPTY };
+        for n in 0..=32 {
+            assert_eq!(boot_info(&handover).system_table, 0x9000, "{n} ranges");
+            handover.add(MemoryRange { start: n * 0x2000, len: 0x1000, kind: RUNTIME_DATA });
+        }
+        assert_eq!(boot_info(&handover).system_table, 0);
+        assert_eq!(boot_info(&Handover { truncated: 1, ..handover }).system_table, 0);
+        let truncated = Handover { system_table: 0x9000, truncated: 1, ..Handover::EMPTY };
+        assert_eq!(boot_info(&truncated).system_table, 0);
     }
 
     #[test]

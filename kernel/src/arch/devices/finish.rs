@@ -1,6 +1,7 @@
-//! Ends a run after the verdict: ends QEMU, halts, resets the machine, or powers it off.
+//! Ends a run after the verdict: ends QEMU, halts, resets the machine, or powers it off. UEFI firmware resets the machine
+//! and powers it off by its runtime services; otherwise the kernel uses the registers that the ACPI tables name.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use kernel_abi::verdict::{DEBUG_EXIT_PORT, Verdict};
 use spin::Once;
@@ -20,6 +21,26 @@ static FINISH: AtomicU8 = AtomicU8::new(Finish::Stay as u8);
 /// What the firmware's tables say about power.
 static POWER: Once<Power> = Once::new();
 
+/// What the firmware can be asked to do after the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Resets the machine.
+    Reboot,
+    /// Powers the machine off.
+    PowerOff,
+}
+
+/// A function that lets the firmware reset the machine or power it off. It returns only if the firmware is faulty.
+///
+/// # Safety
+/// The run has ended, no other CPU runs, and interrupts are off. Called once.
+pub type FirmwareReset = unsafe fn(Reset);
+
+/// The function that calls the firmware, if it has runtime services.
+static FIRMWARE_RESET: Once<FirmwareReset> = Once::new();
+/// Whether the firmware has been called. If it fails, the panic path does not call it again.
+static CALLED: AtomicBool = AtomicBool::new(false);
+
 /// The command port of the keyboard controller, and its command that pulses the reset line.
 const KEYBOARD_COMMAND: u16 = 0x64;
 const PULSE_RESET: u8 = 0xfe;
@@ -34,7 +55,24 @@ pub fn set_power(power: Power) {
     POWER.call_once(|| power);
 }
 
-/// Ends the run. If the machine does not end, this CPU halts permanently.
+/// Stores the function that calls the firmware, which is preferred to what the tables say. The memory of the firmware is
+/// mapped by a higher layer.
+pub fn set_firmware_reset(reset: FirmwareReset) {
+    FIRMWARE_RESET.call_once(|| reset);
+}
+
+/// Lets the firmware reset the machine or power it off. Returns if it cannot.
+fn call_firmware(what: Reset) {
+    if let Some(reset) = FIRMWARE_RESET.get()
+        && !CALLED.swap(true, Ordering::Relaxed)
+    {
+        // SAFETY: the run has ended: the callers have stopped the other CPUs, and interrupts are off. `CALLED` allows one
+        // call only.
+        unsafe { reset(what) };
+    }
+}
+
+/// Ends the run. The other CPUs have been stopped if the machine is to be reset or powered off. If the machine does not end, this CPU halts permanently.
 pub fn end_run(verdict: Verdict) -> ! {
     interrupts::disable();
     match Finish::ALL[usize::from(FINISH.load(Ordering::Relaxed))].1 {
@@ -46,10 +84,12 @@ pub fn end_run(verdict: Verdict) -> ! {
         Finish::Stay => {}
         Finish::Reboot => {
             uart::drain();
+            call_firmware(Reset::Reboot);
             reset();
         }
         Finish::PowerOff => {
             uart::drain();
+            call_firmware(Reset::PowerOff);
             power_off();
         }
     }

@@ -5,5 +5,6 @@ pub mod address_space;
 pub mod loaded;
 pub mod paging;
 pub mod physmem;
+pub mod runtime_services;
 pub mod table;
 pub mod usercopy;

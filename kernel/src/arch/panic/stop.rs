@@ -256,15 +256,7 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
             wait_until(|| others().any(|other| other.published.stopped.load(Ordering::Acquire)));
         }
         // SAFETY: this CPU never resumes the interrupted code, so a borrow that is still open there is not used again.
-        // No other CPU accesses the cell (invariant: OWNER-ONLY).
-        if let Some(apic) = unsafe { &mut *cpu.apic.as_ptr() } {
-            for other in others() {
-                other.published.stop_requested.store(true, Ordering::Relaxed);
-                apic.send_nmi(other.apic_id);
-            }
-            wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));
-            alone = true;
-        }
+        alone |= unsafe { stop_by_nmi(cpu) };
     }
     if alone {
         // SAFETY: every other CPU has not started, has stopped, or has not reacted to an NMI within the timeout
@@ -272,6 +264,31 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
         unsafe { serial::bypass_lock() };
     }
     (others().filter(|other| other.published.stopped.load(Ordering::Acquire)).count(), others().count())
+}
+
+/// Stops the other CPUs at the end of a run, before the machine is reset or powered off.
+pub fn stop_others(cpu: &PerCpuData) {
+    if PANIC_CPU.compare_exchange(NONE, cpu.area.0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        // SAFETY: the run has ended: this CPU holds no borrow of its APIC.
+        unsafe { stop_by_nmi(cpu) };
+    }
+}
+
+/// Sends an NMI to each other CPU that runs, and waits until all have stopped, at most [`STOP_TIMEOUT`]. Returns whether
+/// this CPU could send NMIs. The caller has set `PANIC_CPU`.
+///
+/// # Safety
+/// A borrow of this CPU's APIC that is still open is not used again.
+unsafe fn stop_by_nmi(cpu: &PerCpuData) -> bool {
+    let others = || percpu::created().filter(|other| other.area != cpu.area && other.is_running());
+    // SAFETY: the caller's promise. No other CPU accesses the cell (invariant: OWNER-ONLY).
+    let Some(apic) = (unsafe { &mut *cpu.apic.as_ptr() }) else { return false };
+    for other in others() {
+        other.published.stop_requested.store(true, Ordering::Relaxed);
+        apic.send_nmi(other.apic_id);
+    }
+    wait_until(|| percpu::created().all(PerCpuData::has_stopped_if_requested));
+    true
 }
 
 /// Waits at most [`STOP_TIMEOUT`] until the condition holds.

@@ -24,6 +24,18 @@ pub fn cases() -> Vec<Case> {
     vec![
         memory,
         case("boot::iso", "--boot iso --smp 4", "selftest").exits_on(4),
+        // Before Rust code runs, a failure is written to the exit device only if the command line requests that, as the
+        // host tool's does.
+        case("boot::iso-lacking", "--boot iso --smp 1 --cpu max,-nx", "hello")
+            .status(3)
+            .complains("CPU 0 panicked: this CPU lacks NX"),
+        case(
+            "boot::iso-lacking-stay",
+            "--boot iso --smp 1 --cpu max,-nx --cmdline verdict=stay --timeout 10",
+            "hello",
+        )
+        .status(4)
+        .shows("kernel panic on CPU 0: this CPU lacks NX"),
         // GRUB loads the program's file as a module and joins the arguments to the command line.
         case(
             "boot::iso-module",
@@ -93,6 +105,19 @@ pub fn cases() -> Vec<Case> {
         .exits_on(2)
         .shows("[loader] ringside: starting the kernel")
         .shows("b c"),
+        // Without ACPI tables, only the runtime services of the firmware can power the machine off.
+        uefi(
+            "power-off",
+            "--smp 2 --cmdline 'verdict=poweroff firmware_fault=no-rsdp' --qemu-arg=-no-shutdown",
+            "hello",
+        )
+        .status(5)
+        .shows("hello from ring 3 on cpu 0")
+        .complains("its run state is \"shutdown\""),
+        uefi("reboot", "--smp 4 --cmdline verdict=reboot", "hello")
+            .status(3)
+            .shows("hello from ring 3 on cpu 3")
+            .complains("the guest was reset"),
         uefi("no-firmware", "--firmware /nonexistent", "hello").status(5).complains("/nonexistent"),
     ]
 }

@@ -26,6 +26,7 @@ const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
 const ENTRY: &str = "kernel/src/arch/entry/points.rs";
 const EXIT: &str = "kernel/src/arch/exit/points.rs";
+const FINISH: &str = "kernel/src/arch/devices/finish.rs";
 const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
 const IDLE: &str = "kernel/src/arch/task/idle.rs";
 const IDT: &str = "kernel/src/arch/entry/idt.rs";
@@ -43,6 +44,7 @@ const SELECTORS: &str = "kernel/src/selectors.rs";
 const SMAP: &str = "kernel/src/arch/entry/smap.rs";
 const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
 const SPECULATION: &str = "kernel/src/arch/cpu/speculation.rs";
+const START: &str = "kernel/src/arch/boot/start.S";
 const STEPS: &str = "kernel/src/ladder/steps.rs";
 const STOP: &str = "kernel/src/arch/panic/stop.rs";
 const SYNC: &str = "kernel/src/sync.rs";
@@ -240,6 +242,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("memory-edges-rounded", &[edit(PAGING, "if !mixed && info.covers(large..large_end) {", "if !mixed {")]),
     // Pages with firmware tables outside the memory map are cached.
     ("tables-cached", &[edit(ACPI, "page, paging::DEVICE) };", "page, paging::KERNEL_DATA) };")]),
+    // A failure before Rust code runs is written to the port of QEMU's exit device on every machine.
+    ("exit-device-assumed", &[edit(START, "je .Lhalt mov edx, {exit_port}", "nop\nmov edx, {exit_port}")]),
+    // The runtime services of UEFI firmware are not called.
+    ("runtime-services-unused", &[edit(FINISH, "call_firmware(Reset::PowerOff);", "")]),
     // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.

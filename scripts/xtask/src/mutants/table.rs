@@ -312,6 +312,16 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["the kernel's mappings are wrong"]),
     ),
     guard(
+        "a failure before Rust code runs is written to QEMU's exit device only where it is known to exist",
+        "exit-device-assumed",
+        Case("boot::iso-lacking-stay", &["exit status Some(3) instead of 4"]),
+    ),
+    guard(
+        "UEFI's runtime services power the machine off",
+        "runtime-services-unused",
+        Case("boot::uefi-power-off", &["exit status Some(4) instead of 5"]),
+    ),
+    guard(
         "the clock does not wrap if the TSC is below its value at boot",
         "clock-wraps",
         Host(

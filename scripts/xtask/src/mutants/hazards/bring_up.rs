@@ -152,6 +152,21 @@ pub const BRING_UP: &[Hazard] = &[
          tests cover the arithmetic",
     ),
     row(
+        "the end of a run writes to a port that belongs to another device, or the machine cannot be powered off",
+        "QEMU's exit device is written to only if the loader is QEMU's or the command line says so; UEFI firmware resets the \
+         machine and powers it off by its runtime services, other firmware by the registers that its tables name",
+        &[
+            "boot::iso-lacking",
+            "boot::iso-lacking-stay",
+            "boot::uefi-power-off",
+            "boot::uefi-reboot",
+            "boot::power-off",
+            "boot::reboot",
+        ],
+        &["exit-device-assumed", "runtime-services-unused"],
+        "",
+    ),
+    row(
         "a deadlock of CPUs that wait for each other with interrupts off",
         "a CPU that holds a lock does not wait for another CPU, except that the CPU whose turn it is at the \
          console may wait for the console's lock; no CPU waits for a turn while it holds a lock or prints a \
