@@ -6,10 +6,10 @@ use core::fmt;
 
 /// The first vector that a local APIC accepts. It reports an error for a lower one (SDM 3A, 11.5.2).
 const FIRST_OF_APIC: u8 = 16;
-/// The first vector that is not an exception's.
+/// The first vector that is not reserved for exceptions.
 const FIRST_OF_INTERRUPTS: u8 = 32;
 
-/// Returns what a trap is that the kernel has no other handler for: a stray interrupt, or an exception (`None`). From
+/// Classifies a trap for which the kernel has no other handler: a stray interrupt, or an exception (`None`). From
 /// vector 32 on it is an interrupt. The vectors 16 to 31 belong to exceptions, but an APIC delivers interrupts with
 /// them as well, and only such an interrupt is in service.
 #[must_use]
@@ -24,8 +24,8 @@ pub fn classify(vector: u64, in_service: impl FnOnce(u8) -> bool) -> Option<Stra
 pub struct Stray {
     /// The vector.
     pub vector: u8,
-    /// Whether the local APIC has the vector in service, and so waits for its EOI. An EOI without one would end another
-    /// interrupt.
+    /// Whether the local APIC has the vector in service, and so waits for its EOI. An EOI when the vector is not in
+    /// service would end another interrupt.
     pub in_service: bool,
 }
 
@@ -46,7 +46,7 @@ impl Vectors {
     }
 }
 
-/// The vectors in ascending order, with ranges for neighbours: `0x21-0x23, 0x40`.
+/// The vectors in ascending order, with consecutive vectors as ranges: `0x21-0x23, 0x40`.
 impl fmt::Display for Vectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_shown_as_ranges() {
+    fn consecutive_vectors_are_shown_as_ranges() {
         let mut set = Vectors::default();
         assert_eq!(set.to_string(), "");
         for vector in [0xff, 0x10, 0x41, 0x40, 0x42, 0xfe, 0x7f] {

@@ -12,7 +12,7 @@ use spin::Once;
 
 use super::steps::or_end;
 
-/// Returns what a CPU has published when it set itself up.
+/// Returns a value that a CPU published when it set itself up.
 fn published<T: Copy>(value: &Once<T>) -> T {
     *or_end(value.get().ok_or("a CPU came online without being set up"))
 }
@@ -48,8 +48,8 @@ pub fn apics(bsp: &PerCpuData, arrivals: &BringUpResult) {
     }
 }
 
-/// Warns about what makes `SYS_CLOCK_NS` wrong: a TSC whose rate may change, or that is not in step with the BSP's. The
-/// kernel changes no counter.
+/// Warns about what makes `SYS_CLOCK_NS` wrong: a TSC whose rate may change, or that is not synchronised with the
+/// BSP's. The kernel does not adjust the counters.
 pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &BringUpResult, timebase: &Timebase) {
     let of = |cpu: &PerCpuData| published(&cpu.published.tsc);
     let expected = of(bsp);

@@ -45,7 +45,7 @@ pub fn check_boot_info(info: &BootInfo) {
     if info.command_line_unmapped {
         refuse(format_args!("it does not lie completely below 4 GiB, so the kernel cannot read it"));
     }
-    if info.command_line_cut {
+    if info.command_line_truncated {
         refuse(format_args!(
             "it has more than {COMMAND_LINE_MAX} bytes, and the loader may have truncated it"
         ));
@@ -113,7 +113,7 @@ pub fn mask_io_apics(bsp: &PerCpuData, madt: Option<&Madt<'_>>, info: &BootInfo,
                 io_apic.mask_all();
             }
             Err(error) => {
-                warn!(bsp, "the I/O APIC at {address:#x} is not used, and its lines stay open: {error}")
+                warn!(bsp, "the I/O APIC at {address:#x} is not used, and its lines are not masked: {error}")
             }
         }
     }
@@ -157,7 +157,11 @@ pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
         [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap), (Key::StaleAp, options.stale_ap)];
     for (key, cpu) in failing.chain(others) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
-            refuse(format_args!("{}={cpu}: found {}, counted from 0", key.name(), Count(cpus as u64, "CPU")));
+            refuse(format_args!(
+                "{}={cpu}: found {}, numbered from 0",
+                key.name(),
+                Count(cpus as u64, "CPU")
+            ));
         }
     }
 }
@@ -168,7 +172,7 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
     for (key, cpu, _) in options.failures.requested() {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= online) {
             refuse(format_args!(
-                "{}={cpu}: {} came online, counted from 0",
+                "{}={cpu}: {} came online, numbered from 0",
                 key.name(),
                 Count(online as u64, "CPU")
             ));

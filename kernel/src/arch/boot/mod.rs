@@ -83,7 +83,7 @@ pub struct BootInfo {
     /// Whether the loader's information was found. If not, all other fields are empty.
     pub found: bool,
     /// Whether the command line is longer than [`COMMAND_LINE_MAX`]. If so, an unknown part of it is missing.
-    pub command_line_cut: bool,
+    pub command_line_truncated: bool,
     /// Whether the command line lies in memory that the boot page tables do not map, so that it cannot be read.
     pub command_line_unmapped: bool,
     /// The name of the loader's list that lies in memory that the boot page tables do not map. If so, all fields but
@@ -116,7 +116,7 @@ impl BootInfo {
         command_line: [0; COMMAND_LINE_MAX],
         command_line_len: 0,
         found: false,
-        command_line_cut: false,
+        command_line_truncated: false,
         command_line_unmapped: false,
         unmapped_list: None,
         truncated: false,
@@ -165,10 +165,10 @@ impl BootInfo {
     }
 
     /// Copies the command line up to its NUL. If there is no NUL in the first `COMMAND_LINE_MAX + 1` bytes, only sets
-    /// [`command_line_cut`](Self::command_line_cut).
+    /// [`command_line_truncated`](Self::command_line_truncated).
     pub fn set_command_line(&mut self, bytes: &[u8]) {
         let len = bytes.iter().take(COMMAND_LINE_MAX + 1).position(|&byte| byte == 0);
-        self.command_line_cut = len.is_none();
+        self.command_line_truncated = len.is_none();
         self.command_line_len = len.unwrap_or(0);
         self.command_line[..self.command_line_len].copy_from_slice(&bytes[..self.command_line_len]);
     }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn list_is_mapped_only_completely_below_4_gib() {
+    fn list_is_mapped_only_if_completely_below_4_gib() {
         let table = [
             (0, 0, 24, true),
             (MAPPED_END, 0, 24, true),
@@ -274,13 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn command_line_without_its_end_is_cut() {
-        for (len, cut) in [(0, false), (5, false), (COMMAND_LINE_MAX, false), (COMMAND_LINE_MAX + 1, true)] {
+    fn unterminated_command_line_is_truncated() {
+        for (len, truncated) in
+            [(0, false), (5, false), (COMMAND_LINE_MAX, false), (COMMAND_LINE_MAX + 1, true)]
+        {
             let mut bytes = vec![b'x'; 2 * COMMAND_LINE_MAX];
             bytes[len] = 0;
             let mut info = BootInfo::EMPTY;
             info.set_command_line(&bytes);
-            assert_eq!((info.command_line().len(), info.command_line_cut), (if cut { 0 } else { len }, cut));
+            assert_eq!(
+                (info.command_line().len(), info.command_line_truncated),
+                (if truncated { 0 } else { len }, truncated)
+            );
             assert_eq!(info.command_line(), &bytes[..info.command_line().len()]);
         }
     }

@@ -28,8 +28,8 @@ mod memory {
 fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
     let mut info = BootInfo { found: true, ..BootInfo::EMPTY };
     // The boot information is reserved, because it contains the copy of the RSDP.
-    let own = Region { start, len: bytes.len() as u64 };
-    info.add_region(MemoryRegion { range: own, kind: RegionKind::Firmware });
+    let boot_info = Region { start, len: bytes.len() as u64 };
+    info.add_region(MemoryRegion { range: boot_info, kind: RegionKind::Firmware });
     // The first 8 bytes are the length and a reserved word.
     let mut at = 8;
     loop {
@@ -84,12 +84,12 @@ mod entry {
     use crate::arch::boot::{BootInfo, start};
     use crate::physmap::phys_to_virt;
 
-    /// The longest boot information that is accepted. GRUB's has a few KiB.
+    /// The maximum accepted size of the boot information, in bytes. GRUB passes a few KiB.
     const INFO_MAX: u32 = 16 << 20;
 
     core::arch::global_asm!(
         include_str!("multiboot2.S"),
-        // The numbers of the specification (3.1.1, 3.1.5, 3.3).
+        // The constants from the specification (3.1.1, 3.1.5, 3.3).
         header_magic = const 0xe852_50d6_u32,
         i386 = const 0,
         entry_tag = const 3,
@@ -118,7 +118,7 @@ mod entry {
             return None;
         }
         let pointer = phys_to_virt(start.into());
-        // SAFETY: the loader guarantees a boot information at this address, which begins with its length. The boot
+        // SAFETY: the loader guarantees boot information at this address, which begins with its length. The boot
         // tables map the first 4 GiB of physical memory, which contain it.
         let len = unsafe { pointer.cast::<u32>().read() };
         if len > INFO_MAX || start.checked_add(len).is_none() {
@@ -140,7 +140,7 @@ mod tests {
 
     const START: u64 = 0x10_0000;
 
-    /// Builds a boot information with these tags and the end tag.
+    /// Builds boot information with these tags and the end tag.
     fn built(tags: &[(u32, &[u8])]) -> Vec<u8> {
         let mut bytes = std::vec![0; 8];
         for (kind, content) in tags.iter().chain([&(tag::END, &[][..])]) {
@@ -172,18 +172,21 @@ mod tests {
             (tag::RSDP_V1, &[0; 20]),
             (tag::MEMORY_MAP, &map),
         ]);
-        let info = parse(&bytes, START).expect("valid");
-        assert!(info.found && !info.command_line_cut);
+        let info = parse(&bytes, START).expect("the information must be valid");
+        assert!(info.found && !info.command_line_truncated);
         assert_eq!(info.command_line(), b"program=hello -- x");
         assert_eq!(info.module, Some(Region { start: 0x40_0000, len: 0x1234 }));
         let is_rsdp = |at: &usize| bytes[*at..*at + 4] == tag::RSDP_V2.to_le_bytes();
-        let rsdp = (8..bytes.len()).step_by(8).find(is_rsdp).expect("the tag");
+        let rsdp = (8..bytes.len()).step_by(8).find(is_rsdp).expect("no RSDP tag");
         assert_eq!(info.rsdp, START + rsdp as u64 + 8);
         let usable = MemoryRegion { range: Region { start: 0x1000, len: 0x9e000 }, kind: RegionKind::Usable };
         let acpi =
             MemoryRegion { range: Region { start: 0x1_07fe_0000, len: 0x2000 }, kind: RegionKind::Firmware };
-        let own = Region { start: START, len: bytes.len() as u64 };
-        assert_eq!(info.regions(), [MemoryRegion { range: own, kind: RegionKind::Firmware }, usable, acpi]);
+        let boot_info = Region { start: START, len: bytes.len() as u64 };
+        assert_eq!(
+            info.regions(),
+            [MemoryRegion { range: boot_info, kind: RegionKind::Firmware }, usable, acpi]
+        );
     }
 
     #[test]

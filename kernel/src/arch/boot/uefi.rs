@@ -96,7 +96,7 @@ mod tests {
         handover.add(MemoryRange { start: 0xd_0000, len: 0x1000, kind: RUNTIME_DEVICE });
         handover.add(MemoryRange { start: 0xe_0000, len: 0x1000, kind: 5 });
         let info = boot_info(&handover);
-        assert!(info.found && !info.truncated && !info.command_line_cut && !info.command_line_unmapped);
+        assert!(info.found && !info.truncated && !info.command_line_truncated && !info.command_line_unmapped);
         assert_eq!(info.rsdp, 0x1_2345_6000);
         assert_eq!(info.command_line(), b"a=b");
         assert_eq!(info.module, Some(Region { start: 0x7000, len: 5 }));

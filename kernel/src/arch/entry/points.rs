@@ -557,9 +557,9 @@ unsafe extern "sysv64" fn stray_stubs() {
 /// Returns the addresses of the stubs of all vectors, with the vectors.
 pub(in crate::arch) fn stubs() -> impl Iterator<Item = (u8, u64)> {
     let nmi: (u8, unsafe extern "sysv64" fn()) = (NMI as u8, nmi_entry);
-    let own = STUBS.iter().copied().chain([nmi]).map(|(vector, stub)| (vector, stub as *const () as u64));
+    let used = STUBS.iter().copied().chain([nmi]).map(|(vector, stub)| (vector, stub as *const () as u64));
     let first = stray_stubs as *const () as u64;
-    own.chain((0..STRAY_COUNT).map(move |n| (STRAY_FIRST + n, first + u64::from(n) * STRAY_STUB_LEN)))
+    used.chain((0..STRAY_COUNT).map(move |n| (STRAY_FIRST + n, first + u64::from(n) * STRAY_STUB_LEN)))
 }
 
 unsafe extern "sysv64" {

@@ -1,5 +1,5 @@
-//! Injected bring-up faults: an AP that gets no start-up IPI, an AP that gets it too late, an AP whose registers are not
-//! as after a reset, and CPUs that fail during bring-up.
+//! Injected bring-up faults: an AP that gets no start-up IPI, an AP that gets it too late, an AP whose registers do not
+//! have their reset values, and CPUs that fail during bring-up.
 
 use core::arch::asm;
 
@@ -19,7 +19,7 @@ pub struct ApFaults {
     lose: Option<u32>,
     /// This CPU gets its start-up IPI after the slots are closed.
     delay: Option<u32>,
-    /// This CPU finds its registers as firmware may leave them.
+    /// This CPU starts with its registers as firmware may leave them.
     stale: Option<u32>,
     /// These CPUs fail during bring-up.
     failures: Option<Failures>,

@@ -142,7 +142,7 @@ pub unsafe fn identify(features: Features) -> ApicId {
         ApicId(unsafe { Msr::new(0x800 + (ID >> 4)).read() } as u32)
     } else {
         let register = core::ptr::with_exposed_provenance::<u32>((APIC_REGISTERS + u64::from(ID)) as usize);
-        // SAFETY: the registers are mapped (caller's promise), and reading the id register has no effect.
+        // SAFETY: the registers are mapped (guaranteed by the caller), and reading the id register has no effect.
         ApicId(unsafe { register.read_volatile() } >> 24)
     }
 }

@@ -40,8 +40,8 @@ impl TscClock {
         TscClock { boot, to_ns: rate.to_ns() }
     }
 
-    /// Converts a TSC value to nanoseconds since boot. The TSC of a CPU that is behind the BSP's may be below its value
-    /// at boot: the result is then 0.
+    /// Converts a TSC value to nanoseconds since boot. If this CPU's TSC is behind the BSP's, `tsc` may be below
+    /// `boot`: the result is then 0.
     #[inline]
     #[must_use]
     pub const fn ns(self, tsc: u64) -> u64 {
@@ -85,7 +85,7 @@ pub fn timebase() -> &'static Timebase {
     TIMEBASE.get().expect("`init` must measure the clocks before any use")
 }
 
-/// The error that the frequency of a clock cannot be measured.
+/// The error if the frequency of a clock cannot be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerError {
     /// The machine has no clock against which the TSC can be measured.
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn clock_is_0_until_the_tsc_reaches_its_value_at_boot() {
-        let clock = TscClock::new(1_000, Rate::from_hz(1_000_000_000).expect("a plausible rate"));
+        let clock = TscClock::new(1_000, Rate::from_hz(1_000_000_000).expect("1 GHz must be a valid rate"));
         assert_eq!([1_000, 1_007, 2_000].map(|tsc| clock.ns(tsc)), [0, 7, 1_000]);
         for behind in [999, 500, 0] {
             assert_eq!(clock.ns(behind), 0);

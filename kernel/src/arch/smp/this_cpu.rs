@@ -24,7 +24,7 @@ pub type SyscallEntry = unsafe extern "sysv64" fn();
 /// the current stack are no longer needed.
 pub unsafe fn enter(id: CpuId, next: extern "sysv64" fn(&'static PerCpuData) -> !) -> ! {
     // SAFETY: the area exists and belongs to this CPU, so its syscall stack is mapped and unused. The contents of the
-    // current stack are no longer needed (caller's promises).
+    // current stack are no longer needed (guaranteed by the caller).
     unsafe {
         let cpu = percpu::of(id);
         restart_on(cpu.syscall_stack_top, cpu, next)
@@ -95,22 +95,27 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
         warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
     });
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
-    // `syscall_entry` is the entry point of `syscall` (caller's promise).
+    // `syscall_entry` is the entry point of `syscall` (guaranteed by the caller).
     let (control, programmed) = unsafe {
         (control::init(features), msr::program(ptr::from_ref(cpu) as u64, syscall_entry as *const () as u64))
     };
     let actual = ControlState::read();
     if actual != control {
-        panic!("{} ({}): has {actual}, but was given {control}", cpu.id(), cpu.apic_id);
+        panic!("{} ({}): has {actual}, but was set to {control}", cpu.id(), cpu.apic_id);
     }
     if let Err(error) = programmed {
         panic!("{} ({}): {error}", cpu.id(), cpu.apic_id);
     }
-    // SAFETY: interrupts are off, the PICs are masked and the registers are mapped (caller's promises), and the IDT is
-    // loaded.
+    // SAFETY: interrupts are off, the PICs are masked and the registers are mapped (guaranteed by the caller), and the
+    // IDT is loaded.
     match unsafe { LocalApic::enable(features) } {
         Ok(apic) => {
-            assert!(apic.id() == cpu.apic_id, "the {} has a local APIC with {}", cpu.apic_id, apic.id());
+            assert!(
+                apic.id() == cpu.apic_id,
+                "the CPU with {} has a local APIC with {}",
+                cpu.apic_id,
+                apic.id()
+            );
             *cpu.apic.borrow_mut() = Some(apic);
         }
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),
