@@ -12,8 +12,8 @@
 # installed for any user, in target/python. If nothing is missing, it takes a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
-# CDPATH is cleared because with it `cd` prints the folder and may choose a different one. `readlink` resolves symbolic
-# links to the script.
+# CDPATH is cleared because with it `cd` prints the directory and may choose a different one. `readlink` resolves
+# symbolic links to the script.
 ringside_root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd) || exit 5
 # Where distributions keep UEFI firmware for QEMU.
 ringside_firmware=(
@@ -49,7 +49,7 @@ ringside_rust_ok() {
 
 # Checks what is installed. Sets RINGSIDE_CARGO, the cargo for host builds, and the array `missing`, the Debian packages
 # to install. Starting a Rust tool takes about 30 ms, so each is started at most once, and not at all if checking for a
-# folder is enough.
+# directory is enough.
 ringside_probe() {
   local sysroot bare=no host=no tool
   missing=()
@@ -162,8 +162,9 @@ ringside_install() {
   done
 }
 
-# Installs Perfetto's own message definitions in target/python, for the test that reads a trace with them. Nothing of
-# the system or the user's home changes. Without them only that test fails, so a failed installation is not an error.
+# Installs Perfetto's own message definitions in target/python, for the test that reads a trace with them. Nothing in
+# the system or the user's home directory changes. Without them only that test fails, so a failed installation is not an
+# error.
 ringside_python() {
   local folder=$ringside_root/target/python
   [ ! -e "$ringside_python_stamp" ] || return 0
@@ -259,7 +260,7 @@ ringside_build_ahead() {
 }
 
 # Builds PACKAGE's host tool if it is out of date, then executes it with the remaining arguments in place of this shell,
-# in the user's current folder.
+# in the user's current directory.
 ringside_tool() {
   local package=$1
   shift
@@ -273,7 +274,7 @@ ringside_tool() {
     ahead=$!
     trap 'kill "$ahead" 2>/dev/null || true; exit 130' INT TERM
   fi
-  # Only cargo knows the path of the executable: the user's configuration may set a target, which has its own folder.
+  # Only cargo knows the path of the executable: the user's configuration may set a target, which has its own directory.
   # cargo prints the path as JSON on standard output. Progress and errors go to standard error as usual.
   tool=$("${cargo[@]}" build "${quiet[@]}" --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target" \
     --package "$package" --message-format json-render-diagnostics) || {

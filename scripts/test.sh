@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test. `test.sh --help` lists the options; `test.sh WORD` runs the cases whose names have WORD.
+# Runs every test. `test.sh --help` lists the options; `test.sh WORD` runs the cases whose names contain WORD.
 set -euo pipefail
 # shellcheck source=setup.sh
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/setup.sh" || exit 5

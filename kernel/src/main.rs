@@ -1,4 +1,4 @@
-//! The kernel binary. `ladder` is the boot sequence, from the assembly boot code to the first program.
+//! The kernel binary. `init` is the boot sequence, from the assembly boot code to the first program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]
@@ -8,4 +8,4 @@ fn main() {
 }
 
 #[cfg(target_os = "none")]
-mod ladder;
+mod init;

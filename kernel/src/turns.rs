@@ -45,8 +45,8 @@ impl Turns {
         Turns { holder: AtomicU32::new(FREE), waiting: AtomicU32::new(0) }
     }
 
-    /// Waits until CPU `me` holds the lock. `waits` is the flag by which this CPU announces that it waits. While the CPU
-    /// waits, it calls `pause` repeatedly; `pause` may halt until [`release`](Self::release) wakes the CPU.
+    /// Waits until CPU `me` holds the lock. `waits` is the flag by which this CPU announces that it waits. While the
+    /// CPU waits, it calls `pause` repeatedly; `pause` may halt until [`release`](Self::release) wakes the CPU.
     ///
     /// No wake-up is lost: this CPU sets its flag and then reads the holder; `release` frees the lock and then reads
     /// the flags. The fences order the two accesses on each side, so at least one side sees the other's write.

@@ -62,10 +62,10 @@ pub(crate) mod tests {
     /// table.
     pub fn guest() -> GuestRam {
         let file = tempfile::tempfile().expect("cannot create a file");
-        file.set_len(1 << 20).expect("there must be a size");
+        file.set_len(1 << 20).expect("cannot set the size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
-        let [low, high] =
-            [&MAGIC[..8], &MAGIC[8..]].map(|half| u64::from_le_bytes(half.try_into().expect("8")));
+        let [low, high] = [&MAGIC[..8], &MAGIC[8..]]
+            .map(|half| u64::from_le_bytes(half.try_into().expect("each half must have 8 bytes")));
         // An invalid directory at a lower address. Its counters would lie beyond the end of memory.
         put(&ram, 0x3000, &[low, high, 1 | 100 << 32, 0, 0, 1 << 40]);
         put(&ram, 0x5000, &[low, high, 2 | 100 << 32, 2_000_000_000, 0, 0x8100, 0x9200]);
@@ -104,7 +104,7 @@ pub(crate) mod tests {
     #[test]
     fn search_finds_nothing_in_empty_memory() {
         let file = tempfile::tempfile().expect("cannot create a file");
-        file.set_len(1 << 20).expect("there must be a size");
+        file.set_len(1 << 20).expect("cannot set the size");
         let ram = GuestRam::new(file, Chipset::Q35).expect("cannot access the memory");
         assert_eq!(CounterPages::find(&ram).expect("cannot read"), None);
     }

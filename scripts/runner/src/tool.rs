@@ -32,13 +32,13 @@ pub fn main(command: fn() -> ExitCode) -> ExitCode {
     status
 }
 
-/// Executes `command` on a stack that no limit makes smaller. A panic is a host failure.
+/// Executes `command` on a thread whose stack size does not depend on `ulimit -s`. A panic is a host failure.
 fn on_own_stack(command: fn() -> ExitCode) -> ExitCode {
     let run = move || catch_unwind(command).unwrap_or(Outcome::Host.exit_code());
     match Builder::new().stack_size(STACK).spawn(run) {
         Ok(thread) => thread.join().unwrap_or(Outcome::Host.exit_code()),
         Err(error) => {
-            eprintln!("xtask: no thread with a stack of {} MiB: {error}", STACK >> 20);
+            eprintln!("xtask: cannot create a thread with a stack of {} MiB: {error}", STACK >> 20);
             Outcome::Host.exit_code()
         }
     }
@@ -68,7 +68,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or("an unknown place".to_owned(), ToString::to_string);
     let message = panic.payload_as_str().unwrap_or("no message");
-    eprintln!("xtask: fault of the tool at {place}: {message}; please report this line with the command");
+    eprintln!(
+        "xtask: internal error at {place}: {message}; please report this line and the command that you ran"
+    );
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         eprintln!("{backtrace}");

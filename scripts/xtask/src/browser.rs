@@ -39,7 +39,7 @@ pub struct Page {
 
 /// The widths at which a page is examined, in pixels: a phone, a tablet, a desktop.
 const WIDTHS: [u32; 3] = [390, 820, 1440];
-/// Examines a page from inside.
+/// The script that examines a page. It runs inside the page.
 const PROBE: &str = include_str!("probe.js");
 
 /// Opens a page at several widths, light and dark, and returns what it found: text that is cut off or has too little
@@ -105,7 +105,7 @@ for (const frame of document.querySelectorAll('iframe')) {
 /// # Errors
 /// There is no browser, it fails, or it exceeds the time limit.
 pub fn open(page: &Path, base: &Path) -> Result<Page, String> {
-    let name = NAMES.into_iter().find(|name| is_there(name)).ok_or("no chromium in PATH")?;
+    let name = NAMES.into_iter().find(|name| is_in_path(name)).ok_or("no chromium in PATH")?;
     let profile = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut words: Vec<OsString> = vec![name.into()];
     words.extend(OPTIONS.map(OsString::from));
@@ -133,7 +133,7 @@ fn concat(option: &str, path: &Path) -> OsString {
     word
 }
 
-fn is_there(name: &str) -> bool {
+fn is_in_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }

@@ -29,7 +29,7 @@ pub struct TestOptions {
     pub list: bool,
 }
 
-/// A check or a case. The error is a text for the user.
+/// A check or a case. The error is a message for the user.
 struct Test {
     name: String,
     run: Box<dyn FnOnce() -> Result<(), String>>,

@@ -17,7 +17,7 @@ fn root() -> PathBuf {
 /// Returns README.md, CONTRIBUTING.md and docs/*.md, each with its path relative to the top and its text without code
 /// blocks.
 fn pages() -> Vec<(PathBuf, String)> {
-    let docs = fs::read_dir(root().join("docs")).expect("docs/");
+    let docs = fs::read_dir(root().join("docs")).expect("cannot list docs/");
     let docs = docs.map(|entry| Path::new("docs").join(entry.expect("cannot read the folder").file_name()));
     let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     paths.extend(["README.md", "CONTRIBUTING.md"].map(PathBuf::from));
@@ -40,8 +40,12 @@ fn tree() -> BTreeSet<String> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("cannot read the folder") {
             let path = entry.expect("cannot read the folder").path();
-            let name =
-                path.strip_prefix(root()).expect("below the top").to_str().expect("invalid UTF-8").to_owned();
+            let name = path
+                .strip_prefix(root())
+                .expect("the path must be in the checkout")
+                .to_str()
+                .expect("invalid UTF-8")
+                .to_owned();
             if !path.is_dir() {
                 found.insert(name);
             } else if name != "target" && name != ".git" {

@@ -39,7 +39,7 @@ fn ends_with_its_tool(signal: Signal) -> bool {
     let qemu = lines
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("pid ").map(str::to_owned))
-        .expect("the script's process id");
+        .expect("the script must print its process id");
     assert!(is_alive(&qemu));
     kill_process(Pid::from_child(&tool), signal).expect("cannot send the signal");
     let until = Instant::now() + Duration::from_secs(30);

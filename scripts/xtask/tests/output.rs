@@ -52,7 +52,7 @@ impl Fixture {
         self.0.path().join(name)
     }
 
-    /// Returns a command that runs in the folder.
+    /// Returns a command that runs in the directory.
     fn tool(&self, words: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_xtask"), words)
     }

@@ -114,9 +114,9 @@ fn cdpath_does_not_mislead_the_scripts() {
 #[test]
 fn scripts_work_through_symbolic_links() {
     let checkout = Checkout::new();
-    symlink("tree/scripts/run.sh", checkout.path("rs")).expect("it must be a link");
-    symlink("rs", checkout.path("link to a link")).expect("it must be a link");
-    symlink("tree", checkout.path("linked tree")).expect("it must be a link");
+    symlink("tree/scripts/run.sh", checkout.path("rs")).expect("cannot link");
+    symlink("rs", checkout.path("link to a link")).expect("cannot link");
+    symlink("tree", checkout.path("linked tree")).expect("cannot link");
     for name in ["rs", "link to a link", "linked tree/scripts/run.sh"] {
         reaches_the_tool(&output(&mut checkout.command(checkout.path(name), &["hello"])), "hello");
     }
@@ -207,7 +207,7 @@ fn list_after_the_program_is_its_argument() {
 }
 
 #[test]
-fn scripts_keep_unix_line_ends_under_autocrlf() {
+fn scripts_keep_unix_line_endings_under_autocrlf() {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let attributes = ["scripts/run.sh", "scripts/setup.sh", ".ci/run", "kernel/src/lib.rs"];
     let mut command = Command::new("git");

@@ -89,8 +89,8 @@ fn boot_without_errors_is_a_pass() {
         .lines()
         .find_map(|line| line.strip_prefix("report: "))
         .expect("there must be a path of the report");
-    let page =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page)).expect("it");
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page))
+        .expect("cannot read the report");
     assert!(page.contains("<td class=\"n\" data-field=\"syscalls\">8</td>"), "{page}");
     // The fake QEMU has no guest memory, so the page must explain why there is no trace.
     assert!(page.contains("There is no trace of this boot: no trace in the guest&#39;s memory"), "{page}");
@@ -113,7 +113,7 @@ fn miscounted_call_is_a_failure_that_names_it() {
         .find_map(|line| line.trim_start().strip_prefix("reproduce with: "))
         .expect("there must be a command");
     assert_eq!(
-        shlex::split(replay).expect("for a shell").last().map(String::as_str),
+        shlex::split(replay).expect("the words must be valid in a shell").last().map(String::as_str),
         Some("0x1"),
         "{replay}"
     );
@@ -136,7 +136,7 @@ fn violation_is_reported_with_its_cpu_and_call() {
     let output = stress(&lines, 35, &["--seed", "1", "--json", "-"]);
     assert_eq!(output.status.code(), Some(1));
     let result: Value = serde_json::from_slice(&output.stdout).expect("the output must be JSON only");
-    let problems = result["boots"][0]["problems"].as_array().expect("problems");
+    let problems = result["boots"][0]["problems"].as_array().expect("there must be problems");
     assert_eq!(problems.len(), 1, "the exit code must not be reported as well: {result}");
     assert_eq!(problems[0]["what"], "CPU 0: violation: call=7 number=0x0: expected rbx 0x1 got 0x2");
     assert_eq!(problems[0]["cpu"], 0);
@@ -171,7 +171,7 @@ fn campaign_stops_at_a_failure_without_keep_going() {
         serde_json::from_slice::<Value>(&output.stdout).expect("the output must be JSON only")
     };
     let outcomes = |result: &Value| {
-        let boots = result["boots"].as_array().expect("boots").clone();
+        let boots = result["boots"].as_array().expect("there must be boots").clone();
         boots.iter().map(|boot| boot["outcome"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
     };
     let stopped = campaign(&[]);

@@ -295,7 +295,8 @@ unsafe extern "sysv64" fn paranoid_common() {
 /// The words above a trap frame on the NMI stack, up to the stack's top.
 #[repr(C)]
 struct NmiStack {
-    /// The frame of the NMI that is being handled. Its `iretq` pops this frame. It is the upper end of the [`TrapFrame`].
+    /// The frame of the NMI that is being handled. Its `iretq` pops this frame. It is the upper end of the
+    /// [`TrapFrame`].
     kept: InterruptFrame,
     /// A copy of `top.cpu`, which [`paranoid_common`] expects above the frame.
     cpu: *const PerCpuData,
@@ -335,10 +336,10 @@ const _: () = {
 /// Entry point of the NMI, and its return.
 ///
 /// An NMI masks further NMIs until the next `iretq`. But an `iretq` in the handler unmasks them, and so may an SMI in
-/// the handler: the CPU does not save the NMI-blocking state on SMM entry, so RSM cannot restore it (SDM 3C, 32.8). For a
-/// nested NMI the CPU starts at the top of the IST stack again and overwrites the frame there. So the NMI keeps a copy of
-/// its frame further down, and runs its handler once more if another NMI has arrived meanwhile. `state` is the word that
-/// says so. A nested NMI uses only the words above the copy.
+/// the handler: the CPU does not save the NMI-blocking state on SMM entry, so RSM cannot restore it (SDM 3C, 32.8). For
+/// a nested NMI the CPU starts at the top of the IST stack again and overwrites the frame there. So the NMI keeps a
+/// copy of its frame further down, and runs its handler once more if another NMI has arrived meanwhile. `state` is the
+/// word that says so. A nested NMI uses only the words above the copy.
 ///
 /// On entry and return: as for the other stubs with an IST stack.
 ///

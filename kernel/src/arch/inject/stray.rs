@@ -7,7 +7,8 @@ use crate::arch::interrupts::io_apic::IoApic;
 use crate::arch::percpu::PerCpuData;
 use crate::exception::MACHINE_CHECK;
 
-/// The vectors of the interrupts that the firmware left in service and pending, and of the interrupt whose line it left unmasked.
+/// The vectors of the interrupts that the firmware left in service and pending, and of the interrupt whose line it left
+/// unmasked.
 const LEFT_IN_SERVICE: u8 = 0x41;
 const LEFT_PENDING: [u8; 2] = [0x31, 0x51];
 const UNMASKED_LINE: u8 = 0x61;

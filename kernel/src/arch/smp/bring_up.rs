@@ -384,7 +384,7 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         cpu.published.lacks.call_once(|| missing);
         stop::park();
     }
-    inject::leave_stale(cpu, upcalls.syscall_entry as *const () as u64);
+    inject::stale_registers(cpu, upcalls.syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (guaranteed by the caller of `start_others`).

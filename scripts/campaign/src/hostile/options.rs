@@ -91,7 +91,7 @@ impl HostileOptions {
             }
         }
         match &self.machine.cmdline {
-            Some(own) => format!("{keys} {own}"),
+            Some(user_keys) => format!("{keys} {user_keys}"),
             None => keys,
         }
     }
@@ -140,12 +140,16 @@ mod tests {
         let text = "--smp 2 --cpu qemu64 --cmdline 'trace=fault' --probes 5 --rounds 7 --limit-ticks 9 --nmi-storm 0 \
                     --timeout 30 --feature checking --seed 0x1";
         let replay = parse(text).replay(Seed(1));
-        assert_eq!(parse(replay.strip_prefix("cargo xtask hostile").expect("ours")).replay(Seed(1)), replay);
+        assert_eq!(
+            parse(replay.strip_prefix("cargo xtask hostile").expect("it must begin with the command"))
+                .replay(Seed(1)),
+            replay
+        );
         assert_eq!(replay, format!("cargo xtask hostile {text}"));
     }
 
     #[test]
-    fn kernel_keys_continue_after_deaths() {
+    fn kernel_keys_continue_after_a_kill() {
         assert_eq!(
             parse("--rounds 7 --ipi-storm 0 --cmdline trace=fault").kernel_keys(),
             "repeat=7 deaths=go-on limit_ticks=500 nmi_storm=100 trace=fault"

@@ -47,7 +47,7 @@ pub enum Console {
 
 /// Configuration shared by all boots of a campaign.
 pub struct BootPlan<'a> {
-    /// The load of each boot.
+    /// The workload of each boot.
     pub load: &'a LoadOptions,
     /// The machine and the kernel.
     pub setup: &'a Setup,

@@ -29,7 +29,7 @@ pub struct Evidence {
     pub counters: Vec<Snapshot>,
     /// The counters' location and clock; `None` if they were not found.
     pub clock: Option<CounterPages>,
-    /// The evaluated trace, or the reason why there is none.
+    /// The analysed trace, or the reason why there is none.
     pub trace: Result<Survey, String>,
 }
 
@@ -69,7 +69,7 @@ impl Collector<'_> {
         if !keep && !show {
             return collected;
         }
-        // The folder for a trace that is not kept. Dropping it removes the trace.
+        // The file for a trace that is not kept. Dropping it removes the file.
         let temporary = tempfile::Builder::new().suffix(".rtrace").tempfile();
         let path = match &temporary {
             _ if keep => self.log.trace(),
@@ -109,7 +109,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Evaluates the trace file. Renumbers its CPUs to the indices that programs see, which differ if a CPU did not
+    /// Analyses the trace file. Renumbers its CPUs to the indices that programs see, which differ if a CPU did not
     /// come online.
     fn survey(&self, path: &Path) -> Result<Survey, String> {
         let rename = |header: &mut Header| {

@@ -78,7 +78,7 @@ mod tests {
             log.section("problems", "one\ntwo\n");
             log
         };
-        let log = begin().end(true).expect("is written").expect("there must be a path");
+        let log = begin().end(true).expect("cannot write the log").expect("there must be a path");
         let text = std::fs::read(&log).expect("cannot read the log");
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A passed boot does not remove the log of an earlier failure.

@@ -26,7 +26,7 @@ const RINGS_SHARE: u64 = 16;
 /// The name of the user program.
 pub const PROGRAM: &str = "stress";
 
-/// Time allowed for the boot without the load, in seconds, on a slow and busy host.
+/// Time allowed for the boot without the workload, in seconds, on a slow and busy host.
 const BOOT_SECONDS: u64 = 120;
 /// The lowest assumed rate of system calls over all CPUs, with `--one-insn` and interrupt stress.
 const CALLS_PER_SECOND_MIN: u64 = 500;
@@ -101,8 +101,8 @@ fn kernel_cmdline(load: &LoadOptions, seed: Seed) -> String {
 
 /// Returns the trace keys for the kernel's command line. The same keys in the user's `--cmdline` override them.
 fn trace_keys(load: &LoadOptions) -> Vec<String> {
-    let own = load.machine.cmdline.as_deref().unwrap_or("");
-    let given = |key: &str| own.split_ascii_whitespace().any(|word| word.starts_with(key));
+    let user_keys = load.machine.cmdline.as_deref().unwrap_or("");
+    let given = |key: &str| user_keys.split_ascii_whitespace().any(|word| word.starts_with(key));
     // Tracing is useless if the host cannot map the guest's memory to read the trace.
     let Some(memory) = GuestMemory::size_of(&load.machine) else { return Vec::new() };
     if load.trace == OFF || given("trace=") {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_gets_interrupt_rates_and_program_gets_load() {
+    fn kernel_gets_interrupt_rates_and_program_gets_workload() {
         let load = load(
             "--tick-hz 1000 --ipi-storm 5 --nmi-storm 6 --cmdline trace=user --calls 7 --mix null=1 --trace tick",
         );
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn time_limit_follows_load() {
+    fn time_limit_follows_workload() {
         assert_eq!(limit(&load("--timeout 0"), 1), None);
         assert_eq!(limit(&load("--timeout 7"), 3), Some(Duration::from_secs(7)));
         assert_eq!(limit(&load("--seconds 60"), 1), Some(Duration::from_secs(180)));

@@ -15,7 +15,8 @@ use trace::input;
 use super::error::{StressError, VERSION};
 use super::seeds::Seed;
 
-/// Maximum size of a result in bytes. A campaign of the most seeds on four CPUs has about half of it.
+/// Maximum size of a result in bytes. A campaign with the maximum number of seeds on four CPUs takes about half of
+/// that.
 const SIZE_MAX: u64 = 4 << 30;
 
 /// Number of counts of system calls: the table, and all numbers beyond it.
@@ -91,7 +92,7 @@ impl Boot {
         sum(self.cpus.iter().map(|cpu| cpu.syscalls))
     }
 
-    /// Returns why no boot has this result.
+    /// Returns the reason why no boot can have this result, or `None` if one can.
     fn flaw(&self) -> Option<String> {
         if !(0.0..f64::INFINITY).contains(&self.seconds) {
             return Some(format!("a duration of {} s", self.seconds));
@@ -127,7 +128,7 @@ impl Campaign {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
-    /// Returns why no campaign has this result.
+    /// Returns the reason why no campaign can have this result, or `None` if one can.
     fn flaw(&self) -> Option<String> {
         let of = |boot: &Boot| boot.flaw().map(|flaw| format!("seed {}: {flaw}", boot.seed));
         self.boots.iter().find_map(of).or_else(|| {

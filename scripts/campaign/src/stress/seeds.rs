@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(seeds[0], Seed(7));
         assert_eq!(seeds.iter().collect::<HashSet<_>>().len(), 1000);
         assert_eq!(seeds, derived(Seed(7), 1000).expect("too many seeds"));
-        assert_eq!(derived(Seed(7), 1).expect("one"), [Seed(7)]);
+        assert_eq!(derived(Seed(7), 1).expect("too many seeds"), [Seed(7)]);
     }
 
     #[test]

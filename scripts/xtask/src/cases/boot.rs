@@ -1,4 +1,4 @@
-//! Cases that start the kernel through boot protocols other than PVH, end a machine, or run on Bochs.
+//! Cases that start the kernel through boot protocols other than PVH, power off or reset the machine, or run on Bochs.
 
 use kernel_abi::boot::COMMAND_LINE_MAX;
 use machine::tree::relative;

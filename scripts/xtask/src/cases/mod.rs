@@ -101,7 +101,8 @@ pub fn all() -> Vec<Case> {
     groups.into_iter().flatten().collect()
 }
 
-/// Creates a case that runs `xtask run OPTIONS PROGRAM...` and must pass. Both texts are split into words as a shell splits them.
+/// Creates a case that runs `xtask run OPTIONS PROGRAM...` and must pass. Both strings are split into words as a shell
+/// splits them.
 fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
     let split = |text| shlex::split(text).unwrap_or_default();
     Case {

@@ -79,7 +79,7 @@ fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
 }
 
 /// Checks that no other CPU prints anything after the first line of the panic message. The host tool prints the lines
-/// `[cpuN, begun]`: it reads from the guest's memory what a stopped CPU has not printed.
+/// `[cpuN, partial]`: it reads from the guest's memory what a stopped CPU has not printed.
 fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     const PANIC: &str = "kernel panic on CPU ";
     let mut lines = finished.stdout.lines().skip_while(|line| !line.starts_with(PANIC));
@@ -88,7 +88,7 @@ fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     let is_others =
         |line: &&str| line.starts_with("[cpu") && !line.starts_with(&own) && !line.contains(", partial] ");
     match lines.find(is_others) {
-        Some(line) => Err(format!("another CPU ran on: {line}")),
+        Some(line) => Err(format!("another CPU continued: {line}")),
         None => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
-"""Compares a trace for Perfetto with the text of the same trace, by Perfetto's own messages.
+"""Compares a Perfetto trace with the text of the same trace, using Perfetto's own message definitions.
 
     ./scripts/setup.sh --dev                                # puts Perfetto's Python package into target/python
     cargo xtask trace x.rtrace --pftrace x.pftrace --text x.txt
     target/python/bin/python3 scripts/xtask/src/cases/read_perfetto.py x.pftrace x.txt
 
-Every system call that enters is a slice that begins at that time on the track of its CPU, every one that returns
-inside it ends it; every tick, interrupt, fault and the like is an instant; times and names agree.
+Each system-call entry must begin a slice at that time on the track of its CPU, and each return must end that slice.
+Each tick, interrupt, fault or similar event must be an instant. Times and names must be equal.
 """
 
 import collections
@@ -20,7 +20,7 @@ Type = perfetto.TrackEvent.Type
 
 
 def events_in_text(path):
-    """Begins and instants: (time, CPU, name)."""
+    """Returns the starts of slices, and the instants, both as (time, CPU, name)."""
     begins, instants = collections.Counter(), collections.Counter()
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -36,7 +36,7 @@ def events_in_text(path):
 
 
 def events_in_trace(path):
-    """The same, and how slices ended, how deep they nest, and how many values each counter has."""
+    """Returns the same for the trace, the number of ended and of open slices, and the calls that each counter shows."""
     trace = perfetto.Trace()
     with open(path, "rb") as file:
         trace.ParseFromString(file.read())

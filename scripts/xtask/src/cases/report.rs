@@ -96,7 +96,7 @@ fn charts(dom: &str, cpus: &[Value]) -> Result<(), String> {
         }
         let slices = data["timeline"]["lanes"][n]["slices"].as_array().map_or(0, Vec::len);
         if (slices as u64) < timed {
-            return Err(format!("{slices} bars of {timed} calls"));
+            return Err(format!("{slices} bars for {timed} calls"));
         }
     }
     Ok(())
@@ -134,7 +134,7 @@ fn failures(finished: &Finished) -> Result<(), String> {
 }
 
 fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or(format!("{value} is not a text"))
+    value.as_str().ok_or(format!("{value} is not a string"))
 }
 
 /// Returns the text between `before` and the next `"` or `<`.

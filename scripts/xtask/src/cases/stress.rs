@@ -61,7 +61,7 @@ fn every_call_was_made(finished: &Finished) -> Result<(), String> {
         return Err(format!("only {} CPUs", cpus.len()));
     }
     cpus.iter().try_for_each(|cpu| {
-        expect(cpu["calls"].as_u64(), Some(requested), "calls of the mix")?;
+        expect(cpu["calls"].as_u64(), Some(requested), "calls from the mix")?;
         let lines = cpu["lines"].as_u64().unwrap_or(0);
         if lines > 0 { Ok(()) } else { Err("no line was written".to_owned()) }
     })

@@ -27,14 +27,14 @@ pub fn cases() -> Vec<Case> {
     let mut reset = case("tool::guest-reset", firmware, "hello");
     reset.prepare = Some(|folder| output::write(folder.join("reset.bin"), resetting_firmware()));
     let mut killed =
-        case("tool::partial-lines-after-a-kill", "--smp 3 --qemu target/test-logs/mortal-qemu", "spin");
+        case("tool::partial-lines-after-a-kill", "--smp 3 --qemu target/test-logs/killed-qemu", "spin");
     killed.prepare = Some(|folder| {
-        let path = folder.join("mortal-qemu");
-        output::write(&path, MORTAL_QEMU)?;
+        let path = folder.join("killed-qemu");
+        output::write(&path, KILLED_QEMU)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
     });
     vec![
-        begun(case("tool::time-out-of-spin", "--smp 4 --timeout 6", "spin"), 0..4)
+        partial_lines(case("tool::time-out-of-spin", "--smp 4 --timeout 6", "spin"), 0..4)
             .status(4)
             .demand(all_registers)
             // The function that each CPU executes.
@@ -43,8 +43,9 @@ pub fn cases() -> Vec<Case> {
             .status(5)
             .complains("QEMU paused the machine; its run state is \"paused\"")
             .complains("\nCPU#1\n"),
-        begun(case("tool::partial-lines-after-a-panic", &format!("--smp 3 {PANIC}"), "spin"), 1..3).status(3),
-        begun(
+        partial_lines(case("tool::partial-lines-after-a-panic", &format!("--smp 3 {PANIC}"), "spin"), 1..3)
+            .status(3),
+        partial_lines(
             case(
                 "tool::partial-lines-after-a-reset",
                 "--smp 3 --monitor 'all others loop=>system_reset'",
@@ -53,7 +54,7 @@ pub fn cases() -> Vec<Case> {
             1..3,
         )
         .status(3),
-        begun(killed, 1..3).status(5).complains("signal 9"),
+        partial_lines(killed, 1..3).status(5).complains("signal 9"),
         case("tool::no-qemu", "--qemu /nonexistent", "hello")
             .status(5)
             .complains("cannot start /nonexistent"),
@@ -82,14 +83,14 @@ const GDBINIT: &str = "set architecture i386\nset endian big\nset osabi none\nse
 const PANIC: &str = "--monitor 'all others loop=>mce 1 4 0xb600000000000136 0x5 0x1000 0'";
 
 /// A QEMU that is killed when all CPUs loop. The process that kills it does not keep the console open.
-const MORTAL_QEMU: &str = r#"#!/bin/sh
+const KILLED_QEMU: &str = r#"#!/bin/sh
 log=target/test-logs/tool-partial-lines-after-a-kill.console
 (until grep -q 'all others loop' $log; do kill -0 $$ || exit; sleep 0.1; done; kill -KILL $$) >/dev/null 2>&1 &
 exec "${RINGSIDE_QEMU:-qemu-system-x86_64}" "$@"
 "#;
 
 /// Requires the incomplete lines of the program `spin` on these CPUs, on the screen, in the log and in the JSON.
-fn begun(case: Case, cpus: Range<u32>) -> Case {
+fn partial_lines(case: Case, cpus: Range<u32>) -> Case {
     cpus.fold(case, |case, cpu| {
         let text = format!("spin: cpu {cpu} loops ... ");
         let mut case = case.shows(format!("\n[cpu{cpu}, partial] {text}\n"));

@@ -16,14 +16,14 @@ pub fn cases() -> Vec<Case> {
             .complains(format!("{HELLO} bytes of CPU {cpu}'s output were dropped"))
     });
     vec![
-        while_stuck.demand(every_dropped_byte_is_counted).demand(ticks_come_meanwhile),
+        while_stuck.demand(every_dropped_byte_is_counted).demand(ticks_arrive_during_the_wait),
         silent("stuck", "uart_fault=stuck").status(5),
         silent("absent", "uart_fault=absent").status(5),
         silent("panic-while-stuck", "uart_fault=stuck panic_cpu=1 fail_in=syscall").status(3),
     ]
 }
 
-/// The length of the line that `hello` prints on a CPU, with prefix and line end.
+/// The length of the line that `hello` prints on a CPU, including the prefix and the newline.
 const HELLO: usize = "[cpu0] hello from ring 3 on cpu 0 of 3\n".len();
 
 /// The minimum number of ticks on a CPU that waits. The timeout takes at least 400 ticks, but a busy host delivers
@@ -31,7 +31,7 @@ const HELLO: usize = "[cpu0] hello from ring 3 on cpu 0 of 3\n".len();
 const TICKS: u64 = 100;
 
 /// Checks that all CPUs take their ticks. One of the three waits for the UART, and the others wait for that CPU.
-fn ticks_come_meanwhile(finished: &Finished) -> Result<(), String> {
+fn ticks_arrive_during_the_wait(finished: &Finished) -> Result<(), String> {
     finished.cpus().iter().try_for_each(|cpu| match cpu["ticks"].as_u64() {
         Some(TICKS..) => Ok(()),
         ticks => Err(format!("CPU {} has {ticks:?} ticks, at least {TICKS} are expected", cpu["cpu"])),

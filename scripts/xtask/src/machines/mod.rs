@@ -48,7 +48,7 @@ enum Verdict {
     Failed(String),
 }
 
-/// Parts of the errors that refuse a machine: they name what the machine lacks or what QEMU does not accept.
+/// Parts of the error messages that reject a machine: they name what the machine lacks or what QEMU does not accept.
 const REFUSALS: [&str; 5] = [
     "this CPU lacks ",
     "cannot start the kernel, because ",
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_sentence_refuses_a_machine() {
+    fn only_an_expected_error_rejects_a_machine() {
         assert_eq!(verdict(Some(0), &[]), Verdict::Passed);
         let lacking = "CPU 0 panicked: this CPU lacks SSE2: choose -cpu max";
         assert_eq!(verdict(Some(3), &[lacking]), Verdict::Refused(lacking.to_owned()));

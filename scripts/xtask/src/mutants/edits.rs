@@ -45,7 +45,7 @@ const SMAP: &str = "kernel/src/arch/entry/smap.rs";
 const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
 const SPECULATION: &str = "kernel/src/arch/cpu/speculation.rs";
 const START: &str = "kernel/src/arch/boot/start.S";
-const STEPS: &str = "kernel/src/ladder/steps.rs";
+const STEPS: &str = "kernel/src/init/steps.rs";
 const STOP: &str = "kernel/src/arch/panic/stop.rs";
 const SYNC: &str = "kernel/src/sync.rs";
 const SYSCALL: &str = "kernel/src/syscall.rs";
@@ -182,7 +182,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("stray-frame-shifted", &[edit(ENTRY, r#""jz 2f", "push 0", "2:","#, r#""nop", "2:","#)]),
     // The lines of the I/O APICs stay as the firmware left them.
     ("io-apic-left", &[edit(STEPS, "io_apic.mask_all();", "")]),
-    // Entries of the local vector table are written that the APIC does not have.
+    // Entries that the APIC's local vector table does not have are written.
     ("lvt-missing-written", &[edit(LEFT_OVER, "(number <= last)", "(number <= 6)")]),
     // An interrupt that the firmware left in service stays there.
     ("in-service-left", &[edit(LEFT_OVER, "while ended < 256 &&", "while false && ended < 256 &&")]),
@@ -311,9 +311,9 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("arrive-relaxed", &[
         edit(ONLINE, "compare_exchange(CLAIMED, ONLINE, Ordering::Release,", "compare_exchange(CLAIMED, ONLINE, Ordering::Relaxed,"),
     ]),
-    // A CPU arrives at a gate without release ordering.
+    // A CPU arrives at a barrier without release ordering.
     ("gate-arrive-relaxed", &[edit(SYNC, "arrived.fetch_add(1, Ordering::Release)", "arrived.fetch_add(1, Ordering::Relaxed)")]),
-    // A CPU reads a gate without acquire ordering.
+    // A CPU reads the state of a barrier without acquire ordering.
     ("gate-open-relaxed", &[edit(SYNC, "arrived.load(Ordering::Acquire)", "arrived.load(Ordering::Relaxed)")]),
     // An NMI between `sti` and `hlt` resumes at the `hlt`.
     ("idle-halts-after-nmi", &[
@@ -335,7 +335,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // A CPU whose program prints waits for the UART with interrupts off.
     ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
-    // The console is not handed over: whichever CPU takes it first has it next.
+    // The console is not handed over: the next holder is whichever CPU takes it first.
     ("turns-not-handed-over", &[
         edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let"),
         edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {"),
@@ -357,7 +357,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("nmi-nested-unnoticed", &[edit(ENTRY, r#""jne ringside_nmi_nested","#, "")]),
     // The handler does not run again for an NMI that arrived in it.
     ("nmi-nested-lost", &[edit(ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
-    // An NMI between the decision to return and the `iretq` is taken for the first one.
+    // An NMI between the decision to return and the `iretq` is mistaken for the first one.
     ("nmi-returning-unnoticed", &[edit(ENTRY, r#""jae ringside_nmi_first","#, r#""jmp ringside_nmi_first","#)]),
     // The handler continues although the frame of the NMI that it handles is lost.
     ("nmi-frame-lost", &[edit(NMI, "if is_nmi_entry(rip) &&", "if false && is_nmi_entry(rip) &&")]),

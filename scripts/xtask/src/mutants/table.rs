@@ -205,7 +205,7 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
-        "an interrupt that the firmware left in service is ended",
+        "an interrupt that the firmware left in service gets an EOI",
         "in-service-left",
         Case("machine::stale-registers", &["exit status Some(4)"]),
     ),
@@ -422,12 +422,12 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
     ),
     guard(
-        "a CPU arrives at a gate with release ordering",
+        "a CPU arrives at a barrier with release ordering",
         "gate-arrive-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
     guard(
-        "a CPU reads the state of a gate with acquire ordering",
+        "a CPU reads the state of a barrier with acquire ordering",
         "gate-open-relaxed",
         Loom("sync::loom_tests::loom_gate_opens_after_all_arrivals", "panicked"),
     ),
@@ -487,7 +487,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::overflow-in-bring-up-of-an-ap", &["was reset"]),
     ),
     guard(
-        "an NMI in the NMI handler is kept until the handler has ended",
+        "an NMI that arrives in the NMI handler is deferred until the handler has returned",
         "nmi-nested-unnoticed",
         Case("guard::nested-nmi-smp-1", &["an NMI interrupted the NMI handler", "was reset"]),
     ),
@@ -497,7 +497,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("guard::nested-nmi-smp-1", &["an NMI was lost during another one"]),
     ),
     guard(
-        "an NMI between the last decision of an NMI and its `iretq` keeps the frame of that `iretq`",
+        "an NMI between the decision to return from an NMI and the `iretq` does not overwrite the frame of that `iretq`",
         "nmi-returning-unnoticed",
         NotShown("no emulator has an SMI that unmasks NMIs at these two instructions"),
     ),

@@ -17,5 +17,5 @@ pub fn write(path: &Path, commands: &str) {
     let mut input = writer.stdin.take().expect("cannot create a pipe");
     writeln!(input, "#!/bin/sh\n{commands}").expect("cannot send the script to sh");
     drop(input);
-    assert!(writer.wait().expect("sh ends").success(), "{} is written", path.display());
+    assert!(writer.wait().expect("cannot wait for sh").success(), "cannot write {}", path.display());
 }

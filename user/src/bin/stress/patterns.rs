@@ -78,8 +78,8 @@ impl Patterns {
     /// Returns the vector register contents selected by the same bits.
     #[inline]
     pub fn vectors(&self, random: u64) -> &Vectors {
-        // SAFETY: the window is inside the table, as in `registers`. The table has the alignment of Vectors, and an even
-        // place preserves it.
+        // SAFETY: the window is inside the table, as in `registers`. The table has the alignment of Vectors, and an
+        // even place preserves it.
         unsafe { &*self.from(place(random) & !1).cast() }
     }
 

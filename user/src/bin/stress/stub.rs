@@ -1,7 +1,7 @@
 //! Executes `syscall` with all registers filled and compares them afterwards.
 //!
-//! Every system call of the workload is made here, so the code is short: it compares registers in place and stores them only if
-//! one differs.
+//! Every system call of the workload is made here, so the code is short: it compares registers in place and stores them
+//! only if one differs.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
@@ -10,8 +10,8 @@ use core::mem::offset_of;
 use crate::patterns::RegisterValues;
 use crate::violation::Difference;
 
-/// The memory of `checked_syscall`, at a fixed address: its inputs while no register is free to hold a pointer, and its output if
-/// a register differs.
+/// The memory of `checked_syscall`, at a fixed address: its inputs while no register is free to hold a pointer, and its
+/// output if a register differs.
 #[repr(C)]
 struct Block {
     /// The stack pointer before the call.
@@ -72,8 +72,8 @@ pub unsafe fn call(
 
 #[cold]
 fn first_difference() -> Option<Difference> {
-    // SAFETY: `checked_syscall` has returned, so nothing else accesses the block. `values` is the reference that `call` passed
-    // and still borrows.
+    // SAFETY: `checked_syscall` has returned, so nothing else accesses the block. `values` is the reference that `call`
+    // passed and still borrows.
     let (block, values) = unsafe {
         let block = &*BLOCK.0.get();
         (block, &*core::ptr::with_exposed_provenance::<RegisterValues>(block.values as usize))

@@ -108,7 +108,7 @@ fn cpus(boot: &Boot, evidence: &Evidence) -> String {
                     are from the guest\u{2019}s memory.</span></caption><thead><tr>"
         .to_owned();
     for name in
-        ["CPU", "System calls", "Calls of the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
+        ["CPU", "System calls", "Calls from the mix", "Calls/s", "Lines", "Ticks", "Ring 3", "Ring 0", "Idle"]
     {
         let _ = write!(html, "<th scope=\"col\" class=\"n\">{name}</th>");
     }
@@ -269,7 +269,7 @@ fn jitter(evidence: &Evidence) -> String {
         "Tick jitter",
         &format!(
             "All ticks of the run by the difference between the time since the previous tick and the period of {:.0} µs. The \
-             kernel counts them in classes of powers of two.",
+             kernel counts them in buckets whose bounds are powers of two.",
             1e6 / f64::from(clock.tick_hz.max(1))
         ),
         &table("Ticks by their deviation from the period", &columns, deviations(evidence).map(row)),

@@ -32,7 +32,7 @@ fn rate(evidence: &Evidence) -> Value {
     json!({ "x": x, "y": (0..cpus).map(of).collect::<Vec<_>>(), "cpus": (0..cpus).collect::<Vec<_>>() })
 }
 
-/// Returns the smallest range of deviation classes that contains the ticks of all CPUs.
+/// Returns the smallest range of deviation buckets that contains the ticks of all CPUs.
 pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     let used = |class: &usize| evidence.counters.iter().any(|cpu| cpu.deviations[*class] != 0);
     let mut classes = (0..kernel_abi::counters::CLASSES).filter(used);
@@ -40,14 +40,14 @@ pub fn deviations(evidence: &Evidence) -> std::ops::Range<usize> {
     first..classes.next_back().map_or(first + 1, |last| last + 1)
 }
 
-/// Returns the lower bound of a deviation class in microseconds. Class 0 starts at 0, but half a TSC tick is returned,
-/// because a logarithmic scale has no 0.
+/// Returns the lower bound of a deviation bucket in microseconds. Bucket 0 starts at 0, but half a TSC tick is
+/// returned, because a logarithmic scale has no 0.
 pub fn deviation_floor(class: usize, tsc_hz: u64) -> f64 {
     let ticks = 2_f64.powi(i32::try_from(class).unwrap_or(i32::MAX) - 1);
     ticks * 1e6 / tsc_hz.max(1) as f64
 }
 
-/// Returns ticks by deviation. `x` has the lower bound of each class and the upper bound of the last class.
+/// Returns ticks by deviation. `x` has the lower bound of each bucket and the upper bound of the last bucket.
 fn jitter(evidence: &Evidence) -> Value {
     let Some(clock) = &evidence.clock else { return Value::Null };
     let classes = deviations(evidence);

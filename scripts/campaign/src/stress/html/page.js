@@ -57,8 +57,8 @@
     return ats.map(us => us == null || Math.round(Math.log10(us)) % every !== 0 ? "" : time(us));
   };
 
-  // A histogram with a logarithmic scale across, a stepped line for each CPU. The scale of the counts is logarithmic from
-  // 1 up and linear below, so that an empty class is drawn at 0.
+  // A histogram with a logarithmic x axis and a stepped line for each CPU. The axis of the counts is logarithmic from 1
+  // up and linear below, so that an empty bucket is drawn at 0.
   const steps = ({ x, y, cpus }, across, up) => ({
     log: true,
     options: {
@@ -74,7 +74,7 @@
     data: [x, ...y],
   });
 
-  // Labels of a scale of counts: 0 and the powers of ten.
+  // Labels of an axis of counts: 0 and the powers of ten.
   const counts = max => [0, ...Array.from({ length: Math.floor(Math.log10(max)) + 1 }, (_, n) => 10 ** n)];
 
   // The timeline: uPlot has no bars over time and no marks, so a hook draws them.

@@ -20,7 +20,7 @@ const DEFAULT_CALLS: u64 = 20_000;
 /// Options of `stress`.
 #[derive(Args, Clone, Debug)]
 pub struct StressOptions {
-    /// The machine and the load of each boot.
+    /// The machine and the workload of each boot.
     #[command(flatten)]
     pub load: LoadOptions,
 
@@ -69,7 +69,7 @@ pub struct LoadOptions {
     #[arg(long, default_value = ALL, value_name = "KINDS", value_parser = kinds)]
     pub trace: String,
 
-    /// Ends a boot after this many seconds of host time; 0 means no limit. [default: derived from the load]
+    /// Ends a boot after this many seconds of host time; 0 means no limit. [default: derived from the workload]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 

@@ -27,7 +27,7 @@ fn replay_command_has_the_same_options() {
         "--trace off --no-report",
         "--cmdline '-x \"y z\" $HOME' --feature checking --mutant sfmask-if",
     ] {
-        let words = shlex::split(text).expect("there must be a line of the table");
+        let words = shlex::split(text).expect("cannot split into words");
         let options = parse(words.iter().map(String::as_str)).expect(text);
         let again = replayed(&options, Seed(0xabc));
         assert_eq!(again.campaign.seeds(), Ok(vec![Seed(0xabc)]), "{text}");

@@ -41,7 +41,7 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a CPU enters or leaves the run before the others are ready",
-        "the CPUs meet at gates (barriers): an arrival is a release operation, and waiting CPUs poll with acquire loads",
+        "the CPUs meet at barriers (`sync::Gate`): an arrival is a release operation, and waiting CPUs poll with acquire loads",
         &["kernel: sync::loom_tests::loom_gate_opens_after_all_arrivals"],
         &["gate-arrive-relaxed", "gate-open-relaxed"],
         "",

@@ -68,7 +68,7 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "an interrupt with a vector that the kernel does not use: #GP in an innocent program, and no EOI, so that \
-         the tick stays held back",
+         the tick stays blocked",
         "all 256 vectors have gates; a stray interrupt is counted, reported, and acknowledged if it is in service; \
          the lines of the I/O APICs and all unused entries of the local vector table are masked; what the firmware \
          left in service or pending is discarded",
@@ -87,7 +87,7 @@ pub const INTERRUPTS: &[Hazard] = &[
             "task-priority-left",
             "pending-left",
         ],
-        "vector 18 is excepted: its gate is that of #MC, whose handler ends the run",
+        "vector 18 is handled differently: its gate is that of #MC, whose handler ends the run",
     ),
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",

@@ -1,4 +1,4 @@
-//! The steps of the init ladder that compare the CPUs with each other after the bring-up.
+//! The steps of the boot sequence that compare the CPUs with each other after the bring-up.
 
 use kernel::arch::interrupts::apic::ApicState;
 use kernel::arch::interrupts::timer::Timebase;

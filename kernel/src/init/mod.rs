@@ -1,4 +1,4 @@
-//! The init ladder: the boot sequence, with one step per line. A step depends only on earlier steps; where the order is
+//! The boot sequence, with one step per line. A step depends only on earlier steps; where the order is
 //! not obvious, a comment gives the reason. [`steps`] implements the steps that need more than one call.
 //!
 //! An AP has a shorter sequence, `ap_entry` in `smp::bring_up`: tables, registers, clock. Both sequences end in

@@ -1,4 +1,4 @@
-//! The steps of the init ladder, in the order in which they run.
+//! The steps of the boot sequence, in the order in which they run.
 
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{finish, serial};
