@@ -28,7 +28,7 @@ pub enum Command {
     /// Builds the programs and the kernel that contains them, and prints their sizes.
     Build,
     // The texts are those of `run.sh --help`.
-    #[allow(missing_docs, reason = "clap would take the comment for the description")]
+    #[allow(missing_docs, reason = "clap would use the comment as the description")]
     #[command(about = run::ABOUT, long_about = run::LONG_ABOUT, override_usage = format!("xtask run {}", run::WORDS))]
     Run(RunOptions),
     /// Starts QEMU stopped, with gdb attached and the symbols of kernel and program loaded. gdb shows CPUs as threads.

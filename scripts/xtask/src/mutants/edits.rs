@@ -226,7 +226,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("debug-registers-left", &[edit(CONTROL, "Dr7::write_raw(state.dr7);", "")]),
     // The machine-check banks stay as the firmware left them.
     ("machine-checks-left", &[edit(MACHINE_CHECK, "write(status_msr(bank), 0);", "")]),
-    // The reports of machine checks stay disabled, as the firmware has left them.
+    // Machine-check reporting stays disabled, as the firmware left it.
     ("machine-checks-disabled", &[edit(MACHINE_CHECK, "write(IA32_MCG_CTL, ALL_ERRORS);", "")]),
     // An ACPI table with a wrong checksum is used.
     ("table-checksum-unchecked", &[edit(ACPI_TABLES, "if sum(bytes) != 0 {", "if false {")]),

@@ -277,7 +277,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine-check::after-a-stale-one", &["bank 1, status 0x8000000000000151"]),
     ),
     guard(
-        "the reports of machine checks are enabled at boot",
+        "machine-check reporting is enabled at boot",
         "machine-checks-disabled",
         Case("machine-check::after-a-stale-one", &["exit status Some(0)", "exit status Some(4)"]),
     ),

@@ -101,10 +101,10 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "a breakpoint, branch stepping or an old machine check that the firmware left; reports of machine checks that it \
-         has disabled",
+        "a breakpoint, branch stepping or an old machine check that the firmware left; machine-check reporting that it \
+         disabled",
         "DR7 and DEBUGCTL get their reset values and are compared; before it sets CR4.MCE, a CPU reports old machine \
-         checks, clears their banks and enables the reports of all errors",
+         checks, clears their banks and enables reporting of all errors",
         &[
             "machine::stale-registers",
             "machine-check::after-a-stale-one",
