@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn rate(hz: u64) -> Rate {
-        Rate::from_hz(hz).expect("a plausible rate")
+        Rate::from_hz(hz).expect("the rate must be valid")
     }
 
     /// CPUID of a CPU with a crystal of 24 MHz and a TSC of 2.4 GHz, whose nominal frequency is 2.5 GHz.
@@ -184,7 +184,7 @@ mod tests {
             (CpuidClocks::default(), &all[2..], Pit, None),
             (CpuidClocks::default(), &[(Hpet, Err(FAILED)), all[0], all[2]], PmTimer, Some(Pit)),
         ] {
-            let choice = choose(&cpuid, measured).expect("there is a clock");
+            let choice = choose(&cpuid, measured).expect("there must be a clock");
             assert_eq!((choice.used.source, choice.check.map(|check| check.source)), (used, check));
         }
         let none = CpuidClocks::default();
@@ -197,7 +197,7 @@ mod tests {
         use ClockSource::{Cpuid, Hpet, PmTimer};
         let sources = |hpet, pm_timer| {
             let measured = [(Hpet, Ok(rate(hpet))), (PmTimer, Ok(rate(pm_timer)))];
-            let choice = choose(&CPUID, &measured).expect("there is a clock");
+            let choice = choose(&CPUID, &measured).expect("there must be a clock");
             (choice.used.source, choice.check.map(|check| check.source), choice.is_confirmed())
         };
         assert_eq!(sources(100_000_000, 100_500_000), (Hpet, Some(Cpuid), false));

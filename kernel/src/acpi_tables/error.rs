@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-/// The name of a table: its signature. The RSDP's is `RSDP`.
+/// The name of a table: its signature. The name of the RSDP is `RSDP`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name(pub [u8; 4]);
 

@@ -99,13 +99,14 @@ impl<'a, M: PhysicalMemory<'a>> Tables<'a, M> {
     /// valid.
     ///
     /// # Errors
-    /// [`TableError`], with the fault of the first table that has this name.
+    /// [`TableError`], with the error in the first table that has this name.
     pub fn table(&self, name: Name) -> Result<Table<'a>, TableError> {
         let mut error = TableError::Missing(name);
         for address in self.root.bytes[HEADER_LEN..].chunks_exact(self.address_len) {
             match checked(&self.memory, name, number(address, self.address_len)) {
                 Ok(table) => return Ok(table),
-                // Tables with other names are at most of the addresses. An address without memory may belong to any table.
+                // Most of the addresses are those of tables with other names. An address without memory may belong to
+                // any table.
                 Err(TableError::Signature { .. } | TableError::Unmapped { len: HEADER_LEN, .. }) => {}
                 Err(found) if error == TableError::Missing(name) => error = found,
                 Err(_) => {}
@@ -152,7 +153,7 @@ pub(crate) fn number(bytes: &[u8], len: usize) -> u64 {
     bytes[..len].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// What the table of the high-precision event timer says (IA-PC HPET specification 1.0a, 3.2.4).
+/// The contents of the table of the high-precision event timer (IA-PC HPET specification 1.0a, 3.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hpet {
     /// The physical address of the registers.

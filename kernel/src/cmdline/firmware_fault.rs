@@ -1,5 +1,5 @@
-//! The option `firmware_fault=`: broken ACPI tables, to test that the kernel reports them and runs without what they would
-//! say.
+//! The option `firmware_fault=`: broken ACPI tables, to test that the kernel reports them and runs without the
+//! information in them.
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};
@@ -17,7 +17,7 @@ pub enum FirmwareFault {
     NoMadt,
     /// The MADT's checksum is wrong.
     MadtChecksum,
-    /// The MADT is said to be 1 GiB long.
+    /// The MADT's length field gives 1 GiB.
     MadtLength,
     /// The MADT's first entry has length 0.
     MadtEntry,

@@ -57,8 +57,8 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// Reads how the machine is powered off or reset, if that is what the verdict is followed by. Other runs do not depend on
-/// these tables.
+/// Reads how to power off or reset the machine, if the command line requests one of the two after the verdict. Other
+/// runs do not depend on these tables.
 pub fn read_power(tables: Option<&Tables>, options: &Options<'_>) {
     if let (Some(tables), Some(Finish::Reboot | Finish::PowerOff)) = (tables, options.finish) {
         finish::set_power(tables.power());
@@ -83,7 +83,7 @@ pub unsafe fn measure_clocks(
     options: &Options<'_>,
 ) -> &'static Timebase {
     let (hpet, pm_timer) = (tables.and_then(Tables::hpet), tables.and_then(Tables::pm_timer));
-    // SAFETY: the caller's promise. The firmware's tables list the HPET.
+    // SAFETY: guaranteed by the caller. The firmware's tables list the HPET.
     let counters = unsafe { reference::counters(hpet, pm_timer, info) };
     let cpuid = reference::cpuid();
     let timebase =
@@ -223,7 +223,7 @@ pub fn audit_mappings(bsp: &PerCpuData) {
 }
 
 /// Maps the runtime services of UEFI firmware, if they are to reset the machine or to power it off after the verdict.
-/// Follows the bring-up, because their page tables contain the kernel's complete half.
+/// Runs after the bring-up, because their page tables contain the kernel's complete half.
 pub fn prepare_runtime_services(bsp: &PerCpuData, info: &BootInfo, options: &Options<'_>) {
     if !matches!(options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
         return;

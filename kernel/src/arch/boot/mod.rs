@@ -179,13 +179,13 @@ impl BootInfo {
         &self.regions[..self.region_count]
     }
 
-    /// Returns whether the memory map has every byte of a range of physical addresses.
+    /// Returns whether the memory map contains every byte of a range of physical addresses.
     #[must_use]
     pub fn covers(&self, range: Range<u64>) -> bool {
         frames::covers(self.regions().iter().map(|region| region.range), range)
     }
 
-    /// Returns whether the memory map has a byte of memory in the page at this address.
+    /// Returns whether the memory map contains any byte of the page at this address.
     #[must_use]
     pub fn has_memory_in(&self, page: u64) -> bool {
         self.regions().iter().any(|region| {

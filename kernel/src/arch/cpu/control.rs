@@ -145,8 +145,8 @@ pub unsafe fn init(features: Features) -> ControlState {
 }
 
 /// Writes PAT in the order that SDM 3A, 12.12.4, requires (the steps are those for MTRRs in 12.11.8): no cache line and
-/// no TLB entry with an old memory type remains. The other CPUs need not stop meanwhile, because no mapping uses an
-/// entry that changes.
+/// no TLB entry with an old memory type remains. The other CPUs need not stop during this sequence, because no mapping
+/// uses an entry that changes.
 ///
 /// # Safety
 /// Interrupts are off. `cr0` is the current value of CR0, with the caches on. CR4.PGE is clear, so that a write to CR3

@@ -12,7 +12,7 @@ const IA32_MCG_STATUS: u32 = 0x17a;
 const IA32_MCG_CTL: u32 = 0x17b;
 /// Bit in MCG_CAP: the CPU has MCG_CTL.
 const MCG_CTL_P: u64 = 1 << 8;
-/// Value of a control MSR that enables the reports of all errors.
+/// Value of a control MSR that enables reporting of all errors.
 const ALL_ERRORS: u64 = u64::MAX;
 /// The status MSR of bank 0. The status MSR of bank n has this number plus 4 * n. The MSR after it holds the address of
 /// the error, and the one before it is the bank's control MSR.
@@ -53,7 +53,7 @@ impl MachineCheck {
 
 /// Clears this CPU's banks and MCG_STATUS at boot, as SDM 3B, 16.8, requires: they keep their contents across a reset.
 /// A later report would name an old error instead of the new one, and a set MCIP would turn the next machine check into
-/// a shutdown. Errors are passed to `report` first. Then enables the reports of all errors in all banks: the control
+/// a shutdown. Errors are passed to `report` first. Then enables reporting of all errors in all banks: the control
 /// MSRs are 0 after a reset of a real CPU, and firmware may have cleared some bits of them.
 pub fn set_up(report: impl FnMut(&MachineCheck)) {
     // SAFETY: the function writes only MSRs that exist according to CPUID and IA32_MCG_CAP: 0 to the status MSRs, which
@@ -120,7 +120,7 @@ fn read_msr(number: u32) -> u64 {
     unsafe { Msr::new(number).read() }
 }
 
-/// Writes an error to bank 1, as firmware or a warm reset may leave one, and disables the reports of all errors.
+/// Writes an error to bank 1, as firmware or a warm reset may leave one, and disables reporting of all errors.
 ///
 /// # Safety
 /// The CPU has the bank and MCG_CTL, and allows such a write; real CPUs fault.

@@ -1,5 +1,5 @@
 //! Ends a run after the verdict: ends QEMU, halts, resets the machine, or powers it off. UEFI firmware resets the machine
-//! and powers it off by its runtime services; otherwise the kernel uses the registers that the ACPI tables name.
+//! and powers it off through its runtime services; otherwise the kernel uses the registers that the ACPI tables name.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -61,7 +61,7 @@ pub fn set_firmware_reset(reset: FirmwareReset) {
     FIRMWARE_RESET.call_once(|| reset);
 }
 
-/// Lets the firmware reset the machine or power it off. Returns if it cannot.
+/// Asks the firmware to reset the machine or to power it off. Returns if that fails.
 fn call_firmware(what: Reset) {
     if let Some(reset) = FIRMWARE_RESET.get()
         && !CALLED.swap(true, Ordering::Relaxed)
@@ -72,7 +72,8 @@ fn call_firmware(what: Reset) {
     }
 }
 
-/// Ends the run. The other CPUs have been stopped if the machine is to be reset or powered off. If the machine does not end, this CPU halts permanently.
+/// Ends the run. The other CPUs have been stopped if the machine is to be reset or powered off. If the machine keeps
+/// running, this CPU halts permanently.
 pub fn end_run(verdict: Verdict) -> ! {
     interrupts::disable();
     match Finish::ALL[usize::from(FINISH.load(Ordering::Relaxed))].1 {

@@ -1,4 +1,4 @@
-//! Breaks the firmware's tables, to test that the kernel reports them and runs without what they would say.
+//! Corrupts the firmware's tables, to test that the kernel reports them and runs without the information in them.
 
 use crate::acpi_tables::{Name, Table};
 use crate::arch::memory::acpi::Tables;
@@ -16,14 +16,14 @@ const CHECKSUM: usize = 9;
 const RSDP_CHECKSUM: usize = 8;
 const RSDP_LEN: usize = 36;
 
-/// Breaks the tables as requested. Returns the address of the RSDP from now on. Tables that are broken already stay as
-/// they are.
+/// Corrupts the tables as requested. Returns the address of the RSDP from now on. Tables that are broken already stay
+/// as they are.
 ///
 /// # Safety
 /// As for [`Tables::find`]. Nothing has read the tables, except by this function.
 pub unsafe fn break_tables(bsp: &PerCpuData, fault: Option<FirmwareFault>, rsdp: u64) -> u64 {
     let Some(fault) = fault else { return rsdp };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let found = unsafe { Tables::find(rsdp) };
     let Ok(tables) = found else { return rsdp };
     let (root, madt) = (Raw::of(tables.root()), tables.table(Name::MADT).map(Raw::of));
@@ -77,7 +77,7 @@ impl Raw {
 
     fn write(self, at: usize, value: u8) {
         assert!(at < self.len, "a byte outside a table is written");
-        // SAFETY: the byte is in the table, which is mapped writable and to which no references are used any more (see
+        // SAFETY: the byte is in the table, which is mapped writable and to which no reference is in use any more (see
         // the type).
         unsafe { self.first.add(at).write_volatile(value) };
     }

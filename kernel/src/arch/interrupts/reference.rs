@@ -16,7 +16,7 @@ use crate::clock_source::{ClockSource, CpuidClocks};
 use crate::layout::HPET_REGISTERS;
 
 /// The number of reads after which a clock whose count stays the same is taken to be absent or stopped. The slowest
-/// clock, the interval timer, changes its count every microsecond, in which no machine reads it this often.
+/// clock, the interval timer, changes its count every microsecond, and no machine can read it this often in that time.
 const READS_MAX: u32 = 20_000;
 
 /// A clock that counts.
@@ -101,7 +101,7 @@ pub unsafe fn counters(
     pm_timer: Option<PmTimer>,
     info: &BootInfo,
 ) -> [Option<Counter>; 2] {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let hpet = hpet.and_then(|hpet| unsafe { map_hpet(hpet, info) });
     let pm_timer = pm_timer.map(|timer| Counter::PmTimer(timer.port));
     let mut found =

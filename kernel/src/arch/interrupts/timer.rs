@@ -21,7 +21,7 @@ const WINDOWS_PER_SECOND: u64 = 200;
 /// The length of one measurement of the APIC timer, in nanoseconds. It may be shorter because the TSC is read faster
 /// than other clocks.
 const APIC_WINDOW_NS: u64 = 2_000_000;
-/// The maximum number of attempts to get a set of measurements that is valid and agrees.
+/// The maximum number of attempts to get a set of valid measurements that agree.
 const ATTEMPTS: usize = 20;
 /// The maximum number of reads of a clock in one measurement.
 const READS_MAX: u32 = 10_000_000;

@@ -1,4 +1,4 @@
-//! The runtime services of UEFI firmware, with which it resets the machine and powers it off.
+//! The runtime services of UEFI firmware, which reset the machine and power it off.
 //!
 //! The kernel does not call `SetVirtualAddressMap`, so the services run at their physical addresses. They are mapped there
 //! in page tables of their own, whose upper half is the kernel's. These tables are loaded only for a call, after the
@@ -92,7 +92,7 @@ pub unsafe fn prepare(info: &BootInfo) -> Result<(), RuntimeError> {
     if info.system_table == 0 {
         return Ok(());
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let pml4 = unsafe { map(info) }?;
     // SAFETY: both PML4s have the same upper half, which maps everything that ring 0 uses.
     unsafe { Cr3::write(pml4, Cr3Flags::empty()) };

@@ -255,7 +255,8 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
         if cpu.injected.awaits_second_panic.get() {
             wait_until(|| others().any(|other| other.published.stopped.load(Ordering::Acquire)));
         }
-        // SAFETY: this CPU never resumes the interrupted code, so a borrow that is still open there is not used again.
+        // SAFETY: this CPU never resumes the interrupted code, so a borrow that is still active there is not used
+        // again.
         alone |= unsafe { stop_by_nmi(cpu) };
     }
     if alone {
@@ -278,10 +279,10 @@ pub fn stop_others(cpu: &PerCpuData) {
 /// this CPU could send NMIs. The caller has set `PANIC_CPU`.
 ///
 /// # Safety
-/// A borrow of this CPU's APIC that is still open is not used again.
+/// A borrow of this CPU's APIC that is still active is not used again.
 unsafe fn stop_by_nmi(cpu: &PerCpuData) -> bool {
     let others = || percpu::created().filter(|other| other.area != cpu.area && other.is_running());
-    // SAFETY: the caller's promise. No other CPU accesses the cell (invariant: OWNER-ONLY).
+    // SAFETY: guaranteed by the caller. No other CPU accesses the cell (invariant: OWNER-ONLY).
     let Some(apic) = (unsafe { &mut *cpu.apic.as_ptr() }) else { return false };
     for other in others() {
         other.published.stop_requested.store(true, Ordering::Relaxed);
