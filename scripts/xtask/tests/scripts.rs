@@ -199,6 +199,25 @@ fn setup_that_cannot_print_is_a_host_failure() {
     }
 }
 
+/// The scripts pass closed streams to the tool unchanged: bash opens nothing in their place.
+#[test]
+fn closed_stream_reaches_the_tool() {
+    let checkout = Checkout::new();
+    fs::remove_file(checkout.path("elsewhere/the tool")).expect("cannot remove");
+    symlink(env!("CARGO_BIN_EXE_xtask"), checkout.path("elsewhere/the tool")).expect("cannot link");
+    for script in ["run.sh", "test.sh"] {
+        let path = checkout.path("tree/scripts").join(script);
+        let status = |redirections: &str| {
+            let own = ["-c", &format!("exec \"$0\" --list {redirections}"), &path.display().to_string()];
+            output(&mut checkout.command("sh", &own)).status.code()
+        };
+        let wanted = [(">&-", HOST), (">&- 2>&- <&-", HOST), (">/dev/null", Some(0)), ("<&-", Some(0))];
+        for (redirections, code) in wanted {
+            assert_eq!(status(redirections), code, "{script} {redirections}");
+        }
+    }
+}
+
 #[test]
 fn list_after_the_program_is_its_argument() {
     let checkout = Checkout::new();
