@@ -180,9 +180,12 @@ mod tests {
 
     #[test]
     fn request_for_qemus_help_is_refused() {
-        for words in [&["-cpu", "help"][..], &["-M", "?"], &["--device", "help"], &["-version"], &["--help"]]
-        {
-            let text = of_qemu(words).unwrap_or_default();
+        let options = ["cpu", "machine", "M", "accel", "device", "object", "d"].map(|name| format!("-{name}"));
+        let lists = options.iter().flat_map(|option| [[option, "help"], [option, "?"]]);
+        let lists = lists.map(|words| words.to_vec());
+        let single = ["-h", "-help", "-version", "--version", "--help"].map(|word| vec![word]);
+        for words in lists.chain(single).chain([vec!["--device", "help"]]) {
+            let text = of_qemu(&words).unwrap_or_default();
             assert!(text.ends_with(&format!("call `qemu-system-x86_64 {}`", words.join(" "))), "{text}");
         }
         for option in ["--cpu", "--machine", "--accel"] {

@@ -16,7 +16,7 @@ use super::layout::RECORD;
 /// Number of records per read from one CPU.
 const CHUNK: u64 = 4096;
 /// Maximum length of the header in bytes.
-const HEADER_MAX: u32 = 256 << 20;
+pub const HEADER_MAX: u32 = 256 << 20;
 
 /// An open trace file.
 pub struct Reader {
@@ -48,7 +48,8 @@ impl Reader {
             return Err(Error::Version(path.to_owned(), version));
         }
         if length > HEADER_MAX {
-            return Err(Error::Header(path.to_owned(), format!("a length of {} MiB", length >> 20)));
+            let reason = format!("a length of {length} bytes, over the limit of {} MiB", HEADER_MAX >> 20);
+            return Err(Error::Header(path.to_owned(), reason));
         }
         let start = PREFIX as u64 + u64::from(length);
         if start > size {

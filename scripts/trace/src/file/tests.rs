@@ -7,7 +7,7 @@ use kernel_abi::trace::{Kind, Record};
 use super::{Cpu, Header, Writer};
 use crate::error::Error;
 use crate::layout::RECORD;
-use crate::reader::Reader;
+use crate::reader::{HEADER_MAX, Reader};
 
 fn record(n: u64) -> Record {
     Record { tsc: 1000 + n, a: n, b: !n, sequence: n as u32 + 1, kind: Kind::User as u16, reserved: 0 }
@@ -94,4 +94,23 @@ fn invalid_file_is_refused_with_the_reason() {
     assert!(matches!(with(24, b'x'), Error::Header(..)), "not JSON");
     std::fs::write(&path, &valid[..10]).expect("cannot write");
     assert!(matches!(Reader::open(&path).err(), Some(Error::NotATrace(_))));
+}
+
+/// The header is read into memory, so its length is limited before it is compared with the file's size.
+#[test]
+fn header_over_the_limit_is_refused() {
+    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let path = file(&folder, 1, 1);
+    let valid = std::fs::read(&path).expect("cannot read");
+    let reason = |length: u32| {
+        let mut bytes = valid.clone();
+        bytes[20..24].copy_from_slice(&length.to_le_bytes());
+        std::fs::write(&path, bytes).expect("cannot write");
+        Reader::open(&path).err().expect("it must be refused").to_string()
+    };
+    assert!(reason(HEADER_MAX).contains("the file ends inside the header"), "{}", reason(HEADER_MAX));
+    for length in [HEADER_MAX + 1, u32::MAX] {
+        let limit = format!("a length of {length} bytes, over the limit of 256 MiB");
+        assert!(reason(length).contains(&limit), "{}", reason(length));
+    }
 }
