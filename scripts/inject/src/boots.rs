@@ -20,6 +20,8 @@ pub enum Boot {
     MachineCheck(usize),
     /// This CPU overflows its syscall stack.
     DoubleFault(usize),
+    /// An NMI arrives before an earlier NMI has saved its frame.
+    LostNmi,
 }
 
 impl Boot {
@@ -30,6 +32,7 @@ impl Boot {
         boots.push(Boot::IretFault);
         boots.extend(cpus.iter().map(|&cpu| Boot::MachineCheck(cpu)));
         boots.extend(cpus.iter().map(|&cpu| Boot::DoubleFault(cpu)));
+        boots.push(Boot::LostNmi);
         boots
     }
 
@@ -44,6 +47,7 @@ impl Boot {
             Boot::IretFault => vec![paths::IRET_FAULT.name],
             Boot::MachineCheck(_) => vec![paths::MACHINE_CHECK.name],
             Boot::DoubleFault(_) => vec![paths::DOUBLE_FAULT.name],
+            Boot::LostNmi => vec![paths::NMI_LOST],
         }
     }
 
@@ -52,7 +56,7 @@ impl Boot {
         match self {
             Boot::Tour => "step",
             Boot::Kill(index) => KILLS[index].1,
-            Boot::IretFault | Boot::MachineCheck(_) | Boot::DoubleFault(_) => "exit",
+            Boot::IretFault | Boot::MachineCheck(_) | Boot::DoubleFault(_) | Boot::LostNmi => "exit",
         }
     }
 
@@ -70,6 +74,11 @@ impl Boot {
             Boot::MachineCheck(cpu) | Boot::DoubleFault(cpu) => vec![cpu],
             _ => selected.to_vec(),
         }
+    }
+
+    /// Returns whether each injection of this event ends the run.
+    pub fn ends_with_injection(self, event: Event) -> bool {
+        event == Event::MachineCheck || self == Boot::LostNmi
     }
 
     /// Steers the selected CPUs along all paths of this boot.
@@ -93,6 +102,7 @@ impl Boot {
                     iret_fault(driver, cpu)?;
                     check_survival(driver, cpu, paths::IRET_FAULT.name)?;
                 }
+                Boot::LostNmi => driver.lost_nmi(cpu)?,
                 _ => machine_check(driver, cpu)?,
             }
         }
@@ -105,11 +115,13 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.pass_nmi_stack(cpu)?;
     driver.inject_along(paths::START.name, cpu, &paths::START.addresses(driver.code)?)?;
     driver.nmi_path(cpu)?;
+    driver.nested_nmi_paths(cpu)?;
     driver.take_path(cpu, &paths::SYSRET, |_, _| Ok(true))?;
     driver.debug_path(cpu)?;
     driver.hostile_paths(cpu)?;
     driver.take_path(cpu, &paths::COPY, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
+    driver.wait_path(cpu)?;
     driver.take_path(cpu, &paths::TICK, |_, _| Ok(true))?;
     driver
         .take_path(cpu, &paths::IRET, |_, registers| Ok(registers.get("r11") & super::registers::TF != 0))?;
@@ -228,6 +240,7 @@ pub fn supports(boot: Boot, event: Event) -> bool {
     match boot {
         Boot::MachineCheck(_) => event == Event::Nmi,
         Boot::DoubleFault(_) => event != Event::Debug,
+        Boot::LostNmi => event == Event::Nmi,
         _ => true,
     }
 }

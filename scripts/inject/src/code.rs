@@ -16,7 +16,11 @@ const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit
 /// Functions of those modules that are compiled Rust. They run between entry and exit.
 const RUST: [&str; 1] = ["syscall_wrapper"];
 /// Functions of other modules that belong to the entry and exit code.
-const OTHERS: [&str; 2] = ["kernel::arch::memory::usercopy::copy_bytes", "kernel::arch::task::idle::halt"];
+const OTHERS: [&str; 3] = [
+    "kernel::arch::memory::usercopy::copy_bytes",
+    "kernel::arch::task::idle::halt",
+    "kernel::arch::task::idle::take_interrupts",
+];
 /// Instructions that change GS or AC or that leave ring 0. They must not occur outside the entry and exit code.
 const PATH_ONLY: [Mnemonic; 5] =
     [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
@@ -144,7 +148,7 @@ impl Function {
         self.instructions.first().map_or(0, Instruction::ip)
     }
 
-    fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.instructions.last().map_or(0, Instruction::next_ip)
     }
 }

@@ -12,6 +12,9 @@ use super::paths::{self, Path};
 use super::registers::Registers;
 use super::tally::{Failure, Tally};
 
+/// The kernel's number of CPUs that are about to write a kernel line to the console.
+const KERNEL_LINES: &str = "kernel::arch::devices::serial::KERNEL_LINES";
+
 /// The injected event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -35,7 +38,12 @@ impl Event {
             [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
         let excluded = on_ist.into_iter().chain([&paths::IDLE]);
         let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
-        self != Event::Debug || !leaves && excluded.into_iter().all(|other| other.name != path)
+        let is_nesting = [paths::NMI_NESTED.name, paths::NMI_RETURNING.name, paths::NMI_LOST].contains(&path);
+        match self {
+            Event::Nmi => true,
+            Event::MachineCheck => !is_nesting,
+            Event::Debug => !is_nesting && !leaves && excluded.into_iter().all(|other| other.name != path),
+        }
     }
 }
 
@@ -196,6 +204,63 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Injects at each instruction of the NMI handler a second NMI that is not blocked. The first NMI is injected as on
+    /// [`paths::NMI`].
+    pub fn nested_nmi_paths(&mut self, cpu: usize) -> Result<(), Failure> {
+        let nesting = paths::nesting(self.code)?;
+        let entry = self.code.function(paths::SYSRET.entry)?.start();
+        for (path, addresses, is_returning) in
+            [(&paths::NMI_NESTED, nesting.nested, false), (&paths::NMI_RETURNING, nesting.returning, true)]
+        {
+            for index in self.selected(path.name, &addresses) {
+                let address = addresses[index];
+                self.latest = Some((path.name, cpu, address));
+                self.reach(path.name, cpu, entry, |_, _| Ok(true))?;
+                let result = self.injector.nested_nmi(&mut self.guest, cpu, address, is_returning);
+                result.map_err(|error| Failure::at(error, path.name, cpu, address))?;
+                self.tally.count(self.event, path.name, cpu, address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Injects an NMI before an earlier NMI has saved its frame, which ends the run.
+    pub fn lost_nmi(&mut self, cpu: usize) -> Result<(), Failure> {
+        let nesting = paths::nesting(self.code)?;
+        let entry = self.code.function(paths::SYSRET.entry)?.start();
+        let first = paths::NMI.addresses(self.code)?;
+        let nested = paths::NMI_NESTED.addresses(self.code)?;
+        for index in self.selected(paths::NMI_LOST, &nesting.lost) {
+            let address = nesting.lost[index];
+            self.latest = Some((paths::NMI_LOST, cpu, address));
+            self.reach(paths::NMI_LOST, cpu, entry, |_, _| Ok(true))?;
+            // Some instructions are executed only by a second NMI. Then the injected one is the third.
+            let second = match (first.contains(&address), nested.contains(&address)) {
+                (true, _) => None,
+                (false, true) => nesting.nested.first(),
+                (false, false) => nesting.returning.first(),
+            };
+            let result = self.injector.lost_nmi(&mut self.guest, cpu, second.copied(), address);
+            result.map_err(|error| Failure::at(error, paths::NMI_LOST, cpu, address))?;
+            self.tally.count(self.event, paths::NMI_LOST, cpu, address);
+            self.over = true;
+        }
+        Ok(())
+    }
+
+    /// Makes a CPU wait for the console, and injects where it enables interrupts meanwhile. The host writes the count of
+    /// CPUs that are about to write a kernel line, because all other CPUs are stopped.
+    pub fn wait_path(&mut self, cpu: usize) -> Result<(), Failure> {
+        let path = &paths::WAIT;
+        if self.selected(path.name, &path.addresses(self.code)?).is_empty() {
+            return Ok(());
+        }
+        let kernel_lines = self.code.label(KERNEL_LINES)?;
+        self.guest.write(cpu, kernel_lines, &1_u32.to_le_bytes())?;
+        self.take_path(cpu, path, |_, _| Ok(true))?;
+        Ok(self.guest.write(cpu, kernel_lines, &0_u32.to_le_bytes())?)
     }
 
     fn machine_check_in_nmi(&mut self, cpu: usize, entry: u64, address: u64) -> Result<(), InjectError> {

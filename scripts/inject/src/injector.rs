@@ -18,6 +18,7 @@ const STOPS_MAX: u32 = 16;
 pub struct Injector<'a> {
     code: &'a Code,
     nmi: u64,
+    nmi_again: u64,
     debug: u64,
     machine_check: u64,
     idle_hlt: u64,
@@ -38,6 +39,7 @@ impl<'a> Injector<'a> {
         Ok(Injector {
             code,
             nmi: code.function("nmi_entry")?.start(),
+            nmi_again: code.label("ringside_nmi_again")?,
             debug: code.function("vector_01")?.start(),
             machine_check: code.function("vector_12")?.start(),
             idle_hlt: code.label("ringside_idle_hlt")?,
@@ -66,12 +68,7 @@ impl<'a> Injector<'a> {
         next: Option<u64>,
     ) -> Result<(), InjectError> {
         let before = guest.registers(cpu)?;
-        guest.inject_nmi()?;
-        self.run_to(guest, cpu, self.nmi)?;
-        self.check_entry(guest, cpu, &before, Ist::Nmi)?;
-        if inside != self.nmi {
-            self.run_to(guest, cpu, inside)?;
-        }
+        self.nmi_up_to(guest, cpu, inside)?;
         guest.inject_nmi()?;
         // The CPU must leave the handler's first instruction before the breakpoint there can stop it again.
         if let (true, Some(next)) = (inside == self.nmi, next) {
@@ -80,6 +77,64 @@ impl<'a> Injector<'a> {
         self.run_to(guest, cpu, self.nmi)?;
         self.check_entry(guest, cpu, &before, Ist::Nmi)?;
         self.run_back(guest, cpu, &before)
+    }
+
+    /// Injects an NMI, and enters its handler again when the CPU is at the instruction `inside` of it. The second NMI must
+    /// return at once, or, if the first one is returning, make it run its handler again at once. In both cases the
+    /// handler must run once more, and then the interrupted code must continue with all registers unchanged.
+    pub fn nested_nmi(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        inside: u64,
+        is_returning: bool,
+    ) -> Result<(), InjectError> {
+        let before = guest.registers(cpu)?;
+        self.nmi_up_to(guest, cpu, inside)?;
+        let interrupted = guest.registers(cpu)?;
+        let top = ist_top(guest, cpu, Ist::Nmi)?;
+        guest.enter_nmi(cpu, top, self.nmi)?;
+        if !is_returning {
+            self.run_to_unless(guest, cpu, inside, Some(before.rip()))?;
+            let now = guest.registers(cpu)?;
+            if let Some((_, change)) = now.changed_since(&interrupted).next() {
+                return Err(InjectError::Mismatch(format!("across the second NMI, {change}")));
+            }
+            self.leave(guest, cpu)?;
+        }
+        self.run_to_unless(guest, cpu, self.nmi_again, Some(before.rip()))?;
+        let again = guest.registers(cpu)?;
+        self.check_frame(guest, cpu, &before, &again)?;
+        self.leave(guest, cpu)?;
+        self.run_back(guest, cpu, &before)
+    }
+
+    /// Injects an NMI, enters its handler again when the CPU is at `second`, if that is given, and once more when the
+    /// CPU is at `inside`, where the NMI before it has not saved its frame. The kernel must end the run.
+    pub fn lost_nmi(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        second: Option<u64>,
+        inside: u64,
+    ) -> Result<(), InjectError> {
+        self.nmi_up_to(guest, cpu, second.unwrap_or(inside))?;
+        let top = ist_top(guest, cpu, Ist::Nmi)?;
+        guest.enter_nmi(cpu, top, self.nmi)?;
+        if second.is_some() {
+            self.run_to(guest, cpu, inside)?;
+            guest.enter_nmi(cpu, top, self.nmi)?;
+        }
+        Ok(())
+    }
+
+    /// Injects an NMI, and runs the CPU up to an instruction of the handler.
+    fn nmi_up_to(&self, guest: &mut Guest, cpu: usize, inside: u64) -> Result<(), InjectError> {
+        let before = guest.registers(cpu)?;
+        guest.inject_nmi()?;
+        self.run_to(guest, cpu, self.nmi)?;
+        self.check_entry(guest, cpu, &before, Ist::Nmi)?;
+        if inside == self.nmi { Ok(()) } else { self.run_to(guest, cpu, inside) }
     }
 
     /// Injects a machine check on a CPU that is stopped at a breakpoint. The handler does not return.
@@ -171,6 +226,18 @@ impl<'a> Injector<'a> {
     ) -> Result<(), InjectError> {
         let now = guest.registers(cpu)?;
         self.check_stack(guest, cpu, &now, ist)?;
+        self.check_frame(guest, cpu, before, &now)
+    }
+
+    /// Checks a CPU whose rsp points to the words that it has pushed for an interrupt: they hold the interrupted state,
+    /// and all other registers are unchanged.
+    fn check_frame(
+        &self,
+        guest: &mut Guest,
+        cpu: usize,
+        before: &Registers,
+        now: &Registers,
+    ) -> Result<(), InjectError> {
         let [rip, cs, flags, rsp, ss] = guest.words::<5>(cpu, now.rsp())?;
         let pushed = [rip, cs, flags & !RF, rsp, ss];
         let expected = [before.rip(), before.get("cs"), before.flags(), before.rsp(), before.get("ss")];
@@ -189,6 +256,19 @@ impl<'a> Injector<'a> {
         changed.next().map_or(Ok(()), |(_, change)| {
             Err(InjectError::Mismatch(format!("at the handler's entry, {change}")))
         })
+    }
+
+    /// Executes the CPU's next instruction, so that a breakpoint there does not stop it again.
+    fn leave(&self, guest: &mut Guest, cpu: usize) -> Result<(), InjectError> {
+        let here = guest.registers(cpu)?.rip();
+        // QEMU sometimes handles an internal event instead of executing the instruction.
+        for _ in 0..STEPS_MAX {
+            guest.step(cpu)?;
+            if guest.registers(cpu)?.rip() != here {
+                return Ok(());
+            }
+        }
+        Err(InjectError::Mismatch(format!("CPU {cpu} does not leave {}", self.code.place(here))))
     }
 
     /// Checks that rsp is one trap frame (five words) below the top of this CPU's IST stack.

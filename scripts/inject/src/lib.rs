@@ -78,9 +78,6 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
             count(plan.code.function(name)?.instructions.len() as u64, "instruction")
         );
     }
-    for (first, _, why) in paths::UNREACHABLE_PARTS {
-        println!("not reached: the instructions from {first} on: {why}");
-    }
     let outcome = if passed { Outcome::Pass } else { Outcome::Failed };
     Ok(outcome.and_written(write_json(options, &plan.code, &tally, &failures)).exit_code())
 }
@@ -137,13 +134,8 @@ fn summary(tally: &Tally, passed: bool, seconds: f64) -> String {
 
 fn write_json(options: &InjectOptions, code: &Code, tally: &Tally, failures: &[String]) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
-    let parts = paths::UNREACHABLE_PARTS.iter().map(|(first, _, why)| (first, why));
-    let unreachable: Vec<_> = paths::UNREACHABLE
-        .iter()
-        .map(|(name, why)| (name, why))
-        .chain(parts)
-        .map(|(name, why)| json!({ "name": name, "why": why }))
-        .collect();
+    let unreachable: Vec<_> =
+        paths::UNREACHABLE.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect();
     let value = json!({
         "nmi": tally.nmis.json(code),
         "debug": tally.debugs.json(code),

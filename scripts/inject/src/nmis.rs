@@ -26,6 +26,12 @@ impl Nmis {
         self.pending = Pending::Yes;
     }
 
+    /// Records that the host has made the CPU enter its NMI handler.
+    pub fn entered(&mut self) {
+        self.least += 1;
+        self.most += 1;
+    }
+
     /// Records that the CPU has executed at least one instruction, and therefore taken a pending NMI.
     pub fn has_run(&mut self) {
         self.most += u64::from(self.pending == Pending::Yes);
@@ -69,6 +75,15 @@ mod tests {
         nmis.sent();
         nmis.has_run();
         assert_eq!(nmis.taken(), 1..=1);
+    }
+
+    #[test]
+    fn entered_handler_counts_in_addition_to_a_pending_nmi() {
+        let mut nmis = Nmis::default();
+        nmis.sent();
+        nmis.entered();
+        nmis.has_run();
+        assert_eq!(nmis.taken(), 2..=2);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub struct InjectOptions {
     #[arg(long, value_enum, value_name = "KIND")]
     pub kind: Option<Kind>,
 
-    /// Injects machine checks only at every Nth instruction, because each needs its own boot.
+    /// Makes injections that end the run only at every Nth instruction, because each needs its own boot: machine checks,
+    /// and NMIs before an earlier NMI has saved its frame.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub every: u16,
 

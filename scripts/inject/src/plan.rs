@@ -78,26 +78,23 @@ impl Plan<'_> {
         Ok(plan)
     }
 
-    /// Returns the boots that the selection needs for this event. A machine check ends the run, so each needs its own
-    /// boot; only every `every`th of these boots is returned.
+    /// Returns the boots that the selection needs for this event. An injection that ends the run needs its own boot;
+    /// only every `every`th of these boots is returned.
     pub fn jobs(&self, event: Event, every: u16) -> Result<Vec<Job>, Error> {
         let boots = Boot::all(&self.cpus).into_iter().filter(|&boot| supports(boot, event));
         let selection = Selection { cpus: self.cpus.clone(), path: self.options.path.clone(), at: self.at };
         let all = boots.map(|boot| Job { boot, event, selection: selection.clone() });
-        if event != Event::MachineCheck {
-            let mut required = Vec::new();
-            for job in all {
+        // If the injection ends the run, inject at each instruction once, on the first path that contains it, and once
+        // more with each hostile stack pointer.
+        let (mut required, mut jobs) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for job in all {
+            if !job.boot.ends_with_injection(event) {
                 if !self.injections_of(&job)?.is_empty() {
                     required.push(job);
                 }
+                continue;
             }
-            return Ok(required);
-        }
-        // Inject at each instruction once, on the first path that contains it, and once more with each hostile stack
-        // pointer.
-        let mut jobs = Vec::new();
-        let mut seen = BTreeSet::new();
-        for job in all {
             for (path, cpu, address) in self.injections_of(&job)? {
                 let hostile = paths::is_hostile(path).then_some(path);
                 if seen.insert((hostile, cpu, address)) {
@@ -107,7 +104,8 @@ impl Plan<'_> {
                 }
             }
         }
-        Ok(jobs.into_iter().step_by(every.into()).collect())
+        required.extend(jobs.into_iter().step_by(every.into()));
+        Ok(required)
     }
 
     /// Returns all injections of these boots.
@@ -172,9 +170,6 @@ impl Plan<'_> {
         }
         for (name, why) in paths::UNREACHABLE {
             let _ = writeln!(text, "{name}: not reached: {why}");
-        }
-        for (first, _, why) in paths::UNREACHABLE_PARTS {
-            let _ = writeln!(text, "from {first} on: not reached: {why}");
         }
         Ok(text)
     }

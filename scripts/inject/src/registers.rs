@@ -85,6 +85,10 @@ const LAYOUT: [(&str, usize, usize); 67] = {
 /// The length of the register data in bytes.
 pub const LENGTH: usize = LAYOUT[66].1;
 
+/// The register number of rsp.
+pub const RSP: usize = 7;
+/// The register number of rip.
+pub const RIP: usize = 16;
 /// The register number of eflags.
 pub const EFLAGS: usize = 17;
 
@@ -171,7 +175,7 @@ mod tests {
     #[test]
     fn layout_matches_qemu() {
         assert_eq!(LENGTH, 608);
-        assert_eq!(LAYOUT[EFLAGS].0, "eflags");
+        assert_eq!([RSP, RIP, EFLAGS].map(|number| LAYOUT[number].0), ["rsp", "rip", "eflags"]);
         let registers = reading(|bytes| bytes[172] = 7).expect("the reading must be valid");
         assert_eq!(registers.get("gs_base"), 7);
         assert!(reading(|bytes| bytes.truncate(600)).is_none());

@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn request_for_qemus_help_is_refused() {
-        let options = ["cpu", "machine", "M", "accel", "device", "object", "d"].map(|name| format!("-{name}"));
+        let options =
+            ["cpu", "machine", "M", "accel", "device", "object", "d"].map(|name| format!("-{name}"));
         let lists = options.iter().flat_map(|option| [[option, "help"], [option, "?"]]);
         let lists = lists.map(|words| words.to_vec());
         let single = ["-h", "-help", "-version", "--version", "--help"].map(|word| vec![word]);

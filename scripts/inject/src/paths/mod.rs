@@ -44,6 +44,12 @@ pub const IRET: Path = path("iret", "syscall_entry", &[true]);
 /// handler nor its return (`jae`, taken); `paranoid_common` returns through `nmi_entry` (`je`, taken), which has no other
 /// NMI to handle.
 pub const NMI: Path = path("nmi", "nmi_entry", &[false, false, false, true, true, false]);
+/// An NMI that arrives while another one is handled.
+pub const NMI_NESTED: Path = path("nmi-nested", "nmi_entry", &[false, false, true]);
+/// An NMI that arrives when another one has been handled and is about to return.
+pub const NMI_RETURNING: Path = path("nmi-returning", "nmi_entry", &[false, false, false, false]);
+/// The name of the path of NMIs that arrive before an earlier NMI has saved its frame, which ends the run.
+pub const NMI_LOST: &str = "nmi-lost";
 /// A debug exception in ring 0.
 pub const DEBUG_RING_0: Path = path("debug-ring-0", "vector_01", &[]);
 /// A debug exception in ring 3.
@@ -52,6 +58,8 @@ pub const DEBUG: Path = last("debug", "vector_01", &[]);
 pub const COPY: Path = path("copy", "copy_bytes", &[]);
 /// A page fault during a copy from user memory.
 pub const COPY_FAULT: Path = path("copy-fault", "vector_0e", FROM_RING_0);
+/// A wait for the console, with interrupts enabled for one instruction.
+pub const WAIT: Path = path("wait", "take_interrupts", &[]);
 /// A timer tick in ring 3.
 pub const TICK: Path = path("tick", "vector_20", FROM_RING_3);
 /// A timer tick in the idle loop.
@@ -82,13 +90,16 @@ pub const KILLS: [(Path, &str, &str); 7] = [
 ];
 
 /// The paths of [`Boot::Tour`](super::boots::Boot::Tour), in execution order.
-pub const TOUR: [&Path; 13] = [
+pub const TOUR: [&Path; 16] = [
     &START,
     &NMI,
+    &NMI_NESTED,
+    &NMI_RETURNING,
     &SYSRET,
     &DEBUG_RING_0,
     &COPY,
     &COPY_FAULT,
+    &WAIT,
     &TICK,
     &IRET,
     &DEBUG,
@@ -139,14 +150,6 @@ pub const UNREACHABLE: [(&str, &str); 25] = [
     ("vector_fe", "local APIC error: the kernel sends no illegal vector"),
     ("vector_ff", "spurious interrupt: QEMU's local APIC does not raise it"),
 ];
-
-/// Parts of functions that cannot be entered under QEMU: from the first label up to, but not including, the second, with
-/// the reason.
-pub const UNREACHABLE_PARTS: [(&str, &str, &str); 1] = [(
-    "ringside_nmi_returning",
-    "ringside_nmi_first",
-    "an NMI inside an NMI: QEMU has no SMI that unmasks NMIs",
-)];
 
 impl Path {
     /// Returns the addresses of the path's instructions in execution order. Called Rust functions are omitted.
@@ -215,10 +218,41 @@ pub fn is_hostile(name: &str) -> bool {
     name == HOSTILE_NMI_STACK || HOSTILE.iter().any(|(own, _)| *own == name)
 }
 
-/// Returns the addresses of the path of this name. For a hostile stack pointer, they are those of the instructions that
-/// run with ring 3's rsp.
+/// The instructions at which an NMI may interrupt another one, by what the second NMI then does.
+pub struct Nesting {
+    /// The first NMI has not saved its frame, so the second NMI ends the run.
+    pub lost: Vec<u64>,
+    /// The first NMI is being handled. The second NMI returns at once.
+    pub nested: Vec<u64>,
+    /// The first NMI has been handled. The second NMI lets it run its handler again.
+    pub returning: Vec<u64>,
+}
+
+/// Returns the instructions of [`NMI`], [`NMI_NESTED`] and [`NMI_RETURNING`], each in order of address.
+pub fn nesting(code: &Code) -> Result<Nesting, InjectError> {
+    let (again, decided) = (code.label("ringside_nmi_again")?, code.label("ringside_nmi_decided")?);
+    let end = code.function(NMI.entry)?.end();
+    let mut all = BTreeSet::new();
+    for path in [&NMI, &NMI_NESTED, &NMI_RETURNING] {
+        all.extend(path.addresses(code)?);
+    }
+    let entry = code.function(NMI.entry)?.start();
+    let part = |is_in: &dyn Fn(u64) -> bool| all.iter().copied().filter(|&address| is_in(address)).collect();
+    Ok(Nesting {
+        lost: part(&|address| (entry..again).contains(&address)),
+        nested: part(&|address| !(entry..again).contains(&address) && !(decided..end).contains(&address)),
+        returning: part(&|address| (decided..end).contains(&address)),
+    })
+}
+
+/// Returns the addresses at which events are injected on the path of this name: those of its instructions, with these
+/// exceptions. For a hostile stack pointer, they are those of the instructions that run with ring 3's rsp. For an NMI
+/// inside an NMI, they are those of the instructions that it interrupts.
 pub fn addresses_of(name: &str, code: &Code) -> Result<Vec<u64>, InjectError> {
     match all().find(|path| path.name == name) {
+        _ if name == NMI_LOST => Ok(nesting(code)?.lost),
+        Some(path) if *path == NMI_NESTED => Ok(nesting(code)?.nested),
+        Some(path) if *path == NMI_RETURNING => Ok(nesting(code)?.returning),
         Some(path) => path.addresses(code),
         None => with_user_rsp(code),
     }
@@ -230,14 +264,9 @@ pub fn check_coverage(code: &Code) -> Result<(), InjectError> {
     for path in all() {
         reached.extend(path.addresses(code)?);
     }
-    let mut parts = Vec::new();
-    for (first, end, _) in UNREACHABLE_PARTS {
-        parts.push(code.label(first)?..code.label(end)?);
-    }
     for function in &code.functions {
-        let function_is_unreachable = UNREACHABLE.iter().any(|(name, _)| *name == function.name);
+        let unreachable = UNREACHABLE.iter().any(|(name, _)| *name == function.name);
         for address in function.instructions.iter().map(Instruction::ip) {
-            let unreachable = function_is_unreachable || parts.iter().any(|part| part.contains(&address));
             match (reached.contains(&address), unreachable) {
                 (false, false) => {
                     return Err(InjectError::Code(format!("{} is on no path", code.place(address))));

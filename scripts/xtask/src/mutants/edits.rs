@@ -358,7 +358,11 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // The handler does not run again for an NMI that arrived in it.
     ("nmi-nested-lost", &[edit(ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
     // An NMI between the decision to return and the `iretq` is mistaken for the first one.
-    ("nmi-returning-unnoticed", &[edit(ENTRY, r#""jae ringside_nmi_first","#, r#""jmp ringside_nmi_first","#)]),
+    ("nmi-returning-unnoticed", &[edit(
+        ENTRY,
+        r#""cmp    rax, offset ringside_nmi_return_length","#,
+        r#""cmp    rax, 0","#,
+    )]),
     // The handler continues although the frame of the NMI that it handles is lost.
     ("nmi-frame-lost", &[edit(NMI, "if is_nmi_entry(rip) &&", "if false && is_nmi_entry(rip) &&")]),
     // A trace event reserves its slot in the ring with a separate read and write.

@@ -25,7 +25,7 @@ pub const INTERRUPTS: &[Hazard] = &[
          at once, and the handler run again",
         &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-nested-unnoticed", "nmi-nested-lost", "nmi-returning-unnoticed", "nmi-frame-lost"],
-        "QEMU has no SMI in an NMI: the tests unblock NMIs by an `iretq` in the handler",
+        "QEMU has no SMI in an NMI: the tests unblock NMIs by an `iretq` in the handler, and the host enters the second NMI as a CPU does",
     ),
     row(
         "an NMI while a trace event is recorded: a record is lost, a record is reserved twice, or a drop is \
