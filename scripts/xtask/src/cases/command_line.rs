@@ -1,8 +1,11 @@
 //! Cases with invalid kernel command lines. The kernel rejects each with a message that names the key.
 
+use std::io;
+use std::path::Path;
+
 use kernel_abi::boot::COMMAND_LINE_MAX;
 
-use super::{Case, Finished, case, expect};
+use super::{Case, Finished, case, expect, shell};
 
 /// The text before the argument in the kernel's command line of `run args ARGUMENT`.
 const BEFORE: &str = "program=args -- ";
@@ -48,6 +51,8 @@ pub fn cases() -> Vec<Case> {
         passed_to_qemu("too-long-overwrites-start-info", ARGUMENT_MAX + 100)
             .status(3)
             .complains("the loader's start info is not valid; a command line of more than 4095 bytes"),
+        unmapped("memory map", |folder| over_the_start_info(folder, "memory-map", START_INFO_LISTS)),
+        unmapped("module list", |folder| over_the_start_info(folder, "module-list", START_INFO_MODULES)),
     ]
 }
 
@@ -62,6 +67,43 @@ fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
 fn passed_to_qemu(name: &str, argument: usize) -> Case {
     let line = format!("--qemu-arg='append={BEFORE}{}'", "b".repeat(argument));
     case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-machine {line}"), "hello")
+}
+
+/// A line that QEMU writes over its start info, so that a list of the start info lies at an address of more than 4 GiB.
+fn unmapped(list: &str, prepare: fn(&Path) -> io::Result<()>) -> Case {
+    let name = list.replace(' ', "-");
+    let mut case = case(
+        format!("cmdline::{name}-above-4-gib"),
+        &format!("--smp 1 --qemu target/test-logs/cmdline-{name}-qemu"),
+        "hello",
+    );
+    case.prepare = Some(prepare);
+    case.status(3).complains(format!("the loader's {list} does not lie completely below 4 GiB"))
+}
+
+/// The distance from the command line to the start info in QEMU's memory, in bytes.
+const START_INFO: usize = 4096 + 32;
+/// The number of bytes of the start info up to and including the address of the module list, after the magic number. The
+/// number of modules is one of these bytes.
+const START_INFO_MODULES: usize = 20;
+/// The same, up to and including the address of the memory map.
+const START_INFO_LISTS: usize = 44;
+
+/// Writes a script that starts QEMU with a command line that continues with a start info. Its fields are not 0, because a
+/// command line has no zero byte. A shell writes the script, and the line, which is not UTF-8.
+fn over_the_start_info(folder: &Path, name: &str, fields: usize) -> io::Result<()> {
+    let magic = r"\170\305\156\063";
+    let fields = r"\001".repeat(fields);
+    let script = format!(
+        "#!/bin/sh\nline=$(printf '%0{START_INFO}d{magic}{fields}' 0)\n\
+         exec \"${{RINGSIDE_QEMU:-qemu-system-x86_64}}\" \"$@\" -machine append=\"$line\"\n"
+    );
+    let path = folder.join(format!("cmdline-{name}-qemu"));
+    let command = format!("cat >'{0}' <<'END' && chmod 755 '{0}'\n{script}END", path.display());
+    match shell(&command).map_err(io::Error::other)? {
+        output if output.status.success() => Ok(()),
+        output => Err(io::Error::other(String::from_utf8_lossy(&output.stderr))),
+    }
 }
 
 /// Checks that the program has printed each byte of the longest argument.
