@@ -27,7 +27,7 @@ pub fn check(driver: Driver<'_>, boot: Boot) -> Result<(), InjectError> {
             Some((cpu, Some(code.function(paths::SYSRET.entry)?.start()), "machine check (#MC) in ring 0"))
         }
         (Event::Nmi, Boot::LostNmi) => {
-            latest.map(|(_, cpu, _)| (cpu, None, "arrived before the one before it had saved its frame"))
+            latest.map(|(_, cpu, _)| (cpu, None, "arrived before the previous NMI had saved its frame"))
         }
         (Event::Nmi, Boot::DoubleFault(cpu)) => {
             Some((cpu, None, "double fault (#DF): the syscall stack of CPU"))
