@@ -75,23 +75,25 @@ impl<'a, M: PhysicalMemory<'a>> Tables<'a, M> {
         if !first.starts_with(b"RSD PTR ") {
             return Err(TableError::Signature { name, address: rsdp });
         }
-        let is_valid = |bytes: &[u8]| sum(bytes) == 0;
-        let is_old = first[RSDP_REVISION] < 2;
-        let mut valid = is_valid(first);
-        let (name_of_root, address_len, root) = if is_old {
-            (Name::RSDT, 4, number(&first[RSDP_RSDT..], 4))
-        } else {
+        let mut valid = sum(first) == 0;
+        let mut root = (Name::RSDT, 4, number(&first[RSDP_RSDT..], 4));
+        if first[RSDP_REVISION] >= 2 {
             let len = number(&read(RSDP_V2_LEN)?[RSDP_LENGTH..], 4);
             let invalid = TableError::Length { name, address: rsdp, len: len as u32 };
             let len = usize::try_from(len).ok().filter(|len| (RSDP_V2_LEN..=RSDP_MAX).contains(len));
             let all = read(len.ok_or(invalid)?)?;
-            valid &= is_valid(all);
-            (Name::XSDT, 8, number(&all[RSDP_XSDT..], 8))
-        };
+            valid &= sum(all) == 0;
+            // Some firmware has no root table with 64-bit addresses.
+            let xsdt = number(&all[RSDP_XSDT..], 8);
+            if xsdt != 0 {
+                root = (Name::XSDT, 8, xsdt);
+            }
+        }
         if !valid {
             return Err(TableError::Checksum { name, address: rsdp });
         }
-        let root = checked(&memory, name_of_root, root)?;
+        let (name, address_len, root) = root;
+        let root = checked(&memory, name, root)?;
         Ok(Tables { memory, root, address_len })
     }
 

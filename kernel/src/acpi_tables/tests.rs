@@ -61,6 +61,15 @@ fn tables_of_both_revisions_are_found() {
 }
 
 #[test]
+fn rsdp_of_revision_2_without_an_xsdt_leads_to_the_rsdt() {
+    let mut memory = firmware(0);
+    memory[RSDP_REVISION] = 2;
+    memory[RSDP_LENGTH] = RSDP_V2_LEN as u8;
+    properties::repair_checksums(&mut memory);
+    assert_eq!(find(&memory, Name::MADT).map(|table| table.address), Ok(at(MADT)));
+}
+
+#[test]
 fn each_broken_table_has_its_sentence() {
     let broken = |revision, change: &dyn Fn(&mut Vec<u8>)| {
         let mut memory = firmware(revision);

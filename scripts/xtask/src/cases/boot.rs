@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
             .complains("CPU 0 panicked: this CPU lacks NX"),
         case(
             "boot::iso-lacking-stay",
-            "--boot iso --smp 1 --cpu max,-nx --cmdline verdict=stay --timeout 10",
+            "--boot iso --smp 1 --cpu max,-nx --cmdline verdict=stay --timeout 25",
             "hello",
         )
         .status(4)
