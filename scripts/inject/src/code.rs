@@ -10,8 +10,8 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use super::error::InjectError;
 
-/// The modules of the entry and exit assembly. All functions of these modules except [`RUST`] belong to the entry and
-/// exit code.
+/// The modules of the entry and exit assembly. All functions of these modules and their submodules, except [`RUST`],
+/// belong to the entry and exit code.
 const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
 /// Functions of those modules that are compiled Rust. They run between entry and exit.
 const RUST: [&str; 1] = ["syscall_wrapper"];

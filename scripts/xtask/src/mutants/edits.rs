@@ -24,7 +24,10 @@ const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
 const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
-const ENTRY: &str = "kernel/src/arch/entry/points.rs";
+const ENTRY: &str = "kernel/src/arch/entry/points/mod.rs";
+const PARANOID: &str = "kernel/src/arch/entry/points/paranoid.rs";
+const NMI_ENTRY: &str = "kernel/src/arch/entry/points/nmi.rs";
+const STUBS: &str = "kernel/src/arch/entry/points/stubs.rs";
 const EXIT: &str = "kernel/src/arch/exit/points.rs";
 const FINISH: &str = "kernel/src/arch/devices/finish.rs";
 const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
@@ -126,19 +129,19 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // No `cld` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-cld", &[
-        edit(ENTRY, r#"paranoid_common() { naked_asm!( "cld","#, "paranoid_common() { naked_asm!("),
+        edit(PARANOID, r#"paranoid_common() { naked_asm!( "cld","#, "paranoid_common() { naked_asm!("),
     ]),
     // No `clac` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-clac", &[edit(SMAP, "(ringside_clac_paranoid, CLAC)", "(ringside_clac_paranoid, NOP)")]),
     // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS.
     ("paranoid-trusts-cs", &[
-        edit(ENTRY, r#""mov rsi, [rsp + {frame_size}]","#, r#""mov rsi, [rsp + {frame_size}]", "test byte ptr [rsp + {cs}], 3", "jz 2f","#),
-        edit(ENTRY, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
-        edit(ENTRY, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(InterruptFrame, cs),"),
+        edit(PARANOID, r#""mov rsi, [rsp + {frame_size}]","#, r#""mov rsi, [rsp + {frame_size}]", "test byte ptr [rsp + {cs}], 3", "jz 2f","#),
+        edit(PARANOID, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
+        edit(PARANOID, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(crate::frame::InterruptFrame, cs),"),
     ]),
     // NMI, #DB, #MC and #DF do not restore the GS base.
     ("paranoid-gs-not-restored", &[
-        edit(ENTRY, r#""mov rdx, r12", "shr rdx, 32", "wrmsr","#, r#""mov rdx, r12", "shr rdx, 32","#),
+        edit(PARANOID, r#""mov rdx, r12", "shr rdx, 32", "wrmsr","#, r#""mov rdx, r12", "shr rdx, 32","#),
     ]),
     // NMIs have no IST stack.
     ("nmi-without-ist", &[edit(IDT, "NMI => IstStack::Nmi.index(),", "NMI => 0,")]),
@@ -179,7 +182,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // A stray interrupt gets no EOI.
     ("stray-without-eoi", &[edit(TRAP, "if stray.in_service &&", "if false && stray.in_service &&")]),
     // The stubs of #AC and related exceptions expect an error code from an interrupt.
-    ("stray-frame-shifted", &[edit(ENTRY, r#""jz 2f", "push 0", "2:","#, r#""nop", "2:","#)]),
+    ("stray-frame-shifted", &[edit(STUBS, r#""jz 2f", "push 0", "2:","#, r#""nop", "2:","#)]),
     // The lines of the I/O APICs stay as the firmware left them.
     ("io-apic-left", &[edit(STEPS, "io_apic.mask_all();", "")]),
     // Entries that the APIC's local vector table does not have are written.
@@ -354,12 +357,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(SMP, "paging::load_kernel_tables();", "paging::load_kernel_tables(); inject::at(cpu, Place::BringUp);"),
     ]),
     // An NMI in the NMI handler is not recognised, and runs the handler in the handler.
-    ("nmi-nested-unnoticed", &[edit(ENTRY, r#""jne ringside_nmi_nested","#, "")]),
+    ("nmi-nested-unnoticed", &[edit(NMI_ENTRY, r#""jne ringside_nmi_nested","#, "")]),
     // The handler does not run again for an NMI that arrived in it.
-    ("nmi-nested-lost", &[edit(ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
+    ("nmi-nested-lost", &[edit(NMI_ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
     // An NMI between the decision to return and the `iretq` is mistaken for the first one.
     ("nmi-returning-unnoticed", &[edit(
-        ENTRY,
+        NMI_ENTRY,
         r#""cmp    rax, offset ringside_nmi_return_length","#,
         r#""cmp    rax, 0","#,
     )]),
