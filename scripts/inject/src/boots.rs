@@ -121,7 +121,7 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.hostile_paths(cpu)?;
     driver.take_path(cpu, &paths::COPY, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
-    driver.wait_path(cpu)?;
+    driver.wait_paths(cpu)?;
     driver.take_path(cpu, &paths::TICK, |_, _| Ok(true))?;
     driver
         .take_path(cpu, &paths::IRET, |_, registers| Ok(registers.get("r11") & super::registers::TF != 0))?;

@@ -84,6 +84,8 @@ pub struct Driver<'a> {
     pub latest: Option<(&'static str, usize, u64)>,
     /// The number of single steps of each CPU in ring 0.
     pub debugs: Vec<u64>,
+    /// The number of error interrupts of each CPU's local APIC.
+    pub apic_errors: Vec<u64>,
 }
 
 impl<'a> Driver<'a> {
@@ -97,7 +99,9 @@ impl<'a> Driver<'a> {
     ) -> Result<Driver<'a>, InjectError> {
         let injector = Injector::new(code)?;
         let debugs = vec![0; guest.cpus()];
-        Ok(Driver { guest, code, event, selection, injector, tally, over: false, latest: None, debugs })
+        let apic_errors = debugs.clone();
+        let (over, latest) = (false, None);
+        Ok(Driver { guest, code, event, selection, injector, tally, over, latest, debugs, apic_errors })
     }
 
     /// Returns the indices of a path's instructions at which the event must be injected.
@@ -250,16 +254,26 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Makes a CPU wait for the console, and injects where it enables interrupts meanwhile. The host writes the count of
-    /// CPUs that are about to write a kernel line, because all other CPUs are stopped.
-    pub fn wait_path(&mut self, cpu: usize) -> Result<(), Failure> {
-        let path = &paths::WAIT;
-        if self.selected(path.name, &path.addresses(self.code)?).is_empty() {
-            return Ok(());
-        }
+    /// Makes a CPU wait for the console, and injects where it enables interrupts meanwhile, and in the handlers of two
+    /// interrupts that QEMU's local APIC does not raise. The host writes the number of CPUs that are about to write a
+    /// kernel line, because all other CPUs are stopped, and enters the two handlers as the CPU does.
+    pub fn wait_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let kernel_lines = self.code.label(KERNEL_LINES)?;
+        let wait = paths::WAIT.addresses(self.code)?;
         self.guest.write(cpu, kernel_lines, &1_u32.to_le_bytes())?;
-        self.take_path(cpu, path, |_, _| Ok(true))?;
+        self.take_path(cpu, &paths::WAIT, |_, _| Ok(true))?;
+        for path in [&paths::APIC_ERROR, &paths::SPURIOUS] {
+            let addresses = path.addresses(self.code)?;
+            if self.selected(path.name, &addresses).is_empty() {
+                continue;
+            }
+            // Interrupts are on at the second instruction.
+            self.reach(path.name, cpu, wait[1], |_, _| Ok(true))?;
+            let stack = self.guest.registers(cpu)?.rsp() & !0xf;
+            self.guest.enter(cpu, stack, addresses[0])?;
+            self.apic_errors[cpu] += u64::from(*path == paths::APIC_ERROR);
+            self.inject_along(path.name, cpu, &addresses)?;
+        }
         Ok(self.guest.write(cpu, kernel_lines, &0_u32.to_le_bytes())?)
     }
 

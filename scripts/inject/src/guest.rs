@@ -13,7 +13,7 @@ use super::error::InjectError;
 use super::injector::parse_task_register;
 use super::nmis::Nmis;
 use super::process::{Console, QemuProcess};
-use super::registers::{EFLAGS, RIP, RSP, Registers, TF};
+use super::registers::{EFLAGS, IF, RIP, RSP, Registers, TF};
 use super::rsp::{Rsp, Stop};
 
 /// The timeout for a CPU to reach a breakpoint. This usually takes milliseconds, but may take longer on a busy host.
@@ -154,10 +154,17 @@ impl Guest {
         self.rsp.write(cpu, address, bytes)
     }
 
-    /// Enters the handler of an NMI in ring 0 as the CPU does: pushes the interrupted state on the NMI stack, whose top
-    /// is given, and continues at the handler (SDM 3A, 6.14.2). QEMU cannot, because it blocks NMIs until the next
-    /// `iretq`; a CPU also unblocks them after an SMI.
+    /// Enters the handler of an NMI in ring 0 as the CPU does, on the NMI stack, whose top is given. QEMU cannot, because
+    /// it blocks NMIs until the next `iretq`; a CPU also unblocks them after an SMI.
     pub fn enter_nmi(&mut self, cpu: usize, top: u64, handler: u64) -> Result<(), InjectError> {
+        self.enter(cpu, top, handler)?;
+        self.nmis[cpu].entered();
+        Ok(())
+    }
+
+    /// Enters the handler of an interrupt in ring 0 as the CPU does: pushes the interrupted state on the stack that ends
+    /// at `top`, clears IF and continues at the handler (SDM 3A, 6.14.2).
+    pub fn enter(&mut self, cpu: usize, top: u64, handler: u64) -> Result<(), InjectError> {
         let now = self.registers(cpu)?;
         let frame = [now.rip(), now.get("cs"), now.get("eflags"), now.rsp(), now.get("ss")];
         let rsp = top.wrapping_sub(size_of_val(&frame) as u64);
@@ -165,8 +172,8 @@ impl Guest {
         self.write(cpu, rsp, &bytes)?;
         self.rsp.write_register(cpu, RSP, &rsp.to_le_bytes())?;
         self.rsp.write_register(cpu, RIP, &handler.to_le_bytes())?;
-        self.nmis[cpu].entered();
-        Ok(())
+        let flags = (now.get("eflags") & !IF) as u32;
+        self.rsp.write_register(cpu, EFLAGS, &flags.to_le_bytes())
     }
 
     /// Returns the number of CPUs.

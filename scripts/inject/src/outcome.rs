@@ -16,7 +16,8 @@ use super::process::Console;
 /// Runs the machine to its end and checks how it ended.
 pub fn check(driver: Driver<'_>, boot: Boot) -> Result<(), InjectError> {
     let event = driver.event;
-    let (code, latest, selection, debugs) = (driver.code, driver.latest, driver.selection, driver.debugs);
+    let (code, latest, selection) = (driver.code, driver.latest, driver.selection);
+    let (debugs, apic_errors) = (driver.debugs, driver.apic_errors);
     let (ended, console, nmis) = driver.guest.release()?;
     let judgement = run::judgement(&ended, &console.facts);
     let message = match (event, boot) {
@@ -39,6 +40,7 @@ pub fn check(driver: Driver<'_>, boot: Boot) -> Result<(), InjectError> {
     }
     check_endings(&judgement, &console, boot, &selection.cpus)?;
     check_debugs(&console, &debugs)?;
+    check_apic_errors(&console, &apic_errors)?;
     check_nmis(&console, &nmis)
 }
 
@@ -126,6 +128,20 @@ fn check_debugs(console: &Console, debugs: &[u64]) -> Result<(), InjectError> {
         let counted = sum(counted);
         if counted != taken {
             return Err(mismatch(format!("CPU {cpu} counted {counted} #DB in ring 0 instead of {taken}")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each error interrupt of a local APIC has been reported, after the line for which the CPU waited.
+fn check_apic_errors(console: &Console, errors: &[u64]) -> Result<(), InjectError> {
+    for (cpu, &errors) in errors.iter().enumerate() {
+        let own = format!("[cpu{cpu}] ringside: local APIC error, ");
+        let reports = console.lines.iter().filter(|line| line.starts_with(&own)).count();
+        if reports as u64 != errors {
+            return Err(mismatch(format!(
+                "CPU {cpu} reported {reports} local APIC errors instead of {errors}"
+            )));
         }
     }
     Ok(())

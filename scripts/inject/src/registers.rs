@@ -94,6 +94,8 @@ pub const EFLAGS: usize = 17;
 
 /// The resume flag. QEMU sets it in the frame of an NMI, and `iretq` loads it; the next instruction clears it.
 pub const RF: u64 = 1 << 16;
+/// The interrupt flag.
+pub const IF: u64 = 1 << 9;
 /// The trap flag.
 pub const TF: u64 = 1 << 8;
 

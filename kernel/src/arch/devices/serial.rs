@@ -12,7 +12,11 @@ use crate::text::Text;
 
 /// The console's UART, once [`init`] has found one. The lock holder writes one line and releases the lock. Two kinds of
 /// CPUs wait for the lock: CPUs that write a kernel line, with interrupts off, and the one CPU whose turn it is to
-/// write a program's line (see [`crate::arch::percpu::print`]). Each waits for at most one line of the other kind.
+/// write a program's line (see [`crate::arch::percpu::print`]). A kernel line waits for at most one program's line. A
+/// program's line waits for all kernel lines that other CPUs are about to write. A program causes at most one kernel line
+/// on its CPU, when it is killed at the end of the CPU's last round. Other kernel lines report rare interrupts, at most
+/// one line of each kind for a tick or an interrupt, so only an external source of interrupts can delay a program's line
+/// without bound.
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
 /// Set by the panicking CPU once the others are stopped, because a stopped CPU may hold the lock.

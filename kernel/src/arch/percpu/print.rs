@@ -26,9 +26,10 @@ pub struct Wait {
     pub halt: fn(&PerCpuData),
     /// Does not halt, because a lock and a UART send no interrupts.
     pub pause: fn(&PerCpuData),
-    /// Does the same as `pause`, but is called while this CPU holds the console's lock. It always returns: if the CPU
-    /// parked for a panic here, a panicking CPU that cannot send NMIs would wait for the lock.
-    pub poll: fn(&PerCpuData),
+    /// Does the same as `pause`, but is called while this CPU holds the console's lock, and always returns: if the CPU
+    /// parked for a panic here, a panicking CPU that cannot send NMIs would wait for the lock. Without the CPU's data the
+    /// function cannot park it.
+    pub poll: fn(),
 }
 
 /// Formats one kernel line and writes it. A line longer than the console's maximum is truncated.
@@ -61,16 +62,14 @@ impl ProgramLine {
             cpu.printing.set(true);
             let mut uart = cpu.uart.borrow_mut();
             let mut send =
-                |line: &Line| uart.as_mut().map_or(0, |uart| uart.send(line.as_bytes(), || (wait.poll)(cpu)));
+                |line: &Line| uart.as_mut().map_or(0, |uart| uart.send(line.as_bytes(), wait.poll));
             report_dropped_by(cpu, &mut send);
             cpu.published.dropped.count(send(line));
         } else {
             let me = cpu.area.index();
             TURNS.take(cpu.area.0, &cpu.published.waits_for_turn, || (wait.halt)(cpu));
             cpu.printing.set(true);
-            let send = |line: &Line| {
-                serial::write_in_turn(line.as_bytes(), || (wait.pause)(cpu), || (wait.poll)(cpu))
-            };
+            let send = |line: &Line| serial::write_in_turn(line.as_bytes(), || (wait.pause)(cpu), wait.poll);
             report_dropped_by(cpu, send);
             cpu.published.dropped.count(send(line));
             let others = || created().skip(me + 1).chain(created().take(me));

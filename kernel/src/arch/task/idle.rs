@@ -50,7 +50,7 @@ pub const PRINTING: Wait = Wait {
         stop::park_if_stopping(cpu);
     },
     // SAFETY: the conditions for `pause` above hold here too.
-    poll: |_| unsafe { take_interrupts() },
+    poll: || unsafe { take_interrupts() },
 };
 
 /// Handles the pending interrupts, during the boot. The caller holds no lock and no borrow of per-CPU data.

@@ -60,6 +60,10 @@ pub const COPY: Path = path("copy", "copy_bytes", &[]);
 pub const COPY_FAULT: Path = path("copy-fault", "vector_0e", FROM_RING_0);
 /// A wait for the console, with interrupts enabled for one instruction.
 pub const WAIT: Path = path("wait", "take_interrupts", &[]);
+/// An error interrupt of the local APIC, while the CPU waits for the console.
+pub const APIC_ERROR: Path = path("apic-error", "vector_fe", FROM_RING_0);
+/// A spurious interrupt, while the CPU waits for the console.
+pub const SPURIOUS: Path = path("spurious", "vector_ff", FROM_RING_0);
 /// A timer tick in ring 3.
 pub const TICK: Path = path("tick", "vector_20", FROM_RING_3);
 /// A timer tick in the idle loop.
@@ -90,7 +94,7 @@ pub const KILLS: [(Path, &str, &str); 7] = [
 ];
 
 /// The paths of [`Boot::Tour`](super::boots::Boot::Tour), in execution order.
-pub const TOUR: [&Path; 16] = [
+pub const TOUR: [&Path; 18] = [
     &START,
     &NMI,
     &NMI_NESTED,
@@ -100,6 +104,8 @@ pub const TOUR: [&Path; 16] = [
     &COPY,
     &COPY_FAULT,
     &WAIT,
+    &APIC_ERROR,
+    &SPURIOUS,
     &TICK,
     &IRET,
     &DEBUG,
@@ -123,7 +129,7 @@ pub const HOSTILE: [(&str, u64); 3] =
 pub const HOSTILE_NMI_STACK: &str = "rsp-nmi-stack";
 
 /// Interrupt stubs that cannot be entered under QEMU, with the reason.
-pub const UNREACHABLE: [(&str, &str); 25] = [
+pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_05", "#BR: `bound` does not exist in 64-bit mode"),
     ("vector_07", "#NM: CR0.TS and CR0.EM are never set"),
     ("vector_09", "reserved: no CPU with an integrated FPU raises it"),
@@ -147,8 +153,6 @@ pub const UNREACHABLE: [(&str, &str); 25] = [
     ("vector_1f", "reserved"),
     ("unmask_nmis", "only the kernel's option nest_nmi uses it, in the NMI handler"),
     ("stray_stubs", "vectors that the kernel does not use: like vector_20, with other numbers"),
-    ("vector_fe", "local APIC error: the kernel sends no illegal vector"),
-    ("vector_ff", "spurious interrupt: QEMU's local APIC does not raise it"),
 ];
 
 impl Path {

@@ -345,6 +345,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // A CPU that begins to wait while another CPU releases the console stays halted.
     ("turns-flags-not-rechecked", &[edit(TURNS, "if !new || !self.try_take(me) {", "if true || !new || !self.try_take(me) {")]),
+    // An error of the local APIC that arrives while its CPU prints is not reported.
+    ("apic-error-unreported", &[
+        edit("kernel/src/arch/percpu/print.rs", "cpu.printing.set(false); report_apic_errors(cpu);", "cpu.printing.set(false);"),
+    ]),
     // No record reports dropped output.
     ("dropped-unreported", &[edit(RUN, "print::dropped_records();", "")]),
     // A CPU that panics identifies itself by its GS base alone.

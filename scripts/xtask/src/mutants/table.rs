@@ -472,6 +472,11 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("turns::loom_tests::loom_turns_are_exclusive_and_no_wake_up_is_lost", "panicked"),
     ),
     guard(
+        "an error of the local APIC that arrives while its CPU prints is reported at the end of the line",
+        "apic-error-unreported",
+        Case("inject::nmi", &["reported 0 local APIC errors instead of 1"]),
+    ),
+    guard(
         "dropped output is reported at the end of the run",
         "dropped-unreported",
         Case("uart::stuck-in-ring-3", &["exit status Some(0)"]),

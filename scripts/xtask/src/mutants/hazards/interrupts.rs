@@ -114,7 +114,16 @@ pub const INTERRUPTS: &[Hazard] = &[
             "kernel: turns::loom_tests::loom_turns_are_exclusive_and_no_wake_up_is_lost",
         ],
         &["printing-without-ticks", "turns-not-handed-over", "turns-flags-not-rechecked"],
-        "",
+        "a program's line also waits for all kernel lines that other CPUs are about to write. A program causes at most \
+         one of these; the others report NMIs and other rare interrupts, so only their source can delay the line \
+         without bound",
+    ),
+    row(
+        "an error interrupt of the local APIC while its CPU prints: the report would be printed in the middle of the line, or lost",
+        "the handler only keeps the error, and the end of the line reports it",
+        &["inject::nmi"],
+        &["apic-error-unreported"],
+        "QEMU's local APIC raises no error interrupt, so the host enters the handler as a CPU does",
     ),
     row(
         "a machine check",
