@@ -1,8 +1,8 @@
 //! The CPU features that the kernel and its programs require, and the optional ones that the kernel uses. Each CPU is
 //! checked before it uses any of them. The features in [`REQUIRED`] are checked in `start.S` on the BSP and in the AP
 //! trampoline on the other CPUs. The features in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are
-//! checked by `arch::cpu::control::check_features`. The BSP decides which optional [`Features`] the kernel uses, and
-//! the AP's entry point checks that the AP has them.
+//! checked by `arch::cpu::control::check_features`. The BSP decides which optional [`Features`] the kernel uses: those that
+//! it has, except those that the command line excludes. The AP's entry point checks that the AP has them.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -66,6 +66,15 @@ const fn feature(name: &str, leaf: u32, bit: u32) -> Feature {
     row
 }
 
+/// Returns whether this is the name of a required feature, in letters of any case.
+#[must_use]
+pub fn is_required(name: &str) -> bool {
+    REQUIRED.iter().chain(&IN_64_BIT_MODE).any(|feature| {
+        let required = feature.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        required.eq_ignore_ascii_case(name.as_bytes())
+    })
+}
+
 /// A set of required features, as bits of EDX in the two CPUID leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureSet {
@@ -119,7 +128,7 @@ impl fmt::Display for FeatureSet {
     }
 }
 
-/// The optional CPU features that this kernel uses, as reported by CPUID.
+/// A set of optional CPU features: those that a CPU reports, or those that the kernel uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// Supervisor-mode execution prevention.
@@ -134,35 +143,86 @@ pub struct Features {
     pub tsc_aux: bool,
 }
 
+/// An optional feature.
+#[derive(Clone, Copy)]
+pub struct Optional {
+    /// The name for messages.
+    pub name: &'static str,
+    /// The word in `without=` that leaves the feature unused; `None` if ring 3 can use it whatever the kernel does.
+    pub word: Option<&'static str>,
+    /// Returns the feature's place in a set.
+    pub place: fn(&mut Features) -> &mut bool,
+}
+
+/// The optional features, in the order of messages.
+pub const OPTIONAL: [Optional; 5] = [
+    Optional { name: "SMEP", word: Some("smep"), place: |set| &mut set.smep },
+    Optional { name: "SMAP", word: Some("smap"), place: |set| &mut set.smap },
+    Optional { name: "UMIP", word: Some("umip"), place: |set| &mut set.umip },
+    Optional { name: "x2APIC", word: Some("x2apic"), place: |set| &mut set.x2apic },
+    // A program that finds RDTSCP in CPUID may rely on the CPU's number that it returns.
+    Optional { name: "RDTSCP and RDPID", word: None, place: |set| &mut set.tsc_aux },
+];
+
+/// The longest value of `without=` that is not refused, in bytes. Each feature once, with commas, is shorter.
+pub const WITHOUT_MAX: usize = 64;
+
 impl Features {
+    /// The set without a feature.
+    pub const NONE: Features =
+        Features { smep: false, smap: false, umip: false, x2apic: false, tsc_aux: false };
+
+    /// Returns the set with the one feature that a word of `without=` names; `None` if no feature has this word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Features> {
+        let found = OPTIONAL.into_iter().find(|feature| feature.word == Some(word))?;
+        let mut set = Features::NONE;
+        *(found.place)(&mut set) = true;
+        Some(set)
+    }
+
+    /// Returns the features of both sets.
+    #[must_use]
+    pub fn and(self, other: Features) -> Features {
+        self.combined(other, |a, b| a || b)
+    }
+
+    /// Returns the features that are in both sets.
+    #[must_use]
+    pub fn common(self, other: Features) -> Features {
+        self.combined(other, |a, b| a && b)
+    }
+
+    /// Returns the features of this set that are not in the other.
+    #[must_use]
+    pub fn without(self, other: Features) -> Features {
+        self.combined(other, |a, b| a && !b)
+    }
+
+    fn combined(mut self, mut other: Features, keep: impl Fn(bool, bool) -> bool) -> Features {
+        for Optional { place, .. } in OPTIONAL {
+            let kept = keep(*place(&mut self), *place(&mut other));
+            *place(&mut self) = kept;
+        }
+        self
+    }
+
     /// Returns the features of this set that a CPU does not have; `None` if it has all.
     #[must_use]
     pub fn missing_from(self, cpu: Features) -> Option<Features> {
-        let missing = Features {
-            smep: self.smep && !cpu.smep,
-            smap: self.smap && !cpu.smap,
-            umip: self.umip && !cpu.umip,
-            x2apic: self.x2apic && !cpu.x2apic,
-            tsc_aux: self.tsc_aux && !cpu.tsc_aux,
-        };
-        (missing != Features::default()).then_some(missing)
+        let missing = self.without(cpu);
+        (missing != Features::NONE).then_some(missing)
     }
 }
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Features { smep, smap, umip, x2apic, tsc_aux } = *self;
-        let names = [
-            ("SMEP", smep),
-            ("SMAP", smap),
-            ("UMIP", umip),
-            ("x2APIC", x2apic),
-            ("RDTSCP and RDPID", tsc_aux),
-        ];
-        let mut separator = "";
-        for (name, _) in names.into_iter().filter(|(_, set)| *set) {
-            write!(f, "{separator}{name}")?;
-            separator = ", ";
+        let (mut set, mut separator) = (*self, "");
+        for feature in OPTIONAL {
+            if *(feature.place)(&mut set) {
+                write!(f, "{separator}{}", feature.name)?;
+                separator = ", ";
+            }
         }
         Ok(())
     }
@@ -225,7 +285,7 @@ mod tests {
 
     #[test]
     fn cpu_may_have_more_optional_features_than_the_bsp_but_not_fewer() {
-        let none = Features::default();
+        let none = Features::NONE;
         let all = Features { smep: true, smap: true, umip: true, x2apic: true, tsc_aux: true };
         let one = [
             ("SMEP", Features { smep: true, ..none }),
@@ -242,5 +302,19 @@ mod tests {
             assert_eq!(lacks.unwrap().to_string(), std::format!("{name}, which the BSP uses"));
         }
         assert_eq!(all.missing_from(none).unwrap().to_string(), "SMEP, SMAP, UMIP, x2APIC, RDTSCP and RDPID");
+    }
+
+    #[test]
+    fn sets_are_combined_feature_by_feature() {
+        let set = |words: &[&str]| {
+            words.iter().fold(Features::NONE, |set, word| set.and(Features::named(word).unwrap()))
+        };
+        assert_eq!(set(&["smap", "umip"]), Features { smap: true, umip: true, ..Features::NONE });
+        assert_eq!(set(&["smap", "umip"]).without(set(&["umip", "smep"])), set(&["smap"]));
+        assert_eq!(set(&["smap", "umip"]).common(set(&["umip", "smep"])), set(&["umip"]));
+        assert_eq!(set(&["smap", "smap"]), set(&["smap"]));
+        for word in ["", "SMAP", "rdtscp", "RDTSCP and RDPID", "sse2"] {
+            assert_eq!(Features::named(word), None, "{word}");
+        }
     }
 }

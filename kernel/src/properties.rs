@@ -212,6 +212,7 @@ pub fn command_line(line: &[u8]) {
     }
     assert!((1..=10_000).contains(&options.tick_hz) && !options.program.is_empty());
     assert!(options.trace.records.is_power_of_two());
+    assert_eq!(Options::requested_without(line), options.without);
 
     let mut again = quoted_pair("program", &options.program);
     again += &format!(" tick_hz={} --", options.tick_hz);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{CmdlineError, Key, Token};
+use crate::features::Features;
 
 /// A kind of protection violation. Each variant names the mechanism that prevents it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,18 @@ impl Violation {
         ("read-user", Violation::ReadUser),
         ("run-user", Violation::RunUser),
     ];
+
+    /// Returns the name of the violation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Violation::ALL[self as usize].0
+    }
+
+    /// Returns the optional CPU features that prevent the violation. Page tables and CR0.WP are not optional.
+    #[must_use]
+    pub fn guard(self) -> Features {
+        Features { smap: self == Violation::ReadUser, smep: self == Violation::RunUser, ..Features::NONE }
+    }
 
     /// Returns the violation with this name.
     pub(super) fn named(value: Token<'_>) -> Result<Violation, CmdlineError<'_>> {

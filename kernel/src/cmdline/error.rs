@@ -6,6 +6,7 @@ use core::fmt;
 use kernel_abi::trace::GROUPS;
 
 use super::{Finish, FirmwareFault, Key, Place, Token, UartFault, Violation};
+use crate::features::{OPTIONAL, WITHOUT_MAX, is_required};
 
 /// A command-line error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,7 @@ impl fmt::Display for CmdlineError<'_> {
                 Violation::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
                 write!(f, ", not '{token}'")
             }
+            CmdlineError::BadValue(Key::Without, token) => explain_without(*token, f),
             CmdlineError::BadValue(Key::UartFault, token) => {
                 f.write_str("uart_fault= takes one of")?;
                 UartFault::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
@@ -113,3 +115,15 @@ impl fmt::Display for CmdlineError<'_> {
 }
 
 impl core::error::Error for CmdlineError<'_> {}
+
+/// Writes why a value of `without=` is refused, with the words that are accepted.
+fn explain_without(value: Token<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut buffer = [0; WITHOUT_MAX];
+    let mut words = value.copy_to(&mut buffer).unwrap_or("").split(',');
+    if let Some(word) = words.find(|word| is_required(word)) {
+        write!(f, "without={word}: the kernel cannot do without this feature; ")?;
+    }
+    f.write_str("without= takes words from")?;
+    OPTIONAL.iter().filter_map(|feature| feature.word).try_for_each(|word| write!(f, " {word}"))?;
+    write!(f, " separated by commas, not '{value}'")
+}

@@ -35,6 +35,8 @@ pub enum Key {
     DumpCpus,
     /// See [`Options::breach`].
     Breach,
+    /// See [`Options::without`].
+    Without,
     /// See [`Options::uart_fault`].
     UartFault,
     /// See [`Options::firmware_fault`].
@@ -84,6 +86,7 @@ impl Key {
         Key::StrayInterrupts,
         Key::DumpCpus,
         Key::Breach,
+        Key::Without,
         Key::UartFault,
         Key::FirmwareFault,
         Key::Verdict,
@@ -117,6 +120,7 @@ impl Key {
             Key::StrayInterrupts => "stray_interrupts",
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
+            Key::Without => "without",
             Key::UartFault => "uart_fault",
             Key::FirmwareFault => "firmware_fault",
             Key::Verdict => "verdict",

@@ -12,6 +12,7 @@ mod firmware_fault;
 mod key;
 mod token;
 mod uart_fault;
+mod without;
 
 use kernel_abi::trace::{self, GROUPS};
 
@@ -27,6 +28,7 @@ use self::key::RawValues;
 use self::token::Tokens;
 pub use self::token::{Token, Unescape};
 pub use self::uart_fault::UartFault;
+use crate::features::Features;
 use crate::repeat::Repeat;
 
 /// The default rate of the timer tick, in hertz.
@@ -52,6 +54,8 @@ pub struct Options<'a> {
     pub dump_cpus: bool,
     /// `breach=KIND`: each CPU violates a memory protection before it starts its program.
     pub breach: Option<Violation>,
+    /// `without=FEATURE,...`: optional CPU features that the kernel does not use.
+    pub without: Features,
     /// `uart_fault=KIND`: all UARTs fail from the program's start on.
     pub uart_fault: Option<UartFault>,
     /// `firmware_fault=KIND`: the firmware's tables are broken.
@@ -103,6 +107,7 @@ impl<'a> Options<'a> {
             stray_interrupts: Key::StrayInterrupts.one_of(&raw, ["no", "yes"])?,
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
+            without: raw[Key::Without as usize].map_or(Ok(Features::NONE), without::features)?,
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
             firmware_fault: raw[Key::FirmwareFault as usize].map(FirmwareFault::named).transpose()?,
             finish: raw[Key::Verdict as usize].map(Finish::named).transpose()?,
@@ -131,12 +136,16 @@ impl<'a> Options<'a> {
     /// a line is also delivered as requested.
     #[must_use]
     pub fn requested_finish(line: &[u8]) -> Option<Finish> {
-        let tokens = Tokens(core::str::from_utf8(line).ok()?);
-        let mut options = tokens.map_while(Result::ok).take_while(|token| *token != *"--");
-        options.find_map(|token| match Key::split(token) {
-            Ok((Key::Verdict, value)) => Finish::named(value).ok(),
-            _ => None,
-        })
+        first_value(line, Key::Verdict).and_then(|value| Finish::named(value).ok())
+    }
+
+    /// Returns the value of `without=` on a command line that is not parsed yet, because the kernel uses some features
+    /// before it can refuse an option. An invalid value counts as none; [`parse`](Self::parse) refuses it later.
+    #[must_use]
+    pub fn requested_without(line: &[u8]) -> Features {
+        first_value(line, Key::Without)
+            .and_then(|value| without::features(value).ok())
+            .unwrap_or(Features::NONE)
     }
 
     /// Returns the program's arguments, which follow `--`, in order.
@@ -144,6 +153,13 @@ impl<'a> Options<'a> {
         // `parse` has parsed all arguments, so none is an error.
         self.args.clone().map_while(Result::ok)
     }
+}
+
+/// Returns a key's first value on a command line whose other options may be invalid.
+fn first_value(line: &[u8], wanted: Key) -> Option<Token<'_>> {
+    let tokens = Tokens(core::str::from_utf8(line).ok()?);
+    let options = tokens.map_while(Result::ok).take_while(|token| *token != *"--");
+    options.filter_map(|token| Key::split(token).ok()).find(|(key, _)| *key == wanted).map(|(_, value)| value)
 }
 
 /// The trace options.

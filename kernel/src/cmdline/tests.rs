@@ -67,7 +67,7 @@ fn quotes_group_and_backslashes_escape() {
 #[test]
 fn errors_name_the_value_and_the_valid_values() {
     let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, without=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -96,6 +96,10 @@ fn errors_name_the_value_and_the_valid_values() {
         "firmware_fault=",
         "firmware_fault=madt",
         "breach=read",
+        "without=",
+        "without=smap,",
+        "without=SMAP",
+        "without=tsc_aux",
         "panic_cpu=1 fail_in=",
         "panic_cpu=1 fail_in=Tick",
         "nest_nmi=1",
@@ -206,4 +210,37 @@ fn finish_is_found_on_an_invalid_line() {
     }
     assert_eq!(Options::parse(b"verdict=reboot").unwrap().finish, Some(Finish::Reboot));
     assert_eq!(message(b"verdict=off"), "verdict= takes one of exit stay reboot poweroff, not 'off'");
+}
+
+#[test]
+fn unused_features_are_parsed_and_required_ones_refused() {
+    let unused = Features { smap: true, x2apic: true, ..Features::NONE };
+    assert_eq!(Options::parse(b"without=x2apic,smap").unwrap().without, unused);
+    assert_eq!(Options::parse(b"").unwrap().without, Features::NONE);
+    let words = "without= takes words from smep smap umip x2apic separated by commas, not";
+    assert_eq!(message(b"without=smap,avx"), std::format!("{words} 'smap,avx'"));
+    for value in ["sse2", "smap,SYSCALL", "64-bit mode"] {
+        let line = std::format!("\"without={value}\"");
+        let word = value.rsplit(',').next().unwrap();
+        let expected =
+            std::format!("without={word}: the kernel cannot do without this feature; {words} '{value}'");
+        assert_eq!(message(line.as_bytes()), expected);
+    }
+    // A value that no list of words can have.
+    let long = std::format!("without={}", "smap,".repeat(40));
+    assert!(message(long.as_bytes()).starts_with(words));
+}
+
+#[test]
+fn unused_features_are_found_on_an_invalid_line() {
+    let smap = Features { smap: true, ..Features::NONE };
+    for (line, expected) in [
+        ("", Features::NONE),
+        ("without=smap", smap),
+        ("x=1 tick_hz=0 without=smap without=umip", smap),
+        ("without=smap,sse2", Features::NONE),
+        ("-- without=smap", Features::NONE),
+    ] {
+        assert_eq!(Options::requested_without(line.as_bytes()), expected, "{line}");
+    }
 }

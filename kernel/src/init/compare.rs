@@ -6,8 +6,10 @@ use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
 use kernel::arch::smp::bring_up::BringUpResult;
 use kernel::clock::{self, TscOrder};
+use kernel::cmdline::Options;
 use kernel::cpu::CpuId;
-use kernel::warn;
+use kernel::features::Features;
+use kernel::{say, warn};
 use spin::Once;
 
 use super::steps::or_end;
@@ -45,6 +47,25 @@ pub fn apics(bsp: &PerCpuData, arrivals: &BringUpResult) {
         if cpuid_id != cpu.apic_id {
             warn!(bsp, "{id} has a local APIC with {}, but its CPUID reports {cpuid_id}", cpu.apic_id);
         }
+    }
+}
+
+/// Prints which features of `without=` are unused although the CPU has them, and ends the run if one of them is on. CR4
+/// and IA32_APIC_BASE have been read back on each CPU, and are equal on all CPUs.
+pub fn unused_features(bsp: &PerCpuData, options: &Options<'_>) {
+    if options.without == Features::NONE {
+        return;
+    }
+    let (control, apic) = (published(&bsp.published.control), published(&bsp.published.apic));
+    let on = Features { x2apic: apic.is_x2apic(), ..control.features() };
+    let (wrong, unused) = (options.without.common(on), options.without.common(Features::detect()));
+    if wrong != Features::NONE {
+        stop::end(format_args!("{wrong} must be unused, but the BSP has {control}, {apic}"));
+    }
+    let cr4 = control.cr4();
+    match unused {
+        Features::NONE => say!(bsp, "without={}: the CPU has none of these features", options.without),
+        _ => say!(bsp, "unused, although the CPU has them: {unused}; all CPUs have CR4={cr4:#x}, {apic}"),
     }
 }
 

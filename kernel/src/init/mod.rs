@@ -27,7 +27,6 @@ use kernel::arch::smp::{bring_up, this_cpu};
 use kernel::arch::task::programs::{self, Archive};
 use kernel::arch::trace;
 use kernel::cpu::CpuId;
-use kernel::features::Features;
 use kernel::{run, syscall};
 
 use self::steps::{or_end, or_refuse};
@@ -72,9 +71,10 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // Check this before the memory map is used: a command line that is too long for the loader's buffer overwrites the
     // memory after it.
     steps::check_boot_info(info);
+    let features = steps::features(info);
     // This must happen while the boot page tables map the kernel's text writable, and before any patched site is
     // executed.
-    if Features::detect().smap {
+    if features.smap {
         // SAFETY: called once, on the BSP. The CPU has SMAP, the boot page tables map the text writable, and no site
         // has been executed: any exception so far would have ended the run.
         unsafe { smap::enable_instructions() };
@@ -87,7 +87,7 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // The BSP's data block stores the BSP's APIC id, so read the id from the APIC first.
     or_end(apic::map_registers());
     // SAFETY: called with interrupts off, and the registers were mapped above.
-    let apic_id = unsafe { apic::identify(Features::detect()) };
+    let apic_id = or_refuse(unsafe { apic::identify(features) });
     // SAFETY: called once for this index, before the BSP uses the area.
     or_end(unsafe { percpu::create(CpuId::BSP, apic_id) });
     // SAFETY: the area was created above, and this code runs on the BSP with interrupts off. The contents of the boot
@@ -103,13 +103,15 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // The boot code has already checked all other features.
     or_end(control::check_features());
     pic::mask_all();
+    let info = boot::info();
+    let features = steps::features(info);
     // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
     // masked, the APIC's registers mapped and its mode set.
-    unsafe { this_cpu::set_up(bsp, Features::detect(), syscall::ENTRY) };
+    unsafe { this_cpu::set_up(bsp, features, syscall::ENTRY) };
 
     // Parse the command line before any slow step, so that an error in it is reported immediately.
-    let info = boot::info();
     let options = steps::options(info);
+    steps::refuse_breach_of_unused(&options, features);
     let file = or_refuse(programs::find(info, options.program, PROGRAMS));
 
     // SAFETY: the boot loader passed this address. This code runs on the BSP, and no program has started yet. Nothing has
@@ -134,7 +136,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let upcalls = Upcalls { syscall_entry: syscall::ENTRY, online: run::take_part };
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let arrivals = or_end(unsafe {
-        bring_up::start_others(bsp, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
+        bring_up::start_others(bsp, features, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
     // Start the clock only now: the BSP waits for the other CPUs with interrupts off and would miss ticks.
     this_cpu::start_clock(bsp);
@@ -143,6 +145,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());
     compare::control_registers(&arrivals);
     compare::apics(bsp, &arrivals);
+    compare::unused_features(bsp, &options);
     compare::time_stamp_counters(bsp, &arrivals, timebase);
     steps::report_missing(bsp, &arrivals, cpus.unreachable, info);
     steps::audit_mappings(bsp);

@@ -14,6 +14,7 @@ use kernel::arch::smp::bring_up::BringUpResult;
 use kernel::clock_source::Choice;
 use kernel::cmdline::{Finish, Key, Options};
 use kernel::cpu::ApicId;
+use kernel::features::Features;
 use kernel::plural::{Count, verb};
 use kernel::run::Run;
 use kernel::topology::{self, ApicMode, Madt};
@@ -55,6 +56,23 @@ pub fn check_boot_info(info: &BootInfo) {
 /// Parses the command line. Ends the run if it is invalid.
 pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
+}
+
+/// Returns the optional features that the kernel uses: those of the BSP, without those that the command line excludes.
+pub fn features(info: &BootInfo) -> Features {
+    Features::detect().without(Options::requested_without(info.command_line()))
+}
+
+/// Ends the run if `breach=` names a violation that nothing prevents, because its effect would not be a page fault.
+pub fn refuse_breach_of_unused(options: &Options<'_>, used: Features) {
+    let missing = options.breach.and_then(|violation| violation.guard().missing_from(used));
+    if let (Some(violation), Some(missing)) = (options.breach, missing) {
+        let reason = match options.without.common(missing) {
+            Features::NONE => "the CPU lacks",
+            _ => "without= leaves unused",
+        };
+        refuse(format_args!("breach={}: needs {missing}, which {reason}", violation.name()));
+    }
 }
 
 /// Reads how to power off or reset the machine, if the command line requests one of the two after the verdict. Other

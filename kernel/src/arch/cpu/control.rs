@@ -76,7 +76,7 @@ impl Features {
         }
     }
 
-    /// Returns CR4 for a CPU with these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check
+    /// Returns CR4 for a CPU on which the kernel uses these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check
     /// an exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc` is
     /// allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE (not used).
     fn cr4(self) -> Cr4Flags {
@@ -190,6 +190,24 @@ impl ControlState {
             pat,
             dr7: Dr7::read_raw(),
             debugctl,
+        }
+    }
+
+    /// Returns the value of CR4.
+    #[must_use]
+    pub fn cr4(&self) -> u64 {
+        self.cr4
+    }
+
+    /// Returns the features that are on according to CR4.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        let is_set = |flag: Cr4Flags| self.cr4 & flag.bits() != 0;
+        Features {
+            smep: is_set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
+            smap: is_set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+            umip: is_set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+            ..Features::NONE
         }
     }
 

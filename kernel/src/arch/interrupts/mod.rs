@@ -2,6 +2,7 @@
 
 pub mod apic;
 pub mod io_apic;
+mod ipi;
 mod left_over;
 pub mod reference;
 pub mod timer;

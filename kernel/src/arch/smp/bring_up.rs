@@ -38,7 +38,7 @@ static SLOTS: Once<&'static [ApSlot]> = Once::new();
 /// The report in which APs record features that they lack, published before the first SIPI.
 static REPORT: Once<&'static Report> = Once::new();
 
-/// The optional features that the kernel uses, which are the BSP's. Published before the first slot is offered.
+/// The optional features that the kernel uses, which the BSP has. Published before the first slot is offered.
 static FEATURES: Once<Features> = Once::new();
 
 /// Functions that the APs call, published before the first slot is offered.
@@ -107,7 +107,8 @@ pub struct BringUpResult {
     pub tsc_after: u64,
 }
 
-/// Starts all CPUs in the list except the first, which is the BSP.
+/// Starts all CPUs in the list except the first, which is the BSP. Each must have `features`, the optional features that
+/// the kernel uses.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot continue.
@@ -117,6 +118,7 @@ pub struct BringUpResult {
 /// of `syscall_entry` (see [`SyscallEntry`]).
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
+    features: Features,
     list: &'static [ApicId],
     tsc_rate: Rate,
     faults: ApFaults,
@@ -125,7 +127,7 @@ pub unsafe fn start_others(
 ) -> Result<BringUpResult, SmpError> {
     let (free, tsc_before) = (physmem::free_count(), tsc::now());
     UPCALLS.call_once(|| upcalls);
-    FEATURES.call_once(Features::detect);
+    FEATURES.call_once(|| features);
     let slots = offer_slots(bsp, list, own_uarts, faults)?;
     let area_kib = match slots.len() as u64 {
         0 => percpu::AREA_BYTES / 1024,
@@ -379,8 +381,7 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         stop::park();
     }
     let features = *FEATURES.get().expect("FEATURES is set before a slot is offered");
-    let own = Features::detect();
-    if let Some(missing) = features.missing_from(own) {
+    if let Some(missing) = features.missing_from(Features::detect()) {
         cpu.published.lacks.call_once(|| missing);
         stop::park();
     }
@@ -388,8 +389,8 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (guaranteed by the caller of `start_others`).
-    // `x2apic` is this CPU's, because the `x2apic` crate chooses the mode by CPUID. The BSP compares the modes.
-    unsafe { this_cpu::set_up(cpu, Features { x2apic: own.x2apic, ..features }, upcalls.syscall_entry) };
+    // The trampoline has set the APIC's mode to the BSP's, which `features` implies.
+    unsafe { this_cpu::set_up(cpu, features, upcalls.syscall_entry) };
     let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     if cpu.tracer.is_on() {

@@ -37,6 +37,25 @@ pub fn cases() -> Vec<Case> {
             .complains("fail_in=console-held: needs 2 CPUs online, but only 1 is"),
         row("console-held-with-two-failing-cpus", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .complains("fail_in=console-held needs exactly one failing CPU"),
+        // A violation that nothing prevents has no effect that a test could check.
+        row("breach-without-smap", "without=smap breach=read-user")
+            .complains("breach=read-user: needs SMAP, which without= leaves unused"),
+        row("breach-without-smep", "without=smap,smep breach=run-user")
+            .complains("breach=run-user: needs SMEP, which without= leaves unused"),
+        case("cmdline::breach-on-a-cpu-without-smap", "--cpu qemu64 --cmdline breach=read-user", "hello")
+            .status(2)
+            .complains("breach=read-user: needs SMAP, which the CPU lacks"),
+        row("without-a-required-feature", "without=smap,sse2").complains(
+            "without=sse2: the kernel cannot do without this feature; without= takes words from smep",
+        ),
+        // With APIC ids above 254, SeaBIOS leaves x2APIC mode on.
+        case(
+            "cmdline::without-x2apic-after-the-firmware",
+            "--smp 2,sockets=3,cores=128,maxcpus=384 --memory 512M --cmdline without=x2apic",
+            "hello",
+        )
+        .status(2)
+        .complains("without=x2apic: the firmware left the local APIC in x2APIC mode"),
         row("open-quote", "program=\"hello"),
         // The longest line that QEMU passes, all of whose bytes arrive.
         case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))

@@ -63,9 +63,7 @@ pub fn cases() -> Vec<Case> {
         row("q35", "--machine q35 --smp 2", 2),
         row("pc", "--machine pc --smp 2", 2),
         row("cpu-max", "--cpu max --smp 2", 2),
-        row("cpu-xapic", "--cpu max,-x2apic --smp 2", 2).demand(|finished| {
-            super::expect(finished.json["boot"]["x2apic"].as_bool(), Some(false), "x2APIC mode")
-        }),
+        row("cpu-xapic", "--cpu max,-x2apic --smp 2", 2).demand(in_xapic_mode),
         row("cpu-intel", "--cpu max,vendor=GenuineIntel --smp 2", 2),
         row("cpu-qemu64", "--cpu qemu64 --smp 2", 2),
         row("memory-128M", "--memory 128M --smp 2", 2),
@@ -90,18 +88,14 @@ pub fn cases() -> Vec<Case> {
             3,
         )
         .shows("warning: CPU 2 has a local APIC with APIC id 257, but its CPUID reports APIC id 1"),
-        // The APICs of all CPUs must be in the same mode (SDM 3A, 11.12.5).
-        case(
-            "machine::one-cpu-with-x2apic",
+        // The APICs of all CPUs must be in the same mode (SDM 3A, 11.12.5): the BSP's.
+        row(
+            "one-cpu-with-x2apic",
             "--smp 1,sockets=2,maxcpus=2 --cpu max,x2apic=off --qemu-arg=-device \
              --qemu-arg=max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,x2apic=on",
-            "selftest",
+            2,
         )
-        .status(3)
-        .complains(
-            "CPU 1 has IA32_APIC_BASE=0xfee00c00 (x2APIC mode), but the BSP has IA32_APIC_BASE=0xfee00800 \
-             (xAPIC mode)",
-        ),
+        .demand(in_xapic_mode),
         // Features that the BSP lacks are used on no CPU. CR4 is compared.
         row(
             "one-cpu-with-more-features",
@@ -123,6 +117,11 @@ pub fn cases() -> Vec<Case> {
         case("machine::clock-none", "--machine microvm,pit=off --smp 2", "selftest")
             .status(3)
             .complains("this machine has no clock to measure the TSC against"),
+        without("smp-1", "--smp 1", 1),
+        without("smp-4", "--smp 4", 4),
+        row("without-x2apic", "--smp 3 --cmdline without=x2apic", 3)
+            .shows("unused, although the CPU has them: x2APIC; all CPUs have CR4=0x300e60, ")
+            .demand(in_xapic_mode),
         row("least-memory", "--memory 4M --smp 2", 2),
         row("tick-1000-hz", "--tick-hz 1000 --smp 2", 2),
         row("icount", "--icount --smp 2", 2),
@@ -160,6 +159,34 @@ fn clock(name: &str, machine: &str, used: &str, rest: &'static str) -> Case {
         .hides("two clocks disagree")
         .shows(format!(" kHz by {used}"))
         .shows_line("[cpu0] ringside: TSC: ".to_owned(), rest)
+}
+
+/// A case in which the kernel leaves SMEP, SMAP and UMIP unused.
+fn without(name: &str, options: &str, cpus: usize) -> Case {
+    let options = format!("{options} --dump-cpus --cmdline without=smap,smep,umip");
+    case(format!("machine::without-smap-smep-umip-{name}"), &options, "selftest")
+        .exits_on(cpus)
+        .shows("unused, although the CPU has them: SMEP, SMAP, UMIP; all CPUs have CR4=0x660, ")
+        .demand(cr4_has_no_optional_feature)
+}
+
+/// Checks CR4 of each CPU, as the CPU printed it.
+fn cr4_has_no_optional_feature(finished: &Finished) -> Result<(), String> {
+    /// UMIP, SMEP and SMAP (SDM 3A, 2.5).
+    const BITS: u64 = 1 << 11 | 1 << 20 | 1 << 21;
+    finished.cpus().iter().try_for_each(|cpu| {
+        let text = cpu["registers"]["CR4"].as_str().unwrap_or("");
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        match u64::from_str_radix(digits, 16) {
+            Ok(cr4) if cr4 & BITS == 0 => Ok(()),
+            _ => Err(format!("CR4 is {text:?}, but must not have UMIP, SMEP or SMAP")),
+        }
+    })
+}
+
+/// Checks that the kernel used the local APICs in xAPIC mode.
+fn in_xapic_mode(finished: &Finished) -> Result<(), String> {
+    super::expect(finished.json["boot"]["x2apic"].as_bool(), Some(false), "x2APIC mode")
 }
 
 /// Checks that each register in the JSON differs between all CPUs or is equal on all CPUs, as the rules require.

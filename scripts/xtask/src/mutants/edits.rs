@@ -307,7 +307,17 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // The trampoline does not check the CPU's features.
     ("ap-features-unchecked", &[edit(TRAMPOLINE, "orl %edi, %eax jz 3f", "jmp 3f")]),
     // The AP's entry point does not check the optional features.
-    ("ap-optional-features-unchecked", &[edit(SMP, "features.missing_from(own)", "features.missing_from(features)")]),
+    ("ap-optional-features-unchecked", &[edit(SMP, "features.missing_from(Features::detect())", "features.missing_from(features)")]),
+    // An AP uses the optional features that the command line excludes.
+    ("ap-uses-excluded-features", &[
+        edit(SMP, "this_cpu::set_up(cpu, features, upcalls", "this_cpu::set_up(cpu, Features { x2apic: features.x2apic, ..Features::detect() }, upcalls"),
+    ]),
+    // An AP sets x2APIC mode whatever the mode of the BSP's APIC.
+    ("ap-always-x2apic", &[edit(TRAMPOLINE, "cmpl $0, {config_x2apic}(%rsi) je 1f", "cmpl $0, {config_x2apic}(%rsi)")]),
+    // The BSP uses the optional features that the command line excludes.
+    ("excluded-features-used", &[
+        edit(STEPS, "Features::detect().without(Options::requested_without(info.command_line()))", "Features::detect()"),
+    ]),
     // A report counts although two CPUs share its row.
     ("shared-report-trusted", &[edit(ONLINE, "(sharing == 1).then_some(lacking)", "(sharing >= 1).then_some(lacking)")]),
     // An AP reports its arrival without release ordering.

@@ -408,6 +408,21 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
+        "an AP leaves the features unused that the command line excludes",
+        "ap-uses-excluded-features",
+        Case("machine::without-smap-smep-umip-smp-4", &["but the BSP has"]),
+    ),
+    guard(
+        "an AP sets the mode of the BSP's APIC",
+        "ap-always-x2apic",
+        Case("machine::without-x2apic", &["exit status Some(3)"]),
+    ),
+    guard(
+        "the BSP leaves the features unused that the command line excludes, and checks CR4",
+        "excluded-features-used",
+        Case("machine::without-smap-smep-umip-smp-1", &["must be unused, but the BSP has"]),
+    ),
+    guard(
         "a report of missing features counts only for the CPU that can have written it",
         "shared-report-trusted",
         Host(

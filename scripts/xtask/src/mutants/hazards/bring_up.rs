@@ -94,6 +94,15 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "a feature stays on although the command line excludes it (`without=`), or a violation that it prevents is \
+         tested without it",
+        "one set of features decides on all CPUs; the BSP compares it with CR4 and IA32_APIC_BASE as read back; \
+         `breach=` is refused if nothing prevents the violation",
+        &["machine::without-*", "cmdline::breach-*", "cmdline::without-*"],
+        &["ap-uses-excluded-features", "excluded-features-used"],
+        "",
+    ),
+    row(
         "`rdtscp` or `rdpid` returns the number of another CPU, or a value that the firmware left there",
         "each CPU writes its number to IA32_TSC_AUX when the numbers are final, reads it back and compares",
         &["machine::*", "ap::lost"],
@@ -130,9 +139,15 @@ pub const BRING_UP: &[Hazard] = &[
         "the kernel uses xAPIC accesses in x2APIC mode, or x2APIC accesses in xAPIC mode",
         "the kernel sets the mode before it accesses a register, compares the modes of all CPUs, and never \
          clears the APIC's global enable bit",
-        &["machine::cpu-xapic", "machine::cpu-qemu64", "machine::cpu-max", "machine::one-cpu-with-x2apic"],
-        &[],
-        "there is no mutant, because such a kernel would not boot",
+        &[
+            "machine::cpu-xapic",
+            "machine::cpu-qemu64",
+            "machine::cpu-max",
+            "machine::one-cpu-with-x2apic",
+            "machine::without-x2apic",
+        ],
+        &["ap-always-x2apic"],
+        "",
     ),
     row(
         "a wrong assumption about the timer's frequency; lost ticks on a busy host",
