@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -94,12 +94,23 @@ pub fn watch(
     limit: Option<Duration>,
     cues: &[Cue],
     pause: Option<Duration>,
+    on: impl FnMut(Option<&[u8]>, Duration),
+) -> Result<Ended, Error> {
+    attend(launch::command(words), user_may_pause(words, cues), limit, cues, pause, on)
+}
+
+/// Starts the command and watches it until it ends.
+fn attend(
+    mut command: Command,
+    user_may_pause: bool,
+    limit: Option<Duration>,
+    cues: &[Cue],
+    pause: Option<Duration>,
     mut on: impl FnMut(Option<&[u8]>, Duration),
 ) -> Result<Ended, Error> {
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let started = Instant::now();
-    let mut command = launch::command(words);
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(fail)?;
     // Close QEMU's end of the socket, which the command still holds.
@@ -110,7 +121,6 @@ pub fn watch(
         end(&mut child);
         Error::File("cannot start a thread".to_owned(), error)
     })?;
-    let user_may_pause = user_may_pause(words, cues);
     let mut cues = cues.to_vec();
     let mut answers = String::new();
     let mut registers = None;
@@ -148,6 +158,7 @@ pub fn watch(
                 if monitor.is_closed()
                     && let Ok(Some(status)) = child.try_wait()
                 {
+                    take_rest(&messages, |line| on(Some(line), started.elapsed()));
                     break ending(status);
                 }
             }
@@ -161,20 +172,24 @@ pub fn watch(
                 registers = Some(monitor.registers());
             }
             end(&mut child);
-            // Process lines that were still in the pipe when the machine was stopped. Another process may keep the
-            // console open.
-            let until = Instant::now() + EXIT_TIMEOUT;
-            while let Ok(message) = messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                match message {
-                    Message::Line(line) => on(Some(&line), started.elapsed()),
-                    Message::Closed => break,
-                    Message::Wake => {}
-                }
-            }
+            take_rest(&messages, |line| on(Some(line), started.elapsed()));
             break ending;
         }
     };
     Ok(Ended { ending, stderr: stderr.text(), registers, answers, cues_left: cues })
+}
+
+/// Processes the lines that were still in the pipe or in the queue when QEMU ended: the reader thread may not have run
+/// since then. Another process may keep the console open.
+fn take_rest(messages: &Receiver<Message>, mut on_line: impl FnMut(&[u8])) {
+    let until = Instant::now() + EXIT_TIMEOUT;
+    while let Ok(message) = messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match message {
+            Message::Line(line) => on_line(&line),
+            Message::Closed => break,
+            Message::Wake => {}
+        }
+    }
 }
 
 /// Returns whether the user can pause and resume the machine during the run: with a debugger, or with a monitor of
@@ -306,3 +321,6 @@ fn ending(status: ExitStatus) -> Ending {
         (None, signal) => Ending::Signal(signal.unwrap_or(0)),
     }
 }
+
+#[cfg(test)]
+mod tests;
