@@ -3,7 +3,7 @@
 use kernel_abi::layout::{SHARED_PAGE, STACK_TOP};
 use object::elf::{
     ELFCLASS32, ELFDATA2MSB, EM_AARCH64, ET_DYN, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP,
-    PT_LOAD, PT_TLS, ProgramFlags, ProgramHeader64,
+    PT_LOAD, PT_TLS, ProgramFlags, ProgramHeader64, SymbolSection,
 };
 use object::read::elf::FileHeader;
 use object::{LittleEndian as LE, pod};
@@ -26,7 +26,7 @@ enum Change {
 }
 
 /// All defects.
-pub const DEFECTS: [Defect; 20] = [
+pub const DEFECTS: [Defect; 21] = [
     bytes("not-elf", |_| b"#!/bin/sh\nexit 0\n".to_vec()),
     bytes("truncated-in-header", |mut elf| {
         elf.truncate(40);
@@ -70,7 +70,40 @@ pub const DEFECTS: [Defect; 20] = [
         let last = loads.len() - 1;
         loads[last].p_memsz.set(LE, 1 << 40);
     }),
+    LAST_PAGE,
 ];
+
+/// A program in the last page below the non-canonical range. Its last instruction is `syscall`, which would return to a
+/// non-canonical address.
+pub const LAST_PAGE: Defect = bytes("in-the-last-page", in_the_last_page);
+
+/// Returns such a program, made from the headers of a valid file.
+fn in_the_last_page(valid: Vec<u8>) -> Vec<u8> {
+    const PAGE: u64 = 0x7fff_ffff_f000;
+    const SIZE: usize = 0x1000;
+    /// `xor eax, eax`, the number of `SYS_NULL`; `syscall`.
+    const CODE: [u8; 4] = [0x31, 0xc0, 0x0f, 0x05];
+    let Ok(header) = Header::parse(&*valid) else { return valid };
+    let segments = header.program_headers(LE, &*valid).unwrap_or_default();
+    let Some(load) = segments.iter().find(|segment| segment.p_type.get(LE) == PT_LOAD) else { return valid };
+    let (mut header, mut load) = (*header, *load);
+    header.e_entry.set(LE, PAGE + (SIZE - CODE.len()) as u64);
+    header.e_phoff.set(LE, size_of::<Header>() as u64);
+    header.e_phnum.set(LE, 1);
+    header.e_shoff.set(LE, 0);
+    header.e_shnum.set(LE, 0);
+    header.e_shstrndx.set(LE, SymbolSection(0));
+    load.p_flags.set(LE, PF_R | PF_X);
+    load.p_vaddr.set(LE, PAGE);
+    load.p_offset.set(LE, SIZE as u64);
+    load.p_filesz.set(LE, SIZE as u64);
+    load.p_memsz.set(LE, SIZE as u64);
+    load.p_align.set(LE, SIZE as u64);
+    let mut file = [pod::bytes_of(&header), pod::bytes_of(&load)].concat();
+    file.resize(2 * SIZE - CODE.len(), 0);
+    file.extend(CODE);
+    file
+}
 
 const fn header(name: &'static str, change: fn(&mut Header)) -> Defect {
     Defect { name, change: Change::Header(change) }

@@ -4,12 +4,15 @@ use kernel_abi::boot::COMMAND_LINE_MAX;
 use machine::tree::relative;
 
 use super::{Case, case, expect, program_path};
+use crate::broken::LAST_PAGE;
 
 /// Returns the cases. They are few, because UEFI firmware takes seconds to start.
 pub fn cases() -> Vec<Case> {
     let uefi = |name: &str, options: &str, program: &str| {
         case(format!("boot::uefi-{name}"), &format!("--boot uefi {options}"), program)
     };
+    let mut last_page = case("emulator::bochs-program-in-the-last-page", "--emulator bochs --smp 2", "hello");
+    last_page.defect = Some(&LAST_PAGE);
     // The host tool would refuse this size on the command line. The firmware gives up and waits for a key, at which the
     // tool ends the run.
     let mut memory = uefi(
@@ -64,6 +67,8 @@ pub fn cases() -> Vec<Case> {
             .status(1)
             .exits_on(1)
             .killed_on(1, "#GP"),
+        // Only an emulator that checks the target of `sysretq` shows what happens if the kernel accepts this program.
+        last_page.status(1).killed_on(2, "cannot load: "),
         case("emulator::bochs-panic", "--emulator bochs --smp 2 --cmdline panic_cpu=1", "hello")
             .status(3)
             .complains("CPU 1 panicked: requested by panic_cpu=1"),

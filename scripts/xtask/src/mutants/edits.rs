@@ -20,6 +20,7 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
 
 const ACPI: &str = "kernel/src/arch/memory/acpi.rs";
 const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
+const ABI: &str = "kernel/abi/src/lib.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
 const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
@@ -102,6 +103,11 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("syscall-index-unmasked", &[edit(SPECULATION, r#""and {index}, {mask}""#, r#""/* {index}, {mask} */""#)]),
     // `sysretq` is used for any RIP.
     ("sysret-any-rip", &[edit(SYSRET, "& (to.rip < USER_END)", "& (to.rip < USER_END || true)")]),
+    // The last page below the non-canonical range can be mapped, and `sysretq` returns to any address.
+    ("sysret-non-canonical", &[
+        edit(ABI, "USER_END: u64 = 0x0000_7fff_ffff_f000;", "USER_END: u64 = 0x0000_8000_0000_0000;"),
+        edit(SYSRET, "& (to.rip < USER_END)", "& (to.rip < USER_END || true)"),
+    ]),
     // `sysretq` is used for any flags.
     ("sysret-any-flags", &[edit(SYSRET, "1 << 8 | 3 << 12 | 1 << 16 | 1 << 17;", "0;")]),
     // User pointers are not range-checked.
@@ -347,7 +353,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
     // A CPU whose program prints waits for the UART with interrupts off.
-    ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
+    ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "nop", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
     // The console is not handed over: the next holder is whichever CPU takes it first.
     ("turns-not-handed-over", &[
         edit(TURNS, "if self.waiting.load(Ordering::Relaxed) > 0 && let", "if false && self.waiting.load(Ordering::Relaxed) > 0 && let"),

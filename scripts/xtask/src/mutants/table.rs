@@ -64,6 +64,11 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "sysret::tests::sysret_rejects_rip_outside_the_user_half", "panicked"),
     ),
     guard(
+        "the last page below the non-canonical range cannot be mapped, and `sysretq` never returns there (on Bochs)",
+        "sysret-non-canonical",
+        Case("emulator::bochs-program-in-the-last-page", &["double fault (#DF) in ring 0"]),
+    ),
+    guard(
         "`sysretq` is used only with flags that it restores",
         "sysret-any-flags",
         Host("kernel", "sysret::tests::sysret_rejects_each_special_flag", "TF"),

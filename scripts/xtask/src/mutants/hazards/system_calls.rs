@@ -13,10 +13,12 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
             "kernel: program::tests::segments_outside_the_allowed_range_are_rejected",
             "elf::in-kernel-half",
             "elf::wrapping",
+            "elf::in-the-last-page",
+            "emulator::bochs-program-in-the-last-page",
         ],
-        &["sysret-any-rip", "sysret-any-flags"],
-        "the check is tested on the host only: the mapping rule keeps programs from reaching it, and the #GP is \
-         emulated only by QEMU 10.0.13 or later with an Intel CPU model",
+        &["sysret-any-rip", "sysret-any-flags", "sysret-non-canonical"],
+        "`may_sysret` alone is tested on the host only, because the mapping rule keeps programs from reaching it. The \
+         #GP is emulated by Bochs, and by QEMU 10.0.13 or later with an Intel CPU model",
     ),
     row(
         "the user's flags (IF, TF, DF, AC, NT, IOPL) have an effect in ring 0",
