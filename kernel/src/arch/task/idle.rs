@@ -59,12 +59,14 @@ pub(in crate::arch) fn take_pending() {
     unsafe { take_interrupts() }
 }
 
-/// Enables interrupts for one instruction, so that pending interrupts are handled.
+/// Enables interrupts for two instructions, so that pending interrupts are handled: not before the end of the first,
+/// because STI holds them back for one instruction (SDM 2B, STI). The first is not PAUSE, after which QEMU before
+/// version 9 does not end this delay.
 ///
 /// On entry and return: the same conditions as for [`halt`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn take_interrupts() {
-    naked_asm!("sti", "pause", "cli", "ret")
+    naked_asm!("sti", "nop", "pause", "cli", "ret")
 }
 
 /// Enables interrupts and halts until one has been handled.
