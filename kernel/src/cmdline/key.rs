@@ -75,7 +75,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 27] = [
+    pub const ALL: [Key; 28] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,

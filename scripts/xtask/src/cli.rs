@@ -11,6 +11,7 @@ use runner::run;
 use crate::fuzz::FuzzOptions;
 use crate::machines::MachinesOptions;
 use crate::mutants::MutantOptions;
+use crate::qemus::QemusOptions;
 use crate::suite::TestOptions;
 
 /// Builds, runs, tests and debugs Ringside.
@@ -49,6 +50,10 @@ pub enum Command {
     ///
     /// Exit status: 0 every machine passed or was rejected; 1 at least one did neither; 2 usage error; 5 host failure.
     Machines(MachinesOptions),
+    /// Fetches four versions of QEMU from Debian's suites into target/qemus, and runs the self-test on each.
+    ///
+    /// Exit status: 0 every run passed, and QEMU printed no warning; 1 otherwise; 2 usage error; 5 host failure.
+    Qemus(QemusOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.
     Mutants(MutantOptions),
     /// Feeds the kernel's parsers inputs that libFuzzer generates from the seeds in kernel/fuzz.

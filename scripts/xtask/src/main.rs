@@ -22,6 +22,7 @@ mod layers;
 mod logs;
 mod machines;
 mod mutants;
+mod qemus;
 mod soft_float;
 mod suite;
 
@@ -63,6 +64,7 @@ fn command() -> ExitCode {
         Command::Image(options) => images::run(&options, Boot::Image),
         Command::Test(options) => suite::run(&options),
         Command::Machines(options) => machines::run(&options),
+        Command::Qemus(options) => qemus::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Inject(options) => inject::run(&options),

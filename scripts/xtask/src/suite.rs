@@ -33,9 +33,12 @@ pub struct TestOptions {
 struct Test {
     name: String,
     run: Box<dyn FnOnce() -> Result<(), String>>,
+    /// Why the installed QEMU cannot run the test, if it cannot.
+    ignored: Option<String>,
 }
 
-/// Runs the tests that the filter selects. The last line is `N passed, N failed`.
+/// Runs the tests that the filter selects. The last line is `N passed, N failed`, followed by the number of tests that
+/// the installed QEMU cannot run, if there are any.
 pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     let selected = |test: &Test| {
         options.filter.is_empty() || options.filter.iter().any(|word| test.name.contains(word.as_str()))
@@ -53,8 +56,10 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     let folder = log_folder();
     std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;
     let (total, left_out) = (tests.len(), count - tests.len());
+    let ignored = tests.iter().filter(|test| test.ignored.is_some()).count();
     let failures = run_all(tests, left_out);
-    println!("{} passed, {} failed", total - failures, failures);
+    let rest = if ignored > 0 { format!(", {ignored} ignored") } else { String::new() };
+    println!("{} passed, {failures} failed{rest}", total - failures - ignored);
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -65,10 +70,15 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     let (total, started) = (tests.len(), Instant::now());
     let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);
     println!("\nrunning {total} test{}", if total == 1 { "" } else { "s" });
-    let mut failures = Vec::new();
+    let (mut failures, mut ignored) = (Vec::new(), 0);
     let mut times = Vec::new();
-    for Test { name, run } in tests {
+    for Test { name, run, ignored: reason } in tests {
         print!("test {name:width$} ... ");
+        if let Some(reason) = reason {
+            println!("ignored, {reason}");
+            ignored += 1;
+            continue;
+        }
         let start = Instant::now();
         let result = result(run);
         println!("{}", word(result.is_ok()));
@@ -83,9 +93,9 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     }
     println!("\nslowest: {}", slowest(times));
     println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {left_out} filtered out; finished in {:.2}s\n",
+        "\ntest result: {}. {} passed; {} failed; {ignored} ignored; 0 measured; {left_out} filtered out; finished in {:.2}s\n",
         word(failures.is_empty()),
-        total - failures.len(),
+        total - failures.len() - ignored,
         failures.len(),
         started.elapsed().as_secs_f64()
     );
@@ -124,13 +134,17 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 fn checks() -> impl Iterator<Item = Test> {
     CHECKS.iter().map(|check| {
         let log = log_folder().join(format!("{}.log", file_name(check.name)));
-        Test { name: check.name.to_owned(), run: Box::new(move || (check.run)(&log)) }
+        Test { name: check.name.to_owned(), run: Box::new(move || (check.run)(&log)), ignored: None }
     })
 }
 
 fn qemu_cases() -> impl Iterator<Item = Test> {
-    cases::all().into_iter().map(|case| Test {
+    let qemu = std::env::var_os("RINGSIDE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into());
+    // If there is no version, QEMU is missing. The cases report this.
+    let version = machine::qemu::version(qemu.as_ref()).ok();
+    cases::all().into_iter().map(move |case| Test {
         name: case.name.clone(),
+        ignored: version.and_then(|version| case.reason_to_ignore(version)),
         run: Box::new(move || {
             built().map_err(|error| format!("the build failed: {error}"))?;
             let kernel = match case.features {

@@ -54,6 +54,7 @@ pub fn cases() -> Vec<Case> {
             "--smp 2,sockets=3,cores=128,maxcpus=384 --memory 512M --cmdline without=x2apic",
             "hello",
         )
+        .with_x2apic()
         .status(2)
         .complains("without=x2apic: the firmware left the local APIC in x2APIC mode"),
         row("open-quote", "program=\"hello"),

@@ -87,6 +87,7 @@ pub fn cases() -> Vec<Case> {
              --qemu-arg=max-x86_64-cpu,socket-id=2,core-id=1,thread-id=0,cpuid-0xb=off",
             3,
         )
+        .with_x2apic()
         .shows("warning: CPU 2 has a local APIC with APIC id 257, but its CPUID reports APIC id 1"),
         // The APICs of all CPUs must be in the same mode (SDM 3A, 11.12.5): the BSP's.
         row(
@@ -120,6 +121,7 @@ pub fn cases() -> Vec<Case> {
         without("smp-1", "--smp 1", 1),
         without("smp-4", "--smp 4", 4),
         row("without-x2apic", "--smp 3 --cmdline without=x2apic", 3)
+            .with_x2apic()
             .shows("unused, although the CPU has them: x2APIC; all CPUs have CR4=0x300e60, ")
             .demand(in_xapic_mode),
         row("least-memory", "--memory 4M --smp 2", 2),

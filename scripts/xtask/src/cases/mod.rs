@@ -59,6 +59,8 @@ pub struct Case {
     defect: Option<&'static Defect>,
     status: i32,
     demands: Vec<Demand>,
+    /// The first version of QEMU that can run the case, and what earlier versions lack.
+    since: Option<((u32, u32), &'static str)>,
 }
 
 /// The result of running a case.
@@ -116,6 +118,7 @@ fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
         defect: None,
         status: 0,
         demands: Vec::new(),
+        since: None,
     }
 }
 
@@ -124,6 +127,18 @@ impl Case {
     fn status(mut self, status: i32) -> Case {
         self.status = status;
         self
+    }
+
+    /// Ignores the case on versions of QEMU whose TCG has no x2APIC. They also refuse APIC ids above 255.
+    fn with_x2apic(mut self) -> Case {
+        self.since = Some(((9, 0), "x2APIC under TCG"));
+        self
+    }
+
+    /// Returns why this version of QEMU cannot run the case, if it cannot.
+    pub fn reason_to_ignore(&self, (major, minor): (u32, u32)) -> Option<String> {
+        let (_, what) = self.since.filter(|(first, _)| (major, minor) < *first)?;
+        Some(format!("QEMU {major}.{minor} has no {what}"))
     }
 
     /// Uses a kernel with the feature `checking`, which checks its invariants on every system call.

@@ -18,9 +18,9 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
     Edit { file, find, replace }
 }
 
+const ABI: &str = "kernel/abi/src/lib.rs";
 const ACPI: &str = "kernel/src/arch/memory/acpi.rs";
 const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
-const ABI: &str = "kernel/abi/src/lib.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
 const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
