@@ -7,6 +7,7 @@
 //! 0xffff_e000_0000_0000  APIC_REGISTERS the local APIC's page, in xAPIC mode
 //! 0xffff_e000_0000_1000  IO_APIC_REGISTERS one page for each I/O APIC
 //! 0xffff_e000_0010_1000  HPET_REGISTERS the page of the HPET's registers
+//! 0xffff_e800_0000_0000  FRAME_BUFFER   the frame buffer of the screen
 //! 0xffff_ffff_8000_0000  KERNEL_BASE    the kernel's image
 //! ```
 //!
@@ -52,6 +53,10 @@ pub const IO_APIC_REGISTERS: u64 = APIC_REGISTERS + PAGE_SIZE;
 pub const IO_APIC_MAX: u64 = 256;
 /// Address of the page with the HPET's registers.
 pub const HPET_REGISTERS: u64 = IO_APIC_REGISTERS + IO_APIC_MAX * PAGE_SIZE;
+/// Address of the frame buffer, if the machine has a screen.
+pub const FRAME_BUFFER: u64 = 0xffff_e800_0000_0000;
+/// The highest size of the frame buffer in bytes.
+pub const FRAME_BUFFER_SIZE: u64 = 1 << 32;
 /// Link address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -76,7 +81,8 @@ const _: () = {
     assert!(PHYSMAP_BASE + PHYSMAP_SIZE <= PER_CPU_BASE, "the physical map overlaps the per-CPU areas");
     assert!(end <= TABLES_BASE, "the per-CPU areas overlap the arrays");
     assert!(TABLES_END <= APIC_REGISTERS, "the arrays overlap the local APIC's page");
-    assert!(HPET_REGISTERS + PAGE_SIZE <= KERNEL_BASE, "the devices' pages overlap the kernel's image");
+    assert!(HPET_REGISTERS + PAGE_SIZE <= FRAME_BUFFER, "the devices' pages overlap the frame buffer");
+    assert!(FRAME_BUFFER + FRAME_BUFFER_SIZE <= KERNEL_BASE, "the frame buffer overlaps the kernel's image");
     assert!(SYSCALL_SLOT >= SYSCALL_STACK_SIZE + PAGE_SIZE, "the syscall stack has no guard page");
     assert!(IST_SLOT >= IST_STACK_SIZE + PAGE_SIZE, "an IST stack has no guard page");
     assert!(SYSCALL_SLOT + 4 * IST_SLOT + PAGE_SIZE <= DATA_OFFSET, "the data block touches a stack");

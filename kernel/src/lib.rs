@@ -25,7 +25,9 @@ pub mod program;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod repeat;
+pub mod screen;
 pub mod selectors;
+pub mod spcr;
 pub mod stray;
 pub mod sync;
 pub mod sysret;
@@ -33,6 +35,7 @@ pub mod text;
 pub mod topology;
 pub mod transmit;
 pub mod turns;
+pub mod uart_probe;
 pub mod user_slice;
 
 // Modules that depend on `arch` are not built under loom, whose atomics cannot be statics.

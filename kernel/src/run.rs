@@ -2,7 +2,7 @@
 //! ended, the BSP reports the results.
 #![forbid(unsafe_code)]
 
-use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, SharesRecord, VerdictRecord};
+use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
@@ -213,7 +213,7 @@ fn report(run: &Run) -> ! {
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
     let per_cpu_kib = run.boot.per_cpu_kib + program_kib.copied().unwrap_or(0);
-    serial::print(format_args!("{}", BootRecord { per_cpu_kib, ..run.boot }));
+    serial::print_record(&Record::Boot(BootRecord { per_cpu_kib, ..run.boot }));
     let mut verdict = Verdict::Pass;
     for cpu in run.online {
         let ended =
@@ -222,26 +222,23 @@ fn report(run: &Run) -> ! {
         if (outcome, code) != (Outcome::Exited, 0) {
             verdict = Verdict::ProgramFailed;
         }
-        serial::print(format_args!(
-            "{}",
-            CpuRecord {
-                cpu: cpu.id().0,
-                apic_id: cpu.apic_id.0,
-                program: program.as_str(),
-                outcome,
-                code,
-                starts: ended.starts,
-                killed: ended.killed,
-                syscalls: ended.calls.iter().sum(),
-                ticks: ended.ticks,
-                tick_millihertz: ended.tick_millihertz,
-                reason: reason.as_str(),
-            }
-        ));
-        serial::print(format_args!("{}", CallsRecord { cpu: cpu.id().0, counts: ended.calls }));
+        serial::print_record(&Record::Cpu(CpuRecord {
+            cpu: cpu.id().0,
+            apic_id: cpu.apic_id.0,
+            program: program.as_str(),
+            outcome,
+            code,
+            starts: ended.starts,
+            killed: ended.killed,
+            syscalls: ended.calls.iter().sum(),
+            ticks: ended.ticks,
+            tick_millihertz: ended.tick_millihertz,
+            reason: reason.as_str(),
+        }));
+        serial::print_record(&Record::Calls(CallsRecord { cpu: cpu.id().0, counts: ended.calls }));
         if let Some([off, on]) = ended.shares {
             let (off, on) = ((off.calls, off.ns), (on.calls, on.ns));
-            serial::print(format_args!("{}", SharesRecord { cpu: cpu.id().0, off, on }));
+            serial::print_record(&Record::Shares(SharesRecord { cpu: cpu.id().0, off, on }));
         }
     }
     let mut records = run.online.len() as u32;
@@ -250,27 +247,24 @@ fn report(run: &Run) -> ! {
             Some(lacks) => Text::<128>::of(format_args!("lacks {lacks}")),
             None => Text::of(format_args!("did not come online in time")),
         };
-        serial::print(format_args!(
-            "{}",
-            CpuRecord {
-                cpu: records,
-                apic_id: apic_id.0,
-                program: program.as_str(),
-                outcome: Outcome::Missing,
-                code: 0,
-                starts: 0,
-                killed: 0,
-                syscalls: 0,
-                ticks: 0,
-                tick_millihertz: 0,
-                reason: reason.as_str(),
-            }
-        ));
+        serial::print_record(&Record::Cpu(CpuRecord {
+            cpu: records,
+            apic_id: apic_id.0,
+            program: program.as_str(),
+            outcome: Outcome::Missing,
+            code: 0,
+            starts: 0,
+            killed: 0,
+            syscalls: 0,
+            ticks: 0,
+            tick_millihertz: 0,
+            reason: reason.as_str(),
+        }));
         records += 1;
     }
     print::dropped_records();
     let warnings = run.online.iter().map(|cpu| cpu.published.warnings()).sum();
-    serial::print(format_args!("{}", VerdictRecord { verdict, records, warnings }));
+    serial::print_record(&Record::Verdict(VerdictRecord { verdict, records, warnings }));
     if matches!(run.options.finish, Some(Finish::Reboot | Finish::PowerOff)) {
         stop::stop_others(run.online[CpuId::BSP.index()]);
     }

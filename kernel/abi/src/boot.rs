@@ -41,7 +41,8 @@ pub const RUNTIME_DATA: u64 = 3;
 /// A [`MemoryRange`] with device registers that the runtime services use.
 pub const RUNTIME_DEVICE: u64 = 4;
 
-/// The frame buffer that the firmware's console draws to. If there is none, its size is 0.
+/// The frame buffer that the firmware's console draws to. If there is no screen, all fields are 0. If the screen has no
+/// frame buffer, `len` is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameBuffer {
@@ -57,6 +58,12 @@ pub struct FrameBuffer {
     pub stride: u32,
     /// Bits of a 32-bit pixel that hold red, green and blue.
     pub masks: [u32; 3],
+}
+
+impl FrameBuffer {
+    /// No screen.
+    pub const NONE: FrameBuffer =
+        FrameBuffer { start: 0, len: 0, width: 0, height: 0, stride: 0, masks: [0; 3] };
 }
 
 /// The information that the UEFI loader passes to the kernel. It lies completely below 4 GiB.
@@ -96,7 +103,7 @@ impl Handover {
         module: 0,
         module_len: 0,
         system_table: 0,
-        frame_buffer: FrameBuffer { start: 0, len: 0, width: 0, height: 0, stride: 0, masks: [0; 3] },
+        frame_buffer: FrameBuffer::NONE,
         command_line: [0; COMMAND_LINE_MAX + 1],
         truncated: 0,
         range_count: 0,

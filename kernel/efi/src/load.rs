@@ -193,7 +193,7 @@ fn rsdp() -> u64 {
     })
 }
 
-/// Returns the frame buffer of the firmware's console.
+/// Returns the frame buffer of the firmware's console. Of a screen without a frame buffer, only the size is returned.
 fn frame_buffer() -> FrameBuffer {
     let Ok(handle) = boot::get_handle_for_protocol::<GraphicsOutput>() else { return FrameBuffer::default() };
     let params = OpenProtocolParams { handle, agent: boot::image_handle(), controller: None };
@@ -203,23 +203,18 @@ fn frame_buffer() -> FrameBuffer {
         unsafe { boot::open_protocol::<GraphicsOutput>(params, OpenProtocolAttributes::GetProtocol) };
     let Ok(mut screen) = screen else { return FrameBuffer::default() };
     let mode = screen.current_mode_info();
+    let (width, height) = mode.resolution();
+    let size = FrameBuffer { width: width as u32, height: height as u32, ..FrameBuffer::NONE };
     let masks = match (mode.pixel_format(), mode.pixel_bitmask()) {
         (PixelFormat::Rgb, _) => [0xff, 0xff00, 0xff_0000],
         (PixelFormat::Bgr, _) => [0xff_0000, 0xff00, 0xff],
         (PixelFormat::Bitmask, Some(masks)) => [masks.red, masks.green, masks.blue],
         // The mode has no frame buffer to which the kernel could write.
-        _ => return FrameBuffer::default(),
+        _ => return size,
     };
-    let (width, height) = mode.resolution();
+    let stride = mode.stride() as u32;
     let mut memory = screen.frame_buffer();
-    FrameBuffer {
-        start: memory.as_mut_ptr().addr() as u64,
-        len: memory.size() as u64,
-        width: width as u32,
-        height: height as u32,
-        stride: mode.stride() as u32,
-        masks,
-    }
+    FrameBuffer { start: memory.as_mut_ptr().addr() as u64, len: memory.size() as u64, stride, masks, ..size }
 }
 
 /// Makes the page executable if the firmware protects memory (UEFI 2.10, 37.2). Other firmware lacks this protocol, and

@@ -22,6 +22,8 @@ impl Name {
     pub const DSDT: Name = Name(*b"DSDT");
     /// The table of the high-precision event timer.
     pub const HPET: Name = Name(*b"HPET");
+    /// The table of the serial console.
+    pub const SPCR: Name = Name(*b"SPCR");
 }
 
 impl fmt::Display for Name {

@@ -5,6 +5,7 @@
 //! `run::take_part`.
 
 mod compare;
+mod console;
 mod steps;
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -64,6 +65,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 fn kernel_main(info: &'static BootInfo) -> ! {
     serial::init();
+    // SAFETY: called once, on the BSP, with the boot page tables.
+    unsafe { console::show_early(info) };
     steps::configure_finish(info);
     // SAFETY: the boot GDT has the kernel's code segment, which the gates use. The kernel has not set the GS base yet
     // (invariant: GS-BASE).
@@ -84,6 +87,8 @@ fn kernel_main(info: &'static BootInfo) -> ! {
     // From here on no page is both writable and executable.
     // SAFETY: called once, on the BSP, after the physical map exists.
     or_end(unsafe { paging::init(info) });
+    // SAFETY: called once, on the BSP, directly after the boot page tables were replaced.
+    unsafe { console::map_screen(info) };
     // The BSP's data block stores the BSP's APIC id, so read the id from the APIC first.
     or_end(apic::map_registers());
     // SAFETY: called with interrupts off, and the registers were mapped above.
@@ -110,6 +115,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     unsafe { this_cpu::set_up(bsp, features, syscall::ENTRY) };
 
     // Parse the command line before any slow step, so that an error in it is reported immediately.
+    console::report_screen(bsp, info);
     let options = steps::options(info);
     steps::refuse_breach_of_unused(&options, features);
     let file = or_refuse(programs::find(info, options.program, PROGRAMS));
@@ -120,6 +126,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
         let rsdp = inject::break_tables(bsp, options.firmware_fault, info.rsdp);
         steps::or_one_cpu(bsp, Tables::find(rsdp))
     };
+    // From here on the console is where the firmware wants it.
+    console::choose_uart(bsp, tables.as_ref());
     steps::read_power(tables.as_ref(), &options);
     // SAFETY: called once, on the BSP, and no program has started yet.
     let timebase = unsafe { steps::measure_clocks(bsp, tables.as_ref(), info, &options) };

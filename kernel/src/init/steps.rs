@@ -20,7 +20,7 @@ use kernel::run::Run;
 use kernel::topology::{self, ApicMode, Madt};
 use kernel::{say, warn};
 use kernel_abi::boot::COMMAND_LINE_MAX;
-use kernel_abi::record::{BootRecord, VerdictRecord};
+use kernel_abi::record::{BootRecord, Record, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
 /// Sets what the machine does after the verdict. It is found even on an invalid command line. If it is not given, only
@@ -304,6 +304,6 @@ pub fn or_refuse<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
 fn refuse(error: core::fmt::Arguments<'_>) -> ! {
     serial::print(format_args!("[cpu0] ringside: command line: {error}"));
     let verdict = Verdict::BadCommandLine;
-    serial::print(format_args!("{}", VerdictRecord { verdict, records: 0, warnings: 0 }));
+    serial::print_record(&Record::Verdict(VerdictRecord { verdict, records: 0, warnings: 0 }));
     finish::end_run(verdict)
 }

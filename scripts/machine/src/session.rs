@@ -55,10 +55,11 @@ pub struct Ended {
     pub cues_left: Vec<Cue>,
 }
 
-/// A command to run once in QEMU's monitor, when a given string first appears on the console.
+/// A command to run once in QEMU's monitor, when a given string first appears on the console, or before the tool ends a
+/// machine that has paused or exceeded its time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
-    /// The text that a console line must contain.
+    /// The text that a console line must contain; empty for the end of a paused machine.
     pub text: String,
     /// The command.
     pub command: String,
@@ -69,7 +70,7 @@ impl std::str::FromStr for Cue {
 
     fn from_str(given: &str) -> Result<Cue, String> {
         match given.split_once("=>") {
-            Some((text, command)) if !text.trim().is_empty() && !command.trim().is_empty() => {
+            Some((text, command)) if !command.trim().is_empty() => {
                 Ok(Cue { text: text.trim().to_owned(), command: command.trim().to_owned() })
             }
             _ => Err("expected TEXT=>COMMAND".to_owned()),
@@ -149,7 +150,7 @@ fn attend(
             Ok(Message::Line(line)) if boot_failure(line).is_some() => stopped = Some(Ending::NotBooted),
             Ok(Message::Line(line)) if stopped.is_none() => {
                 let text = String::from_utf8_lossy(line);
-                for cue in cues.extract_if(.., |cue| text.contains(&cue.text)) {
+                for cue in cues.extract_if(.., |cue| !cue.text.is_empty() && text.contains(&cue.text)) {
                     answers += &monitor.command(&cue.command);
                 }
             }
@@ -170,6 +171,9 @@ fn attend(
         if let Some(ending) = stopped {
             if ending != Ending::NotBooted {
                 registers = Some(monitor.registers());
+                for cue in cues.extract_if(.., |cue| cue.text.is_empty()) {
+                    answers += &monitor.command(&cue.command);
+                }
             }
             end(&mut child);
             take_rest(&messages, |line| on(Some(line), started.elapsed()));

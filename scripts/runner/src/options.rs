@@ -60,7 +60,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = TraceMode::Flight)]
     pub trace_mode: TraceMode,
 
-    /// Runs COMMAND once in QEMU's monitor when TEXT appears on the console. May be given more than once.
+    /// Runs COMMAND once in QEMU's monitor when TEXT appears on the console. Without TEXT, runs it before the tool ends
+    /// a machine that has paused or exceeded its time limit. May be given more than once.
     #[arg(long, value_name = "TEXT=>COMMAND")]
     pub monitor: Vec<Cue>,
 

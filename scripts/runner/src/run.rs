@@ -15,7 +15,7 @@ use machine::programs::Program;
 use machine::qemu::{Machine, Wiring};
 use machine::quoting::shell_quoted;
 use machine::serial_ports::{SerialLogs, cpus};
-use machine::session::Ended;
+use machine::session::{Cue, Ended};
 use machine::tree::relative;
 use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
@@ -181,10 +181,13 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     screen.print_results(&judgement, &facts, verdict_time);
     eprint!("{}", ended.answers);
     for cue in &ended.cues_left {
-        eprintln!(
-            "{:?} did not appear on the console: {:?} was not run in QEMU's monitor",
-            cue.text, cue.command
-        );
+        let Cue { text, command } = cue;
+        match text.is_empty() {
+            true => eprintln!("the machine ended by itself: {command:?} was not run in QEMU's monitor"),
+            false => {
+                eprintln!("{text:?} did not appear on the console: {command:?} was not run in QEMU's monitor")
+            }
+        }
     }
     if let Some(registers) = &ended.registers {
         eprint!("{}", screen.code().named_registers(registers));

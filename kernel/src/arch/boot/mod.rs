@@ -12,7 +12,7 @@ mod uefi;
 
 use core::ops::Range;
 
-use kernel_abi::boot::{COMMAND_LINE_MAX, RANGES_MAX};
+use kernel_abi::boot::{COMMAND_LINE_MAX, FrameBuffer, RANGES_MAX};
 use kernel_abi::layout::PAGE_SIZE;
 use spin::Once;
 
@@ -96,6 +96,8 @@ pub struct BootInfo {
     /// Physical address of the UEFI system table; 0 if the firmware is not UEFI, or if not all memory of its runtime
     /// services is known.
     pub system_table: u64,
+    /// The screen's frame buffer.
+    pub frame_buffer: FrameBuffer,
     /// The first boot module, which contains a user program.
     pub module: Option<Region>,
     /// Whether the loader is QEMU's own, so that QEMU's exit device may be written to without a request.
@@ -122,6 +124,7 @@ impl BootInfo {
         truncated: false,
         rsdp: 0,
         system_table: 0,
+        frame_buffer: FrameBuffer::NONE,
         module: None,
         has_debug_exit: false,
         tsc: 0,

@@ -12,8 +12,8 @@ fn boot_info(handover: &Handover) -> BootInfo {
     if handover.magic != Handover::MAGIC {
         return BootInfo::EMPTY;
     }
-    let (rsdp, system_table) = (handover.rsdp, handover.system_table);
-    let mut info = BootInfo { found: true, rsdp, system_table, ..BootInfo::EMPTY };
+    let Handover { rsdp, system_table, frame_buffer, .. } = *handover;
+    let mut info = BootInfo { found: true, rsdp, system_table, frame_buffer, ..BootInfo::EMPTY };
     for range in handover.memory() {
         let (kind, range) = (range.kind, Region { start: range.start, len: range.len });
         let mut usable = |kind| info.add_region(MemoryRegion { range, kind });
@@ -75,17 +75,19 @@ mod entry {
 
 #[cfg(test)]
 mod tests {
-    use kernel_abi::boot::MemoryRange;
+    use kernel_abi::boot::{FrameBuffer, MemoryRange};
 
     use super::*;
 
     #[test]
     fn handover_is_copied() {
+        let frame_buffer = FrameBuffer { start: 1, len: 2, width: 3, height: 4, stride: 5, masks: [6, 7, 8] };
         let mut handover = Handover {
             rsdp: 0x1_2345_6000,
             module: 0x7000,
             module_len: 5,
             system_table: 0x9000,
+            frame_buffer,
             ..Handover::EMPTY
         };
         handover.command_line[..3].copy_from_slice(b"a=b");
@@ -98,6 +100,7 @@ mod tests {
         let info = boot_info(&handover);
         assert!(info.found && !info.truncated && !info.command_line_truncated && !info.command_line_unmapped);
         assert_eq!(info.rsdp, 0x1_2345_6000);
+        assert_eq!(info.frame_buffer, frame_buffer);
         assert_eq!(info.command_line(), b"a=b");
         assert_eq!(info.module, Some(Region { start: 0x7000, len: 5 }));
         let kinds: std::vec::Vec<_> =

@@ -131,7 +131,7 @@ pub unsafe fn init(features: Features) -> ControlState {
     Dr7::write_raw(state.dr7);
     // SAFETY: paging, long mode and NX are on already and stay on. WP, SMEP and SMAP restrict accesses by ring 0, and
     // the caller guarantees that all code complies; UMIP restricts ring 3. DEBUGCTL only affects debugging. PAT keeps
-    // the memory types of all mappings: they use only the entries 0 and 3, except mappings of a frame buffer.
+    // the memory types of all mappings: they use only the entries 0 and 3, except the mapping of the frame buffer.
     unsafe {
         Cr0::write_raw(state.cr0);
         Cr4::write_raw(state.cr4);
@@ -145,8 +145,8 @@ pub unsafe fn init(features: Features) -> ControlState {
 }
 
 /// Writes PAT in the order that SDM 3A, 12.12.4, requires (the steps are those for MTRRs in 12.11.8): no cache line and
-/// no TLB entry with an old memory type remains. The other CPUs need not stop during this sequence, because no mapping
-/// uses an entry that changes.
+/// no TLB entry with an old memory type remains. The other CPUs need not stop during this sequence: only the mapping of the frame
+/// buffer uses an entry that changes, and no CPU reads it, so no cache holds a line of it.
 ///
 /// # Safety
 /// Interrupts are off. `cr0` is the current value of CR0, with the caches on. CR4.PGE is clear, so that a write to CR3

@@ -1,7 +1,7 @@
 //! The machine's serial ports: COM1 to COM4 and those of PCI cards. A CPU may have its own port.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use pci_types::{Bar, ConfigRegionAccess, EndpointHeader, PciAddress, PciHeader};
 use uart_16550::backend::PioBackend;
@@ -11,6 +11,7 @@ use x86_64::instructions::port::Port;
 use crate::arch::cpu::tsc;
 use crate::cmdline::UartFault;
 use crate::transmit::{self, Transmitter};
+use crate::uart_probe::{self, Registers};
 
 /// An initialised UART.
 pub type Uart = Transmitter<Device>;
@@ -46,32 +47,78 @@ impl transmit::Port for Device {
 }
 
 /// First I/O ports of COM1 to COM4.
-pub(in crate::arch) const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
+pub const COM: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
 /// The number of I/O ports of a UART.
 const REGISTERS: u16 = 8;
 
-/// Initialises the UART at an I/O port base. Returns `None` if there is no UART.
+/// The baud rate of all UARTs, unless the firmware's tables name another for the console.
+pub const BAUD: u32 = 115_200;
+
+/// The base of the console's UART.
+static CONSOLE: AtomicU16 = AtomicU16::new(COM[0]);
+
+/// The registers of a UART, before it is initialised.
+struct Ports(u16);
+
+impl Registers for Ports {
+    fn read(&mut self, offset: u16) -> u8 {
+        // SAFETY: the caller of `open` guarantees that the ports belong to a UART or to no device. `is_working` reads
+        // only status and control registers, whose reads clear error bits at most.
+        unsafe { Port::new(self.0 + offset).read() }
+    }
+
+    fn write(&mut self, offset: u16, value: u8) {
+        // SAFETY: as above; `is_working` writes only the modem control register, and puts it back.
+        unsafe { Port::new(self.0 + offset).write(value) }
+    }
+
+    fn now(&self) -> u64 {
+        tsc::now()
+    }
+}
+
+/// Initialises the UART at an I/O port base. Returns `None` if there is no working UART. With `None` as the baud rate,
+/// the UART keeps the firmware's.
 #[must_use]
-pub fn open(base: u16) -> Option<Uart> {
-    // SAFETY: every caller passes the base of COM1 to COM4 or one from a serial card's BAR, so the ports belong to a
-    // UART or to no device.
+pub fn open(base: u16, baud: Option<u32>) -> Option<Uart> {
+    if !uart_probe::is_working(&mut Ports(base)) {
+        return None;
+    }
+    // SAFETY: every caller passes the base of COM1 to COM4, one from a serial card's BAR, or one from the firmware's
+    // tables, so the ports belong to a UART or to no device.
     let mut uart = unsafe { Uart16550::new_port(base) }.ok()?;
-    uart.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
+    let baud = baud.unwrap_or_else(|| {
+        let (low, high) = uart.dll_dlm();
+        BAUD / u32::from(u16::from_le_bytes([low, high])).max(1)
+    });
+    // The crate refuses a rate to which the UART's clock cannot be divided.
+    let baud_rate =
+        if baud != 0 && BAUD.is_multiple_of(baud) { BaudRate::Custom(baud) } else { BaudRate::Baud115200 };
+    uart.init(Config { baud_rate, ..Config::DEFAULT }).ok()?;
     Some(Transmitter::new(Device(uart)))
+}
+
+/// Opens the UART at this base as the console's. Returns `None`, without an effect on the console's port, if there is
+/// no working UART.
+#[must_use]
+pub fn open_console(base: u16, baud: Option<u32>) -> Option<Uart> {
+    let uart = open(base, baud)?;
+    CONSOLE.store(base, Ordering::Relaxed);
+    Some(uart)
 }
 
 /// How long [`drain`] waits, in TSC ticks. At 115,200 baud, 16 bytes take 1.4 ms.
 const DRAIN_TICKS: u64 = 1 << 28;
 
-/// Waits until COM1 has sent what its FIFO contains, which a reset or power-off would discard.
+/// Waits until the console's UART has sent what its FIFO contains, which a reset or power-off would discard.
 pub(super) fn drain() {
     /// The offset of the line status register, and its bit "transmitter empty". The bit is also set if no device
     /// responds.
     const LINE_STATUS: u16 = 5;
     const EMPTY: u8 = 1 << 6;
-    let mut status = Port::<u8>::new(COM[0] + LINE_STATUS);
+    let mut status = Port::<u8>::new(CONSOLE.load(Ordering::Relaxed) + LINE_STATUS);
     let start = tsc::now();
-    // SAFETY: the port belongs to COM1 or to no device. The read clears error bits only, and the run has ended.
+    // SAFETY: the port belongs to a UART or to no device. The read clears error bits only, and the run has ended.
     while unsafe { status.read() } & EMPTY == 0 && tsc::now().wrapping_sub(start) < DRAIN_TICKS {
         core::hint::spin_loop();
     }
@@ -100,10 +147,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// Iterates over all UARTs except COM1, which is the console. Each UART is initialised when the iterator reaches it.
+/// Iterates over all UARTs except the console's. Each UART is initialised when the iterator reaches it.
 pub fn others() -> impl Iterator<Item = (Place, Uart)> {
-    let com = COM.into_iter().zip(1..).skip(1).map(|(base, number)| (Place::Com(number), base));
-    com.chain(pci()).filter_map(|(place, base)| Some((place, open(base)?)))
+    let console = CONSOLE.load(Ordering::Relaxed);
+    let com = COM.into_iter().zip(1..).map(|(base, number)| (Place::Com(number), base));
+    let others = com.chain(pci()).filter(move |(_, base)| *base != console);
+    others.filter_map(|(place, base)| Some((place, open(base, Some(BAUD))?)))
 }
 
 /// Iterates over the ports of serial cards on bus 0. QEMU's cards (docs/specs/pci-serial) have 8 I/O ports for each

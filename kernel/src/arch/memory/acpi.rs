@@ -13,6 +13,7 @@ use crate::arch::memory::paging::{self, MapError};
 use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 use crate::power::{Power, ResetRegister, SleepControl, soft_off_types};
+use crate::spcr::SerialConsole;
 use crate::topology::{self, MadtError};
 
 /// The reason why the firmware's tables cannot be used.
@@ -130,6 +131,12 @@ impl Tables {
         padded[..len].copy_from_slice(&table[..len]);
         // SAFETY: the type is packed and consists of integers, so any bytes are valid.
         Ok(unsafe { ptr::read_unaligned(padded.as_ptr().cast()) })
+    }
+
+    /// Returns what the tables say about a serial console; `None` if they say nothing.
+    #[must_use]
+    pub fn serial_console(&self) -> Option<SerialConsole> {
+        self.table(Name::SPCR).ok().map(|table| SerialConsole::parse(table.bytes))
     }
 
     /// Returns what the tables say about power, as far as they can be read.

@@ -2,6 +2,7 @@
 
 pub mod acpi;
 pub mod address_space;
+pub mod frame_buffer;
 pub mod loaded;
 pub mod paging;
 pub mod physmem;

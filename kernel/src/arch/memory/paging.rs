@@ -25,6 +25,10 @@ pub const KERNEL_DATA: PageTableFlags =
 pub const DEVICE: PageTableFlags =
     KERNEL_DATA.union(PageTableFlags::NO_CACHE).union(PageTableFlags::WRITE_THROUGH);
 
+/// Flags of the frame buffer: write-combining, which is entry 1 of the kernel's PAT (see
+/// [`control`](crate::arch::cpu::control)). PWT alone selects that entry (SDM 3A, table 12-10).
+pub const FRAME_BUFFER: PageTableFlags = KERNEL_DATA.union(PageTableFlags::WRITE_THROUGH);
+
 /// The physical address of the kernel's PML4; 0 until [`init`] has built it. Every program's PML4 copies its upper
 /// half.
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
@@ -185,7 +189,8 @@ where
 /// [`MapError`].
 ///
 /// # Safety
-/// The frame belongs to the caller, or holds a device's registers and `flags` is [`DEVICE`]. No program's address space
+/// The frame belongs to the caller, or holds a device's registers and `flags` is [`DEVICE`], or belongs to the frame
+/// buffer and `flags` is [`FRAME_BUFFER`]. No program's address space
 /// exists yet, or the PML4 entry for `virt` existed before the first one (invariant: KERNEL-HALF-FIXED).
 pub unsafe fn map_kernel_page(virt: u64, phys: u64, flags: PageTableFlags) -> Result<(), MapError> {
     let _guard = KERNEL_TABLES.lock();

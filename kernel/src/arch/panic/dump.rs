@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use kernel_abi::cpu_state::COUNT;
-use kernel_abi::record::StateRecord;
+use kernel_abi::record::{Record, StateRecord};
 use x86_64::instructions::tables::sidt;
 use x86_64::registers::control::Cr3;
 use x86_64::registers::model_specific::Msr;
@@ -16,7 +16,7 @@ use crate::arch::percpu::PerCpuData;
 /// Prints this CPU's record.
 pub fn print(cpu: &PerCpuData) {
     let record = StateRecord { cpu: cpu.id().0, apic_id: cpu.apic_id.0, registers: registers() };
-    serial::print(format_args!("{record}"));
+    serial::print_record(&Record::State(record));
 }
 
 /// Reads the registers, in the order of [`kernel_abi::cpu_state::REGISTERS`].

@@ -17,7 +17,7 @@ use crate::arch::boot::image;
 use crate::arch::cpu::control::ControlState;
 use crate::arch::cpu::machine_check::MachineCheck;
 use crate::arch::cpu::tsc;
-use crate::arch::devices::serial::print;
+use crate::arch::devices::serial::{print, print_record};
 use crate::arch::devices::{finish, serial};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::arch::trace;
@@ -177,7 +177,7 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
         None => Text::of(format_args!("[cpu?]  ")),
     };
     let prefix = prefix.as_str();
-    print(format_args!("{}", Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message }));
+    print_record(&Record::Panic { cpu: cpu.map(|cpu| cpu.id().0), message });
     if others > 0 {
         print(format_args!("{prefix} {stopped} of {} stopped", Count(others as u64, "other CPU")));
     }
@@ -208,12 +208,12 @@ fn report(message: &str, origin: &Origin<'_>) -> ! {
     if let Origin::Trap(frame) = origin
         && image::is_text(frame.interrupted.rip)
     {
-        print(format_args!("{}", Record::Frame { ip: frame.interrupted.rip }));
+        print_record(&Record::Frame { ip: frame.interrupted.rip });
     }
     backtrace(cpu.map(|cpu| cpu.area), rbp);
     trace::send_if_requested();
     percpu::print::dropped_records();
-    print(format_args!("{}", VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
+    print_record(&Record::Verdict(VerdictRecord { verdict: Verdict::Panic, records: 0, warnings: 0 }));
     finish::end_run(Verdict::Panic)
 }
 
@@ -325,7 +325,7 @@ fn backtrace(cpu: Option<CpuId>, mut rbp: u64) {
         if !image::is_text(ip) {
             return;
         }
-        print(format_args!("{}", Record::Frame { ip }));
+        print_record(&Record::Frame { ip });
         // On the same stack, a caller's frame is at a higher address. Any other address is valid only if a trap
         // switched stacks.
         if next <= rbp && stack.contains(&next) {

@@ -131,7 +131,7 @@ fn report_dropped_by(cpu: &PerCpuData, send: impl FnOnce(&Line) -> usize) {
 pub fn dropped_records() {
     let of_cpus = created().map(|cpu| (Some(cpu.id().0), cpu.published.dropped.bytes()));
     for (cpu, bytes) in of_cpus.chain([(None, serial::dropped())]).filter(|(_, bytes)| *bytes > 0) {
-        serial::print(format_args!("{}", Record::Dropped { cpu, bytes }));
+        serial::print_record(&Record::Dropped { cpu, bytes });
     }
 }
 

@@ -58,7 +58,10 @@ impl Sender {
 
     /// Sends one line.
     fn send(&mut self, part: Part, cpu: u32, at: u64, data: &[u8]) {
-        serial::print(format_args!("{}", Line { place: Place { line: self.line, part, cpu, at }, data }));
+        serial::print_for_host(format_args!(
+            "{}",
+            Line { place: Place { line: self.line, part, cpu, at }, data }
+        ));
         self.line += 1;
     }
 }

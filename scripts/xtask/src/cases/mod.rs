@@ -17,6 +17,7 @@ mod panics;
 mod programs;
 mod repeat;
 mod report;
+mod screen;
 mod stress;
 mod tool;
 mod trace;
@@ -92,6 +93,7 @@ pub fn all() -> Vec<Case> {
         machine_checks::cases(),
         firmware::cases(),
         uart::cases(),
+        screen::cases(),
         command_line::cases(),
         inject::cases(),
         stress::cases(),

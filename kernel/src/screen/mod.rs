@@ -1,0 +1,17 @@
+//! The screen: a frame buffer on which the console's lines and the results are readable.
+//!
+//! [`Mode`] checks the frame buffer that the loader reports. [`Cells`] is the screen's text, and what of it is on the
+//! screen. [`draw`] turns cells into pixels. [`Results`] turns the completion records into a table for a reader.
+//!
+//! The frame buffer is never read. Reads are slow, and all that they could return is in [`Cells`].
+#![forbid(unsafe_code)]
+
+mod cells;
+pub mod draw;
+mod font;
+mod mode;
+mod results;
+
+pub use self::cells::{COLUMNS_MAX, Cells, Colour, ROWS_MAX};
+pub use self::mode::{Mode, ScreenError};
+pub use self::results::{Results, SHOWN_MAX};
