@@ -1,4 +1,4 @@
-//! The steps of the init ladder that set up the console: the screen, and the UART that the firmware's tables name.
+//! The steps of the boot sequence that set up the console: the screen, and the UART that the firmware's tables name.
 
 use kernel::arch::boot::{self, BootInfo};
 use kernel::arch::devices::{serial, uart};

@@ -24,7 +24,9 @@ const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
 const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
+const CONSOLE: &str = "kernel/src/init/console.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
+const DRAW: &str = "kernel/src/screen/draw.rs";
 const ENTRY: &str = "kernel/src/arch/entry/points/mod.rs";
 const PARANOID: &str = "kernel/src/arch/entry/points/paranoid.rs";
 const NMI_ENTRY: &str = "kernel/src/arch/entry/points/nmi.rs";
@@ -62,6 +64,7 @@ const TRAMPOLINE: &str = "ap_trampoline/src/trampoline.S";
 const TRANSMIT: &str = "kernel/src/transmit.rs";
 const TRAP: &str = "kernel/src/arch/entry/trap.rs";
 const TURNS: &str = "kernel/src/turns.rs";
+const UART_PROBE: &str = "kernel/src/uart_probe.rs";
 const USER_SLICE: &str = "kernel/src/user_slice.rs";
 
 /// The edits of each mutant, in the order of the table.
@@ -352,6 +355,14 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("uart-wait-unbounded", &[
         edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
+    // A device that has a UART's status bits is taken for a UART.
+    ("uart-loop-back-unchecked", &[edit(UART_PROBE, "status & INPUTS == CTS_DCD", "status & INPUTS == CTS_DCD || true")]),
+    // The console stays at COM1, whatever the firmware's tables say.
+    ("spcr-ignored", &[edit(CONSOLE, "serial::set_uart(Some(uart));", "drop(uart);")]),
+    // The screen shows mirrored characters.
+    ("screen-mirrored", &[edit(DRAW, "bits >> (font::WIDTH - 1 - n) & 1", "bits >> n & 1")]),
+    // A row of the screen is not drawn.
+    ("screen-row-left-out", &[edit(DRAW, "if let Some(columns) = cells.changed(row) {", "if row != 5 && let Some(columns) = cells.changed(row) {")]),
     // A CPU whose program prints waits for the UART with interrupts off.
     ("printing-without-ticks", &[edit(IDLE, r#"naked_asm!("sti", "nop", "pause", "cli", "ret")"#, r#"naked_asm!("pause", "ret")"#)]),
     // The console is not handed over: the next holder is whichever CPU takes it first.

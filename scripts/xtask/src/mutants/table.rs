@@ -477,6 +477,26 @@ pub const MUTANTS: &[Mutant] = &[
         Case("uart::panic-while-stuck", &["exit status Some(4)"]),
     ),
     guard(
+        "a UART must pass a test in loop-back mode",
+        "uart-loop-back-unchecked",
+        Host("kernel", "uart_probe::tests::only_a_uart_with_loop_back_is_working", "busy for"),
+    ),
+    guard(
+        "the console moves to the UART that the firmware's table names",
+        "spcr-ignored",
+        Case("uart::spcr-com2", &["no record from the kernel arrived"]),
+    ),
+    guard(
+        "the screen shows the characters of the font",
+        "screen-mirrored",
+        Case("screen::table", &["not a character of the font"]),
+    ),
+    guard(
+        "every row of the screen is drawn",
+        "screen-row-left-out",
+        Case("screen::table", &["the lines on the screen", "not a character of the font"]),
+    ),
+    guard(
         "a CPU whose program prints handles its ticks",
         "printing-without-ticks",
         Case("uart::stuck-in-ring-3", &["ticks, at least"]),

@@ -102,7 +102,20 @@ pub const INTERRUPTS: &[Hazard] = &[
         "the kernel waits at most 2^34 TSC ticks for a line, and then not at all until the UART is ready; \
          dropped bytes are counted per CPU, and the host tool does not count the run as a pass",
         &["uart::*", "kernel: transmit::tests::stuck_uart_costs_one_timeout_not_one_for_each_line"],
-        &["uart-wait-unbounded", "dropped-unreported"],
+        &["uart-wait-unbounded", "dropped-unreported", "uart-loop-back-unchecked"],
+        "",
+    ),
+    row(
+        "no console: no UART at COM1, or the reader is at another one",
+        "the console is also on the screen, and on the UART that the firmware's table SPCR names; the text on the \
+         screen is drawn completely",
+        &[
+            "screen::*",
+            "uart::none",
+            "uart::spcr-com2",
+            "kernel: screen::draw::tests::every_pixel_is_the_fonts",
+        ],
+        &["spcr-ignored", "screen-mirrored", "screen-row-left-out"],
         "",
     ),
     row(
