@@ -25,7 +25,9 @@ const VIOLATIONS: [(&str, u32); 4] =
 /// Returns the cases.
 pub fn cases() -> Vec<Case> {
     let refused = REFUSED.iter().map(|(kind, reason)| {
-        case(format!("guard::{kind}"), "--smp 2", &format!("probe {kind}")).status(1).killed_on(2, *reason)
+        let case = case(format!("guard::{kind}"), "--smp 2", &format!("probe {kind}"));
+        let case = if *kind == "flags-debug" { case.since((10, 0), "#DB by `int1`") } else { case };
+        case.status(1).killed_on(2, *reason)
     });
     let violations = VIOLATIONS.iter().map(|(kind, code)| {
         case(format!("guard::{kind}"), &format!("--smp 2 --cmdline breach={kind}"), "hello")

@@ -132,8 +132,13 @@ impl Case {
     }
 
     /// Ignores the case on versions of QEMU whose TCG has no x2APIC. They also refuse APIC ids above 255.
-    fn with_x2apic(mut self) -> Case {
-        self.since = Some(((9, 0), "x2APIC under TCG"));
+    fn with_x2apic(self) -> Case {
+        self.since((9, 0), "x2APIC under TCG")
+    }
+
+    /// Ignores the case on versions of QEMU before `first`, which do not have `what`.
+    fn since(mut self, first: (u32, u32), what: &'static str) -> Case {
+        self.since = Some((first, what));
         self
     }
 
