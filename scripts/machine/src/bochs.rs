@@ -154,6 +154,7 @@ fn configuration(options: &MachineOptions) -> Result<String, Error> {
     if model.contains([',', '\n']) {
         return Err(Error::Usage(format!("--cpu {model}: `{PROGRAM} --help cpu` lists the models")));
     }
+    // The display shows text only: without the VGA extension, GRUB finds no graphics mode, which would end Bochs.
     let mut text = String::new();
     // Writing to a `String` cannot fail. The time does not follow the host's, so that a busy host does not matter.
     let _ = write!(
@@ -164,6 +165,7 @@ fn configuration(options: &MachineOptions) -> Result<String, Error> {
          megs: {memory}\n\
          romimage: file={BIOS}, options=fastboot\n\
          vgaromimage: file={VGA_BIOS}\n\
+         vga: extension=none\n\
          ata0-master: type=cdrom, path=image.iso, status=inserted\n\
          boot: cdrom\n\
          com1: enabled=1, mode=file, dev=/dev/fd/3\n\

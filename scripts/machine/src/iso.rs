@@ -129,7 +129,12 @@ impl Files {
         if Path::new(BIOS_MODULES).is_dir() {
             command.args(["-d", BIOS_MODULES]);
         }
-        command.args(["--locales=", "--themes=", "--fonts=", "--install-modules=multiboot2 serial terminfo"]);
+        command.args([
+            "--locales=",
+            "--themes=",
+            "--fonts=",
+            "--install-modules=multiboot2 serial terminfo vbe",
+        ]);
         command.arg("-o").arg(&image).arg(&tree).stdin(Stdio::null());
         let output = command.output().map_err(|error| {
             Error::Host(format!("cannot start grub-mkrescue: {error}; install grub-pc-bin and xorriso"))
@@ -144,13 +149,14 @@ impl Files {
     }
 }
 
-/// Returns GRUB's configuration. GRUB executes it without a menu. Its messages go to the first serial port, as the
+/// Returns GRUB's configuration. GRUB executes it without a menu. The module `vbe` finds the graphics mode that the kernel's
+/// header asks for, if the machine has a graphics card. Its messages go to the first serial port, as the
 /// kernel's do, and to a terminal that interprets no escape sequences.
 fn config(line: &str, module: bool) -> Result<String, Error> {
     let words = cmdline::tokens(line).iter().map(|token| grub_word(token)).collect::<Result<String, _>>()?;
     let module = if module { "module2 /boot/program\n" } else { "" };
     Ok(format!(
-        "serial --unit=0 --speed=115200\nterminfo serial dumb\nterminal_output serial\n\
+        "serial --unit=0 --speed=115200\nterminfo serial dumb\nterminal_output serial\ninsmod vbe\n\
          multiboot2 /boot/ringside{words}\n{module}boot\n"
     ))
 }

@@ -20,6 +20,13 @@ multiboot2_header:
     .long   12
     .long   multiboot2_start32
 
+    # A frame buffer with 32 bits per pixel, of any size. The tag is optional: without a graphics card the loader starts
+    # the kernel without a frame buffer.
+    .balign 8
+    .word   {frame_buffer_tag}, {optional}
+    .long   20
+    .long   0, 0, 32
+
     # End of the tags.
     .balign 8
     .word   0, 0

@@ -1,8 +1,10 @@
 //! The Multiboot2 boot protocol: GRUB loads the ELF file and jumps to the entry point that the header in `multiboot2.S`
 //! names.
 //!
-//! The kernel reads only four tags of the boot information, so this module parses it. The crate `multiboot2` would add
+//! The kernel reads only five tags of the boot information, so this module parses it. The crate `multiboot2` would add
 //! eight packages to the kernel's build, among them a second ELF parser and a second version of `syn`.
+
+use kernel_abi::boot::FrameBuffer;
 
 use super::{BootInfo, MemoryRegion, RegionKind};
 use crate::frames::Region;
@@ -13,6 +15,7 @@ mod tag {
     pub const COMMAND_LINE: u32 = 1;
     pub const MODULE: u32 = 3;
     pub const MEMORY_MAP: u32 = 6;
+    pub const FRAME_BUFFER: u32 = 8;
     pub const RSDP_V1: u32 = 14;
     pub const RSDP_V2: u32 = 15;
 }
@@ -43,6 +46,7 @@ fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
                 info.module = Some(Region { start: start.into(), len: end.checked_sub(start)?.into() });
             }
             tag::MEMORY_MAP => add_regions(&mut info, content)?,
+            tag::FRAME_BUFFER => info.frame_buffer = frame_buffer(content)?,
             // Prefer the RSDP of ACPI 2.0, which has the address of the XSDT.
             tag::RSDP_V2 => info.rsdp = start + at as u64 + 8,
             tag::RSDP_V1 if info.rsdp == 0 => info.rsdp = start + at as u64 + 8,
@@ -50,6 +54,28 @@ fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
         }
         at = at.checked_add(size)?.checked_next_multiple_of(8)?;
     }
+}
+
+/// Returns the frame buffer of its tag (specification, 3.6.12). `None` if the tag is not valid. A mode of another depth has
+/// no colours that the kernel could write, and a text mode is no screen.
+fn frame_buffer(content: &[u8]) -> Option<FrameBuffer> {
+    const RGB: u8 = 1;
+    const TEXT: u8 = 2;
+    let (pitch, width, height) = (word(content, 8)?, word(content, 12)?, word(content, 16)?);
+    let [depth, kind] = *content.get(20..)?.first_chunk()?;
+    let masks = match (kind, depth) {
+        (TEXT, _) => return Some(FrameBuffer::NONE),
+        (RGB, 32) => {
+            content.get(24..)?.first_chunk::<6>()?.as_chunks().0.iter().fold([0; 3], |masks, field| {
+                let [position, size]: [u8; 2] = *field;
+                let bits = 1_u32.checked_shl(size.into()).map_or(u32::MAX, |bit| bit - 1);
+                [masks[1], masks[2], bits.checked_shl(position.into()).unwrap_or(0)]
+            })
+        }
+        _ => [0; 3],
+    };
+    let len = u64::from(pitch) * u64::from(height);
+    Some(FrameBuffer { start: long(content, 0)?, len, width, height, stride: pitch / 4, masks })
 }
 
 /// Adds the entries of the memory map tag. `None` if it is not valid.
@@ -89,10 +115,12 @@ mod entry {
 
     core::arch::global_asm!(
         include_str!("multiboot2.S"),
-        // The constants from the specification (3.1.1, 3.1.5, 3.3).
+        // The constants from the specification (3.1.1, 3.1.3, 3.1.5, 3.1.10, 3.3).
         header_magic = const 0xe852_50d6_u32,
         i386 = const 0,
         entry_tag = const 3,
+        frame_buffer_tag = const 5,
+        optional = const 1,
         command_line_tag = const super::tag::COMMAND_LINE,
     loader_magic = const 0x36d7_6289,
         kernel_base = const crate::layout::KERNEL_BASE,
@@ -187,6 +215,31 @@ mod tests {
             info.regions(),
             [MemoryRegion { range: boot_info, kind: RegionKind::Firmware }, usable, acpi]
         );
+    }
+
+    #[test]
+    fn frame_buffer_is_read() {
+        let tag = |depth: u8, kind: u8, fields: [u8; 6]| {
+            let mut content = words(&[0xfd00_0000, 1, 5120, 1280, 800]);
+            content.extend([depth, kind, 0, 0]);
+            content.extend(fields);
+            content
+        };
+        let read = |content: &[u8]| {
+            parse(&built(&[(tag::FRAME_BUFFER, content)]), START).map(|info| info.frame_buffer)
+        };
+        let expected = |masks| {
+            let (start, len) = (0x1_fd00_0000, 5120 * 800);
+            Some(FrameBuffer { start, len, width: 1280, height: 800, stride: 1280, masks })
+        };
+        let bgr = [16, 8, 8, 8, 0, 8];
+        assert_eq!(read(&tag(32, 1, bgr)), expected([0xff_0000, 0xff00, 0xff]));
+        assert_eq!(read(&tag(32, 1, [0, 32, 40, 8, 8, 255])), expected([u32::MAX, 0, 0xffff_ff00]));
+        assert_eq!(read(&tag(24, 1, bgr)), expected([0; 3]));
+        assert_eq!(read(&tag(8, 0, bgr)), expected([0; 3]));
+        assert_eq!(read(&tag(16, 2, bgr)), Some(FrameBuffer::NONE));
+        assert_eq!(read(&tag(32, 1, bgr)[..29]), None);
+        assert_eq!(read(&tag(32, 1, bgr)[..21]), None);
     }
 
     #[test]

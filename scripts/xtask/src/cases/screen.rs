@@ -16,26 +16,26 @@ use crate::logs::{file_name, log_folder};
 /// A UART at I/O ports where no kernel looks for one.
 const NO_UART: &str = "--qemu-arg=-global --qemu-arg=isa-serial.iobase=0x9f8";
 
-/// Returns the cases. They are few, because only UEFI firmware reports a screen to the kernel.
+/// Returns the cases. They are few, because UEFI firmware takes seconds to start.
 pub fn cases() -> Vec<Case> {
     let on = |name: &str, device: &str, options: &str, program: &str| {
         let name = format!("screen::{name}");
         let options = format!(
-            "--boot uefi --qemu-arg=-device --qemu-arg={device} --qemu-arg=-no-shutdown {options} --monitor '=>screendump {}'",
+            "--qemu-arg=-device --qemu-arg={device} --qemu-arg=-no-shutdown {options} --monitor '=>screendump {}'",
             picture(&name).display()
         );
         case(name, &options, program).status(5).complains("its run state is \"shutdown\"")
     };
     let off = "--cmdline verdict=poweroff";
     vec![
-        on("table", "VGA", &format!("--smp 4 {off}"), "selftest").demand(|finished| {
+        on("table", "VGA", &format!("--boot uefi --smp 4 {off}"), "selftest").demand(|finished| {
             let rows = read("screen::table")?;
             has_lines(&rows, finished)?;
             has_table(&rows, finished)?;
             ends_with(&rows, "#40e040 pass: 4 of 4 CPUs exited with code 0, 0 warnings")
         }),
         // The console is the screen alone. The verdict does not depend on the UART.
-        on("no-uart", "VGA", &format!("--smp 2 {NO_UART} {off}"), "hello").demand(|_| {
+        on("no-uart", "VGA", &format!("--boot uefi --smp 2 {NO_UART} {off}"), "hello").demand(|_| {
             let rows = read("screen::no-uart")?;
             for cpu in 0..2 {
                 has(&rows, &format!("#d0d0d0 [cpu{cpu}] hello from ring 3 on cpu {cpu} of 2"))?;
@@ -43,29 +43,38 @@ pub fn cases() -> Vec<Case> {
             ends_with(&rows, "#40e040 pass: 2 of 2 CPUs exited with code 0, 0 warnings")
         }),
         // Large characters, and the colour of a failure, whose red and blue differ.
-        on("large", "VGA,xres=2560,yres=1600,vgamem_mb=32", &format!("--smp 1 {off}"), "fault ud").demand(
-            |finished| {
-                let rows = read("screen::large")?;
-                has(&rows, "#d0d0d0 [cpu0] ringside: screen of 2560x1600 pixels, 160x50 characters")?;
-                has_table(&rows, finished)?;
-                ends_with(&rows, "#ff7050 failed: 0 of 1 CPU exited with code 0, 0 warnings")
-            },
-        ),
-        // The panicking CPU holds the console's lock.
-        on("panic", "VGA", "--smp 2 --cmdline 'verdict=poweroff panic_cpu=1 fail_in=console'", "hello")
-            .demand(|_| {
-                let rows = read("screen::panic")?;
-                for start in
-                    ["kernel panic on CPU 1: requested by panic_cpu=1 on the", "  called from 0xffffffff8"]
-                {
-                    if !rows.iter().any(|row| row.starts_with(&format!("#ff7050 {start}"))) {
-                        return Err(format!("no row begins with {start:?}:\n{}", rows.join("\n")));
-                    }
+        on(
+            "large",
+            "VGA,xres=2560,yres=1600,vgamem_mb=32",
+            &format!("--boot uefi --smp 1 {off}"),
+            "fault ud",
+        )
+        .demand(|finished| {
+            let rows = read("screen::large")?;
+            has(&rows, "#d0d0d0 [cpu0] ringside: screen of 2560x1600 pixels, 160x50 characters")?;
+            has_table(&rows, finished)?;
+            ends_with(&rows, "#ff7050 failed: 0 of 1 CPU exited with code 0, 0 warnings")
+        }),
+        // The panicking CPU holds the console's lock. Here and in the next case, GRUB reports the frame buffer.
+        on(
+            "panic",
+            "VGA",
+            "--boot iso --smp 2 --cmdline 'verdict=poweroff panic_cpu=1 fail_in=console'",
+            "hello",
+        )
+        .demand(|_| {
+            let rows = read("screen::panic")?;
+            for start in
+                ["kernel panic on CPU 1: requested by panic_cpu=1 on the", "  called from 0xffffffff8"]
+            {
+                if !rows.iter().any(|row| row.starts_with(&format!("#ff7050 {start}"))) {
+                    return Err(format!("no row begins with {start:?}:\n{}", rows.join("\n")));
                 }
-                ends_with(&rows, "#ff7050 panic")
-            }),
+            }
+            ends_with(&rows, "#ff7050 panic")
+        }),
         // The text is twice as long as the screen is high.
-        on("scroll", "VGA", &format!("--smp 2 --repeat 60 {off}"), "hello").demand(|finished| {
+        on("scroll", "VGA", &format!("--boot iso --smp 2 --repeat 60 {off}"), "hello").demand(|finished| {
             let rows = read("screen::scroll")?;
             has_table(&rows, finished)?;
             ends_with(&rows, "#40e040 pass: 2 of 2 CPUs exited with code 0, 0 warnings")
