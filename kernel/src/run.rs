@@ -91,6 +91,9 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     START.arrive();
     wake_others_if_open(cpu, &START);
     idle_until(cpu, || START.is_open());
+    // Start the tick only now: while a CPU waits for the others, ticks have no use, and those of many CPUs would take
+    // the host's time from the CPUs that are still loading.
+    cpu.start_ticking();
     inject::before_program(cpu, &run.options, loaded.as_mut().ok());
     enter(cpu, run, loaded)
 }
@@ -190,8 +193,9 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     }
     PUBLISHED.arrive();
     if cpu.id() != CpuId::BSP {
-        let bsp = run().online[CpuId::BSP.index()].apic_id;
-        cpu.wake(bsp);
+        if PUBLISHED.is_open() {
+            cpu.wake(run().online[CpuId::BSP.index()].apic_id);
+        }
         idle(cpu)
     }
     idle_until(cpu, || PUBLISHED.is_open());

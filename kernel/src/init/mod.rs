@@ -146,8 +146,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let arrivals = or_end(unsafe {
         bring_up::start_others(bsp, features, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
     });
-    // Start the clock only now: the BSP waits for the other CPUs with interrupts off and would miss ticks.
-    this_cpu::start_clock(bsp);
+    this_cpu::set_clock(bsp);
 
     // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());

@@ -269,6 +269,7 @@ pub fn boot_record(
         apic_timer_hz: timebase.apic_timer.hz(),
         memory_kib: physmem::total() * 4,
         per_cpu_kib: arrivals.area_kib,
+        bring_up_ns: arrivals.bring_up_ns,
     }
 }
 

@@ -153,6 +153,7 @@ mod tests {
         apic_timer_hz: 62_500_999,
         memory_kib: 120_000,
         per_cpu_kib: 340,
+        bring_up_ns: 12_300_000,
     };
 
     const CPU: CpuRecord<'_> = CpuRecord {

@@ -87,6 +87,8 @@ pub struct BootRecord {
     pub memory_kib: u64,
     /// The memory that each additional CPU needs, its program's address space included, in KiB.
     pub per_cpu_kib: u64,
+    /// The time from the first INIT to the last arrival of a CPU, in nanoseconds; 0 if there is only one CPU.
+    pub bring_up_ns: u64,
 }
 
 /// The result of one CPU.
@@ -133,7 +135,7 @@ impl fmt::Display for BootRecord {
         write!(
             f,
             "{MARK}boot cpus_found={} cpus_online={} x2apic={} tick_hz={} tsc_hz={} apic_timer_hz={} \
-             memory_kib={} per_cpu_kib={}",
+             memory_kib={} per_cpu_kib={} bring_up_ns={}",
             self.cpus_found,
             self.cpus_online,
             u32::from(self.x2apic),
@@ -141,7 +143,8 @@ impl fmt::Display for BootRecord {
             self.tsc_hz,
             self.apic_timer_hz,
             self.memory_kib,
-            self.per_cpu_kib
+            self.per_cpu_kib,
+            self.bring_up_ns
         )
     }
 }

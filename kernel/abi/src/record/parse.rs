@@ -40,6 +40,7 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             apic_timer_hz: fields.number("apic_timer_hz")?,
             memory_kib: fields.number("memory_kib")?,
             per_cpu_kib: fields.number("per_cpu_kib")?,
+            bring_up_ns: fields.number("bring_up_ns")?,
         }),
         "cpu" => Record::Cpu(CpuRecord {
             cpu: fields.number("cpu")?,

@@ -27,6 +27,7 @@ fn records() -> [Record<'static>; 11] {
             apic_timer_hz: 1_000_000_000,
             memory_kib: 130_000,
             per_cpu_kib: 160,
+            bring_up_ns: 12_345_678,
         }),
         Record::Cpu(CPU),
         Record::Panic { cpu: Some(2), message: "told to" },

@@ -9,7 +9,7 @@ use x86_64::registers::model_specific::Msr;
 use super::failures;
 use crate::arch::cpu::machine_check;
 use crate::arch::cpu::msr::IA32_DEBUGCTL;
-use crate::arch::percpu::{self, PerCpuData};
+use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{Failures, Options, Place};
 
 /// The CPUs with an injected fault, by their position in the list of CPUs.
@@ -37,14 +37,12 @@ impl ApFaults {
         }
     }
 
-    /// Stores in each CPU's data whether it must fail or have stale registers. Called by the BSP, before the other CPUs run.
-    pub(in crate::arch) fn arm(&self) {
+    /// Stores in a CPU's data whether it must fail or have stale registers. Called by the BSP, before that CPU runs.
+    pub(in crate::arch) fn arm(&self, cpu: &PerCpuData) {
         if let Some(failures) = &self.failures {
-            percpu::created().for_each(|cpu| failures::arm(cpu, cpu.area.0, failures));
+            failures::arm(cpu, cpu.area.0, failures);
         }
-        if let Some(cpu) = self.stale.and_then(|place| percpu::created().nth(place as usize)) {
-            cpu.injected.stale.set(true);
-        }
+        cpu.injected.stale.set(self.stale == Some(cpu.area.0));
     }
 
     /// Returns whether this CPU gets a start-up IPI while the BSP waits for the APs.

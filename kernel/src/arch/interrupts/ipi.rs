@@ -70,13 +70,13 @@ impl LocalApic {
         }
     }
 
-    /// Sends INIT to all other CPUs.
+    /// Sends INIT to one CPU, which then waits for a start-up IPI.
     ///
     /// # Safety
-    /// No other CPU runs kernel code, because INIT resets every other CPU.
-    pub unsafe fn send_init_to_others(&mut self) {
-        // SAFETY: the caller guarantees that no other CPU runs kernel code.
-        unsafe { self.send(|apic| apic.send_init_ipi_all(), INIT | TO_OTHERS, ApicId(0)) };
+    /// That CPU runs no kernel code, because INIT resets it.
+    pub unsafe fn send_init(&mut self, to: ApicId) {
+        // SAFETY: the caller guarantees that the CPU runs no kernel code.
+        unsafe { self.send(|apic| apic.send_init_ipi(to.0), INIT, to) };
     }
 
     /// Sends a start-up IPI to one CPU, which then runs the real-mode code in page `vector`.

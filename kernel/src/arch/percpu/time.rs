@@ -20,11 +20,14 @@ impl Measured {
 }
 
 impl PerCpuData {
-    /// Copies the calibrated clock to this CPU and starts its periodic tick.
-    pub fn start_clock(&self) {
-        let timebase = timer::timebase();
-        self.clock.set(timebase.clock);
-        self.with_apic(|apic| apic.start_ticking(timebase.apic_ticks));
+    /// Copies the calibrated clock to this CPU.
+    pub fn set_clock(&self) {
+        self.clock.set(timer::timebase().clock);
+    }
+
+    /// Starts this CPU's periodic tick.
+    pub fn start_ticking(&self) {
+        self.with_apic(|apic| apic.start_ticking(timer::timebase().apic_ticks));
     }
 
     /// Returns the nanoseconds since boot.

@@ -44,9 +44,9 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
-/// Starts this CPU's clock. First discards the interrupts that the firmware left: one in service holds back the tick,
-/// and one that is pending would be counted as a stray interrupt of the run.
-pub fn start_clock(cpu: &PerCpuData) {
+/// Sets this CPU's clock, and discards the interrupts that the firmware left: one in service holds back the tick, and one
+/// that is pending would be counted as a stray interrupt of the run.
+pub fn set_clock(cpu: &PerCpuData) {
     inject::leave_interrupts(cpu, idle::take_pending);
     let in_service = cpu.with_apic(LocalApic::end_left_over).unwrap_or(0);
     // At most 256 interrupts are pending, one for each vector. The timer is stopped and all lines are masked.
@@ -63,7 +63,7 @@ pub fn start_clock(cpu: &PerCpuData) {
             "interrupts from before the boot are discarded: {in_service} in service, {pending} pending {vectors}"
         );
     }
-    cpu.start_clock();
+    cpu.set_clock();
 }
 
 /// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then the

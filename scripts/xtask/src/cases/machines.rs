@@ -54,10 +54,17 @@ pub fn cases() -> Vec<Case> {
         case(format!("machine::{name}"), options, "selftest").exits_on(cpus)
     };
     vec![
-        row("smp-1", "--smp 1", 1),
+        row("smp-1", "--smp 1", 1).demand(|finished| {
+            let time = &finished.json["boot"]["bring_up_ns"];
+            if time.is_null() { Ok(()) } else { Err(format!("one CPU has a bring-up of {time} ns")) }
+        }),
         row("smp-2", "--smp 2", 2),
         row("smp-3", "--smp 3", 3),
-        row("smp-4", "--smp 4", 4),
+        // The time includes the 10 ms between INIT and the start-up IPI.
+        row("smp-4", "--smp 4", 4).demand(|finished| match finished.json["boot"]["bring_up_ns"].as_u64() {
+            Some(10_000_000..10_000_000_000) => Ok(()),
+            time => Err(format!("the bring-up took {time:?} ns")),
+        }),
         row("smp-8", "--smp 8", 8),
         row("smp-16", "--smp 16", 16),
         row("q35", "--machine q35 --smp 2", 2),
