@@ -9,6 +9,7 @@ use kernel::clock::{self, TscOrder};
 use kernel::cmdline::Options;
 use kernel::cpu::CpuId;
 use kernel::features::Features;
+use kernel::plural::Count;
 use kernel::{say, warn};
 use spin::Once;
 
@@ -32,12 +33,16 @@ pub fn control_registers(arrivals: &BringUpResult) {
     }
 }
 
+/// The largest number of CPUs for which the same warning is printed one by one.
+const WARNINGS_MAX: u64 = 8;
+
 /// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
 /// each CPU whose CPUID reports a different APIC id than its APIC. The kernel uses the APIC's id, because IPIs are sent
 /// to it.
 pub fn apics(bsp: &PerCpuData, arrivals: &BringUpResult) {
     let of = |cpu: &PerCpuData| published(&cpu.published.apic);
     let expected = of(bsp);
+    let mut count = 0;
     for cpu in arrivals.online {
         let (id, actual) = (cpu.id(), of(cpu));
         if actual.base != expected.base {
@@ -45,8 +50,14 @@ pub fn apics(bsp: &PerCpuData, arrivals: &BringUpResult) {
         }
         let ApicState { cpuid_id, .. } = actual;
         if cpuid_id != cpu.apic_id {
-            warn!(bsp, "{id} has a local APIC with {}, but its CPUID reports {cpuid_id}", cpu.apic_id);
+            count += 1;
+            if count <= WARNINGS_MAX {
+                warn!(bsp, "{id} has a local APIC with {}, but its CPUID reports {cpuid_id}", cpu.apic_id);
+            }
         }
+    }
+    if count > WARNINGS_MAX {
+        warn!(bsp, "the CPUID of {} reports another APIC id too", Count(count - WARNINGS_MAX, "more CPU"));
     }
 }
 
@@ -81,8 +92,16 @@ pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &BringUpResult, timebase:
             cpu.id()
         );
     }
+    let mut count = 0;
     for cpu in arrivals.online.iter().skip(1) {
         let (id, actual) = (cpu.id(), of(cpu));
+        let order = clock::tsc_order(arrivals.tsc_before, actual.at_set_up, arrivals.tsc_after);
+        let other_adjust =
+            actual.adjust.is_some() && expected.adjust.is_some() && actual.adjust != expected.adjust;
+        count += u64::from(order != TscOrder::InStep || other_adjust);
+        if count > WARNINGS_MAX {
+            continue;
+        }
         if let (Some(adjust), Some(expected)) = (actual.adjust, expected.adjust)
             && adjust != expected
         {
@@ -92,10 +111,13 @@ pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &BringUpResult, timebase:
             );
         }
         let ns = |ticks| timebase.tsc.to_ns().ns(ticks);
-        match clock::tsc_order(arrivals.tsc_before, actual.at_set_up, arrivals.tsc_after) {
+        match order {
             TscOrder::InStep => {}
             TscOrder::Behind(by) => warn!(bsp, "{id} has a TSC at least {} ns behind the BSP's", ns(by)),
             TscOrder::Ahead(by) => warn!(bsp, "{id} has a TSC at least {} ns ahead of the BSP's", ns(by)),
         }
+    }
+    if count > WARNINGS_MAX {
+        warn!(bsp, "the TSC of {} differs from the BSP's too", Count(count - WARNINGS_MAX, "more CPU"));
     }
 }

@@ -209,10 +209,21 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
 
 /// Warns about CPUs that are not online and about a truncated memory map.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &BringUpResult, unreachable: usize, info: &BootInfo) {
-    for (apic_id, lacks) in arrivals.missing {
+    for run in arrivals.missing.chunk_by(|a, b| a.0.0.checked_add(1) == Some(b.0.0) && a.1 == b.1) {
+        let &[(first, lacks), ..] = run else { continue };
+        if let [.., (last, _)] = run
+            && *last != first
+        {
+            let cpus = format_args!("the {} CPUs with APIC ids {} to {}", run.len(), first.0, last.0);
+            match lacks {
+                Some(lacks) => warn!(bsp, "{cpus} lack {lacks}; continuing without them"),
+                None => warn!(bsp, "{cpus} did not come online; continuing without them"),
+            }
+            continue;
+        }
         match lacks {
-            Some(lacks) => warn!(bsp, "the CPU with {apic_id} lacks {lacks}; continuing without it"),
-            None => warn!(bsp, "the CPU with {apic_id} did not come online; continuing without it"),
+            Some(lacks) => warn!(bsp, "the CPU with {first} lacks {lacks}; continuing without it"),
+            None => warn!(bsp, "the CPU with {first} did not come online; continuing without it"),
         }
     }
     if unreachable > 0 {

@@ -23,6 +23,7 @@ pub mod directory;
 pub mod error;
 pub mod executable;
 pub mod facts;
+mod fold;
 pub mod guest_memory;
 pub mod image;
 pub mod iso;

@@ -43,7 +43,8 @@ pub struct MachineOptions {
     #[arg(long, conflicts_with = "accel")]
     pub icount: bool,
 
-    /// Rate of the kernel's timer tick, in hertz. [default: 100]
+    /// Rate of the kernel's timer tick, in hertz. [default: 100; with more than 128 CPUs: 12800 divided
+    /// by their number]
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub tick_hz: Option<u32>,
 

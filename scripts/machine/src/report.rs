@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cpu_state;
 use crate::facts::{Cpu, Facts};
+use crate::fold;
 use crate::verify::Judgement;
 
 /// The columns of the table, and whether each is right-aligned. Only text columns are left-aligned.
@@ -29,14 +30,13 @@ pub fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
-/// Formats a heading and one line per CPU. Empty if there are no CPUs.
+/// Formats a heading and one line per CPU, or per run of CPUs with equal results if there are many CPUs (see [`fold`]).
+/// Empty if there are no CPUs.
 pub fn table(cpus: &[Cpu]) -> String {
     if cpus.is_empty() {
         return String::new();
     }
-    let mut sorted: Vec<_> = cpus.iter().collect();
-    sorted.sort_by_key(|cpu| cpu.cpu);
-    aligned(&COLUMNS, sorted.into_iter().map(cells))
+    aligned(&COLUMNS, fold::runs(&fold::sorted(cpus)).map(cells))
 }
 
 /// Formats rows under a heading, in aligned columns. A column is given by its name and whether it is right-aligned.
@@ -46,11 +46,13 @@ pub fn aligned<const N: usize>(
 ) -> String {
     let heading = columns.map(|(name, _)| name.to_owned());
     let rows: Vec<_> = std::iter::once(heading).chain(cells).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let width = widths[column];
             // Writing to a `String` cannot fail.
             let _ = match columns[column].1 {
                 true => write!(line, "{cell:>width$}  "),
@@ -63,19 +65,33 @@ pub fn aligned<const N: usize>(
     text
 }
 
-fn cells(cpu: &Cpu) -> [String; COLUMNS.len()] {
-    let code = if cpu.outcome == Outcome::Exited { cpu.code.to_string() } else { "-".to_owned() };
+/// Formats the cells of a run of CPUs, which is not empty.
+fn cells(run: &[&Cpu]) -> [String; COLUMNS.len()] {
+    let first = run[0];
+    let code = if first.outcome == Outcome::Exited { first.code.to_string() } else { "-".to_owned() };
+    let rates: Vec<_> = run.iter().copied().filter(|cpu| cpu.tick_millihertz != 0).collect();
+    let rate = |cpu: &Cpu| Hz(cpu.tick_millihertz);
     [
-        cpu.cpu.to_string(),
-        cpu.apic_id.to_string(),
-        cpu.program.clone(),
-        cpu.outcome.name().to_owned(),
+        fold::range(run, |cpu| cpu.cpu),
+        fold::range(run, |cpu| cpu.apic_id),
+        first.program.clone(),
+        first.outcome.name().to_owned(),
         code,
-        cpu.syscalls.to_string(),
-        cpu.ticks.to_string(),
-        cpu.tick_hz().map_or("-".to_owned(), |hz| format!("{hz:.2}")),
-        cpu.reason.clone(),
+        fold::range(run, |cpu| cpu.syscalls),
+        fold::range(run, |cpu| cpu.ticks),
+        if rates.is_empty() { "-".to_owned() } else { fold::range(&rates, rate) },
+        first.reason.clone(),
     ]
+}
+
+/// A rate in millihertz, shown in hertz.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Hz(u64);
+
+impl std::fmt::Display for Hz {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2}", self.0 as f64 / 1000.0)
+    }
 }
 
 /// Formats how many copies were started and how they ended, if any CPU started more than one.
@@ -205,6 +221,20 @@ mod tests {
                         1    10  hello    killed      -         5      0       -  divide error\n";
         assert_eq!(table(&facts().cpus), expected);
         assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn equal_rows_of_many_cpus_are_one_row() {
+        let last = facts().cpus.remove(1);
+        let cpu = |n: u32| Cpu { cpu: n, apic_id: n, tick_millihertz: 99_000 + u64::from(n), ..last.clone() };
+        let mut cpus: Vec<_> = (0..1024).map(cpu).collect();
+        cpus[1000].code = 3;
+        cpus[1000].tick_millihertz = 0;
+        let expected = "      CPU       APIC  PROGRAM  OUTCOME  CODE  SYSCALLS  TICKS             HZ  REASON\n\
+                        \x20   0-999      0-999  hello    exited      0        12     34   99.00-100.00\n\
+                        \x20    1000       1000  hello    exited      3        12     34              -\n\
+                        1001-1023  1001-1023  hello    exited      0        12     34  100.00-100.02\n";
+        assert_eq!(table(&cpus), expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod bochs;
 pub mod gdb;
 pub mod images;
+mod many_cpus;
 pub mod options;
 mod qemu_text;
 pub mod recording;

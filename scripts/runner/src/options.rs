@@ -24,7 +24,7 @@ pub struct RunOptions {
     pub emulator: Emulator,
 
     /// Ends the run after this many seconds and prints the registers of all CPUs; 0 means no limit. [default: 60; with
-    /// UEFI firmware: 120; with --gdb: 0]
+    /// UEFI firmware: 120; with more than 128 CPUs: a second more for each 4 CPUs; with --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 

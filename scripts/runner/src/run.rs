@@ -22,6 +22,7 @@ use machine::{build, cmdline, report, session};
 use output::{eprint, eprintln, print, printable_lines};
 
 use crate::bochs;
+use crate::many_cpus;
 use crate::options::{Emulator, RunOptions, TraceMode, TraceVia};
 use crate::qemu_text::collapsed;
 use crate::recording;
@@ -39,7 +40,9 @@ pub const LONG_ABOUT: &str = "Builds everything, boots it under QEMU, and report
 
 /// Returns the default time limit of a run, in seconds; 0 means no limit.
 pub fn default_timeout(options: &RunOptions) -> u64 {
-    if options.gdb { 0 } else { 60 + options.machine.boot.firmware_seconds() }
+    let machine = &options.machine;
+    let seconds = 60 + machine.boot.firmware_seconds() + many_cpus::more_seconds(cpus(&machine.smp));
+    if options.gdb { 0 } else { seconds }
 }
 
 /// Executes a run and returns its exit status. Writes JSON if requested, even after an error.
@@ -95,7 +98,9 @@ impl Plan {
             .collect::<Vec<_>>()
             .join(" ");
         let keys = Some(keys.as_str()).filter(|keys| !keys.is_empty());
-        let cmdline = cmdline::compose(name, machine.tick_hz, keys, arguments);
+        let has_rate = keys.is_some_and(|keys| cmdline::value(keys, "tick_hz").is_some());
+        let default_rate = if has_rate { None } else { many_cpus::tick_hz(cpus(&machine.smp)) };
+        let cmdline = cmdline::compose(name, machine.tick_hz.or(default_rate), keys, arguments);
         Ok(Plan { program, cmdline, kernel })
     }
 

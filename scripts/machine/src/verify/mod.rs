@@ -9,6 +9,7 @@ use output::{count, eprintln, printable_lines};
 use crate::cpu_state;
 use crate::error::Error;
 use crate::facts::{Cpu, Facts};
+use crate::fold;
 use crate::rip::insert_place;
 
 /// How QEMU ended.
@@ -148,11 +149,14 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     Judgement { outcome, errors, warnings }
 }
 
+/// The ends of the kernel's warnings about CPUs that did not come online.
+const CONTINUING: [&str; 2] = ["; continuing without it", "; continuing without them"];
+
 /// Returns the kernel's warnings. Omits a warning about a CPU that did not come online if the missing CPUs have
 /// records: [`check_cpus`] turns each such record into a warning that includes the reason.
 fn kernel_warnings(facts: &Facts) -> impl Iterator<Item = String> {
     let recorded = facts.cpus.iter().any(|cpu| cpu.outcome == record::Outcome::Missing);
-    let is_recorded = move |text: &&String| recorded && text.ends_with("; continuing without it");
+    let is_recorded = move |text: &&String| recorded && CONTINUING.iter().any(|end| text.ends_with(end));
     facts.warnings.iter().filter(move |text| !is_recorded(text)).cloned()
 }
 
@@ -219,7 +223,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             // A trace that was sent over the console must be complete.
             errors.extend(facts.trace.flaws());
             check_states(facts, &mut errors);
-            let failed: Vec<_> = facts.cpus.iter().filter_map(failure).collect();
+            let failed: Vec<_> = fold::runs(&fold::sorted(&facts.cpus)).filter_map(failure).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
                 Verdict::Pass => {
@@ -317,9 +321,11 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
             if missing.len() == 1 { "is" } else { "are" }
         ));
     }
-    for cpu in &missing {
-        let reason = if cpu.reason.is_empty() { "no reason given" } else { &cpu.reason };
-        warnings.push(format!("CPU {} (APIC id {}) is missing: {reason}", cpu.cpu, cpu.apic_id));
+    for run in fold::runs(&fold::sorted(missing.iter().copied())) {
+        let reason = if run[0].reason.is_empty() { "no reason given" } else { &run[0].reason };
+        let (s, are) = if run.len() == 1 { ("", "is") } else { ("s", "are") };
+        let ids = fold::range(run, |cpu| cpu.apic_id);
+        warnings.push(format!("{} (APIC id{s} {ids}) {are} missing: {reason}", fold::names(run)));
     }
     let reported = facts.verdicts.first().map_or(0, |verdict| verdict.warnings as usize);
     if reported > missing.len() && reported > facts.warnings.len() {
@@ -339,17 +345,19 @@ fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     }
 }
 
-/// Returns an error if the program of this CPU did not exit with code 0. A missing CPU is not an error.
-fn failure(cpu: &Cpu) -> Option<String> {
+/// Returns an error if the program of these CPUs, whose results are equal, did not exit with code 0. A missing CPU is not an
+/// error.
+fn failure(run: &[&Cpu]) -> Option<String> {
+    let (names, cpu) = (fold::names(run), run.first()?);
     let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };
     match cpu.outcome {
         record::Outcome::Exited if cpu.code == 0 => None,
         record::Outcome::Exited => {
-            Some(format!("CPU {}: {}{which} exited with code {}", cpu.cpu, cpu.program, cpu.code))
+            Some(format!("{names}: {}{which} exited with code {}", cpu.program, cpu.code))
         }
         record::Outcome::Killed => {
             let reason = insert_place(&cpu.reason, cpu.place.as_deref());
-            Some(format!("CPU {}: {}{which} was killed: {reason}", cpu.cpu, cpu.program))
+            Some(format!("{names}: {}{which} was killed: {reason}", cpu.program))
         }
         record::Outcome::Missing => None,
     }
