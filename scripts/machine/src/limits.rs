@@ -25,6 +25,11 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         let text = format!("{words} does not start a machine: call `{} {words}`", options.qemu.display());
         return Err(Error::Usage(text));
     }
+    let words = options.smp.split([',', '=']);
+    if let Some(number) = words.into_iter().find(|word| is_beyond_32_bits(word)) {
+        let text = format!("--smp {}: QEMU would use only the low 32 bits of {number}", options.smp);
+        return Err(Error::Usage(text));
+    }
     let (cmdline, what) = match given(&options.qemu_arg, &["append"]).last() {
         Some(cmdline) => (cmdline, "-append"),
         None => (cmdline, "the program's arguments or --cmdline"),
@@ -64,6 +69,11 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         ))),
         _ => Ok(()),
     }
+}
+
+/// Returns whether a word is a number that does not fit in 32 bits.
+fn is_beyond_32_bits(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()) && word.parse::<u32>().is_err()
 }
 
 /// Returns the values of an option of QEMU, by its names, among these arguments. QEMU takes the last one.
@@ -193,6 +203,17 @@ mod tests {
             assert!(message(&[option, "help"], "", 0).is_some(), "{option}");
         }
         assert_eq!(of_qemu(&["-name", "help"]), None);
+    }
+
+    #[test]
+    fn number_of_cpus_beyond_32_bits_is_refused() {
+        for smp in ["4294967296", "2,maxcpus=4294967297", "cores=99999999999999999999"] {
+            let text = message(&["--smp", smp], "", 0).unwrap_or_default();
+            assert!(text.starts_with(&format!("--smp {smp}: QEMU would use only the low 32 bits")), "{text}");
+        }
+        for smp in ["4294967295", "2,maxcpus=8", "x", ""] {
+            assert_eq!(message(&["--smp", smp], "", 0), None, "{smp}");
+        }
     }
 
     #[test]

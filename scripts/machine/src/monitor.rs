@@ -45,6 +45,8 @@ pub struct Monitor {
 struct Events {
     /// QEMU has paused the machine since the last call of [`paused`](Monitor::paused).
     stopped: AtomicBool,
+    /// QEMU has greeted, as it does when it has created the machine.
+    greeted: AtomicBool,
     /// QEMU has closed its monitor, as it does when it exits.
     closed: AtomicBool,
 }
@@ -73,6 +75,16 @@ impl Monitor {
     /// Returns whether QEMU has closed its monitor.
     pub fn is_closed(&self) -> bool {
         self.events.closed.load(Ordering::Acquire)
+    }
+
+    /// Returns whether QEMU has answered on its monitor. Called after QEMU has ended. Waits at most a second for the last
+    /// message.
+    pub fn has_greeted(&self) -> bool {
+        let until = Instant::now() + Duration::from_secs(1);
+        while !self.is_closed() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.events.greeted.load(Ordering::Acquire)
     }
 
     /// Returns QEMU's run state if QEMU has paused the machine, and will not resume it by itself. Asks QEMU only if a
@@ -143,7 +155,8 @@ fn read(
     answers: &Sender<Value>,
     wake: &impl Fn(),
 ) -> Result<(), QmpError> {
-    let mut monitor = Qmp::greet(socket, socket)?;
+    let greeted = || events.greeted.store(true, Ordering::Release);
+    let mut monitor = Qmp::greet_with(socket, socket, greeted)?;
     // If the receiver is dropped, the run is over. Continue to read nevertheless, because QEMU could block otherwise.
     let _ = answers.send(Value::Null);
     loop {

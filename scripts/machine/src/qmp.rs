@@ -49,11 +49,20 @@ impl<S: Read + Write> Qmp<S> {
     /// # Errors
     /// If the connection ends, or the other end does not use QMP.
     pub fn greet(reader: S, writer: S) -> Result<Qmp<S>, QmpError> {
+        Qmp::greet_with(reader, writer, || ())
+    }
+
+    /// Does the same as [`greet`](Self::greet), and calls `greeted` when the greeting has arrived.
+    ///
+    /// # Errors
+    /// The errors of [`greet`](Self::greet).
+    pub fn greet_with(reader: S, writer: S, greeted: impl FnOnce()) -> Result<Qmp<S>, QmpError> {
         let mut session = Qmp { reader: BufReader::new(reader), writer };
         let greeting = session.receive()?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Protocol(greeting.to_string()));
         }
+        greeted();
         session.execute("qmp_capabilities")?;
         Ok(session)
     }

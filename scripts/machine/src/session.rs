@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use kernel_abi::verdict::Verdict;
+
 use crate::console::boot_failure;
 use crate::error::Error;
 use crate::launch;
@@ -30,6 +32,9 @@ const QUEUE: usize = 1024;
 /// The interval at which the tool checks whether QEMU has ended, once QEMU has closed its monitor. A process that QEMU
 /// started could keep the console open.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
+
+/// The beginnings of lines that only a kernel prints.
+const KERNEL_LINES: [&[u8]; 2] = [b"@ringside ", b"[cpu"];
 
 /// A message from a reader thread.
 enum Message {
@@ -125,6 +130,7 @@ fn attend(
     let mut cues = cues.to_vec();
     let mut answers = String::new();
     let mut registers = None;
+    let mut kernel_printed = false;
     let ending = loop {
         let mut wait = match limit {
             Some(limit) => limit.saturating_sub(started.elapsed()),
@@ -142,6 +148,7 @@ fn attend(
             break wait_for_exit(&mut child)?;
         }
         if let Ok(Message::Line(line)) = &message {
+            kernel_printed |= KERNEL_LINES.iter().any(|start| line.starts_with(start));
             on(Some(line), started.elapsed());
         }
         // The time limit also applies to a machine that prints without end.
@@ -179,6 +186,18 @@ fn attend(
             take_rest(&messages, |line| on(Some(line), started.elapsed()));
             break ending;
         }
+    };
+    let ending = match ending {
+        // Status 1 has its own meaning.
+        Ending::Status(status)
+            if status != 1
+                && Verdict::from_qemu_status(status).is_none()
+                && !kernel_printed
+                && !monitor.has_greeted() =>
+        {
+            Ending::NoMachine(status)
+        }
+        ending => ending,
     };
     Ok(Ended { ending, stderr: stderr.text(), registers, answers, cues_left: cues })
 }

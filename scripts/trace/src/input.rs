@@ -1,18 +1,48 @@
 //! Opens and reads the files that the user names. No file can make the tool read forever or use unlimited memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread::Builder;
+use std::time::Duration;
+
+/// How long to wait for a writer of a FIFO. A writer that the same command line starts opens it much earlier.
+const FIFO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a file. A FIFO is accepted, but not a device: `/dev/zero`, for example, has no end.
 ///
 /// # Errors
-/// If the file cannot be opened, or is a device or folder.
+/// If the file cannot be opened, or is a device or folder, or if no process opens a FIFO for writing within 10 s.
 pub fn open(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
+    open_within(FIFO_TIMEOUT, path)
+}
+
+fn open_within(timeout: Duration, path: &Path) -> io::Result<File> {
+    let file = if fs::metadata(path)?.file_type().is_fifo() {
+        let (sender, opened) = mpsc::channel();
+        let path = path.to_owned();
+        // The thread waits until there is a writer. If there is none, the thread ends with the process.
+        Builder::new().spawn(move || {
+            let _ = sender.send(File::open(path));
+        })?;
+        let none = |_| {
+            let text = format!("no process has opened this FIFO for writing within {} s", timeout.as_secs());
+            io::Error::new(ErrorKind::TimedOut, text)
+        };
+        opened.recv_timeout(timeout).map_err(none)??
+    } else {
+        File::open(path)?
+    };
     check(&file)?;
     Ok(file)
+}
+
+/// Returns whether two paths name the same existing file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    identity(one).is_some_and(|found| identity(other) == Some(found))
 }
 
 /// Checks that an open file has an end.
@@ -58,6 +88,22 @@ mod tests {
         let text = |path: &str| read(Path::new(path), 9).expect_err("it must be refused").to_string();
         assert_eq!(text("/dev/zero"), "it is a device, not a file");
         assert!(text("/").contains("directory"));
+    }
+
+    #[test]
+    fn fifo_without_a_writer_is_an_error() {
+        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let [unused, path] = ["unused", "fifo"].map(|name| folder.path().join(name));
+        let made = std::process::Command::new("mkfifo").args([&unused, &path]).status();
+        assert!(made.expect("cannot start mkfifo").success());
+        let error = open_within(Duration::from_millis(10), &unused).expect_err("it must be refused");
+        assert!(error.to_string().contains("no process has opened this FIFO for writing"), "{error}");
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, "text").expect("cannot write")
+        });
+        assert_eq!(read(&path, 9).expect("cannot read"), b"text");
+        writer.join().expect("the writer must end");
     }
 
     #[test]

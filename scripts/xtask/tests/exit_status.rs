@@ -196,7 +196,8 @@ fn json_is_written_for_every_outcome() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("invalid JSON");
         json["outcome"].as_str().expect("there must be an outcome").to_owned()
     };
-    assert_eq!(outcome("exit 0", &["hello"]), "panic");
+    assert_eq!(outcome("echo '[cpu0] hi'; exit 0", &["hello"]), "panic");
+    assert_eq!(outcome("echo 'usage: qemu'; exit 0", &["hello"]), "host");
     assert_eq!(outcome("exit 1", &["hello"]), "host");
     assert_eq!(outcome("exec sleep 1000 </dev/null", &["--timeout", "1", "hello"]), "timeout");
     assert_eq!(outcome("exit 33", &["no-such-program"]), "usage");

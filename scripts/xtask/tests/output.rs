@@ -147,7 +147,7 @@ fn closed_reader_does_not_change_the_status() {
     }
     let output = fixture.tool(&["run", "no-such-program"]).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(2));
-    fixture.qemu("exit 0");
+    fixture.qemu("echo '[cpu0] hi'; exit 0");
     let output = fixture.tool(&RUN).stdout(gone()).stderr(gone()).output().expect("cannot start");
     assert_eq!(output.status.code(), Some(3), "the status of the run");
 }
@@ -342,6 +342,22 @@ fn writing_a_result_does_not_replace_a_symlink_or_fifo() {
 
 fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink())
+}
+
+#[test]
+fn trace_is_not_replaced_by_what_it_is_converted_to() {
+    let fixture = Fixture::new();
+    symlink("t.rtrace", fixture.path("link")).expect("cannot link");
+    let before = fs::read(fixture.path("t.rtrace")).expect("cannot read");
+    for option in ["--text", "--pftrace", "--stats-json", "--svg"] {
+        for path in ["t.rtrace", "link", "./t.rtrace"] {
+            let output = fixture.tool(&["trace", "t.rtrace", option, path]).output().expect("cannot start");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{option} {path}: {stderr}");
+            assert!(stderr.contains("is the trace itself: name another file"), "{option} {path}: {stderr}");
+        }
+    }
+    assert_eq!(fs::read(fixture.path("t.rtrace")).expect("cannot read"), before);
 }
 
 #[test]

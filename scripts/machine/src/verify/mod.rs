@@ -23,6 +23,9 @@ pub enum Ending {
     TimedOut,
     /// QEMU could not be started.
     NotStarted,
+    /// QEMU exited with this status, which is no verdict, before it had created a machine. With some options it only prints
+    /// help.
+    NoMachine(i32),
     /// The firmware or the loader did not start the kernel, and QEMU was killed.
     NotBooted,
     /// QEMU paused the machine and was then killed. The string is QEMU's run state.
@@ -127,6 +130,13 @@ pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let (outcome, errors) = match ending {
         Ending::TimedOut => {
             (Outcome::Timeout, vec!["the run timed out before the kernel's verdict".to_owned()])
+        }
+        Ending::NoMachine(status) => {
+            let text = format!(
+                "QEMU ended before it had created a machine (exit status {status}): check the value of --qemu, and \
+                 whether an option makes QEMU print help or run in the background"
+            );
+            (Outcome::Host, vec![text])
         }
         Ending::NotStarted => (Outcome::Host, vec!["QEMU could not be started".to_owned()]),
         Ending::NotBooted => {
