@@ -7,6 +7,7 @@ use std::path::Path;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+use trace::input::read;
 
 use super::error::InjectError;
 
@@ -24,6 +25,9 @@ const OTHERS: [&str; 3] = [
 /// Instructions that change GS or AC or that leave ring 0. They must not occur outside the entry and exit code.
 const PATH_ONLY: [Mnemonic; 5] =
     [Mnemonic::Swapgs, Mnemonic::Sysretq, Mnemonic::Iretq, Mnemonic::Stac, Mnemonic::Clac];
+
+/// Maximum size of a kernel's ELF file in bytes.
+const ELF_MAX: u64 = 2 << 30;
 
 /// A function of the entry and exit code.
 #[derive(Debug)]
@@ -60,7 +64,8 @@ impl fmt::Display for Place {
 impl Code {
     /// Reads the entry and exit code from a kernel's ELF.
     pub fn load(kernel: &Path) -> Result<Code, InjectError> {
-        let bytes = std::fs::read(kernel).map_err(InjectError::Io)?;
+        let bytes = read(kernel, ELF_MAX)
+            .map_err(|error| InjectError::Code(format!("cannot read {}: {error}", kernel.display())))?;
         let bad = |error| InjectError::Code(format!("{} is not an ELF file: {error}", kernel.display()));
         let file = object::File::parse(&*bytes).map_err(bad)?;
         let mut code = Code { functions: Vec::new(), labels: HashMap::new() };
@@ -188,6 +193,12 @@ impl Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_without_end_is_refused_with_its_name() {
+        let error = Code::load(Path::new("/dev/zero")).expect_err("it must be refused");
+        assert_eq!(error.to_string(), "cannot read /dev/zero: it is a device, not a file");
+    }
 
     #[test]
     fn place_is_parsed_as_it_is_displayed() {

@@ -22,7 +22,6 @@ mod registers;
 mod rsp;
 mod tally;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -34,6 +33,7 @@ use serde_json::json;
 use self::code::Code;
 use self::driver::{Driver, Event};
 use self::error::InjectError;
+use self::guest::Guest;
 use self::options::InjectOptions;
 use self::plan::{Job, Plan};
 use self::tally::{Failure, Tally};
@@ -53,7 +53,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
         tally.of(event).required = plan.injections(&jobs)?;
         for (index, job) in jobs.iter().enumerate() {
             let words = plan.command_line(job)?;
-            if let Err(failure) = run_boot(&plan, job, words, &mut tally) {
+            let guest = plan.start(words)?;
+            if let Err(failure) = run_boot(&plan, job, guest, &mut tally) {
                 let text = describe(&plan, job, &failure);
                 eprintln!("FAILED: {text}");
                 failures.push(text);
@@ -82,9 +83,8 @@ pub fn run(options: &InjectOptions) -> Result<ExitCode, Error> {
     Ok(outcome.and_written(write_json(options, &plan.code, &tally, &failures)).exit_code())
 }
 
-/// Runs one boot, from QEMU's start to its exit.
-fn run_boot(plan: &Plan<'_>, job: &Job, words: Vec<OsString>, tally: &mut Tally) -> Result<(), Failure> {
-    let guest = plan.start(words)?;
+/// Runs one boot of a machine that has been started, until QEMU exits.
+fn run_boot(plan: &Plan<'_>, job: &Job, guest: Guest, tally: &mut Tally) -> Result<(), Failure> {
     let mut driver = Driver::new(guest, &plan.code, job.event, &job.selection, tally)?;
     match job.boot.drive(&mut driver) {
         Ok(()) => Ok(outcome::check(driver, job.boot)?),

@@ -25,6 +25,10 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
         let text = format!("{words} does not start a machine: call `{} {words}`", options.qemu.display());
         return Err(Error::Usage(text));
     }
+    if options.qemu_arg.iter().any(|word| option_name(word) == Some("daemonize")) {
+        let text = "-daemonize: QEMU would continue to run without this tool: remove the option";
+        return Err(Error::Usage(text.to_owned()));
+    }
     let words = options.smp.split([',', '=']);
     if let Some(number) = words.into_iter().find(|word| is_beyond_32_bits(word)) {
         let text = format!("--smp {}: QEMU would use only the low 32 bits of {number}", options.smp);

@@ -219,4 +219,19 @@ fn unknown_programs_and_options_are_usage_errors() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("hello, "));
     assert_eq!(run("exit 33", &["--no-such-option"]).status.code(), Some(2));
     assert_eq!(run("exit 33", &["--tick-hz", "0"]).status.code(), Some(2));
+    assert_eq!(run("exit 33", &["--qemu-arg", "-daemonize", "hello"]).status.code(), Some(2));
+    let mut machines = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    machines.args(["machines", "--program", "no-such-program"]);
+    assert_eq!(machines.output().expect("cannot start the host tool").status.code(), Some(2));
+}
+
+/// As with an option that makes QEMU print help.
+#[test]
+fn qemu_that_creates_no_machine_is_a_host_failure() {
+    for script in ["exit 0", "echo 'Available netdev backend types:'", "exit 2"] {
+        let output = run(script, &["hello"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{script}: {stderr}");
+        assert!(stderr.contains("QEMU ended before it had created a machine"), "{script}: {stderr}");
+    }
 }

@@ -197,6 +197,21 @@ fn unknown_feature_or_mutant_is_a_usage_error() {
     }
 }
 
+/// The tool may be called in any folder, and QEMU starts there.
+#[test]
+fn hostile_passes_its_program_by_a_path_that_exists_in_any_folder() {
+    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let qemu = folder.path().join("qemu");
+    let search =
+        "while [ $# -gt 0 ]; do case $1 in -initrd) [ -e \"$2\" ] && echo found >found ;; esac; shift; done";
+    script::write(&qemu, search);
+    let seed = format!("{:#x}", std::process::id());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["hostile", "--as-built", "--seed", &seed, "--qemu"]).arg(&qemu);
+    let output = command.current_dir(folder.path()).stdin(Stdio::null()).output().expect("cannot start");
+    assert!(folder.path().join("found").exists(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn print_jobs_prints_commands_whose_results_merge() {
     let folder = tempfile::tempdir().expect("cannot create a folder");

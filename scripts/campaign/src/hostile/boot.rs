@@ -11,7 +11,7 @@ use machine::facts::{Facts, Line};
 use machine::guest_memory::GuestMemory;
 use machine::options::MachineOptions;
 use machine::qemu::{Machine, Wiring};
-use machine::tree::{relative, root};
+use machine::tree::root;
 use machine::verify::{Judgement, Outcome, worst};
 use machine::{build, cmdline, session};
 use output::printable;
@@ -67,7 +67,7 @@ impl Boot<'_> {
         let machine = Machine {
             options: &self.machine,
             kernel: &self.kernel,
-            module: Some(relative(&self.module)),
+            module: Some(&self.module),
             cmdline: &self.cmdline,
             gdb_port: None,
         };

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
-use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use machine::tree::root;
+use machine::{build, programs};
 use output::{count, println};
 use serde_json::Value;
 
@@ -59,6 +59,7 @@ const REFUSALS: [&str; 5] = [
 
 /// Runs the table, and prints a line for each machine. The exit status is 1 if a machine failed.
 pub fn run(options: &MachinesOptions) -> Result<ExitCode, Error> {
+    programs::resolve(&options.program, &programs::embedded()?)?;
     build::everything(Show::Progress)?;
     let rows = match options.all {
         true => rows::all(&help(&options.qemu, "-cpu")?, &help(&options.qemu, "-machine")?),
