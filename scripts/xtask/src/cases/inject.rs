@@ -14,7 +14,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         row("nmi", "--smp 3 --kind nmi --every 9")
             .demand(|finished| at_many_instructions(finished, "nmi", 200)),
-        row("debug", "--smp 3 --kind db").demand(|finished| at_many_instructions(finished, "debug", 150)),
+        row("debug", "--smp 3 --kind db")
+            .since((10, 0), "#DB directly after `sti`")
+            .demand(|finished| at_many_instructions(finished, "debug", 150)),
         row("machine-check", "--smp 3 --kind mc --every 25")
             .demand(|finished| all_survived(finished, "machine_check")),
     ]
