@@ -8,7 +8,7 @@ use spin::Once;
 
 use crate::arch::devices::{finish, serial};
 use crate::arch::inject;
-use crate::arch::memory::loaded::{Program, StartError};
+use crate::arch::memory::loaded::{Common, Program, StartError};
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData, print};
@@ -20,18 +20,21 @@ use crate::clock;
 use crate::cmdline::{Finish, Options};
 use crate::cpu::{ApicId, CpuId};
 use crate::features::MissingFeatures;
-use crate::frames::Frame;
 use crate::plural::{Count, verb};
 use crate::repeat::{self, End, Reason};
-use crate::sync::Gate;
+use crate::sync::{self, Gate, Stagger};
 use crate::syscall;
 use crate::text::Text;
 
 /// Number of tick intervals over which the tick rate is measured after the programs have ended: 200 ms at 100 Hz.
 const TICK_INTERVALS: u64 = 20;
+/// The largest number of CPUs that are woken by one IPI to all of them.
+const WAKE_TOGETHER_MAX: usize = 16;
 /// Longest time to wait for these ticks.
 const TICK_TIMEOUT_NS: u64 = 400_000_000;
 
+/// Limits how many CPUs load their copies at the same time.
+static LOADING: Stagger = Stagger::new();
 /// Opens when all copies are loaded and may enter ring 3.
 static START: Gate = Gate::new();
 /// Opens when all copies have ended.
@@ -47,8 +50,8 @@ pub struct Run {
     pub options: Options<'static>,
     /// The program's file.
     pub file: &'static [u8],
-    /// The page shared by all copies.
-    pub shared: Frame,
+    /// What all copies of the program share.
+    pub common: Common,
     /// Number of frames that were free before the first program was loaded. The same number must be free after the last
     /// program has ended.
     pub free_frames: u64,
@@ -67,15 +70,16 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     for gate in [&START, &DONE, &PUBLISHED] {
         gate.announce(online);
     }
-    RUN.call_once(|| run);
-    cpu.wake_others();
+    let run = RUN.call_once(|| run);
+    let first = run.online.iter().take(Stagger::WIDTH as usize).skip(1);
+    first.for_each(|other| cpu.wake(other.apic_id));
     take_part(cpu)
 }
 
 /// Waits until the BSP has published the run, loads this CPU's copy, and enters ring 3 together with the others. Called
 /// by every CPU that is online.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
-    idle_until(cpu, || RUN.is_completed());
+    idle_until(cpu, || RUN.is_completed() && LOADING.is_turn(cpu.id().0));
     let run = run();
     this_cpu::set_number(cpu);
     if run.options.dump_cpus {
@@ -88,9 +92,10 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
-    START.arrive();
-    wake_others_if_open(cpu, &START);
-    idle_until(cpu, || START.is_open());
+    if let Some(next) = run.online.get(LOADING.finish() as usize) {
+        cpu.wake(next.apic_id);
+    }
+    meet(cpu, &START);
     // Start the tick only now: while a CPU waits for the others, ticks have no use, and those of many CPUs would take
     // the host's time from the CPUs that are still loading.
     cpu.start_ticking();
@@ -99,7 +104,7 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
 }
 
 /// Runs one copy.
-fn enter(cpu: &'static PerCpuData, run: &Run, loaded: Result<Program, StartError>) -> ! {
+fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, StartError>) -> ! {
     match loaded {
         Ok(program) => {
             cpu.rounds.begin(&run.options.repeat, cpu.ticks());
@@ -122,21 +127,36 @@ fn end_if_broken(cpu: &PerCpuData) {
 }
 
 /// Loads this CPU's next copy.
-fn load(cpu: &PerCpuData, run: &Run) -> Result<Program, StartError> {
+fn load(cpu: &PerCpuData, run: &'static Run) -> Result<Program, StartError> {
     let argv = core::iter::once(run.options.program).chain(run.options.program_args());
     let env = repeat::environment(&cpu.rounds, &run.options.repeat);
     let env = env.each_ref().map(Text::as_str);
-    ring3::load(run.file, argv.map(|argument| argument.bytes()), &env, run.shared)
+    ring3::load(run.file, argv.map(|argument| argument.bytes()), &env, &run.common)
 }
 
 fn run() -> &'static Run {
     RUN.get().expect("a CPU must take part only after the run is published")
 }
 
-/// Wakes the CPUs that wait for the gate, if this CPU was the last to arrive.
-fn wake_others_if_open(cpu: &PerCpuData, gate: &Gate) {
+/// Waits at a gate until all CPUs have arrived there. The last one to arrive wakes the others.
+///
+/// It wakes many CPUs one after the other, along a tree. If all of them woke at the same time, an emulator would
+/// translate the same code for all of them at the same time, and they would spend their time waiting for its locks.
+fn meet(cpu: &PerCpuData, gate: &Gate) {
+    let online = run().online;
+    let along_tree = online.len() > WAKE_TOGETHER_MAX;
+    gate.arrive();
     if gate.is_open() {
-        cpu.wake_others();
+        match along_tree {
+            false => cpu.wake_others(),
+            true if cpu.id() != CpuId::BSP => cpu.wake(online[CpuId::BSP.index()].apic_id),
+            true => {}
+        }
+    }
+    idle_until(cpu, || gate.is_open());
+    if along_tree {
+        let next = sync::woken_by(cpu.id().index(), online.len());
+        online[next].iter().for_each(|other| cpu.wake(other.apic_id));
     }
 }
 
@@ -160,9 +180,7 @@ fn ended(cpu: &'static PerCpuData) -> ! {
 /// publishes this CPU's results. The BSP then reports the results of all CPUs.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     inject::programs_ended(cpu);
-    DONE.arrive();
-    wake_others_if_open(cpu, &DONE);
-    idle_until(cpu, || DONE.is_open());
+    meet(cpu, &DONE);
     // All CPUs are idle now, so the measured tick rate depends on the timer and not on the load of the programs.
     cpu.measure_ticks();
     let since = cpu.clock_ns();

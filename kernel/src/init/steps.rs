@@ -7,6 +7,7 @@ use kernel::arch::interrupts::io_apic::IoApic;
 use kernel::arch::interrupts::reference;
 use kernel::arch::interrupts::timer::{self, Timebase};
 use kernel::arch::memory::acpi::{FirmwareError, Tables};
+use kernel::arch::memory::loaded::Common;
 use kernel::arch::memory::{paging, physmem, runtime_services, table};
 use kernel::arch::panic::stop;
 use kernel::arch::percpu::PerCpuData;
@@ -284,18 +285,20 @@ pub fn boot_record(
     }
 }
 
-/// Allocates the page shared by all copies, and builds the description of the run.
+/// Allocates what all copies of the program share, and builds the description of the run.
 pub fn prepare_run(
     options: Options<'static>,
     file: &'static [u8],
     arrivals: &BringUpResult,
     boot: BootRecord,
 ) -> Run {
-    let shared = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
+    let shared_page = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
+    // A test of the memory protection overwrites the program's code.
+    let common = Common::new(file, shared_page, options.breach.is_some());
     Run {
         options,
         file,
-        shared,
+        common,
         free_frames: physmem::free_count(),
         missing: arrivals.missing,
         online: arrivals.online,

@@ -12,7 +12,7 @@ use crate::arch::memory::physmem::{self, TableFrames};
 use crate::frames::Frame;
 use crate::physmap::phys_to_virt;
 
-/// Marks a leaf entry that does not own its frame: that of the page shared by all copies of a program.
+/// Marks a leaf entry that does not own its frame, because all copies of a program map the frame.
 const SHARED: PageTableFlags = PageTableFlags::BIT_9;
 /// The indices of the PML4 entries of the kernel's half.
 const KERNEL_ENTRIES: core::ops::Range<usize> = 256..512;
@@ -85,12 +85,30 @@ impl AddressSpace {
         mapped
     }
 
-    /// Maps the page shared by all copies of a program. The caller keeps ownership of the frame.
+    /// Maps a page to a frame that all copies of a program share. The caller keeps ownership of the frame.
     ///
     /// # Errors
     /// [`MapError`].
-    pub fn map_shared(&mut self, address: u64, frame: Frame) -> Result<(), MapError> {
-        self.map_frame(address, frame, Rights { write: true, execute: false }.flags() | SHARED)
+    pub fn map_shared(&mut self, address: u64, frame: Frame, rights: Rights) -> Result<(), MapError> {
+        self.map_frame(address, frame, rights.flags() | SHARED)
+    }
+
+    /// Maps a page to the frame that `other` maps there, which must outlive this address space. Nothing may write to
+    /// the frame any more.
+    ///
+    /// # Errors
+    /// [`MapError`].
+    ///
+    /// # Panics
+    /// If `other` does not map the page.
+    pub fn map_as_in(
+        &mut self,
+        other: &'static AddressSpace,
+        address: u64,
+        rights: Rights,
+    ) -> Result<(), MapError> {
+        let phys = other.frame_at(address).expect("the other address space must map the page");
+        self.map_shared(address, Frame::containing(phys), rights)
     }
 
     fn map_frame(&mut self, address: u64, frame: Frame, flags: PageTableFlags) -> Result<(), MapError> {
@@ -127,7 +145,7 @@ impl AddressSpace {
         }
     }
 
-    /// Copies bytes to mapped pages, regardless of ring 3's rights to them.
+    /// Copies bytes to mapped pages that this address space owns, regardless of ring 3's rights to them.
     ///
     /// # Panics
     /// If one of the pages is not mapped.

@@ -11,7 +11,7 @@ use crate::arch::memory::paging::MapError;
 use crate::frame::InterruptFrame;
 use crate::frames::Frame;
 use crate::initial_stack::{self, ArgumentsTooLong};
-use crate::program::{Image, LoadError};
+use crate::program::{Image, LoadError, Segment};
 use crate::selectors::{USER_CODE, USER_DATA};
 
 /// The part of the program's stack that arguments and environment may take, in bytes. It is limited because the program
@@ -54,6 +54,63 @@ impl From<MapError> for StartError {
     }
 }
 
+/// What all copies of a program share.
+pub struct Common {
+    /// The frame of the page that all copies may write to.
+    shared_page: Frame,
+    /// The pages that no copy may write to. `None` if each copy has its own.
+    read_only: Option<AddressSpace>,
+}
+
+impl Common {
+    /// Prepares what the copies share. Maps the program's read-only pages once: then the machine needs less memory, and
+    /// an emulator translates the code once and not for each CPU. If that fails, each copy gets its own pages or fails
+    /// for the same reason.
+    ///
+    /// With `own_pages`, each copy gets its own pages in any case.
+    #[must_use]
+    pub fn new(file: &[u8], shared_page: Frame, own_pages: bool) -> Common {
+        let read_only = if own_pages { None } else { read_only(file).ok() };
+        Common { shared_page, read_only }
+    }
+}
+
+/// Builds an address space of the program's read-only pages.
+fn read_only(file: &[u8]) -> Result<AddressSpace, StartError> {
+    let mut space = AddressSpace::new()?;
+    for segment in Image::parse(file)?.segments().filter(|segment| !segment.writable) {
+        map_copied(&mut space, &segment)?;
+    }
+    Ok(space)
+}
+
+/// Returns the rights to a segment's pages.
+fn rights(segment: &Segment<'_>) -> Rights {
+    Rights { write: segment.writable, execute: segment.executable }
+}
+
+/// Maps each page of a segment with `map`.
+fn map_pages(
+    segment: &Segment<'_>,
+    mut map: impl FnMut(u64, Rights) -> Result<(), MapError>,
+) -> Result<(), MapError> {
+    for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
+        match map(page, rights(segment)) {
+            // Two segments with the same rights may share a page.
+            Ok(()) | Err(MapError::Occupied) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Maps a segment to new frames and fills them.
+fn map_copied(space: &mut AddressSpace, segment: &Segment<'_>) -> Result<(), MapError> {
+    map_pages(segment, |page, rights| space.map(page, rights))?;
+    space.write(segment.vaddr, segment.data);
+    Ok(())
+}
+
 /// A loaded program.
 pub struct Program {
     pub(in crate::arch) space: AddressSpace,
@@ -62,32 +119,29 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds the address space for a copy of the program: segments, stack with arguments and environment, and shared
-    /// page.
+    /// Builds the address space for a copy of the program: segments, stack with arguments and environment, and what all
+    /// copies share.
     ///
     /// # Errors
     /// [`StartError`]. All memory allocated until then is freed.
-    pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
+    pub fn load<A>(file: &[u8], argv: A, env: &[&str], common: &'static Common) -> Result<Program, StartError>
     where
         A: Iterator<Item: Iterator<Item = u8>> + Clone,
     {
         let image = Image::parse(file)?;
         let mut space = AddressSpace::new()?;
         for segment in image.segments() {
-            let rights = Rights { write: segment.writable, execute: segment.executable };
-            for page in (segment.first_page()..segment.end_page()).step_by(PAGE_SIZE as usize) {
-                match space.map(page, rights) {
-                    // Two segments with the same rights may share a page.
-                    Ok(()) | Err(MapError::Occupied) => {}
-                    Err(error) => return Err(error.into()),
+            match &common.read_only {
+                Some(from) if !segment.writable => {
+                    map_pages(&segment, |page, rights| space.map_as_in(from, page, rights))?;
                 }
+                _ => map_copied(&mut space, &segment)?,
             }
-            space.write(segment.vaddr, segment.data);
         }
         for page in (STACK_TOP - STACK_SIZE..STACK_TOP).step_by(PAGE_SIZE as usize) {
             space.map(page, Rights { write: true, execute: false })?;
         }
-        space.map_shared(SHARED_PAGE, shared)?;
+        space.map_shared(SHARED_PAGE, common.shared_page, Rights { write: true, execute: false })?;
 
         let mut top = [0; ARGUMENTS_MAX];
         let rsp =

@@ -7,25 +7,24 @@ use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpu::msr::{IA32_FS_BASE, IA32_KERNEL_GS_BASE};
 use crate::arch::exit::points::{FPU_RESET, enter_ring3, restart_on};
-use crate::arch::memory::loaded::{Program, StartError};
+use crate::arch::memory::loaded::{Common, Program, StartError};
 use crate::arch::memory::paging;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::arch::percpu::print::ProgramLine;
 use crate::arch::task::idle;
 use crate::exception::Fault;
-use crate::frames::Frame;
 use crate::repeat::End;
 
 /// Loads a copy of the program (see [`Program::load`]). Ends the run if the copy's mappings violate W^X.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn load<A>(file: &[u8], argv: A, env: &[&str], shared: Frame) -> Result<Program, StartError>
+pub fn load<A>(file: &[u8], argv: A, env: &[&str], common: &'static Common) -> Result<Program, StartError>
 where
     A: Iterator<Item: Iterator<Item = u8>> + Clone,
 {
-    let program = Program::load(file, argv, env, shared)?;
+    let program = Program::load(file, argv, env, common)?;
     // End the run while the program still owns its frames: freeing the frames that wrong page tables refer to could
     // cause a second failure.
     if let Err(audit) = program.space.audit().check() {
