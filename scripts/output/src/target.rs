@@ -67,7 +67,7 @@ impl Target {
             Ok(part) => Ok(Target(To::Replace(part, path))),
             // The folder is not writable, but the file may be.
             Err(_) if found.is_some() => Ok(Target(To::InPlace(truncated(&path)?))),
-            Err(error) => Err(error),
+            Err(error) => Err(without_path(error)),
         }
     }
 
@@ -178,6 +178,15 @@ fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFi
 
 fn truncated(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).truncate(true).open(path)
+}
+
+/// Returns the error of the system in an error of `tempfile`, which adds the name of the temporary file. The caller adds
+/// the name of the result.
+fn without_path(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path ") {
+        Some((text, _)) => io::Error::new(error.kind(), text),
+        None => error,
+    }
 }
 
 #[cfg(test)]

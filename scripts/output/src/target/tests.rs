@@ -125,3 +125,9 @@ fn open_file_of_this_process_is_appended_to() {
     );
     assert_eq!(text(&path), "former new");
 }
+
+#[test]
+fn error_does_not_name_the_temporary_file() {
+    let error = write(Path::new("/nonexistent/x"), b"").expect_err("the folder does not exist");
+    assert_eq!(error.to_string(), "No such file or directory (os error 2)");
+}
