@@ -4,34 +4,9 @@
 
 use core::fmt;
 
+pub use kernel_abi::record::ClockSource;
+
 use crate::clock::{CalibrationError, Rate};
-
-/// A clock that gives the rate of the TSC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockSource {
-    /// CPUID leaf 0x15 reports the rate, from the frequency of the crystal.
-    Cpuid,
-    /// The high-precision event timer.
-    Hpet,
-    /// The power-management timer.
-    PmTimer,
-    /// Channel 2 of the interval timer (8254).
-    Pit,
-    /// CPUID leaf 0x16 reports the processor's nominal frequency, in MHz.
-    Nominal,
-}
-
-impl fmt::Display for ClockSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ClockSource::Cpuid => "CPUID leaf 0x15",
-            ClockSource::Hpet => "the HPET",
-            ClockSource::PmTimer => "the ACPI power-management timer",
-            ClockSource::Pit => "the interval timer (PIT)",
-            ClockSource::Nominal => "CPUID leaf 0x16",
-        })
-    }
-}
 
 /// What CPUID says about clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

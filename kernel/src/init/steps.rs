@@ -279,6 +279,7 @@ pub fn boot_record(
         tick_hz: options.tick_hz,
         tsc_hz: timebase.tsc.hz(),
         apic_timer_hz: timebase.apic_timer.hz(),
+        clock: timebase.choice.used.source,
         memory_kib: physmem::total() * 4,
         per_cpu_kib: arrivals.area_kib,
         bring_up_ns: arrivals.bring_up_ns,

@@ -142,6 +142,8 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
+    use kernel_abi::record::ClockSource;
+
     use super::*;
 
     const BOOT: BootRecord = BootRecord {
@@ -151,6 +153,7 @@ mod tests {
         tick_hz: 100,
         tsc_hz: 2_994_370_111,
         apic_timer_hz: 62_500_999,
+        clock: ClockSource::Hpet,
         memory_kib: 120_000,
         per_cpu_kib: 340,
         bring_up_ns: 12_300_000,

@@ -117,13 +117,14 @@ pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
         ns => format!(", bring-up {:.1} ms", ns as f64 / 1e6),
     };
     format!(
-        "{} of {} online, {}, tick {} Hz, APIC timer {:.3} MHz, TSC {:.3} MHz,\nmemory {} MiB, {} KiB per CPU{kernel}{bring_up}\n",
+        "{} of {} online, {}, tick {} Hz, APIC timer {:.3} MHz,\nTSC {:.3} MHz by {}, memory {} MiB, {} KiB per CPU{kernel}{bring_up}\n",
         boot.cpus_online,
         output::count(boot.cpus_found.into(), "CPU"),
         if boot.x2apic { "x2APIC" } else { "xAPIC" },
         boot.tick_hz,
         mhz(boot.apic_timer_hz),
         mhz(boot.tsc_hz),
+        boot.clock,
         boot.memory_kib / 1024,
         boot.per_cpu_kib
     )
@@ -186,6 +187,7 @@ fn boot_json(boot: &BootRecord, time: Duration) -> Value {
         "tick_hz": boot.tick_hz,
         "tsc_hz": boot.tsc_hz,
         "apic_timer_hz": boot.apic_timer_hz,
+        "clock": boot.clock.name(),
         "memory_kib": boot.memory_kib,
         "per_cpu_kib": boot.per_cpu_kib,
         "bring_up_ns": (boot.bring_up_ns != 0).then_some(boot.bring_up_ns),
@@ -202,7 +204,7 @@ mod tests {
         let mut facts = Facts::default();
         for line in [
             "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=2450000000 \
-             apic_timer_hz=1000000000 memory_kib=130000 per_cpu_kib=160 bring_up_ns=12345678",
+             apic_timer_hz=1000000000 clock=hpet memory_kib=130000 per_cpu_kib=160 bring_up_ns=12345678",
             "@ringside cpu cpu=1 apic_id=10 program=\"hello\" outcome=killed code=0 starts=1 killed=0 syscalls=5 ticks=0 \
              tick_millihertz=0 reason=\"divide error\"",
             "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=12 ticks=34 \
@@ -249,8 +251,8 @@ mod tests {
     #[test]
     fn boot_lines_end_with_the_time_of_the_bring_up() {
         let boot = facts().boots[0];
-        let expected = "2 of 2 CPUs online, xAPIC, tick 100 Hz, APIC timer 1000.000 MHz, TSC 2450.000 MHz,\n\
-                        memory 126 MiB, 160 KiB per CPU, kernel 2 KiB, bring-up 12.3 ms\n";
+        let expected = "2 of 2 CPUs online, xAPIC, tick 100 Hz, APIC timer 1000.000 MHz,\n\
+                        TSC 2450.000 MHz by the HPET, memory 126 MiB, 160 KiB per CPU, kernel 2 KiB, bring-up 12.3 ms\n";
         assert_eq!(boot_line(&boot, Some(1025)), expected);
         let alone = BootRecord { bring_up_ns: 0, ..boot };
         assert!(boot_line(&alone, None).ends_with("160 KiB per CPU\n"), "one CPU has no bring-up");
@@ -265,6 +267,7 @@ mod tests {
         assert_eq!(value["cpus"][0]["tick_hz"], Value::Null);
         assert_eq!(value["cpus"][1]["tick_hz"], 100.003);
         assert_eq!(value["boot"]["seconds"], 1.5);
+        assert_eq!(value["boot"]["clock"], "hpet");
         assert_eq!(value["boot"]["bring_up_ns"], 12_345_678);
         assert_eq!(value["qemu"][0], "qemu");
         assert_eq!(value["errors"].as_array().map(Vec::len), Some(1));

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 mod script;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
-                    memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
+                    clock=hpet memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
 const CPU: &str = "@ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=1 ticks=1 \
                    tick_millihertz=0 reason=\"\"";
 const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";

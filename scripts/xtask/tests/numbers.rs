@@ -51,7 +51,7 @@ fn records() -> String {
     let counts = vec![MAX.to_string(); 17].join(",");
     format!(
         "@ringside boot cpus_found={small} cpus_online={small} x2apic=1 tick_hz={small} tsc_hz={MAX} apic_timer_hz={MAX} \
-         memory_kib={MAX} per_cpu_kib={MAX} bring_up_ns={MAX}\n\
+         clock=hpet memory_kib={MAX} per_cpu_kib={MAX} bring_up_ns={MAX}\n\
          @ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=0 killed=99 syscalls={MAX} \
          ticks={MAX} tick_millihertz={MAX} reason=\"\"\n\
          @ringside cpu cpu={small} apic_id={small} program=\"hello\" outcome=exited code=-2147483648 starts={small} \

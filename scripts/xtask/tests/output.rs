@@ -18,7 +18,7 @@ const HOST: Option<i32> = Some(5);
 
 /// A guest's output for a run that passes.
 const PASS: &str =
-    "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 memory_kib=1 \
+    "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 clock=hpet memory_kib=1 \
 per_cpu_kib=1 bring_up_ns=1
 [cpu0] hi
 @ringside cpu cpu=0 apic_id=0 program=\"hello\" outcome=exited code=0 starts=1 killed=0 syscalls=1 ticks=1 \

@@ -14,7 +14,7 @@ use serde_json::Value;
 mod script;
 
 const BOOT: &str = "@ringside boot cpus_found=1 cpus_online=1 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
-                    memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
+                    clock=hpet memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
 /// Line 0 of CPU 0 with seed 1, computed from the definition of the numbered lines.
 const LINE: &str = "[cpu0] w 0 0 910a2dec89025cc1910a2dec89025cc1910a2dec89025cc1910a2dec89025cc191";
 const LAST: &str = "[cpu0] stress: seed=0x1 calls=5 lines=1 counts=3,2,0,1,1,0,0,0,0,0,0,0,0,0,0,0,1";

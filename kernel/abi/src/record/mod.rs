@@ -68,6 +68,51 @@ impl Outcome {
     }
 }
 
+/// A clock that gives the rate of the TSC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockSource {
+    /// CPUID leaf 0x15 reports the rate, from the frequency of the crystal.
+    Cpuid,
+    /// The high-precision event timer.
+    Hpet,
+    /// The power-management timer.
+    PmTimer,
+    /// Channel 2 of the interval timer (8254).
+    Pit,
+    /// CPUID leaf 0x16 reports the processor's nominal frequency, in MHz.
+    Nominal,
+}
+
+impl ClockSource {
+    /// All clocks, in the order of their discriminants.
+    pub const ALL: [ClockSource; 5] =
+        [ClockSource::Cpuid, ClockSource::Hpet, ClockSource::PmTimer, ClockSource::Pit, ClockSource::Nominal];
+
+    /// Returns the name of the clock in records and in the host tool's JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ClockSource::Cpuid => "cpuid",
+            ClockSource::Hpet => "hpet",
+            ClockSource::PmTimer => "pm-timer",
+            ClockSource::Pit => "pit",
+            ClockSource::Nominal => "cpuid-nominal",
+        }
+    }
+}
+
+impl fmt::Display for ClockSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClockSource::Cpuid => "CPUID leaf 0x15",
+            ClockSource::Hpet => "the HPET",
+            ClockSource::PmTimer => "the ACPI power-management timer",
+            ClockSource::Pit => "the interval timer (PIT)",
+            ClockSource::Nominal => "CPUID leaf 0x16",
+        })
+    }
+}
+
 /// The boot record: the machine as the kernel found it and set it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootRecord {
@@ -83,6 +128,8 @@ pub struct BootRecord {
     pub tsc_hz: u64,
     /// The measured frequency of the local APIC timer (after its divider), in hertz.
     pub apic_timer_hz: u64,
+    /// The clock that gave the frequency of the TSC.
+    pub clock: ClockSource,
     /// Usable memory, in KiB.
     pub memory_kib: u64,
     /// The memory that each additional CPU needs, its program's address space included, in KiB.
@@ -135,13 +182,14 @@ impl fmt::Display for BootRecord {
         write!(
             f,
             "{MARK}boot cpus_found={} cpus_online={} x2apic={} tick_hz={} tsc_hz={} apic_timer_hz={} \
-             memory_kib={} per_cpu_kib={} bring_up_ns={}",
+             clock={} memory_kib={} per_cpu_kib={} bring_up_ns={}",
             self.cpus_found,
             self.cpus_online,
             u32::from(self.x2apic),
             self.tick_hz,
             self.tsc_hz,
             self.apic_timer_hz,
+            self.clock.name(),
             self.memory_kib,
             self.per_cpu_kib,
             self.bring_up_ns

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use super::{
-    BootRecord, CallsRecord, CpuRecord, MARK, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
+    BootRecord, CallsRecord, ClockSource, CpuRecord, MARK, Outcome, Record, SharesRecord, StateRecord,
+    VerdictRecord,
 };
 use crate::verdict::Verdict;
 
@@ -38,6 +39,10 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             tick_hz: fields.number("tick_hz")?,
             tsc_hz: fields.number("tsc_hz")?,
             apic_timer_hz: fields.number("apic_timer_hz")?,
+            clock: {
+                let name = fields.text("clock")?;
+                ClockSource::ALL.into_iter().find(|clock| clock.name() == name)?
+            },
             memory_kib: fields.number("memory_kib")?,
             per_cpu_kib: fields.number("per_cpu_kib")?,
             bring_up_ns: fields.number("bring_up_ns")?,

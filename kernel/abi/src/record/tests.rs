@@ -25,6 +25,7 @@ fn records() -> [Record<'static>; 11] {
             tick_hz: 100,
             tsc_hz: 2_450_000_000,
             apic_timer_hz: 1_000_000_000,
+            clock: ClockSource::PmTimer,
             memory_kib: 130_000,
             per_cpu_kib: 160,
             bring_up_ns: 12_345_678,

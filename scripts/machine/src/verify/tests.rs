@@ -3,7 +3,7 @@
 use super::*;
 
 const BOOT2: &str = "@ringside boot cpus_found=2 cpus_online=2 x2apic=1 tick_hz=100 tsc_hz=1 apic_timer_hz=1 \
-                     memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
+                     clock=hpet memory_kib=1 per_cpu_kib=1 bring_up_ns=1";
 const PASS2: &str = "@ringside verdict outcome=pass records=2 warnings=0";
 const FAILED2: &str = "@ringside verdict outcome=failed records=2 warnings=0";
 const PANIC0: &str = "@ringside verdict outcome=panic records=0 warnings=0";

@@ -73,7 +73,7 @@ fn boot_facts(boot: &Boot, evidence: &Evidence) -> Vec<(Column<'static>, String)
         let cpus = format!("{} of {} online, {mode}", found.cpus_online, found.cpus_found);
         facts.push((Text("CPUs"), cpus));
         let mhz = |hz: u64| hz as f64 / 1e6;
-        let clock = format!("tick {} Hz, TSC {:.3} MHz", found.tick_hz, mhz(found.tsc_hz));
+        let clock = format!("tick {} Hz, TSC {:.3} MHz by {}", found.tick_hz, mhz(found.tsc_hz), found.clock);
         facts.push((Text("Clock"), clock));
         facts.push((
             Text("Memory"),

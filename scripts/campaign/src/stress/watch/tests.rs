@@ -22,7 +22,7 @@ fn correct() -> Vec<String> {
         ));
     }
     lines.push(
-        "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=1 apic_timer_hz=1 memory_kib=1 \
+        "@ringside boot cpus_found=2 cpus_online=2 x2apic=0 tick_hz=100 tsc_hz=1 apic_timer_hz=1 clock=hpet memory_kib=1 \
          per_cpu_kib=1 bring_up_ns=1"
             .to_owned(),
     );
