@@ -47,7 +47,9 @@ impl Screen {
         self.cells.add(line, Colour::Text);
     }
 
-    /// Adds a record to the text, in the form for a reader.
+    /// Adds a record to the text, in the form for a reader. Not inlined, so that a machine without a screen needs no stack
+    /// for the text.
+    #[inline(never)]
     pub fn add_record(&mut self, record: &Record<'_>) {
         if let Some((text, colour)) = self.results.take(record) {
             self.cells.add(text.as_str().as_bytes(), colour);
@@ -55,10 +57,10 @@ impl Screen {
     }
 
     /// Draws what has changed. Calls `pause` after each row.
-    pub fn draw(&mut self, mut pause: impl FnMut()) {
+    pub fn draw(&mut self, pause: &dyn Fn()) {
         let Some(memory) = &mut self.memory else { return };
         if !self.has_clear_edges {
-            draw::edges(&self.mode, memory, &mut pause);
+            draw::edges(&self.mode, memory, pause);
             self.has_clear_edges = true;
         }
         draw::changes(self.cells, &self.mode, memory, pause);

@@ -103,7 +103,7 @@ fn write_shown(text: &[u8], shown: Shown<'_>) -> usize {
                     Shown::Record(record) => screen.add_record(record),
                     Shown::Nothing => {}
                 }
-                screen.draw(|| ());
+                screen.draw(&|| ());
             }
             uart.as_mut().map_or(0, |uart| uart.send(text, spin_loop))
         };
