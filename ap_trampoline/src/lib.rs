@@ -18,7 +18,7 @@ mod tests;
 
 use config::{CONFIG_OFFSET, CONFIG_SIZE, Config};
 pub use parameters::{InstallError, Parameters, SipiVector};
-pub use report::{Missing, Report};
+pub use report::{Reached, Report, Row};
 pub use slot::{ApSlot, slot_state};
 
 /// The MSR number of EFER.
@@ -68,9 +68,12 @@ global_asm!(
     config_basic = const CONFIG_OFFSET + offset_of!(Config, basic_features),
     config_extended = const CONFIG_OFFSET + offset_of!(Config, extended_features),
     config_report = const CONFIG_OFFSET + offset_of!(Config, report),
-    report_basic = const offset_of!(Missing, basic),
-    report_extended = const offset_of!(Missing, extended),
-    report_row = const size_of::<Missing>(),
+    report_basic = const offset_of!(Row, basic),
+    report_extended = const offset_of!(Row, extended),
+    report_reached = const offset_of!(Row, reached),
+    report_row_shift = const size_of::<Row>().trailing_zeros(),
+    reached_protected_mode = const Reached::ProtectedMode as u32,
+    reached_paging = const Reached::Paging as u32,
     data_selector = const config::DATA_SELECTOR,
     cr0_pe = const parameters::CR0_PE,
     efer_msr = const EFER_MSR,
@@ -96,14 +99,18 @@ global_asm!(
 unsafe extern "sysv64" {
     static ap_trampoline_start: [u8; CONFIG_OFFSET];
     static ap_trampoline_code32: u8;
+    static ap_trampoline_checked: u8;
     static ap_trampoline_code64: u8;
+    static ap_trampoline_claimed: u8;
     static ap_trampoline_end: u8;
 }
 
 /// Offsets of the parts of the code from the start of the page.
 struct CodeLayout {
     code32: usize,
+    checked: usize,
     code64: usize,
+    claimed: usize,
     end: usize,
 }
 
@@ -112,7 +119,9 @@ impl CodeLayout {
         let start = (&raw const ap_trampoline_start).addr();
         Self {
             code32: (&raw const ap_trampoline_code32).addr() - start,
+            checked: (&raw const ap_trampoline_checked).addr() - start,
             code64: (&raw const ap_trampoline_code64).addr() - start,
+            claimed: (&raw const ap_trampoline_claimed).addr() - start,
             end: (&raw const ap_trampoline_end).addr() - start,
         }
     }
@@ -140,4 +149,32 @@ pub fn install(page_bytes: &mut [u8; 4096], parameters: &Parameters) -> Result<S
     page_bytes[..layout.end].copy_from_slice(&blob[..layout.end]);
     page_bytes[CONFIG_OFFSET..CONFIG_OFFSET + CONFIG_SIZE].copy_from_slice(&config.into_bytes());
     Ok(vector)
+}
+
+/// A place in the trampoline at which a test stops a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopAt {
+    /// The first instruction, in real mode.
+    RealMode,
+    /// In 32-bit protected mode, after the CPU has reported that it has reached it.
+    ProtectedMode,
+    /// The first instruction in 64-bit mode.
+    LongMode,
+    /// After the CPU has claimed its slot.
+    Claimed,
+}
+
+/// Makes each CPU that runs the trampoline in an installed page halt permanently at this place. For tests of a CPU that
+/// is lost.
+pub fn stop_at(page_bytes: &mut [u8; 4096], place: StopAt) {
+    /// `cli`, `hlt`, and a jump back to the `cli`, which have the same encoding in all modes.
+    const HALT: [u8; 4] = [0xfa, 0xf4, 0xeb, 0xfc];
+    let layout = CodeLayout::of_blob();
+    let at = match place {
+        StopAt::RealMode => 0,
+        StopAt::ProtectedMode => layout.checked,
+        StopAt::LongMode => layout.code64,
+        StopAt::Claimed => layout.claimed,
+    };
+    page_bytes[at..at + HALT.len()].copy_from_slice(&HALT);
 }

@@ -18,6 +18,10 @@ pub mod slot_state {
     pub const ONLINE: u32 = 3;
     /// The bootstrap processor's timeout has expired. A CPU that arrives now parks.
     pub const CLOSED: u32 = 4;
+    /// The bootstrap processor has asked the CPU to leave the run. The CPU still runs.
+    pub const LEAVING: u32 = 5;
+    /// The CPU has left: it is halted with interrupts off, and uses neither its stacks nor its data.
+    pub const PARKED: u32 = 6;
 }
 
 /// The data that the kernel passes to one application processor, and the state of its start.

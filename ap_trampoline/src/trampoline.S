@@ -11,14 +11,15 @@
 #   4. Any number of CPUs may run this code at the same time. They share the page and only read it.
 #
 # Neither an instruction nor the CPU itself writes to the page, which is mapped read-only while paging is on. The only
-# memory that this code writes is the claimed slot's state and the top of the slot's stack, or this CPU's row of the
-# report if it lacks a feature.
+# memory that this code writes is this CPU's row of the report, the claimed slot's state, and the top of the slot's stack.
 #
 # Every operand in braces is a `const` that `lib.rs` passes. `config_*` are offsets from the page's start.
 
 .globl ap_trampoline_start
 .globl ap_trampoline_code32
+.globl ap_trampoline_checked
 .globl ap_trampoline_code64
+.globl ap_trampoline_claimed
 .globl ap_trampoline_end
 
 .balign 16
@@ -61,6 +62,17 @@ ap_trampoline_code32:
     movw %ax, %fs
     movw %ax, %gs
 
+    # EBP = the address of this CPU's row of the report, which the id from leaf 1 selects. Paging is off, so the address
+    # is physical. Report that the CPU has reached protected mode.
+    movl ${cpuid_features}, %eax
+    cpuid
+    shrl $24, %ebx
+    shll ${report_row_shift}, %ebx
+    movl {config_report}(%esi), %ebp
+    addl %ebx, %ebp
+    movl ${reached_protected_mode}, {report_reached}(%ebp)
+ap_trampoline_checked:
+
     # Check that the CPU has the features that the kernel needs, before any code uses one of them. EDI = missing
     # features of leaf 0x80000001, EDX = missing features of leaf 1. A CPU that does not have leaf 0x80000001 has none
     # of its features.
@@ -83,12 +95,9 @@ ap_trampoline_code32:
     orl %edi, %eax
     jz 3f
 
-    # Report the missing features in the row of the APIC id from leaf 1, and park permanently. Paging is off, so the
-    # row's address is physical.
-    shrl $24, %ebx
-    movl {config_report}(%esi), %ecx
-    movl %edx, {report_basic}(%ecx,%ebx,{report_row})
-    movl %edi, {report_extended}(%ecx,%ebx,{report_row})
+    # Report the missing features, and park permanently.
+    movl %edx, {report_basic}(%ebp)
+    movl %edi, {report_extended}(%ebp)
 2:
     cli
     hlt
@@ -109,6 +118,9 @@ ap_trampoline_code32:
     movl {config_efer}(%esi), %eax
     xorl %edx, %edx
     wrmsr
+
+    # Report that the CPU is about to enable paging. Afterwards the report is not mapped.
+    movl ${reached_paging}, {report_reached}(%ebp)
 
     # CR0: PG activates long mode (EFER.LMA); WP enforces the read-only mapping of this page in ring 0; CD and NW are
     # clear, so the caches are on from here.
@@ -169,6 +181,7 @@ ap_trampoline_code64:
     movl ${slot_claimed}, %edx
     lock cmpxchgl %edx, {slot_state}(%rbx)
     jne 5f
+ap_trampoline_claimed:
 
     # From here on, only this CPU uses the slot's stack and argument.
     movq {slot_stack_top}(%rbx), %rsp

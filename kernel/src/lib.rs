@@ -28,6 +28,7 @@ pub mod repeat;
 pub mod screen;
 pub mod selectors;
 pub mod spcr;
+pub mod stage;
 pub mod stray;
 pub mod sync;
 pub mod sysret;
@@ -43,6 +44,9 @@ pub mod user_slice;
 #[cfg(not(loom))]
 #[macro_use]
 pub mod arch;
+
+#[cfg(not(loom))]
+pub mod cycles;
 
 #[cfg(not(loom))]
 pub mod run;

@@ -1,12 +1,14 @@
-//! The bring-up handshake. Each AP has a slot with a state word, through which BSP and AP agree whether the AP takes
-//! part in the run.
+//! The handshake of bring-up and of leaving. Each AP has a slot with a state word, through which BSP and AP agree
+//! whether the AP takes part in the run, and who uses the AP's stacks and data.
 //!
 //! ```text
-//!             1             2               3
-//!   VACANT ------> OFFERED -----> CLAIMED -------> ONLINE
-//!      |              |              |
-//!      | 4            | 4            | 4
-//!      +--------------+------------> CLOSED
+//!             1             2               3             5              6
+//!   VACANT ------> OFFERED -----> CLAIMED -------> ONLINE ----> LEAVING -----> PARKED
+//!    ^ |              |              |                ^            |             |
+//!    | | 4            | 4            | 4              +------------+ 7           |
+//!    | +--------------+------------> CLOSED                                      |
+//!    |                                                                           | 8
+//!    +---------------------------------------------------------------------------+
 //! ```
 //!
 //! | | from, to | actor, function | ordering | purpose |
@@ -14,11 +16,20 @@
 //! | 1 | `VACANT` to `OFFERED` | BSP, [`offer`] | release | the CPU that claims the slot sees its contents |
 //! | 2 | `OFFERED` to `CLAIMED` | AP, `lock cmpxchg` in the trampoline; [`claim`] is its model | acquire | the AP sees the slot's contents; only one CPU gets the stack |
 //! | 3 | `CLAIMED` to `ONLINE` | AP, [`arrive`] | release | a CPU that finds the AP online sees everything that the AP set up |
-//! | 4 | any but `ONLINE` to `CLOSED` | BSP, [`close`] | relaxed; acquire if it finds `ONLINE` | a later AP reads only the state, and parks |
+//! | 4 | `VACANT`, `OFFERED` or `CLAIMED` to `CLOSED` | BSP, [`close`] | relaxed; acquire if it finds `ONLINE` | a later AP reads only the state, and parks |
+//! | 5 | `ONLINE` to `LEAVING` | BSP, [`request_leave`] | relaxed | the AP ends its program and leaves |
+//! | 6 | `LEAVING` to `PARKED` | AP, a `mov` in `smp::cycle::leave`; [`park`] is its model | release | this is the AP's last access to memory |
+//! | 7 | `LEAVING` to `ONLINE` | AP, [`decline`] | relaxed | the AP has no program to end, because its last copy has ended |
+//! | 8 | `PARKED` to `VACANT` | BSP, [`reclaim`] | acquire | the BSP owns the AP's stacks and data, and sees everything that the AP wrote |
 //!
 //! Transitions 3 and 4 are compare-exchanges on the same word, so exactly one of them happens: either the BSP counts
-//! the CPU as online, or the CPU parks. `ONLINE` and `CLOSED` are final. The slot and the trampoline are never freed,
-//! because an AP may arrive at any time.
+//! the CPU as online, or the CPU parks. `CLOSED` is final. The slot and the trampoline are never freed, because an AP
+//! may arrive at any time.
+//!
+//! A slot is offered again only after transition 8, so only after the CPU of the previous generation has made its last
+//! access to the area. The slot of a CPU that claimed it and did not arrive stays closed: such a CPU cannot take the
+//! place of another generation, because there is none. While the area is reused the slot is `VACANT`, so a CPU that
+//! runs the trampoline at that time parks.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -31,7 +42,7 @@ use ap_trampoline::Report;
 use crate::features::FeatureSet;
 
 /// The state values, which the trampoline's assembly also uses.
-pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, OFFERED, ONLINE, VACANT};
+pub use ap_trampoline::slot_state::{CLAIMED, CLOSED, LEAVING, OFFERED, ONLINE, PARKED, VACANT};
 
 /// Transition 1: offers a filled-in slot, which its CPU may then claim. Returns false and changes nothing if the slot
 /// was not vacant.
@@ -80,8 +91,8 @@ pub fn close(state: &AtomicU32) -> Closed {
     let mut seen = state.load(Ordering::Acquire);
     loop {
         let outcome = match seen {
-            ONLINE => return Closed::Online,
-            VACANT | OFFERED => Closed::Absent,
+            ONLINE | LEAVING => return Closed::Online,
+            VACANT | OFFERED | PARKED => Closed::Absent,
             // The slot was already closed, and its state before that is unknown. Return the safer result.
             _ => Closed::Late,
         };
@@ -90,6 +101,38 @@ pub fn close(state: &AtomicU32) -> Closed {
             Err(now) => seen = now,
         }
     }
+}
+
+/// Transition 5: asks the CPU to leave. Returns false and changes nothing if the CPU is not online.
+#[must_use]
+pub fn request_leave(state: &AtomicU32) -> bool {
+    state.compare_exchange(ONLINE, LEAVING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Transition 6, which `smp::cycle::leave` performs in assembly. Afterwards the calling CPU accesses no memory.
+/// Returns false and changes nothing if the CPU was not asked to leave.
+#[must_use]
+pub fn park(state: &AtomicU32) -> bool {
+    state.compare_exchange(LEAVING, PARKED, Ordering::Release, Ordering::Relaxed).is_ok()
+}
+
+/// Transition 7, called by an AP that does not leave although it was asked to. Returns false and changes nothing if the
+/// CPU was not asked.
+pub fn decline(state: &AtomicU32) -> bool {
+    state.compare_exchange(LEAVING, ONLINE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Returns whether the CPU has been asked to leave and has neither left nor declined.
+#[must_use]
+pub fn is_leaving(state: &AtomicU32) -> bool {
+    state.load(Ordering::Relaxed) == LEAVING
+}
+
+/// Transition 8: takes over the stacks and the data of a CPU that has left. Returns false and changes nothing if the
+/// CPU has not left.
+#[must_use]
+pub fn reclaim(state: &AtomicU32) -> bool {
+    state.compare_exchange(PARKED, VACANT, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
 /// Returns the features that the CPU of a slot lacks, if the contents of its row in the report prove it. `claimed`:
@@ -143,16 +186,22 @@ mod tests {
 
     #[test]
     fn every_transition_in_every_state() {
-        // Each row: the state before; the state after offer, claim, arrive and close; the result of close.
+        // Each row: the state before; the state after a call of each function that changes it; the state after close,
+        // and its result.
+        let calls: [fn(&AtomicU32) -> bool; 7] =
+            [offer, claim, arrive, request_leave, park, decline, reclaim];
         let table = [
-            (VACANT, [OFFERED, VACANT, VACANT, CLOSED], Closed::Absent),
-            (OFFERED, [OFFERED, CLAIMED, OFFERED, CLOSED], Closed::Absent),
-            (CLAIMED, [CLAIMED, CLAIMED, ONLINE, CLOSED], Closed::Late),
-            (ONLINE, [ONLINE, ONLINE, ONLINE, ONLINE], Closed::Online),
-            (CLOSED, [CLOSED, CLOSED, CLOSED, CLOSED], Closed::Late),
+            (VACANT, [(0, OFFERED)].as_slice(), CLOSED, Closed::Absent),
+            (OFFERED, &[(1, CLAIMED)], CLOSED, Closed::Absent),
+            (CLAIMED, &[(2, ONLINE)], CLOSED, Closed::Late),
+            (ONLINE, &[(3, LEAVING)], ONLINE, Closed::Online),
+            (LEAVING, &[(4, PARKED), (5, ONLINE)], LEAVING, Closed::Online),
+            (PARKED, &[(6, VACANT)], CLOSED, Closed::Absent),
+            (CLOSED, &[], CLOSED, Closed::Late),
         ];
-        for (before, after, closed) in table {
-            let calls: [fn(&AtomicU32) -> bool; 3] = [offer, claim, arrive];
+        for (before, changes, after_close, closed) in table {
+            let after = |at| changes.iter().find(|(call, _)| *call == at).map_or(before, |(_, after)| *after);
+            let after: [u32; 7] = core::array::from_fn(after);
             for (call, after) in calls.into_iter().zip(after) {
                 let state = AtomicU32::new(before);
                 assert_eq!(call(&state), before != after, "from {before}");
@@ -161,116 +210,11 @@ mod tests {
             let state = AtomicU32::new(before);
             assert_eq!(is_online(&state), before == ONLINE);
             assert_eq!(close(&state), closed);
-            assert_eq!(state.load(Ordering::Relaxed), after[3]);
+            assert_eq!(state.load(Ordering::Relaxed), after_close);
+            assert_eq!(is_leaving(&AtomicU32::new(before)), before == LEAVING);
         }
     }
 }
 
 #[cfg(all(test, loom))]
-mod loom_tests {
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::*;
-
-    /// Stand-ins for the slot's contents and the CPU's data. All accesses are relaxed, so that only the handshake
-    /// orders them.
-    struct Slot {
-        state: AtomicU32,
-        from_bsp: AtomicU32,
-        from_ap: AtomicU32,
-    }
-
-    impl Slot {
-        fn new() -> Arc<Slot> {
-            let zero = || AtomicU32::new(0);
-            Arc::new(Slot { state: AtomicU32::new(VACANT), from_bsp: zero(), from_ap: zero() })
-        }
-
-        fn bsp_offers(&self) {
-            self.from_bsp.store(1, Ordering::Relaxed);
-            assert!(offer(&self.state));
-        }
-
-        /// Models an AP from the trampoline to the end of the handshake. Returns whether the AP takes part.
-        fn ap(&self) -> bool {
-            if !claim(&self.state) {
-                return false;
-            }
-            assert_eq!(self.from_bsp.load(Ordering::Relaxed), 1, "the AP must see the slot's contents");
-            self.from_ap.store(1, Ordering::Relaxed);
-            arrive(&self.state)
-        }
-
-        /// Models the BSP's bounded wait (here a single read) and the closing of the slot. Returns whether the AP takes
-        /// part.
-        fn bsp_decides(&self) -> bool {
-            let online = is_online(&self.state);
-            if online {
-                assert_eq!(
-                    self.from_ap.load(Ordering::Relaxed),
-                    1,
-                    "after is_online, the BSP must see the CPU's data"
-                );
-            }
-            let closed = close(&self.state) == Closed::Online;
-            if closed {
-                assert_eq!(
-                    self.from_ap.load(Ordering::Relaxed),
-                    1,
-                    "after close, the BSP must see the CPU's data"
-                );
-            }
-            assert!(closed || !online, "an online CPU must stay online");
-            closed
-        }
-    }
-
-    #[test]
-    fn loom_bsp_and_two_aps() {
-        // Three preemptions are enough for loom to fail if any ordering above is relaxed. Without a bound the test
-        // takes a minute.
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let slots = [Slot::new(), Slot::new()];
-            let aps = slots.clone().map(|slot| thread::spawn(move || slot.ap()));
-            slots.iter().for_each(|slot| slot.bsp_offers());
-            let counted = slots.each_ref().map(|slot| slot.bsp_decides());
-            let running = aps.map(|ap| ap.join().unwrap());
-            assert_eq!(counted, running, "the BSP must count exactly the CPUs that run");
-        });
-    }
-
-    #[test]
-    fn loom_two_aps_contend_for_one_slot() {
-        loom::model(|| {
-            let slot = Slot::new();
-            slot.bsp_offers();
-            let aps = [slot.clone(), slot.clone()].map(|slot| thread::spawn(move || slot.ap()));
-            let counted = slot.bsp_decides();
-            let running = aps.map(|ap| ap.join().unwrap()).into_iter().filter(|&runs| runs).count();
-            assert_eq!(
-                usize::from(counted),
-                running,
-                "exactly one CPU may run if the BSP counts it, else none"
-            );
-        });
-    }
-
-    #[test]
-    fn loom_late_ap_parks() {
-        loom::model(|| {
-            let slot = Slot::new();
-            slot.bsp_offers();
-            let claimed = thread::spawn({
-                let slot = slot.clone();
-                move || claim(&slot.state)
-            });
-            let closed = close(&slot.state);
-            let claimed = claimed.join().unwrap();
-            assert_eq!(closed, if claimed { Closed::Late } else { Closed::Absent });
-            assert!(!slot.ap() && !arrive(&slot.state));
-        });
-    }
-}
+mod loom_tests;

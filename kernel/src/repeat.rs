@@ -34,6 +34,8 @@ pub enum End {
     TimeLimit(u32),
     /// The copy could not be loaded.
     NotStarted(Reason),
+    /// The copy was ended because its CPU leaves the run. It is started again when the CPU has come back.
+    Offline,
 }
 
 impl End {
@@ -42,7 +44,7 @@ impl End {
     pub const fn outcome(&self) -> Outcome {
         match self {
             End::Exited(_) => Outcome::Exited,
-            End::Faulted(_) | End::TimeLimit(_) | End::NotStarted(_) => Outcome::Killed,
+            End::Faulted(_) | End::TimeLimit(_) | End::NotStarted(_) | End::Offline => Outcome::Killed,
         }
     }
 
@@ -65,6 +67,7 @@ impl End {
                 Reason::of(format_args!("time limit of {}", Count((*ticks).into(), "tick")))
             }
             End::NotStarted(reason) => *reason,
+            End::Offline => Reason::of(format_args!("its CPU has left the run")),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Repeat {
         let may_go_on = match end {
             End::Exited(code) => *code == 0,
             End::Faulted(_) | End::TimeLimit(_) => self.continue_after_kill,
-            End::NotStarted(_) => false,
+            End::NotStarted(_) | End::Offline => false,
         };
         may_go_on && starts < self.rounds
     }
@@ -103,7 +106,7 @@ pub struct Rounds {
     killed: Cell<u32>,
     /// How the latest copy ended; `None` until the first copy has ended.
     end: Cell<Option<End>>,
-    /// The tick at which the copy exceeds its time limit, and the limit in ticks.
+    /// The tick at which the copy must end, and its time limit in ticks; 0 if it must end because its CPU leaves.
     limit: Cell<Option<(u64, u32)>>,
 }
 
@@ -123,11 +126,23 @@ impl Rounds {
         self.limit.set((limit != 0).then(|| (ticks.saturating_add(u64::from(limit) + 1), limit)));
     }
 
-    /// Returns the time limit if the copy has exceeded it.
+    /// Makes the copy end at the next check of its time limit, because its CPU leaves.
+    pub fn leave(&self) {
+        self.limit.set(Some((0, 0)));
+    }
+
+    /// Returns how the copy must end, if it has exceeded its time limit or its CPU leaves.
     #[must_use]
-    pub fn over_limit(&self, ticks: u64) -> Option<u32> {
-        let over = |&(end, _): &(u64, u32)| ticks >= end;
-        self.limit.get().filter(over).map(|(_, limit)| limit)
+    #[inline]
+    pub fn over_limit(&self, ticks: u64) -> Option<End> {
+        let (_, limit) = self.limit.get().filter(|&(end, _)| ticks >= end)?;
+        Some(if limit == 0 { End::Offline } else { End::TimeLimit(limit) })
+    }
+
+    /// Takes over the counts of an earlier generation of this CPU.
+    pub fn continue_from(&self, earlier: &Rounds) {
+        self.starts.set(earlier.starts.get());
+        self.killed.set(earlier.killed.get());
     }
 
     /// Ends a round.
@@ -185,6 +200,7 @@ impl fmt::Display for Last {
             }
             Some(End::TimeLimit(_)) => f.write_str("limit"),
             Some(End::NotStarted(_)) => f.write_str("not-started"),
+            Some(End::Offline) => f.write_str("offline"),
         }
     }
 }
@@ -245,10 +261,29 @@ mod tests {
         let rounds = Rounds::new();
         let repeat = Repeat { rounds: 2, continue_after_kill: true, limit_ticks: 3 };
         rounds.begin(&repeat, 10);
-        assert_eq!([0, 13, 14, 15].map(|tick| rounds.over_limit(tick)), [None, None, Some(3), Some(3)]);
+        let over = |tick| match rounds.over_limit(tick) {
+            None => None,
+            Some(End::TimeLimit(limit)) => Some(limit),
+            Some(end) => panic!("{end:?}"),
+        };
+        assert_eq!([0, 13, 14, 15].map(over), [None, None, Some(3), Some(3)]);
         rounds.begin(&repeat, 13);
-        assert_eq!([13, 16, 17].map(|tick| rounds.over_limit(tick)), [None, None, Some(3)]);
+        assert_eq!([13, 16, 17].map(over), [None, None, Some(3)]);
         rounds.begin(&Repeat { limit_ticks: 0, ..repeat }, 16);
-        assert_eq!(rounds.over_limit(u64::MAX), None);
+        assert_eq!(over(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_copy_whose_cpu_leaves_ends_at_once_and_its_counts_go_on() {
+        let (rounds, next) = (Rounds::new(), Rounds::new());
+        let repeat = Repeat { rounds: 1, continue_after_kill: false, limit_ticks: 3 };
+        rounds.begin(&repeat, 10);
+        rounds.leave();
+        assert!(matches!(rounds.over_limit(10), Some(End::Offline)));
+        rounds.end(End::Offline);
+        assert!(!repeat.again(&End::Offline, 0), "the copy is started again by the CPU's next generation");
+        next.continue_from(&rounds);
+        assert_eq!((next.starts(), next.killed()), (1, 0));
+        assert!(next.over_limit(u64::MAX).is_none() && next.latest().is_none());
     }
 }

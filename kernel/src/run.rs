@@ -2,26 +2,29 @@
 //! ended, the BSP reports the results.
 #![forbid(unsafe_code)]
 
-use kernel_abi::record::{BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, VerdictRecord};
+use kernel_abi::record::{
+    BootRecord, CallsRecord, CpuRecord, CyclesRecord, Outcome, Record, SharesRecord, VerdictRecord,
+};
 use kernel_abi::verdict::Verdict;
 use spin::Once;
 
 use crate::arch::devices::{finish, serial};
-use crate::arch::inject;
+use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::loaded::{Common, Program, StartError};
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData, print};
-use crate::arch::smp::this_cpu;
+use crate::arch::smp::{cycle, this_cpu};
 use crate::arch::task::idle::{idle, idle_until};
 use crate::arch::task::ring3;
 use crate::arch::trace;
 use crate::clock;
 use crate::cmdline::{Finish, Options};
 use crate::cpu::{ApicId, CpuId};
-use crate::features::MissingFeatures;
+use crate::cycles;
 use crate::plural::{Count, verb};
 use crate::repeat::{self, End, Reason};
+use crate::stage::Cause;
 use crate::sync::{self, Gate, Stagger};
 use crate::syscall;
 use crate::text::Text;
@@ -55,9 +58,8 @@ pub struct Run {
     /// Number of frames that were free before the first program was loaded. The same number must be free after the last
     /// program has ended.
     pub free_frames: u64,
-    /// The CPUs in the firmware's list that did not come online, each with the features that it lacks if that is the
-    /// reason.
-    pub missing: &'static [(ApicId, Option<MissingFeatures>)],
+    /// The CPUs in the firmware's list that did not come online, each with the reason.
+    pub missing: &'static [(ApicId, Cause)],
     /// The CPUs that are online, by dense index.
     pub online: &'static [&'static PerCpuData],
     /// The boot record. [`report`] adds the program's memory.
@@ -70,6 +72,9 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
     for gate in [&START, &DONE, &PUBLISHED] {
         gate.announce(online);
     }
+    if run.options.cycle.is_some() {
+        cycles::announce();
+    }
     let run = RUN.call_once(|| run);
     let first = run.online.iter().take(Stagger::WIDTH as usize).skip(1);
     first.for_each(|other| cpu.wake(other.apic_id));
@@ -77,8 +82,11 @@ pub fn begin(cpu: &'static PerCpuData, run: Run) -> ! {
 }
 
 /// Waits until the BSP has published the run, loads this CPU's copy, and enters ring 3 together with the others. Called
-/// by every CPU that is online.
+/// by every CPU that is online, and again by a CPU that has left the run and come back.
 pub fn take_part(cpu: &'static PerCpuData) -> ! {
+    if cpu.generation != 0 {
+        cycle::wake_bsp(cpu);
+    }
     idle_until(cpu, || RUN.is_completed() && LOADING.is_turn(cpu.id().0));
     let run = run();
     this_cpu::set_number(cpu);
@@ -92,10 +100,12 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
     let mut loaded = load(cpu, run);
     let memory_kib = loaded.as_ref().map_or(0, Program::memory_kib);
     cpu.published.program_kib.call_once(|| memory_kib);
-    if let Some(next) = run.online.get(LOADING.finish() as usize) {
-        cpu.wake(next.apic_id);
+    if cpu.generation == 0 {
+        if let Some(next) = run.online.get(LOADING.finish() as usize) {
+            cpu.wake(next.apic_id);
+        }
+        meet(cpu, &START);
     }
-    meet(cpu, &START);
     // Start the tick only now: while a CPU waits for the others, ticks have no use, and those of many CPUs would take
     // the host's time from the CPUs that are still loading.
     cpu.start_ticking();
@@ -105,6 +115,11 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
 
 /// Runs one copy.
 fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, StartError>) -> ! {
+    if cycle::must_leave(cpu) {
+        // The request arrived while no copy was running. From here on it is taken at the copy's first instruction.
+        drop(loaded);
+        leave(cpu)
+    }
     match loaded {
         Ok(program) => {
             cpu.rounds.begin(&run.options.repeat, cpu.ticks());
@@ -117,6 +132,14 @@ fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, St
             ended(cpu)
         }
     }
+}
+
+/// Leaves the run because the BSP has asked for it. The program's memory is freed.
+fn leave(cpu: &PerCpuData) -> ! {
+    rare::report_nmis(cpu);
+    rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
+    rare::report_strays(cpu);
+    cycle::leave(cpu)
 }
 
 /// Ends the run if an invariant is broken on this CPU, because such a CPU must neither run ring 3 nor report results.
@@ -153,7 +176,11 @@ fn meet(cpu: &PerCpuData, gate: &Gate) {
             true => {}
         }
     }
-    idle_until(cpu, || gate.is_open());
+    idle_until(cpu, || {
+        // A CPU whose last copy has ended does not leave.
+        cycle::decline(cpu);
+        gate.is_open()
+    });
     if along_tree {
         let next = sync::woken_by(cpu.id().index(), online.len());
         online[next].iter().for_each(|other| cpu.wake(other.apic_id));
@@ -165,15 +192,32 @@ fn ended(cpu: &'static PerCpuData) -> ! {
     end_if_broken(cpu);
     let run = run();
     let end = cpu.rounds.latest().expect("a copy's end must be stored before `ended` is called");
-    if run.options.repeat.again(&end, cpu.rounds.starts()) {
+    let for_cycles = cpu.id() != CpuId::BSP && matches!(end, End::Exited(0)) && cycles::in_progress();
+    if for_cycles || run.options.repeat.again(&end, cpu.rounds.starts()) {
         enter(cpu, run, load(cpu, run))
     }
     match end {
         End::Exited(_) => {}
+        End::Offline => leave(cpu),
         End::NotStarted(reason) => say!(cpu, "{}", reason.as_str()),
         End::Faulted(_) | End::TimeLimit(_) => say!(cpu, "program killed: {}", end.reason().as_str()),
     }
+    if let Some(asked) = run.options.cycle
+        && cpu.id() == CpuId::BSP
+    {
+        conduct(cpu, run, asked, &end);
+    }
     finish(cpu, end)
+}
+
+/// Performs the requested cycles, unless the BSP's program has failed. A CPU that is lost counts as arrived at all gates.
+fn conduct(cpu: &PerCpuData, run: &Run, asked: u32, end: &End) {
+    if !matches!(end, End::Exited(0)) {
+        cycles::cancel();
+    } else if cycles::conduct(cpu, asked, ApFaults::of(&run.options), run.online).is_some() {
+        DONE.arrive();
+        PUBLISHED.arrive();
+    }
 }
 
 /// Finishes the run on this CPU after its last copy has ended: waits for the other CPUs and for enough ticks, and
@@ -231,6 +275,10 @@ fn report(run: &Run) -> ! {
             verb(before, "was", "were")
         ));
     }
+    if let Some(CyclesRecord { done, .. }) = cycles::record(run.options.cycle) {
+        let bsp = run.online[CpuId::BSP.index()];
+        say!(bsp, "{}, 0 violations, frames unchanged", Count(done.into(), "cycle"));
+    }
     trace::send_if_requested();
     let program = Text::<64>::of(format_args!("{}", run.options.program));
     let program_kib = run.online.iter().filter_map(|cpu| cpu.published.program_kib.get()).max();
@@ -264,11 +312,8 @@ fn report(run: &Run) -> ! {
         }
     }
     let mut records = run.online.len() as u32;
-    for (apic_id, lacks) in run.missing {
-        let reason = match lacks {
-            Some(lacks) => Text::<128>::of(format_args!("lacks {lacks}")),
-            None => Text::of(format_args!("did not come online in time")),
-        };
+    for (apic_id, cause) in run.missing {
+        let reason = Text::<128>::of(format_args!("{cause}"));
         serial::print_record(&Record::Cpu(CpuRecord {
             cpu: records,
             apic_id: apic_id.0,
@@ -283,6 +328,12 @@ fn report(run: &Run) -> ! {
             reason: reason.as_str(),
         }));
         records += 1;
+    }
+    if let Some(record) = cycles::record(run.options.cycle) {
+        if record.done != record.asked {
+            verdict = Verdict::ProgramFailed;
+        }
+        serial::print_record(&Record::Cycles(record));
     }
     print::dropped_records();
     let warnings = run.online.iter().map(|cpu| cpu.published.warnings()).sum();

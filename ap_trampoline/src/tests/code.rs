@@ -4,9 +4,9 @@ use core::mem::offset_of;
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 
-use super::{Code, PAGES, installed, operand_offset, parameters, u32_at, u64_at};
+use super::{Code, PAGES, decode, installed, operand_offset, parameters, u32_at, u64_at};
 use crate::config::{CONFIG_OFFSET, CONFIG_SIZE, DATA_SELECTOR};
-use crate::{ApSlot, CodeLayout, slot_state};
+use crate::{ApSlot, CodeLayout, StopAt, slot_state, stop_at};
 
 /// Returns the memory that each instruction of a part uses.
 fn used_memory(part: &[Instruction]) -> Vec<(Instruction, UsedMemory)> {
@@ -74,24 +74,25 @@ fn branches_stay_in_their_part() {
     assert!(code.real.iter().all(|i| !i.is_jcc_short_or_near() && !i.is_jmp_short_or_near()));
 }
 
-/// In protected mode, a CPU that lacks a feature also writes the two words of its row in the report.
+/// In protected mode, a CPU also writes the three words of its row in the report: how far it got, the features that it
+/// lacks, and again how far it got.
 #[test]
 fn real_and_protected_mode_read_only_the_config() {
     let code = Code::of(&installed(0x8000));
-    let parts = [(&code.real, Register::None, 0), (&code.protected, Register::ESI, 2)];
+    let parts =
+        [(&code.real, Register::None, [].as_slice()), (&code.protected, Register::ESI, &[8, 0, 4, 8])];
     for (part, base, words) in parts {
         let used = used_memory(part);
         assert!(!used.is_empty());
-        let mut written = 0;
+        let mut written = Vec::new();
         for (instruction, memory) in used {
-            // The operands of the far jump and of the table loads. Loading a segment also reads the GDT.
-            assert_eq!(memory.segment(), Register::DS, "{instruction}");
             if writes(memory.access()) {
-                let row = (memory.base(), memory.index(), memory.scale(), memory.displacement());
-                assert_eq!(row, (Register::ECX, Register::EBX, 8, 4 * written), "{instruction}");
-                written += 1;
+                assert_eq!((memory.base(), memory.index()), (Register::EBP, Register::None), "{instruction}");
+                written.push(memory.displacement());
                 continue;
             }
+            // The operands of the far jump and of the table loads. Loading a segment also reads the GDT.
+            assert_eq!(memory.segment(), Register::DS, "{instruction}");
             assert_eq!((memory.base(), memory.index()), (base, Register::None), "{instruction}");
             assert!(is_in_config(memory.displacement()), "{instruction}");
         }
@@ -237,4 +238,27 @@ fn search_begins_at_the_slots_and_ends_after_their_count() {
 
     let step = position(&long, |i| i.mnemonic() == Mnemonic::Add);
     assert_eq!((long[step].op0_register(), long[step].immediate(1)), (Register::RBX, 64));
+}
+
+/// A CPU that is stopped halts at the stop and has done all that precedes it.
+#[test]
+fn stopped_cpu_halts_at_the_place() {
+    for place in [StopAt::RealMode, StopAt::ProtectedMode, StopAt::LongMode, StopAt::Claimed] {
+        let mut bytes = installed(0x8000);
+        let before = bytes;
+        stop_at(&mut bytes, place);
+        let CodeLayout { code32, checked, code64, claimed, .. } = CodeLayout::of_blob();
+        let (at, bitness) = match place {
+            StopAt::RealMode => (0, 16),
+            StopAt::ProtectedMode => (checked, 32),
+            StopAt::LongMode => (code64, 64),
+            StopAt::Claimed => (claimed, 64),
+        };
+        assert!(code32 < checked && checked < code64 && code64 < claimed);
+        let halt = decode(&bytes, bitness, at, at + 4);
+        let found: Vec<_> = halt.iter().map(Instruction::mnemonic).collect();
+        assert_eq!(found, [Mnemonic::Cli, Mnemonic::Hlt, Mnemonic::Jmp]);
+        assert_eq!(halt[2].near_branch_target(), at as u64);
+        assert_eq!((&bytes[..at], &bytes[at + 4..]), (&before[..at], &before[at + 4..]));
+    }
 }

@@ -17,18 +17,21 @@ fn check(protected: &[Instruction]) -> &[Instruction] {
 }
 
 /// Runs the check on a CPU that lacks these features, or the entire second leaf. Returns how the run ended, and the
-/// nonzero rows of the report, each with its index and words.
+/// rows of the report that have missing features, each with its index and words. The CPU must have reported that it has
+/// reached protected mode.
 fn run(basic: u32, extended: Option<u32>) -> (End, Vec<(u64, u64, u64)>) {
     let parameters = parameters(PAGE);
     let page = installed(PAGE);
     let mut machine = Machine::new(Apic { cpuid_id: APIC_ID, ..Apic::default() }, 0);
     machine.features = (!basic, extended.map(|missing| !missing));
     machine.load(PAGE.into(), &page);
-    machine.load(parameters.report.into(), &[0; 2048]);
+    machine.load(parameters.report.into(), &[0; 4096]);
     machine.set_register(Register::ESI, PAGE.into());
     let end = machine.run(check(&Code::of(&page).protected));
     let row = |n: u64| {
-        let address = u64::from(parameters.report) + 8 * n;
+        let address = u64::from(parameters.report) + 16 * n;
+        let reached = machine.read(address + 8, 4);
+        assert_eq!(reached, u64::from(n == APIC_ID.into()), "row {n}");
         (n, machine.read(address, 4), machine.read(address + 4, 4))
     };
     (end, (0..256).map(row).filter(|row| (row.1, row.2) != (0, 0)).collect())

@@ -54,7 +54,7 @@ struct Code {
 
 impl Code {
     fn of(bytes: &[u8]) -> Self {
-        let CodeLayout { code32, code64, end } = CodeLayout::of_blob();
+        let CodeLayout { code32, code64, end, .. } = CodeLayout::of_blob();
         assert!(code32 < code64 && code64 < end && end <= CONFIG_OFFSET);
         Self {
             real: decode(bytes, 16, 0, code32),

@@ -5,7 +5,7 @@ use core::fmt;
 
 use kernel_abi::trace::GROUPS;
 
-use super::{Finish, FirmwareFault, Key, Place, Token, UartFault, Violation};
+use super::{ApStop, Finish, FirmwareFault, Key, Place, Token, UartFault, Violation};
 use crate::features::{OPTIONAL, WITHOUT_MAX, is_required};
 
 /// A command-line error.
@@ -21,6 +21,10 @@ pub enum CmdlineError<'a> {
     NoFailingCpu,
     /// More than one CPU is to fail at a place that allows only one failing CPU.
     SeveralFailingCpus(Place),
+    /// An option has no effect because this key is not given.
+    WithoutEffect(Key),
+    /// `cycle=` and `nmi_storm=` are both given.
+    NmisWhileCpusLeave,
     /// A double quote is not closed.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
@@ -55,6 +59,11 @@ impl fmt::Display for CmdlineError<'_> {
                 write!(f, ", not '{token}'")
             }
             CmdlineError::BadValue(Key::Without, token) => explain_without(*token, f),
+            CmdlineError::BadValue(Key::DieIn, token) => {
+                f.write_str("die_in= takes one of")?;
+                ApStop::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
+                write!(f, ", not '{token}'")
+            }
             CmdlineError::BadValue(Key::UartFault, token) => {
                 f.write_str("uart_fault= takes one of")?;
                 UartFault::ALL.iter().try_for_each(|(word, _)| write!(f, " {word}"))?;
@@ -103,6 +112,13 @@ impl fmt::Display for CmdlineError<'_> {
                     range.end()
                 )
             }
+            CmdlineError::WithoutEffect(key) => {
+                let option = if *key == Key::Cycle { Key::EarlyAp } else { Key::DieIn };
+                write!(f, "{}= needs {}=", option.name(), key.name())
+            }
+            CmdlineError::NmisWhileCpusLeave => f.write_str(
+                "cycle= and nmi_storm= cannot be combined: a CPU that waits for its start-up IPI must not get an NMI",
+            ),
             CmdlineError::UnterminatedQuote => {
                 f.write_str("a double quote is not closed; write \\\" for a literal double quote")
             }

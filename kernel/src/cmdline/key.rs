@@ -49,6 +49,16 @@ pub enum Key {
     DelayAp,
     /// See [`Options::stale_ap`].
     StaleAp,
+    /// See [`Options::die_ap`].
+    DieAp,
+    /// See [`Options::die_in`].
+    DieIn,
+    /// See [`Options::resend_ap`].
+    ResendAp,
+    /// See [`Options::early_ap`].
+    EarlyAp,
+    /// See [`Options::cycle`].
+    Cycle,
     /// See [`Options::ipi_storm`].
     IpiStorm,
     /// See [`Options::nmi_storm`].
@@ -75,7 +85,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 28] = [
+    pub const ALL: [Key; 33] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -93,6 +103,11 @@ impl Key {
         Key::LoseAp,
         Key::DelayAp,
         Key::StaleAp,
+        Key::DieAp,
+        Key::DieIn,
+        Key::ResendAp,
+        Key::EarlyAp,
+        Key::Cycle,
         Key::IpiStorm,
         Key::NmiStorm,
         Key::Serial,
@@ -127,6 +142,11 @@ impl Key {
             Key::LoseAp => "lose_ap",
             Key::DelayAp => "delay_ap",
             Key::StaleAp => "stale_ap",
+            Key::DieAp => "die_ap",
+            Key::DieIn => "die_in",
+            Key::ResendAp => "resend_ap",
+            Key::EarlyAp => "early_ap",
+            Key::Cycle => "cycle",
             Key::IpiStorm => "ipi_storm",
             Key::NmiStorm => "nmi_storm",
             Key::Serial => "serial",
@@ -146,10 +166,12 @@ impl Key {
         match self {
             Key::TickHz => 1..=10_000,
             // CPU 0, the BSP, is not started by another CPU.
-            Key::LoseAp | Key::DelayAp | Key::StaleAp => 1..=u32::MAX,
+            Key::LoseAp | Key::DelayAp | Key::StaleAp | Key::DieAp | Key::ResendAp | Key::EarlyAp => {
+                1..=u32::MAX
+            }
             Key::TraceRecords => 16..=1 << 20,
             Key::TraceAlternate => 0..=60_000,
-            Key::Repeat => 1..=1_000_000_000,
+            Key::Repeat | Key::Cycle => 1..=1_000_000_000,
             Key::IpiStorm | Key::NmiStorm => 0..=100_000,
             _ => 0..=u32::MAX,
         }

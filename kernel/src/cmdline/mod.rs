@@ -4,6 +4,7 @@
 //! inside and outside quotes. Nothing is copied: a [`Token`] is a slice of the line that is unescaped when it is read.
 #![forbid(unsafe_code)]
 
+mod ap_stop;
 mod breach;
 mod error;
 mod failure;
@@ -18,6 +19,7 @@ use kernel_abi::trace::{self, GROUPS};
 
 pub use kernel_abi::DEFAULT_PROGRAM;
 
+pub use self::ap_stop::ApStop;
 pub use self::breach::Violation;
 pub use self::error::CmdlineError;
 pub use self::failure::{FailureKind, Failures, Place, SecondPanicRole};
@@ -68,6 +70,16 @@ pub struct Options<'a> {
     pub delay_ap: Option<u32>,
     /// `stale_ap=K`: CPU K starts with its registers as firmware may leave them.
     pub stale_ap: Option<u32>,
+    /// `die_ap=K`: CPU K halts permanently during its bring-up, or with `cycle=` when it comes back for the first time.
+    pub die_ap: Option<u32>,
+    /// `die_in=STAGE`: where CPU K halts.
+    pub die_in: ApStop,
+    /// `resend_ap=K`: CPU K gets every start-up IPI twice.
+    pub resend_ap: Option<u32>,
+    /// `early_ap=K`: CPU K gets a start-up IPI while its area is being reused.
+    pub early_ap: Option<u32>,
+    /// `cycle=N`: APs are taken down and brought back N times in all.
+    pub cycle: Option<u32>,
     /// `ipi_storm=R`: each CPU sends R IPIs per second to the other CPUs, in turn.
     pub ipi_storm: u32,
     /// `nmi_storm=R`: each CPU sends R NMIs per second to the other CPUs, in turn.
@@ -114,6 +126,11 @@ impl<'a> Options<'a> {
             lose_ap: Key::LoseAp.number(&raw)?,
             delay_ap: Key::DelayAp.number(&raw)?,
             stale_ap: Key::StaleAp.number(&raw)?,
+            die_ap: Key::DieAp.number(&raw)?,
+            die_in: raw[Key::DieIn as usize].map_or(Ok(ApStop::RealMode), ApStop::named)?,
+            resend_ap: Key::ResendAp.number(&raw)?,
+            early_ap: Key::EarlyAp.number(&raw)?,
+            cycle: Key::Cycle.number(&raw)?,
             ipi_storm: Key::IpiStorm.number(&raw)?.unwrap_or(0),
             nmi_storm: Key::NmiStorm.number(&raw)?.unwrap_or(0),
             own_uarts: Key::Serial.one_of(&raw, ["shared", "percpu"])?,
@@ -125,6 +142,17 @@ impl<'a> Options<'a> {
             trace: TraceOptions::from(&raw)?,
             args: tokens,
         };
+        for (needed, missing) in [
+            (Key::DieAp, options.die_ap.is_none() && raw[Key::DieIn as usize].is_some()),
+            (Key::Cycle, options.cycle.is_none() && options.early_ap.is_some()),
+        ] {
+            if missing {
+                return Err(CmdlineError::WithoutEffect(needed));
+            }
+        }
+        if options.cycle.is_some() && options.nmi_storm != 0 {
+            return Err(CmdlineError::NmisWhileCpusLeave);
+        }
         if options.program.is_empty() {
             return Err(CmdlineError::BadValue(Key::Program, options.program));
         }

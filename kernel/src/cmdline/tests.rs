@@ -38,6 +38,14 @@ fn every_key_and_the_arguments_are_parsed() {
     assert_eq!((options.program.len(), options.tick_hz), (9, 10_000));
     assert_eq!((options.lose_ap, options.delay_ap), (Some(1), Some(u32::MAX)));
     assert_eq!(options.stale_ap, Some(2));
+    assert_eq!((options.cycle, Options::parse(b"cycle=7").unwrap().cycle), (None, Some(7)));
+    let faults = Options::parse(b"die_ap=1 die_in=set-up resend_ap=2 cycle=1 early_ap=3").unwrap();
+    assert_eq!((faults.die_ap, faults.die_in), (Some(1), ApStop::SetUp));
+    assert_eq!((faults.resend_ap, faults.early_ap), (Some(2), Some(3)));
+    assert_eq!(message(b"die_in=kernel"), "die_in= needs die_ap=");
+    assert_eq!(message(b"early_ap=1"), "early_ap= needs cycle=");
+    assert!(Options::parse(b"cycle=7 nmi_storm=0 ipi_storm=9").is_ok());
+    assert!(message(b"cycle=7 nmi_storm=1").starts_with("cycle= and nmi_storm= cannot be combined"));
     assert_eq!(options.failures.of(0), Some(FailureKind::Panic));
     assert!(options.program_args().map(|arg| arg.to_string()).eq(["-x", "a=b"]));
 
@@ -67,7 +75,7 @@ fn quotes_group_and_backslashes_escape() {
 #[test]
 fn errors_name_the_value_and_the_valid_values() {
     let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, without=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, without=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, die_ap=, die_in=, resend_ap=, early_ap=, cycle=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);
@@ -83,6 +91,11 @@ fn errors_name_the_value_and_the_valid_values() {
         "lose_ap=0",
         "delay_ap=0",
         "stale_ap=0",
+        "cycle=0",
+        "die_ap=0",
+        "die_ap=1 die_in=nowhere",
+        "resend_ap=0",
+        "early_ap=0",
         "panic_cpu=4294967296",
         "panic_cpu",
         "trace=",

@@ -18,6 +18,7 @@ use kernel::cpu::ApicId;
 use kernel::features::Features;
 use kernel::plural::{Count, verb};
 use kernel::run::Run;
+use kernel::stage::Cause;
 use kernel::topology::{self, ApicMode, Madt};
 use kernel::{say, warn};
 use kernel_abi::boot::COMMAND_LINE_MAX;
@@ -172,8 +173,14 @@ fn has_x2apic(cpu: &PerCpuData) -> bool {
 /// Ends the run if an option names a CPU that does not exist, because the option would have no effect.
 pub fn refuse_absent_cpus(options: &Options<'_>, cpus: usize) {
     let failing = options.failures.requested().map(|(key, cpu, _)| (key, cpu));
-    let others =
-        [(Key::LoseAp, options.lose_ap), (Key::DelayAp, options.delay_ap), (Key::StaleAp, options.stale_ap)];
+    let others = [
+        (Key::LoseAp, options.lose_ap),
+        (Key::DelayAp, options.delay_ap),
+        (Key::StaleAp, options.stale_ap),
+        (Key::DieAp, options.die_ap),
+        (Key::ResendAp, options.resend_ap),
+        (Key::EarlyAp, options.early_ap),
+    ];
     for (key, cpu) in failing.chain(others) {
         if let Some(cpu) = cpu.filter(|&cpu| cpu as usize >= cpus) {
             refuse(format_args!(
@@ -197,6 +204,11 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
             ));
         }
     }
+    if let Some(asked) = options.cycle
+        && online < 2
+    {
+        refuse(format_args!("{}={asked}: needs 2 CPUs online, but only {online} is", Key::Cycle.name()));
+    }
     let (place, needed) = (options.failures.place, options.failures.place.cpus_needed());
     if online < needed {
         refuse(format_args!(
@@ -211,20 +223,24 @@ pub fn refuse_failures_of_absent_cpus(options: &Options<'_>, online: usize) {
 /// Warns about CPUs that are not online and about a truncated memory map.
 pub fn report_missing(bsp: &PerCpuData, arrivals: &BringUpResult, unreachable: usize, info: &BootInfo) {
     for run in arrivals.missing.chunk_by(|a, b| a.0.0.checked_add(1) == Some(b.0.0) && a.1 == b.1) {
-        let &[(first, lacks), ..] = run else { continue };
+        let &[(first, cause), ..] = run else { continue };
         if let [.., (last, _)] = run
             && *last != first
         {
             let cpus = format_args!("the {} CPUs with APIC ids {} to {}", run.len(), first.0, last.0);
-            match lacks {
-                Some(lacks) => warn!(bsp, "{cpus} lack {lacks}; continuing without them"),
-                None => warn!(bsp, "{cpus} did not come online; continuing without them"),
+            match cause {
+                Cause::Lacks(lacks) => warn!(bsp, "{cpus} lack {lacks}; continuing without them"),
+                Cause::Lost(stage) => {
+                    warn!(bsp, "{cpus} did not come online; each: {stage}; continuing without them")
+                }
             }
             continue;
         }
-        match lacks {
-            Some(lacks) => warn!(bsp, "the CPU with {first} lacks {lacks}; continuing without it"),
-            None => warn!(bsp, "the CPU with {first} did not come online; continuing without it"),
+        match cause {
+            Cause::Lacks(lacks) => warn!(bsp, "the CPU with {first} lacks {lacks}; continuing without it"),
+            Cause::Lost(stage) => {
+                warn!(bsp, "the CPU with {first} did not come online: {stage}; continuing without it")
+            }
         }
     }
     if unreachable > 0 {

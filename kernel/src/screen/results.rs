@@ -64,7 +64,7 @@ impl Results {
                 bad(Text::of(format_args!("{} of {} {verb} dropped", Count(*bytes, "byte"), output.as_str())))
             }
             Record::Verdict(verdict) => Some(self.verdict(verdict)),
-            Record::Calls(_) | Record::Shares(_) | Record::State(_) => None,
+            Record::Calls(_) | Record::Shares(_) | Record::Cycles(_) | Record::State(_) => None,
         }
     }
 

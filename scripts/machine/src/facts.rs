@@ -1,7 +1,8 @@
 //! Collects the completion records of a run from its console.
 
 use kernel_abi::record::{
-    self, BootRecord, CallsRecord, CpuRecord, Outcome, Record, SharesRecord, StateRecord, VerdictRecord,
+    self, BootRecord, CallsRecord, CpuRecord, CyclesRecord, Outcome, Record, SharesRecord, StateRecord,
+    VerdictRecord,
 };
 use trace::console::Console;
 
@@ -82,6 +83,8 @@ pub struct Facts {
     pub dropped: Vec<(Option<u32>, u64)>,
     /// System-call counts with and without recording: one record per CPU, if recording alternated between on and off.
     pub shares: Vec<SharesRecord>,
+    /// How often CPUs were taken down and brought back, if that was requested.
+    pub cycles: Option<CyclesRecord>,
     /// The trace, if it was sent over the console.
     pub trace: Console,
     /// Verdicts; a valid run has exactly one.
@@ -191,6 +194,7 @@ impl Facts {
             Record::Cpu(cpu) => self.cpus.push(cpu.into()),
             Record::Calls(calls) => self.calls.push(calls),
             Record::Shares(shares) => self.shares.push(shares),
+            Record::Cycles(cycles) => self.cycles = Some(cycles),
             Record::State(state) => self.states.push(state),
             Record::Dropped { cpu, bytes } => self.dropped.push((cpu, bytes)),
             Record::Verdict(verdict) => self.verdicts.push(verdict),

@@ -108,6 +108,13 @@ pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     })
 }
 
+/// Formats how many times CPUs were taken down and brought back, if that was requested.
+pub fn cycles_line(facts: &Facts) -> Option<String> {
+    let cycles = facts.cycles?;
+    let asked = output::count(cycles.asked.into(), "cycle");
+    Some(format!("{} of {asked} done: a CPU left and came back", cycles.done))
+}
+
 /// Formats the boot record as two lines.
 pub fn boot_line(boot: &BootRecord, kernel_size: Option<usize>) -> String {
     let mhz = |hz: u64| hz as f64 / 1e6;
@@ -144,6 +151,7 @@ pub fn json(judgement: &Judgement, facts: &Facts, qemu: &[OsString], time: Durat
         "outcome": judgement.outcome.name(),
         "cpus": cpus,
         "boot": facts.boots.first().map(|boot| boot_json(boot, time)),
+        "cycles": facts.cycles.map(|cycles| json!({ "asked": cycles.asked, "done": cycles.done })),
         "begun": incomplete,
         "qemu": qemu,
         "warnings": judgement.warnings,

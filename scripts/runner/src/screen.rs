@@ -124,6 +124,9 @@ impl Screen {
         if let Some(starts) = report::starts_line(&facts.cpus) {
             self.print(&starts);
         }
+        if let Some(cycles) = report::cycles_line(facts) {
+            self.print(&cycles);
+        }
         if let Some(boot) = facts.boots.first() {
             let size = build::kernel_sizes().ok().map(|(_, without)| without);
             self.print(report::boot_line(boot, size).trim_end());

@@ -271,6 +271,21 @@ impl fmt::Display for SharesRecord {
     }
 }
 
+/// How often CPUs were taken down and brought back (`cycle=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CyclesRecord {
+    /// The number requested.
+    pub asked: u32,
+    /// The number completed. It is smaller if a CPU did not come back, or if its program failed.
+    pub done: u32,
+}
+
+impl fmt::Display for CyclesRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{MARK}cycles asked={} done={}", self.asked, self.done)
+    }
+}
+
 /// The registers, tables and stacks of one CPU. Printed if the command line requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateRecord {
@@ -316,6 +331,8 @@ pub enum Record<'a> {
     Calls(CallsRecord),
     /// See [`SharesRecord`].
     Shares(SharesRecord),
+    /// See [`CyclesRecord`].
+    Cycles(CyclesRecord),
     /// See [`StateRecord`].
     State(StateRecord),
     /// A report of output that was dropped because the UART did not become ready in time.
@@ -346,6 +363,7 @@ impl fmt::Display for Record<'_> {
             Record::Dropped { cpu: None, bytes } => write!(f, "{MARK}dropped cpu=none bytes={bytes}"),
             Record::Calls(record) => record.fmt(f),
             Record::Shares(record) => record.fmt(f),
+            Record::Cycles(record) => record.fmt(f),
             Record::State(record) => record.fmt(f),
             Record::Verdict(record) => record.fmt(f),
         }

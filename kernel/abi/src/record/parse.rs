@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::{
-    BootRecord, CallsRecord, ClockSource, CpuRecord, MARK, Outcome, Record, SharesRecord, StateRecord,
-    VerdictRecord,
+    BootRecord, CallsRecord, ClockSource, CpuRecord, CyclesRecord, MARK, Outcome, Record, SharesRecord,
+    StateRecord, VerdictRecord,
 };
 use crate::verdict::Verdict;
 
@@ -80,6 +80,9 @@ fn parse_kind<'a>(kind: &str, mut fields: Fields<'a>) -> Option<Record<'a>> {
             apic_id: fields.number("apic_id")?,
             registers: fields.list("registers", hexadecimal)?,
         }),
+        "cycles" => {
+            Record::Cycles(CyclesRecord { asked: fields.number("asked")?, done: fields.number("done")? })
+        }
         "shares" => Record::Shares(SharesRecord {
             cpu: fields.number("cpu")?,
             off: (fields.number("off_calls")?, fields.number("off_ns")?),

@@ -16,7 +16,7 @@ const CPU: CpuRecord<'static> = CpuRecord {
     reason: "page fault (#PF), error code 0x4",
 };
 
-fn records() -> [Record<'static>; 11] {
+fn records() -> [Record<'static>; 12] {
     [
         Record::Boot(BootRecord {
             cpus_found: 4,
@@ -38,6 +38,7 @@ fn records() -> [Record<'static>; 11] {
         Record::Dropped { cpu: None, bytes: u64::MAX },
         Record::Calls(CallsRecord { cpu: 2, counts: core::array::from_fn(|n| n as u64 * 3) }),
         Record::Shares(SharesRecord { cpu: 1, off: (2, 3), on: (4, u64::MAX) }),
+        Record::Cycles(CyclesRecord { asked: 1000, done: 999 }),
         Record::State(StateRecord {
             cpu: 1,
             apic_id: 258,

@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 use kernel_abi::layout::USER_END;
 use kernel_abi::trace::Kind;
@@ -136,8 +137,13 @@ fn other_interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let Ok(vector) = u8::try_from(frame.vector) else { return false };
     let rip = frame.interrupted.rip;
     match vector {
-        // The interrupt has ended the `hlt`, which is its only purpose.
-        WAKE_VECTOR => cpu.trace(Kind::IpiReceived, vector.into(), rip),
+        // The interrupt has ended the `hlt`. That is its only purpose, unless the BSP asks this CPU to leave.
+        WAKE_VECTOR => {
+            cpu.trace(Kind::IpiReceived, vector.into(), rip);
+            if cpu.published.must_leave.load(Ordering::Relaxed) {
+                cpu.rounds.leave();
+            }
+        }
         ERROR_VECTOR => {
             cpu.trace(Kind::Interrupt, vector.into(), rip);
             cpu.rare.add_apic_errors(cpu.with_apic(LocalApic::take_errors).unwrap_or(0));

@@ -3,14 +3,16 @@
 
 use core::arch::asm;
 
+use ap_trampoline::StopAt;
 use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
 
 use super::failures;
 use crate::arch::cpu::machine_check;
 use crate::arch::cpu::msr::IA32_DEBUGCTL;
+use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
-use crate::cmdline::{Failures, Options, Place};
+use crate::cmdline::{ApStop, Failures, Options, Place};
 
 /// The CPUs with an injected fault, by their position in the list of CPUs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +23,12 @@ pub struct ApFaults {
     delay: Option<u32>,
     /// This CPU starts with its registers as firmware may leave them.
     stale: Option<u32>,
+    /// This CPU halts permanently, in this generation and at this stage.
+    dies: Option<(u32, u32, ApStop)>,
+    /// This CPU gets every start-up IPI twice.
+    resend: Option<u32>,
+    /// This CPU gets a start-up IPI while its area is being reused for the first time.
+    early: Option<u32>,
     /// These CPUs fail during bring-up.
     failures: Option<Failures>,
 }
@@ -33,6 +41,9 @@ impl ApFaults {
             lose: options.lose_ap,
             delay: options.delay_ap,
             stale: options.stale_ap,
+            dies: options.die_ap.map(|cpu| (cpu, u32::from(options.cycle.is_some()), options.die_in)),
+            resend: options.resend_ap,
+            early: options.early_ap,
             failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
         }
     }
@@ -43,6 +54,41 @@ impl ApFaults {
             failures::arm(cpu, cpu.area.0, failures);
         }
         cpu.injected.stale.set(self.stale == Some(cpu.area.0));
+        self.arm_stop(cpu);
+    }
+
+    /// Stores in a CPU's data the stage at which it must halt in the kernel, if it must in this generation. Called by the
+    /// BSP, before that CPU runs.
+    pub(in crate::arch) fn arm_stop(&self, cpu: &PerCpuData) {
+        let stop = self.dies.filter(|dies| (dies.0, dies.1) == (cpu.area.0, cpu.generation));
+        cpu.injected.stops_at.set(stop.map(|(_, _, stop)| stop));
+    }
+
+    /// Returns the place in the trampoline at which a CPU must halt.
+    pub(in crate::arch) fn stop_in_trampoline(&self) -> Option<StopAt> {
+        match self.dies?.2 {
+            ApStop::RealMode => Some(StopAt::RealMode),
+            ApStop::ProtectedMode => Some(StopAt::ProtectedMode),
+            ApStop::LongMode => Some(StopAt::LongMode),
+            ApStop::Claimed => Some(StopAt::Claimed),
+            ApStop::Kernel | ApStop::SetUp => None,
+        }
+    }
+
+    /// Returns whether this CPU must halt in the trampoline in this generation.
+    pub(in crate::arch) fn stops_in_trampoline(&self, place: u32, generation: u32) -> bool {
+        let is_this = |dies: (u32, u32, ApStop)| (dies.0, dies.1) == (place, generation);
+        self.stop_in_trampoline().is_some() && self.dies.is_some_and(is_this)
+    }
+
+    /// Returns how many start-up IPIs this CPU gets at once.
+    pub(in crate::arch) fn sipis(&self, place: u32) -> usize {
+        if self.resend == Some(place) { 2 } else { 1 }
+    }
+
+    /// Returns whether this CPU gets a start-up IPI while its area is being reused. `generation` is the one before.
+    pub(in crate::arch) fn gets_early_sipi(&self, place: u32, generation: u32) -> bool {
+        self.early == Some(place) && generation == 0
     }
 
     /// Returns whether this CPU gets a start-up IPI while the BSP waits for the APs.
@@ -53,6 +99,13 @@ impl ApFaults {
     /// Returns whether this CPU gets its start-up IPI after the slots are closed.
     pub(in crate::arch) fn gets_late_sipi(&self, place: u32) -> bool {
         self.delay == Some(place)
+    }
+}
+
+/// Halts this CPU permanently if it must halt at this stage of its bring-up in the kernel.
+pub(in crate::arch) fn stop_at(cpu: &PerCpuData, here: ApStop) {
+    if cpu.injected.stops_at.get() == Some(here) {
+        stop::park();
     }
 }
 

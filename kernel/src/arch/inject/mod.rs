@@ -16,7 +16,7 @@ mod violation;
 pub use self::alternate::program_starts;
 pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
-pub(in crate::arch) use self::bring_up::stale_registers;
+pub(in crate::arch) use self::bring_up::{stale_registers, stop_at};
 pub use self::failures::at;
 pub use self::firmware::break_tables;
 pub use self::interrupt_stress::programs_ended;

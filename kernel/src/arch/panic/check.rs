@@ -36,6 +36,8 @@ pub enum Broken {
         /// The value found.
         found: u64,
     },
+    /// A part of a CPU's area is not as at its creation, although the CPU has just come back.
+    Stale(&'static str),
     /// The lowest word of a stack was overwritten.
     Canary {
         /// The address of the word.
@@ -58,6 +60,7 @@ impl fmt::Display for Broken {
             Broken::Table { what, expected, found } => {
                 write!(f, "{what} is {found:#x}, this CPU's own is {expected:#x}")
             }
+            Broken::Stale(what) => write!(f, "after the CPU has come back, {what} is that of before it left"),
             Broken::Canary { at, found } => {
                 write!(f, "the canary at {at:#x}, a stack's lowest word, holds {found:#x}")
             }
@@ -141,6 +144,34 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
         let found = unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
         if found != canary::at(at) {
             return Err(Broken::Canary { at, found });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a CPU that has come back finds its area as at its creation. Called before it sets itself up.
+///
+/// # Errors
+/// The first part that is not.
+pub fn fresh(cpu: &PerCpuData) -> Result<(), Broken> {
+    let stale = [
+        (cpu.generation == 0, "the data block"),
+        (cpu.apic.try_borrow().map_or(true, |apic| apic.is_some()), "the local APIC's state"),
+        (cpu.program.try_borrow().map_or(true, |program| program.is_some()), "the program"),
+        (cpu.after_program.get().is_some(), "the function after the program"),
+        (cpu.rounds.latest().is_some(), "the end of the latest copy"),
+        (cpu.measured_ticks() != (0, 0), "the measurement of the ticks"),
+        (cpu.printing.get(), "the state of the console output"),
+    ];
+    if let Some((_, what)) = stale.into_iter().find(|(is_stale, _)| *is_stale) {
+        return Err(Broken::Stale(what));
+    }
+    // The CPU has used only the top of its syscall stack so far. The lowest word is the canary.
+    let stack = layout::syscall_stack(cpu.area);
+    for at in (stack.start + 8..stack.end - 4096).step_by(8) {
+        // SAFETY: the word lies in this CPU's syscall stack, which `percpu::create` has mapped.
+        if unsafe { ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() } != 0 {
+            return Err(Broken::Stale("the syscall stack"));
         }
     }
     Ok(())

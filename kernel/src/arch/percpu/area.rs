@@ -1,6 +1,8 @@
 //! Creates the per-CPU areas, and finds the data block in an area.
 
 use core::cell::{Cell, RefCell};
+use core::mem::{ManuallyDrop, offset_of};
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,21 +53,75 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     // SAFETY: the block is mapped and page-aligned, and nothing else refers to it yet. The GDT refers to the TSS in
     // this block, which never moves.
     unsafe { place.write(fresh(place, id, apic_id)) };
-    for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
-        let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
-        // SAFETY: the word lies at the top of a stack that was just mapped, above everything that the CPU pushes, and
-        // the stack is not in use yet.
-        unsafe { word.write(place) };
-    }
+    // SAFETY: the stacks were just mapped and are not in use yet.
+    unsafe { prepare_stacks(id, place) };
     // SAFETY: the block is initialised, and its CPU does not run yet.
     let cpu = unsafe { &*place };
     cpu.tracer.attach(id.0, apic_id.0);
-    for at in canary::addresses(id) {
-        // SAFETY: the word is the lowest of a stack that was just mapped, and the stack is not in use yet.
-        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
-    }
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
+}
+
+/// Writes the words at the tops of the IST stacks that hold the data block's address (invariant: IST-WORD), and the
+/// canaries.
+///
+/// # Safety
+/// The stacks of this area are mapped, and no CPU uses them. `place` is the address of the area's data block.
+unsafe fn prepare_stacks(id: CpuId, place: *const PerCpuData) {
+    for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
+        let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
+        // SAFETY: the word lies at the top of a stack that is mapped and not in use (caller's promise), above everything
+        // that the CPU pushes.
+        unsafe { word.write(place) };
+    }
+    for at in canary::addresses(id) {
+        // SAFETY: the word is the lowest of a stack that is mapped and not in use (caller's promise).
+        unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
+    }
+}
+
+/// The parts of a data block that only its CPU uses. The rest is what other CPUs may read at any time: the index, the
+/// fields that never change, and `published`.
+const OWN_PARTS: [Range<usize>; 2] = [
+    0..offset_of!(PerCpuData, id),
+    offset_of!(PerCpuData, apic_id) + size_of::<ApicId>()..offset_of!(PerCpuData, published),
+];
+
+/// Builds a CPU's area anew after the CPU has left the run, in the same memory: zeroes the stacks and writes the initial
+/// data over the CPU's own part of the block. What the run counts goes on: system calls, ticks, starts of the program,
+/// and the CPU's trace. `published` stays as it is, because other CPUs may read it meanwhile. Allocates nothing.
+///
+/// # Safety
+/// Called on the BSP, with the slot's state `VACANT` after `online::reclaim`: the CPU uses neither its stacks nor its
+/// data.
+pub(in crate::arch) unsafe fn recreate(id: CpuId) {
+    let place = ptr::with_exposed_provenance_mut::<PerCpuData>(layout::data_block(id).start as usize);
+    // SAFETY: the GDT refers to the TSS at `place`, to which the data is copied below.
+    let mut fresh = unsafe { ManuallyDrop::new(fresh(place, id, ApicId(0))) };
+    {
+        // SAFETY: the block was created, and its CPU does not use it (caller's promise), so the BSP may read all of it.
+        let old = unsafe { &*place };
+        fresh.counters = old.counters.clone();
+        fresh.rounds.continue_from(&old.rounds);
+        fresh.tracer.continue_from(&old.tracer);
+        *fresh.uart.borrow_mut() = old.uart.take();
+        fresh.generation = old.generation + 1;
+    }
+    for part in OWN_PARTS {
+        // SAFETY: both ranges lie in a `PerCpuData`, and no other CPU uses these parts of the block.
+        unsafe {
+            let from = (&raw const *fresh).cast::<u8>().add(part.start);
+            place.cast::<u8>().add(part.start).copy_from_nonoverlapping(from, part.len());
+        }
+    }
+    let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
+    for stack in stacks.into_iter().chain([layout::syscall_stack(id)]) {
+        let bytes = ptr::with_exposed_provenance_mut::<u8>(stack.start as usize);
+        // SAFETY: the stack is mapped, and its CPU does not use it (caller's promise).
+        unsafe { bytes.write_bytes(0, (stack.end - stack.start) as usize) };
+    }
+    // SAFETY: as above.
+    unsafe { prepare_stacks(id, place) };
 }
 
 /// Maps the stacks and the data block to zeroed frames, without the guard pages (invariant: GUARD).
@@ -105,6 +161,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         id: AtomicU32::new(id.0),
         area: id,
         apic_id,
+        generation: 0,
         cpus_online: Cell::new(1),
         clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz must be a valid rate"))),
         measured: Cell::new(Measured::NONE),

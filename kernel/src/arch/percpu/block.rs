@@ -60,6 +60,8 @@ pub struct PerCpuData {
     pub area: CpuId,
     /// The id of this CPU's local APIC.
     pub apic_id: ApicId,
+    /// How many times this CPU has left the run and its data has been built anew.
+    pub generation: u32,
     /// The number of CPUs online. A per-CPU copy, so that the system call reads no shared cache line.
     pub(super) cpus_online: Cell<u32>,
     /// The conversion from TSC to nanoseconds. Also a per-CPU copy, so that the system call reads no shared cache line.
@@ -111,6 +113,11 @@ pub struct Published {
     pub waits_for_turn: AtomicBool,
     /// The number of output bytes that were dropped.
     pub dropped: Dropped,
+    /// Whether the BSP has asked the CPU to leave the run. Set by the BSP before the wake-up IPI that the CPU reacts to,
+    /// and cleared by the BSP before the CPU comes back.
+    pub must_leave: AtomicBool,
+    /// Whether the CPU has left and has not set itself up again. It must get no NMI then.
+    pub(in crate::arch) away: AtomicBool,
     /// Whether the panicking CPU has sent this CPU an NMI to stop it. Only the panicking CPU writes this flag.
     pub stop_requested: AtomicBool,
     /// Whether the CPU has stopped permanently because another CPU panicked.
@@ -152,6 +159,19 @@ pub struct Ended {
     pub shares: Option<[Share; 2]>,
 }
 
+impl Ended {
+    /// The result of a CPU that has no counters. The program did not end; the caller sets how.
+    pub const NOTHING: Ended = Ended {
+        end: End::Offline,
+        starts: 0,
+        killed: 0,
+        calls: [0; TABLE_LEN + 1],
+        ticks: 0,
+        tick_millihertz: 0,
+        shares: None,
+    };
+}
+
 const _: () = {
     assert!(offset_of!(PerCpuData, this) == 0, "gs:[0] must be the block's own address");
     assert!(
@@ -188,10 +208,10 @@ impl PerCpuData {
         Some(PerCpuData::current())
     }
 
-    /// Returns whether this CPU has completed its setup and can handle an NMI.
+    /// Returns whether this CPU has completed its setup, has not left the run, and can handle an NMI.
     #[must_use]
     pub(in crate::arch) fn is_running(&self) -> bool {
-        self.published.control.is_completed()
+        self.published.control.is_completed() && !self.published.away.load(Ordering::SeqCst)
     }
 
     /// Returns whether this CPU has stopped for a panic or need not stop.

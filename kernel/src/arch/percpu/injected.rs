@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU32;
 
 use crate::alternation::Alternation;
-use crate::cmdline::{FailureKind, Place};
+use crate::cmdline::{ApStop, FailureKind, Place};
 
 /// The state of a CPU's test hooks. By default all are off.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub(in crate::arch) struct Injected {
     pub awaits_second_panic: Cell<bool>,
     /// Whether this CPU's registers are set as firmware may leave them, before the CPU initialises itself.
     pub stale: Cell<bool>,
+    /// The stage of its bring-up at which this CPU halts permanently, if it is a stage in the kernel.
+    pub stops_at: Cell<Option<ApStop>>,
     /// Whether this CPU sends no EOI for a stray interrupt.
     pub keeps_in_service: Cell<bool>,
     /// The state of the NMI nesting test; 0 while the test does not run.

@@ -14,6 +14,6 @@ pub mod injected;
 pub mod rare;
 pub mod time;
 
-pub(in crate::arch) use self::area::of_stack;
 pub use self::area::{AREA_BYTES, create, created, of, online, set_online};
+pub(in crate::arch) use self::area::{of_stack, recreate};
 pub use self::block::{Ended, PerCpuData, Published};

@@ -3,11 +3,11 @@
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use ap_trampoline::ApSlot;
+use ap_trampoline::{ApSlot, Reached, Row};
 use kernel_abi::trace::Kind;
 
 use super::error::SmpError;
-use super::trampoline::REPORT;
+use super::trampoline;
 use super::tsc_sync;
 use crate::arch::cpu::tsc;
 use crate::arch::memory::table;
@@ -17,6 +17,7 @@ use crate::clock::Rate;
 use crate::cpu::{ApicId, CpuId};
 use crate::features::{FeatureSet, MissingFeatures};
 use crate::online::{self, Closed};
+use crate::stage::{Cause, Stage};
 
 /// The number of APs that have arrived. The BSP polls this one word instead of all slots. It orders nothing: the BSP
 /// reads what an AP has set up only after it has read the state of the AP's slot.
@@ -82,10 +83,9 @@ impl<'a> Wait<'a> {
 /// whether the slot has been claimed.
 fn missing_features(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<MissingFeatures> {
     let listed = slots.iter().map(|slot| slot.apic_id);
-    let required =
-        REPORT.get().and_then(|report| report.row(slot.apic_id).get()).and_then(|(basic, extended)| {
-            online::missing_features(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
-        });
+    let required = trampoline::row(slot.apic_id).and_then(Row::missing).and_then(|(basic, extended)| {
+        online::missing_features(FeatureSet { basic, extended }, slot.apic_id, claimed, listed)
+    });
     // SAFETY: `offer_slots` has created the area, and only `published` is used (invariant: OWNER-ONLY).
     let optional = || unsafe { percpu::of(CpuId(area)) }.published.lacks.get().copied();
     required.map(MissingFeatures::Required).or_else(|| optional().map(MissingFeatures::UsedByBsp))
@@ -101,13 +101,20 @@ pub(super) fn has_claimed(slot: &ApSlot) -> bool {
     matches!(slot.state.load(Ordering::Relaxed), online::CLAIMED | online::ONLINE)
 }
 
+/// Returns the last stage that the CPU of a closed slot has reached. `area` is the index of the CPU's area.
+pub(super) fn stage(slot: &ApSlot, area: CpuId, closed: Closed) -> Stage {
+    let reached = trampoline::row(slot.apic_id).map_or(Reached::Nothing, Row::reached);
+    // SAFETY: `offer_slots` has created the area, and only `published` is used (invariant: OWNER-ONLY).
+    Stage::of(closed, reached, unsafe { percpu::of(area) }.is_running())
+}
+
 /// The result of [`close_slots`]: the CPUs that are online, and those that are missing.
-pub(super) type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Option<MissingFeatures>)]);
+pub(super) type Closing = (&'static [&'static PerCpuData], &'static [(ApicId, Cause)]);
 
 /// Closes the slots, which fixes the set of CPUs that take part in the run, and assigns dense indices to these CPUs.
 pub(super) fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) -> Result<Closing, SmpError> {
     let cpus = table::alloc(1 + slots.len(), |_| bsp)?;
-    let missing = table::alloc(slots.len(), |_| (ApicId::default(), None))?;
+    let missing = table::alloc(slots.len(), |_| (ApicId::default(), Cause::Lost(Stage::RealMode)))?;
     let (mut next_online, mut next_missing) = (1, 0);
     for (slot, area) in slots.iter().zip(1..) {
         let closed = online::close(&slot.state);
@@ -121,7 +128,9 @@ pub(super) fn close_slots(bsp: &'static PerCpuData, slots: &'static [ApSlot]) ->
         } else {
             bsp.trace(Kind::ApState, slot.apic_id.into(), online::CLOSED.into());
             let claimed = closed == Closed::Late;
-            missing[next_missing] = (ApicId(slot.apic_id), missing_features(slots, slot, area, claimed));
+            let cause = missing_features(slots, slot, area, claimed)
+                .map_or_else(|| Cause::Lost(stage(slot, CpuId(area), closed)), Cause::Lacks);
+            missing[next_missing] = (ApicId(slot.apic_id), cause);
             next_missing += 1;
         }
     }

@@ -11,7 +11,7 @@ use spin::Once;
 use super::arrivals::{self, Wait, close_slots, has_claimed};
 use super::error::SmpError;
 use super::this_cpu::{self, SyscallEntry};
-use super::trampoline::{self, REPORT};
+use super::trampoline;
 use super::tsc_sync;
 use crate::arch::cpu::control::{self, Lacking};
 use crate::arch::cpu::tsc;
@@ -19,15 +19,16 @@ use crate::arch::devices::uart::{self, Uart};
 use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::paging;
 use crate::arch::memory::{physmem, table};
-use crate::arch::panic::stop;
+use crate::arch::panic::{check, stop};
 use crate::arch::percpu::{self, PerCpuData};
 use crate::clock::Rate;
-use crate::cmdline::Place;
+use crate::cmdline::{ApStop, Place};
 use crate::cpu::{ApicId, CpuId};
-use crate::features::{Features, MissingFeatures};
+use crate::features::Features;
 use crate::layout;
 use crate::online;
 use crate::plural::Count;
+use crate::stage::Cause;
 
 /// The slots of all APs, published before the first slot is offered.
 static SLOTS: Once<&'static [ApSlot]> = Once::new();
@@ -35,17 +36,26 @@ static SLOTS: Once<&'static [ApSlot]> = Once::new();
 /// The optional features that the kernel uses, which the BSP has. Published before the first slot is offered.
 static FEATURES: Once<Features> = Once::new();
 
+/// The start-up vectors, published before the first slot is offered.
+static VECTORS: Once<Vectors> = Once::new();
+
+/// The start-up vectors: that of the trampoline, and that of a copy which stops a CPU, if a test has requested it.
+struct Vectors {
+    normal: SipiVector,
+    stopping: Option<SipiVector>,
+}
+
 /// Functions that the APs call, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
 
 /// Time between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
-const INIT_WAIT_NS: u64 = 10_000_000;
+pub(super) const INIT_WAIT_NS: u64 = 10_000_000;
 /// Time without an arrival after which the second start-up IPI is sent to the CPUs that have not claimed their slots.
-const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
+pub(super) const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
 /// Time without an arrival after which the BSP stops waiting, after the second start-up IPI. The limit is long because a
 /// busy host may deschedule a virtual CPU, and a late CPU takes no part in the run. The wait ends as soon as all CPUs
 /// are online.
-const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
+pub(super) const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
 /// Functions of higher layers that the APs call.
 #[derive(Clone, Copy)]
@@ -60,8 +70,8 @@ pub struct Upcalls {
 pub struct BringUpResult {
     /// The CPUs that are online, the BSP first. A CPU's dense index is its index in this slice.
     pub online: &'static [&'static PerCpuData],
-    /// The CPUs that did not come online, each with what it lacks if that is the reason.
-    pub missing: &'static [(ApicId, Option<MissingFeatures>)],
+    /// The CPUs that did not come online, each with the reason.
+    pub missing: &'static [(ApicId, Cause)],
     /// Memory used by one CPU's area, page tables included, in KiB.
     pub area_kib: u64,
     /// Time from the first INIT to the last arrival, in nanoseconds; 0 if there is no other CPU.
@@ -110,7 +120,13 @@ pub unsafe fn start_others(
     }
     let after_init = tsc::now();
     let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
-    let vector = trampoline::install(slots, ap_entry as *const () as u64, x2apic)?;
+    let entry = ap_entry as *const () as u64;
+    let vector = trampoline::install(slots, entry, x2apic, None)?;
+    let stopping = match faults.stop_in_trampoline() {
+        None => None,
+        stop => Some(trampoline::install(slots, entry, x2apic, stop)?),
+    };
+    VECTORS.call_once(|| Vectors { normal: vector, stopping });
 
     let free = physmem::free_count();
     let mut uarts = own_uarts.then(|| Uarts { ports: uart::others(), without: 0 });
@@ -120,7 +136,7 @@ pub unsafe fn start_others(
     let start = |from: usize, to: usize| {
         for (slot, position) in slots.iter().zip(1..).take(to).skip(from) {
             if faults.gets_sipi(position) {
-                send_sipi(bsp, slot, vector);
+                send_sipi(bsp, slot, faults, position, 0);
             }
         }
         to
@@ -147,7 +163,7 @@ pub unsafe fn start_others(
     if !arrivals.for_all(SECOND_SIPI_AFTER_NS) {
         for (slot, position) in slots.iter().zip(1..) {
             if !has_claimed(slot) && faults.gets_sipi(position) {
-                send_sipi(bsp, slot, vector);
+                send_sipi(bsp, slot, faults, position, 0);
             }
         }
         arrivals.for_all(ARRIVAL_WAIT_NS);
@@ -158,10 +174,15 @@ pub unsafe fn start_others(
         BringUpResult { online, missing, area_kib, bring_up_ns, tsc_before, tsc_after: tsc::now_in_order() };
     for (slot, position) in slots.iter().zip(1..) {
         if faults.gets_late_sipi(position) {
-            send_sipi(bsp, slot, vector);
+            send_sipi(bsp, slot, faults, position, 0);
         }
     }
     Ok(arrivals)
+}
+
+/// Returns the slot of an AP.
+pub(super) fn slot_of(cpu: &PerCpuData) -> Option<&'static ApSlot> {
+    SLOTS.get().and_then(|slots| slots.get(cpu.area.index().checked_sub(1)?))
 }
 
 /// Allocates and publishes a vacant slot for each of the other CPUs. The slot at index n refers to the area n + 1.
@@ -202,17 +223,23 @@ unsafe fn prepare(
 ///
 /// # Safety
 /// The CPU runs no kernel code, because INIT resets it.
-unsafe fn send_init(bsp: &PerCpuData, slot: &ApSlot) {
+pub(super) unsafe fn send_init(bsp: &PerCpuData, slot: &ApSlot) {
     // SAFETY: the CPU runs no kernel code (caller's promise).
     bsp.with_apic(|apic| unsafe { apic.send_init(ApicId(slot.apic_id)) });
     bsp.trace(Kind::IpiSent, IPI_INIT, slot.apic_id.into());
 }
 
-/// Sends a start-up IPI to the CPU of a slot.
-fn send_sipi(bsp: &PerCpuData, slot: &ApSlot, vector: SipiVector) {
-    // SAFETY: the vector selects the trampoline's page, where the CPU starts.
-    bsp.with_apic(|apic| unsafe { apic.send_sipi(vector.get(), ApicId(slot.apic_id)) });
-    bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector.get()), slot.apic_id.into());
+/// Sends a start-up IPI to the CPU of a slot, or two if a test has requested it. `position` is the CPU's position in the
+/// list of CPUs, and `generation` counts how often it has left.
+pub(super) fn send_sipi(bsp: &PerCpuData, slot: &ApSlot, faults: ApFaults, position: u32, generation: u32) {
+    let vectors = VECTORS.get().expect("the trampoline must be installed before a CPU is started");
+    let stopping = vectors.stopping.filter(|_| faults.stops_in_trampoline(position, generation));
+    let vector = stopping.unwrap_or(vectors.normal).get();
+    for _ in 0..faults.sipis(position) {
+        // SAFETY: the vector selects a page of the trampoline, where the CPU starts.
+        bsp.with_apic(|apic| unsafe { apic.send_sipi(vector, ApicId(slot.apic_id)) });
+        bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector), slot.apic_id.into());
+    }
 }
 
 /// Assigns serial ports to CPUs until no port is left. The BSP uses the console's port and gets no other.
@@ -264,9 +291,15 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         this_cpu::load_tables(cpu);
     }
     inject::at(cpu, Place::BringUp);
+    // Only a CPU that has come back has published its control registers.
+    if cpu.published.control.is_completed()
+        && let Err(broken) = check::fresh(cpu)
+    {
+        stop::end(format_args!("broken invariant on {}: {broken}", cpu.id()));
+    }
     if let Err(Lacking(missing)) = control::check_features() {
-        if let Some(report) = REPORT.get() {
-            report.row(cpu.apic_id.0).set(missing.basic, missing.extended);
+        if let Some(row) = trampoline::row(cpu.apic_id.0) {
+            row.set_missing(missing.basic, missing.extended);
         }
         stop::park();
     }
@@ -275,17 +308,20 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         cpu.published.lacks.call_once(|| missing);
         stop::park();
     }
+    inject::stop_at(cpu, ApStop::Kernel);
     inject::stale_registers(cpu, upcalls.syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
     // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
     // `syscall_entry` (guaranteed by the caller of `start_others`).
     // The trampoline has set the APIC's mode to the BSP's, which `features` implies.
     unsafe { this_cpu::set_up(cpu, features, upcalls.syscall_entry) };
-    let slot = SLOTS.get().and_then(|slots| slots.get(cpu.area.index() - 1));
+    let slot = slot_of(cpu);
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
-    if cpu.tracer.is_on() {
+    // INIT does not change the TSC, so the offset of a CPU that has come back is still valid.
+    if cpu.tracer.is_on() && cpu.generation == 0 {
         tsc_sync::measure_offset(cpu);
     }
+    inject::stop_at(cpu, ApStop::SetUp);
     if !slot.is_some_and(|slot| online::arrive(&slot.state)) {
         stop::park();
     }

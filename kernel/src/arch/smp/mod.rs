@@ -2,6 +2,7 @@
 
 mod arrivals;
 pub mod bring_up;
+pub mod cycle;
 pub mod error;
 pub mod this_cpu;
 mod trampoline;

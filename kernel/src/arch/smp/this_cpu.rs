@@ -1,6 +1,7 @@
 //! Sets up the running CPU, BSP or AP: descriptor tables, registers and local APIC.
 
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 use crate::arch::cpu::control::{self, ControlState};
 use crate::arch::cpu::tsc::TscState;
@@ -9,6 +10,7 @@ use crate::arch::entry::idt;
 use crate::arch::exit::points::restart_on;
 use crate::arch::inject;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
+use crate::arch::panic::stop;
 use crate::arch::percpu::{self, PerCpuData};
 use crate::arch::task::idle;
 use crate::cpu::CpuId;
@@ -120,8 +122,18 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry
         }
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),
     }
-    cpu.published.apic.call_once(ApicState::read);
+    let first =
+        (*cpu.published.apic.call_once(ApicState::read), *cpu.published.control.get().unwrap_or(&actual));
+    // A CPU that has left the run and come back must have the same state as after its first bring-up.
+    let now = (ApicState::read(), actual);
+    if first != now {
+        panic!("{} came back with {}, {}; it had {}, {}", cpu.id(), now.0, now.1, first.0, first.1);
+    }
     cpu.published.tsc.call_once(TscState::read);
     // Publish this last, because it marks the CPU as running.
     cpu.published.control.call_once(|| actual);
+    // A CPU that panics first writes that it panics and then reads this flag. The exchange orders this write before the
+    // check for a panic that follows: either that CPU sends an NMI to this one, or this CPU sees the panic.
+    cpu.published.away.swap(false, Ordering::SeqCst);
+    stop::park_if_stopping(cpu);
 }

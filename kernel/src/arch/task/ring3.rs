@@ -74,11 +74,11 @@ pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
     end(cpu, End::Faulted(fault))
 }
 
-/// Ends the program if it has exceeded its time limit. Called after any interrupt from ring 3 that may have been a
+/// Ends the program if it has exceeded its time limit or this CPU must leave the run. Called after any interrupt from ring 3 that may have been a
 /// tick, once its EOI is sent, and by a system call during which ticks were handled.
 pub fn end_if_over_limit(cpu: &PerCpuData) {
-    if let Some(limit) = cpu.rounds.over_limit(cpu.ticks()) {
-        end(cpu, End::TimeLimit(limit));
+    if let Some(over) = cpu.rounds.over_limit(cpu.ticks()) {
+        end(cpu, over);
     }
 }
 

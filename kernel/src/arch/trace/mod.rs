@@ -56,6 +56,15 @@ impl Tracer {
         }
     }
 
+    /// Takes over the ring of an earlier generation of this CPU, so that the trace goes on.
+    pub(in crate::arch) fn continue_from(&self, earlier: &Tracer) {
+        self.kinds.set(earlier.kinds.get());
+        self.mask.set(earlier.mask.get());
+        self.ring.set(earlier.ring.get());
+        self.limit.set(earlier.limit.get());
+        self.dropped.set(earlier.dropped.get());
+    }
+
     /// If tracing is on, attaches this CPU's ring, which has index `place` in the list of CPUs.
     pub fn attach(&self, place: u32, apic_id: u32) {
         let Some(directory) = directory() else { return };

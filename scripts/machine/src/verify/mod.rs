@@ -233,7 +233,9 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
             // A trace that was sent over the console must be complete.
             errors.extend(facts.trace.flaws());
             check_states(facts, &mut errors);
-            let failed: Vec<_> = fold::runs(&fold::sorted(&facts.cpus)).filter_map(failure).collect();
+            let sorted = fold::sorted(&facts.cpus);
+            let failed: Vec<_> =
+                fold::runs(&sorted).filter_map(failure).chain(missing_cycles(facts)).collect();
             match verdict {
                 Verdict::Pass if failed.is_empty() => Outcome::Pass,
                 Verdict::Pass => {
@@ -341,6 +343,13 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     if reported > missing.len() && reported > facts.warnings.len() {
         warnings.push(format!("the kernel printed {}; see its console", count(reported as u64, "warning")));
     }
+}
+
+/// Returns an error if fewer cycles were done than requested.
+fn missing_cycles(facts: &Facts) -> Option<String> {
+    let cycles = facts.cycles.filter(|cycles| cycles.done != cycles.asked)?;
+    let asked = count(cycles.asked.into(), "cycle");
+    Some(format!("only {} of {asked} of a CPU that leaves and comes back were done", cycles.done))
 }
 
 /// Checks that either every online CPU or none reported its register state.

@@ -35,6 +35,18 @@ fn complete_run_with_status_33_passes() {
 }
 
 #[test]
+fn run_with_fewer_cycles_than_requested_does_not_pass() {
+    const ALL: &str = "@ringside cycles asked=3 done=3";
+    const FEWER: &str = "@ringside cycles asked=3 done=2";
+    let judged = |status, done, verdict| judged(status, &[BOOT2, &good(0), &good(1), done, verdict]);
+    assert_eq!(judged(33, ALL, PASS2).outcome, Outcome::Pass);
+    assert_eq!(judged(33, FEWER, PASS2).outcome, Outcome::Panic, "the verdict contradicts the record");
+    let fewer = judged(35, FEWER, FAILED2);
+    assert_eq!(fewer.outcome, Outcome::Failed);
+    assert_eq!(fewer.errors, ["only 2 of 3 cycles of a CPU that leaves and comes back were done"]);
+}
+
+#[test]
 fn dropped_output_does_not_pass_and_hides_no_other_failure() {
     const DROPPED: &str = "@ringside dropped cpu=1 bytes=40";
     const OF_KERNEL: &str = "@ringside dropped cpu=none bytes=7";

@@ -57,6 +57,8 @@ pub fn cases() -> Vec<Case> {
         .with_x2apic()
         .status(2)
         .complains("without=x2apic: the firmware left the local APIC in x2APIC mode"),
+        row("cycle-of-one-cpu", "lose_ap=1 cycle=1").complains("cycle=1: needs 2 CPUs online, but only 1 is"),
+        row("cycle-with-nmis", "cycle=1 nmi_storm=1").complains("cannot be combined"),
         row("open-quote", "program=\"hello"),
         // The longest line that QEMU passes, all of whose bytes arrive.
         case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))

@@ -3,6 +3,7 @@
 
 mod boot;
 mod command_line;
+mod cycle;
 mod elf;
 mod failures;
 mod faults;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Case> {
         names::cases(),
         guards::cases(),
         panics::cases(),
+        cycle::cases(),
         failures::cases(),
         machine_checks::cases(),
         firmware::cases(),

@@ -219,7 +219,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(ADDRESS_SPACE, "Err(MapError::Occupied); } let frame = physmem::alloc_zeroed()", "Err(MapError::Occupied); } let frame = physmem::alloc()"),
     ]),
     // A program that exceeds its time limit continues.
-    ("limit-ignored", &[edit(REPEAT, "ticks >= end;", "ticks >= end && false;")]),
+    ("limit-ignored", &[edit(REPEAT, "|&(end, _)| ticks >= end)", "|&(end, _)| ticks >= end && false)")]),
     // Ring 0 can write read-only pages.
     ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
     // Ring 0 can write read-only pages, but only on the APs.
@@ -296,12 +296,22 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("madt-any-flags", &[edit(TOPOLOGY, "let enabled = flags & ENABLED != 0;", "let enabled = flags & ENABLED != 0 || true;")]),
     // An offered slot is not closed, so a late AP joins.
     ("late-ap-let-in", &[
-        edit(ONLINE, "VACANT | OFFERED => Closed::Absent,", "OFFERED if true => return Closed::Absent, VACANT | OFFERED => Closed::Absent,"),
+        edit(ONLINE, "VACANT | OFFERED | PARKED => Closed::Absent,", "OFFERED if true => return Closed::Absent, VACANT | OFFERED | PARKED => Closed::Absent,"),
     ]),
     // A slot is offered without release ordering.
     ("offer-relaxed", &[
         edit(ONLINE, "compare_exchange(VACANT, OFFERED, Ordering::Release,", "compare_exchange(VACANT, OFFERED, Ordering::Relaxed,"),
     ]),
+    // A CPU that has left is parked without release ordering.
+    ("park-relaxed", &[
+        edit(ONLINE, "compare_exchange(LEAVING, PARKED, Ordering::Release,", "compare_exchange(LEAVING, PARKED, Ordering::Relaxed,"),
+    ]),
+    // The BSP reuses an area while its CPU is still leaving.
+    ("reclaim-while-leaving", &[
+        edit(ONLINE, "compare_exchange(PARKED, VACANT,", "compare_exchange(state.load(Ordering::Relaxed).clamp(LEAVING, PARKED), VACANT,"),
+    ]),
+    // The stacks of a CPU that has left are not zeroed.
+    ("area-not-scrubbed", &[edit(AREA, "unsafe { bytes.write_bytes(0,", "unsafe { bytes.write_bytes(0, 0 *")]),
     // A slot is claimed by a load followed by a store.
     ("claim-without-exchange", &[
         edit(ONLINE, "state.compare_exchange(OFFERED, CLAIMED,", "if state.load(Ordering::Acquire) == OFFERED { \

@@ -381,6 +381,21 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("online::loom_tests::loom_bsp_and_two_aps", "panicked"),
     ),
     guard(
+        "a CPU that leaves the run parks with release ordering",
+        "park-relaxed",
+        Loom("online::loom_tests::loom_area_is_reused_only_after_the_cpu_has_left", "panicked"),
+    ),
+    guard(
+        "an area is reused only after its CPU has left",
+        "reclaim-while-leaving",
+        Loom("online::loom_tests::loom_area_is_reused_only_after_the_cpu_has_left", "panicked"),
+    ),
+    guard(
+        "the stacks of a CPU that has left are zeroed",
+        "area-not-scrubbed",
+        Case("cycle::under-stress", &["the syscall stack is that of before it left"]),
+    ),
+    guard(
         "a slot is claimed by a compare-exchange",
         "claim-without-exchange",
         Loom("online::loom_tests::loom_two_aps_contend_for_one_slot", "panicked"),

@@ -18,6 +18,18 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
+        "the area of a CPU that has left the run is reused while the CPU still uses it, or with old contents",
+        "the CPU's last access to memory hands the area over; the BSP builds it anew; the CPU checks it when it comes \
+         back",
+        &[
+            "kernel: online::loom_tests::loom_area_is_reused_only_after_the_cpu_has_left",
+            "cycle::under-stress",
+            "cycle::started-while-its-area-is-reused",
+        ],
+        &["park-relaxed", "reclaim-while-leaving", "area-not-scrubbed"],
+        "",
+    ),
+    row(
         "two CPUs use the same stack",
         "a slot is claimed by a locked compare-exchange",
         &[

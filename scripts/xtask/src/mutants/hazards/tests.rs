@@ -21,7 +21,8 @@ fn is_host_test(package: &str, path: &str) -> bool {
     let module =
         module.trim_start_matches("tests::").trim_end_matches("::tests").trim_end_matches("::loom_tests");
     let module = module.replace("::", "/");
-    let files = [format!("{module}.rs"), format!("{module}/tests.rs"), format!("tests/{module}.rs")];
+    let files =
+        ["{}.rs", "{}/tests.rs", "{}/loom_tests.rs", "tests/{}.rs"].map(|file| file.replace("{}", &module));
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(root().join(folder).join(file)).ok());
     let function = if name == "*" { "#[test]".to_owned() } else { format!("fn {name}(") };
     texts.into_iter().any(|text| text.contains(&function))
