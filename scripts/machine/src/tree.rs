@@ -25,7 +25,27 @@ pub fn bare_artifacts() -> PathBuf {
     bare_dir().join(BARE_TARGET).join("release")
 }
 
+/// Returns a path as it is shown to the user: relative to the current folder, if it is inside that folder.
+pub fn shown(path: &Path) -> PathBuf {
+    let inside =
+        std::env::current_dir().ok().and_then(|folder| Some(path.strip_prefix(folder).ok()?.to_owned()));
+    inside.unwrap_or_else(|| path.to_owned())
+}
+
 /// Returns a path relative to the top folder of the source tree, if it is inside the tree.
 pub fn relative(path: &Path) -> &Path {
     path.strip_prefix(root()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_is_shown_relative_only_to_the_current_folder() {
+        let folder = std::env::current_dir().expect("there must be a current folder");
+        assert_eq!(shown(&folder.join("a/b")), Path::new("a/b"));
+        assert_eq!(shown(Path::new("/nonexistent/a")), Path::new("/nonexistent/a"));
+        assert_eq!(shown(Path::new("a")), Path::new("a"));
+    }
 }

@@ -16,7 +16,7 @@ use machine::qemu::{Machine, Wiring};
 use machine::quoting::shell_quoted;
 use machine::serial_ports::{SerialLogs, cpus};
 use machine::session::{Cue, Ended};
-use machine::tree::relative;
+use machine::tree::shown as shown_path;
 use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
 use output::{eprint, eprintln, print, printable_lines};
@@ -132,7 +132,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     if let Some(port) = gdb_port {
         screen.print(&format!(
             "stopped; attach with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
-            relative(&plan.kernel).display()
+            shell_quoted(&[shown_path(&plan.kernel).into()])
         ));
     }
     let seconds = options.timeout.unwrap_or_else(|| default_timeout(options));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use machine::build;
 use machine::error::Error;
-use machine::tree::relative;
+use machine::tree::shown;
 use machine::verify::Outcome;
 use output::{eprint, eprintln, print, printable_lines, println};
 
@@ -55,7 +55,7 @@ pub fn run(options: &StressOptions) -> Result<ExitCode, Error> {
     if let Some(path) = options.campaign.report() {
         let written = html::write(&path, &campaign, &evidence);
         if written.is_ok() {
-            eprintln!("report: {}", relative(&path).display());
+            eprintln!("report: {}", shown(&path).display());
         }
         outcome = outcome.and_written(written);
     }
