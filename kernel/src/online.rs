@@ -1,5 +1,5 @@
-//! The handshake of bring-up and of leaving. Each AP has a slot with a state word, through which BSP and AP agree
-//! whether the AP takes part in the run, and who uses the AP's stacks and data.
+//! The handshake of bring-up and of leaving. Each AP has a slot with a state word, through which the BSP and the AP
+//! agree on whether the AP takes part in the run, and on which of them uses the AP's stacks and data.
 //!
 //! ```text
 //!             1             2               3             5              6
@@ -84,8 +84,8 @@ pub enum Closed {
     Late,
 }
 
-/// Transition 4: closes the slot unless the CPU is online. Afterwards it is decided whether the CPU takes part in the
-/// run.
+/// Transition 4: closes the slot unless the CPU is online. After that, whether the CPU takes part in the run
+/// can no longer change.
 #[must_use]
 pub fn close(state: &AtomicU32) -> Closed {
     let mut seen = state.load(Ordering::Acquire);
@@ -93,7 +93,7 @@ pub fn close(state: &AtomicU32) -> Closed {
         let outcome = match seen {
             ONLINE | LEAVING => return Closed::Online,
             VACANT | OFFERED | PARKED => Closed::Absent,
-            // The slot was already closed, and its state before that is unknown. Return the safer result.
+            // CLAIMED; or CLOSED, in which case the earlier state is unknown, and `Late` is the safer result.
             _ => Closed::Late,
         };
         match state.compare_exchange(seen, CLOSED, Ordering::Relaxed, Ordering::Acquire) {
@@ -135,8 +135,9 @@ pub fn reclaim(state: &AtomicU32) -> bool {
     state.compare_exchange(PARKED, VACANT, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
-/// Returns the features that the CPU of a slot lacks, if the contents of its row in the report prove it. `claimed`:
-/// whether the slot has been claimed. `listed`: the ids of all slots. The row proves nothing in two cases:
+/// Returns the features that the CPU of a slot lacks, or None if it lacks none or if its row in the report is
+/// inconclusive. `claimed`: whether the slot has been claimed. `listed`: the ids of all slots. The row is inconclusive
+/// in two cases:
 ///
 /// - Two slots share the row.
 /// - The slot's state does not fit the report. A CPU that lacks a feature of [`FeatureSet::REQUIRED`] parks before it

@@ -68,7 +68,7 @@ impl fmt::Display for Difference {
 pub fn difference(expected: &Registers, got: &Registers) -> Option<Difference> {
     let word = |name, expected: u64, got: u64| ((name, None), [expected, 0], [got, 0]);
     let (before, after) = (&expected.fpu, &got.fpu);
-    let integers = expected.integers().into_iter().zip(got.integers());
+    let integers = expected.general().into_iter().zip(got.general());
     let integers = integers.map(|((name, expected), (_, got))| word(name, expected, got));
     let flags = [word("rflags", expected.rflags, got.rflags)];
     let control = [

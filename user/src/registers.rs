@@ -1,4 +1,4 @@
-//! The register file of ring 3, loaded with chosen values before a kernel entry and stored after it.
+//! The register state of ring 3, loaded with chosen values before a kernel entry and stored after it.
 #![allow(missing_docs, reason = "the fields are named after the registers")]
 
 use core::cell::UnsafeCell;
@@ -43,7 +43,7 @@ const NAMES: [&str; 15] =
     ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 impl Registers {
-    /// All registers zero (rip included), except that x87 and SSE state are as at program start.
+    /// All general registers and rip are zero; CS, SS, RFLAGS, x87 and SSE state are as at program start.
     pub const ZERO: Registers = Registers {
         fpu: Fpu::RESET,
         rax: 0,
@@ -93,7 +93,7 @@ impl Registers {
 
     /// Returns the general registers with their names; rsp is last.
     #[must_use]
-    pub fn integers(&self) -> [(&'static str, u64); 16] {
+    pub fn general(&self) -> [(&'static str, u64); 16] {
         let Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *self;
         let values = [rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15];
         let mut all = [("rsp", self.rsp); 16];
@@ -104,8 +104,8 @@ impl Registers {
     }
 }
 
-/// Wraps `naked_asm!` and passes it the offsets of all general registers except rsp in [`Registers`], as operands with
-/// the registers' names.
+/// Wraps `naked_asm!` and adds a named `const` operand for each general register except rsp. The operand has the
+/// register's name, and its value is the register's offset in [`Registers`].
 #[macro_export]
 macro_rules! registers_asm {
     ($($arguments:tt)*) => {
@@ -130,10 +130,10 @@ macro_rules! registers_asm {
     };
 }
 
-/// The instructions of [`registers_asm!`] that load these registers from the [`Registers`] at symbol `before`. They
-/// change no flag.
+/// Instructions, for use in [`registers_asm!`], that load all general registers except rsp from the [`Registers`] at
+/// symbol `before`. They change no flags.
 #[macro_export]
-macro_rules! load_integers {
+macro_rules! load_general {
     () => {
         concat!(
             "mov rax, [rip + {before} + {rax}]\n",
@@ -155,9 +155,10 @@ macro_rules! load_integers {
     };
 }
 
-/// The instructions of [`registers_asm!`] that store these registers to the [`Registers`] at symbol `after`.
+/// Instructions, for use in [`registers_asm!`], that store all general registers except rsp to the [`Registers`] at
+/// symbol `after`.
 #[macro_export]
-macro_rules! store_integers {
+macro_rules! store_general {
     () => {
         concat!(
             "mov [rip + {after} + {rax}], rax\n",
@@ -179,11 +180,11 @@ macro_rules! store_integers {
     };
 }
 
-/// A register file at a fixed address, which the assembly can name without a pointer: while all registers hold chosen
-/// values, none is free to hold one.
+/// A register set at a fixed address, which the assembly can access without a pointer in a register: while all
+/// registers hold chosen values, none is free for it.
 struct Block(UnsafeCell<Registers>);
 
-// SAFETY: a program has one thread, and only `over_syscall` and `over_loop` access the blocks.
+// SAFETY: a program has one thread, and only `run_syscall` and `run_loop` access the blocks.
 unsafe impl Sync for Block {}
 
 static BEFORE: Block = Block(UnsafeCell::new(Registers::ZERO));
@@ -195,21 +196,25 @@ static AFTER: Block = Block(UnsafeCell::new(Registers::ZERO));
 /// # Safety
 /// The contract of [`crate::sys::syscall`] holds, `registers.rflags` has TF clear, and `registers.fpu` is valid for
 /// `fxrstor64`.
-pub unsafe fn over_syscall(registers: &Registers) -> (Registers, Registers) {
+pub unsafe fn run_syscall(registers: &Registers) -> (Registers, Registers) {
     // SAFETY: the caller upholds the contract; `syscall_with_registers` follows the `extern "sysv64"` calling convention.
-    unsafe { over(registers, syscall_with_registers) }
+    unsafe { run_with_registers(registers, syscall_with_registers) }
 }
 
-/// Executes a loop of `registers.rcx` rounds that changes only rcx and no flags. Returns the same as [`over_syscall`].
+/// Executes a loop of `registers.rcx` iterations that changes only rcx and no flags. Returns the same as
+/// [`run_syscall`].
 ///
 /// # Safety
 /// `registers.rflags` has TF clear, and `registers.fpu` is valid for `fxrstor64`.
-pub unsafe fn over_loop(registers: &Registers) -> (Registers, Registers) {
+pub unsafe fn run_loop(registers: &Registers) -> (Registers, Registers) {
     // SAFETY: the loop accesses no memory, and `loop_with_registers` follows the `extern "sysv64"` calling convention.
-    unsafe { over(registers, loop_with_registers) }
+    unsafe { run_with_registers(registers, loop_with_registers) }
 }
 
-unsafe fn over(registers: &Registers, code: unsafe extern "sysv64" fn()) -> (Registers, Registers) {
+unsafe fn run_with_registers(
+    registers: &Registers,
+    code: unsafe extern "sysv64" fn(),
+) -> (Registers, Registers) {
     // SAFETY: no other code accesses the blocks (see Block), and no reference to them exists during the call.
     unsafe {
         *BEFORE.0.get() = *registers;
@@ -258,13 +263,13 @@ macro_rules! with_registers {
                 "popfq",
                 "pushfq",
                 "pop qword ptr [rip + {before} + {rflags}]",
-                load_integers!(),
+                load_general!(),
 
                 $($instruction,)+
                 "3:",
 
                 // Store everything. Restore rsp before the stack is used again.
-                store_integers!(),
+                store_general!(),
                 "mov [rip + {after} + {rsp}], rsp",
                 "mov rsp, [rip + {before} + {rsp}]",
                 "pushfq",

@@ -47,16 +47,16 @@ impl Slot {
                 "after is_online, the BSP must see the CPU's data"
             );
         }
-        let closed = close(&self.state) == Closed::Online;
-        if closed {
+        let counted = close(&self.state) == Closed::Online;
+        if counted {
             assert_eq!(
                 self.from_ap.load(Ordering::Relaxed),
                 1,
                 "after close, the BSP must see the CPU's data"
             );
         }
-        assert!(closed || !online, "an online CPU must stay online");
-        closed
+        assert!(counted || !online, "an online CPU must stay online");
+        counted
     }
 }
 
@@ -84,7 +84,11 @@ fn loom_two_aps_contend_for_one_slot() {
         let aps = [slot.clone(), slot.clone()].map(|slot| thread::spawn(move || slot.ap()));
         let counted = slot.bsp_decides();
         let running = aps.map(|ap| ap.join().unwrap()).into_iter().filter(|&runs| runs).count();
-        assert_eq!(usize::from(counted), running, "exactly one CPU may run if the BSP counts it, else none");
+        assert_eq!(
+            usize::from(counted),
+            running,
+            "exactly one CPU must run if the BSP counts the slot as online, otherwise none"
+        );
     });
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use machine::qmp::Qmp;
-use machine::session::Ended;
+use machine::session::SessionResult;
 use serde_json::{Value, json};
 
 use super::error::InjectError;
@@ -182,7 +182,7 @@ impl Guest {
     }
 
     /// Removes all breakpoints, detaches, and waits until QEMU exits.
-    pub fn release(mut self) -> Result<(Ended, Console, Vec<Nmis>), InjectError> {
+    pub fn release(mut self) -> Result<(SessionResult, Console, Vec<Nmis>), InjectError> {
         self.arm(&[])?;
         self.nmis.iter_mut().for_each(Nmis::has_run);
         // QEMU may exit before it replies.
@@ -195,7 +195,7 @@ impl Guest {
     }
 
     /// Stops QEMU if it is still running. Returns its exit and the console output.
-    pub fn end(mut self) -> Result<(Ended, Console), InjectError> {
+    pub fn end(mut self) -> Result<(SessionResult, Console), InjectError> {
         // This fails if QEMU has already exited.
         let _ = self.monitor.execute("quit");
         drop(self.rsp);

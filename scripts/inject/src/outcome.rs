@@ -2,7 +2,7 @@
 //! would without injections.
 
 use machine::report::sum;
-use machine::session::Ended;
+use machine::session::SessionResult;
 use machine::verify::{Judgement, Outcome};
 use runner::run;
 
@@ -45,7 +45,7 @@ pub fn check(driver: Driver<'_>, boot: Boot) -> Result<(), InjectError> {
 }
 
 /// Returns the kernel's error report from a machine that ended too early, or QEMU's registers if there is no report.
-pub fn kernel_report(ended: &Ended, console: &Console) -> Option<String> {
+pub fn kernel_report(ended: &SessionResult, console: &Console) -> Option<String> {
     if console.facts.panics.is_empty() && console.facts.verdicts.is_empty() {
         return ended.registers.clone();
     }

@@ -10,7 +10,7 @@ use machine::error::Error;
 use machine::facts::{Facts, Line};
 use machine::quoting::escape_commas;
 use machine::session;
-use machine::session::Ended;
+use machine::session::SessionResult;
 use tempfile::TempDir;
 
 use super::error::InjectError;
@@ -27,7 +27,7 @@ pub struct Console {
 
 /// A QEMU process, running or exited.
 pub struct QemuProcess {
-    session: JoinHandle<Result<Ended, Error>>,
+    session: JoinHandle<Result<SessionResult, Error>>,
     console: Arc<Mutex<Console>>,
     /// The sockets' directory, which is deleted on drop.
     _folder: TempDir,
@@ -62,7 +62,7 @@ impl QemuProcess {
     }
 
     /// Waits until QEMU exits.
-    pub fn finish(self) -> Result<(Ended, Console), InjectError> {
+    pub fn finish(self) -> Result<(SessionResult, Console), InjectError> {
         let ended = self
             .session
             .join()
@@ -84,7 +84,7 @@ fn record(console: &Mutex<Console>, line: &[u8]) {
 /// Waits until QEMU has connected or exited.
 fn accept(
     listener: &UnixListener,
-    session: &JoinHandle<Result<Ended, Error>>,
+    session: &JoinHandle<Result<SessionResult, Error>>,
 ) -> Result<UnixStream, InjectError> {
     listener.set_nonblocking(true).map_err(InjectError::Io)?;
     let until = Instant::now() + STOP_TIMEOUT;
@@ -107,7 +107,7 @@ fn accept(
     }
 }
 
-fn start_error(error: InjectError, session: JoinHandle<Result<Ended, Error>>) -> InjectError {
+fn start_error(error: InjectError, session: JoinHandle<Result<SessionResult, Error>>) -> InjectError {
     match session.is_finished().then(|| session.join()) {
         Some(Ok(Ok(ended))) => {
             InjectError::Mismatch(format!("QEMU did not start: {}", ended.stderr.trim_end()))

@@ -27,10 +27,11 @@ pub struct MachineOptions {
     pub memory: String,
 
     /// How the kernel is started.
-    #[arg(long, value_name = "WAY", value_enum, default_value_t = Boot::Pvh)]
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Boot::Pvh)]
     pub boot: Boot,
 
-    /// The UEFI firmware. [default: Debian's package ovmf, or that of other distributions]
+    /// The UEFI firmware. [default: the firmware from Debian's package ovmf, or from the equivalent package of
+    /// another distribution]
     #[arg(long, value_name = "FILE")]
     pub firmware: Option<PathBuf>,
 

@@ -47,15 +47,15 @@ enum Message {
 }
 
 /// The result of a session.
-pub struct Ended {
+pub struct SessionResult {
     /// How QEMU ended.
     pub ending: Ending,
     /// QEMU's standard error.
     pub stderr: String,
     /// The state of all CPUs, if the run timed out or QEMU paused the machine.
     pub registers: Option<String>,
-    /// The monitor commands that were run, with their answers.
-    pub answers: String,
+    /// The monitor commands that were run, with their output.
+    pub monitor_output: String,
     /// The cues whose text never appeared.
     pub cues_left: Vec<Cue>,
 }
@@ -64,7 +64,8 @@ pub struct Ended {
 /// machine that has paused or exceeded its time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
-    /// The text that a console line must contain; empty for the end of a paused machine.
+    /// The text that a console line must contain; empty to run the command before the tool ends a
+    /// paused or timed-out machine.
     pub text: String,
     /// The command.
     pub command: String,
@@ -89,31 +90,32 @@ pub fn run(
     limit: Option<Duration>,
     cues: &[Cue],
     mut on_line: impl FnMut(&[u8], Duration),
-) -> Result<Ended, Error> {
+) -> Result<SessionResult, Error> {
     watch(words, limit, cues, None, |line, time| line.map_or((), |line| on_line(line, time)))
 }
 
-/// Does the same as [`run`], and also calls `on` without a line whenever none has arrived for `pause`, so that the
-/// caller can do other work while the guest runs.
+/// Like [`run`], but also calls `on_line_or_idle` with None whenever no line has arrived for `idle_interval`, so that
+/// the caller can do other work while the guest runs.
 pub fn watch(
     words: &[OsString],
     limit: Option<Duration>,
     cues: &[Cue],
-    pause: Option<Duration>,
-    on: impl FnMut(Option<&[u8]>, Duration),
-) -> Result<Ended, Error> {
-    attend(launch::command(words), user_may_pause(words, cues), limit, cues, pause, on)
+    idle_interval: Option<Duration>,
+    on_line_or_idle: impl FnMut(Option<&[u8]>, Duration),
+) -> Result<SessionResult, Error> {
+    let user_may_pause = user_may_pause(words, cues);
+    watch_command(launch::command(words), user_may_pause, limit, cues, idle_interval, on_line_or_idle)
 }
 
 /// Starts the command and watches it until it ends.
-fn attend(
+fn watch_command(
     mut command: Command,
     user_may_pause: bool,
     limit: Option<Duration>,
     cues: &[Cue],
-    pause: Option<Duration>,
-    mut on: impl FnMut(Option<&[u8]>, Duration),
-) -> Result<Ended, Error> {
+    idle_interval: Option<Duration>,
+    mut on_line_or_idle: impl FnMut(Option<&[u8]>, Duration),
+) -> Result<SessionResult, Error> {
     let fail = |error| Error::File("cannot start QEMU".to_owned(), error);
     let (ours, theirs) = UnixStream::pair().map_err(fail)?;
     let started = Instant::now();
@@ -121,14 +123,15 @@ fn attend(
     let mut child = command.spawn().map_err(fail)?;
     // Close QEMU's end of the socket, which the command still holds.
     drop(command);
-    // The queue is bounded: a guest that prints faster than we can show must wait, as on any serial line.
+    // The queue is bounded: a guest that prints faster than the tool can process the output must wait, as
+    // on any serial line.
     let (sender, messages) = mpsc::sync_channel(QUEUE);
     let (mut monitor, stderr) = listen(&mut child, ours, &sender).map_err(|error| {
         end(&mut child);
         Error::File("cannot start a thread".to_owned(), error)
     })?;
     let mut cues = cues.to_vec();
-    let mut answers = String::new();
+    let mut monitor_output = String::new();
     let mut registers = None;
     let mut kernel_printed = false;
     let ending = loop {
@@ -136,9 +139,9 @@ fn attend(
             Some(limit) => limit.saturating_sub(started.elapsed()),
             None => Duration::from_secs(3600),
         };
-        let over = wait.is_zero();
-        if let Some(pause) = pause {
-            wait = wait.min(pause);
+        let expired = wait.is_zero();
+        if let Some(interval) = idle_interval {
+            wait = wait.min(interval);
         }
         if monitor.is_closed() {
             wait = wait.min(CLOSED_POLL);
@@ -149,24 +152,24 @@ fn attend(
         }
         if let Ok(Message::Line(line)) = &message {
             kernel_printed |= KERNEL_LINES.iter().any(|start| line.starts_with(start));
-            on(Some(line), started.elapsed());
+            on_line_or_idle(Some(line), started.elapsed());
         }
-        // The time limit also applies to a machine that prints without end.
-        let mut stopped = over.then_some(Ending::TimedOut);
+        // The time limit also applies to a machine that never stops printing.
+        let mut stopped = expired.then_some(Ending::TimedOut);
         match &message {
             Ok(Message::Line(line)) if boot_failure(line).is_some() => stopped = Some(Ending::NotBooted),
             Ok(Message::Line(line)) if stopped.is_none() => {
                 let text = String::from_utf8_lossy(line);
                 for cue in cues.extract_if(.., |cue| !cue.text.is_empty() && text.contains(&cue.text)) {
-                    answers += &monitor.command(&cue.command);
+                    monitor_output += &monitor.command(&cue.command);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                on(None, started.elapsed());
+                on_line_or_idle(None, started.elapsed());
                 if monitor.is_closed()
                     && let Ok(Some(status)) = child.try_wait()
                 {
-                    take_rest(&messages, |line| on(Some(line), started.elapsed()));
+                    drain(&messages, |line| on_line_or_idle(Some(line), started.elapsed()));
                     break ending(status);
                 }
             }
@@ -179,11 +182,11 @@ fn attend(
             if ending != Ending::NotBooted {
                 registers = Some(monitor.registers());
                 for cue in cues.extract_if(.., |cue| cue.text.is_empty()) {
-                    answers += &monitor.command(&cue.command);
+                    monitor_output += &monitor.command(&cue.command);
                 }
             }
             end(&mut child);
-            take_rest(&messages, |line| on(Some(line), started.elapsed()));
+            drain(&messages, |line| on_line_or_idle(Some(line), started.elapsed()));
             break ending;
         }
     };
@@ -199,12 +202,12 @@ fn attend(
         }
         ending => ending,
     };
-    Ok(Ended { ending, stderr: stderr.text(), registers, answers, cues_left: cues })
+    Ok(SessionResult { ending, stderr: stderr.text(), registers, monitor_output, cues_left: cues })
 }
 
 /// Processes the lines that were still in the pipe or in the queue when QEMU ended: the reader thread may not have run
 /// since then. Another process may keep the console open.
-fn take_rest(messages: &Receiver<Message>, mut on_line: impl FnMut(&[u8])) {
+fn drain(messages: &Receiver<Message>, mut on_line: impl FnMut(&[u8])) {
     let until = Instant::now() + EXIT_TIMEOUT;
     while let Ok(message) = messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
         match message {
@@ -224,7 +227,7 @@ fn user_may_pause(words: &[OsString], cues: &[Cue]) -> bool {
         let word = word.to_string_lossy();
         OPTIONS.contains(&word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(&word))
     };
-    // The tool's own monitor pauses nothing.
+    // The tool's own monitor does not count: the user cannot pause the machine with it.
     let mut others =
         words.iter().enumerate().filter(|(n, _)| words.get(n + 1).is_none_or(|next| next != OWN_MONITOR));
     others.any(|(_, word)| is_option(word)) || cues.iter().any(|cue| cue.command.starts_with("gdbserver"))
@@ -272,7 +275,7 @@ fn read_lines(stdout: impl Read, sender: &SyncSender<Message>) {
     }
 }
 
-/// The last part of QEMU's standard error. It is limited, because QEMU's tracing can print large amounts.
+/// The last part of QEMU's standard error. Its size is limited, because QEMU's tracing can produce a lot of output.
 struct StderrTail {
     bytes: Arc<Mutex<Vec<u8>>>,
     closed: mpsc::Receiver<()>,
@@ -282,7 +285,7 @@ impl StderrTail {
     /// The maximum number of bytes that are kept.
     const KEPT: usize = 1024 * 1024;
 
-    /// Starts to read in a thread.
+    /// Starts a thread that reads standard error.
     fn read(stderr: Option<impl Read + Send + 'static>) -> io::Result<StderrTail> {
         let (sender, closed) = mpsc::channel();
         let tail = StderrTail { bytes: Arc::default(), closed };
@@ -313,7 +316,7 @@ impl StderrTail {
     }
 }
 
-/// Waits for a QEMU whose console has closed, and kills it if it does not exit.
+/// Waits for QEMU to exit after its console has closed, and kills it if it does not exit within [`EXIT_TIMEOUT`].
 fn wait_for_exit(child: &mut Child) -> Result<Ending, Error> {
     let until = Instant::now() + EXIT_TIMEOUT;
     loop {
@@ -331,7 +334,7 @@ fn wait_for_exit(child: &mut Child) -> Result<Ending, Error> {
     Ok(Ending::TimedOut)
 }
 
-/// Kills QEMU. No data is lost: the machine has no disk, and its output is already in the pipe.
+/// Kills QEMU. No data is lost: the tool attaches no writable disk, and QEMU's output is already in the pipe.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

@@ -72,7 +72,7 @@ pub struct RunOptions {
 
     /// How the host gets the trace: from guest memory (ram), or over the console at the end of the run (serial), for
     /// machines whose memory the host cannot map.
-    #[arg(long, value_name = "WAY", value_enum, default_value_t = TraceVia::Ram)]
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = TraceVia::Ram)]
     pub trace_via: TraceVia,
 
     /// Lists the embedded programs and exits.

@@ -15,7 +15,7 @@ use machine::programs::Program;
 use machine::qemu::{Machine, Wiring};
 use machine::quoting::shell_quoted;
 use machine::serial_ports::{SerialLogs, cpus};
-use machine::session::{Cue, Ended};
+use machine::session::{Cue, SessionResult};
 use machine::tree::shown as shown_path;
 use machine::verify::{Ending, Judgement, Outcome, judge};
 use machine::{build, cmdline, report, session};
@@ -184,7 +184,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         }
     }
     screen.print_results(&judgement, &facts, verdict_time);
-    eprint!("{}", ended.answers);
+    eprint!("{}", ended.monitor_output);
     for cue in &ended.cues_left {
         let Cue { text, command } = cue;
         match text.is_empty() {
@@ -225,7 +225,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
 }
 
 /// Judges a run, and adds QEMU's own messages to the errors if QEMU failed.
-pub fn judgement(ended: &Ended, facts: &Facts) -> Judgement {
+pub fn judgement(ended: &SessionResult, facts: &Facts) -> Judgement {
     let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();
     if judgement.outcome == Outcome::Host && !stderr.is_empty() {

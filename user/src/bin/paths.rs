@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{SYS_NULL, SYS_WRITE_SERIAL};
 use user::patterns::{Difference, difference, patterns};
-use user::registers::{Registers, over_loop, over_syscall};
+use user::registers::{Registers, run_loop, run_syscall};
 use user::{ExitCode, args, println, shared_page, sys};
 
 user::program!(run);
@@ -138,7 +138,7 @@ fn each_path() -> Result<(), Wrong> {
 fn call(what: &'static str, registers: &Registers, result: u64) -> Result<(), Wrong> {
     // SAFETY: the calls made through this function at most read memory; the patterns have TF clear and exceptions
     // masked.
-    let (before, after) = unsafe { over_syscall(registers) };
+    let (before, after) = unsafe { run_syscall(registers) };
     let expected = Registers { rax: result, rcx: before.rip, r11: before.rflags, ..before };
     difference(&expected, &after).map_or(Ok(()), |difference| Err(Wrong::Register(what, difference)))
 }
@@ -170,7 +170,7 @@ fn tick(registers: &Registers) -> Result<(), Wrong> {
     let before = sys::ticks();
     while sys::ticks() == before {
         // SAFETY: the patterns have TF clear and exceptions masked.
-        let (before, after) = unsafe { over_loop(&Registers { rcx: 1 << 16, ..*registers }) };
+        let (before, after) = unsafe { run_loop(&Registers { rcx: 1 << 16, ..*registers }) };
         if let Some(difference) = difference(&Registers { rcx: 0, ..before }, &after) {
             return Err(Wrong::Register("a tick", difference));
         }

@@ -1,4 +1,5 @@
-//! The panic path: one CPU stops all others, reports the failure, and ends the run as a panic.
+//! The panic path: one CPU stops all others, reports the failure, and ends the run with the verdict
+//! `panic`.
 
 use core::arch::asm;
 use core::fmt;
@@ -135,8 +136,8 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     report(message.as_str(), &origin)
 }
 
-/// Ends the run as a panic without a source location. For causes outside the kernel source (the machine, the firmware
-/// or the loader does not meet the requirements) and for broken invariants.
+/// Ends the run with the verdict `panic`, without a source location. For causes outside the kernel source (the machine,
+/// the firmware or the loader does not meet the requirements) and for violated invariants.
 pub fn end(message: fmt::Arguments<'_>) -> ! {
     report(Text::<400>::of(message).as_str(), &Origin::Call(CallRegisters::here()))
 }
@@ -260,7 +261,7 @@ fn become_panic_cpu(cpu: Option<&PerCpuData>) -> (usize, usize) {
         alone |= unsafe { stop_by_nmi(cpu) };
     }
     if alone {
-        // SAFETY: every other CPU has not started, has stopped, or has not reacted to an NMI within the timeout
+        // SAFETY: each other CPU either has not started, has stopped, or has not responded to an NMI within the timeout
         // (invariant: ONE-PANIC).
         unsafe { serial::bypass_lock() };
     }
@@ -275,8 +276,8 @@ pub fn stop_others(cpu: &PerCpuData) {
     }
 }
 
-/// Sends an NMI to each other CPU that runs, and waits until all have stopped, at most [`STOP_TIMEOUT`]. Returns whether
-/// this CPU could send NMIs. The caller has set `PANIC_CPU`.
+/// Sends an NMI to each other CPU that is running, and waits up to [`STOP_TIMEOUT`] for all of them to stop. Returns
+/// whether this CPU could send NMIs. The caller has set `PANIC_CPU`.
 ///
 /// # Safety
 /// A borrow of this CPU's APIC that is still active is not used again.
@@ -292,7 +293,7 @@ unsafe fn stop_by_nmi(cpu: &PerCpuData) -> bool {
     true
 }
 
-/// Waits at most [`STOP_TIMEOUT`] until the condition holds.
+/// Waits up to [`STOP_TIMEOUT`] for the condition to become true.
 fn wait_until(condition: impl Fn() -> bool) {
     let start = tsc::now();
     while !condition() && tsc::now().wrapping_sub(start) < STOP_TIMEOUT {

@@ -76,7 +76,7 @@ impl Back {
             _ => Value::Kept,
         };
         let integers =
-            before.integers().into_iter().zip(after.integers()).map(|((register, before), (_, got))| {
+            before.general().into_iter().zip(after.general()).map(|((register, before), (_, got))| {
                 let value = values(register);
                 let got = if register == "r11" && value != Value::Kept { got & !RF } else { got };
                 let expected = match value {

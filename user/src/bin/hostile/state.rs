@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 pub use user::registers::{CODE, DATA, Registers as State};
-use user::{load_integers, registers_asm, store_integers};
+use user::{load_general, registers_asm, store_general};
 
 /// A state at a fixed address, which the assembly can name without a pointer, as no register is free to hold one.
 struct Block(UnsafeCell<State>);
@@ -65,7 +65,7 @@ unsafe extern "sysv64" fn enter() {
         "mov [rip + {own}], rsp",
 
         "fxrstor64 [rip + {before} + {fpu}]",
-        load_integers!(),
+        load_general!(),
         "lea rsp, [rip + {before} + {rip}]",
         "jmp {go}",
         own = sym OWN_STACK,
@@ -92,7 +92,7 @@ pub unsafe extern "sysv64" fn go() {
 pub unsafe extern "sysv64" fn back() {
     registers_asm!(
         // Restore rsp before the stack is used again.
-        store_integers!(),
+        store_general!(),
         "mov [rip + {after} + {rsp}], rsp",
         "mov rsp, [rip + {own}]",
         "pushfq",

@@ -3,7 +3,7 @@
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{Call, Returns, SYS_TRACE, SYS_WRITE_SERIAL};
 use user::patterns::{difference, patterns};
-use user::registers::{Registers, over_loop, over_syscall};
+use user::registers::{Registers, run_loop, run_syscall};
 use user::{println, sys};
 
 use crate::numbers::UNKNOWN;
@@ -19,7 +19,7 @@ fn check_call(registers: &Registers, result: Option<u64>) -> Verdict {
     let number = registers.rax;
     // SAFETY: the calls made through this function at most read memory; the patterns have TF clear and exceptions
     // masked.
-    let (before, after) = unsafe { over_syscall(registers) };
+    let (before, after) = unsafe { run_syscall(registers) };
     let expected =
         Registers { rax: result.unwrap_or(after.rax), rcx: before.rip, r11: before.rflags, ..before };
     compare(format_args!("system call {number:#x}"), &expected, &after)
@@ -97,7 +97,7 @@ pub fn over_ticks() -> Verdict {
         loop {
             let ticks = sys::ticks();
             // SAFETY: the patterns have TF clear and exceptions masked.
-            let (before, after) = unsafe { over_loop(&Registers { rcx: rounds, ..registers }) };
+            let (before, after) = unsafe { run_loop(&Registers { rcx: rounds, ..registers }) };
             let ticks = sys::ticks() - ticks;
             compare(format_args!("{ticks} ticks in ring 3"), &Registers { rcx: 0, ..before }, &after)?;
             if ticks >= 3 {
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn each_bit_is_set_in_one_pattern_and_clear_in_the_other() {
         let [one, other] = patterns(3);
-        for ((name, one), (_, other)) in one.integers().into_iter().zip(other.integers()).take(15) {
+        for ((name, one), (_, other)) in one.general().into_iter().zip(other.general()).take(15) {
             assert_eq!(one, !other, "{name}");
         }
         let mut values: Vec<u64> = [0, 1, 255]
             .into_iter()
             .flat_map(patterns)
-            .flat_map(|registers| registers.integers().map(|(_, value)| value).into_iter().take(15))
+            .flat_map(|registers| registers.general().map(|(_, value)| value).into_iter().take(15))
             .collect();
         values.sort_unstable();
         let count = values.len();
@@ -140,7 +140,7 @@ mod tests {
     fn preserved_registers_pass() {
         for registers in patterns(1) {
             // SAFETY: the patterns have TF clear and exceptions masked.
-            let (before, after) = unsafe { over_loop(&Registers { rcx: 1000, ..registers }) };
+            let (before, after) = unsafe { run_loop(&Registers { rcx: 1000, ..registers }) };
             assert_eq!(before.rflags & ALL_FLAGS, registers.rflags & ALL_FLAGS);
             assert!(compare(format_args!("loop"), &Registers { rcx: 0, ..before }, &after).is_ok());
             // Linux does not implement this number either and uses the same convention.
