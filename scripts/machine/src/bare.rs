@@ -1,12 +1,13 @@
 //! The configuration of bare-metal builds. The user's cargo configuration may decide how the tree is built, but not
 //! what the kernel is.
 //!
-//! cargo merges all its configuration files, and one value outranks another by its source. In this order:
+//! cargo merges all its configuration files, and a value's source determines its precedence. In this
+//! order, highest first:
 //!
 //! ```text
 //!   --config            profiles, linker, incremental builds: scripts/bare.toml and the arguments below
 //!   environment         compiler flags, the compiler and its workspace wrapper
-//!   .cargo/config.toml  of the tree, its parent folders and the user: none of the above
+//!   .cargo/config.toml  of the tree, its parent directories and the user: none of the above
 //! ```
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use crate::tree::root;
 
 /// The compiler flags for bare-metal builds. They equal those in `.cargo/config.toml`, which a test checks. They are
 /// passed in the environment, because `--config` would add them to the flags in the configuration files. The user's
-/// could contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
+/// flags could contain `target-cpu=native`, and the kernel would then use instructions that other CPU models lack.
 const FLAGS: [&str; 2] = ["-C", "force-frame-pointers=yes"];
 
 /// cargo's configuration for bare-metal builds, relative to the root of the tree.
@@ -32,7 +33,7 @@ const ALL_PACKAGES: &str = "[profile.release.package.\"*\"]\n";
 pub fn configure(command: &mut Command, target: &str, linker: &str) -> Result<(), Error> {
     // Use cargo's separator instead of a space, so that flags may contain spaces.
     command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-    // An empty variable outranks `build.rustc-workspace-wrapper`.
+    // An empty variable takes precedence over `build.rustc-workspace-wrapper`.
     command.env("RUSTC_WORKSPACE_WRAPPER", "");
     command.arg("--config").arg(root().join(CONFIGURATION));
     command.arg("--config").arg(packages()?);
@@ -41,7 +42,7 @@ pub fn configure(command: &mut Command, target: &str, linker: &str) -> Result<()
 }
 
 /// Writes a configuration file with a section for each package, and returns its path. The user's section for a single
-/// package would outrank ours for all packages.
+/// package would take precedence over ours for all packages.
 fn packages() -> Result<PathBuf, Error> {
     let read = |path: &str| {
         let path = root().join(path);
@@ -79,7 +80,7 @@ mod tests {
         }
     }
 
-    /// Builds a package with this configuration in its parent folder and these variables. Returns the compiler's
+    /// Builds a package with this configuration in its parent directory and these variables. Returns the compiler's
     /// command line and cargo's messages.
     fn verbose_build(toolchain: &Toolchain, configuration: &str, variables: &[(&str, &str)]) -> String {
         let folder = tempfile::tempdir().expect("cannot create a folder");

@@ -120,7 +120,7 @@ fn translate(ending: Ending, facts: &Facts, log: &str) -> Result<Ending, Error> 
     }
 }
 
-/// Checks that no option is given that has no counterpart.
+/// Rejects options that have no counterpart in Bochs.
 fn check(options: &MachineOptions) -> Result<(), Error> {
     let default: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("the defaults are valid");
     let allowed = MachineOptions {
@@ -144,11 +144,15 @@ fn check(options: &MachineOptions) -> Result<(), Error> {
 fn configuration(options: &MachineOptions) -> Result<String, Error> {
     let cpus: Option<u32> = options.smp.parse().ok().filter(|cpus| (1..=CPUS_MAX).contains(cpus));
     let cpus = cpus.ok_or_else(|| {
-        Error::Usage(format!("--smp {}: on Bochs, a number from 1 to {CPUS_MAX}", options.smp))
+        Error::Usage(format!(
+            "--smp {}: with Bochs, the value must be a number from 1 to {CPUS_MAX}",
+            options.smp
+        ))
     })?;
     let memory = bytes(&options.memory).map(|bytes| bytes >> 20).filter(|mib| (16..=2048).contains(mib));
-    let memory = memory
-        .ok_or_else(|| Error::Usage(format!("--memory {}: on Bochs, from 16M to 2G", options.memory)))?;
+    let memory = memory.ok_or_else(|| {
+        Error::Usage(format!("--memory {}: with Bochs, the size must be from 16M to 2G", options.memory))
+    })?;
     let model = options.cpu.as_deref().unwrap_or(MODEL);
     // Words of this file are separated by commas.
     if model.contains([',', '\n']) {
@@ -156,7 +160,7 @@ fn configuration(options: &MachineOptions) -> Result<String, Error> {
     }
     // The display shows text only: without the VGA extension, GRUB finds no graphics mode, which would end Bochs.
     let mut text = String::new();
-    // Writing to a `String` cannot fail. The time does not follow the host's, so that a busy host does not matter.
+    // Writing to a `String` cannot fail. The time does not follow the host's, so the load on the host has no effect.
     let _ = write!(
         text,
         "display_library: term\n\

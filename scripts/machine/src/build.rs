@@ -36,7 +36,7 @@ fn featured_kernel_path(features: &[String]) -> PathBuf {
     featured_dir(features).join(BARE_TARGET).join("release/kernel")
 }
 
-/// Returns the target folder for these features. A kernel with features has its own folder, so that it is never
+/// Returns the target directory for these features. A kernel with features has its own directory, so that it is never
 /// mistaken for the default kernel and does not cause the default kernel to be rebuilt.
 fn featured_dir(features: &[String]) -> PathBuf {
     if features.is_empty() { bare_dir() } else { root().join(format!("target/bare-{}", features.join("+"))) }
@@ -52,7 +52,7 @@ pub fn everything(show: Show) -> Result<Built, Error> {
     with_features(&[], show)
 }
 
-/// Does the same as [`everything`], with these cargo features in the kernel.
+/// Like [`everything`], but with these cargo features in the kernel.
 pub fn with_features(features: &[String], show: Show) -> Result<Built, Error> {
     let toolchain = Toolchain::find()?;
     let path = featured_kernel_path(features);
@@ -128,7 +128,7 @@ pub fn bootable(boot: Boot, kernel: PathBuf, as_built: bool) -> Result<PathBuf, 
     Ok(kernel)
 }
 
-/// Builds the UEFI loader that contains a kernel, in the folder of the kernel's ELF file. The kernel in it has no
+/// Builds the UEFI loader that contains a kernel, in the directory of the kernel's ELF file. The kernel in it has no
 /// symbols, because the loader does not load them.
 fn loader(kernel: &Path) -> Result<(), Error> {
     let stripped = kernel.with_added_extension("stripped");

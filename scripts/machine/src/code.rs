@@ -157,7 +157,7 @@ impl Code {
     }
 }
 
-/// A relative path is relative to the current folder, or to the source tree.
+/// A relative path is relative to the current directory, or to the source tree.
 fn found(path: &Path) -> PathBuf {
     let in_tree = root().join(path);
     if !path.exists() && in_tree.exists() { in_tree } else { path.to_owned() }

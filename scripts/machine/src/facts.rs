@@ -97,7 +97,7 @@ pub struct Facts {
     pub lines: usize,
     /// The kernel's warnings, at most [`WARNINGS_MAX`].
     pub warnings: Vec<String>,
-    /// The kernel's reason for refusing its command line.
+    /// The kernel's reason for rejecting its command line.
     pub refusal: Option<String>,
     /// Whether the kernel has printed a line.
     pub started: bool,

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use crate::facts::Cpu;
 
-/// Results of more CPUs than this are folded. So that a machine of usual size has one line per CPU, the limit is not
-/// lower.
+/// Results of more CPUs than this are folded. The limit is high enough that a machine of
+/// ordinary size has one line per CPU.
 pub const FOLD_ABOVE: usize = 32;
 
 /// Sorts results by CPU.
@@ -15,9 +15,9 @@ pub fn sorted<'a>(cpus: impl IntoIterator<Item = &'a Cpu>) -> Vec<&'a Cpu> {
     sorted
 }
 
-/// Splits results, sorted by CPU, into runs of CPUs with consecutive indices and equal results. Numbers that differ from
-/// CPU to CPU in any case (counts and rates) need not be equal. If there are not more than [`FOLD_ABOVE`] CPUs, each is
-/// its own run.
+/// Splits results, sorted by CPU, into runs of CPUs with consecutive indices and equal results. Counts and
+/// rates, which always differ between CPUs, need not be equal. If there are at most [`FOLD_ABOVE`] CPUs, each is a run
+/// of its own.
 pub fn runs<'a>(sorted: &'a [&'a Cpu]) -> impl Iterator<Item = &'a [&'a Cpu]> {
     let many = sorted.len() > FOLD_ABOVE;
     sorted.chunk_by(move |a, b| many && continues(a, b))

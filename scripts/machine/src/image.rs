@@ -11,7 +11,7 @@ use crate::toolchain::host_cargo;
 use crate::tree::root;
 use crate::{cargo, quoting, uefi};
 
-/// The start of the QEMU option that attaches an image as a disk. The image's path follows.
+/// The beginning of the QEMU option that attaches an image as a disk. The image's path follows.
 pub const DISK: &str = "if=none,id=disk,format=raw,readonly=on,file=";
 
 /// Makes an image and writes it to `out`. The path `-` is standard output.
@@ -40,7 +40,7 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
 }
 
 /// Returns the image for a run, which is made unless the same image exists. As for an [`iso`](crate::iso) image, a file
-/// in the same folder holds the words of QEMU's command line that would start the same kernel without firmware.
+/// in the same directory holds the words of QEMU's command line that would start the same kernel without firmware.
 ///
 /// # Errors
 /// The errors of [`make`].

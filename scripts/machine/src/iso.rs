@@ -10,7 +10,7 @@ use crate::executable::stripped;
 use crate::tree::root;
 use crate::{cmdline, quoting};
 
-/// The folder of GRUB's modules for BIOS. If it is given, `grub-mkrescue` adds no support for UEFI, which would need
+/// The directory of GRUB's modules for BIOS. If it is given, `grub-mkrescue` adds no support for UEFI, which would need
 /// more packages.
 const BIOS_MODULES: &str = "/usr/lib/grub/i386-pc";
 
@@ -80,7 +80,7 @@ pub(crate) fn words_path(image: &Path) -> PathBuf {
     image.with_extension("words")
 }
 
-/// Returns the folder for the images of runs and for temporary files.
+/// Returns the directory for the images of runs and for temporary files.
 fn folder() -> Result<PathBuf, Error> {
     let folder = root().join("target/iso");
     std::fs::create_dir_all(&folder).map_err(|error| Error::file("create", &folder, error))?;

@@ -116,7 +116,7 @@ fn help(options: &MachineOptions) -> Option<String> {
     machine.or_else(single).or_else(pair)
 }
 
-/// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can tell.
+/// Returns the size that a value of -m gives, in bytes; `None` if only QEMU can interpret the value.
 fn memory(value: &str) -> Option<u64> {
     property(value, "size").and_then(guest_memory::bytes)
 }

@@ -29,7 +29,7 @@ pub fn is_ready(socket: UnixStream) -> bool {
     reader.is_ok() && receiver.recv_timeout(TIMEOUT).unwrap_or(false)
 }
 
-/// The monitor of a running machine. A thread reads all that QEMU sends, because an event can arrive at any time.
+/// The monitor of a running machine. A thread reads everything that QEMU sends, because an event can arrive at any time.
 pub struct Monitor {
     socket: Arc<UnixStream>,
     /// QEMU's answers. The first one, which has no id, is sent when the monitor is ready.
@@ -45,14 +45,14 @@ pub struct Monitor {
 struct Events {
     /// QEMU has paused the machine since the last call of [`paused`](Monitor::paused).
     stopped: AtomicBool,
-    /// QEMU has greeted, as it does when it has created the machine.
+    /// QEMU has sent its greeting, which it does once it has created the machine.
     greeted: AtomicBool,
-    /// QEMU has closed its monitor, as it does when it exits.
+    /// QEMU has closed its monitor, which it does when it exits.
     closed: AtomicBool,
 }
 
 impl Monitor {
-    /// Starts to read from a QEMU that holds the other end of this socket. Calls `wake` when there is a reason to call
+    /// Starts a thread that reads from the QEMU at the other end of this socket. Calls `wake` when there is a reason to call
     /// [`paused`](Self::paused) or [`is_closed`](Self::is_closed).
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Monitor {
         self.events.closed.load(Ordering::Acquire)
     }
 
-    /// Returns whether QEMU has answered on its monitor. Called after QEMU has ended. Waits at most a second for the last
+    /// Returns whether QEMU has sent its greeting. Called after QEMU has ended. Waits at most a second for the last
     /// message.
     pub fn has_greeted(&self) -> bool {
         let until = Instant::now() + Duration::from_secs(1);

@@ -132,7 +132,7 @@ fn features(manifest: &str) -> Vec<&str> {
 /// Parses the name of a mutant.
 ///
 /// # Errors
-/// If the name contains characters that are not allowed. It becomes part of a folder name.
+/// If the name contains characters that are not allowed. It becomes part of a directory name.
 pub fn mutant(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.chars().all(is_name) {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub enum QmpError {
     /// The connection failed or ended.
     Io(io::Error),
-    /// QEMU refused the command, with this description.
+    /// QEMU rejected the command, with this description.
     Refused(String),
     /// QEMU sent a message that violates the protocol.
     Protocol(String),
@@ -23,7 +23,7 @@ impl fmt::Display for QmpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             QmpError::Io(error) => error.fmt(f),
-            QmpError::Refused(text) => write!(f, "QEMU refused the command: {text}"),
+            QmpError::Refused(text) => write!(f, "QEMU rejected the command: {text}"),
             QmpError::Protocol(text) => write!(f, "unexpected answer from QEMU's monitor: {text}"),
         }
     }
@@ -52,7 +52,7 @@ impl<S: Read + Write> Qmp<S> {
         Qmp::greet_with(reader, writer, || ())
     }
 
-    /// Does the same as [`greet`](Self::greet), and calls `greeted` when the greeting has arrived.
+    /// Like [`greet`](Self::greet), but also calls `greeted` when the greeting has arrived.
     ///
     /// # Errors
     /// The errors of [`greet`](Self::greet).
@@ -78,7 +78,7 @@ impl<S: Read + Write> Qmp<S> {
     /// Runs a command and returns its result. Skips events that arrive before the result.
     ///
     /// # Errors
-    /// If QEMU refuses the command, or the connection ends.
+    /// If QEMU rejects the command, or the connection ends.
     pub fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         self.writer.write_all(line.as_bytes())?;
@@ -119,7 +119,7 @@ impl<S: Read + Write> Qmp<S> {
 /// Returns the result in an answer to a command.
 ///
 /// # Errors
-/// If QEMU refused the command, or the message is not an answer.
+/// If QEMU rejected the command, or the message is not an answer.
 pub fn result(mut answer: Value) -> Result<Value, QmpError> {
     if let Some(result) = answer.get_mut("return") {
         return Ok(result.take());

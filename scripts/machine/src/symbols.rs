@@ -39,12 +39,12 @@ struct Function {
 const ELF_MAX: u64 = 2 << 30;
 
 impl Symbols {
-    /// Loads symbols and line tables from an ELF file. If that fails, no address has a place.
+    /// Loads symbols and line tables from an ELF file. If that fails, no address can be resolved.
     pub fn load(elf: &Path) -> Symbols {
         trace::input::read(elf, ELF_MAX).map_or_else(|_| Symbols::default(), |bytes| Symbols::parse(&bytes))
     }
 
-    /// Does the same as [`load`](Self::load) with the contents of an ELF file.
+    /// Like [`load`](Self::load), but takes the contents of an ELF file.
     pub fn parse(elf: &[u8]) -> Symbols {
         let Ok(file) = object::File::parse(elf) else { return Symbols::default() };
         let section = |id: SectionId| {
@@ -59,7 +59,7 @@ impl Symbols {
         Symbols { lines, functions, code }
     }
 
-    /// Returns whether the file has no symbol of a function.
+    /// Returns whether the file has no function symbols.
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
     }

@@ -19,7 +19,7 @@ const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";
 pub enum Toolchain {
     /// The `rustc` in PATH has both bare-metal targets, as installed by rustup.
     WithTargets {
-        /// The folder of this toolchain.
+        /// The directory of this toolchain.
         sysroot: PathBuf,
     },
     /// Debian's packages. `core` is built from its source.
@@ -95,7 +95,7 @@ impl Toolchain {
     }
 }
 
-/// Returns the folder of a compiler's toolchain. If there is no such compiler, returns `Err(None)`; if it failed,
+/// Returns the directory of a compiler's toolchain. If there is no such compiler, returns `Err(None)`; if it failed,
 /// `Err` with its message.
 ///
 /// # Errors

@@ -8,31 +8,31 @@ pub const BARE_TARGET: &str = "x86_64-unknown-none";
 /// The target triple of the UEFI loader, which uses Microsoft's C calling convention.
 pub const UEFI_TARGET: &str = "x86_64-unknown-uefi";
 
-/// Returns the top folder of the source tree.
+/// Returns the top directory of the source tree.
 pub fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Returns cargo's target folder for bare-metal builds. It is separate because their compiler may differ from the
+/// Returns cargo's target directory for bare-metal builds. It is separate because their compiler may differ from the
 /// host's compiler.
 pub fn bare_dir() -> PathBuf {
     root().join("target/bare")
 }
 
-/// Returns the folder in which cargo places the ELF files for [`BARE_TARGET`].
+/// Returns the directory in which cargo places the ELF files for [`BARE_TARGET`].
 pub fn bare_artifacts() -> PathBuf {
     bare_dir().join(BARE_TARGET).join("release")
 }
 
-/// Returns a path as it is shown to the user: relative to the current folder, if it is inside that folder.
+/// Returns a path as it is shown to the user: relative to the current directory, if it is inside that directory.
 pub fn shown(path: &Path) -> PathBuf {
     let inside =
         std::env::current_dir().ok().and_then(|folder| Some(path.strip_prefix(folder).ok()?.to_owned()));
     inside.unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns a path relative to the top folder of the source tree, if it is inside the tree.
+/// Returns a path relative to the top directory of the source tree, if it is inside the tree.
 pub fn relative(path: &Path) -> &Path {
     path.strip_prefix(root()).unwrap_or(path)
 }

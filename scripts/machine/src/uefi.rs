@@ -24,10 +24,10 @@ pub const FIRMWARE: [&str; 6] = [
     "/usr/share/qemu/edk2-x86_64-code.fd",
 ];
 
-/// The file name extension of the loader. The loader that contains a kernel is in the kernel's folder.
+/// The file name extension of the loader. The loader that contains a kernel is in the kernel's directory.
 const EXTENSION: &str = "efi";
 
-/// The start of the QEMU option that makes a folder a partition. The folder's path follows.
+/// The beginning of the QEMU option that presents a directory as a partition. The directory's path follows.
 const PARTITION: &str = "driver=vvfat,if=none,id=esp,read-only=on,dir=";
 
 /// The paths on the partition. The firmware looks for the first, the loader for the others.
@@ -57,7 +57,7 @@ pub fn loader_path(kernel: &Path) -> PathBuf {
     kernel.with_added_extension(EXTENSION)
 }
 
-/// Returns the path of the kernel that a loader carries. Any other path is returned as it is.
+/// Returns the path of the kernel that a loader carries. Any other path is returned unchanged.
 pub fn kernel_path(loader: &Path) -> PathBuf {
     match loader.extension() {
         Some(extension) if extension == EXTENSION => loader.with_extension(""),
@@ -69,7 +69,7 @@ pub fn kernel_path(loader: &Path) -> PathBuf {
 /// the partition from a [`folder`].
 ///
 /// # Errors
-/// If the folder cannot be written.
+/// If the directory cannot be written.
 pub fn partition(loader: &Path, cmdline: &str, program: &Path) -> Result<[OsString; 4], Error> {
     let folder = folder(loader, cmdline, Some(program))?;
     let drive = format!("{PARTITION}{}", escape_commas(&folder));
@@ -77,10 +77,10 @@ pub fn partition(loader: &Path, cmdline: &str, program: &Path) -> Result<[OsStri
 }
 
 /// Returns a folder that contains links to the files of a partition. The name of the folder depends on its contents, so
-/// two runs share a folder only if they need the same files.
+/// two runs share a directory only if they need the same files.
 ///
 /// # Errors
-/// If the folder cannot be written.
+/// If the directory cannot be written.
 pub fn folder(loader: &Path, cmdline: &str, program: Option<&Path>) -> Result<PathBuf, Error> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Error::file("find", path, error));
     let (loader, program) = (absolute(loader)?, program.map(absolute).transpose()?);

@@ -72,7 +72,7 @@ pub fn gdb(options: &GdbOptions) -> Result<ExitCode, Error> {
         command.args(["-ex", text]);
     }
     if let Some(program) = Code::of_command(&words).program_path() {
-        // The debugger starts in another folder.
+        // The debugger starts in another directory.
         let program = std::path::absolute(&program).unwrap_or(program);
         command.args(["-ex", &format!("add-symbol-file {}", quoted(&program.to_string_lossy()))]);
     }

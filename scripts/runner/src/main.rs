@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 
 /// Executes the command line, and returns the exit status.
 fn command() -> ExitCode {
-    // The script names itself, so that the usage line shows what the user called.
+    // The script names itself, so that the usage line shows the command that the user entered.
     let script = std::env::var("RINGSIDE_SCRIPT").unwrap_or("run.sh".to_owned());
     let definition = Cli::command().override_usage(format!("{script} {}", run::WORDS));
     match definition.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {

@@ -1,7 +1,7 @@
 //! Defaults of a run with many CPUs. On a host with few cores, the timer ticks of that many virtual CPUs take all of
 //! the host's time, and the firmware alone needs tens of seconds.
 
-/// Machines with more CPUs than this have other defaults.
+/// Machines with more CPUs than this use different defaults.
 const MANY: u32 = 128;
 /// The number of ticks per second of all CPUs together: that of [`MANY`] CPUs at 100 Hz.
 const TICKS_PER_SECOND: u32 = MANY * 100;
@@ -11,7 +11,7 @@ pub fn tick_hz(cpus: u32) -> Option<u32> {
     (cpus > MANY).then(|| (TICKS_PER_SECOND / cpus).max(1))
 }
 
-/// Returns how much longer the default time limit of a run is than that of a run with few CPUs, in seconds.
+/// Returns the number of seconds by which the default time limit of a run exceeds that of a run with few CPUs.
 pub fn more_seconds(cpus: u32) -> u64 {
     if cpus > MANY { u64::from(cpus / 4) } else { 0 }
 }

@@ -24,7 +24,7 @@ pub struct RunOptions {
     pub emulator: Emulator,
 
     /// Ends the run after this many seconds and prints the registers of all CPUs; 0 means no limit. [default: 60; with
-    /// UEFI firmware: 120; with more than 128 CPUs: a second more for each 4 CPUs; with --gdb: 0]
+    /// UEFI firmware: 120; with more than 128 CPUs: one additional second for every 4 CPUs; with --gdb: 0]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
@@ -32,7 +32,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub gdb: bool,
 
-    /// Writes the results of the run to FILE as JSON. With '-' JSON goes to standard output and everything else to
+    /// Writes the results of the run to FILE as JSON. With '-', JSON goes to standard output and everything else to
     /// standard error.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -167,9 +167,9 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
             }
             last = time;
         })?;
-        // A QEMU that cannot use the file, such as one in a container, starts without it.
-        let refused = facts.lines == 0 && ended.ending == Ending::Status(1);
-        if !refused || recording.is_some() || mapped.take().is_none() {
+        // If QEMU cannot use the file, for example because it runs in a container, start it without the file.
+        let rejected = facts.lines == 0 && ended.ending == Ending::Status(1);
+        if !rejected || recording.is_some() || mapped.take().is_none() {
             break ended;
         }
     };
@@ -253,7 +253,7 @@ pub fn write_json(
     time: Duration,
 ) -> Result<(), Error> {
     let Some(path) = &options.json else { return Ok(()) };
-    // Add the errors of the standard streams. `main` prints them and adapts the exit status.
+    // Add the errors of the standard streams. `main` prints them and adjusts the exit status.
     output::lost().into_iter().for_each(|lost| judgement.add_host_error(lost));
     let text = format!("{:#}\n", report::json(&judgement, facts, qemu, time));
     output::write(path, text).map_err(|error| Error::file("write", path, error))

@@ -1,4 +1,4 @@
-//! What the host tool's executables have in common: how they start, report errors and end.
+//! Code that the host tool's executables share: start-up, error reporting and exit.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;

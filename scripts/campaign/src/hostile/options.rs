@@ -19,7 +19,7 @@ pub struct HostileOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
 
-    /// The seed, decimal or 0x hexadecimal. [default: random, and printed]
+    /// The seed, decimal or 0x hexadecimal. [default: random; the tool prints it]
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 

@@ -52,7 +52,7 @@ impl BootLog {
     /// inside.
     ///
     /// # Errors
-    /// If it is to be kept and could not be written.
+    /// If the log must be kept but could not be written.
     pub fn end(self, keep: bool) -> Result<Option<PathBuf>, Error> {
         if !keep {
             return Ok(None);

@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Duration of the measurement, and the time limit if other processes keep the two threads from running simultaneously.
 const MEASURED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Number of round trips per sample. It is small, so that a thread is descheduled during few samples only; the result
+/// Number of round trips per sample. It is small, so that a thread is descheduled during only a few samples; the result
 /// is the median of all samples.
 const ROUNDS: u32 = 64;
 /// The minimum number of samples.

@@ -42,7 +42,7 @@ const SCRIPT: &str = include_str!("page.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// Writes the report. A campaign that is killed leaves the previous one.
+/// Writes the report. If the campaign is killed, the previous report remains.
 ///
 /// # Errors
 /// If the file cannot be written.

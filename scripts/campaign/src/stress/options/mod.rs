@@ -57,7 +57,7 @@ pub struct LoadOptions {
     #[arg(long, default_value_t = 0, value_name = "R", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub nmi_storm: u32,
 
-    /// Translates one instruction per block, so that QEMU takes interrupts between any two instructions. Slow.
+    /// Translates one instruction per block, so that QEMU takes interrupts between any two instructions. This is slow.
     #[arg(long, conflicts_with = "icount")]
     pub one_insn: bool,
 
@@ -85,7 +85,7 @@ pub struct LoadOptions {
 /// The number of boots, and what is written.
 #[derive(Args, Clone, Debug)]
 pub struct CampaignOptions {
-    /// The seed, or the first seed with --runs; decimal or 0x hexadecimal. [default: random, and printed]
+    /// The seed, or the first seed with --runs; decimal or 0x hexadecimal. [default: random; the tool prints it]
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 
@@ -106,7 +106,7 @@ pub struct CampaignOptions {
     pub keep_going: bool,
 
     /// Prints one command per seed instead of booting. The commands can be run on any machine in any order. {seed} in
-    /// --json and --report is replaced by the seed. [default of --json with this: stress-{seed}.json]
+    /// --json and --report is replaced by the seed. [with this option, --json defaults to stress-{seed}.json]
     #[arg(long, conflicts_with_all = ["jobs", "keep_going", "verbose"])]
     pub print_jobs: bool,
 

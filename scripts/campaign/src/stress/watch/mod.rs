@@ -41,7 +41,7 @@ pub struct Watch {
     pub cpus: BTreeMap<u32, Cpu>,
     /// The problems found so far, in order of detection.
     pub problems: Vec<Problem>,
-    /// Unknown lines. They are not reported after a panic, because a panic may cut other CPUs' lines.
+    /// Unknown lines. They are not reported after a panic, because a panic may truncate other CPUs' lines.
     unknown: Vec<Problem>,
     panicked: bool,
 }
