@@ -16,7 +16,7 @@ pub fn sorted<'a>(cpus: impl IntoIterator<Item = &'a Cpu>) -> Vec<&'a Cpu> {
 }
 
 /// Splits results, sorted by CPU, into runs of CPUs with consecutive indices and equal results. Counts and
-/// rates, which always differ between CPUs, need not be equal. If there are at most [`FOLD_ABOVE`] CPUs, each is a run
+/// rates, which normally differ between CPUs, need not be equal. If there are at most [`FOLD_ABOVE`] CPUs, each is a run
 /// of its own.
 pub fn runs<'a>(sorted: &'a [&'a Cpu]) -> impl Iterator<Item = &'a [&'a Cpu]> {
     let many = sorted.len() > FOLD_ABOVE;
