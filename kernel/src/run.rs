@@ -11,6 +11,7 @@ use spin::Once;
 use crate::arch::devices::{finish, serial};
 use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::loaded::{Common, Program, StartError};
+use crate::arch::memory::paging::MapError;
 use crate::arch::memory::physmem;
 use crate::arch::panic::{check, dump, rare, stop};
 use crate::arch::percpu::{Ended, PerCpuData, print};
@@ -128,7 +129,14 @@ fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, St
             ring3::start(cpu)
         }
         Err(error) => {
-            cpu.rounds.end(End::NotStarted(Reason::of(format_args!("{error}"))));
+            let reason = match (&error, least_memory_mib(run)) {
+                (StartError::Map(MapError::OutOfMemory), Some(mib)) => Reason::of(format_args!(
+                    "{error}: the copies on {} need at least {mib} MiB of usable memory",
+                    Count(run.online.len() as u64, "CPU")
+                )),
+                _ => Reason::of(format_args!("{error}")),
+            };
+            cpu.rounds.end(End::NotStarted(reason));
             ended(cpu)
         }
     }
@@ -140,6 +148,14 @@ fn leave(cpu: &PerCpuData) -> ! {
     rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
     rare::report_strays(cpu);
     cycle::leave(cpu)
+}
+
+/// Returns how much usable memory the machine needs at least, in MiB, so that each CPU can load its copy of the program.
+/// `None` until the first CPU has loaded its own.
+fn least_memory_mib(run: &Run) -> Option<u64> {
+    let copy_kib = *run.online[CpuId::BSP.index()].published.program_kib.get().filter(|kib| **kib != 0)?;
+    let kernel_kib = (physmem::total() - run.free_frames) * 4;
+    Some((kernel_kib + run.online.len() as u64 * copy_kib).div_ceil(1024))
 }
 
 /// Ends the run if an invariant is broken on this CPU, because such a CPU must neither run ring 3 nor report results.

@@ -113,6 +113,7 @@ pub unsafe fn start_others(
         let (area_kib, tsc_after) = (percpu::AREA_BYTES / 1024, tsc::now_in_order());
         return Ok(BringUpResult { online, missing, area_kib, bring_up_ns: 0, tsc_before, tsc_after });
     }
+    require_memory(slots.len() as u64)?;
     let first_init = tsc::now();
     for slot in slots {
         // SAFETY: no other CPU runs kernel code yet.
@@ -183,6 +184,17 @@ pub unsafe fn start_others(
 /// Returns the slot of an AP.
 pub(super) fn slot_of(cpu: &PerCpuData) -> Option<&'static ApSlot> {
     SLOTS.get().and_then(|slots| slots.get(cpu.area.index().checked_sub(1)?))
+}
+
+/// Checks that there is enough memory for the areas of this many CPUs.
+fn require_memory(cpus: u64) -> Result<(), SmpError> {
+    let (each_kib, free_kib) = (percpu::AREA_BYTES / 1024, physmem::free_count() * 4);
+    let needed_kib = cpus * each_kib;
+    if needed_kib <= free_kib {
+        return Ok(());
+    }
+    let least_kib = physmem::total() * 4 - free_kib + needed_kib;
+    Err(SmpError::TooLittleMemory { cpus, each_kib, free_kib, least_kib })
 }
 
 /// Allocates and publishes a vacant slot for each of the other CPUs. The slot at index n refers to the area n + 1.

@@ -43,8 +43,18 @@ pub fn lacking() -> Vec<Case> {
     );
     memory.prepare =
         Some(|folder| output::write(folder.join("lacking-memory.cfg"), "[memory]\n  size = \"3000K\"\n"));
-    let others =
-        [without("lacking::several".to_owned(), "--smp 1 --cpu max,-sse,-sse2,-nx", several), memory];
+    let for_cpus = case("lacking::memory-for-cpus", "--smp 64 --memory 5M", "hello")
+        .status(3)
+        .complains("CPU 0 panicked: cannot start 63 other CPUs: each needs");
+    let for_copies = case("lacking::memory-for-copies", "--smp 64 --memory 9M", "hello")
+        .status(1)
+        .complains("give the machine more: the copies on 64 CPUs need at least 9 MiB of usable memory");
+    let others = [
+        without("lacking::several".to_owned(), "--smp 1 --cpu max,-sse,-sse2,-nx", several),
+        memory,
+        for_cpus,
+        for_copies,
+    ];
     features.into_iter().chain(others).collect()
 }
 
