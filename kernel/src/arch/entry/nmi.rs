@@ -1,7 +1,7 @@
 //! The NMI handler.
 //!
 //! The CPU masks NMIs until the next `iretq`, whichever code executes it. The handler does not fault, so that is normally
-//! the `iretq` that ends the handler. If an SMI unmasks NMIs earlier, `nmi_entry` holds a second NMI back until the
+//! the `iretq` that ends the handler. If an SMI unmasks NMIs earlier, `nmi_entry` defers a second NMI until the
 //! handler has returned, and then runs the handler again.
 
 use kernel_abi::trace::Kind;
@@ -23,8 +23,8 @@ pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     }
     let taken = cpu.rare.count_nmi(rip);
     cpu.trace(Kind::Nmi, taken, rip);
-    // SAFETY: the function only executes an `iretq` to its own return, and a nested NMI leaves this handler's frame and
-    // stack alone (`nmi_entry`).
+    // SAFETY: the function only executes an `iretq` to its own return, and a nested NMI does not change
+    // this handler's frame or stack (`nmi_entry`).
     inject::nmi(cpu, || unsafe { unmask_nmis() });
     frame.interrupted.rip = idle::resume_after(rip);
 }

@@ -27,7 +27,7 @@ pub unsafe fn enable_instructions() {
     for (site, instruction) in sites {
         let site = site as *const () as *mut [u8; 3];
         // SAFETY: the label marks a three-byte NOP in text that is still writable (guaranteed by the caller). No
-        // serialising instruction follows the write, but no CPU has executed the site yet and no other CPU runs.
+        // serialising instruction follows the write, but no CPU has executed the site yet and no other CPU is running.
         unsafe {
             assert!(
                 site.read_volatile() == NOP,

@@ -130,7 +130,7 @@ fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     true
 }
 
-/// Handles all interrupts but the timer's. Returns false for an exception.
+/// Handles all interrupts except the timer's. Returns false for an exception.
 #[cold]
 #[inline(never)]
 fn other_interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {

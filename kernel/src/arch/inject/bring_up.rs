@@ -109,8 +109,9 @@ pub(in crate::arch) fn stop_at(cpu: &PerCpuData, here: ApStop) {
     }
 }
 
-/// Leaves this CPU's registers as firmware may leave them, if that is requested: a breakpoint at `breakpoint`, single steps
-/// from branch to branch, an error in a machine-check bank, and no reports of machine checks. Called before the CPU sets itself up.
+/// Leaves this CPU's registers as firmware may leave them, if that is requested: a breakpoint at `breakpoint`,
+/// single-stepping on branches (BTF), an error in a machine-check bank, and machine-check reporting disabled. Called
+/// before the CPU sets itself up.
 pub(in crate::arch) fn stale_registers(cpu: &PerCpuData, breakpoint: u64) {
     /// Breakpoint 0 is enabled, for the execution of an instruction (SDM 3B, 18.2.4).
     const DR7_L0: u64 = 1 << 0;

@@ -1,4 +1,4 @@
-//! Interrupts that nothing in the kernel asks for: left by the firmware, or sent by a CPU to itself.
+//! Interrupts that nothing in the kernel requests: left by the firmware, or sent by a CPU to itself.
 
 use x86_64::instructions::port::Port;
 

@@ -55,7 +55,7 @@ impl LocalApic {
     /// number of interrupts that were in service.
     pub fn end_left_over(&mut self) -> u32 {
         let mut ended = 0;
-        // An EOI ends one interrupt, and there are at most 256.
+        // Each EOI completes one interrupt, and there are at most 256.
         while ended < 256 && self.any_of(IN_SERVICE) {
             self.end_of_interrupt();
             ended += 1;

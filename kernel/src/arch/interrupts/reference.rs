@@ -19,7 +19,7 @@ use crate::layout::HPET_REGISTERS;
 /// clock, the interval timer, changes its count every microsecond, and no machine can read it this often in that time.
 const READS_MAX: u32 = 20_000;
 
-/// A clock that counts.
+/// A clock that is counting.
 #[derive(Clone, Copy, Debug)]
 pub enum Counter {
     /// The HPET: the main counter, and its frequency in hertz.
@@ -83,7 +83,7 @@ impl Counter {
         }
     }
 
-    /// Returns whether the clock counts.
+    /// Returns whether the clock is counting.
     fn counts(self) -> bool {
         self.restart();
         let first = self.read();
@@ -91,8 +91,8 @@ impl Counter {
     }
 }
 
-/// Returns the clocks that count, in the order of preference, at most two. The interval timer is used only if one of the
-/// others is missing.
+/// Returns the clocks that are counting, in order of preference, at most two. The interval timer is used only if one of
+/// the others is missing.
 ///
 /// # Safety
 /// Called once, on the BSP, before the first program exists. The firmware's tables list the HPET.
@@ -126,7 +126,7 @@ pub fn cpuid() -> CpuidClocks {
 const HPET_PERIOD: usize = 0x4;
 const HPET_CONFIGURATION: usize = 0x10;
 const HPET_COUNT: usize = 0xf0;
-/// Bit of the configuration: the main counter counts.
+/// Bit of the configuration: the main counter is enabled.
 const HPET_ENABLE: u32 = 1;
 
 /// Maps the HPET's registers and starts its counter. `None` if there is no device at the address.
@@ -138,7 +138,8 @@ unsafe fn map_hpet(hpet: Hpet, info: &BootInfo) -> Option<Counter> {
     if info.has_memory_in(page) {
         return None;
     }
-    // SAFETY: the page holds device registers, is mapped with `DEVICE`, and no program exists (caller's promise).
+    // SAFETY: the page holds device registers, is mapped with `DEVICE`, and no program exists (guaranteed by the
+    // caller).
     unsafe { paging::map_kernel_page(HPET_REGISTERS, page, paging::DEVICE) }.ok()?;
     let registers = ptr::with_exposed_provenance_mut::<u8>((HPET_REGISTERS + offset) as usize);
     // SAFETY: the registers are mapped, and the address is aligned to 1024 bytes. Starting the counter affects no

@@ -16,7 +16,7 @@ use crate::arch::percpu::{PerCpuData, canary};
 use crate::layout::{self, IstStack};
 use crate::selectors::TSS;
 
-/// A broken invariant.
+/// A violated invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The GS base is not the address of this CPU's data.
@@ -36,7 +36,7 @@ pub enum Broken {
         /// The value found.
         found: u64,
     },
-    /// A part of a CPU's area is not as at its creation, although the CPU has just come back.
+    /// A part of a CPU's area does not have its initial contents, although the CPU has just come back.
     Stale(&'static str),
     /// The lowest word of a stack was overwritten.
     Canary {
@@ -149,10 +149,10 @@ pub fn all(cpu: &PerCpuData) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Checks that a CPU that has come back finds its area as at its creation. Called before it sets itself up.
+/// Checks that a CPU that has come back finds its area with its initial contents. Called before it sets itself up.
 ///
 /// # Errors
-/// The first part that is not.
+/// The first part that differs.
 pub fn fresh(cpu: &PerCpuData) -> Result<(), Broken> {
     let stale = [
         (cpu.generation == 0, "the data block"),
@@ -178,7 +178,7 @@ pub fn fresh(cpu: &PerCpuData) -> Result<(), Broken> {
 }
 
 /// Checks all invariants on an entry from ring 3, in a build with the feature `checking`. Ends the run if an invariant
-/// is broken.
+/// is violated.
 #[inline(always)]
 pub(in crate::arch) fn entry(cpu: &PerCpuData) {
     if cfg!(feature = "checking") {

@@ -55,7 +55,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     unsafe { place.write(fresh(place, id, apic_id)) };
     // SAFETY: the stacks were just mapped and are not in use yet.
     unsafe { prepare_stacks(id, place) };
-    // SAFETY: the block is initialised, and its CPU does not run yet.
+    // SAFETY: the block is initialised, and its CPU is not running yet.
     let cpu = unsafe { &*place };
     cpu.tracer.attach(id.0, apic_id.0);
     CREATED.store(id.0 + 1, Ordering::Release);
@@ -70,12 +70,12 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
 unsafe fn prepare_stacks(id: CpuId, place: *const PerCpuData) {
     for stack in IstStack::ALL.map(|which| layout::ist_stack(id, which)) {
         let word = ptr::with_exposed_provenance_mut::<*const PerCpuData>((stack.end - IST_RESERVED) as usize);
-        // SAFETY: the word lies at the top of a stack that is mapped and not in use (caller's promise), above everything
-        // that the CPU pushes.
+        // SAFETY: the word lies at the top of a stack that is mapped and not in use (guaranteed by the caller), above
+        // everything that the CPU pushes.
         unsafe { word.write(place) };
     }
     for at in canary::addresses(id) {
-        // SAFETY: the word is the lowest of a stack that is mapped and not in use (caller's promise).
+        // SAFETY: the word is the lowest of a stack that is mapped and not in use (guaranteed by the caller).
         unsafe { ptr::with_exposed_provenance_mut::<u64>(at as usize).write(canary::at(at)) };
     }
 }
@@ -87,9 +87,9 @@ const OWN_PARTS: [Range<usize>; 2] = [
     offset_of!(PerCpuData, apic_id) + size_of::<ApicId>()..offset_of!(PerCpuData, published),
 ];
 
-/// Builds a CPU's area anew after the CPU has left the run, in the same memory: zeroes the stacks and writes the initial
-/// data over the CPU's own part of the block. What the run counts goes on: system calls, ticks, starts of the program,
-/// and the CPU's trace. `published` stays as it is, because other CPUs may read it meanwhile. Allocates nothing.
+/// Reinitialises a CPU's area, in place, after the CPU has left the run: zeroes the stacks and writes the initial data
+/// over the CPU's own part of the block. The run's counts (system calls, ticks, starts of the program) and the CPU's
+/// trace continue. `published` stays as it is, because other CPUs may read it meanwhile. Allocates nothing.
 ///
 /// # Safety
 /// Called on the BSP, with the slot's state `VACANT` after `online::reclaim`: the CPU uses neither its stacks nor its
@@ -99,7 +99,8 @@ pub(in crate::arch) unsafe fn recreate(id: CpuId) {
     // SAFETY: the GDT refers to the TSS at `place`, to which the data is copied below.
     let mut fresh = unsafe { ManuallyDrop::new(fresh(place, id, ApicId(0))) };
     {
-        // SAFETY: the block was created, and its CPU does not use it (caller's promise), so the BSP may read all of it.
+        // SAFETY: the block was created, and its CPU does not use it (guaranteed by the caller), so the BSP may read
+        // all of it.
         let old = unsafe { &*place };
         fresh.counters = old.counters.clone();
         fresh.rounds.continue_from(&old.rounds);
@@ -117,7 +118,7 @@ pub(in crate::arch) unsafe fn recreate(id: CpuId) {
     let stacks = IstStack::ALL.map(|which| layout::ist_stack(id, which));
     for stack in stacks.into_iter().chain([layout::syscall_stack(id)]) {
         let bytes = ptr::with_exposed_provenance_mut::<u8>(stack.start as usize);
-        // SAFETY: the stack is mapped, and its CPU does not use it (caller's promise).
+        // SAFETY: the stack is mapped, and its CPU does not use it (guaranteed by the caller).
         unsafe { bytes.write_bytes(0, (stack.end - stack.start) as usize) };
     }
     // SAFETY: as above.

@@ -60,7 +60,7 @@ pub struct PerCpuData {
     pub area: CpuId,
     /// The id of this CPU's local APIC.
     pub apic_id: ApicId,
-    /// How many times this CPU has left the run and its data has been built anew.
+    /// How many times this CPU has left the run and its data has been reinitialised.
     pub generation: u32,
     /// The number of CPUs online. A per-CPU copy, so that the system call reads no shared cache line.
     pub(super) cpus_online: Cell<u32>,

@@ -84,7 +84,7 @@ pub fn publish(cpus: &[&PerCpuData], tick_hz: u32, tsc_hz: u64) -> Result<(), Pu
     Ok(())
 }
 
-/// Returns the distance from a CPU's counters to the incomplete line of its program. It is the same on all CPUs.
+/// Returns the offset from a CPU's counters to the incomplete line of its program. It is the same on all CPUs.
 fn line(cpus: &[&PerCpuData]) -> u64 {
     cpus.first().map_or(0, |cpu| (cpu.line.as_ptr() as u64).wrapping_sub(ptr::from_ref(&cpu.counters) as u64))
 }

@@ -48,7 +48,7 @@ impl PerCpuData {
         (ticks.saturating_sub(1), self.clock.get().between(first, latest))
     }
 
-    /// Counts a timer tick. `now` is the current TSC value; `interval` is the nominal number of TSC steps between two
+    /// Counts a timer tick. `now` is the current TSC value; `interval` is the nominal number of TSC counts between two
     /// ticks.
     #[inline]
     pub(in crate::arch) fn count_tick(&self, now: u64, interval: u64) {

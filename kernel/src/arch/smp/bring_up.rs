@@ -220,7 +220,7 @@ unsafe fn prepare(
     // SAFETY: the caller calls this once for each area, in ascending order, and the CPU does not run kernel code before
     // its slot is offered (invariant: SLOT-ONCE).
     unsafe { percpu::create(area, ApicId(slot.apic_id)) }?;
-    // SAFETY: the area was created above, and its CPU does not run yet.
+    // SAFETY: the area was created above, and its CPU is not running yet.
     let cpu = unsafe { percpu::of(area) };
     faults.arm(cpu);
     if let Some(uarts) = uarts {
@@ -236,7 +236,7 @@ unsafe fn prepare(
 /// # Safety
 /// The CPU runs no kernel code, because INIT resets it.
 pub(super) unsafe fn send_init(bsp: &PerCpuData, slot: &ApSlot) {
-    // SAFETY: the CPU runs no kernel code (caller's promise).
+    // SAFETY: the CPU runs no kernel code (guaranteed by the caller).
     bsp.with_apic(|apic| unsafe { apic.send_init(ApicId(slot.apic_id)) });
     bsp.trace(Kind::IpiSent, IPI_INIT, slot.apic_id.into());
 }
@@ -262,7 +262,7 @@ struct Uarts<I> {
 }
 
 impl<I: Iterator<Item = (uart::Place, Uart)>> Uarts<I> {
-    /// Assigns the next port to a CPU that does not run yet.
+    /// Assigns the next port to a CPU that is not running yet.
     fn assign(&mut self, bsp: &PerCpuData, cpu: &PerCpuData) {
         let Some((port, uart)) = self.ports.next() else {
             self.without += 1;
@@ -287,7 +287,7 @@ impl<I: Iterator<Item = (uart::Place, Uart)>> Uarts<I> {
 
 /// Kernel entry point of an AP. Only the trampoline jumps here.
 ///
-/// On entry: long mode; interrupts off; rsp in this CPU's syscall stack; the bring-up page tables and GDT; no IDT; no
+/// On entry: long mode; interrupts off; rsp on this CPU's syscall stack; the bring-up page tables and GDT; no IDT; no
 /// TSS; GS base 0 (the reset value); rdi = the address of the CPU's data.
 ///
 /// On exit: the CPU is online and runs `Upcalls::online`, or is parked if it was late.

@@ -33,7 +33,7 @@ pub enum Cycled {
     Lost(Stage),
 }
 
-/// Takes a CPU down and brings it back. The BSP waits with interrupts on, so its ticks go on.
+/// Takes a CPU down and brings it back. The BSP waits with interrupts on, so its ticks continue.
 ///
 /// # Panics
 /// Ends the run if the CPU does not leave in time.
@@ -92,7 +92,7 @@ fn start_early(bsp: &PerCpuData, cpu: &PerCpuData, slot: &ApSlot, faults: ApFaul
     say!(bsp, "{} was started while its area was reused, and parked", cpu.id());
 }
 
-/// Clears how far the CPU of a slot got.
+/// Clears the stage that the CPU of a slot has reached, in its row of the report.
 fn restart_report(slot: &ApSlot) {
     if let Some(row) = trampoline::row(slot.apic_id) {
         row.restart();

@@ -46,7 +46,7 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
-/// Sets this CPU's clock, and discards the interrupts that the firmware left: one in service holds back the tick, and one
+/// Sets this CPU's clock, and discards the interrupts that the firmware left: one in service blocks the tick, and one
 /// that is pending would be counted as a stray interrupt of the run.
 pub fn set_clock(cpu: &PerCpuData) {
     inject::leave_interrupts(cpu, idle::take_pending);

@@ -13,8 +13,8 @@ use crate::features::FeatureSet;
 use crate::layout;
 use crate::physmap::phys_to_virt;
 
-/// The report in which APs record how far they got and what they lack, and its physical address. Published before the
-/// first SIPI.
+/// The report in which APs record the stages that they reach and the features that they lack, and its
+/// physical address. Published before the first SIPI.
 static REPORT: Once<(u32, &'static Report)> = Once::new();
 
 const PAGE: u64 = 4096;

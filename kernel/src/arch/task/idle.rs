@@ -60,7 +60,7 @@ pub(in crate::arch) fn take_pending() {
 }
 
 /// Enables interrupts for two instructions, so that pending interrupts are handled: not before the end of the first,
-/// because STI holds them back for one instruction (SDM 2B, STI). The first is not PAUSE, after which QEMU before
+/// because STI blocks them for one instruction (SDM 2B, STI). The first is not PAUSE, after which QEMU before
 /// version 9 does not end this delay.
 ///
 /// On entry and return: the same conditions as for [`halt`].

@@ -176,7 +176,7 @@ pub unsafe extern "sysv64" fn syscall_entry<C: Calls>() {
 /// Common entry code of all vectors except NMI, #DB, #MC and #DF, which use [`paranoid_common`]. Only the stubs of
 /// these vectors may jump here.
 ///
-/// On entry: ring 0; interrupts off (interrupt gates); rsp in the syscall stack (from ring 3) or in the interrupted
+/// On entry: ring 0; interrupts off (interrupt gates); rsp on the syscall stack (from ring 3) or on the interrupted
 /// stack (from ring 0), with the error code and the vector below the words that the CPU pushed; DF and AC as in the
 /// interrupted code, because gates do not clear them. The user GS base is loaded if the frame's CS has RPL 3, or if the
 /// interrupted instruction is the `iretq` of [`iret_to_user`]; otherwise the kernel GS base is loaded.

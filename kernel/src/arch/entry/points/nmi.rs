@@ -54,8 +54,8 @@ const _: () = {
 /// An NMI masks further NMIs until the next `iretq`. But an `iretq` in the handler unmasks them, and so may an SMI in
 /// the handler: the CPU does not save the NMI-blocking state on SMM entry, so RSM cannot restore it (SDM 3C, 32.8). For
 /// a nested NMI the CPU starts at the top of the IST stack again and overwrites the frame there. So the NMI keeps a
-/// copy of its frame further down, and runs its handler once more if another NMI has arrived meanwhile. `state` is the
-/// word that says so. A nested NMI uses only the words above the copy.
+/// copy of its frame further down, and runs its handler once more if another NMI has arrived meanwhile. `state`
+/// records that one has arrived. A nested NMI uses only the words above the copy.
 ///
 /// On entry and return: as for the other stubs with an IST stack.
 ///
@@ -96,7 +96,7 @@ pub(super) unsafe extern "sysv64" fn nmi_entry() {
         "cmp    qword ptr [rsp + {state}], 0",
         "jne    ringside_nmi_nested",
 
-        // Has it been handled, and is the interrupted RIP one of the two instructions that return from it?
+        // Has it been handled, and does the interrupted RIP point to one of the two instructions that return from it?
         "lea    rax, [rip + ringside_nmi_decided]",
         "neg    rax",
         "add    rax, [rsp + {rip}]",

@@ -13,7 +13,7 @@ use crate::frame::TrapFrame;
 /// Common code of NMI, #DB, #MC and #DF, the vectors that can arrive between any two instructions. Only the stubs
 /// of these vectors may jump here.
 ///
-/// On entry: ring 0; interrupts off; rsp in this vector's own IST stack, where the word above the frame holds the
+/// On entry: ring 0; interrupts off; rsp on this vector's own IST stack, where the word above the frame holds the
 /// address of this CPU's [`PerCpuData`]; **the GS base may be the user's or the kernel's**: at the first instruction of
 /// [`syscall_entry`], CS has RPL 0 but the user GS base is loaded. So this code tests neither CS nor the sign of the
 /// base. It always saves the base, sets it and restores it. IA32_KERNEL_GS_BASE does not change.
