@@ -117,7 +117,8 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
 /// Runs one copy.
 fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, StartError>) -> ! {
     if cycle::must_leave(cpu) {
-        // The request arrived while no copy was running. From here on it is taken at the copy's first instruction.
+        // The request to leave arrived while no copy was running. A request that arrives after this check interrupts the
+        // copy at its first instruction.
         drop(loaded);
         leave(cpu)
     }
@@ -150,8 +151,8 @@ fn leave(cpu: &PerCpuData) -> ! {
     cycle::leave(cpu)
 }
 
-/// Returns how much usable memory the machine needs at least, in MiB, so that each CPU can load its copy of the program.
-/// `None` until the first CPU has loaded its own.
+/// Returns the minimum amount of usable memory, in MiB, with which every CPU can load its copy of the program. `None` until
+/// the BSP has loaded its own.
 fn least_memory_mib(run: &Run) -> Option<u64> {
     let copy_kib = *run.online[CpuId::BSP.index()].published.program_kib.get().filter(|kib| **kib != 0)?;
     let kernel_kib = (physmem::total() - run.free_frames) * 4;
@@ -179,14 +180,15 @@ fn run() -> &'static Run {
 
 /// Waits at a gate until all CPUs have arrived there. The last one to arrive wakes the others.
 ///
-/// It wakes many CPUs one after the other, along a tree. If all of them woke at the same time, an emulator would
-/// translate the same code for all of them at the same time, and they would spend their time waiting for its locks.
+/// With more than [`WAKE_TOGETHER_MAX`] CPUs, the wake-up fans out in a tree instead: the last CPU to arrive wakes the BSP,
+/// and each CPU then wakes its children. If all of them woke at the same time, an emulator would translate the same code
+/// for all of them at the same time, and they would spend their time waiting for its locks.
 fn meet(cpu: &PerCpuData, gate: &Gate) {
     let online = run().online;
-    let along_tree = online.len() > WAKE_TOGETHER_MAX;
+    let in_tree = online.len() > WAKE_TOGETHER_MAX;
     gate.arrive();
     if gate.is_open() {
-        match along_tree {
+        match in_tree {
             false => cpu.wake_others(),
             true if cpu.id() != CpuId::BSP => cpu.wake(online[CpuId::BSP.index()].apic_id),
             true => {}
@@ -197,7 +199,7 @@ fn meet(cpu: &PerCpuData, gate: &Gate) {
         cycle::decline(cpu);
         gate.is_open()
     });
-    if along_tree {
+    if in_tree {
         let next = sync::woken_by(cpu.id().index(), online.len());
         online[next].iter().for_each(|other| cpu.wake(other.apic_id));
     }
@@ -226,7 +228,8 @@ fn ended(cpu: &'static PerCpuData) -> ! {
     finish(cpu, end)
 }
 
-/// Performs the requested cycles, unless the BSP's program has failed. A CPU that is lost counts as arrived at all gates.
+/// Takes APs offline and brings them back as often as `cycle=N` requests, unless the BSP's program has failed. A CPU that
+/// does not come back counts as having arrived at the remaining gates.
 fn conduct(cpu: &PerCpuData, run: &Run, asked: u32, end: &End) {
     if !matches!(end, End::Exited(0)) {
         cycles::cancel();
@@ -293,7 +296,11 @@ fn report(run: &Run) -> ! {
     }
     if let Some(CyclesRecord { done, .. }) = cycles::record(run.options.cycle) {
         let bsp = run.online[CpuId::BSP.index()];
-        say!(bsp, "{}, 0 violations, frames unchanged", Count(done.into(), "cycle"));
+        say!(
+            bsp,
+            "{} of leaving and coming back: no violated invariant, as many free frames as before",
+            Count(done.into(), "cycle")
+        );
     }
     trace::send_if_requested();
     let program = Text::<64>::of(format_args!("{}", run.options.program));

@@ -108,7 +108,7 @@ impl Stagger {
     }
 }
 
-/// Returns the CPUs that a CPU wakes if many CPUs are woken along a tree, as a range of their indices. CPU 0 is the root,
+/// Returns the CPUs that a CPU wakes if many CPUs are woken in a tree, as a range of their indices. CPU 0 is the root,
 /// and `count` is the number of CPUs. Each CPU except the root is woken by exactly one other CPU.
 #[must_use]
 pub fn woken_by(cpu: usize, count: usize) -> Range<usize> {

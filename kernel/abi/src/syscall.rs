@@ -91,8 +91,8 @@ calls! {
     /// than `len`: at most [`WRITE_SERIAL_MAX`] bytes and at most one newline. Returns `-EFAULT` if the range is not
     /// in the user half or its first byte cannot be read. Returns 0 if `len` is 0, for any pointer.
     1 WriteSerial SYS_WRITE_SERIAL(buf, len) -> Accepted, "number of bytes accepted, or `-EFAULT`";
-    /// Returns the number of timer ticks on this CPU since it came online.
-    2 GetTicks SYS_GET_TICKS() -> Ticks, "number of timer ticks on this CPU since it came online";
+    /// Returns the number of timer ticks on this CPU since its first copy of the program started.
+    2 GetTicks SYS_GET_TICKS() -> Ticks, "number of timer ticks on this CPU since its first copy of the program started";
     /// `(code)`: ends the program on this CPU. Never returns.
     3 Exit SYS_EXIT(code) -> Never, "does not return";
     /// Returns the dense index of this CPU; 0 is the BSP.

@@ -60,12 +60,12 @@ pub struct SessionResult {
     pub cues_left: Vec<Cue>,
 }
 
-/// A command to run once in QEMU's monitor, when a given string first appears on the console, or before the tool ends a
-/// machine that has paused or exceeded its time limit.
+/// A command to run once in QEMU's monitor, when a given string first appears on the console, or before the tool kills
+/// QEMU because the machine has paused or exceeded its time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
-    /// The text that a console line must contain; empty to run the command before the tool ends a
-    /// paused or timed-out machine.
+    /// The text that a console line must contain. If empty, the command runs before the tool kills QEMU after a
+    /// pause or a time-out.
     pub text: String,
     /// The command.
     pub command: String,
@@ -191,7 +191,7 @@ fn watch_command(
         }
     };
     let ending = match ending {
-        // Status 1 has its own meaning.
+        // `verify::judge` reports status 1 itself: QEMU rejected its arguments or could not create the machine.
         Ending::Status(status)
             if status != 1
                 && Verdict::from_qemu_status(status).is_none()
