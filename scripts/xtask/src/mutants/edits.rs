@@ -142,10 +142,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // No `clac` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-clac", &[edit(SMAP, "(ringside_clac_paranoid, CLAC)", "(ringside_clac_paranoid, NOP)")]),
-    // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS.
+    // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS. Without a branch, because
+    // `inject` knows the paths by their branches.
     ("paranoid-trusts-cs", &[
-        edit(PARANOID, r#""mov rsi, [rsp + {frame_size}]","#, r#""mov rsi, [rsp + {frame_size}]", "test byte ptr [rsp + {cs}], 3", "jz 2f","#),
-        edit(PARANOID, r#""mov rdi, rsp", "call {handler}","#, r#""2:", "mov rdi, rsp", "call {handler}","#),
+        edit(PARANOID, r#""mov rax, rsi", "mov rdx, rsi","#, r#""mov rax, rsi", "test byte ptr [rsp + {cs}], 3", "cmovz rax, r12", "mov rdx, rax","#),
         edit(PARANOID, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(crate::frame::InterruptFrame, cs),"),
     ]),
     // NMI, #DB, #MC and #DF do not restore the GS base.
