@@ -313,4 +313,9 @@ impl LocalApic {
     pub fn stop_ticking(&mut self) {
         self.set_timer(TimerMode::OneShot, LVT_MASKED, 0);
     }
+
+    /// Masks the pin that delivers external NMIs. `enable` unmasks it.
+    pub fn mask_external_nmi(&mut self) {
+        self.write(LVT_LINT1, LVT_NMI | LVT_MASKED);
+    }
 }

@@ -152,7 +152,11 @@ pub fn wake_bsp(cpu: &PerCpuData) {
 /// If this CPU has no slot, because it is the BSP.
 pub fn leave(cpu: &PerCpuData) -> ! {
     let slot = slot_of(cpu).expect("only an AP is asked to leave");
-    cpu.with_apic(|apic| apic.stop_ticking());
+    // An external NMI would use this CPU's stacks while the BSP rebuilds them.
+    cpu.with_apic(|apic| {
+        apic.stop_ticking();
+        apic.mask_external_nmi();
+    });
     // From here on no CPU sends this one an NMI, whose handler would use this CPU's stacks.
     cpu.published.away.swap(true, Ordering::SeqCst);
     stop::park_if_stopping(cpu);
