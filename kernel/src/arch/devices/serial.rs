@@ -85,10 +85,12 @@ pub(in crate::arch) fn write(text: &[u8]) -> usize {
     write_shown(text, Shown::Line)
 }
 
-/// Does the same as [`write`]. The screen comes first, because the UART may take seconds.
+/// Does the same as [`write`]. The screen comes first, because the UART may take seconds. After the lock was bypassed the
+/// UART comes first, because the panic may be a fault in the drawing, which then occurs again.
 fn write_shown(text: &[u8], shown: Shown<'_>) -> usize {
     interrupts::without_interrupts(|| {
-        if LOCK_BYPASSED.load(Ordering::Relaxed) {
+        let is_bypassed = LOCK_BYPASSED.load(Ordering::Relaxed);
+        if is_bypassed {
             // SAFETY: the flag is set only after every other CPU has stopped permanently or has failed to stop within
             // the timeout (invariant: ONE-PANIC). A stopped lock holder never continues, and a CPU that did not stop is
             // broken.
@@ -97,6 +99,8 @@ fn write_shown(text: &[u8], shown: Shown<'_>) -> usize {
         KERNEL_LINES.fetch_add(1, Ordering::Relaxed);
         let dropped = {
             let Console { uart, screen } = &mut *CONSOLE.lock();
+            let mut send = || uart.as_mut().map_or(0, |uart| uart.send(text, spin_loop));
+            let sent = is_bypassed.then(&mut send);
             if let Some(screen) = screen {
                 match shown {
                     Shown::Line => screen.add_line(text),
@@ -105,7 +109,7 @@ fn write_shown(text: &[u8], shown: Shown<'_>) -> usize {
                 }
                 screen.draw(&|| ());
             }
-            uart.as_mut().map_or(0, |uart| uart.send(text, spin_loop))
+            sent.unwrap_or_else(send)
         };
         KERNEL_LINES.fetch_sub(1, Ordering::Relaxed);
         dropped
