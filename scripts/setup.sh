@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU.
-# Run or source this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. With --dev it also
-# finds or installs what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, and the tools that read
-# traces (babeltrace2 and Perfetto's Python package). With --boot-iso, and with --dev, it also finds or installs what makes
-# CD-ROM images (GRUB for BIOS, xorriso); with --boot-uefi, and with --dev, UEFI firmware; with --bochs, and
-# with --dev, Bochs and what makes CD-ROM images. With --look it installs nothing and checks only what building the host
-# tool requires, which suffices for commands that list or explain.
+# Finds or installs what Ringside needs: a Rust toolchain that can build for bare metal, lld, and QEMU. Run or source
+# this script. Sourcing it sets RINGSIDE_CARGO, the cargo that builds the host tool. These options make it find or
+# install more:
+#
+#   --dev        what only the tests need: rustfmt, clippy, gdb, a C++ compiler, Chromium, the tools that read traces
+#                (babeltrace2 and Perfetto's Python package), and what the next three options find
+#   --boot-iso   the tools for CD-ROM images: GRUB for BIOS, xorriso
+#   --boot-uefi  UEFI firmware
+#   --bochs      Bochs, and the tools for CD-ROM images
+#
+# With --look it installs nothing and checks only what building the host tool requires. This is enough for commands that
+# list or explain.
 #
 # Every failure here is a host failure, status 5. Status 1 would mean that a program failed. As root on Debian, the
-# script installs missing packages without asking. Otherwise it prints the commands to run. Only the Python packages are
-# installed for any user, in target/python. If nothing is missing, it takes a fraction of a second.
+# script installs missing packages without asking. Otherwise it prints the commands to run. It installs Python packages
+# for any user, in target/python. If nothing is missing, the script takes a fraction of a second.
 
 ringside_min_rust=95 # the minor version of Cargo.toml's rust-version
 # CDPATH is cleared because with it `cd` prints the directory and may choose a different one. `readlink` resolves
@@ -134,7 +139,7 @@ ringside_enable_backports() {
     [ ! -e "$keyring" ] || printf 'Signed-By: %s\n' "$keyring"
   } >"$list"
   apt-get update -qq -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 \
-    >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: installing the stock QEMU"; rm -f "$list"; }
+    >/dev/null 2>&1 || { ringside_say "no $codename-backports on this mirror: installing the QEMU of $codename itself"; rm -f "$list"; }
 }
 
 ringside_apt() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
@@ -211,7 +216,7 @@ ringside_setup() {
   if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
       ringside_say "missing (Debian's names): ${missing[*]}"
-      ringside_say "on this system: install QEMU for x86-64, gcc and rustup, then run"
+      ringside_say "install QEMU for x86-64, gcc and rustup with the packages of this system, then run"
       ringside_say "    rustup target add x86_64-unknown-none x86_64-unknown-uefi"
       return 5
     elif [ "$(id -u)" -ne 0 ]; then

@@ -1,4 +1,4 @@
-//! `image OUT FOLDER`: writes a disk image with the files of a folder that `xtask` has filled.
+//! `image OUT DIRECTORY`: writes a disk image with the files of a directory that `xtask` has filled.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ const FILES: [&str; 3] = ["EFI/BOOT/BOOTX64.EFI", "ringside/cmdline.txt", "rings
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let [out, folder] = &arguments[..] else {
-        eprintln!("usage: image OUT FOLDER; start it with `cargo xtask image`");
+        eprintln!("usage: image OUT DIRECTORY; start it with `cargo xtask image`");
         return ExitCode::from(2);
     };
     match write(Path::new(out), Path::new(folder)) {
@@ -35,7 +35,7 @@ fn write(out: &Path, folder: &Path) -> Result<(), String> {
     output::write(out, disk).map_err(name)
 }
 
-/// Reads a file of the folder. `None` if the file does not exist and is optional.
+/// Reads a file of the directory. `None` if the file does not exist and is optional.
 fn read(folder: &Path, path: &'static str) -> Result<Option<File>, String> {
     let place: PathBuf = folder.join(path);
     match std::fs::read(&place) {

@@ -254,9 +254,10 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Makes a CPU wait for the console, and injects where it enables interrupts meanwhile, and in the handlers of two
-    /// interrupts that QEMU's local APIC does not raise. The host writes the number of CPUs that are about to write a
-    /// kernel line, because all other CPUs are stopped, and enters the two handlers as the CPU does.
+    /// Makes a CPU wait for the console, and injects at the instructions at which it enables interrupts during the
+    /// wait, and in the handlers of two interrupts that QEMU's local APIC does not raise. All other CPUs are stopped,
+    /// so the host writes the number of CPUs that are about to write a kernel line. The host also simulates the two
+    /// interrupts.
     pub fn wait_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let kernel_lines = self.code.label(KERNEL_LINES)?;
         let wait = paths::WAIT.addresses(self.code)?;

@@ -154,16 +154,17 @@ impl Guest {
         self.rsp.write(cpu, address, bytes)
     }
 
-    /// Enters the handler of an NMI in ring 0 as the CPU does, on the NMI stack, whose top is given. QEMU cannot, because
-    /// it blocks NMIs until the next `iretq`; a CPU also unblocks them after an SMI.
+    /// Simulates an NMI inside an NMI handler: enters the handler as a CPU does, on the NMI stack, which ends at `top`.
+    /// QEMU cannot deliver this NMI, because it blocks NMIs until the next `iretq`, whereas a real CPU can also unblock
+    /// them after an SMI.
     pub fn enter_nmi(&mut self, cpu: usize, top: u64, handler: u64) -> Result<(), InjectError> {
         self.enter(cpu, top, handler)?;
         self.nmis[cpu].entered();
         Ok(())
     }
 
-    /// Enters the handler of an interrupt in ring 0 as the CPU does: pushes the interrupted state on the stack that ends
-    /// at `top`, clears IF and continues at the handler (SDM 3A, 6.14.2).
+    /// Simulates an interrupt in ring 0: pushes the interrupted state on the stack that ends at `top`, clears IF and
+    /// sets RIP to the handler, as a CPU does (SDM 3A, 6.14.2).
     pub fn enter(&mut self, cpu: usize, top: u64, handler: u64) -> Result<(), InjectError> {
         let now = self.registers(cpu)?;
         let frame = [now.rip(), now.get("cs"), now.get("eflags"), now.rsp(), now.get("ss")];

@@ -80,7 +80,7 @@ fn check_panic(
     if named { Ok(()) } else { Err(mismatch(format!("the panic does not name{rip}"))) }
 }
 
-/// Checks that every instance of the program took each path, and ended as its arguments request.
+/// Checks that every copy of the program took each path, and ended as its arguments request.
 fn check_endings(
     judgement: &Judgement,
     console: &Console,

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn unchanged_file_is_not_written() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("a/b");
         write_if_changed(&path, b"x").expect("cannot write");
         let before = std::fs::metadata(&path).and_then(|data| data.modified()).expect("cannot read the time");

@@ -1,8 +1,8 @@
-//! The configuration of bare-metal builds. The user's cargo configuration may decide how the tree is built, but not
-//! what the kernel is.
+//! The configuration of bare-metal builds. The user's cargo configuration may affect how the tree is built, but must
+//! not affect the resulting kernel.
 //!
-//! cargo merges all its configuration files, and a value's source determines its precedence. In this
-//! order, highest first:
+//! cargo merges all its configuration files, and a value's source determines its precedence. These are the sources, the
+//! highest precedence first, with the settings that each provides:
 //!
 //! ```text
 //!   --config            profiles, linker, incremental builds: scripts/bare.toml and the arguments below
@@ -83,12 +83,12 @@ mod tests {
     /// Builds a package with this configuration in its parent directory and these variables. Returns the compiler's
     /// command line and cargo's messages.
     fn verbose_build(toolchain: &Toolchain, configuration: &str, variables: &[(&str, &str)]) -> String {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let package = folder.path().join("package");
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("cannot create a folder"))
-                .expect("cannot create a folder");
+            std::fs::create_dir_all(path.parent().expect("cannot create a directory"))
+                .expect("cannot create a directory");
             std::fs::write(path, text).expect("cannot create a file");
         };
         write(".cargo/config.toml", configuration);

@@ -28,9 +28,9 @@ const VGA_BIOS: &str = "/usr/share/bochs/VGABIOS-lgpl-latest";
 /// The largest number of CPUs. Bochs emulates all of them in one thread.
 const CPUS_MAX: u32 = 8;
 
-/// Starts Bochs in the run's folder, because its configuration cannot contain every path. Bochs writes its messages to
-/// its standard output, and the console is a file, for which the shell makes the descriptor 3. Bochs sets up a terminal
-/// for the screen, which is not shown.
+/// Starts Bochs in the run's directory, because not every path can be written in Bochs's configuration. Bochs writes
+/// its messages to its standard output. Bochs writes the console to a file, for which the shell opens descriptor 3.
+/// Bochs also needs a terminal type for the screen, although the screen is not shown.
 const WIRING: &str = r#"cd "$0" && exec 3>&1 >output 2>&1 </dev/null && TERM=xterm exec "$@""#;
 
 /// Messages in Bochs's log: the kernel has powered the machine off, and a triple fault.
@@ -54,7 +54,8 @@ impl Bochs {
             .any(|folder| folder.join(PROGRAM).is_file());
         if !installed || !Path::new(BIOS).exists() || !Path::new(VGA_BIOS).exists() {
             return Err(Error::Host(
-                "Bochs is not complete: install bochs-term, bochs, bochsbios and vgabios".to_owned(),
+                "some files of Bochs are missing: install bochs-term, bochs, bochsbios and vgabios"
+                    .to_owned(),
             ));
         }
         // Bochs has no exit device. It ends when the machine is powered off.
@@ -158,9 +159,11 @@ fn configuration(options: &MachineOptions) -> Result<String, Error> {
     if model.contains([',', '\n']) {
         return Err(Error::Usage(format!("--cpu {model}: `{PROGRAM} --help cpu` lists the models")));
     }
-    // The display shows text only: without the VGA extension, GRUB finds no graphics mode, which would end Bochs.
+    // The display shows text only, and Bochs would end if GRUB set a graphics mode. Without the VGA extension, GRUB
+    // finds none.
     let mut text = String::new();
-    // Writing to a `String` cannot fail. The time does not follow the host's, so the load on the host has no effect.
+    // Writing to a `String` cannot fail. The guest's clock does not follow the host's clock, so the load on the host
+    // has no effect on the guest.
     let _ = write!(
         text,
         "display_library: term\n\

@@ -35,7 +35,7 @@ pub fn build(mut command: Command, what: &str, show: Show) -> Result<(), Error> 
     }
     command.stderr(Stdio::piped()).stdout(Stdio::null());
     if show == Show::Trouble {
-        // Otherwise cargo's lines about its progress would be shown with the warnings.
+        // Without this option, cargo's progress lines would be shown with the warnings.
         command.arg("--quiet");
     }
     if std::io::stderr().is_terminal() {

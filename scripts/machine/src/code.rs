@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn files_are_found_by_the_image_of_a_run() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         std::fs::write(folder.path().join("x.words"), "-kernel /k -append 'program=hello x=1'")
             .expect("cannot write");
         let disk = format!("{DISK}{}", folder.path().join("x.img").display());
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(code.kernel_path, Path::new("/k"));
         assert_eq!(code.program, ProgramFile::Embedded("hello".to_owned()));
         let words = uefi::partition(Path::new("/k.efi"), "program=p", Path::new("/p"))
-            .expect("cannot write the folder");
+            .expect("cannot write the directory");
         let code = Code::of_command(&words);
         assert_eq!(code.kernel_path, Path::new("/k"));
         assert_eq!(code.program, ProgramFile::Module("/p".into()));

@@ -83,7 +83,7 @@ pub struct Facts {
     pub dropped: Vec<(Option<u32>, u64)>,
     /// System-call counts with and without recording: one record per CPU, if recording alternated between on and off.
     pub shares: Vec<SharesRecord>,
-    /// How often CPUs were taken down and brought back, if that was requested.
+    /// The number of cycles in which a CPU left the run and came back, if cycles were requested.
     pub cycles: Option<CyclesRecord>,
     /// The trace, if it was sent over the console.
     pub trace: Console,
@@ -170,8 +170,8 @@ impl Facts {
         }
     }
 
-    /// Keeps a message of the kernel, if it is the reason for something that the records do not explain. A program can
-    /// imitate it.
+    /// Stores a message of the kernel, if it gives a reason that the records do not contain. A program can imitate such
+    /// a message.
     fn take_message(&mut self, line: &[u8]) {
         const PREFIX: &str = "] ringside: ";
         let Some(start) = line.windows(PREFIX.len()).take(16).position(|part| part == PREFIX.as_bytes())

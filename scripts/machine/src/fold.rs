@@ -1,11 +1,10 @@
-//! Folds equal results of many CPUs into one line, with ranges in place of numbers.
+//! Combines equal results of many CPUs into one line, with ranges in place of numbers.
 
 use std::fmt::Display;
 
 use crate::facts::Cpu;
 
-/// Results of more CPUs than this are folded. The limit is high enough that a machine of
-/// ordinary size has one line per CPU.
+/// Results are combined only if there are more CPUs than this. On a machine of ordinary size each CPU has its own line.
 pub const FOLD_ABOVE: usize = 32;
 
 /// Sorts results by CPU.
@@ -15,9 +14,9 @@ pub fn sorted<'a>(cpus: impl IntoIterator<Item = &'a Cpu>) -> Vec<&'a Cpu> {
     sorted
 }
 
-/// Splits results, sorted by CPU, into runs of CPUs with consecutive indices and equal results. Counts and
-/// rates, which normally differ between CPUs, need not be equal. If there are at most [`FOLD_ABOVE`] CPUs, each is a run
-/// of its own.
+/// Splits results, which are sorted by CPU, into groups of CPUs with consecutive indices and equal results. Counts and
+/// rates, which normally differ between CPUs, need not be equal. If there are at most [`FOLD_ABOVE`] CPUs, each CPU is
+/// a group.
 pub fn runs<'a>(sorted: &'a [&'a Cpu]) -> impl Iterator<Item = &'a [&'a Cpu]> {
     let many = sorted.len() > FOLD_ABOVE;
     sorted.chunk_by(move |a, b| many && continues(a, b))
@@ -31,7 +30,7 @@ fn continues(a: &Cpu, b: &Cpu) -> bool {
         && (&a.program, &a.reason, &a.place) == (&b.program, &b.reason, &b.place)
 }
 
-/// Formats the lowest and the highest of the values of a run's CPUs, or the value if all are equal.
+/// Formats the lowest and the highest value of the CPUs in a group, or the value if all are equal.
 pub fn range<T: PartialOrd + Copy + Display>(run: &[&Cpu], value: impl Fn(&Cpu) -> T) -> String {
     let mut values = run.iter().map(|cpu| value(cpu));
     let Some(first) = values.next() else { return String::new() };
@@ -42,7 +41,7 @@ pub fn range<T: PartialOrd + Copy + Display>(run: &[&Cpu], value: impl Fn(&Cpu) 
     if low == high { low } else { format!("{low}-{high}") }
 }
 
-/// Formats the CPUs of a run as the subject of a sentence: `CPU 3`, or `CPUs 3-9`.
+/// Formats the CPUs of a group as the subject of a sentence: `CPU 3`, or `CPUs 3-9`.
 pub fn names(run: &[&Cpu]) -> String {
     format!("CPU{} {}", if run.len() == 1 { "" } else { "s" }, range(run, |cpu| cpu.cpu))
 }
@@ -71,25 +70,25 @@ mod tests {
         (0..count).map(cpu).collect()
     }
 
-    /// Returns the range of CPUs and the number of system calls of each run.
+    /// Returns the range of CPUs and of the numbers of system calls of each group.
     fn folded(cpus: &[Cpu]) -> Vec<(String, String)> {
         let sorted: Vec<_> = cpus.iter().collect();
         runs(&sorted).map(|run| (names(run), range(run, |cpu| cpu.syscalls))).collect()
     }
 
     #[test]
-    fn equal_results_of_many_cpus_are_one_run() {
+    fn equal_results_of_many_cpus_are_one_group() {
         assert_eq!(folded(&cpus(1024)), [("CPUs 0-1023".to_owned(), "5-7".to_owned())]);
     }
 
     #[test]
-    fn results_of_few_cpus_are_not_folded() {
+    fn results_of_few_cpus_are_not_combined() {
         assert_eq!(folded(&cpus(32)).len(), 32);
         assert_eq!(folded(&cpus(33)).len(), 1);
     }
 
     #[test]
-    fn a_different_result_ends_a_run() {
+    fn a_different_result_ends_a_group() {
         type Change = fn(&mut Cpu);
         let changes: [(&str, Change); 6] = [
             ("outcome", |cpu| cpu.outcome = Outcome::Killed),
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_other_orders_of_ids_end_a_run() {
+    fn gaps_and_other_orders_of_ids_end_a_group() {
         let mut cpus = cpus(40);
         cpus[20].apic_id = 1000;
         cpus.remove(10);

@@ -45,8 +45,8 @@ pub fn make(contents: Contents<'_>, out: &Path) -> Result<(), Error> {
     output::write(out, image).map_err(|error| Error::file("write", out, error))
 }
 
-/// Returns the image for a run, which is made unless the same image exists. In the same folder is a file with the words
-/// of QEMU's command line that would start the same kernel without GRUB, which [`Code`](crate::code::Code) reads.
+/// Returns the image for a run, which is made unless the same image exists. In the same directory is a file with the
+/// words of QEMU's command line that would start the same kernel without GRUB, which [`Code`](crate::code::Code) reads.
 ///
 /// # Errors
 /// The errors of [`make`].
@@ -87,8 +87,8 @@ fn folder() -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
-/// Removes the images of earlier runs. A machine that has opened one keeps it. Another process may remove them at the
-/// same time.
+/// Removes the images of earlier runs. A machine that has opened an image can still read it. Another process may remove
+/// the images at the same time.
 pub(crate) fn remove_old(folder: &Path) {
     let is_old = |path: &Path| {
         let modified = path.metadata().and_then(|file| file.modified());
@@ -149,9 +149,9 @@ impl Files {
     }
 }
 
-/// Returns GRUB's configuration. GRUB executes it without a menu. The module `vbe` finds the graphics mode that the kernel's
-/// header asks for, if the machine has a graphics card. Its messages go to the first serial port, as the
-/// kernel's do, and to a terminal that interprets no escape sequences.
+/// Returns GRUB's configuration. GRUB executes it without a menu. The module `vbe` finds the graphics mode that the
+/// kernel's header asks for, if the machine has a graphics card. GRUB prints its messages to the first serial port, as
+/// the kernel does, and is told that the terminal there interprets no escape sequences.
 fn config(line: &str, module: bool) -> Result<String, Error> {
     let words = cmdline::tokens(line).iter().map(|token| grub_word(token)).collect::<Result<String, _>>()?;
     let module = if module { "module2 /boot/program\n" } else { "" };
@@ -166,7 +166,7 @@ fn config(line: &str, module: bool) -> Result<String, Error> {
 /// kernel reverses.
 ///
 /// # Errors
-/// GRUB loses an empty word, and does not quote one that contains another blank character.
+/// GRUB drops an empty word, and does not quote a word that contains a blank character other than a space.
 fn grub_word(token: &str) -> Result<String, Error> {
     if token.is_empty() || token.contains(char::is_control) {
         return Err(Error::Usage(format!(

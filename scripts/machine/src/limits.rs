@@ -15,18 +15,22 @@ const FIRST_WITH_PVH: (u32, u32) = (4, 0);
 const FIRMWARE_MEMORY_MIN: u64 = 64 << 20;
 
 /// Checks a machine, its kernel's command line, and the size of the program that QEMU loads as a boot module, in bytes.
-/// Of the arguments of `--qemu-arg`, it checks those that change one of these, because QEMU would not report the
-/// problem, and those that make QEMU print help and exit.
+/// Of the values of `--qemu-arg`, it checks those that change one of these settings, because QEMU would not report an
+/// invalid value, and those that make QEMU print help and exit.
 ///
 /// # Errors
 /// [`Error::Usage`], with the limit and what to change.
 pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(), Error> {
     if let Some(words) = help(options) {
-        let text = format!("{words} does not start a machine: call `{} {words}`", options.qemu.display());
+        let text = format!(
+            "with {words}, QEMU prints a text and starts no machine: to read it, run `{} {words}`",
+            options.qemu.display()
+        );
         return Err(Error::Usage(text));
     }
     if options.qemu_arg.iter().any(|word| option_name(word) == Some("daemonize")) {
-        let text = "-daemonize: QEMU would continue to run without this tool: remove the option";
+        let text =
+            "-daemonize: remove this option: with it, QEMU would continue to run after this tool has ended";
         return Err(Error::Usage(text.to_owned()));
     }
     let words = options.smp.split([',', '=']);
@@ -59,7 +63,7 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
             (_, _) => "the kernel and the program's file need",
         };
         return Err(Error::Usage(format!(
-            "a memory of {size}: {reason} at least {} MiB",
+            "a memory of {size} is too small: {reason} at least {} MiB",
             needed.div_ceil(1 << 20)
         )));
     }
@@ -181,7 +185,8 @@ mod tests {
 
     #[test]
     fn memory_and_machine_of_qemus_arguments_are_refused_too() {
-        let small = |words| of_qemu(words).is_some_and(|text| text.starts_with("a memory of 2M: "));
+        let small =
+            |words| of_qemu(words).is_some_and(|text| text.starts_with("a memory of 2M is too small: "));
         assert!(small(&["-m", "2M"]) && small(&["--m", "1G", "-m", "2M"]));
         assert_eq!(of_qemu(&["-m", "2M", "-m", "slots=2,maxmem=1G,size=4M"]), None, "QEMU takes the last");
         assert_eq!(message(&["--memory", "2M", "--qemu-arg", "-m", "--qemu-arg", "4M"], "", 0), None);
@@ -201,7 +206,7 @@ mod tests {
         let single = ["-h", "-help", "-version", "--version", "--help"].map(|word| vec![word]);
         for words in lists.chain(single).chain([vec!["--device", "help"]]) {
             let text = of_qemu(&words).unwrap_or_default();
-            assert!(text.ends_with(&format!("call `qemu-system-x86_64 {}`", words.join(" "))), "{text}");
+            assert!(text.ends_with(&format!("run `qemu-system-x86_64 {}`", words.join(" "))), "{text}");
         }
         for option in ["--cpu", "--machine", "--accel"] {
             assert!(message(&[option, "help"], "", 0).is_some(), "{option}");

@@ -73,7 +73,7 @@ pub enum Boot {
     /// QEMU loads the kernel's ELF file (PVH).
     #[default]
     Pvh,
-    /// UEFI firmware starts the loader that carries the kernel.
+    /// UEFI firmware starts the loader that contains the kernel.
     Uefi,
     /// UEFI firmware starts the loader from a disk image.
     Image,

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn file_is_named_by_its_last_component() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("a,b \"c");
         std::fs::write(&path, b"").expect("cannot write");
         let word = path.to_str().expect("invalid UTF-8");

@@ -25,13 +25,13 @@ const COLUMNS: [(&str, bool); 9] = [
     ("REASON", false),
 ];
 
-/// Returns the sum of counts that come from a guest or a file. They can be anything, so the sum saturates.
+/// Returns the sum of counts that come from a guest or a file. They can have any value, so the sum saturates.
 pub fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
-/// Formats a heading and one line per CPU, or per run of CPUs with equal results if there are many CPUs (see [`fold`]).
-/// Empty if there are no CPUs.
+/// Formats a heading and one line per CPU, or per group of CPUs with equal results if there are many CPUs (see
+/// [`fold`]). Empty if there are no CPUs.
 pub fn table(cpus: &[Cpu]) -> String {
     if cpus.is_empty() {
         return String::new();
@@ -65,7 +65,7 @@ pub fn aligned<const N: usize>(
     text
 }
 
-/// Formats the cells of a run of CPUs, which is not empty.
+/// Formats the cells of a group of CPUs, which is not empty.
 fn cells(run: &[&Cpu]) -> [String; COLUMNS.len()] {
     let first = run[0];
     let code = if first.outcome == Outcome::Exited { first.code.to_string() } else { "-".to_owned() };
@@ -108,11 +108,11 @@ pub fn starts_line(cpus: &[Cpu]) -> Option<String> {
     })
 }
 
-/// Formats how many times CPUs were taken down and brought back, if that was requested.
+/// Formats the number of cycles in which a CPU left the run and came back, if cycles were requested.
 pub fn cycles_line(facts: &Facts) -> Option<String> {
     let cycles = facts.cycles?;
     let asked = output::count(cycles.asked.into(), "cycle");
-    Some(format!("{} of {asked} done: a CPU left and came back", cycles.done))
+    Some(format!("{} of {asked} done (in a cycle, a CPU leaves the run and comes back)", cycles.done))
 }
 
 /// Formats the boot record as two lines.

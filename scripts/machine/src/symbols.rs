@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn function_is_found_with_module_path_and_line() {
         let executable = std::fs::read("/proc/self/exe").expect("cannot read the test executable");
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("own");
         std::fs::write(&path, &executable).expect("cannot copy");
         let file = object::File::parse(&*executable).expect("it must be an ELF file");

@@ -131,9 +131,9 @@ pub fn host_cargo() -> Command {
     command
 }
 
-/// Returns a cargo command with the environment of the user's shell, without the variables that decide what is built,
-/// which are the user's or those of an outer cargo. Their RUSTFLAGS would override those in `.cargo/config.toml`, their
-/// RUSTC would be used, and package variables would be taken for those of the child. Variables that decide how it is
+/// Returns a cargo command with the environment of the user's shell, without the variables that decide what is built.
+/// The user or an outer cargo may have set them. RUSTFLAGS would override the flags in `.cargo/config.toml`, RUSTC
+/// would replace the compiler, and the child would take package variables for its own. Variables that decide how it is
 /// built or where packages come from are kept.
 fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
     const REMOVED: [&str; 11] = [

@@ -15,7 +15,7 @@ pub fn find(origin: &Origin<'_>) -> Option<Find> {
         let load = |elf: &PathBuf| {
             let symbols = Symbols::load(elf);
             if symbols.is_empty() {
-                eprintln!("{} has no symbols of functions", elf.display());
+                eprintln!("{} has no function symbols", elf.display());
             }
             symbols
         };
@@ -30,7 +30,10 @@ pub fn find(origin: &Origin<'_>) -> Option<Find> {
     };
     let code = Code::of_command(&words);
     if let Some(newer) = code.paths().find(|elf| is_newer(elf, origin.trace)) {
-        eprintln!("{} is newer than the trace: functions are not named; see --symbols", newer.display());
+        eprintln!(
+            "{} is newer than the trace, so functions are not named; name the ELF files of the run with --symbols",
+            newer.display()
+        );
         return None;
     }
     Some(Box::new(move |address| code.place(address)))
@@ -50,7 +53,7 @@ mod tests {
 
     #[test]
     fn newer_program_is_not_used() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let (trace, elf) = (folder.path().join("x.rtrace"), folder.path().join("x"));
         std::fs::copy("/proc/self/exe", &elf).expect("cannot copy");
         let written = std::fs::File::create(&trace).expect("cannot create the trace");

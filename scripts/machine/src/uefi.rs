@@ -52,12 +52,12 @@ pub fn firmware(options: &MachineOptions) -> Result<PathBuf, Error> {
     })
 }
 
-/// Returns the path of the loader that carries a kernel. The file need not exist yet.
+/// Returns the path of the loader that contains a kernel. The file need not exist yet.
 pub fn loader_path(kernel: &Path) -> PathBuf {
     kernel.with_added_extension(EXTENSION)
 }
 
-/// Returns the path of the kernel that a loader carries. Any other path is returned unchanged.
+/// Returns the path of the kernel that a loader contains. Any other path is returned unchanged.
 pub fn kernel_path(loader: &Path) -> PathBuf {
     match loader.extension() {
         Some(extension) if extension == EXTENSION => loader.with_extension(""),
@@ -76,8 +76,8 @@ pub fn partition(loader: &Path, cmdline: &str, program: &Path) -> Result<[OsStri
     Ok(["-drive", &drive, "-device", "virtio-blk-pci,drive=esp"].map(OsString::from))
 }
 
-/// Returns a folder that contains links to the files of a partition. The name of the folder depends on its contents, so
-/// two runs share a directory only if they need the same files.
+/// Returns a directory that contains links to the files of a partition. The name of the directory depends on its
+/// contents, so two runs share a directory only if they need the same files.
 ///
 /// # Errors
 /// If the directory cannot be written.
@@ -159,14 +159,15 @@ mod tests {
     fn files_of_a_partition_are_found_again() {
         let (loader, program) = (Path::new("/a/kernel.efi"), Path::new("/a,b/my program"));
         let words =
-            partition(loader, "program=test-of-a-partition", program).expect("cannot write the folder");
+            partition(loader, "program=test-of-a-partition", program).expect("cannot write the directory");
         assert_eq!(
             words,
-            partition(loader, "program=test-of-a-partition", program).expect("cannot write the folder again")
+            partition(loader, "program=test-of-a-partition", program)
+                .expect("cannot write the directory again")
         );
         assert_ne!(
             words,
-            partition(loader, "program=test-of-another", program).expect("cannot write the folder")
+            partition(loader, "program=test-of-another", program).expect("cannot write the directory")
         );
         let found = Partition::of_command(&words).expect("there must be a partition");
         assert_eq!(found, Partition { loader: loader.to_owned(), program: program.to_owned() });

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn fifo_waits_for_its_reader_until_a_time_limit() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("cannot create");
         let open = |timeout| open_within(timeout, &fifo, OpenOptions::new().write(true));

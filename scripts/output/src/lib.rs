@@ -1,9 +1,9 @@
 //! All output of the host tool goes through this crate, so that every failed write is reported.
 //!
 //! ```text
-//!   print!, println!, eprint!, eprintln! --> Stream   standard output and standard error
-//!   lines of a console                   --> Log      a file that grows while the guest runs
-//!   results, reports, converted traces   --> Target   a file that is complete or not there
+//!   print!, println!, eprint!, eprintln! --> Stream standard output and standard error lines of a console --> Log a
+//!   file that grows while the guest runs results, reports, converted traces --> Target a file that is either complete
+//!   or absent
 //! ```
 //!
 //! The same rules apply to all of them:

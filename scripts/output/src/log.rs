@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn each_line_is_written_immediately() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("log");
         let mut log = Log::create(&path).expect("cannot open");
         log.line(b"one\xff");

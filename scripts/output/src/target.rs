@@ -1,4 +1,5 @@
-//! A result file, which is replaced as a whole: it has either its previous contents or all of the new ones.
+//! A result file, which is replaced atomically: it has either its complete previous contents or its complete new
+//! contents.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -26,10 +27,10 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> 
 
 /// A result that is being written.
 ///
-/// If the path is a regular file or does not exist, the result is written to a temporary file in the same folder, which
-/// replaces the path at the end. So a tool that is killed leaves the previous result, and two instances of the tool
-/// that write the same result do not interfere with each other. Symbolic links are followed and kept. Any other file,
-/// such as a FIFO or a device, is written in place.
+/// If the path is a regular file or does not exist, the result is written to a temporary file in the same directory,
+/// which replaces the path at the end. So a tool that is killed leaves the previous result, and two instances of the
+/// tool that write the same result do not interfere with each other. Symbolic links are followed and kept. Any other
+/// file, such as a FIFO or a device, is written in place.
 pub struct Target(To);
 
 enum To {
@@ -47,7 +48,7 @@ impl Target {
     /// Opens a target. The path `-` is standard output.
     ///
     /// # Errors
-    /// If neither the file nor its folder can be written.
+    /// If neither the file nor its directory can be written.
     pub fn create(path: &Path) -> io::Result<Target> {
         if path == Path::new("-") {
             return Ok(Target(To::Stdout));
@@ -65,7 +66,7 @@ impl Target {
         }
         match temporary(&path, found.as_ref()) {
             Ok(part) => Ok(Target(To::Replace(part, path))),
-            // The folder is not writable, but the file may be.
+            // The directory is not writable, but the file may be.
             Err(_) if found.is_some() => Ok(Target(To::InPlace(truncated(&path)?))),
             Err(error) => Err(without_path(error)),
         }
@@ -145,8 +146,8 @@ pub fn is_replaced(path: &Path) -> bool {
     path != Path::new("-") && !is_open_file && !is_other()
 }
 
-/// Returns the folder for temporary files needed to create a result: the folder of the result, because that must have
-/// room for the result anyway, or the system's folder if the result is not a regular file.
+/// Returns the directory for temporary files needed to create a result: the directory of the result, because that must
+/// have room for the result anyway, or the system's directory if the result is not a regular file.
 pub fn spool_folder(path: &Path) -> PathBuf {
     match follow(path) {
         Ok((path, false)) if fs::metadata(&path).is_ok_and(|found| !found.is_file()) => std::env::temp_dir(),
@@ -159,7 +160,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a temporary file in the folder of `path`, with the permissions of the file that it will replace.
+/// Creates a temporary file in the directory of `path`, with the permissions of the file that it will replace.
 fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // The system clears the bits of the umask, as in every new file.
     let new = fs::Permissions::from_mode(0o666);
@@ -180,8 +181,8 @@ fn truncated(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).truncate(true).open(path)
 }
 
-/// Returns the error of the system in an error of `tempfile`, which adds the name of the temporary file. The caller adds
-/// the name of the result.
+/// Returns the error of the system in an error of `tempfile`, which adds the name of the temporary file. The caller
+/// adds the name of the result.
 fn without_path(error: io::Error) -> io::Error {
     match error.to_string().split_once(" at path ") {
         Some((text, _)) => io::Error::new(error.kind(), text),

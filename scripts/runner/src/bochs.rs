@@ -27,7 +27,9 @@ pub fn run(options: &RunOptions, plan: &Plan) -> Result<ExitCode, Error> {
         ("--trace without --trace-via serial", options.trace.is_some() && options.trace_via == TraceVia::Ram),
     ];
     if let Some((name, _)) = only_qemu.into_iter().find(|(_, given)| *given) {
-        return Err(Error::Usage(format!("{name} needs QEMU: Bochs has no monitor, and no memory to map")));
+        return Err(Error::Usage(format!(
+            "{name} needs QEMU: Bochs has no monitor, and the host cannot map the memory of its guest"
+        )));
     }
     let machine = plan.machine(options, None);
     let contents = Contents { kernel: machine.kernel, module: machine.module, cmdline: machine.cmdline };

@@ -1,5 +1,5 @@
-//! Defaults of a run with many CPUs. On a host with few cores, the timer ticks of that many virtual CPUs take all of
-//! the host's time, and the firmware alone needs tens of seconds.
+//! Defaults of a run with many CPUs. On a host with few cores, the timer ticks of many virtual CPUs at 100 Hz would
+//! take all of the host's time, and the firmware alone needs tens of seconds.
 
 /// Machines with more CPUs than this use different defaults.
 const MANY: u32 = 128;

@@ -36,7 +36,7 @@ pub const ABOUT: &str = "Builds everything, boots it under QEMU, and reports how
 /// The command's description for `--help`, with the exit statuses.
 pub const LONG_ABOUT: &str = "Builds everything, boots it under QEMU, and reports how the run ended.\n\n\
     Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage error; 3 kernel \
-    panic or broken invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).";
+    panic or violated invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).";
 
 /// Returns the default time limit of a run, in seconds; 0 means no limit.
 pub fn default_timeout(options: &RunOptions) -> u64 {

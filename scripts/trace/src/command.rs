@@ -67,7 +67,7 @@ pub fn run(options: &TraceOptions, find_symbols: fn(&Origin<'_>) -> Option<Find>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the records in the rings of guest memory to a trace file in the same folder.
+/// Writes the records in the rings of guest memory to a trace file in the same directory.
 fn from_ram(options: &TraceOptions) -> Result<PathBuf, Error> {
     let path = options.input.with_extension("rtrace");
     let chipset = Chipset::of(&options.machine);
@@ -135,13 +135,13 @@ struct Outputs {
 }
 
 impl Outputs {
-    /// Returns the requested outputs and creates their folder.
+    /// Returns the requested outputs and creates their directory.
     fn of(options: &TraceOptions) -> Result<Outputs, Error> {
         let plain = options.is_plain();
         let folder = options.out_dir.clone().or_else(|| plain.then(|| options.input.with_extension("out")));
         let inside = |name: &str| folder.as_ref().map(|folder| folder.join(name));
         if let Some(folder) = &folder {
-            fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+            fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
         }
         let text = options
             .text

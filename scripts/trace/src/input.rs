@@ -14,7 +14,7 @@ const FIFO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opens a file. A FIFO is accepted, but not a device: `/dev/zero`, for example, has no end.
 ///
 /// # Errors
-/// If the file cannot be opened, or is a device or folder, or if no process opens a FIFO for writing within 10 s.
+/// If the file cannot be opened, or is a device or directory, or if no process opens a FIFO for writing within 10 s.
 pub fn open(path: &Path) -> io::Result<File> {
     open_within(FIFO_TIMEOUT, path)
 }
@@ -48,7 +48,7 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
 /// Checks that an open file has an end.
 ///
 /// # Errors
-/// If it is a device or folder.
+/// If it is a device or directory.
 pub fn check(file: &File) -> io::Result<()> {
     let kind = file.metadata()?.file_type();
     if kind.is_dir() {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn fifo_without_a_writer_is_an_error() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let [unused, path] = ["unused", "fifo"].map(|name| folder.path().join(name));
         let made = std::process::Command::new("mkfifo").args([&unused, &path]).status();
         assert!(made.expect("cannot start mkfifo").success());
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn file_over_the_limit_is_refused() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("x");
         std::fs::write(&path, vec![7; 2 << 20]).expect("cannot write");
         assert_eq!(read(&path, 2 << 20).expect("cannot read").len(), 2 << 20);

@@ -136,7 +136,7 @@ mod tests {
     /// Merges records with these TSC offsets and time stamps. Returns the time, CPU and `a` of each event (`a` numbers
     /// the records of a CPU), and the number of records at which a clock ran backward.
     fn merged(cpus: &[(i64, &[u64])], filter: impl Fn(&mut Filter)) -> (Vec<(u64, usize, u64)>, u64) {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("x");
         let mut writer = Writer::create(&path, cpus.len()).expect("cannot create a writer");
         let mut header = Header { tsc_hz: 1_000_000_000, boot_tsc: 100, ..Header::default() };

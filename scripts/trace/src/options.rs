@@ -28,7 +28,7 @@ pub struct TraceOptions {
     #[arg(long, default_value = "q35", value_name = "TYPE")]
     pub machine: String,
 
-    /// Folder for the outputs without a path of their own: out.pftrace, ctf/, stats.txt, stats.json.
+    /// Directory for the outputs without a path of their own: out.pftrace, ctf/, stats.txt, stats.json.
     /// [default, if no other output is requested: IN with the extension .out]
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct TraceOptions {
     #[arg(long, value_name = "FILE")]
     pub pftrace: Option<PathBuf>,
 
-    /// Writes a trace folder in the Common Trace Format.
+    /// Writes a trace directory in the Common Trace Format.
     #[arg(long, value_name = "DIR")]
     pub ctf: Option<PathBuf>,
 

@@ -50,7 +50,7 @@ pub(crate) mod tests {
     /// Surveys a trace file with these events on `cpus` CPUs. An event consists of nanoseconds, CPU, kind and first
     /// number.
     pub fn survey(cpus: u32, events: &[(u64, usize, Kind, u64)]) -> Survey {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("x.rtrace");
         let mut writer = Writer::create(&path, cpus as usize).expect("cannot create a writer");
         for &(tsc, lane, kind, a) in events {

@@ -14,7 +14,7 @@ struct Cli {
     options: TraceOptions,
 }
 
-/// Runs `xtask trace` with these options on the trace in a folder.
+/// Runs `xtask trace` with these options on the trace in a directory.
 fn trace(folder: &Path, options: &str) -> Result<ExitCode, crate::error::Error> {
     let input = folder.join("x.rtrace");
     let words = options.split_whitespace().map(|word| word.replace('@', &folder.display().to_string()));
@@ -23,7 +23,7 @@ fn trace(folder: &Path, options: &str) -> Result<ExitCode, crate::error::Error> 
 }
 
 fn folder(records: u64) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     synthetic::write(&folder.path().join("x.rtrace"), records, 3).expect("cannot write");
     folder
 }

@@ -18,7 +18,8 @@ fn root() -> PathBuf {
 /// blocks.
 fn pages() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("cannot list docs/");
-    let docs = docs.map(|entry| Path::new("docs").join(entry.expect("cannot read the folder").file_name()));
+    let docs =
+        docs.map(|entry| Path::new("docs").join(entry.expect("cannot read the directory").file_name()));
     let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     paths.extend(["README.md", "CONTRIBUTING.md"].map(PathBuf::from));
     paths.into_iter().map(|path| (path.clone(), without_code_blocks(&read(&path)))).collect()
@@ -38,8 +39,8 @@ fn tree() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("cannot read the folder") {
-            let path = entry.expect("cannot read the folder").path();
+        for entry in fs::read_dir(folder).expect("cannot read the directory") {
+            let path = entry.expect("cannot read the directory").path();
             let name = path
                 .strip_prefix(root())
                 .expect("the path must be in the checkout")
@@ -163,7 +164,7 @@ fn defines(code: &str, name: &str) -> bool {
 fn every_program_is_in_the_table() {
     let page = read(Path::new("docs/running.md"));
     for entry in fs::read_dir(root().join("user/src/bin")).expect("cannot list the programs") {
-        let path = entry.expect("cannot read the folder").path();
+        let path = entry.expect("cannot read the directory").path();
         let name = path.file_stem().expect("there must be a name").to_str().expect("invalid UTF-8");
         let rows = [format!("| `{name}` |"), format!("| `{name} ")];
         assert!(rows.iter().any(|row| page.contains(row)), "docs/running.md, \"Programs\", lacks {name}");

@@ -18,7 +18,7 @@ const PASS: &str = "@ringside verdict outcome=pass records=1 warnings=0";
 
 /// Creates a directory with a fake QEMU that runs these shell commands. Returns the directory and the fake's path.
 fn fake_qemu(script: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     // This name needs quoting in a shell and in QEMU's options.
     let path = folder.path().join("a fake, 'quoted' qemu");
     script::write(&path, script);
@@ -101,7 +101,7 @@ fn quiet_run_shows_warnings() {
 
 #[test]
 fn compiler_that_does_not_run_is_reported_with_its_message() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     script::write(&folder.path().join("rustc"), "echo 'no memory left' >&2; exit 1");
     let build = |path: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -205,7 +205,7 @@ fn json_is_written_for_every_outcome() {
 
 #[test]
 fn log_has_the_unfiltered_console() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let log = folder.path().join("log");
     let lines = ["[cpu0] hi", BOOT, CPU, PASS];
     run(&printing(&lines, 33), &["--log", log.to_str().expect("invalid UTF-8"), "hello"]);

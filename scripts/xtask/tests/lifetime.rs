@@ -22,7 +22,7 @@ fn qemu_dies_with_the_tool() {
 }
 
 fn ends_with_its_tool(signal: Signal) -> bool {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let qemu = folder.path().join("qemu");
     // This script replaces QEMU. It prints its process id and then sleeps.
     script::write(&qemu, "echo \"pid $$\"\nexec sleep 1000");

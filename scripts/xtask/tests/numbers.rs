@@ -19,7 +19,7 @@ struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new() -> Fixture {
-        Fixture(tempfile::tempdir().expect("cannot create a folder"))
+        Fixture(tempfile::tempdir().expect("cannot create a directory"))
     }
 
     fn path(&self, name: &str) -> PathBuf {

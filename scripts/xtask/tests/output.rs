@@ -35,7 +35,7 @@ struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new() -> Fixture {
-        let fixture = Fixture(tempfile::tempdir().expect("cannot create a folder"));
+        let fixture = Fixture(tempfile::tempdir().expect("cannot create a directory"));
         fixture.qemu(&format!("cat <<'END'\n{PASS}\nEND\nexit 33"));
         fs::write(fixture.path("result.json"), RESULT).expect("cannot write the result");
         let made =
@@ -180,7 +180,7 @@ fn closed_stream_is_a_host_failure_if_something_is_printed_there() {
 fn enospc_on_an_output_file_is_a_host_failure_and_names_the_file() {
     let fixture = Fixture::new();
     symlink("/dev/full", fixture.path("full")).expect("cannot link");
-    fs::create_dir(fixture.path("ports")).expect("cannot create a folder");
+    fs::create_dir(fixture.path("ports")).expect("cannot create a directory");
     symlink("/dev/full", fixture.path("ports/cpu0.log")).expect("cannot link");
     let writing: [(&[&str], &str); 12] = [
         (&["run", "--as-built", "-q", "--log", "full", "hello"], "full"),
@@ -376,7 +376,7 @@ fn concurrent_runs_that_write_the_same_result_do_not_collide() {
     }
     let left = fs::read_dir(fixture.0.path())
         .expect("cannot list")
-        .map(|entry| entry.expect("cannot read the folder").file_name());
+        .map(|entry| entry.expect("cannot read the directory").file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("part")).collect();
     assert!(left.is_empty(), "{left:?}");
 }

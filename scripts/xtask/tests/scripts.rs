@@ -30,11 +30,11 @@ struct Checkout {
 
 impl Checkout {
     fn new() -> Checkout {
-        let checkout = Checkout { folder: tempfile::tempdir().expect("cannot create a folder") };
+        let checkout = Checkout { folder: tempfile::tempdir().expect("cannot create a directory") };
         let scripts = checkout.path("tree/scripts");
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for folder in ["tree/scripts", "bin", "elsewhere"] {
-            fs::create_dir_all(checkout.path(folder)).expect("cannot create a folder");
+            fs::create_dir_all(checkout.path(folder)).expect("cannot create a directory");
         }
         for name in ["run.sh", "test.sh", "setup.sh"] {
             fs::copy(ours.join(name), scripts.join(name)).expect("cannot copy the script");
@@ -101,7 +101,7 @@ fn tool_is_executed_at_the_path_that_cargo_prints() {
 #[test]
 fn cdpath_does_not_mislead_the_scripts() {
     let checkout = Checkout::new();
-    fs::create_dir_all(checkout.path("other/scripts")).expect("cannot create the folder");
+    fs::create_dir_all(checkout.path("other/scripts")).expect("cannot create the directory");
     for path in [".", "other", "tree"] {
         let mut command = checkout.command("scripts/run.sh", &["hello"]);
         command

@@ -39,7 +39,7 @@ fn passing() -> Vec<String> {
 
 /// Creates a directory with a fake QEMU that prints these lines and exits with this status.
 fn fake_qemu(lines: &[String], status: i32) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("it's a qemu");
     script::write(&path, &format!("cat <<'END'\n{}\nEND\nexit {status}", lines.join("\n")));
     (folder, path)
@@ -197,10 +197,10 @@ fn unknown_feature_or_mutant_is_a_usage_error() {
     }
 }
 
-/// The tool may be called in any folder, and QEMU starts there.
+/// The tool may be called in any directory, and QEMU starts there.
 #[test]
 fn hostile_passes_its_program_by_a_path_that_exists_in_any_folder() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let qemu = folder.path().join("qemu");
     let search =
         "while [ $# -gt 0 ]; do case $1 in -initrd) [ -e \"$2\" ] && echo found >found ;; esac; shift; done";
@@ -214,7 +214,7 @@ fn hostile_passes_its_program_by_a_path_that_exists_in_any_folder() {
 
 #[test]
 fn print_jobs_prints_commands_whose_results_merge() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let (_qemu_folder, qemu) = fake_qemu(&passing(), 33);
     let results = format!("{}/{{seed}}.json", folder.path().display());
     let logs = env!("CARGO_TARGET_TMPDIR");

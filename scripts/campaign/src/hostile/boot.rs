@@ -78,7 +78,7 @@ impl Boot<'_> {
     pub fn run(&self, replay: String) -> Result<Run, Error> {
         let mut listener = self.listener()?;
         let limit = Some(self.options.seconds()).filter(|seconds| *seconds != 0).map(Duration::from_secs);
-        // Without this memory, incomplete lines of the program are not shown after a failure.
+        // If the host cannot map this memory, incomplete lines of the program are not shown after a failure.
         let memory = GuestMemory::create(&self.machine).unwrap_or(None);
         let words = self.command_line(Wiring::Session)?;
         let words = memory.as_ref().map_or(words.clone(), |memory| memory.wire(words));

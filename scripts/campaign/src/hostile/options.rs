@@ -8,7 +8,7 @@ use machine::replay::Words;
 
 use crate::stress::seeds::Seed;
 
-/// Default tick rate in hertz. It is high because the program's time limit is counted in ticks, and because ticks
+/// Default tick rate in hertz. It is high because the time limit of a copy is counted in ticks, and because ticks
 /// should interrupt probes.
 const TICK_HZ: u32 = 1000;
 
@@ -23,7 +23,7 @@ pub struct HostileOptions {
     #[arg(long, value_name = "X")]
     pub seed: Option<Seed>,
 
-    /// Number of probes that an instance of the program survives, before the one that kills it.
+    /// Number of probes that a copy of the program survives, before the probe that kills it.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub probes: u32,
 
@@ -31,7 +31,7 @@ pub struct HostileOptions {
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rounds: u32,
 
-    /// Kills an instance of the program after this many ticks: random bytes can contain endless loops.
+    /// Kills a copy of the program after this many ticks. Random bytes can contain endless loops.
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_ticks: u32,
 

@@ -19,7 +19,7 @@ pub enum Problem {
     Round { cpu: u32, expected: u64, got: u64 },
     /// The CPU printed nothing for too long while other CPUs printed.
     Silent { cpu: u32, seconds: u64 },
-    /// The last instance of the program exited without printing its summary.
+    /// The last copy of the program exited without printing its summary.
     NoSummary { cpu: u32 },
     /// A count differs from the expected one.
     Count { cpu: u32, what: &'static str, expected: u64, got: u64 },

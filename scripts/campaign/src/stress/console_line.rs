@@ -1,5 +1,5 @@
-//! Parses console lines: the kernel's messages and the program's output. A "copy" is the instance of the program that
-//! runs on one CPU.
+//! Parses console lines: the kernel's messages and the program's output. A *copy* is the copy of the program that runs
+//! on one CPU.
 
 use kernel_abi::syscall::TABLE_LEN;
 

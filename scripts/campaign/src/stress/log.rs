@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn only_failed_boot_keeps_its_log() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let begin = || {
             let folder = folder.path().join("logs");
             let mut log = BootLog::begin(&folder, Seed(0xfeed), "cargo xtask stress").expect("cannot begin");
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(text, b"$ cargo xtask stress\n[cpu0] \xff\n--- problems\none\ntwo\n");
         // A passed boot does not remove the log of an earlier failure.
         let entries =
-            || std::fs::read_dir(log.parent().expect("no parent folder")).expect("cannot list").count();
+            || std::fs::read_dir(log.parent().expect("no parent directory")).expect("cannot list").count();
         let passed = begin();
         assert_eq!(entries(), 2);
         assert_eq!(passed.end(false).expect("unexpected error"), None);

@@ -214,7 +214,7 @@ pub(crate) mod tests {
 
     #[test]
     fn result_reads_back_as_written() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("result.json");
         let campaign =
             Campaign::of(vec![boot(1, Outcome::Pass), boot(u64::MAX, Outcome::Timeout)], vec![Seed(3)]);
@@ -225,7 +225,7 @@ pub(crate) mod tests {
 
     #[test]
     fn invalid_result_files_are_reported() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("result.json");
         for (text, word) in [
             ("{}", "not a result"),

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn lines_of_other_cpus_are_read_from_files() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         fs::write(folder.path().join("cpu7.log"), "of an earlier boot\n").expect("cannot write");
         fs::write(folder.path().join("notes.txt"), "the user's\n").expect("cannot write");
         let mut files = SerialFiles::create(folder.path().to_owned(), 1).expect("cannot create");

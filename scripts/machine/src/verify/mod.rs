@@ -23,8 +23,8 @@ pub enum Ending {
     TimedOut,
     /// QEMU could not be started.
     NotStarted,
-    /// QEMU exited with this status, which is no verdict, before it had created a machine. With some options it only prints
-    /// help.
+    /// QEMU exited with this status, which is not that of a verdict, before it had created a machine. With some options
+    /// QEMU only prints help.
     NoMachine(i32),
     /// The firmware or the loader did not start the kernel, and QEMU was killed.
     NotBooted,
@@ -349,7 +349,10 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
 fn missing_cycles(facts: &Facts) -> Option<String> {
     let cycles = facts.cycles.filter(|cycles| cycles.done != cycles.asked)?;
     let asked = count(cycles.asked.into(), "cycle");
-    Some(format!("only {} of {asked} of a CPU that leaves and comes back were done", cycles.done))
+    Some(format!(
+        "only {} of {asked} were done (in a cycle, a CPU leaves the run and comes back)",
+        cycles.done
+    ))
 }
 
 /// Checks that either every online CPU or none reported its register state.
@@ -364,8 +367,8 @@ fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     }
 }
 
-/// Returns an error if the program of these CPUs, whose results are equal, did not exit with code 0. A missing CPU is not an
-/// error.
+/// Returns an error if the program of these CPUs, whose results are equal, did not exit with code 0. A missing CPU is
+/// not an error.
 fn failure(run: &[&Cpu]) -> Option<String> {
     let (names, cpu) = (fold::names(run), run.first()?);
     let which = if cpu.starts > 1 { format!(" (copy {})", cpu.starts) } else { String::new() };

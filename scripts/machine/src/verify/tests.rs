@@ -43,7 +43,10 @@ fn run_with_fewer_cycles_than_requested_does_not_pass() {
     assert_eq!(judged(33, FEWER, PASS2).outcome, Outcome::Panic, "the verdict contradicts the record");
     let fewer = judged(35, FEWER, FAILED2);
     assert_eq!(fewer.outcome, Outcome::Failed);
-    assert_eq!(fewer.errors, ["only 2 of 3 cycles of a CPU that leaves and comes back were done"]);
+    assert_eq!(
+        fewer.errors,
+        ["only 2 of 3 cycles were done (in a cycle, a CPU leaves the run and comes back)"]
+    );
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn median(values: &mut [f64]) -> f64 {
 fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> {
     let folder = tempfile::tempdir();
     let folder =
-        folder.map_err(|error| Error::File("cannot create a folder for the trace".to_owned(), error))?;
+        folder.map_err(|error| Error::File("cannot create a directory for the trace".to_owned(), error))?;
     let mut run = run_options(options)?;
     run.trace_out = folder.path().join("bench.rtrace");
     let plan = Plan::make(&run)?;

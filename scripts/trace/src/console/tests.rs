@@ -60,7 +60,7 @@ fn taken<T: AsRef<[u8]>>(lines: &[T]) -> Console {
 
 /// Returns CPU 1's entry in the written trace file, and the positions of its records.
 fn written(console: &Console) -> (Cpu, Vec<u64>) {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("x.rtrace");
     console.write(&path, &["run".to_owned()]).expect("cannot write");
     let reader = Reader::open(&path).expect("cannot open");
@@ -171,7 +171,7 @@ fn torn_and_overwritten_records_are_counted() {
 
 #[test]
 fn log_is_converted_to_a_trace_file_in_its_directory() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let log = folder.path().join("console.log");
     let text = format!("booting ...\r\n{}\r\n[cpu0] done\r\n", lines().join("\r\n"));
     std::fs::write(&log, &text).expect("cannot write");

@@ -1,4 +1,4 @@
-//! Writes the Common Trace Format, version 1.8: a folder with a `metadata` file and a stream file per CPU, for
+//! Writes the Common Trace Format, version 1.8: a directory with a `metadata` file and a stream file per CPU, for
 //! babeltrace2, Trace Compass and other readers of LTTng traces.
 
 mod metadata;
@@ -24,7 +24,7 @@ const HEAD: usize = 4 + 4 + 5 * 8 + 4;
 /// Size of the largest event without a place in bytes: header, kind and two numbers.
 const EVENT: usize = 2 + 8 + 2 + 8 + 8;
 
-/// Writes a trace as a folder in the Common Trace Format.
+/// Writes a trace as a directory in the Common Trace Format.
 pub struct Ctf {
     folder: PathBuf,
     streams: Vec<Stream>,
@@ -32,13 +32,13 @@ pub struct Ctf {
 }
 
 impl Ctf {
-    /// Creates the folder and removes the stream files of any earlier trace in it.
+    /// Creates the directory and removes the stream files of any earlier trace in it.
     pub fn new(folder: &Path, header: &Header, places: Rc<Places>) -> Result<Ctf, Error> {
-        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-        for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
-            let path = entry.map_err(Error::io("read the folder", folder))?.path();
+        fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
+        for entry in fs::read_dir(folder).map_err(Error::io("read the directory", folder))? {
+            let path = entry.map_err(Error::io("read the directory", folder))?.path();
             if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(STREAM)) {
-                // Another conversion into the same folder may have removed it first.
+                // Another conversion into the same directory may have removed it first.
                 fs::remove_file(&path)
                     .or_else(
                         |error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) },
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn packets_are_contiguous_and_count_dropped_records() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         std::fs::write(folder.path().join("cpu_77"), "of an earlier trace").expect("cannot write");
         let cpu = |cpu| Cpu { cpu, ..Cpu::default() };
         let header = Header { cpus: vec![cpu(0), cpu(1)], ..Header::default() };
@@ -177,7 +177,7 @@ mod tests {
         let mut names: Vec<_> = std::fs::read_dir(folder.path())
             .expect("cannot list")
             .map(|entry| {
-                entry.expect("cannot read the folder").file_name().into_string().expect("invalid UTF-8")
+                entry.expect("cannot read the directory").file_name().into_string().expect("invalid UTF-8")
             })
             .collect();
         names.sort();
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn place_follows_the_values() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let header = Header { cpus: vec![Cpu::default()], ..Header::default() };
         let places = Places::new(Some(Box::new(|address| (address == 7).then(|| "f (a.c:3)".to_owned()))));
         let mut ctf = Ctf::new(folder.path(), &header, Rc::new(places)).expect("cannot begin");

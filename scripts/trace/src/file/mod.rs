@@ -12,9 +12,9 @@
 //! their sequence numbers.
 //!
 //! The number of records of each CPU is known only at the end. Until then records are kept in an unnamed temporary file
-//! per CPU, in the folder of the trace file. Memory use thus does not grow with the trace, and no file is left if the
-//! tool is killed. The records are packed ([`kernel_abi::trace::packing`]), because disk writes take CPU time away from
-//! the guest.
+//! per CPU, in the directory of the trace file. Memory use thus does not grow with the trace, and no file is left if
+//! the tool is killed. The records are packed ([`kernel_abi::trace::packing`]), because disk writes take CPU time away
+//! from the guest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};

@@ -49,7 +49,7 @@ fn truncate(path: &std::path::Path, bytes: u64) {
 
 #[test]
 fn records_are_restored_per_cpu_after_interleaved_writes() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     // More than one chunk, and not a multiple of the chunk size.
     let reader = Reader::open(&file(&folder, 10_001, 3)).expect("cannot open");
     assert_eq!((count(&reader, 0), count(&reader, 1)), (10_001, 3));
@@ -64,7 +64,7 @@ fn records_are_restored_per_cpu_after_interleaved_writes() {
 
 #[test]
 fn truncated_file_gives_its_complete_records_and_an_error() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = file(&folder, 100, 50);
     truncate(&path, 10 * RECORD as u64 + 1);
     let reader = Reader::open(&path).expect("cannot open");
@@ -79,7 +79,7 @@ fn truncated_file_gives_its_complete_records_and_an_error() {
 
 #[test]
 fn invalid_file_is_refused_with_the_reason() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = file(&folder, 1, 1);
     let valid = std::fs::read(&path).expect("cannot read");
     let with = |at: usize, byte: u8| {
@@ -99,7 +99,7 @@ fn invalid_file_is_refused_with_the_reason() {
 /// The header is read into memory, so its length is limited before it is compared with the file's size.
 #[test]
 fn header_over_the_limit_is_refused() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = file(&folder, 1, 1);
     let valid = std::fs::read(&path).expect("cannot read");
     let reason = |length: u32| {

@@ -2,7 +2,7 @@
 
 use super::{Case, Finished, case};
 
-/// The stages at which a CPU can be lost, each with the kernel's sentence.
+/// The stages at which a CPU can be lost, each with the kernel's message.
 const STAGES: [(&str, &str); 6] = [
     ("real-mode", "it did not start, or was lost in real mode"),
     ("protected-mode", "it was lost in protected mode"),
@@ -40,10 +40,10 @@ pub fn cases() -> Vec<Case> {
             .status(1)
             .exits_on(1)
             .killed_on(1, "#UD")
-            .complains("of 5 cycles of a CPU that leaves"),
-        // Two start-up IPIs to one CPU, each time it comes back: the second must have no effect.
+            .complains("of 5 cycles were done"),
+        // One CPU gets two start-up IPIs each time it comes back. The second must have no effect.
         row("started-twice", 9, "--smp 4 --cmdline 'cycle=9 resend_ap=2'", "stress"),
-        // A start-up IPI arrives while the CPU's area is being reused: the CPU must not use the area.
+        // A start-up IPI arrives while the BSP initialises the CPU's area again. The CPU must not use the area.
         row("started-while-its-area-is-reused", 9, "--smp 4 --cmdline 'cycle=9 early_ap=2'", "stress")
             .shows("CPU 2 was started while its area was reused, and parked"),
     ];
@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
             .exits_on(3)
             .complains(format!("(APIC id 2) is missing: did not come online in time: {lost}"))
     });
-    // Two start-up IPIs to one CPU at the first bring-up.
+    // One CPU gets two start-up IPIs at the first bring-up.
     let twice = case("ap::started-twice", "--smp 4 --cmdline resend_ap=2", "selftest").exits_on(4);
     others.into_iter().chain(lost).chain(lost_at_first).chain([twice]).collect()
 }
@@ -66,8 +66,8 @@ fn all_are_done(finished: &Finished) -> Result<(), String> {
     }
 }
 
-/// Checks that the ticks of each CPU went on: a cycle takes at least 10 ms, so at least one tick of 100 Hz, and each CPU
-/// is away in its own cycles only.
+/// Checks that each CPU continued to handle ticks. A cycle takes at least 10 ms, which is one period of the 100 Hz
+/// tick, and a CPU is out of the run only in its own cycles.
 fn every_cpu_ticks(finished: &Finished) -> Result<(), String> {
     let cycles = finished.json["cycles"]["done"].as_u64().unwrap_or(0);
     match finished.cpus().iter().find(|cpu| cpu["ticks"].as_u64().unwrap_or(0) < cycles / 2) {

@@ -1,9 +1,9 @@
-//! Cases with broken ACPI tables. The kernel breaks the firmware's tables before it reads them, reports each with a
-//! sentence, and runs on with the CPUs that it knows.
+//! Cases with invalid ACPI tables. The kernel corrupts the firmware's tables before it reads them, prints a message for
+//! each fault, and continues with the CPUs that it knows of.
 
 use super::{Case, case};
 
-/// The faults after which only the BSP is known, and the kernel's sentences.
+/// The faults after which the kernel knows only of the BSP, and the kernel's messages.
 const ONE_CPU: [(&str, &str); 8] = [
     ("no-rsdp", "the loader gave no ACPI root pointer (RSDP)"),
     ("rsdp-checksum", " has a wrong checksum"),

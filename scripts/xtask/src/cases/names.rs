@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Compiles [`SOURCE`] to a program in a folder, with these further options.
+/// Compiles [`SOURCE`] to a program in a directory, with these further options.
 fn compile(folder: &Path, name: &str, options: &[&str]) -> io::Result<()> {
     let source = folder.join(format!("{name}.c"));
     output::write(&source, SOURCE)?;

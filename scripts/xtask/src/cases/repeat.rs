@@ -2,11 +2,11 @@
 
 use super::{Case, case};
 
-/// Returns the cases. If a page frame is not freed, the kernel reports a broken invariant (status 3).
+/// Returns the cases. If a page frame is not freed, the kernel reports a violated invariant (status 3).
 pub fn cases() -> Vec<Case> {
     vec![
-        // Each instance of the program checks that no state of its predecessor is left, and that the kernel recorded
-        // correctly how the predecessor ended.
+        // Each copy of the program checks that no state of the previous copy is left, and that the kernel recorded
+        // correctly how the previous copy ended.
         (0..4).fold(
             case("repeat::ten-thousand-starts", "--smp 4 --repeat 2500 --cmdline deaths=go-on", "restart")
                 .exits_on(4)

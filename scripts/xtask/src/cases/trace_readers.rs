@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn babeltrace2_reads_the_same_events_and_times() {
-        let folder = tempfile::tempdir().expect("cannot create a folder");
+        let folder = tempfile::tempdir().expect("cannot create a directory");
         let path = folder.path().join("x.rtrace");
         let words = ["--synthesize".as_ref(), "20001".as_ref(), path.as_os_str()];
         ::trace::run(&machine::options::parse(words).expect("cannot parse"), |_| None).expect("cannot write");

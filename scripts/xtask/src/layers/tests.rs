@@ -176,7 +176,7 @@ fn upward_import_is_found_and_downward_import_is_allowed() {
 
 #[test]
 fn source_tree_has_crate_roots() {
-    let roots = crate_roots(machine::tree::root()).expect("cannot read the folders");
+    let roots = crate_roots(machine::tree::root()).expect("cannot read the directories");
     for file in ["kernel/src/lib.rs", "kernel/src/main.rs", "scripts/xtask/src/main.rs"] {
         assert!(roots.contains(&PathBuf::from(file)), "{file}");
     }

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn copy_is_mutated_and_restored() {
-        let top = tempfile::tempdir().expect("cannot create a folder");
+        let top = tempfile::tempdir().expect("cannot create a directory");
         let folder = top.path().join("tree");
         let mutant = MUTANTS.iter().find(|mutant| mutant.name == "star-rpl").expect("it must exist");
         let path = mutant.edits()[0].file;

@@ -238,8 +238,8 @@ pub const MUTANTS: &[Mutant] = &[
         "FNINIT is executed at a program's start",
         "start-x87-addresses-leaked",
         NotShown(
-            "TCG always stores zeros as the address of the last x87 instruction, so nothing can leak; on Bochs too, the \
-             program `restart` finds nothing",
+            "TCG always stores zeros as the address of the last x87 instruction, so nothing can leak; on Bochs, the program \
+             `restart` detects no leak either",
         ),
     ),
     guard(
@@ -428,7 +428,7 @@ pub const MUTANTS: &[Mutant] = &[
         ),
     ),
     guard(
-        "an AP leaves the features unused that the command line excludes",
+        "an AP does not use features that the command line excludes",
         "ap-uses-excluded-features",
         Case("machine::without-smap-smep-umip-smp-4", &["but the BSP has"]),
     ),
@@ -438,12 +438,12 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::without-x2apic", &["exit status Some(3)"]),
     ),
     guard(
-        "the BSP leaves the features unused that the command line excludes, and checks CR4",
+        "the BSP does not use features that the command line excludes, and checks CR4",
         "excluded-features-used",
         Case("machine::without-smap-smep-umip-smp-1", &["must be unused, but the BSP has"]),
     ),
     guard(
-        "a report of missing features counts only for the CPU that can have written it",
+        "the BSP uses a report of missing features only if exactly one CPU can have written it",
         "shared-report-trusted",
         Host(
             "kernel",
@@ -527,7 +527,7 @@ pub const MUTANTS: &[Mutant] = &[
         Loom("turns::loom_tests::loom_turns_are_exclusive_and_no_wake_up_is_lost", "panicked"),
     ),
     guard(
-        "an error of the local APIC that arrives while its CPU prints is reported at the end of the line",
+        "an error of the local APIC that occurs while its CPU prints is reported after the line",
         "apic-error-unreported",
         Case("inject::nmi", &["reported 0 local APIC errors instead of 1"]),
     ),

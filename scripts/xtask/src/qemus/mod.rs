@@ -1,5 +1,5 @@
-//! The subcommand `qemus`: fetches several versions of QEMU from Debian's suites, and runs the self-test on each. None is
-//! installed: each is unpacked in `target/qemus`.
+//! The subcommand `qemus`: fetches several versions of QEMU from Debian's suites, and runs the self-test on each. None
+//! is installed: each is unpacked in `target/qemus`.
 
 mod fetch;
 
@@ -136,7 +136,7 @@ fn result(status: Option<i32>, json: &Value, messages: Option<&str>) -> (String,
     (text, status == Some(0) && messages.is_none())
 }
 
-/// Returns the folder of a suite.
+/// Returns the directory of a suite.
 fn folder(suite: &str) -> PathBuf {
     root().join("target/qemus").join(suite)
 }

@@ -18,7 +18,7 @@ const STEPPED: &[u8] = b"#DB in ring 0";
 /// The bytes that probes write, apart from newlines.
 const FILLERS: [u8; 2] = *b"~=";
 
-/// The summary printed by the last instance of the program on a CPU.
+/// The summary printed by the last copy of the program on a CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The seed that the program ran with.

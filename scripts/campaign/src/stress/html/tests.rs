@@ -45,7 +45,7 @@ fn evidence(trace: Result<Survey, String>) -> Evidence {
 /// Returns the survey of a trace file with these events on two CPUs. Each event has a TSC value in ns, a CPU, a kind
 /// and the first argument.
 fn survey(events: &[(u64, usize, Kind, u64)]) -> Survey {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("x.rtrace");
     let mut writer = Writer::create(&path, 2).expect("cannot create a writer");
     for &(tsc, lane, kind, a) in events {
@@ -187,12 +187,12 @@ fn page_without_trace_has_reason() {
 
 #[test]
 fn report_is_written_atomically_into_new_folder() {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("new/report.html");
     write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new())
         .expect("cannot write");
     let files: Vec<_> =
-        std::fs::read_dir(path.parent().expect("there must be a folder")).expect("cannot read").collect();
+        std::fs::read_dir(path.parent().expect("there must be a directory")).expect("cannot read").collect();
     assert_eq!(files.len(), 1, "no other file may be left");
     assert!(std::fs::read_to_string(&path).expect("cannot read").ends_with("</html>\n"));
 }

@@ -131,7 +131,7 @@ pub fn places(path: &Path) -> Vec<Vec<u64>> {
 }
 
 pub fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("cannot create a folder");
+    let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("x.rtrace");
     (folder, path)
 }

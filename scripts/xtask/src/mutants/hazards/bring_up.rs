@@ -19,8 +19,8 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "the area of a CPU that has left the run is reused while the CPU still uses it, or with old contents",
-        "the CPU's last access to memory hands the area over; the BSP builds it anew; the CPU checks it when it comes \
-         back",
+        "a CPU that leaves releases its area with its last access to memory; only then does the BSP initialise the area \
+             again; the CPU checks the area when it comes back",
         &[
             "kernel: online::loom_tests::loom_area_is_reused_only_after_the_cpu_has_left",
             "cycle::under-stress",
@@ -87,8 +87,8 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "an AP lacks a feature that the kernel requires, or an optional one that the BSP uses",
-        "the trampoline and the AP's entry point check CPUID before the first use; the AP reports what it \
-         lacks, and parks; a report counts only for the one CPU that can have written it",
+        "the trampoline and the AP's entry point check CPUID before the first use of a feature; the AP reports what it \
+             lacks, and parks; the BSP uses a report only if exactly one CPU can have written it",
         &[
             "ap::without-*",
             "machine::one-cpu-with-more-features",
@@ -106,10 +106,10 @@ pub const BRING_UP: &[Hazard] = &[
         "",
     ),
     row(
-        "a feature stays on although the command line excludes it (`without=`), or a violation that it prevents is \
-         tested without it",
-        "one set of features decides on all CPUs; the BSP compares it with CR4 and IA32_APIC_BASE as read back; \
-         `breach=` is refused if nothing prevents the violation",
+        "a feature is enabled although `without=` names it, or a violation that the feature prevents is tested without \
+             the feature",
+        "all CPUs enable the features of one set; the BSP compares this set with CR4 and IA32_APIC_BASE as read back; \
+             `breach=` is rejected if nothing would prevent the violation",
         &["machine::without-*", "cmdline::breach-*", "cmdline::without-*"],
         &["ap-uses-excluded-features", "excluded-features-used"],
         "",
@@ -180,8 +180,9 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "the end of a run writes to a port that belongs to another device, or the machine cannot be powered off",
-        "QEMU's exit device is written to only if the loader is QEMU's or the command line says so; UEFI firmware resets the \
-         machine and powers it off by its runtime services, other firmware by the registers that its tables name",
+        "the kernel writes to QEMU's exit device only if QEMU itself has loaded it or the command line has \
+             `verdict=exit`; it resets the machine and powers it off through the runtime services of UEFI firmware, \
+             or else through the registers that the ACPI tables name",
         &[
             "boot::iso-lacking",
             "boot::iso-lacking-stay",
@@ -204,7 +205,7 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a write-back mapping of device registers or of the memory of system-management mode, next to memory",
-        "the physical map has 4 KiB pages at the edges of memory, and pages that are only in part memory are not mapped; \
+        "the physical map has 4 KiB pages at the edges of memory, and pages that are only partly memory are not mapped; \
          firmware tables outside the memory map are mapped uncacheable; the kernel walks its own page tables and compares \
          each write-back page with the memory map",
         &["machine::*", "boot::uefi-smp-4", "kernel: frames::tests::range_is_covered_by_regions_that_adjoin"],

@@ -21,11 +21,12 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "an NMI inside the NMI handler overwrites the stack in use, because an `iretq` or an SMI unblocked NMIs",
-        "the handler does not fault; the NMI entry keeps a copy of the frame, and a word that makes a nested NMI return \
-         at once, and the handler run again",
+        "the handler does not fault; the NMI entry copies the frame and sets a flag, because of which a nested NMI returns \
+             at once and the handler then runs again",
         &["guard::nested-nmi-*", "inject::nmi"],
         &["nmi-nested-unnoticed", "nmi-nested-lost", "nmi-returning-unnoticed", "nmi-frame-lost"],
-        "QEMU has no SMI in an NMI: the tests unblock NMIs by an `iretq` in the handler, and the host enters the second NMI as a CPU does",
+        "QEMU delivers no SMI in an NMI handler, so the tests unblock NMIs by an `iretq` in the handler, or simulate the \
+             second NMI from the host",
     ),
     row(
         "an NMI while a trace event is recorded: a record is lost, a record is reserved twice, or a drop is \
@@ -67,8 +68,8 @@ pub const INTERRUPTS: &[Hazard] = &[
         "no test can detect an extra EOI, because it has no effect while ring 0 runs with interrupts off",
     ),
     row(
-        "an interrupt with a vector that the kernel does not use: #GP in an innocent program, and no EOI, so that \
-         the tick stays blocked",
+        "an interrupt with a vector that the kernel does not use raises #GP in the interrupted program, or gets no EOI, so \
+             that the tick stays blocked",
         "all 256 vectors have gates; a stray interrupt is counted, reported, and acknowledged if it is in service; \
          the lines of the I/O APICs and all unused entries of the local vector table are masked; what the firmware \
          left in service or pending is discarded",
@@ -106,7 +107,7 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
-        "no console: no UART at COM1, or the reader is at another one",
+        "no console output is visible: there is no UART at COM1, or the reader is connected to another UART",
         "the console is also on the screen, and on the UART that the firmware's table SPCR names; the text on the \
          screen is drawn completely",
         &[
@@ -132,11 +133,12 @@ pub const INTERRUPTS: &[Hazard] = &[
          without bound",
     ),
     row(
-        "an error interrupt of the local APIC while its CPU prints: the report would be printed in the middle of the line, or lost",
-        "the handler only keeps the error, and the end of the line reports it",
+        "an error interrupt of the local APIC arrives while its CPU prints: the report is printed in the middle of the line, \
+             or lost",
+        "the handler only stores the error, and the CPU reports it after the line",
         &["inject::nmi"],
         &["apic-error-unreported"],
-        "QEMU's local APIC raises no error interrupt, so the host enters the handler as a CPU does",
+        "QEMU's local APIC raises no error interrupt, so the host simulates one",
     ),
     row(
         "a machine check",
