@@ -210,8 +210,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Injects at each instruction of the NMI handler a second NMI that is not blocked. The first NMI is injected as on
-    /// [`paths::NMI`].
+    /// Simulates a second NMI that is not blocked, at each instruction of the NMI handler. The first NMI is injected as
+    /// on [`paths::NMI`].
     pub fn nested_nmi_paths(&mut self, cpu: usize) -> Result<(), Failure> {
         let nesting = paths::nesting(self.code)?;
         let entry = self.code.function(paths::SYSRET.entry)?.start();

@@ -79,9 +79,10 @@ impl<'a> Injector<'a> {
         self.run_back(guest, cpu, &before)
     }
 
-    /// Injects an NMI, and enters its handler again when the CPU is at the instruction `inside` of it. The second NMI must
-    /// return at once, or, if the first one is returning, make it run its handler again at once. In both cases the
-    /// handler must run once more, and then the interrupted code must continue with all registers unchanged.
+    /// Injects an NMI, and simulates a second one when the CPU is at the instruction `inside` of the handler. The
+    /// second NMI must return immediately, or, if the first one is about to return, cause the handler to run again
+    /// immediately. In both cases the handler must run once more, and then the interrupted code must continue with all
+    /// registers unchanged.
     pub fn nested_nmi(
         &self,
         guest: &mut Guest,
@@ -109,8 +110,8 @@ impl<'a> Injector<'a> {
         self.run_back(guest, cpu, &before)
     }
 
-    /// Injects an NMI, enters its handler again when the CPU is at `second`, if that is given, and once more when the
-    /// CPU is at `inside`, where the NMI before it has not saved its frame. The kernel must end the run.
+    /// Injects an NMI. Simulates a second one when the CPU is at `second`, if that is given, and a further one when the
+    /// CPU is at `inside`, where the previous NMI has not saved its frame yet. The kernel must end the run.
     pub fn lost_nmi(
         &self,
         guest: &mut Guest,

@@ -24,15 +24,15 @@ pub fn without_escapes(line: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(kept)
 }
 
-/// Returns whether UEFI firmware or the loader printed the line before the kernel started. No line of the kernel is empty
-/// or begins with an escape sequence or with one of these words.
+/// Returns whether UEFI firmware or the loader printed the line before the kernel started. No line of the kernel is
+/// empty or begins with an escape sequence or with one of these words.
 pub fn precedes_the_kernel(line: &[u8]) -> bool {
     line.is_empty()
         || [&[ESCAPE][..], b"[loader] ", b"BdsDxe: "].into_iter().any(|start| line.starts_with(start))
 }
 
-/// Returns why the kernel will not start, if a console line says so: the loader's reason, or that the firmware (EDK2)
-/// has given up and waits for a key.
+/// Returns why the kernel will not start, if a console line gives the reason: a message of the loader, or the message
+/// with which the firmware (EDK2) stops and waits for a key.
 pub fn boot_failure(line: &[u8]) -> Option<String> {
     let line = without_escapes(line);
     if let Some(reason) = line.strip_prefix(b"[loader] ringside: cannot start: ") {

@@ -23,7 +23,7 @@ impl Error {
         Error::File(format!("cannot {doing} {}", path.display()), error)
     }
 
-    /// Returns the run outcome that this error stands for.
+    /// Returns the outcome of a run that ends with this error.
     pub fn outcome(&self) -> Outcome {
         match self {
             Error::Usage(_) => Outcome::Usage,

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use crate::facts::Cpu;
 
-/// Results are combined only if there are more CPUs than this. On a machine of ordinary size each CPU has its own line.
+/// Results are combined only if there are more CPUs than this number. On a machine of ordinary size each CPU has its
+/// own line.
 pub const FOLD_ABOVE: usize = 32;
 
 /// Sorts results by CPU.

@@ -150,8 +150,8 @@ impl Files {
 }
 
 /// Returns GRUB's configuration. GRUB executes it without a menu. The module `vbe` finds the graphics mode that the
-/// kernel's header asks for, if the machine has a graphics card. GRUB prints its messages to the first serial port, as
-/// the kernel does, and is told that the terminal there interprets no escape sequences.
+/// kernel's header requests, if the machine has a graphics card. GRUB prints its messages to the first serial port, as
+/// the kernel does. The terminal type `dumb` keeps it from printing escape sequences.
 fn config(line: &str, module: bool) -> Result<String, Error> {
     let words = cmdline::tokens(line).iter().map(|token| grub_word(token)).collect::<Result<String, _>>()?;
     let module = if module { "module2 /boot/program\n" } else { "" };

@@ -1,6 +1,7 @@
-//! The virtual machine: builds the kernel, starts it under QEMU, reads its console and monitor, and judges the run.
+//! The virtual machine: builds the kernel, starts it under QEMU, reads its console and monitor, and determines the
+//! outcome of the run.
 //!
-//! The judgement uses both QEMU's exit status *and* the kernel's completion records ([`verify`]).
+//! The outcome depends on both QEMU's exit status *and* the kernel's completion records ([`verify`]).
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,

@@ -39,8 +39,7 @@ pub struct MachineOptions {
     #[arg(long, default_value = "tcg", value_name = "NAME")]
     pub accel: String,
 
-    /// Counts instructions instead of time: one thread runs all CPUs, the TSC advances by one per instruction, and
-    /// every run is identical.
+    /// Makes the run deterministic: one host thread runs all CPUs, and the TSC advances by one per instruction.
     #[arg(long, conflicts_with = "accel")]
     pub icount: bool,
 

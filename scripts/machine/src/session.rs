@@ -240,7 +240,7 @@ fn listen(
     sender: &SyncSender<Message>,
 ) -> io::Result<(Monitor, StderrTail)> {
     let wake = sender.clone();
-    // If the queue is full, the caller receives a message anyway.
+    // If the queue is full, the caller will receive one of the messages in it.
     let monitor = Monitor::start(socket, move || {
         let _ = wake.try_send(Message::Wake);
     })?;

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_is_shown_relative_only_to_the_current_folder() {
+    fn path_is_shown_relative_only_to_the_current_directory() {
         let folder = std::env::current_dir().expect("there must be a current directory");
         assert_eq!(shown(&folder.join("a/b")), Path::new("a/b"));
         assert_eq!(shown(Path::new("/nonexistent/a")), Path::new("/nonexistent/a"));

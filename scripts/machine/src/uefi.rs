@@ -30,7 +30,7 @@ const EXTENSION: &str = "efi";
 /// The beginning of the QEMU option that presents a directory as a partition. The directory's path follows.
 const PARTITION: &str = "driver=vvfat,if=none,id=esp,read-only=on,dir=";
 
-/// The paths on the partition. The firmware looks for the first, the loader for the others.
+/// The paths on the partition. The firmware reads the first, and the loader reads the others.
 const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
 const COMMAND_LINE: &str = "ringside/cmdline.txt";
 const PROGRAM: &str = "ringside/program";

@@ -39,7 +39,7 @@ impl Stream {
         self.write(text.to_string().as_bytes());
     }
 
-    /// Writes formatted text and a newline, at once, so that lines of several threads are not mixed.
+    /// Writes formatted text and a newline with one call, so that lines of several threads are not mixed.
     pub fn line(self, text: fmt::Arguments<'_>) {
         self.write(format!("{text}\n").as_bytes());
     }

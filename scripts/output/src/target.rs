@@ -146,8 +146,8 @@ pub fn is_replaced(path: &Path) -> bool {
     path != Path::new("-") && !is_open_file && !is_other()
 }
 
-/// Returns the directory for temporary files needed to create a result: the directory of the result, because that must
-/// have room for the result anyway, or the system's directory if the result is not a regular file.
+/// Returns the directory for temporary files needed to create a result: the directory of the result, because its file
+/// system must have room for the result in any case, or the system's directory if the result is not a regular file.
 pub fn spool_folder(path: &Path) -> PathBuf {
     match follow(path) {
         Ok((path, false)) if fs::metadata(&path).is_ok_and(|found| !found.is_file()) => std::env::temp_dir(),

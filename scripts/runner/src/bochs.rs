@@ -19,7 +19,7 @@ use crate::recording;
 use crate::run::{Plan, default_timeout, write_json};
 use crate::screen::Screen;
 
-/// Runs the plan on Bochs, and judges the run like a run on QEMU.
+/// Runs the plan on Bochs, and determines the outcome as for a run on QEMU.
 pub fn run(options: &RunOptions, plan: &Plan) -> Result<ExitCode, Error> {
     let only_qemu = [
         ("--gdb", options.gdb),

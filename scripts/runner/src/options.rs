@@ -65,8 +65,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "TEXT=>COMMAND")]
     pub monitor: Vec<Cue>,
 
-    /// Prints each CPU's task register, tables, stacks, control registers and MSRs. Checks that per-CPU registers
-    /// differ between CPUs and that all others are equal.
+    /// Prints each CPU's task register, descriptor tables, stacks, control registers and MSRs. Checks that per-CPU
+    /// registers differ between CPUs and that all others are equal.
     #[arg(long)]
     pub dump_cpus: bool,
 
@@ -79,7 +79,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub list: bool,
 
-    /// Prints only errors and warnings, neither the console nor the table.
+    /// Prints only errors and warnings, without the console output and the table.
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -162,7 +162,7 @@ pub struct BenchOptions {
     #[arg(long, default_value_t = 65536, value_name = "N")]
     pub records: u32,
 
-    /// Length in milliseconds of each period of recording and of each period without recording.
+    /// Length of the alternating periods with and without recording, in milliseconds.
     #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
     pub period: u32,
 }

@@ -1,4 +1,4 @@
-//! The subcommand `run`: builds the kernel, boots it, shows the console, and judges the run.
+//! The subcommand `run`: builds the kernel, boots it, shows the console, and determines the outcome of the run.
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -35,8 +35,8 @@ pub const WORDS: &str = "[OPTIONS] [PROGRAM [ARGS...]]";
 pub const ABOUT: &str = "Builds everything, boots it under QEMU, and reports how the run ended";
 /// The command's description for `--help`, with the exit statuses.
 pub const LONG_ABOUT: &str = "Builds everything, boots it under QEMU, and reports how the run ended.\n\n\
-    Exit status: 0 every CPU's program exited with code 0; 1 a program failed or was killed; 2 usage error; 3 kernel \
-    panic or violated invariant; 4 time limit exceeded; 5 host failure (failed build, missing QEMU).";
+    Exit status: 0: every CPU's program exited with code 0; 1: a program failed or was killed; 2: usage error; 3: kernel \
+    panic or violated invariant; 4: time limit exceeded; 5: host failure (failed build, missing QEMU).";
 
 /// Returns the default time limit of a run, in seconds; 0 means no limit.
 pub fn default_timeout(options: &RunOptions) -> u64 {
@@ -224,7 +224,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     Ok(outcome.and_written(write_json(options, judgement, &facts, &shown, time)).exit_code())
 }
 
-/// Judges a run, and adds QEMU's own messages to the errors if QEMU failed.
+/// Determines the outcome of a run, and adds QEMU's own messages to the errors if QEMU failed.
 pub fn judgement(ended: &SessionResult, facts: &Facts) -> Judgement {
     let mut judgement = judge(ended.ending, facts);
     let stderr = ended.stderr.trim_end();

@@ -80,7 +80,7 @@ impl Merge {
             let Some((_, record)) = lane.window.pop_front() else { break };
             match lane.fill()? {
                 Some(later) if later < ticks => {
-                    // The record is further out of order than an NMI can cause: the clock ran backward.
+                    // The record is more positions out of order than an NMI can cause, so the clock ran backward.
                     self.backward += 1;
                     lane.window[0].0 = ticks;
                 }

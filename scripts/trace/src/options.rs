@@ -28,8 +28,8 @@ pub struct TraceOptions {
     #[arg(long, default_value = "q35", value_name = "TYPE")]
     pub machine: String,
 
-    /// Directory for the outputs without a path of their own: out.pftrace, ctf/, stats.txt, stats.json.
-    /// [default, if no other output is requested: IN with the extension .out]
+    /// Directory for out.pftrace, ctf/, stats.txt and stats.json, unless another option names the file. [default, if no
+    /// other output is requested: IN with the extension .out]
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 
@@ -61,8 +61,8 @@ pub struct TraceOptions {
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 
-    /// With --svg: the time range to draw, in milliseconds since kernel start.
-    /// [default: the last short range in which most CPUs were busy]
+    /// With --svg: the time range to draw, in milliseconds since kernel start. [default: the latest short range in
+    /// which the largest number of CPUs made calls]
     #[arg(long, value_name = "FROM..TO", requires = "svg")]
     pub window: Option<Window>,
 

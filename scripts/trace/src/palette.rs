@@ -19,7 +19,7 @@ struct Theme {
     ground: &'static str,
     /// A bar of idle time. It is close to the background, and has a border in the colour of ring 3.
     idle: &'static str,
-    /// The line that stands for ring 3.
+    /// The line that represents ring 3.
     ring3: &'static str,
 }
 

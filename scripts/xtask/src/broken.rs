@@ -121,7 +121,7 @@ const fn loads(name: &'static str, change: fn(&mut [&mut Segment])) -> Defect {
     Defect { name, change: Change::Loads(change) }
 }
 
-/// Returns the header that loads nothing; linkers make one in every program.
+/// Returns the program header of the stack, which loads nothing. Linkers add one to every program.
 fn stack_header(segments: &mut [Segment]) -> &mut Segment {
     let place = segments.iter().position(|segment| segment.p_type.get(LE) == PT_GNU_STACK);
     let last = segments.len() - 1;

@@ -48,11 +48,13 @@ pub enum Command {
     Test(TestOptions),
     /// Boots a program on many kinds of machines. Each must pass, or be rejected with an error message that says why.
     ///
-    /// Exit status: 0 every machine passed or was rejected; 1 at least one did neither; 2 usage error; 5 host failure.
+    /// Exit status: 0: every machine passed or was rejected as expected; 1: at least one failed; 2: usage error; 5:
+    /// host failure.
     Machines(MachinesOptions),
     /// Fetches four versions of QEMU from Debian's suites into target/qemus, and runs the self-test on each.
     ///
-    /// Exit status: 0 every run passed, and QEMU printed no warning; 1 otherwise; 2 usage error; 5 host failure.
+    /// Exit status: 0: every run passed, and QEMU printed no warning; 1: a run failed, or QEMU printed a warning; 2:
+    /// usage error; 5: host failure.
     Qemus(QemusOptions),
     /// Removes one guard at a time from the kernel, and checks that the guard's test then fails.
     Mutants(MutantOptions),
@@ -60,22 +62,24 @@ pub enum Command {
     Fuzz(FuzzOptions),
     /// Injects an NMI, #DB or #MC at every instruction of the kernel's entry and exit paths.
     ///
-    /// Exit status: 0 every required injection was survived; 1 one was not; 2 usage error; 5 host failure.
+    /// Exit status: 0: the kernel survived every required injection; 1: it did not survive one; 2: usage error; 5: host
+    /// failure.
     Inject(Box<InjectOptions>),
     /// Boots the program `stress` with one or more seeds, and checks every system call and every byte of output.
     ///
-    /// The exit status is that of the worst boot; the values are those of `run`. From worst to best: 3 panic, 1 failed,
-    /// 4 time limit exceeded, 5 host failure, 0 passed.
+    /// The exit status is that of the worst boot, with the same values as for `run`. From worst to best: 3 (panic), 1
+    /// (failed), 4 (time limit exceeded), 5 (host failure), 0 (passed).
     Stress(Box<StressOptions>),
-    /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU and is repeatedly killed and
-    /// restarted.
+    /// Boots the program `hostile`, which attacks the kernel from ring 3 on every CPU. It is killed and restarted many
+    /// times.
     ///
-    /// Exit status: 0 every probe (attack) ended as expected; 1 one did not; other values have the same meaning as for
-    /// `run`.
+    /// Exit status: 0: every probe (attack) ended as expected; 1: a probe did not. Other values have the same meaning
+    /// as for `run`.
     Hostile(Box<HostileOptions>),
     /// Merges results of `stress --json`, which may be from several machines, into one table and one exit status.
     Merge(MergeOptions),
-    /// Measures the cost of tracing per system call, by comparing traced and untraced calls in one run of `stress`.
+    /// Measures the cost of tracing per system call: compares the rates of traced and untraced calls in one run of
+    /// `stress`.
     Bench(Box<BenchOptions>),
     /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
     Trace(trace::options::TraceOptions),

@@ -65,7 +65,7 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
 
 /// Runs the tests one after the other, and prints in the format of Rust's own tests. Returns the number of failures.
 ///
-/// A guest with more CPUs than the host has cores is slow even alone, and the checks share cargo's lock.
+/// A guest with more CPUs than the host has cores is slow even if nothing else runs, and the checks share cargo's lock.
 fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     let (total, started) = (tests.len(), Instant::now());
     let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);

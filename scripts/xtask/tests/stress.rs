@@ -199,7 +199,7 @@ fn unknown_feature_or_mutant_is_a_usage_error() {
 
 /// The tool may be called in any directory, and QEMU starts there.
 #[test]
-fn hostile_passes_its_program_by_a_path_that_exists_in_any_folder() {
+fn hostile_passes_its_program_by_a_path_that_exists_in_any_directory() {
     let folder = tempfile::tempdir().expect("cannot create a directory");
     let qemu = folder.path().join("qemu");
     let search =

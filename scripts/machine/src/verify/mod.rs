@@ -1,4 +1,5 @@
-//! Judges a run. QEMU's exit status and the completion records must agree, and the records must be complete.
+//! Determines the outcome of a run. QEMU's exit status and the completion records must agree, and the records must be
+//! complete.
 
 use std::process::ExitCode;
 
@@ -123,8 +124,9 @@ impl Judgement {
     }
 }
 
-/// Judges a run. The run passes if QEMU's exit status means a pass *and* there is a boot record, one record for each
-/// CPU that the firmware lists, an exit code of 0 from every online CPU, and a verdict record that agrees.
+/// Determines the outcome of a run. The run passes if QEMU's exit status is that of a pass *and* there is a boot
+/// record, one record for each CPU that the firmware lists, an exit code of 0 from every online CPU, and a verdict
+/// record that agrees.
 pub fn judge(ending: Ending, facts: &Facts) -> Judgement {
     let mut warnings = Vec::new();
     let (outcome, errors) = match ending {
@@ -172,7 +174,7 @@ fn kernel_warnings(facts: &Facts) -> impl Iterator<Item = String> {
 
 fn unknown_status(status: i32) -> String {
     match status {
-        0 => "the guest was reset, or QEMU was told to quit, before the kernel's verdict (exit status 0)"
+        0 => "the guest was reset, or QEMU received a quit command, before the kernel's verdict (exit status 0)"
             .to_owned(),
         _ => format!("QEMU ended with exit status {status}, which is not a kernel verdict"),
     }

@@ -229,7 +229,7 @@ impl Ring {
         Ok((reading::ahead(&record[0], last) == 0).then_some(record[0]))
     }
 
-    /// Writes the ring's tail, by which the kernel knows that the records before position `next` have been read.
+    /// Writes the ring's tail. The kernel may then overwrite the records before position `next`.
     pub fn publish_tail(&self, ram: &GuestRam, next: u64) -> Result<(), Error> {
         ram.write_u64(self.at + TAIL, next).map_err(failed)
     }

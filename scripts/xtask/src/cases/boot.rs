@@ -13,8 +13,8 @@ pub fn cases() -> Vec<Case> {
     };
     let mut last_page = case("emulator::bochs-program-in-the-last-page", "--emulator bochs --smp 2", "hello");
     last_page.defect = Some(&LAST_PAGE);
-    // The host tool would refuse this size on the command line. The firmware gives up and waits for a key, at which the
-    // tool ends the run.
+    // With `--memory` the host tool would reject this size. The firmware prints a message and waits for a key; the tool
+    // detects the message and ends the run.
     let mut memory = uefi(
         "too-little-memory",
         "--smp 1 --qemu-arg=-readconfig --qemu-arg=target/test-logs/uefi-memory.cfg",
@@ -49,8 +49,8 @@ pub fn cases() -> Vec<Case> {
         .shows("argv[2]=<b c>")
         .shows(r#"argv[3]=<x\"y>"#)
         .shows(r"argv[4]=<it\'s>"),
-        // The kernel powers the machine off after its verdict. With -no-shutdown QEMU then pauses it, which a reset does
-        // not cause.
+        // The kernel powers the machine off after its verdict. With -no-shutdown QEMU then pauses the machine. A reset
+        // would not cause a pause.
         case("boot::power-off", "--smp 2 --cmdline verdict=poweroff --qemu-arg=-no-shutdown", "hello")
             .status(5)
             .shows("hello from ring 3 on cpu 1")
@@ -59,7 +59,7 @@ pub fn cases() -> Vec<Case> {
             .status(3)
             .shows("hello from ring 3 on cpu 1")
             .complains("the guest was reset"),
-        // Bochs reports the TSC's rate of the CPU that it models.
+        // CPUID reports the TSC frequency of the modelled CPU, not that of Bochs's TSC.
         case("emulator::bochs-intel", "--emulator bochs --smp 2", "selftest")
             .exits_on(2)
             .complains(" kHz by the HPET, but 1497600 kHz by CPUID leaf 0x15; continuing with the first"),
@@ -67,7 +67,8 @@ pub fn cases() -> Vec<Case> {
             .status(1)
             .exits_on(1)
             .killed_on(1, "#GP"),
-        // Only an emulator that checks the target of `sysretq` shows what happens if the kernel accepts this program.
+        // If the kernel accepted this program, only an emulator that checks the target of `sysretq` would show the
+        // effect.
         last_page.status(1).killed_on(2, "cannot load: "),
         case("emulator::bochs-panic", "--emulator bochs --smp 2 --cmdline panic_cpu=1", "hello")
             .status(3)

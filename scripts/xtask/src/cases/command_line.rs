@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
             .complains("fail_in=console-held: needs 2 CPUs online, but only 1 is"),
         row("console-held-with-two-failing-cpus", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .complains("fail_in=console-held needs exactly one failing CPU"),
-        // A violation that nothing prevents has no effect that a test could check.
+        // If nothing prevents a violation, the violation has no effect that a test could check.
         row("breach-without-smap", "without=smap breach=read-user")
             .complains("breach=read-user: needs SMAP, which without= leaves unused"),
         row("breach-without-smep", "without=smap,smep breach=run-user")
@@ -60,7 +60,7 @@ pub fn cases() -> Vec<Case> {
         row("cycle-of-one-cpu", "lose_ap=1 cycle=1").complains("cycle=1: needs 2 CPUs online, but only 1 is"),
         row("cycle-with-nmis", "cycle=1 nmi_storm=1").complains("cannot be combined"),
         row("open-quote", "program=\"hello"),
-        // The longest line that QEMU passes, all of whose bytes arrive.
+        // The longest line that QEMU passes. The program must receive all of its bytes.
         case("cmdline::longest", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX)))
             .demand(all_arrived),
         case("cmdline::too-long", "--smp 1", &format!("args {}", "b".repeat(ARGUMENT_MAX + 1)))
@@ -91,7 +91,7 @@ fn passed_to_qemu(name: &str, argument: usize) -> Case {
     case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-machine {line}"), "hello")
 }
 
-/// A line that QEMU writes over its start info, so that a list of the start info lies at an address of more than 4 GiB.
+/// A line with which QEMU overwrites its start info, so that the address of a list in the start info is above 4 GiB.
 fn unmapped(list: &str, prepare: fn(&Path) -> io::Result<()>) -> Case {
     let name = list.replace(' ', "-");
     let mut case = case(
@@ -105,14 +105,14 @@ fn unmapped(list: &str, prepare: fn(&Path) -> io::Result<()>) -> Case {
 
 /// The distance from the command line to the start info in QEMU's memory, in bytes.
 const START_INFO: usize = 4096 + 32;
-/// The number of bytes of the start info up to and including the address of the module list, after the magic number. The
-/// number of modules is one of these bytes.
+/// The number of bytes of the start info up to and including the address of the module list, after the magic number.
+/// The number of modules is one of these bytes.
 const START_INFO_MODULES: usize = 20;
 /// The same, up to and including the address of the memory map.
 const START_INFO_LISTS: usize = 44;
 
-/// Writes a script that starts QEMU with a command line that continues with a start info. Its fields are not 0, because a
-/// command line has no zero byte. A shell writes the script, and the line, which is not UTF-8.
+/// Writes a script that starts QEMU with a command line that continues with a start info. Its fields are not 0, because
+/// a command line has no zero byte. A shell writes the script, and the line, which is not UTF-8.
 fn over_the_start_info(folder: &Path, name: &str, fields: usize) -> io::Result<()> {
     let magic = r"\170\305\156\063";
     let fields = r"\001".repeat(fields);

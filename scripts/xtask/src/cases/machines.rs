@@ -35,7 +35,7 @@ pub fn lacking() -> Vec<Case> {
         without(format!("lacking::{option}"), &format!("--smp 1 --cpu max,-{option}"), message)
     });
     let several = "this CPU lacks SSE, SSE2, NX: choose".to_owned();
-    // The host tool would refuse it on the command line.
+    // With `--memory` the host tool would reject this size.
     let mut memory = without(
         "lacking::memory".to_owned(),
         "--smp 1 --qemu-arg=-readconfig --qemu-arg=target/test-logs/lacking-memory.cfg",
@@ -147,8 +147,8 @@ pub fn cases() -> Vec<Case> {
         row("dump-cpus-smp-4", "--smp 4 --dump-cpus", 4).demand(|finished| each_cpu_has_its_own(finished, 4)),
         row("dump-cpus-xapic-pc", "--smp 3 --dump-cpus --machine pc --cpu qemu64", 3)
             .demand(|finished| each_cpu_has_its_own(finished, 3)),
-        // Registers as firmware may leave them: a breakpoint at the entry of system calls, an old machine check,
-        // interrupts in service and pending, and a task priority that holds back the tick.
+        // Register values that firmware may leave: a breakpoint at the entry of system calls, an old machine check,
+        // interrupts in service and pending, and a task priority that blocks the tick.
         row("stale-registers", "--smp 3 --dump-cpus --cmdline stale_ap=2", 3)
             .shows(
                 "[cpu2] ringside: warning: APIC id 2 had a machine check before the boot, which is cleared: \
@@ -171,7 +171,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A case in which this clock gives the rate of the TSC. `rest` is what the line says about the second clock.
+/// A case in which this clock gives the rate of the TSC. `rest` is the part of the console line that describes the
+/// second clock.
 fn clock(name: &str, machine: &str, used: &str, rest: &'static str) -> Case {
     case(format!("machine::clock-{name}"), &format!("--machine {machine} --smp 2"), "selftest")
         .exits_on(2)

@@ -1,7 +1,7 @@
 //! Cases with a screen: the kernel's text is read from a picture of the screen, character by character.
 //!
-//! The kernel powers the machine off after its verdict. With `-no-shutdown` QEMU then pauses it, at which the host tool
-//! takes the picture and ends the run with status 5.
+//! The kernel powers the machine off after its verdict. With `-no-shutdown` QEMU then pauses the machine. The host tool
+//! detects the pause, takes the picture and ends the run with status 5.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Case, Finished, case, expect};
 use crate::logs::{file_name, log_folder};
 
-/// A UART at I/O ports where no kernel looks for one.
+/// A UART at I/O ports that the kernel does not probe.
 const NO_UART: &str = "--qemu-arg=-global --qemu-arg=isa-serial.iobase=0x9f8";
 
 /// Returns the cases. They are few, because UEFI firmware takes seconds to start.
@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
             has_table(&rows, finished)?;
             ends_with(&rows, "#40e040 pass: 4 of 4 CPUs exited with code 0, 0 warnings")
         }),
-        // The console is the screen alone. The verdict does not depend on the UART.
+        // The screen is the only console. The verdict does not depend on the UART.
         on("no-uart", "VGA", &format!("--boot uefi --smp 2 {NO_UART} {off}"), "hello").demand(|_| {
             let rows = read("screen::no-uart")?;
             for cpu in 0..2 {
@@ -95,8 +95,9 @@ fn picture(name: &str) -> PathBuf {
     path.strip_prefix(root()).map(Path::to_owned).unwrap_or(path)
 }
 
-/// Reads the rows of a case's picture. The reader is built only here: the font is not a part of the host tool. The
-/// picture is removed, so that a later run without one fails.
+/// Reads the rows of a case's picture. The crate `screen`, which reads it, is built only when this function is called,
+/// because the host tool does not contain the font. The picture is removed, so that a later run that takes no picture
+/// fails.
 fn read(name: &str) -> Result<Vec<String>, String> {
     let path = picture(name);
     let mut command = host_cargo();
@@ -121,7 +122,7 @@ fn ends_with(rows: &[String], row: &str) -> Result<(), String> {
     expect(last, Some(row), "the screen's last row")
 }
 
-/// Requires each console line that is no record, from the first that the screen can show.
+/// Requires each console line that is not a record, beginning with the first line that the screen can show.
 fn has_lines(rows: &[String], finished: &Finished) -> Result<(), String> {
     let lines: Vec<_> = finished.stdout.lines().filter(|line| line.starts_with("[cpu")).collect();
     let shown: Vec<_> = rows.iter().filter_map(|row| row.strip_prefix("#d0d0d0 ")).collect();

@@ -62,7 +62,7 @@ fn text(name: &str) -> Result<String, String> {
     text_with(name, &[])
 }
 
-/// Does the same with further options.
+/// Like the function above, with further options.
 fn text_with(name: &str, options: &[(&str, &Path)]) -> Result<String, String> {
     let path = scratch(name)?.join("text");
     convert(&log_folder().join(name), &[&[("--text", path.as_path())], options].concat())?;

@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         while_stuck.demand(every_dropped_byte_is_counted).demand(ticks_arrive_during_the_wait),
         silent("stuck", "uart_fault=stuck").status(5),
         silent("absent", "uart_fault=absent").status(5),
-        // The same without an injected fault: QEMU has its UART at other ports.
+        // As above, but without an injected fault: QEMU's UART is at other ports.
         at_ports("none", NOWHERE, None)
             .status(5)
             .complains("no record from the kernel arrived: the console, COM1, is missing"),
@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// I/O ports without a device, at which the kernel looks for no UART.
+/// I/O ports without a device that the kernel does not probe by itself.
 const NOWHERE: u16 = 0x9f8;
 
 /// Creates a case whose UART is at these ports. If a table is named, the firmware has that SPCR.
@@ -54,7 +54,7 @@ fn at_ports(name: &str, base: u16, table: Option<&str>) -> Case {
     case
 }
 
-/// Writes the tables of all cases, because a function has no parameter for one.
+/// Writes the tables of all cases, because a case's preparation function has no parameter that selects one table.
 fn write_tables(folder: &Path) -> std::io::Result<()> {
     /// The values of the address space.
     const MEMORY: u8 = 0;

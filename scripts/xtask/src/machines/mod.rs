@@ -17,10 +17,11 @@ use serde_json::Value;
 /// Options of `machines`.
 #[derive(Args, Clone, Debug)]
 pub struct MachinesOptions {
-    /// Only the machines whose options contain one of these words. Default: all.
+    /// Runs only the machines whose options contain one of these words. Default: all.
     pub filter: Vec<String>,
 
-    /// Tries all CPU models, CPU features and machine types that QEMU lists, and many topologies, instead of a few.
+    /// Runs all CPU models, CPU features and machine types that QEMU lists, and many topologies, instead of twelve
+    /// machines.
     #[arg(long)]
     pub all: bool,
 
@@ -94,7 +95,7 @@ pub fn run(options: &MachinesOptions) -> Result<ExitCode, Error> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the few machines of the suite with a program that ends at once.
+/// Runs the twelve machines of the suite with a program that ends immediately.
 pub fn check() -> Result<(), String> {
     let options = MachinesOptions {
         filter: Vec::new(),
@@ -132,7 +133,7 @@ fn boot(options: &MachinesOptions, row: &str) -> Result<Verdict, Error> {
     Ok(verdict(output.status.code(), &errors))
 }
 
-/// Judges a run by the host tool's exit status and errors.
+/// Determines the verdict on a run from the host tool's exit status and errors.
 fn verdict(status: Option<i32>, errors: &[&str]) -> Verdict {
     // One line: the last line of QEMU's message is the error, the others are warnings.
     let lines = errors.iter().filter_map(|error| error.trim_end().lines().last());
@@ -160,7 +161,7 @@ mod tests {
             Verdict::Refused("QEMU could not start this machine (exit status 1); bad CPU".to_owned())
         );
         for (status, error) in [
-            (Some(3), "the guest was reset, or QEMU was told to quit, before the kernel's verdict"),
+            (Some(3), "the guest was reset, or QEMU received a quit command, before the kernel's verdict"),
             (Some(3), "CPU 0 panicked: #UD in ring 0"),
             (Some(4), "the run timed out before the kernel's verdict"),
             (Some(1), lacking),

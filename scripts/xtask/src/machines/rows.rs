@@ -18,7 +18,7 @@ const TOPOLOGIES: [&str; 14] = [
     "16",
 ];
 
-/// The rows without `--all`: machines that pass, machines that the kernel refuses and one that QEMU refuses.
+/// The rows without `--all`: machines that pass, machines that the kernel rejects, and one that QEMU rejects.
 const FEW: [&str; 12] = [
     "--cpu qemu64",
     "--cpu qemu32",

@@ -168,7 +168,7 @@ mod tests {
             Ok(texts) if texts.is_empty() => Some(format!("the mutant {} has no edit", mutant.name)),
             Ok(texts) => texts.into_iter().find_map(|(path, text)| {
                 let same = fs::read_to_string(root().join(&path)).expect("cannot read the file") == text;
-                same.then(|| format!("the mutant {} leaves {} as it was", mutant.name, path.display()))
+                same.then(|| format!("the mutant {} does not change {}", mutant.name, path.display()))
             }),
         };
         let wrong: Vec<_> = MUTANTS.iter().filter_map(wrong).collect();

@@ -14,8 +14,8 @@ use super::kernels;
 use super::table::find;
 use crate::cases::round_trip_figure;
 
-/// The mutants whose guards execute instructions in every system call. The other guards do not: `syscall` itself clears
-/// the flags, and the rest is set up at boot.
+/// The mutants whose guards execute instructions in every system call. The other guards do not execute instructions in
+/// system calls: the `syscall` instruction clears the flags, and all other state is set up at boot.
 const ON_THE_PATH: [&str; 4] =
     ["syscall-number-unchecked", "syscall-index-unmasked", "sysret-any-rip", "sysret-any-flags"];
 

@@ -142,8 +142,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // No `clac` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-clac", &[edit(SMAP, "(ringside_clac_paranoid, CLAC)", "(ringside_clac_paranoid, NOP)")]),
-    // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS. Without a branch, because
-    // `inject` knows the paths by their branches.
+    // NMI, #DB, #MC and #DF set the GS base only if they interrupted ring 3 according to CS. The edit adds no branch,
+    // because `inject` expects the branches of the unchanged paths.
     ("paranoid-trusts-cs", &[
         edit(PARANOID, r#""mov rax, rsi", "mov rdx, rsi","#, r#""mov rax, rsi", "test byte ptr [rsp + {cs}], 3", "cmovz rax, r12", "mov rdx, rax","#),
         edit(PARANOID, "handler = sym paranoid_trap,", "handler = sym paranoid_trap, cs = const offset_of!(TrapFrame, interrupted) + offset_of!(crate::frame::InterruptFrame, cs),"),
@@ -365,7 +365,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("uart-wait-unbounded", &[
         edit(TRANSMIT, "if now.wrapping_sub(start) >= limit {", "if now.wrapping_sub(start) >= limit && false {"),
     ]),
-    // A device that has a UART's status bits is taken for a UART.
+    // A device whose status bits are those of a UART is used as a UART.
     ("uart-loop-back-unchecked", &[edit(UART_PROBE, "status & INPUTS == CTS_DCD", "status & INPUTS == CTS_DCD || true")]),
     // The console stays at COM1, whatever the firmware's tables say.
     ("spcr-ignored", &[edit(CONSOLE, "serial::set_uart(Some(uart));", "drop(uart);")]),
@@ -388,7 +388,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // No record reports dropped output.
     ("dropped-unreported", &[edit(RUN, "print::dropped_records();", "")]),
-    // A CPU that panics identifies itself by its GS base alone.
+    // A CPU that panics uses only its GS base to identify itself.
     ("panic-cpu-by-gs-alone", &[
         edit(STOP, "percpu::of_stack(CallRegisters::here().rsp);", "percpu::of_stack(CallRegisters::here().rsp).filter(|_| false);"),
     ]),
@@ -401,7 +401,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("nmi-nested-unnoticed", &[edit(NMI_ENTRY, r#""jne ringside_nmi_nested","#, "")]),
     // The handler does not run again for an NMI that arrived in it.
     ("nmi-nested-lost", &[edit(NMI_ENTRY, r#""jnz ringside_nmi_again","#, r#""nop","#)]),
-    // An NMI between the decision to return and the `iretq` is mistaken for the first one.
+    // An NMI between the decision to return and the `iretq` is handled like an NMI outside the handler.
     ("nmi-returning-unnoticed", &[edit(
         NMI_ENTRY,
         r#""cmp    rax, offset ringside_nmi_return_length","#,

@@ -1,4 +1,4 @@
-//! A mutant: a kernel without one guard, and the proof that a test detects this.
+//! A mutant: a kernel without one guard, and the test that fails on this kernel.
 
 use super::edits::{EDITS, Edit};
 

@@ -24,11 +24,11 @@ pub struct QemusOptions {
     #[arg(value_name = "SUITE", value_parser = SUITES)]
     pub suites: Vec<String>,
 
-    /// Only fetches the versions, and prints what to set `RINGSIDE_QEMU` to.
+    /// Only fetches the versions, and prints the value of `RINGSIDE_QEMU` that selects each.
     #[arg(long)]
     pub fetch: bool,
 
-    /// Fetches again what has been fetched before, as a suite may have a newer version by now.
+    /// Fetches versions again that were fetched earlier, because a suite may contain a newer version now.
     #[arg(long)]
     pub refresh: bool,
 
@@ -118,7 +118,7 @@ fn messages(printed: &str) -> Option<&str> {
     Some(rest[..end.unwrap_or(rest.len())].trim_end())
 }
 
-/// Judges a run by the host tool's exit status, its JSON and QEMU's messages.
+/// Determines the result of a run from the host tool's exit status, its JSON and QEMU's messages.
 fn result(status: Option<i32>, json: &Value, messages: Option<&str>) -> (String, bool) {
     let mode = match json["boot"]["x2apic"].as_bool() {
         Some(true) => ", x2APIC",

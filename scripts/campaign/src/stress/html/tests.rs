@@ -186,7 +186,7 @@ fn page_without_trace_has_reason() {
 }
 
 #[test]
-fn report_is_written_atomically_into_new_folder() {
+fn report_is_written_atomically_into_new_directory() {
     let folder = tempfile::tempdir().expect("cannot create a directory");
     let path = folder.path().join("new/report.html");
     write(&path, &Campaign::of(vec![boot(1, Outcome::Pass)], vec![]), &BTreeMap::new())

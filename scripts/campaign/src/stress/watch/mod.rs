@@ -88,7 +88,7 @@ impl Watch {
         match parsed {
             ConsoleLine::Violation(text) => {
                 state.violated = true;
-                // Remove `cpu=N` if the prefix has the same CPU, because the message names the CPU anyway.
+                // Remove `cpu=N` if the prefix has the same CPU, because the message already names the CPU.
                 let text = text.strip_prefix(&format!("cpu={cpu} ")).unwrap_or(&text).to_owned();
                 self.problems.push(Problem::Violation { cpu, text });
             }
