@@ -131,7 +131,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     screen.print(&shell_quoted(&shown));
     if let Some(port) = gdb_port {
         screen.print(&format!(
-            "stopped; attach with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
+            "the machine is stopped; attach gdb with: gdb {} -ex 'target remote 127.0.0.1:{port}'",
             shell_quoted(&[shown_path(&plan.kernel).into()])
         ));
     }
@@ -188,9 +188,11 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
     for cue in &ended.cues_left {
         let Cue { text, command } = cue;
         match text.is_empty() {
-            true => eprintln!("the machine ended by itself: {command:?} was not run in QEMU's monitor"),
+            true => eprintln!(
+                "{command:?} was not run in QEMU's monitor: the run ended without a pause or a time-out"
+            ),
             false => {
-                eprintln!("{text:?} did not appear on the console: {command:?} was not run in QEMU's monitor")
+                eprintln!("{command:?} was not run in QEMU's monitor: {text:?} did not appear on the console")
             }
         }
     }

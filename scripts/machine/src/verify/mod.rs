@@ -213,7 +213,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
     match facts.verdicts.as_slice() {
         [record] => check_verdict_record(verdict, record, facts, &mut errors),
         [] => errors.push("the kernel's verdict is missing from its records".to_owned()),
-        more => errors.push(format!("there are {} verdicts", more.len())),
+        more => errors.push(format!("there are {} verdicts instead of one", more.len())),
     }
     for (cpu, message) in &facts.panics {
         let name = cpu.map_or("a CPU whose index is unknown".to_owned(), |cpu| format!("CPU {cpu}"));
@@ -306,7 +306,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     numbers.sort_unstable();
     if !numbers.iter().copied().eq(0..boot.cpus_found) {
         errors.push(format!(
-            "found {}, but there are records for CPUs {numbers:?}",
+            "the boot record names {}, but there are records for CPUs {numbers:?}",
             count(boot.cpus_found.into(), "CPU")
         ));
     }
@@ -362,7 +362,7 @@ fn check_states(facts: &Facts, errors: &mut Vec<String>) {
     let online = facts.boots.first().map_or(0, |boot| boot.cpus_online as usize);
     if !facts.states.is_empty() && facts.states.len() != online {
         errors.push(format!(
-            "of {} online, {} reported their state",
+            "{} came online, but {} reported their registers",
             count(online as u64, "CPU"),
             facts.states.len()
         ));
