@@ -8,8 +8,6 @@ use std::process::{Command, Stdio};
 use machine::error::Error;
 use output::eprintln;
 
-/// The mirror, if this machine's package sources name none.
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// Debian's keys.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The package. Debian's package of QEMU for x86 depends on its firmware, SeaBIOS.
@@ -29,6 +27,7 @@ pub fn qemu(suite: &str, refresh: bool) -> Result<PathBuf, Error> {
     if script.exists() && !refresh {
         return Ok(script);
     }
+    let mirror = mirror()?;
     eprintln!("fetching QEMU from Debian's {suite} to {} ...", folder.display());
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|error| Error::file("remove", &folder, error))?;
@@ -37,7 +36,7 @@ pub fn qemu(suite: &str, refresh: bool) -> Result<PathBuf, Error> {
     for name in ["lists/partial", "cache/archives/partial", "root"] {
         create(&folder.join(name))?;
     }
-    write(&folder.join("sources.list"), &sources(suite, &mirror()))?;
+    write(&folder.join("sources.list"), &sources(suite, &mirror))?;
     // No package counts as installed, so apt fetches each library.
     write(&folder.join("status"), "")?;
     write(&folder.join("apt.conf"), &configuration(&folder, suite))?;
@@ -59,14 +58,25 @@ pub fn qemu(suite: &str, refresh: bool) -> Result<PathBuf, Error> {
 }
 
 /// Returns the mirror of this machine's own package sources.
-fn mirror() -> String {
+fn mirror() -> Result<String, Error> {
     let format = "$(SITE) $(ORIGIN) $(COMPONENT) $(CREATED_BY)";
     let output =
         Command::new("apt-get").args(["indextargets", "--format", format]).stdin(Stdio::null()).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let found = text.lines().find_map(|line| line.strip_suffix(" Debian main Packages"));
+    let output = output.map_err(|error| Error::File("cannot start apt-get".to_owned(), error))?;
+    Ok(mirror_in(&String::from_utf8_lossy(&output.stdout))?.to_owned())
+}
+
+/// Returns the first mirror of Debian's packages in what `apt-get indextargets` printed.
+fn mirror_in(targets: &str) -> Result<&str, Error> {
+    let mut sites = targets.lines().filter_map(|line| line.strip_suffix(" Debian main Packages"));
     // The security suite has its own archive.
-    found.filter(|site| !site.contains("security")).unwrap_or(MIRROR).to_owned()
+    sites.find(|site| !site.contains("security")).ok_or_else(|| {
+        Error::Host(
+            "apt's sources on this machine name no mirror of Debian, from which QEMU could be fetched: add a line \
+             `deb URL-OF-A-MIRROR bookworm main` to /etc/apt/sources.list, and run `apt-get update`"
+                .to_owned(),
+        )
+    })
 }
 
 /// Returns apt's sources. A suite of backports needs the packages of the suite on which it is based.
@@ -149,6 +159,19 @@ mod tests {
         let line = |suite| format!("deb [signed-by={KEYRING}] http://m {suite} main");
         assert_eq!(lines("sid"), [line("sid")]);
         assert_eq!(lines("x-backports"), [line("x"), line("x-backports")]);
+    }
+
+    #[test]
+    fn mirror_is_that_of_the_machines_sources() {
+        let security = "http://m/debian-security Debian main Packages\n";
+        let other =
+            "http://n Ubuntu main Packages\nhttp://o Debian contrib Packages\nhttp://p Debian main Sources\n";
+        let targets = format!("{security}{other}http://m/debian Debian main Packages\n");
+        assert_eq!(mirror_in(&targets).ok(), Some("http://m/debian"));
+        for targets in [String::new(), format!("{security}{other}")] {
+            let error = mirror_in(&targets).expect_err("there is no mirror").to_string();
+            assert!(error.contains("add a line `deb "), "{error}");
+        }
     }
 
     #[test]
