@@ -169,7 +169,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "there are no mutants; instead, each `elf::` case loads a file with one defect",
     ),
     row(
-        "a program sees state left behind by an earlier program: memory contents or an incomplete console line",
+        "a program sees state left over from an earlier program: memory contents or an incomplete console line",
         "pages are zeroed when they are mapped; an incomplete line is printed when its program ends",
         &["repeat::ten-thousand-starts", "hostile::*"],
         &["page-not-zeroed", "line-kept"],
