@@ -1,5 +1,6 @@
-//! The subcommand `inject`: stops a CPU at each instruction of the kernel's entry and exit paths in turn, injects an
-//! NMI, a debug exception or a machine check there, and compares the CPU's state with the expected one.
+//! The subcommand `inject`: stops a CPU at each instruction of the kernel's entry and exit paths, one after the other.
+//! At each instruction it injects an NMI, a debug exception or a machine check, and compares the CPU's state with the
+//! expected one.
 //!
 //! [`code`] finds the instructions in the ELF, [`paths`] lists the execution paths through them, and [`boots`] lists
 //! the boots that reach those paths. [`driver`] steers the CPUs of one boot along its paths, [`injector`] performs one

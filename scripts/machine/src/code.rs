@@ -34,7 +34,7 @@ pub struct Code {
 /// The location of the program's symbols.
 #[derive(Debug, PartialEq, Eq)]
 enum ProgramFile {
-    /// In the file that the kernel got as its boot module.
+    /// In the file that the kernel received as its boot module.
     Module(PathBuf),
     /// In the build of a program of this tree, whose stripped form the kernel contains.
     Embedded(String),

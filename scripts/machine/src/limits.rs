@@ -1,5 +1,5 @@
 //! The requirements of the kernel and of QEMU's boot protocol, PVH, on a machine. They are checked before QEMU starts,
-//! because a guest that does not meet them ends without a message.
+//! because a machine that does not meet them ends without a message.
 
 use kernel_abi::boot::{COMMAND_LINE_MAX, MEMORY_MIN};
 
@@ -48,7 +48,7 @@ pub fn check(options: &MachineOptions, cmdline: &str, module: u64) -> Result<(),
             cmdline.len()
         )));
     }
-    // QEMU loads the module at the upper end, over the kernel if there is no room between them.
+    // QEMU loads the module at the upper end of memory. It overwrites the kernel if the memory is too small for both.
     let least = match options.boot {
         Boot::Pvh | Boot::Iso => MEMORY_MIN,
         Boot::Uefi | Boot::Image => FIRMWARE_MEMORY_MIN,

@@ -69,9 +69,9 @@ impl Machine<'_> {
     /// If the module's file is empty, or the kernel cannot run on this machine: see [`limits::check`].
     pub fn command_line(&self, wiring: Wiring<'_>) -> Result<Vec<OsString>, Error> {
         let options = self.options;
-        // QEMU reports a file that it cannot read.
+        // If the file cannot be read, QEMU reports the error.
         let module = self.module.and_then(|path| Some((path, path.metadata().ok()?)));
-        // QEMU would pass no module at all.
+        // For an empty file, QEMU would pass no module.
         if let Some((path, _)) = module.as_ref().filter(|(_, file)| file.is_file() && file.len() == 0) {
             return Err(Error::Usage(format!("{} is empty: not an ELF file", path.display())));
         }
@@ -111,7 +111,7 @@ impl Machine<'_> {
             push("-chardev", &format!("file,id=console,path={}", escape_commas(path)));
             push("-serial", &"chardev:console");
             push("-chardev", &"socket,id=qmp,fd=0");
-            // Not `-mon`, which QEMU 11.1 warns about.
+            // Do not use `-mon`: QEMU 11.1 prints a warning about it.
             push("-qmp", &OWN_MONITOR);
         } else {
             push("-serial", &"stdio");
@@ -122,14 +122,14 @@ impl Machine<'_> {
         if let Some(port) = self.gdb_port {
             words.extend(["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"].map(OsString::from));
         }
-        // On a guest reset QEMU exits instead of rebooting, so that a triple fault does not look like a boot.
+        // On a guest reset QEMU exits instead of rebooting, so that a triple fault is not mistaken for a new boot.
         words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
         words.extend(options.qemu_arg.iter().map(OsString::from));
         Ok(words)
     }
 
-    /// Returns the kernel's command line. A kernel that QEMU has not started itself does not know that there is an exit
-    /// device.
+    /// Returns the kernel's command line. A kernel that firmware or a boot loader has started uses the exit device only
+    /// if the command line requests it.
     fn cmdline(&self) -> Cow<'_, str> {
         let asked = cmdline::value(self.cmdline, "verdict").is_some();
         match self.options.boot {

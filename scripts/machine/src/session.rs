@@ -29,8 +29,8 @@ const LINE_MAX: u64 = 64 * 1024;
 /// Maximum number of messages in the queue between the reader threads and the caller.
 const QUEUE: usize = 1024;
 
-/// The interval at which the tool checks whether QEMU has ended, once QEMU has closed its monitor. A process that QEMU
-/// started could keep the console open.
+/// After QEMU has closed its monitor, the tool checks at this interval whether QEMU has ended. It cannot rely on the
+/// end of the console, because a process that QEMU started may keep the console open.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
 
 /// The beginnings of lines that only a kernel prints.
@@ -56,7 +56,7 @@ pub struct SessionResult {
     pub registers: Option<String>,
     /// The monitor commands that were run, with their output.
     pub monitor_output: String,
-    /// The cues whose text never appeared.
+    /// The cues whose command was not run.
     pub cues_left: Vec<Cue>,
 }
 

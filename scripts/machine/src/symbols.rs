@@ -143,7 +143,8 @@ fn executable<'a>(segment: &impl ObjectSegment<'a>) -> Option<Range<u64>> {
     is_executable.then(|| segment.address()..segment.address().saturating_add(segment.size()))
 }
 
-/// Returns the function of a symbol if it is one. Labels in assembly have no type.
+/// Returns the function or label that a symbol names, or `None` if the symbol names something else. Labels in assembly
+/// have no type.
 fn function<'a>(symbol: &impl ObjectSymbol<'a>, code: &[Range<u64>]) -> Option<Function> {
     let is_label = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown | SymbolKind::Label);
     let (start, size) = (symbol.address(), symbol.size());

@@ -146,8 +146,9 @@ pub fn is_replaced(path: &Path) -> bool {
     path != Path::new("-") && !is_open_file && !is_other()
 }
 
-/// Returns the directory for temporary files needed to create a result: the directory of the result, because its file
-/// system must have room for the result in any case, or the system's directory if the result is not a regular file.
+/// Returns the directory for temporary files that are needed to create a result. It is the directory of the result,
+/// because its file system must have room for the result in any case. If the result is not a regular file, it is the
+/// system's directory.
 pub fn spool_folder(path: &Path) -> PathBuf {
     match follow(path) {
         Ok((path, false)) if fs::metadata(&path).is_ok_and(|found| !found.is_file()) => std::env::temp_dir(),

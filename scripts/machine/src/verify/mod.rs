@@ -184,7 +184,7 @@ fn unknown_status(status: i32) -> String {
 /// alone does not make a run pass.
 fn judge_without_records(verdict: Verdict) -> (Outcome, Vec<String>) {
     let lost = format!(
-        "no record from the kernel arrived: the console, COM1, is missing or accepted nothing; QEMU's exit status means {}",
+        "no record from the kernel arrived: the console, COM1, is missing or accepted no bytes; QEMU's exit status means {}",
         verdict.name()
     );
     let outcome = match verdict {

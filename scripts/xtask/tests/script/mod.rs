@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Writes an executable shell script. A child process writes the file: if the test itself had it open for writing, a
-/// child that another test starts at the same time would inherit the open file until its `exec`, and the script could
-/// not be executed meanwhile (ETXTBSY).
+/// Writes an executable shell script. A child process writes the file. If the test itself opened it for writing, a
+/// child that another test starts at the same time would inherit the open file until its `exec`. Until then the script
+/// could not be executed (ETXTBSY).
 pub fn write(path: &Path, commands: &str) {
     let mut writer = Command::new("sh")
         .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])

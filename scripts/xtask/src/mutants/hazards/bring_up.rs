@@ -196,9 +196,9 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a deadlock of CPUs that wait for each other with interrupts off",
-        "a CPU that holds a lock does not wait for another CPU, except that the CPU whose turn it is at the \
-         console may wait for the console's lock; no CPU waits for a turn while it holds a lock or prints a \
-         kernel line, so there is no cycle; wait loops check for a panicking CPU; there is no TLB shootdown",
+        "a CPU that holds a lock waits for another CPU in one case only: during its turn at the console, it may wait \
+             for the console's lock; a CPU that waits for a turn holds no lock and prints no kernel line, so the waits form \
+             no cycle; wait loops check for a panicking CPU; there is no TLB shootdown",
         &["stress::call-counts-match-under-interrupt-stress", "panic::in-bring-up-*"],
         &[],
         "there is no mutant, because this is a rule for all code and not a single guard",

@@ -100,8 +100,8 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "a UART that never becomes ready, or does not exist",
-        "the kernel waits at most 2^34 TSC ticks for a line, and then not at all until the UART is ready; \
-         dropped bytes are counted per CPU, and the host tool does not count the run as a pass",
+        "the kernel waits at most 2^34 TSC ticks for a line; after a timeout it drops output without waiting, until the UART \
+             is ready again; dropped bytes are counted per CPU, and the host tool does not count the run as a pass",
         &["uart::*", "kernel: transmit::tests::stuck_uart_costs_one_timeout_not_one_for_each_line"],
         &["uart-wait-unbounded", "dropped-unreported", "uart-loop-back-unchecked"],
         "",
