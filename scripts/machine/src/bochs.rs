@@ -115,7 +115,7 @@ fn translate(ending: Ending, facts: &Facts, log: &str) -> Result<Ending, Error> 
         (Some(line), _) if line.contains(POWER_OFF) || line.contains(TRIPLE_FAULT) => Ok(Ending::Status(0)),
         (Some(line), _) => Err(Error::Host(format!("Bochs ended with status {status}: {line}"))),
         (None, _) => Err(Error::Host(format!(
-            "Bochs ended with status {status}, without a reason; it printed:\n{}",
+            "Bochs ended with status {status}, and its log gives no reason; it printed:\n{}",
             log.lines().last().unwrap_or("nothing")
         ))),
     }
@@ -157,7 +157,9 @@ fn configuration(options: &MachineOptions) -> Result<String, Error> {
     let model = options.cpu.as_deref().unwrap_or(MODEL);
     // Words of this file are separated by commas.
     if model.contains([',', '\n']) {
-        return Err(Error::Usage(format!("--cpu {model}: `{PROGRAM} --help cpu` lists the models")));
+        return Err(Error::Usage(format!(
+            "--cpu {model}: no CPU model of Bochs has this name; `{PROGRAM} --help cpu` lists the models"
+        )));
     }
     // The display shows text only, and Bochs would end if GRUB set a graphics mode. Without the VGA extension, GRUB
     // finds none.

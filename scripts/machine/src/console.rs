@@ -39,7 +39,9 @@ pub fn boot_failure(line: &[u8]) -> Option<String> {
         return Some(String::from_utf8_lossy(reason).into_owned());
     }
     let gives_up = line.starts_with(b"BdsDxe: No bootable option or device was found");
-    gives_up.then(|| "the firmware found nothing to start; it may have too little memory".to_owned())
+    gives_up.then(|| {
+        "the firmware found nothing that it can start; the machine may have too little memory".to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -52,6 +52,6 @@ pub fn run(options: &ImageOptions, boot: Boot) -> Result<ExitCode, Error> {
         Boot::Image => image::make(contents, &options.out)?,
         _ => iso::make(contents, &options.out)?,
     }
-    eprintln!("{}: starts the kernel with {cmdline:?}", options.out.display());
+    eprintln!("{} is written; it starts the kernel with the command line {cmdline:?}", options.out.display());
     Ok(ExitCode::SUCCESS)
 }

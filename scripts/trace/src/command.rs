@@ -41,7 +41,10 @@ pub fn run(options: &TraceOptions, find_symbols: fn(&Origin<'_>) -> Option<Find>
     let text = options.text.as_ref().and_then(Option::as_ref);
     let written = [text, options.pftrace.as_ref(), options.stats_json.as_ref(), options.svg.as_ref()];
     if let Some(path) = written.into_iter().flatten().find(|path| input::is_same(path, &input)) {
-        return Err(Error::Usage(format!("{} is the trace itself: name another file", path.display())));
+        return Err(Error::Usage(format!(
+            "the output file {} is the input file: name another file",
+            path.display()
+        )));
     }
     let reader = Reader::open(&input)?;
     if input != options.input && options.is_plain() {

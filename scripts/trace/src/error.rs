@@ -106,15 +106,15 @@ impl fmt::Display for Error {
                 if *found == 1 { "is" } else { "are" }
             ),
             Error::NoLines => f.write_str(
-                "no trace on the console: does the kernel's command line have trace=, and did the run end, by itself or \
-                 in a panic? A kernel that hangs does not send its trace",
+                "no trace on the console: check that the kernel's command line has trace=, and that the run ended or \
+                 panicked. A kernel that hangs does not send its trace",
             ),
             Error::Incomplete { path, flaws } => {
                 write!(f, "{}: {}; the rest was converted", path.display(), flaws.join("; "))
             }
             Error::NoDirectory => f.write_str(
-                "no trace in the guest's memory: does the kernel's command line have trace=, did the kernel run until \
-                 it had set up the rings, and is this the file of a memory-backend-file with share=on?",
+                "no trace in the guest's memory: check that the kernel's command line has trace=, that the kernel ran until \
+                 it had set up the rings, and that this is the file of a memory-backend-file with share=on",
             ),
             Error::BadDirectory { page, flaw } => write!(
                 f,

@@ -354,7 +354,7 @@ fn trace_is_not_replaced_by_what_it_is_converted_to() {
             let output = fixture.tool(&["trace", "t.rtrace", option, path]).output().expect("cannot start");
             let stderr = text(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{option} {path}: {stderr}");
-            assert!(stderr.contains("is the trace itself: name another file"), "{option} {path}: {stderr}");
+            assert!(stderr.contains("is the input file: name another file"), "{option} {path}: {stderr}");
         }
     }
     assert_eq!(fs::read(fixture.path("t.rtrace")).expect("cannot read"), before);

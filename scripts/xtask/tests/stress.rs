@@ -106,7 +106,7 @@ fn miscounted_call_is_a_failure_that_names_it() {
     let output = stress(&lines, 33, &["--seed", "1"]);
     assert_eq!(output.status.code(), Some(1));
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    let what = "CPU 0: SYS_NULL (0): the program made 3 calls, the kernel counts 4";
+    let what = "CPU 0: SYS_NULL (0): the program made 3 calls, but the kernel counted 4";
     assert!(stdout.contains(what) && stderr.contains(what), "{stdout}{stderr}");
     let replay = stdout
         .lines()

@@ -90,7 +90,7 @@ impl fmt::Display for Problem {
                 write!(f, "{} from the mix, expected {expected}", count(*got, "call"))
             }
             Problem::LinesLost { written, received, .. } => {
-                write!(f, "the program wrote {}, {received} were received", count(*written, "line"))
+                write!(f, "the program wrote {}, but {received} were received", count(*written, "line"))
             }
             Problem::NoCounts { records, .. } => {
                 write!(
@@ -102,13 +102,13 @@ impl fmt::Display for Problem {
             Problem::Count { number, program, kernel, .. } => {
                 write!(
                     f,
-                    "{}: the program made {}, the kernel counts {kernel}",
+                    "{}: the program made {}, but the kernel counted {kernel}",
                     call_name(*number),
                     count(*program, "call")
                 )
             }
             Problem::Sum { sum, total, .. } => {
-                write!(f, "the kernel's counters add up to {sum}, its total is {total}")
+                write!(f, "the kernel's counters add up to {sum}, but its total is {total}")
             }
             Problem::Run(text) => f.write_str(text),
         }
@@ -133,11 +133,11 @@ mod tests {
         for (problem, text) in [
             (
                 Problem::Count { cpu: 2, number: 0, program: 10, kernel: 9 },
-                "CPU 2: SYS_NULL (0): the program made 10 calls, the kernel counts 9",
+                "CPU 2: SYS_NULL (0): the program made 10 calls, but the kernel counted 9",
             ),
             (
                 Problem::Count { cpu: 0, number: TABLE_LEN, program: 1, kernel: 2 },
-                "CPU 0: numbers from 16 up: the program made 1 call, the kernel counts 2",
+                "CPU 0: numbers from 16 up: the program made 1 call, but the kernel counted 2",
             ),
             (
                 Problem::Line {

@@ -61,7 +61,7 @@ impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SeedError::Number => {
-                "a seed is a decimal number, or a hexadecimal one after 0x, of at most 64 bits"
+                "a seed is a decimal number, or a hexadecimal number with 0x, of at most 64 bits"
             }
             SeedError::NoRange => "a range is A..B, which excludes B, or A..=B, which includes B",
             SeedError::Empty => "the range is empty: A must be less than B, or equal in A..=B",

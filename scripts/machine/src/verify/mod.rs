@@ -212,7 +212,7 @@ fn judge_verdict(verdict: Verdict, facts: &Facts, warnings: &mut Vec<String>) ->
     }
     match facts.verdicts.as_slice() {
         [record] => check_verdict_record(verdict, record, facts, &mut errors),
-        [] => errors.push("the kernel's verdict is missing from its records".to_owned()),
+        [] => errors.push("there is no verdict record".to_owned()),
         more => errors.push(format!("there are {} verdicts instead of one", more.len())),
     }
     for (cpu, message) in &facts.panics {
@@ -312,7 +312,7 @@ fn check_cpus(facts: &Facts, errors: &mut Vec<String>, warnings: &mut Vec<String
     }
     if boot.cpus_online == 0 || boot.cpus_online > boot.cpus_found {
         errors.push(format!(
-            "the boot record has {} of {} online",
+            "according to the boot record, {} of {} came online",
             boot.cpus_online,
             count(boot.cpus_found.into(), "CPU")
         ));

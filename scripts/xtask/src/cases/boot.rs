@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         "hello",
     )
     .status(3)
-    .complains("the kernel was not started: the firmware found nothing to start");
+    .complains("the kernel was not started: the firmware found nothing that it can start");
     memory.prepare =
         Some(|folder| output::write(folder.join("uefi-memory.cfg"), "[memory]\n  size = \"32M\"\n"));
     vec![
