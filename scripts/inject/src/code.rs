@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn file_without_end_is_refused_with_its_name() {
-        let error = Code::load(Path::new("/dev/zero")).expect_err("it must be refused");
+        let error = Code::load(Path::new("/dev/zero")).expect_err("it must be rejected");
         assert_eq!(error.to_string(), "cannot read /dev/zero: it is a device, not a file");
     }
 

@@ -33,7 +33,7 @@ impl Rsp {
         Rsp { stream, received: Vec::new(), selected: None }
     }
 
-    /// Reads the target description, as debuggers do. QEMU 7.2 refuses register writes before it has been read.
+    /// Reads the target description, as debuggers do. QEMU 7.2 rejects register writes before it has been read.
     pub fn greet(&mut self) -> Result<(), InjectError> {
         self.send("qXfer:features:read:target.xml:0,ffb")?;
         self.receive().map(drop)

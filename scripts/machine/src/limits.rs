@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn command_line_over_the_limit_is_refused_with_size_and_limit() {
         assert_eq!(message(&[], &"x".repeat(4095), 0), None);
-        let text = message(&[], &"x".repeat(4096), 0).expect("it must be refused");
+        let text = message(&[], &"x".repeat(4096), 0).expect("it must be rejected");
         assert!(text.contains("has 4096 bytes") && text.contains("at most 4095"), "{text}");
         assert!(message(&[], &"\u{e9}".repeat(2048), 0).is_some(), "bytes count, not characters");
     }
@@ -239,13 +239,13 @@ mod tests {
     #[test]
     fn memory_must_also_hold_the_program() {
         assert_eq!(message(&["--memory", "5M"], "", 1 << 20), None);
-        let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("it must be refused");
+        let text = message(&["--memory", "5M"], "", (1 << 20) + 1).expect("it must be rejected");
         assert!(text.contains("the program's file need at least 6 MiB"), "{text}");
     }
 
     #[test]
     fn firmware_needs_more_memory_but_no_pvh() {
-        let text = message(&["--boot", "uefi", "--memory", "63M"], "", 0).expect("it must be refused");
+        let text = message(&["--boot", "uefi", "--memory", "63M"], "", 0).expect("it must be rejected");
         assert!(text.contains("UEFI firmware") && text.contains("at least 64 MiB"), "{text}");
         assert_eq!(message(&["--boot", "uefi", "--memory", "64M"], "", 0), None);
         assert_eq!(message(&["--boot", "uefi", "--machine", "pc-q35-3.1"], "", 0), None);

@@ -1,4 +1,4 @@
-//! QEMU's monitor: reads the CPU state after a time-out, runs the user's monitor commands, and detects that QEMU has
+//! QEMU's monitor: reads the CPU state after a timeout, runs the user's monitor commands, and detects that QEMU has
 //! paused the machine.
 
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The commands that read the CPU state, in this order.
 const STATE_COMMANDS: [&str; 3] = ["info cpus", "info registers -a", "info lapic"];
 
-/// Waits until QEMU has set up the machine, because only then does it answer on its monitor. Returns false on time-out.
+/// Waits until QEMU has set up the machine, because only then does it answer on its monitor. Returns false on timeout.
 pub fn is_ready(socket: UnixStream) -> bool {
     let (sender, receiver) = mpsc::channel();
     let reader = Builder::new().spawn(move || {

@@ -206,7 +206,7 @@ mod tests {
         let options: MachineOptions = parse::<MachineOptions>(&[] as &[&str]).expect("cannot parse");
         let (kernel, module) = (Path::new("k"), Some(empty.path()));
         let machine = Machine { options: &options, kernel, module, cmdline: "", gdb_port: None };
-        let refused = machine.command_line(Wiring::Terminal).expect_err("it must be refused");
+        let refused = machine.command_line(Wiring::Terminal).expect_err("it must be rejected");
         assert!(
             matches!(&refused, Error::Usage(text) if text.ends_with("is empty: not an ELF file")),
             "{refused}"

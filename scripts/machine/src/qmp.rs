@@ -181,7 +181,7 @@ mod tests {
         let (socket, _other) =
             qemu(Box::leak(Box::new([&[GREETING] as &[_], &[DONE], Box::leak(Box::new([refusal]))])));
         let mut session = Qmp::greet(&socket, &socket).expect("the greeting must be accepted");
-        let error = session.execute("nonsense").expect_err("it must be refused").to_string();
+        let error = session.execute("nonsense").expect_err("it must be rejected").to_string();
         assert!(error.ends_with("no such command"), "{error}");
     }
 

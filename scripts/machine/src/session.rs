@@ -65,7 +65,7 @@ pub struct SessionResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
     /// The text that a console line must contain. If empty, the command runs before the tool kills QEMU after a
-    /// pause or a time-out.
+    /// pause or a timeout.
     pub text: String,
     /// The command.
     pub command: String,

@@ -113,8 +113,8 @@ fn sysroot(rustc: &str) -> Result<Result<PathBuf, Option<String>>, Error> {
     Ok(Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())))
 }
 
-/// Returns the cargo for host builds: the one that started this tool, or else the one that `setup.sh` found, or else
-/// the one in PATH.
+/// Returns the cargo for host builds: the cargo that started this tool, or else the cargo that `setup.sh` found, or
+/// else the cargo in PATH.
 pub fn host_cargo() -> Command {
     let program = ["CARGO", "RINGSIDE_CARGO"].into_iter().find_map(std::env::var_os);
     let program = program.unwrap_or_else(|| "cargo".into());
@@ -133,8 +133,8 @@ pub fn host_cargo() -> Command {
 
 /// Returns a cargo command with the environment of the user's shell, without the variables that decide what is built.
 /// The user or an outer cargo may have set them. RUSTFLAGS would override the flags in `.cargo/config.toml`, RUSTC
-/// would replace the compiler, and the child would take package variables for its own. Variables that decide how it is
-/// built or where packages come from are kept.
+/// would replace the compiler, and the child would take package variables for its own. Variables that decide how the
+/// build runs or where packages come from are kept.
 fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
     const REMOVED: [&str; 11] = [
         "RUSTC",

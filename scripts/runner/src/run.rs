@@ -189,7 +189,7 @@ fn attempt(options: &RunOptions) -> Result<ExitCode, Error> {
         let Cue { text, command } = cue;
         match text.is_empty() {
             true => eprintln!(
-                "{command:?} was not run in QEMU's monitor: the run ended without a pause or a time-out"
+                "{command:?} was not run in QEMU's monitor: the run ended without a pause or a timeout"
             ),
             false => {
                 eprintln!("{command:?} was not run in QEMU's monitor: {text:?} did not appear on the console")

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn devices_and_folders_are_refused() {
-        let text = |path: &str| read(Path::new(path), 9).expect_err("it must be refused").to_string();
+        let text = |path: &str| read(Path::new(path), 9).expect_err("it must be rejected").to_string();
         assert_eq!(text("/dev/zero"), "it is a device, not a file");
         assert!(text("/").contains("directory"));
     }
@@ -96,7 +96,7 @@ mod tests {
         let [unused, path] = ["unused", "fifo"].map(|name| folder.path().join(name));
         let made = std::process::Command::new("mkfifo").args([&unused, &path]).status();
         assert!(made.expect("cannot start mkfifo").success());
-        let error = open_within(Duration::from_millis(10), &unused).expect_err("it must be refused");
+        let error = open_within(Duration::from_millis(10), &unused).expect_err("it must be rejected");
         assert!(error.to_string().contains("no process has opened this FIFO for writing"), "{error}");
         let writer = std::thread::spawn({
             let path = path.clone();
@@ -112,13 +112,13 @@ mod tests {
         let path = folder.path().join("x");
         std::fs::write(&path, vec![7; 2 << 20]).expect("cannot write");
         assert_eq!(read(&path, 2 << 20).expect("cannot read").len(), 2 << 20);
-        let error = read(&path, (2 << 20) - 1).expect_err("it must be refused");
+        let error = read(&path, (2 << 20) - 1).expect_err("it must be rejected");
         assert!(error.to_string().contains("more than 1 MiB"), "{error}");
         let sparse = File::options().write(true).open(&path).expect("cannot open");
         sparse.set_len(1 << 40).expect("cannot create a sparse file");
         assert!(read(&path, 2 << 20).is_err());
         // A file whose length is not known before it is read.
-        let unknown = read(Path::new("/proc/self/status"), 9).expect_err("it must be refused");
+        let unknown = read(Path::new("/proc/self/status"), 9).expect_err("it must be rejected");
         assert_eq!(unknown.kind(), ErrorKind::FileTooLarge);
     }
 }

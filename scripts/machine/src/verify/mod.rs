@@ -117,7 +117,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Adds a host error. A panic, a failed program or a time-out outranks it.
+    /// Adds a host error. A panic, a failed program or a timeout outranks it.
     pub fn add_host_error(&mut self, error: String) {
         self.outcome = worst([self.outcome, Outcome::Host].into_iter());
         self.errors.push(error);

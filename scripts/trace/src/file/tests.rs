@@ -86,7 +86,7 @@ fn invalid_file_is_refused_with_the_reason() {
         let mut bytes = valid.clone();
         bytes[at] = byte;
         std::fs::write(&path, bytes).expect("cannot write");
-        Reader::open(&path).err().expect("it must be refused")
+        Reader::open(&path).err().expect("it must be rejected")
     };
     assert!(matches!(with(0, b'x'), Error::NotATrace(_)));
     assert!(matches!(with(16, 99), Error::Version(_, 99)));
@@ -106,7 +106,7 @@ fn header_over_the_limit_is_refused() {
         let mut bytes = valid.clone();
         bytes[20..24].copy_from_slice(&length.to_le_bytes());
         std::fs::write(&path, bytes).expect("cannot write");
-        Reader::open(&path).err().expect("it must be refused").to_string()
+        Reader::open(&path).err().expect("it must be rejected").to_string()
     };
     assert!(reason(HEADER_MAX).contains("the file ends inside the header"), "{}", reason(HEADER_MAX));
     for length in [HEADER_MAX + 1, u32::MAX] {

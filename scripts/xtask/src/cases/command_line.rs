@@ -85,7 +85,7 @@ fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
     finished.has(error, "the kernel rejected its command line: ")
 }
 
-/// A line that is passed to QEMU as a property of the machine. The host tool refuses a long line in `-append`.
+/// A line that is passed to QEMU as a property of the machine. The host tool rejects a long line in `-append`.
 fn passed_to_qemu(name: &str, argument: usize) -> Case {
     let line = format!("--qemu-arg='append={BEFORE}{}'", "b".repeat(argument));
     case(format!("cmdline::{name}"), &format!("--smp 1 --qemu-arg=-machine {line}"), "hello")

@@ -133,7 +133,7 @@ impl Case {
         self
     }
 
-    /// Ignores the case on versions of QEMU whose TCG has no x2APIC. They also refuse APIC ids above 255.
+    /// Ignores the case on versions of QEMU whose TCG has no x2APIC. They also reject APIC ids above 255.
     fn with_x2apic(self) -> Case {
         self.since((9, 0), "x2APIC under TCG")
     }

@@ -82,7 +82,7 @@ pub fn run(options: &MachinesOptions) -> Result<ExitCode, Error> {
             }
             Verdict::Refused(why) => {
                 refused += 1;
-                format!("refused: {why}")
+                format!("rejected: {why}")
             }
             Verdict::Failed(why) => {
                 failed += 1;
@@ -91,7 +91,7 @@ pub fn run(options: &MachinesOptions) -> Result<ExitCode, Error> {
         };
         println!("{row:<44} {text}");
     }
-    println!("{}: {passed} passed, {refused} refused, {failed} failed", count(rows.len() as u64, "machine"));
+    println!("{}: {passed} passed, {refused} rejected, {failed} failed", count(rows.len() as u64, "machine"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
