@@ -21,6 +21,8 @@ pub enum CmdlineError<'a> {
     NoFailingCpu,
     /// More than one CPU is to fail at a place that allows only one failing CPU.
     SeveralFailingCpus(Place),
+    /// CPU 0 is to fail at a place that only an AP reaches.
+    OnlyAps(Place),
     /// An option has no effect because this key is not given.
     WithoutEffect(Key),
     /// `cycle=` and `nmi_storm=` are both given.
@@ -89,6 +91,9 @@ impl fmt::Display for CmdlineError<'_> {
             }
             CmdlineError::SeveralFailingCpus(place) => {
                 write!(f, "fail_in={} needs exactly one failing CPU", place.name())
+            }
+            CmdlineError::OnlyAps(place) => {
+                write!(f, "fail_in={}: CPU 0 never leaves the run, so name another CPU", place.name())
             }
             CmdlineError::NoFailingCpu => {
                 f.write_str("fail_in= needs a failing CPU: panic_cpu=, overflow_cpu= or double_fault_cpu=")

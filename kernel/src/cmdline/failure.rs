@@ -23,6 +23,8 @@ pub enum Place {
     /// During bring-up: the BSP after it has sent the start-up IPIs; an AP after it has loaded its tables, but before
     /// it has set the GS base and enabled the APIC.
     BringUp,
+    /// Like `BringUp`, but when an AP comes back for the first time after it has left the run.
+    ComeBack,
     /// In the system call `SYS_EXIT`.
     Syscall,
     /// In a timer tick after the program has started.
@@ -53,9 +55,10 @@ pub enum SecondPanicRole {
 
 impl Place {
     /// All places, each with its name on the command line.
-    pub const ALL: [(&'static str, Place); 9] = [
+    pub const ALL: [(&'static str, Place); 10] = [
         ("start", Place::Start),
         ("bring-up", Place::BringUp),
+        ("come-back", Place::ComeBack),
         ("syscall", Place::Syscall),
         ("tick", Place::Tick),
         ("nmi", Place::Nmi),
@@ -111,6 +114,9 @@ impl Failures {
         // If no CPU is to fail, `fail_in=` has no effect, and a test that expects a failure would wrongly pass.
         match failures.requested().filter(|(_, cpu, _)| cpu.is_some()).count() {
             0 if raw[Key::FailIn as usize].is_some() => Err(CmdlineError::NoFailingCpu),
+            _ if failures.place == Place::ComeBack && failures.of(0).is_some() => {
+                Err(CmdlineError::OnlyAps(Place::ComeBack))
+            }
             // Two failing CPUs might each hold the lock that the other waits for.
             2.. if failures.place.cpus_needed() > 1 => Err(CmdlineError::SeveralFailingCpus(failures.place)),
             _ => Ok(failures),

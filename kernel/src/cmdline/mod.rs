@@ -145,6 +145,7 @@ impl<'a> Options<'a> {
         for (needed, missing) in [
             (Key::DieAp, options.die_ap.is_none() && raw[Key::DieIn as usize].is_some()),
             (Key::Cycle, options.cycle.is_none() && options.early_ap.is_some()),
+            (Key::Cycle, options.cycle.is_none() && options.failures.place == Place::ComeBack),
         ] {
             if missing {
                 return Err(CmdlineError::WithoutEffect(needed));

@@ -154,7 +154,7 @@ fn failing_cpu_kind_and_place_are_parsed() {
     assert_eq!(parse("panic_cpu=1").unwrap().second_panic_role(1, 4), None);
     for (word, place) in Place::ALL {
         assert_eq!(place.name(), word);
-        let line = std::format!("panic_cpu=0 fail_in={word}");
+        let line = std::format!("panic_cpu=1 cycle=1 fail_in={word}");
         assert_eq!(Options::parse(line.as_bytes()).unwrap().failures.place, place);
     }
     assert_eq!(parse("fail_in=tick"), Err(CmdlineError::NoFailingCpu));
@@ -163,6 +163,11 @@ fn failing_cpu_kind_and_place_are_parsed() {
         Err(CmdlineError::SeveralFailingCpus(Place::ConsoleHeld))
     );
     assert!(parse("fail_in=tick panic_cpu=0 overflow_cpu=1").is_ok());
+    assert_eq!(parse("fail_in=come-back panic_cpu=1"), Err(CmdlineError::WithoutEffect(Key::Cycle)));
+    assert_eq!(
+        parse("fail_in=come-back cycle=1 overflow_cpu=0"),
+        Err(CmdlineError::OnlyAps(Place::ComeBack))
+    );
 }
 
 #[test]

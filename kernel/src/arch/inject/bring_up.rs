@@ -29,7 +29,7 @@ pub struct ApFaults {
     resend: Option<u32>,
     /// This CPU gets a start-up IPI while its area is being reused for the first time.
     early: Option<u32>,
-    /// These CPUs fail during bring-up.
+    /// These CPUs fail during bring-up, or when they come back.
     failures: Option<Failures>,
 }
 
@@ -44,22 +44,25 @@ impl ApFaults {
             dies: options.die_ap.map(|cpu| (cpu, u32::from(options.cycle.is_some()), options.die_in)),
             resend: options.resend_ap,
             early: options.early_ap,
-            failures: Some(options.failures).filter(|failures| failures.place == Place::BringUp),
+            failures: Some(options.failures)
+                .filter(|failures| matches!(failures.place, Place::BringUp | Place::ComeBack)),
         }
     }
 
     /// Stores in a CPU's data whether it must fail or have stale registers. Called by the BSP, before that CPU runs.
     pub(in crate::arch) fn arm(&self, cpu: &PerCpuData) {
-        if let Some(failures) = &self.failures {
-            failures::arm(cpu, cpu.area.0, failures);
-        }
         cpu.injected.stale.set(self.stale == Some(cpu.area.0));
-        self.arm_stop(cpu);
+        self.arm_generation(cpu);
     }
 
-    /// Stores in a CPU's data the stage at which it must halt in the kernel, if it must in this generation. Called by the
-    /// BSP, before that CPU runs.
-    pub(in crate::arch) fn arm_stop(&self, cpu: &PerCpuData) {
+    /// Stores in a CPU's data whether it must fail or halt in the kernel in this generation. Called by the BSP, before that
+    /// CPU runs.
+    pub(in crate::arch) fn arm_generation(&self, cpu: &PerCpuData) {
+        let place = if cpu.generation == 0 { Place::BringUp } else { Place::ComeBack };
+        if let Some(failures) = self.failures.filter(|failures| failures.place == place) {
+            // Both places are the same code.
+            failures::arm(cpu, cpu.area.0, &Failures { place: Place::BringUp, ..failures });
+        }
         let stop = self.dies.filter(|dies| (dies.0, dies.1) == (cpu.area.0, cpu.generation));
         cpu.injected.stops_at.set(stop.map(|(_, _, stop)| stop));
     }

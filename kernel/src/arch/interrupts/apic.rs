@@ -171,7 +171,31 @@ pub unsafe fn identify(features: Features) -> Result<ApicId, ApicError> {
     }
 }
 
+/// Returns the crate's APIC, for use in x2APIC mode.
+fn of_crate() -> Result<x2apic::lapic::LocalApic, ApicError> {
+    LocalApicBuilder::new()
+        .timer_vector(TIMER_VECTOR.into())
+        .error_vector(ERROR_VECTOR.into())
+        .spurious_vector(SPURIOUS_VECTOR.into())
+        .timer_mode(TimerMode::OneShot)
+        .timer_divide(TimerDivide::Div1)
+        .timer_initial(0)
+        .build()
+        .map_err(ApicError::Build)
+}
+
 impl LocalApic {
+    /// Returns this CPU's APIC in the mode in which it is, only to send IPIs: a software-disabled APIC still sends them
+    /// (SDM 3A, 11.4.7.2). For a CPU that fails before it has enabled its APIC. `None` if the APIC is globally disabled.
+    ///
+    /// # Safety
+    /// [`map_registers`] has been called.
+    pub unsafe fn for_sending() -> Option<LocalApic> {
+        let (_, flags) = ApicBase::read();
+        let x2apic = if flags.contains(ApicBaseFlags::X2APIC_ENABLE) { Some(of_crate().ok()?) } else { None };
+        flags.contains(ApicBaseFlags::LAPIC_ENABLE).then_some(LocalApic { x2apic })
+    }
+
     /// Enables this CPU's APIC with its timer stopped, in the mode that `features` implies.
     ///
     /// # Errors
@@ -183,15 +207,7 @@ impl LocalApic {
     /// the check for an APIC (`features.rs`).
     pub unsafe fn enable(features: Features) -> Result<LocalApic, ApicError> {
         let apic = if features.x2apic {
-            let mut crates = LocalApicBuilder::new()
-                .timer_vector(TIMER_VECTOR.into())
-                .error_vector(ERROR_VECTOR.into())
-                .spurious_vector(SPURIOUS_VECTOR.into())
-                .timer_mode(TimerMode::OneShot)
-                .timer_divide(TimerDivide::Div1)
-                .timer_initial(0)
-                .build()
-                .map_err(ApicError::Build)?;
+            let mut crates = of_crate()?;
             // SAFETY: the caller has turned interrupts off, so the wrong LVT entries that the crate writes have no
             // effect before they are corrected below. The CPU is in x2APIC mode, so CPUID reports that mode, and the
             // crate uses it.

@@ -20,6 +20,7 @@ use crate::arch::cpu::machine_check::MachineCheck;
 use crate::arch::cpu::tsc;
 use crate::arch::devices::serial::{print, print_record};
 use crate::arch::devices::{finish, serial};
+use crate::arch::interrupts::apic::LocalApic;
 use crate::arch::percpu::{self, PerCpuData};
 use crate::arch::trace;
 use crate::cpu::CpuId;
@@ -42,8 +43,8 @@ static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
 /// hypervisor may have descheduled one of them. A CPU that has not stopped by then is assumed to be broken.
 const STOP_TIMEOUT: u64 = 1 << 31;
 
-/// Parks this CPU if another CPU has panicked. Called by the NMI handler and in wait loops, because a CPU that panics
-/// before its local APIC is enabled cannot send NMIs.
+/// Parks this CPU if another CPU has panicked. Called by the NMI handler, and in wait loops where NMIs may be masked or not
+/// be sent yet.
 pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
     let panic_cpu = PANIC_CPU.load(Ordering::Acquire);
     if panic_cpu != NONE && panic_cpu != cpu.area.0 {
@@ -277,14 +278,24 @@ pub fn stop_others(cpu: &PerCpuData) {
 }
 
 /// Sends an NMI to each other CPU that is running, and waits up to [`STOP_TIMEOUT`] for all of them to stop. Returns
-/// whether this CPU could send NMIs. The caller has set `PANIC_CPU`.
+/// whether this CPU could send NMIs; it can unless its local APIC is globally disabled. The caller has set `PANIC_CPU`.
 ///
 /// # Safety
 /// A borrow of this CPU's APIC that is still active is not used again.
 unsafe fn stop_by_nmi(cpu: &PerCpuData) -> bool {
     let others = || percpu::created().filter(|other| other.area != cpu.area && other.is_running());
+    // Before the registers of the APIC are mapped, no other CPU runs.
+    if others().next().is_none() {
+        return true;
+    }
     // SAFETY: guaranteed by the caller. No other CPU accesses the cell (invariant: OWNER-ONLY).
-    let Some(apic) = (unsafe { &mut *cpu.apic.as_ptr() }) else { return false };
+    let enabled = unsafe { &mut *cpu.apic.as_ptr() };
+    let mut before_enable = None;
+    if enabled.is_none() {
+        // SAFETY: the BSP maps the registers before it starts another CPU.
+        before_enable = unsafe { LocalApic::for_sending() };
+    }
+    let Some(apic) = enabled.as_mut().or(before_enable.as_mut()) else { return false };
     for other in others() {
         other.published.stop_requested.store(true, Ordering::Relaxed);
         apic.send_nmi(other.apic_id);

@@ -30,6 +30,24 @@ pub fn cases() -> Vec<Case> {
             .status(3)
             .complains("CPU 0 panicked: ")
             .shows("[cpu0]   3 of 3 other CPUs stopped");
+    // The failing CPU has come back and has not enabled its local APIC yet.
+    let coming_back = |name: &str, options: &str, key: &str, report: &str| {
+        let options = format!("--smp 4 {options} --cmdline 'cycle=3 {key}=2 fail_in=come-back'");
+        case(format!("panic::{name}"), &options, "probe loop")
+            .status(3)
+            .complains(format!("CPU 2 panicked: {report}"))
+            .shows("[cpu2]   3 of 3 other CPUs stopped")
+    };
+    let coming_back = [
+        coming_back("in-come-back", "", "panic_cpu", "requested by panic_cpu=2"),
+        coming_back("in-come-back-xapic", "--cpu max,-x2apic", "panic_cpu", "requested by panic_cpu=2"),
+        coming_back(
+            "overflow-in-come-back",
+            "",
+            "overflow_cpu",
+            "double fault (#DF): the syscall stack of CPU 2",
+        ),
+    ];
     // One of three CPUs lacks features. With NX missing, the entries of the bring-up tables would be invalid; with 64-bit
     // mode missing, the CPU could not reach its slot.
     let lacking = [
@@ -67,7 +85,7 @@ pub fn cases() -> Vec<Case> {
         absent("lost", "lose_ap"),
         absent("late", "delay_ap"),
     ];
-    others.into_iter().chain(lacking).collect()
+    others.into_iter().chain(coming_back).chain(lacking).collect()
 }
 
 /// Checks that the backtrace has a frame with a file and line of the kernel.

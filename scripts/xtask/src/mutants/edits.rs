@@ -353,6 +353,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // A CPU that panics does not stop the others.
     ("panic-alone", &[edit(STOP, "for other in others() {", "for other in others().take(0) {")]),
+    // A CPU that panics before it has enabled its local APIC does not stop the others.
+    ("panic-before-apic-alone", &[edit(STOP, "if enabled.is_none() {", "if false {")]),
     // A CPU that panics waits for the console's lock, whichever CPU holds it.
     ("console-kept-locked", &[edit(STOP, "if alone {", "if alone && false {")]),
     // A CPU that panics counts how many times the others have parked.

@@ -477,6 +477,11 @@ pub const MUTANTS: &[Mutant] = &[
         Case("panic::while-others-loop", &["3 of 3 other CPUs stopped\" was not printed"]),
     ),
     guard(
+        "a CPU that panics before it has enabled its local APIC stops the other CPUs",
+        "panic-before-apic-alone",
+        Case("panic::in-come-back", &["3 of 3 other CPUs stopped\" was not printed"]),
+    ),
+    guard(
         "a panic bypasses the console's lock",
         "console-kept-locked",
         Case("panic::in-console-held-smp-8", &["timed out before"]),

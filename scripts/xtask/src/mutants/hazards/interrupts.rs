@@ -93,9 +93,16 @@ pub const INTERRUPTS: &[Hazard] = &[
     row(
         "a panic while other CPUs run, or while one of them holds the console's lock",
         "only one CPU reports; it stops the others by NMI, waits until each has set its flag, reports how \
-         many have, and bypasses the console's lock; a CPU without a GS base identifies itself by its stack",
+         many have, and bypasses the console's lock; a CPU without a GS base identifies itself by its stack, and one whose local APIC is not \
+         enabled yet can still send the NMIs",
         &["panic::in-*", "panic::while-*", "panic::second-panic", "panic::on-cpu-*"],
-        &["panic-alone", "console-kept-locked", "stop-counted-twice", "panic-cpu-by-gs-alone"],
+        &[
+            "panic-alone",
+            "panic-before-apic-alone",
+            "console-kept-locked",
+            "stop-counted-twice",
+            "panic-cpu-by-gs-alone",
+        ],
         "",
     ),
     row(
