@@ -1,5 +1,5 @@
-//! Runs of the kernel on Bochs, an emulator that checks more of what the manuals require than QEMU's TCG. Bochs boots a
-//! CD-ROM image through its own BIOS and GRUB.
+//! Runs of the kernel on Bochs, an emulator that makes more of the checks that the manuals require than QEMU's TCG
+//! does. Bochs boots a CD-ROM image through its own BIOS and GRUB.
 
 use std::ffi::OsString;
 use std::fmt::Write;

@@ -163,7 +163,7 @@ fn folder(path: &Path) -> &Path {
 
 /// Creates a temporary file in the directory of `path`, with the permissions of the file that it will replace.
 fn temporary(path: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    // The system clears the bits of the umask, as in every new file.
+    // As for every new file, the system clears the bits that are set in the umask.
     let new = fs::Permissions::from_mode(0o666);
     let part = tempfile::Builder::new()
         .prefix(".ringside-")

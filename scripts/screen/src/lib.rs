@@ -160,7 +160,7 @@ fn bitmap(
             let pixel = picture.pixel(column * WIDTH * scale + x, row * HEIGHT * scale + y);
             let (bit, line) = (0x80 >> (x / scale), &mut bitmap[y / scale]);
             let is_first = x % scale == 0 && y % scale == 0;
-            // The enlarged pixel must be the same everywhere.
+            // All pixels that represent one pixel of the font must be equal.
             let is_same = is_first || (*line & bit != 0) == (pixel != BLACK);
             if pixel != BLACK && is_first {
                 *line |= bit;

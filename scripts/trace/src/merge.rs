@@ -95,8 +95,8 @@ impl Merge {
         Ok(None)
     }
 
-    /// Returns the number of records at which their CPU's clock ran backward. They are given the time of the previous
-    /// record.
+    /// Returns the number of records at which their CPU's clock ran backward. Such a record gets the time of the
+    /// previous record.
     pub fn backward(&self) -> u64 {
         self.backward
     }

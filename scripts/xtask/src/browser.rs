@@ -60,7 +60,7 @@ pub fn examine(page: &Path, base: &Path) -> Result<Vec<String>, String> {
             );
         }
     }
-    // A frame has the theme of its element.
+    // The page in a frame gets the colour scheme of the `iframe` element.
     let frame = base.with_added_extension("frames.html");
     let text = format!("<!doctype html><meta charset=\"utf-8\"><body>{frames}<script>{COLLECT}</script>")
         .replace("PAGE", &html);

@@ -74,8 +74,8 @@ fn cargo(arguments: &[&str], log: &Path) -> Result<(), String> {
     logged(command, log)
 }
 
-/// Runs the loom tests. Loom replaces `core::sync::atomic`, so they are built in a separate directory. They run for
-/// seconds even without optimization, which would take much longer to compile.
+/// Runs the loom tests. Loom replaces `core::sync::atomic`, so they are built in a separate directory. Without
+/// optimisation they run for seconds. To compile them with optimisation would take much longer.
 fn loom(log: &Path) -> Result<(), String> {
     let mut command = host_cargo();
     command.args(["test", "--locked", "--package", "kernel", "--lib", "--target-dir"]);

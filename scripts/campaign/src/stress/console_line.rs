@@ -1,4 +1,4 @@
-//! Parses console lines: the kernel's messages and the program's output. A *copy* is the copy of the program that runs
+//! Parses console lines: the kernel's messages and the program's output. "Copy" means the copy of the program that runs
 //! on one CPU.
 
 use kernel_abi::syscall::TABLE_LEN;

@@ -20,7 +20,7 @@ pub struct ProgramOutput<'a> {
 }
 
 /// Compares the counts of each program that exited. `calls` is the value of `--calls`: the number of calls from the mix
-/// that each program must make. It is `None` if only a time ends the boot.
+/// that each program must make. It is `None` if only the time limit ends the boot.
 pub fn compare(facts: &Facts, programs: &[ProgramOutput<'_>], calls: Option<u64>) -> Vec<Problem> {
     let exited = facts.cpus.iter().filter(|cpu| cpu.outcome == Outcome::Exited);
     let mut problems = Vec::new();

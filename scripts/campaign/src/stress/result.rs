@@ -92,7 +92,7 @@ impl Boot {
         sum(self.cpus.iter().map(|cpu| cpu.syscalls))
     }
 
-    /// Returns the reason why no boot can have this result, or `None` if one can.
+    /// Returns why this result is impossible for a boot, or `None` if it is possible.
     fn flaw(&self) -> Option<String> {
         if !(0.0..f64::INFINITY).contains(&self.seconds) {
             return Some(format!("a duration of {} s", self.seconds));
@@ -128,7 +128,7 @@ impl Campaign {
         worst(self.boots.iter().map(|boot| boot.outcome))
     }
 
-    /// Returns the reason why no campaign can have this result, or `None` if one can.
+    /// Returns why this result is impossible for a campaign, or `None` if it is possible.
     fn flaw(&self) -> Option<String> {
         let of = |boot: &Boot| boot.flaw().map(|flaw| format!("seed {}: {flaw}", boot.seed));
         self.boots.iter().find_map(of).or_else(|| {

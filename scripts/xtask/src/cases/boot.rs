@@ -27,8 +27,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         memory,
         case("boot::iso", "--boot iso --smp 4", "selftest").exits_on(4),
-        // Before Rust code runs, a failure is written to the exit device only if the command line requests that, as the
-        // host tool's does.
+        // Before Rust code runs, a failure is written to the exit device only if the command line requests it. The
+        // command line of the host tool does.
         case("boot::iso-lacking", "--boot iso --smp 1 --cpu max,-nx", "hello")
             .status(3)
             .complains("CPU 0 panicked: this CPU lacks NX"),
@@ -81,7 +81,7 @@ pub fn cases() -> Vec<Case> {
             .shows("[loader] ringside: starting the kernel at 0x200000"),
         // A machine without x2APIC, with another CPU model and the other chipset.
         uefi("xapic-pc", "--smp 3 --machine pc --cpu qemu64 --dump-cpus", "selftest").exits_on(3),
-        // The firmware puts its files on a disk: the loader reads the command line and the program there.
+        // The loader reads the command line and the program from files on its partition.
         uefi("own-program", "--smp 2", &format!("{} a 'b c'", relative(&program_path("args")).display()))
             .exits_on(2)
             .shows("[loader] ringside: starting the kernel")

@@ -78,7 +78,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that the errors in the JSON have the kernel's own reason.
+/// Checks that the errors in the JSON contain the kernel's reason.
 fn reason_is_in_the_json(finished: &Finished) -> Result<(), String> {
     let error = finished.json["errors"][0].as_str().unwrap_or("");
     finished.has(&finished.stderr, &format!("error: {error}\n"))?;
@@ -108,11 +108,12 @@ const START_INFO: usize = 4096 + 32;
 /// The number of bytes of the start info up to and including the address of the module list, after the magic number.
 /// The number of modules is one of these bytes.
 const START_INFO_MODULES: usize = 20;
-/// The same, up to and including the address of the memory map.
+/// The number of bytes up to and including the address of the memory map.
 const START_INFO_LISTS: usize = 44;
 
-/// Writes a script that starts QEMU with a command line that continues with a start info. Its fields are not 0, because
-/// a command line has no zero byte. A shell writes the script, and the line, which is not UTF-8.
+/// Writes a script that starts QEMU with a command line that continues with a start info. The fields of the start info
+/// are not 0, because a command line cannot contain a zero byte. A shell writes the script, because the line is not
+/// UTF-8.
 fn over_the_start_info(folder: &Path, name: &str, fields: usize) -> io::Result<()> {
     let magic = r"\170\305\156\063";
     let fields = r"\001".repeat(fields);

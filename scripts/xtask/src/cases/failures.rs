@@ -84,9 +84,9 @@ fn two_at_once() -> Case {
     })
 }
 
-/// A CPU panics while another one reports, so that it parks and the panicking CPU's NMI wakes it again: it must count
-/// as one stopped CPU, not two. The third CPU holds the console's lock with NMIs masked. `--icount` makes QEMU run the
-/// CPUs in turn, so the order of events does not depend on the host.
+/// A CPU panics while another CPU reports a panic. It parks, and the NMI of the reporting CPU wakes it again. It must
+/// count as one stopped CPU, not as two. The third CPU holds the console's lock with NMIs masked. `--icount` makes QEMU
+/// run the CPUs in turn, so the order of events does not depend on the host.
 fn second_panic() -> Case {
     case("panic::second-panic", "--icount --smp 3 --cmdline 'panic_cpu=0 fail_in=second-panic'", "hello")
         .status(3)

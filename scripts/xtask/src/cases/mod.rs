@@ -255,7 +255,7 @@ impl Case {
         let mut words = self.program.clone();
         let path = base.with_added_extension("elf");
         let valid = std::fs::read(program_path(&words[0])).map_err(|error| error.to_string())?;
-        // Strip sections that no loader reads. Otherwise half of the file might still contain all segments.
+        // Strip sections that no loader reads. Otherwise a file that is cut in half might still contain all segments.
         let valid = executable::stripped(&valid).map_err(|error| error.to_string())?;
         output::write(&path, defect.apply(valid)?).map_err(|error| error.to_string())?;
         words[0] = relative(&path).display().to_string();

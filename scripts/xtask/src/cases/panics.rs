@@ -97,8 +97,8 @@ fn has_a_symbolised_backtrace(finished: &Finished) -> Result<(), String> {
     }
 }
 
-/// Checks that no other CPU prints anything after the first line of the panic message. The host tool prints the lines
-/// `[cpuN, partial]`: it reads from the guest's memory what a stopped CPU has not printed.
+/// Checks that no other CPU prints anything after the first line of the panic message. Lines with `[cpuN, partial]` are
+/// allowed: the host tool prints them, with text of a stopped CPU that it has read from the guest's memory.
 fn the_others_are_silent(finished: &Finished) -> Result<(), String> {
     const PANIC: &str = "kernel panic on CPU ";
     let mut lines = finished.stdout.lines().skip_while(|line| !line.starts_with(PANIC));

@@ -185,7 +185,8 @@ impl CampaignOptions {
 }
 
 impl LoadOptions {
-    /// Returns the number of calls from the mix after which each CPU ends, or `None` if only a time ends the boot.
+    /// Returns the number of calls from the mix after which each CPU ends, or `None` if only the time limit ends the
+    /// boot.
     pub fn calls(&self) -> Option<u64> {
         self.calls.or(self.seconds.is_none().then_some(DEFAULT_CALLS))
     }
@@ -196,7 +197,7 @@ impl LoadOptions {
     }
 
     fn words(&self, seed: Seed) -> Words {
-        // No `..`: a new option that is not handled here causes a compile error.
+        // The pattern has no `..`, so a new option that is not handled here causes a compile error.
         let LoadOptions {
             machine,
             calls: _,

@@ -42,7 +42,8 @@ fn stream_is_complete_and_in_order_and_frees_space() {
 
 #[test]
 fn stream_of_many_polls_is_complete() {
-    // More records than one copy takes, with many wrap-arounds, and mostly more than one poll finds.
+    // There are more records than fit in one copy, and usually more than one poll finds. The ring wraps around many
+    // times.
     assert_eq!(stream(300_000, 16384, 5000).records(), 2 * 300_000 + 1);
 }
 
