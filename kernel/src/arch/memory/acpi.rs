@@ -1,7 +1,6 @@
 //! Reads the firmware's tables: the MADT lists the CPUs, the FADT reports the power-management timer, the reset register
 //! and how the machine is powered off.
 
-use core::arch::x86_64::__cpuid;
 use core::{fmt, ptr, slice};
 
 use acpi::address::{AddressSpace, GenericAddress};
@@ -10,6 +9,7 @@ use kernel_abi::layout::PAGE_SIZE;
 
 use crate::acpi_tables::{self, HEADER_LEN, Hpet, Name, PhysicalMemory, Table, TableError};
 use crate::arch::memory::paging::{self, MapError};
+use crate::arch::memory::physmem;
 use crate::layout::{PHYSMAP_BASE, PHYSMAP_SIZE};
 use crate::physmap::phys_to_virt;
 use crate::power::{Power, ResetRegister, SleepControl, soft_off_types};
@@ -50,11 +50,8 @@ struct PhysMap {
 }
 
 impl PhysMap {
-    /// A page-table entry with an address above the CPU's limit would cause a page fault (SDM 3A, 4.7).
     fn new() -> PhysMap {
-        let leaf = 0x8000_0008;
-        let bits = if __cpuid(0x8000_0000).eax >= leaf { __cpuid(leaf).eax & 0xff } else { 36 };
-        PhysMap { end: PHYSMAP_SIZE.min(1 << bits.min(52)) }
+        PhysMap { end: PHYSMAP_SIZE.min(physmem::address_end()) }
     }
 }
 

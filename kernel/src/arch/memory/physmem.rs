@@ -1,6 +1,7 @@
 //! The physical frame allocator: one bitmap for all memory, protected by a lock that is held for one operation at a
 //! time.
 
+use core::arch::x86_64::__cpuid;
 use core::ops::Range;
 use core::{fmt, slice};
 
@@ -36,6 +37,15 @@ impl fmt::Display for MemoryError {
 }
 
 impl core::error::Error for MemoryError {}
+
+/// Returns one past the highest physical address that the CPU supports. A page-table entry with a higher address would
+/// cause a page fault (SDM 3A, 4.7).
+#[must_use]
+pub fn address_end() -> u64 {
+    let leaf = 0x8000_0008;
+    let bits = if __cpuid(0x8000_0000).eax >= leaf { __cpuid(leaf).eax & 0xff } else { 36 };
+    frames::PHYS_END.min(1 << bits.min(63))
+}
 
 /// Iterates over the usable regions of the loader's memory map.
 pub fn usable(info: &BootInfo) -> impl Iterator<Item = Region> + Clone {

@@ -16,7 +16,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB};
 
-use crate::arch::boot::{BootInfo, RuntimeKind};
+use crate::arch::boot::{BootInfo, RuntimeKind, RuntimeRegion};
 use crate::arch::devices::finish::{self, Reset};
 use crate::arch::memory::paging::{self, DEVICE, KERNEL_DATA, MapError};
 use crate::arch::memory::physmem::{self, TableFrames};
@@ -25,6 +25,9 @@ use crate::physmap::phys_to_virt;
 
 /// The end of the memory that may belong to the services: the lower half of the address space.
 const LOWER_HALF_END: u64 = 1 << 47;
+/// The highest total size of the services' memory, in bytes. Firmware has about 10 MiB, and page tables for more would
+/// take memory that the programs need.
+const MEMORY_MAX: u64 = 1 << 30;
 /// The signature of the table of the runtime services (UEFI 2.10, 4.5.1).
 const SERVICES_SIGNATURE: u64 = u64::from_le_bytes(*b"RUNTSERV");
 
@@ -36,8 +39,10 @@ type ResetSystem = unsafe extern "efiapi" fn(ResetType, Status, usize, *const u8
 pub enum RuntimeError {
     /// Their memory cannot be mapped.
     Map(MapError),
-    /// A range of their memory is not page-aligned, or not in the lower half of the address space.
+    /// A range of their memory is not page-aligned, or is not memory at which they can run.
     Range(Region),
+    /// Their memory is larger than [`MEMORY_MAX`]: this many bytes.
+    Size(u64),
     /// This table or function does not lie in their memory.
     Outside(&'static str, u64),
     /// This table has another signature.
@@ -51,6 +56,9 @@ impl fmt::Display for RuntimeError {
             RuntimeError::Map(error) => error.fmt(f),
             RuntimeError::Range(Region { start, len }) => {
                 write!(f, "they claim {len:#x} bytes at {start:#x}, which are not whole pages of memory")
+            }
+            RuntimeError::Size(len) => {
+                write!(f, "they claim {len:#x} bytes of memory, more than {MEMORY_MAX:#x}")
             }
             RuntimeError::Outside(what, address) => {
                 write!(f, "{what} at {address:#x} does not lie in their memory")
@@ -125,11 +133,38 @@ unsafe fn reset(what: Reset) {
     paging::load_kernel_tables();
 }
 
+/// Checks the memory of the services, and returns its pages with their uses. `end` is one past the highest physical
+/// address.
+///
+/// # Errors
+/// [`RuntimeError::Range`], [`RuntimeError::Size`].
+fn pages(
+    regions: &[RuntimeRegion],
+    end: u64,
+) -> Result<impl Iterator<Item = (u64, RuntimeKind)>, RuntimeError> {
+    let limit = end.min(LOWER_HALF_END);
+    let mut total: u64 = 0;
+    for RuntimeRegion { range: range @ Region { start, len }, .. } in regions {
+        let end = start.checked_add(*len).filter(|&end| end <= limit && (start | end).is_multiple_of(4096));
+        end.ok_or(RuntimeError::Range(*range))?;
+        total = total.saturating_add(*len);
+    }
+    if total > MEMORY_MAX {
+        return Err(RuntimeError::Size(total));
+    }
+    let of = |region: &RuntimeRegion| {
+        let (Region { start, len }, kind) = (region.range, region.kind);
+        (start..start + len).step_by(4096).map(move |page| (page, kind))
+    };
+    Ok(regions.iter().flat_map(of))
+}
+
 /// Builds the page tables: the kernel's upper half, and the memory of the services at its physical addresses.
 ///
 /// # Safety
 /// As for [`prepare`].
 unsafe fn map(info: &BootInfo) -> Result<PhysFrame, RuntimeError> {
+    let pages = pages(info.runtime_regions(), physmem::address_end())?;
     let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
     let pml4 = PhysFrame::containing_address(PhysAddr::new(frame.start()));
     // SAFETY: nothing else refers to the new table (invariant: OWN-FRAMES). The kernel's PML4 is only read, and its upper
@@ -141,26 +176,20 @@ unsafe fn map(info: &BootInfo) -> Result<PhysFrame, RuntimeError> {
     }
     // SAFETY: the frame holds a PML4, which no CPU uses yet.
     let mut tables = unsafe { paging::mapper(pml4) };
-    for region in info.runtime_regions() {
-        let flags = match region.kind {
+    for (page, kind) in pages {
+        let flags = match kind {
             // The images' data may lie between their code, so these pages are both writable and executable, as they are
             // while the firmware itself runs. No other page tables contain them.
             RuntimeKind::Code => PageTableFlags::PRESENT | PageTableFlags::WRITABLE,
             RuntimeKind::Data => KERNEL_DATA,
             RuntimeKind::Device => DEVICE,
         };
-        let Region { start, len } = region.range;
-        let end = start.checked_add(len).filter(|&end| end <= LOWER_HALF_END);
-        let end =
-            end.filter(|end| (start | end).is_multiple_of(4096)).ok_or(RuntimeError::Range(region.range))?;
-        for page in (start..end).step_by(4096) {
-            let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(page));
-            let page = Page::containing_address(VirtAddr::new(page));
-            // SAFETY: the page lies in the lower half, which contains no kernel object.
-            unsafe { tables.map_to(page, frame, flags, &mut TableFrames::default()) }
-                .map_err(MapError::from)?
-                .ignore();
-        }
+        let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(page));
+        let page = Page::containing_address(VirtAddr::new(page));
+        // SAFETY: the page lies in the lower half, which contains no kernel object.
+        unsafe { tables.map_to(page, frame, flags, &mut TableFrames::default()) }
+            .map_err(MapError::from)?
+            .ignore();
     }
     Ok(pml4)
 }
@@ -203,4 +232,53 @@ fn pointer_in(
     let (found, pointer) =
         unsafe { (table.cast::<u64>().read_unaligned(), table.add(offset).cast::<u64>().read_unaligned()) };
     if found == signature { Ok(pointer) } else { Err(RuntimeError::Signature(name, address)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    const END: u64 = 1 << 40;
+    const GIB: u64 = 1 << 30;
+
+    fn region(start: u64, len: u64) -> RuntimeRegion {
+        RuntimeRegion { range: Region { start, len }, kind: RuntimeKind::Data }
+    }
+
+    fn check(regions: &[RuntimeRegion]) -> Result<usize, RuntimeError> {
+        pages(regions, END).map(Iterator::count)
+    }
+
+    #[test]
+    fn each_page_has_the_use_of_its_range() {
+        let code = RuntimeRegion { kind: RuntimeKind::Code, ..region(0x1000, 0x2000) };
+        let pages: Vec<_> = pages(&[code, region(0x8000, 0x1000)], END).expect("valid").collect();
+        let (code, data) = (RuntimeKind::Code, RuntimeKind::Data);
+        assert_eq!(pages, [(0x1000, code), (0x2000, code), (0x8000, data)]);
+    }
+
+    #[test]
+    fn ranges_that_are_not_whole_pages_of_memory_are_refused() {
+        for (start, len) in
+            [(0x1001, 0x1000), (0x1000, 0x1001), (END - 0x1000, 0x2000), (u64::MAX - 0xfff, 0x2000)]
+        {
+            let bad = region(start, len);
+            assert_eq!(check(&[region(0, 0x1000), bad]), Err(RuntimeError::Range(bad.range)), "{start:#x}");
+        }
+        let above = region(LOWER_HALF_END, 0x1000);
+        assert_eq!(pages(&[above], 1 << 52).map(drop), Err(RuntimeError::Range(above.range)));
+        assert_eq!(check(&[region(END - 0x1000, 0x1000)]), Ok(1));
+    }
+
+    #[test]
+    fn more_memory_than_the_limit_is_refused() {
+        assert_eq!(check(&[region(0, GIB / 2), region(GIB, GIB / 2)]), Ok((GIB / 4096) as usize));
+        let refused = check(&[region(0, GIB / 2), region(GIB, GIB / 2), region(0, 0x1000)]);
+        assert_eq!(refused, Err(RuntimeError::Size(GIB + 0x1000)));
+        // The sum does not fit in 64 bits.
+        let all = std::vec![region(0, LOWER_HALF_END); 1 << 17];
+        assert_eq!(pages(&all, 1 << 52).map(drop), Err(RuntimeError::Size(u64::MAX)));
+    }
 }
