@@ -3,17 +3,20 @@
 use kernel::arch::boot::{self, BootInfo};
 use kernel::arch::devices::{serial, uart};
 use kernel::arch::memory::acpi::Tables;
-use kernel::arch::memory::frame_buffer;
+use kernel::arch::memory::paging::MapError;
+use kernel::arch::memory::{frame_buffer, physmem};
 use kernel::arch::percpu::PerCpuData;
 use kernel::physmap::phys_to_virt;
 use kernel::screen::{Mode, ScreenError};
 use kernel::spcr::SerialConsole;
 use kernel::{say, warn};
+use spin::Once;
 
-use super::steps::or_end;
+/// Why the frame buffer is not mapped, if [`map_screen`] failed.
+static MAP_ERROR: Once<MapError> = Once::new();
 
 fn mode(info: &BootInfo) -> Result<Option<Mode>, ScreenError> {
-    Mode::of(&info.frame_buffer, info.regions().iter().map(|region| region.range))
+    Mode::of(&info.frame_buffer, physmem::address_end(), info.regions().iter().map(|region| region.range))
 }
 
 /// Shows the console on the screen, if the boot page tables map the frame buffer. Until then, only the UART shows why the
@@ -30,7 +33,7 @@ pub unsafe fn show_early(info: &BootInfo) {
     }
 }
 
-/// Maps the frame buffer into the kernel's half and shows the console on it.
+/// Maps the frame buffer into the kernel's half and shows the console on it. If that fails, the console has no screen.
 ///
 /// # Safety
 /// Called once, on the BSP, directly after the kernel's page tables are loaded for the first time.
@@ -40,13 +43,22 @@ pub unsafe fn map_screen(info: &BootInfo) {
     // frame buffer, and the second address stays mapped.
     unsafe {
         serial::set_screen(mode, None);
-        serial::set_screen(mode, Some(or_end(frame_buffer::map(&mode))));
+        match frame_buffer::map(&mode) {
+            Ok(address) => serial::set_screen(mode, Some(address)),
+            Err(error) => {
+                serial::remove_screen();
+                MAP_ERROR.call_once(|| error);
+            }
+        }
     }
 }
 
 /// Reports the screen, or why the console is not shown on it.
 pub fn report_screen(bsp: &PerCpuData, info: &BootInfo) {
     match mode(info) {
+        Ok(Some(_)) if let Some(error) = MAP_ERROR.get() => {
+            warn!(bsp, "the screen is not used: its frame buffer cannot be mapped: {error}");
+        }
         Ok(Some(mode)) => {
             let Mode { width, height, columns, rows, .. } = mode;
             say!(bsp, "screen of {width}x{height} pixels, {columns}x{rows} characters");

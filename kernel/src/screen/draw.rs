@@ -74,7 +74,7 @@ mod tests {
         let len = u64::from(stride * height * 4);
         let masks = [0xff, 0xff00, 0xff_0000];
         let buffer = FrameBuffer { start: 0x8000_0000, len, width, height, stride, masks };
-        let mode = Mode::of(&buffer, core::iter::empty()).expect("valid").expect("a screen");
+        let mode = Mode::of(&buffer, u64::MAX, core::iter::empty()).expect("valid").expect("a screen");
         let mut cells = Box::new(Cells::new());
         cells.set_size(mode.columns, mode.rows);
         let memory = Memory(std::vec![OLD; mode.pixels()]);

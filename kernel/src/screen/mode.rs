@@ -3,10 +3,12 @@
 use core::fmt;
 
 use kernel_abi::boot::FrameBuffer;
+use kernel_abi::layout::PAGE_SIZE;
 
 use super::cells::{COLUMNS_MAX, Colour, ROWS_MAX};
 use super::font;
 use crate::frames::Region;
+use crate::layout::FRAME_BUFFER_SIZE;
 
 /// Bytes per pixel. UEFI has no other format (UEFI 2.10, 12.9.2), and GRUB is asked for this one.
 const PIXEL: u64 = 4;
@@ -22,6 +24,10 @@ pub enum ScreenError {
     Format([u32; 3]),
     /// The width, the height and the distance of two lines in pixels: too small, too large, or larger than the memory.
     Size(u32, u32, u32),
+    /// The frame buffer does not lie below the highest physical address of the CPU: its first byte and its length.
+    Address(u64, u64),
+    /// The frame buffer is larger than the kernel maps: its length.
+    TooLarge(u64),
     /// The frame buffer overlaps memory that is in use for something else: its first byte and its length.
     InMemory(u64, u64),
 }
@@ -35,6 +41,12 @@ impl fmt::Display for ScreenError {
             }
             ScreenError::Size(width, height, stride) => {
                 write!(f, "its size of {width}x{height} pixels, {stride} per line, is not supported")
+            }
+            ScreenError::Address(start, len) => {
+                write!(f, "the CPU cannot address its frame buffer of {len} bytes at {start:#x}")
+            }
+            ScreenError::TooLarge(len) => {
+                write!(f, "its frame buffer has {len} bytes, more than {FRAME_BUFFER_SIZE}")
             }
             ScreenError::InMemory(start, len) => {
                 write!(f, "its frame buffer of {len} bytes at {start:#x} overlaps the machine's memory")
@@ -67,12 +79,14 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Checks a frame buffer. `memory` is what the kernel or the firmware uses. `None` if the machine has no screen.
+    /// Checks a frame buffer. `address_end` is one past the highest physical address of the CPU. `memory` is what the
+    /// kernel or the firmware uses. `None` if the machine has no screen.
     ///
     /// # Errors
     /// [`ScreenError`].
     pub fn of(
         buffer: &FrameBuffer,
+        address_end: u64,
         mut memory: impl Iterator<Item = Region>,
     ) -> Result<Option<Mode>, ScreenError> {
         let FrameBuffer { start, len, width, height, stride, masks } = *buffer;
@@ -95,7 +109,11 @@ impl Mode {
         if !fits || columns < 40 || rows < 10 || !start.is_multiple_of(PIXEL) {
             return Err(ScreenError::Size(width, height, stride));
         }
-        let end = start.checked_add(bytes).ok_or(ScreenError::Size(width, height, stride))?;
+        if start % PAGE_SIZE + bytes > FRAME_BUFFER_SIZE {
+            return Err(ScreenError::TooLarge(bytes));
+        }
+        let end = start.checked_add(bytes).filter(|&end| end <= address_end);
+        let end = end.ok_or(ScreenError::Address(start, bytes))?;
         if memory.any(|region| {
             region.len != 0 && start < region.start.saturating_add(region.len) && region.start < end
         }) {
@@ -150,6 +168,8 @@ mod tests {
     use super::*;
 
     const RGB: [u32; 3] = [0xff, 0xff00, 0xff_0000];
+    /// The end of the addresses of a CPU with 40 bits for them.
+    const ADDRESS_END: u64 = 1 << 40;
     const BGR: [u32; 3] = [0xff_0000, 0xff00, 0xff];
 
     fn buffer(width: u32, height: u32, stride: u32) -> FrameBuffer {
@@ -158,7 +178,7 @@ mod tests {
     }
 
     fn mode(buffer: FrameBuffer) -> Result<Option<Mode>, ScreenError> {
-        Mode::of(&buffer, iter::empty())
+        Mode::of(&buffer, ADDRESS_END, iter::empty())
     }
 
     #[test]
@@ -207,17 +227,38 @@ mod tests {
             size(40_000, 800, 40_000),
             (FrameBuffer { len: good.len - 1, ..good }, ScreenError::Size(1280, 800, 1300)),
             (FrameBuffer { start: 0x8000_0002, ..good }, ScreenError::Size(1280, 800, 1300)),
-            (FrameBuffer { start: u64::MAX - 3, ..good }, ScreenError::Size(1280, 800, 1300)),
         ] {
             assert_eq!(mode(buffer), Err(error), "{buffer:?}");
         }
     }
 
     #[test]
+    fn frame_buffer_beyond_the_cpus_addresses_is_refused() {
+        let good = buffer(1280, 800, 1280);
+        let bytes = 1280 * 800 * 4;
+        let at = |start| mode(FrameBuffer { start, ..good });
+        assert!(at(ADDRESS_END - bytes).is_ok());
+        for start in [ADDRESS_END - bytes + 4, ADDRESS_END, 1 << 52, u64::MAX - 3] {
+            assert_eq!(at(start), Err(ScreenError::Address(start, bytes)), "{start:#x}");
+        }
+    }
+
+    #[test]
+    fn frame_buffer_that_is_too_large_to_map_is_refused() {
+        let side = 1 << 14;
+        let largest = buffer(side, side, side);
+        assert!(mode(largest).is_ok());
+        let too_large = Err(ScreenError::TooLarge(FRAME_BUFFER_SIZE));
+        assert_eq!(mode(FrameBuffer { start: largest.start + 4, ..largest }), too_large);
+        let len = 4 * u64::from(SIZE_MAX) * u64::from(SIZE_MAX);
+        assert_eq!(mode(buffer(SIZE_MAX, SIZE_MAX, SIZE_MAX)), Err(ScreenError::TooLarge(len)));
+    }
+
+    #[test]
     fn frame_buffer_in_memory_is_refused() {
         let good = buffer(1280, 800, 1280);
         let bytes = 1280 * 800 * 4;
-        let with = |start, len| Mode::of(&good, iter::once(Region { start, len }));
+        let with = |start, len| Mode::of(&good, ADDRESS_END, iter::once(Region { start, len }));
         for (start, len) in [(0, good.start), (good.start + bytes, 4096), (good.start + bytes, u64::MAX)] {
             assert!(with(start, len).is_ok(), "{start:#x} {len:#x}");
         }

@@ -69,6 +69,11 @@ pub unsafe fn set_screen(mode: Mode, address: Option<*mut u32>) {
     }
 }
 
+/// Removes the screen from the console.
+pub fn remove_screen() {
+    CONSOLE.lock().screen = None;
+}
+
 /// Returns whether the console has a screen.
 pub fn has_screen() -> bool {
     CONSOLE.lock().screen.is_some()
