@@ -41,7 +41,7 @@ macro_rules! probe {
 }
 
 /// The kinds. Comments give the expected outcome.
-const KINDS: [(&str, fn()); 16] = [
+const KINDS: [(&str, fn()); 17] = [
     // Each raises #GP because of UMIP.
     probe!("sgdt", "sgdt [rsp - 64]"),
     probe!("sidt", "sidt [rsp - 64]"),
@@ -67,6 +67,8 @@ const KINDS: [(&str, fn()); 16] = [
     // For runs in which CPU 0 panics when its copy exits. The other copies then run in ring 3 and do not enter the
     // kernel by themselves, except for ticks.
     ("loop", loop_unless_on_cpu_0),
+    // For runs that end in the firmware, which must not get these control words.
+    ("fpu", exit_with_changed_fpu),
 ];
 
 fn run() -> ExitCode {
@@ -184,4 +186,14 @@ fn loop_unless_on_cpu_0() {
     loop {
         spin_loop();
     }
+}
+
+/// Exits with other x87 and SSE control words than those at the start: rounding towards zero, flush to zero.
+fn exit_with_changed_fpu() {
+    let (fcw, mxcsr) = (0x0c7f_u16, 0xff80_u32);
+    // SAFETY: all exceptions stay masked, and this program uses no floating-point numbers.
+    unsafe {
+        asm!("fldcw [{}]", "ldmxcsr [{}]", in(reg) &raw const fcw, in(reg) &raw const mxcsr, options(nostack));
+    }
+    sys::exit(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 
 use core::arch::naked_asm;
 
+use crate::arch::cpu::fpu::FpuImage;
 use crate::arch::percpu::PerCpuData;
 use crate::frame::InterruptFrame;
 
@@ -106,17 +107,3 @@ pub(in crate::arch) unsafe extern "sysv64" fn unmask_nmis() {
         "ret",
     )
 }
-
-/// An FXSAVE image (SDM 1, 10.5.1).
-#[repr(C, align(16))]
-pub struct FpuImage {
-    fcw: u16,
-    unused: [u8; 22],
-    mxcsr: u32,
-    rest: [u8; 484],
-}
-
-/// The x87 and SSE state at a program's start: all registers zero, all exceptions masked.
-pub static FPU_RESET: FpuImage = FpuImage { fcw: 0x037f, unused: [0; 22], mxcsr: 0x1f80, rest: [0; 484] };
-
-const _: () = assert!(size_of::<FpuImage>() == 512, "the image must have the 512 bytes that FXRSTOR reads");

@@ -17,6 +17,7 @@ use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::{Mapper, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB};
 
 use crate::arch::boot::{BootInfo, RuntimeKind, RuntimeRegion};
+use crate::arch::cpu::fpu;
 use crate::arch::devices::finish::{self, Reset};
 use crate::arch::memory::paging::{self, DEVICE, KERNEL_DATA, MapError};
 use crate::arch::memory::physmem::{self, TableFrames};
@@ -122,6 +123,10 @@ unsafe fn reset(what: Reset) {
         Reset::Reboot => ResetType::COLD,
         Reset::PowerOff => ResetType::SHUTDOWN,
     };
+    // The control words are those of the last program. The firmware's calling convention requires these values (UEFI 2.10,
+    // 2.3.4.2).
+    // SAFETY: `control::init` has set the control bits, and the last program has ended.
+    unsafe { fpu::reset() };
     // SAFETY: the tables have the kernel's upper half, so this stack and this code stay mapped. The address is that of the
     // function, in memory that is mapped executable. The stack is 16-byte aligned by the calling convention, and has the
     // 4 KiB that the services need (UEFI 2.10, 2.3.4): the run has ended near its start.

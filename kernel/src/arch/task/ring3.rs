@@ -5,8 +5,9 @@ use kernel_abi::record::Outcome;
 use kernel_abi::trace::Kind;
 use x86_64::registers::model_specific::Msr;
 
+use crate::arch::cpu::fpu::FPU_RESET;
 use crate::arch::cpu::msr::{IA32_FS_BASE, IA32_KERNEL_GS_BASE};
-use crate::arch::exit::points::{FPU_RESET, enter_ring3, restart_on};
+use crate::arch::exit::points::{enter_ring3, restart_on};
 use crate::arch::memory::loaded::{Common, Program, StartError};
 use crate::arch::memory::paging;
 use crate::arch::panic::stop;

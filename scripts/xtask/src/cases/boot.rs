@@ -111,14 +111,22 @@ pub fn cases() -> Vec<Case> {
         .exits_on(2)
         .shows("[loader] ringside: starting the kernel")
         .shows("b c"),
-        // Without ACPI tables, only the runtime services of the firmware can power the machine off.
+        // Without ACPI tables, only the runtime services of the firmware can power the machine off. They get the FPU's
+        // control words that their calling convention requires, not those of the last program.
         uefi(
             "power-off",
             "--smp 2 --cmdline 'verdict=poweroff firmware_fault=no-rsdp' --qemu-arg=-no-shutdown",
-            "hello",
+            "probe fpu",
         )
         .status(5)
-        .shows("hello from ring 3 on cpu 0")
+        .exits_on(1)
+        .demand(|finished| {
+            // The host tool prints the registers of a paused machine, CPU 0 first.
+            let first = finished.stderr.lines().find(|line| line.starts_with("FCW="));
+            let (fcw, mxcsr) = first.and_then(|line| line.split_once(' ')).unwrap_or_default();
+            let mxcsr = mxcsr.split("MXCSR=").nth(1);
+            expect((fcw, mxcsr), ("FCW=037f", Some("00001f80")), "FPU control words")
+        })
         .complains("its run state is \"shutdown\""),
         uefi("reboot", "--smp 4 --cmdline verdict=reboot", "hello")
             .status(3)

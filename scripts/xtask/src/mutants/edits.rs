@@ -46,6 +46,7 @@ const PAGING: &str = "kernel/src/arch/memory/paging.rs";
 const REPEAT: &str = "kernel/src/repeat.rs";
 const RUN: &str = "kernel/src/run.rs";
 const RING3: &str = "kernel/src/arch/task/ring3.rs";
+const RUNTIME_SERVICES: &str = "kernel/src/arch/memory/runtime_services.rs";
 const SELECTORS: &str = "kernel/src/selectors.rs";
 const SMAP: &str = "kernel/src/arch/entry/smap.rs";
 const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
@@ -258,6 +259,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("exit-device-assumed", &[edit(START, "je .Lhalt mov edx, {exit_port}", "nop\nmov edx, {exit_port}")]),
     // The runtime services of UEFI firmware are not called.
     ("runtime-services-unused", &[edit(FINISH, "call_firmware(Reset::PowerOff);", "")]),
+    // The firmware is called with the last program's FPU control words.
+    ("firmware-fpu-left", &[edit(RUNTIME_SERVICES, "unsafe { fpu::reset() };", "")]),
     // The clock wraps while the TSC is below its value at boot.
     ("clock-wraps", &[edit(TIMER, "tsc.saturating_sub(self.boot)", "tsc.wrapping_sub(self.boot)")]),
     // A machine check causes a shutdown.

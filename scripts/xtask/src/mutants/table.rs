@@ -327,6 +327,11 @@ pub const MUTANTS: &[Mutant] = &[
         Case("boot::uefi-power-off", &["exit status Some(4) instead of 5"]),
     ),
     guard(
+        "UEFI's runtime services get the FPU control words of their calling convention",
+        "firmware-fpu-left",
+        Case("boot::uefi-power-off", &["FPU control words"]),
+    ),
+    guard(
         "the clock does not wrap if the TSC is below its value at boot",
         "clock-wraps",
         Host(

@@ -182,7 +182,8 @@ pub const BRING_UP: &[Hazard] = &[
         "the end of a run writes to a port that belongs to another device, or the machine cannot be powered off",
         "the kernel writes to QEMU's exit device only if QEMU itself has loaded it or the command line has \
              `verdict=exit`; it resets the machine and powers it off through the runtime services of UEFI firmware, \
-             or else through the registers that the ACPI tables name",
+             or else through the registers that the ACPI tables name; the services get the FPU control words that \
+             their calling convention requires",
         &[
             "boot::iso-lacking",
             "boot::iso-lacking-stay",
@@ -191,7 +192,7 @@ pub const BRING_UP: &[Hazard] = &[
             "boot::power-off",
             "boot::reboot",
         ],
-        &["exit-device-assumed", "runtime-services-unused"],
+        &["exit-device-assumed", "runtime-services-unused", "firmware-fpu-left"],
         "",
     ),
     row(
