@@ -27,20 +27,14 @@ impl InterruptFrame {
     }
 }
 
-/// The user registers at a `syscall`, as the entry code pushes them.
+/// The user registers that the system-call entry saves for every call: those that a compiled function may overwrite.
 ///
-/// rcx and r11 have no fields: SYSCALL overwrites them with RIP and RFLAGS, and both exit paths load them from
-/// [`InterruptFrame::rip`] and [`InterruptFrame::rflags`], so that the values cannot differ.
+/// rcx and r11 have no fields: SYSCALL overwrites them with RIP and RFLAGS, and every exit loads them from
+/// [`rip`](SavedRegisters::rip) and [`rflags`](SavedRegisters::rflags), so that the values cannot differ.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are named after the registers")]
-pub struct SyscallFrame {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub rbp: u64,
-    pub rbx: u64,
+pub struct SavedRegisters {
     /// Argument 6.
     pub r9: u64,
     /// Argument 5.
@@ -53,10 +47,29 @@ pub struct SyscallFrame {
     pub rsi: u64,
     /// Argument 1.
     pub rdi: u64,
+    /// The flags, from r11.
+    pub rflags: u64,
+    /// Address of the instruction after `syscall`, from rcx.
+    pub rip: u64,
+}
+
+/// All user registers at a `syscall`. The entry completes this frame for the calls that need it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are named after the registers")]
+pub struct SyscallFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
     /// The system-call number on entry, the result on exit.
     pub rax: u64,
-    /// The user RIP, RFLAGS, stack pointer and segments.
-    pub user: InterruptFrame,
+    /// The stack pointer.
+    pub rsp: u64,
+    /// The registers that are saved for every call.
+    pub saved: SavedRegisters,
 }
 
 /// The registers of ring 3 or ring 0 at an interrupt or exception.
@@ -88,9 +101,18 @@ pub struct TrapFrame {
 }
 
 const _: () = {
-    assert!(size_of::<SyscallFrame>() == 18 * 8, "the entry must push 18 words");
+    assert!(size_of::<SavedRegisters>() == 8 * 8, "the entry must push 8 words");
+    assert!(
+        size_of::<SavedRegisters>().is_multiple_of(16),
+        "rsp must be 16-byte aligned at the call through the table"
+    );
+    assert!(offset_of!(SavedRegisters, rip) == 7 * 8, "rip must be pushed first");
+    assert!(size_of::<SyscallFrame>() == 16 * 8, "the entry of a frame handler must push 8 more words");
     assert!(size_of::<SyscallFrame>().is_multiple_of(16), "rsp must be 16-byte aligned at the call to Rust");
-    assert!(offset_of!(SyscallFrame, user) == 13 * 8, "the iretq frame must lie above 13 registers");
+    assert!(
+        offset_of!(SyscallFrame, saved) + size_of::<SavedRegisters>() == size_of::<SyscallFrame>(),
+        "the registers that are saved first must lie at the frame's upper end"
+    );
     assert!(
         size_of::<TrapFrame>() == 22 * 8,
         "a frame must have 15 registers, 2 words from the stub and 5 from the CPU"

@@ -9,6 +9,7 @@ use kernel_abi::verdict::Verdict;
 use spin::Once;
 
 use crate::arch::devices::{finish, serial};
+use crate::arch::entry::points::syscall_entry;
 use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::loaded::{Common, Program, StartError};
 use crate::arch::memory::paging::MapError;
@@ -27,7 +28,6 @@ use crate::plural::{Count, verb};
 use crate::repeat::{self, End, Reason};
 use crate::stage::Cause;
 use crate::sync::{self, Gate, Stagger};
-use crate::syscall;
 use crate::text::Text;
 
 /// Number of tick intervals over which the tick rate is measured after the programs have ended: 200 ms at 100 Hz.
@@ -146,7 +146,7 @@ fn enter(cpu: &'static PerCpuData, run: &'static Run, loaded: Result<Program, St
 /// Leaves the run because the BSP has asked for it. The program's memory is freed.
 fn leave(cpu: &PerCpuData) -> ! {
     rare::report_nmis(cpu);
-    rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
+    rare::report_debugs(cpu, syscall_entry as *const () as u64);
     rare::report_strays(cpu);
     cycle::leave(cpu)
 }
@@ -254,7 +254,7 @@ fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     inject::all_programs_ended(cpu, &run().options);
     print::report_dropped(cpu);
     rare::report_nmis(cpu);
-    rare::report_debugs(cpu, syscall::ENTRY as *const () as u64);
+    rare::report_debugs(cpu, syscall_entry as *const () as u64);
     rare::report_strays(cpu);
 
     let (intervals, ns) = cpu.measured_ticks();

@@ -1,98 +1,127 @@
-//! The system calls: the dispatch table, and the handlers, which read their arguments from the frame.
+//! The system calls: the table and the handlers. A leaf handler gets its arguments in registers; a frame handler reads
+//! them from the frame.
 //!
 //! This module compiles unchanged for ELF and PE targets, because no function in it specifies a calling convention.
 #![forbid(unsafe_code)]
-
-use core::hint::cold_path;
 
 use kernel_abi::errno::Errno;
 use kernel_abi::syscall::{Call, TABLE_LEN, WRITE_SERIAL_MAX};
 use kernel_abi::trace::Kind;
 
-use crate::arch::cpu::speculation;
-use crate::arch::entry::points;
+use crate::arch::entry::calls::{self, Arguments, Functions, Leaf};
+use crate::arch::entry::points::FrameCalls;
 use crate::arch::inject;
 use crate::arch::memory::usercopy;
-use crate::arch::percpu::PerCpuData;
 use crate::arch::percpu::print::ProgramLine;
+use crate::arch::percpu::{CallTables, PerCpuData};
 use crate::arch::task::{idle, ring3};
 use crate::cmdline::Place;
 use crate::frame::SyscallFrame;
 use crate::user_slice::UserSlice;
 
-/// A handler: reads the call's arguments from the frame and returns the value for rax.
-type Handler = fn(&SyscallFrame, &PerCpuData) -> u64;
-
-/// The handlers by number. The entry for an unused number is [`no_such_call`].
-const TABLE: [Handler; TABLE_LEN] = {
-    let mut table: [Handler; TABLE_LEN] = [no_such_call; TABLE_LEN];
+/// The functions of the system calls, by table. Each is a leaf handler or a frame handler.
+pub static TABLES: CallTables = {
+    let mut functions = [Functions::leaf::<Unused>(); TABLE_LEN + 1];
     let mut n = 0;
     while n < Call::ALL.len() {
-        table[Call::ALL[n] as usize] = handler(Call::ALL[n]);
+        functions[Call::ALL[n] as usize] = functions_of(Call::ALL[n]);
         n += 1;
     }
-    table
+    functions[TABLE_LEN] = Functions::beyond_the_table::<Unused>();
+    calls::tables(functions)
 };
 
-/// Returns the handler of a system call. Evaluated only at compile time, to build the table.
-const fn handler(call: Call) -> Handler {
+/// Returns the functions of a system call. Evaluated only at compile time, to build the tables.
+const fn functions_of(call: Call) -> Functions {
     match call {
-        Call::Null => null,
-        Call::WriteSerial => write_serial,
-        Call::GetTicks => get_ticks,
-        Call::Exit => exit,
-        Call::GetCpu => get_cpu,
-        Call::CpuCount => cpu_count,
-        Call::ClockNs => clock_ns,
-        Call::Trace => trace,
+        Call::Null => Functions::leaf::<Null>(),
+        Call::WriteSerial | Call::Exit => Functions::frame::<FrameHandlers>(),
+        Call::GetTicks => Functions::leaf::<GetTicks>(),
+        Call::GetCpu => Functions::leaf::<GetCpu>(),
+        Call::CpuCount => Functions::leaf::<CpuCount>(),
+        Call::ClockNs => Functions::leaf::<ClockNs>(),
+        Call::Trace => Functions::leaf::<Trace>(),
     }
 }
 
-/// The table in memory. It is a static so that indexing it takes a single address computation.
-static DISPATCH: [Handler; TABLE_LEN] = TABLE;
+/// The handlers that get the whole frame.
+struct FrameHandlers;
 
-/// The entry point of `syscall` that dispatches to this table. It is a static because its address is compared: with a
-/// constant, each crate that uses it could have its own copy of the generic function.
-pub static ENTRY: unsafe extern "sysv64" fn() = points::syscall_entry::<Table>;
-
-/// The table as the type parameter of the entry point.
-pub struct Table;
-
-impl points::Calls for Table {
+impl FrameCalls for FrameHandlers {
     #[inline]
-    fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
-        dispatch(frame, cpu);
+    fn call(index: u64, frame: &mut SyscallFrame, cpu: &PerCpuData) {
+        frame.rax = if index == Call::Exit as u64 { exit(frame, cpu) } else { write_serial(frame, cpu) };
     }
 }
 
-/// Runs the call whose number is in `frame.rax` and stores its result there.
-#[inline]
-fn dispatch(frame: &mut SyscallFrame, cpu: &PerCpuData) {
-    let number = frame.rax;
-    frame.rax = if number < TABLE_LEN as u64 {
-        let number = speculation::table_index(number);
-        cpu.count_syscall(number);
-        DISPATCH[number](frame, cpu)
-    } else {
-        // Keep this branch out of the fast path.
-        cold_path();
-        cpu.count_syscall(TABLE_LEN);
+/// All numbers without a system call.
+struct Unused;
+
+impl Leaf for Unused {
+    fn call(_: Arguments) -> u64 {
         Errno::NoSys.to_rax()
-    };
+    }
 }
 
-fn no_such_call(_: &SyscallFrame, _: &PerCpuData) -> u64 {
-    Errno::NoSys.to_rax()
+/// `SYS_NULL`.
+struct Null;
+
+impl Leaf for Null {
+    fn call(_: Arguments) -> u64 {
+        0
+    }
 }
 
-fn null(_: &SyscallFrame, _: &PerCpuData) -> u64 {
-    0
+/// `SYS_GET_TICKS`.
+struct GetTicks;
+
+impl Leaf for GetTicks {
+    fn call(_: Arguments) -> u64 {
+        PerCpuData::current_ticks()
+    }
+}
+
+/// `SYS_GET_CPU`.
+struct GetCpu;
+
+impl Leaf for GetCpu {
+    fn call(_: Arguments) -> u64 {
+        PerCpuData::current_id().into()
+    }
+}
+
+/// `SYS_CPU_COUNT`.
+struct CpuCount;
+
+impl Leaf for CpuCount {
+    fn call(_: Arguments) -> u64 {
+        PerCpuData::current_cpus_online().into()
+    }
+}
+
+/// `SYS_CLOCK_NS`.
+struct ClockNs;
+
+impl Leaf for ClockNs {
+    fn call(_: Arguments) -> u64 {
+        PerCpuData::current().clock_ns()
+    }
+}
+
+/// `SYS_TRACE`.
+struct Trace;
+
+impl Leaf for Trace {
+    fn call(arguments: Arguments) -> u64 {
+        PerCpuData::current().trace(Kind::User, arguments.rdi, arguments.rsi);
+        0
+    }
 }
 
 /// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call's time is bounded for any
 /// length: by one turn of each other CPU at the console. Ticks are handled while it waits.
 fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    let (pointer, length) = (frame.rdi, frame.rsi);
+    let (pointer, length) = (frame.saved.rdi, frame.saved.rsi);
     if length == 0 {
         return 0;
     }
@@ -115,29 +144,8 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     taken as u64
 }
 
-fn get_ticks(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    cpu.ticks()
-}
-
 /// Ends the program. The exit code is the low half of rdi, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     inject::at(cpu, Place::Syscall);
-    ring3::exit(cpu, frame.rdi as u32 as i32)
-}
-
-fn get_cpu(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    u64::from(cpu.id().0)
-}
-
-fn cpu_count(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    u64::from(cpu.cpus_online())
-}
-
-fn clock_ns(_: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    cpu.clock_ns()
-}
-
-fn trace(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    cpu.trace(Kind::User, frame.rdi, frame.rsi);
-    0
+    ring3::exit(cpu, frame.saved.rdi as u32 as i32)
 }

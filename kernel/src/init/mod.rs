@@ -112,7 +112,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let features = steps::features(info);
     // SAFETY: called once, on the CPU that the data belongs to, with interrupts off. The tables are loaded, the PICs
     // masked, the APIC's registers mapped and its mode set.
-    unsafe { this_cpu::set_up(bsp, features, syscall::ENTRY) };
+    unsafe { this_cpu::set_up(bsp, features, &syscall::TABLES) };
 
     // Parse the command line before any slow step, so that an error in it is reported immediately.
     console::report_screen(bsp, info);
@@ -141,7 +141,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, timebase.tsc.hz(), info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
-    let upcalls = Upcalls { syscall_entry: syscall::ENTRY, online: run::take_part };
+    let upcalls = Upcalls { calls: &syscall::TABLES, online: run::take_part };
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let arrivals = or_end(unsafe {
         bring_up::start_others(bsp, features, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)

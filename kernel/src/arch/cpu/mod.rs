@@ -5,5 +5,4 @@ pub mod fpu;
 pub mod gdt;
 pub mod machine_check;
 pub mod msr;
-pub mod speculation;
 pub mod tsc;

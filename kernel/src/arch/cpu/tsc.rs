@@ -10,6 +10,16 @@ use crate::clock::Rate;
 
 const IA32_TSC_ADJUST: u32 = 0x3b;
 
+/// Returns the counter's low and high half, as RDTSC does.
+#[inline(always)]
+#[must_use]
+pub fn halves() -> [u32; 2] {
+    let (low, high): (u32, u32);
+    // SAFETY: every x86-64 CPU has the counter, and reading it has no effect.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    [low, high]
+}
+
 /// A CPU's time-stamp counter, for the comparison of all CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct TscState {

@@ -17,7 +17,7 @@ pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
 fn alternate(cpu: &PerCpuData) {
     let now = Share { calls: cpu.calls().iter().sum(), ns: cpu.clock_ns() };
     if let Some(on) = cpu.injected.alternation.tick(now) {
-        cpu.tracer.switch(on);
+        cpu.switch_trace(on);
     }
 }
 

@@ -154,6 +154,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         this: place,
         user_rsp: Cell::new(0),
         syscall_stack_top: layout::syscall_stack(id).end,
+        call_table: Cell::new(ptr::null()),
         counters: Counters {
             calls: [const { Cell::new(0) }; TABLE_LEN + 1],
             ticks: Cell::new(0),
@@ -165,6 +166,7 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         generation: 0,
         cpus_online: Cell::new(1),
         clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz must be a valid rate"))),
+        call_tables: Cell::new(None),
         measured: Cell::new(Measured::NONE),
         rare: Rare::default(),
         apic: RefCell::new(None),

@@ -18,6 +18,7 @@ use kernel_abi::trace::{IPI_TO_OTHERS, Kind};
 use spin::Once;
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::call_table::{CallTable, Tables};
 use super::dropped::Dropped;
 use super::injected::Injected;
 use super::rare::Rare;
@@ -43,12 +44,14 @@ use crate::repeat::{End, Rounds};
 pub struct PerCpuData {
     /// The address of this block. It is the first word, so that `mov reg, gs:[0]` loads it.
     pub(in crate::arch) this: *const PerCpuData,
-    /// The user stack pointer. Valid from the second instruction of the system-call entry until the entry pushes it
-    /// into the frame.
+    /// The user stack pointer. Valid from the second instruction of the system-call entry until its exit has read it, or
+    /// until the entry of a frame handler has pushed it into the frame.
     pub(in crate::arch) user_rsp: Cell<u64>,
     /// The end of the syscall stack, one past its highest byte. Equal to TSS.RSP0.
     pub(in crate::arch) syscall_stack_top: u64,
-    /// The writer of this CPU's trace ring. Every system call reads the writer's first word.
+    /// The table through which the system-call entry calls: one of `call_tables`, or null before they are set.
+    pub(in crate::arch) call_table: Cell<*const CallTable>,
+    /// The writer of this CPU's trace ring.
     pub(in crate::arch) tracer: Tracer,
     /// This CPU's counters, which the host tool reads while the kernel runs.
     pub(in crate::arch) counters: Counters<Cell<u64>>,
@@ -66,6 +69,8 @@ pub struct PerCpuData {
     pub(super) cpus_online: Cell<u32>,
     /// The conversion from TSC to nanoseconds. Also a per-CPU copy, so that the system call reads no shared cache line.
     pub(super) clock: Cell<TscClock>,
+    /// The tables from which `call_table` is chosen.
+    pub(super) call_tables: Tables,
     /// The measurement of the tick rate.
     pub(super) measured: Cell<Measured>,
     /// Rare exceptions, which are reported outside of their handlers.
@@ -184,6 +189,25 @@ const _: () = {
 // SAFETY: code on other CPUs uses only the atomics, the `Once`s and fields that never change (invariant: OWNER-ONLY).
 unsafe impl Sync for PerCpuData {}
 
+/// Reads a word of the running CPU's data at an offset. The system-call path uses it because a compiled access through
+/// [`PerCpuData::current`] takes two instructions.
+macro_rules! own_word {
+    ($type:tt, $offset:expr) => {{
+        let word: $type;
+        // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read.
+        unsafe {
+            own_word!(@asm $type, word, $offset);
+        }
+        word
+    }};
+    (@asm u64, $word:ident, $offset:expr) => {
+        asm!("mov {}, gs:[{}]", out(reg) $word, const $offset, options(nostack, readonly, preserves_flags))
+    };
+    (@asm u32, $word:ident, $offset:expr) => {
+        asm!("mov {:e}, gs:[{}]", out(reg) $word, const $offset, options(nostack, readonly, preserves_flags))
+    };
+}
+
 impl PerCpuData {
     /// The value of `magic`.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"per-CPU!");
@@ -238,11 +262,32 @@ impl PerCpuData {
         self.apic.borrow_mut().as_mut().map(f)
     }
 
+    /// Returns the number of timer ticks of the running CPU, with one instruction.
+    #[inline(always)]
+    #[must_use]
+    pub fn current_ticks() -> u64 {
+        own_word!(u64, offset_of!(PerCpuData, counters) + offset_of!(Counters<u64>, ticks))
+    }
+
+    /// Returns the dense index of the running CPU, with one instruction.
+    #[inline(always)]
+    #[must_use]
+    pub fn current_id() -> u32 {
+        own_word!(u32, offset_of!(PerCpuData, id))
+    }
+
+    /// Returns the running CPU's copy of the number of CPUs online, with one instruction.
+    #[inline(always)]
+    #[must_use]
+    pub fn current_cpus_online() -> u32 {
+        own_word!(u32, offset_of!(PerCpuData, cpus_online))
+    }
+
     /// Returns this CPU's data.
     ///
     /// Call it only while the invariant GS-BASE holds: after an entry from ring 3, or after checking the base.
     #[inline(always)]
-    pub(in crate::arch) fn current() -> &'static PerCpuData {
+    pub(crate) fn current() -> &'static PerCpuData {
         let this: *const PerCpuData;
         // SAFETY: the GS base is the address of this CPU's block, whose first word is that address (invariant:
         // GS-BASE).
@@ -257,21 +302,11 @@ impl PerCpuData {
         }
     }
 
-    /// Attaches this CPU's trace ring. Only the BSP needs this call: its data is created before the rings.
-    pub fn attach_trace(&self) {
-        self.tracer.attach(self.area.0, self.apic_id.0);
-    }
-
     /// Returns the number of system calls and the time spent with recording off and on, if the run alternates between
     /// the two.
     #[must_use]
     pub fn shares(&self) -> Option<[Share; 2]> {
         self.injected.alternation.shares()
-    }
-
-    /// Stops recording on this CPU.
-    pub fn stop_trace(&self) {
-        self.tracer.switch(false);
     }
 
     /// Sends the wake-up IPI to one CPU.
@@ -284,13 +319,6 @@ impl PerCpuData {
     pub fn wake_others(&self) {
         self.trace(Kind::IpiSent, WAKE_VECTOR.into(), IPI_TO_OTHERS);
         self.with_apic(LocalApic::wake_others);
-    }
-
-    /// Counts a system call. `number` is its number, or the length of the table for any number beyond the table.
-    #[inline]
-    pub fn count_syscall(&self, number: usize) {
-        let count = &self.counters.calls[number];
-        count.set(count.get().wrapping_add(1));
     }
 
     /// Returns the number of system calls so far, by system-call number.

@@ -6,6 +6,7 @@ pub mod print;
 
 mod area;
 mod block;
+mod call_table;
 pub mod canary;
 pub mod counters;
 mod dropped;
@@ -17,3 +18,4 @@ pub mod time;
 pub use self::area::{AREA_BYTES, create, created, of, online, set_online};
 pub(in crate::arch) use self::area::{of_stack, recreate};
 pub use self::block::{Ended, PerCpuData, Published};
+pub use self::call_table::{CallEntry, CallTable, CallTables};

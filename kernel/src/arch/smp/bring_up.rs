@@ -10,17 +10,18 @@ use spin::Once;
 
 use super::arrivals::{self, Wait, close_slots, has_claimed};
 use super::error::SmpError;
-use super::this_cpu::{self, SyscallEntry};
+use super::this_cpu;
 use super::trampoline;
 use super::tsc_sync;
 use crate::arch::cpu::control::{self, Lacking};
 use crate::arch::cpu::tsc;
 use crate::arch::devices::uart::{self, Uart};
+use crate::arch::entry::points::syscall_entry;
 use crate::arch::inject::{self, ApFaults};
 use crate::arch::memory::paging;
 use crate::arch::memory::{physmem, table};
 use crate::arch::panic::{check, stop};
-use crate::arch::percpu::{self, PerCpuData};
+use crate::arch::percpu::{self, CallTables, PerCpuData};
 use crate::clock::Rate;
 use crate::cmdline::{ApStop, Place};
 use crate::cpu::{ApicId, CpuId};
@@ -60,8 +61,8 @@ pub(super) const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 /// Functions of higher layers that the APs call.
 #[derive(Clone, Copy)]
 pub struct Upcalls {
-    /// Entry point of `syscall`.
-    pub syscall_entry: SyscallEntry,
+    /// The tables of the system calls.
+    pub calls: &'static CallTables,
     /// Called by each AP once it is online.
     pub online: fn(&'static PerCpuData) -> !,
 }
@@ -90,8 +91,7 @@ pub struct BringUpResult {
 /// [`SmpError`]: the run cannot continue.
 ///
 /// # Safety
-/// Called once, on the BSP, with interrupts off, before the first program. `upcalls.syscall_entry` is an instance
-/// of `syscall_entry` (see [`SyscallEntry`]).
+/// Called once, on the BSP, with interrupts off, before the first program.
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     features: Features,
@@ -321,12 +321,11 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
         stop::park();
     }
     inject::stop_at(cpu, ApStop::Kernel);
-    inject::stale_registers(cpu, upcalls.syscall_entry as *const () as u64);
+    inject::stale_registers(cpu, syscall_entry as *const () as u64);
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off, after `load_tables`. The
-    // BSP has masked the PICs and mapped the APIC's registers. `upcalls.syscall_entry` is an instance of
-    // `syscall_entry` (guaranteed by the caller of `start_others`).
-    // The trampoline has set the APIC's mode to the BSP's, which `features` implies.
-    unsafe { this_cpu::set_up(cpu, features, upcalls.syscall_entry) };
+    // BSP has masked the PICs and mapped the APIC's registers. The trampoline has set the APIC's mode to the BSP's,
+    // which `features` implies.
+    unsafe { this_cpu::set_up(cpu, features, upcalls.calls) };
     let slot = slot_of(cpu);
     cpu.trace(Kind::ApState, cpu.apic_id.0.into(), online::CLAIMED.into());
     // INIT does not change the TSC, so the offset of a CPU that has come back is still valid.

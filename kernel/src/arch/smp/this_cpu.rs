@@ -7,17 +7,15 @@ use crate::arch::cpu::control::{self, ControlState};
 use crate::arch::cpu::tsc::TscState;
 use crate::arch::cpu::{gdt, machine_check, msr};
 use crate::arch::entry::idt;
+use crate::arch::entry::points::syscall_entry;
 use crate::arch::exit::points::restart_on;
 use crate::arch::inject;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
 use crate::arch::panic::stop;
-use crate::arch::percpu::{self, PerCpuData};
+use crate::arch::percpu::{self, CallTables, PerCpuData};
 use crate::arch::task::idle;
 use crate::cpu::CpuId;
 use crate::features::Features;
-
-/// The entry point of `syscall`: [`crate::arch::entry::points::syscall_entry`], instantiated for a system-call table.
-pub type SyscallEntry = unsafe extern "sysv64" fn();
 
 /// Switches to the CPU's empty syscall stack and calls `next` on it.
 ///
@@ -88,16 +86,16 @@ pub fn set_number(cpu: &PerCpuData) {
 ///
 /// # Safety
 /// Called once, on the CPU that `cpu` belongs to, after [`load_tables`], with interrupts off, the legacy PICs masked,
-/// the APIC's registers mapped, and the APIC in the mode that `features` implies. `syscall_entry` is an instance of
-/// `syscall_entry` (see [`SyscallEntry`]).
-pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, syscall_entry: SyscallEntry) {
+/// the APIC's registers mapped, and the APIC in the mode that `features` implies.
+pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, calls: &'static CallTables) {
+    cpu.set_call_tables(calls);
     // This must precede `control::init`, which sets CR4.MCE: from then on a machine check is an exception, whose
     // handler reads the banks.
     machine_check::set_up(|stale| {
         warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
     });
-    // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static, and
-    // `syscall_entry` is the entry point of `syscall` (guaranteed by the caller).
+    // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static (guaranteed by the
+    // caller), and `syscall_entry` is the entry point of `syscall`. The tables that it uses are set.
     let (control, programmed) = unsafe {
         (control::init(features), msr::program(ptr::from_ref(cpu) as u64, syscall_entry as *const () as u64))
     };
