@@ -86,7 +86,7 @@ struct GetCpu;
 
 impl Leaf for GetCpu {
     fn call(_: Arguments) -> u64 {
-        PerCpuData::current_id().into()
+        PerCpuData::current_id()
     }
 }
 
@@ -95,7 +95,7 @@ struct CpuCount;
 
 impl Leaf for CpuCount {
     fn call(_: Arguments) -> u64 {
-        PerCpuData::current_cpus_online().into()
+        PerCpuData::current_cpus_online()
     }
 }
 

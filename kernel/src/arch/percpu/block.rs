@@ -189,23 +189,23 @@ const _: () = {
 // SAFETY: code on other CPUs uses only the atomics, the `Once`s and fields that never change (invariant: OWNER-ONLY).
 unsafe impl Sync for PerCpuData {}
 
-/// Reads a word of the running CPU's data at an offset. The system-call path uses it because a compiled access through
-/// [`PerCpuData::current`] takes two instructions.
+/// Reads a word of 8 or 4 bytes (`"r"` or `"e"`) of the running CPU's data, zero-extended. Expands to one instruction; an
+/// access through [`PerCpuData::current`] takes two.
 macro_rules! own_word {
-    ($type:tt, $offset:expr) => {{
-        let word: $type;
-        // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read.
+    ($size:literal, $offset:expr) => {{
+        let word: u64;
+        // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read. A write
+        // to the lower half of a register clears its upper half.
         unsafe {
-            own_word!(@asm $type, word, $offset);
+            asm!(
+                concat!("mov {word:", $size, "}, gs:[{offset}]"),
+                word = out(reg) word,
+                offset = const $offset,
+                options(nostack, readonly, preserves_flags)
+            );
         }
         word
     }};
-    (@asm u64, $word:ident, $offset:expr) => {
-        asm!("mov {}, gs:[{}]", out(reg) $word, const $offset, options(nostack, readonly, preserves_flags))
-    };
-    (@asm u32, $word:ident, $offset:expr) => {
-        asm!("mov {:e}, gs:[{}]", out(reg) $word, const $offset, options(nostack, readonly, preserves_flags))
-    };
 }
 
 impl PerCpuData {
@@ -266,21 +266,21 @@ impl PerCpuData {
     #[inline(always)]
     #[must_use]
     pub fn current_ticks() -> u64 {
-        own_word!(u64, offset_of!(PerCpuData, counters) + offset_of!(Counters<u64>, ticks))
+        own_word!("r", offset_of!(PerCpuData, counters) + offset_of!(Counters<u64>, ticks))
     }
 
     /// Returns the dense index of the running CPU, with one instruction.
     #[inline(always)]
     #[must_use]
-    pub fn current_id() -> u32 {
-        own_word!(u32, offset_of!(PerCpuData, id))
+    pub fn current_id() -> u64 {
+        own_word!("e", offset_of!(PerCpuData, id))
     }
 
     /// Returns the running CPU's copy of the number of CPUs online, with one instruction.
     #[inline(always)]
     #[must_use]
-    pub fn current_cpus_online() -> u32 {
-        own_word!(u32, offset_of!(PerCpuData, cpus_online))
+    pub fn current_cpus_online() -> u64 {
+        own_word!("e", offset_of!(PerCpuData, cpus_online))
     }
 
     /// Returns this CPU's data.

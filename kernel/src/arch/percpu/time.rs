@@ -33,7 +33,9 @@ impl PerCpuData {
     /// Returns the nanoseconds since boot.
     #[must_use]
     pub fn clock_ns(&self) -> u64 {
-        self.clock.get().ns(tsc::now())
+        // Read the counter first: the compiler can then use the clock's words in memory without loading them.
+        let now = tsc::now();
+        self.clock.get().ns(now)
     }
 
     /// Starts the measurement of the tick rate.
