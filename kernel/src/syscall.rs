@@ -118,13 +118,18 @@ impl Leaf for Trace {
     }
 }
 
+/// `SYS_WRITE_SERIAL`. A call with no bytes needs none of the registers and of the stack that [`write`] uses.
+fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
+    match frame.saved.rsi {
+        0 => 0,
+        length => write(frame.saved.rdi, length, cpu),
+    }
+}
+
 /// Takes at most [`WRITE_SERIAL_MAX`] bytes and sends at most one line, so that the call's time is bounded for any
 /// length: by one turn of each other CPU at the console. Ticks are handled while it waits.
-fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
-    let (pointer, length) = (frame.saved.rdi, frame.saved.rsi);
-    if length == 0 {
-        return 0;
-    }
+#[inline(never)]
+fn write(pointer: u64, length: u64, cpu: &PerCpuData) -> u64 {
     let slice = match UserSlice::new(pointer, length) {
         Ok(slice) => slice,
         Err(errno) => return errno.to_rax(),
@@ -144,7 +149,7 @@ fn write_serial(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     taken as u64
 }
 
-/// Ends the program. The exit code is the low half of rdi, as an `int`.
+/// `SYS_EXIT`: ends the program. The exit code is the low half of rdi, as an `int`.
 fn exit(frame: &SyscallFrame, cpu: &PerCpuData) -> u64 {
     inject::at(cpu, Place::Syscall);
     ring3::exit(cpu, frame.saved.rdi as u32 as i32)

@@ -65,9 +65,10 @@ pub extern "sysv64" fn selective<L: Leaf>(
     r8: u64,
     r9: u64,
 ) -> u64 {
-    events::syscall_enter(number, rdi, PerCpuData::current());
+    let cpu = PerCpuData::current();
+    events::syscall_enter(number, rdi, cpu);
     let result = checked::<L>(Arguments { rdi, rsi, rdx, r8, r9 });
-    events::syscall_exit(result);
+    events::syscall_exit(number, result, cpu);
     result
 }
 

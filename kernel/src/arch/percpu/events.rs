@@ -9,56 +9,34 @@ use super::block::PerCpuData;
 use crate::arch::cpu::tsc;
 use crate::arch::trace::Tracer;
 
-/// Tests whether a kind of event is enabled on this CPU. Expands to two instructions that need no register, so that the
-/// system-call path keeps no pointer to the tracer.
-macro_rules! enabled {
-    ($kind:expr) => {
-        'enabled: {
-            // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read.
-            unsafe {
-                asm!(
-                    "test dword ptr gs:[{kinds}], {bit}",
-                    "jnz {on}",
-                    kinds = const offset_of!(PerCpuData, tracer) + offset_of!(Tracer, kinds),
-                    bit = const $kind.bit(),
-                    on = label { break 'enabled true },
-                    options(nostack, readonly),
-                );
-            }
-            false
-        }
-    };
+/// Returns whether the entry or the exit of system calls is recorded on this CPU. Takes two instructions and needs no
+/// register, so that the system-call path keeps no pointer to the tracer.
+#[inline(always)]
+pub(in crate::arch) fn syscalls_enabled() -> bool {
+    // SAFETY: the GS base is the address of this CPU's data (invariant: GS-BASE), and the word is only read.
+    unsafe {
+        asm!(
+            "test dword ptr gs:[{kinds}], {bits}",
+            "jnz {on}",
+            kinds = const offset_of!(PerCpuData, tracer) + offset_of!(Tracer, kinds),
+            bits = const Kind::SyscallEnter.bit() | Kind::SyscallExit.bit(),
+            on = label { return true },
+            options(nostack, readonly),
+        );
+    }
+    false
 }
 
-/// Records the entry of a system call with this number and first argument, if the event's kind is enabled. Returns `cpu`, reloaded from the GS
-/// base if a function was called, so that the system-call path need not keep the pointer in a callee-saved register.
+/// Records the entry of a system call with this number and first argument, if the event's kind is enabled.
 #[inline(always)]
-pub(in crate::arch) fn syscall_enter(number: u64, argument: u64, cpu: &PerCpuData) -> &PerCpuData {
-    if enabled!(Kind::SyscallEnter) {
-        cpu.tracer.number.set(number);
-        if cpu.tracer.is_near_full() {
-            cpu.tracer.record_or_drop(Kind::SyscallEnter, number, argument);
-            return PerCpuData::current();
-        }
-        cpu.tracer.put(Kind::SyscallEnter, number, argument, tsc::halves);
-    }
-    cpu
+pub(in crate::arch) fn syscall_enter(number: u64, argument: u64, cpu: &PerCpuData) {
+    cpu.tracer.event(Kind::SyscallEnter, number, argument);
 }
 
-/// Records the exit of a system call with this result, if the event's kind is enabled.
+/// Records the exit of a system call with this number and result, if the event's kind is enabled.
 #[inline(always)]
-pub(in crate::arch) fn syscall_exit(result: u64) {
-    if enabled!(Kind::SyscallExit) {
-        // The exit event reads the TSC first and the entry event reads it last, so that a call's time does not include
-        // the recording.
-        let now = tsc::halves();
-        let tracer = &PerCpuData::current().tracer;
-        if tracer.is_near_full() {
-            tracer.record_or_drop(Kind::SyscallExit, tracer.number.get(), result);
-        } else {
-            tracer.put(Kind::SyscallExit, tracer.number.get(), result, || now);
-        }
-    }
+pub(in crate::arch) fn syscall_exit(number: u64, result: u64, cpu: &PerCpuData) {
+    cpu.tracer.event(Kind::SyscallExit, number, result);
 }
 
 /// Records both events of a system call around `call`, which returns its result. Calls `near_full` instead if the next

@@ -37,8 +37,6 @@ pub struct Tracer {
     /// the value is `u64::MAX`. In a stream it is the end of the free space found at the last check, or 0 while a drop
     /// must be reported first.
     limit: Cell<u64>,
-    /// The number of the current system call, for its exit event.
-    pub(in crate::arch) number: Cell<u64>,
     /// The number of dropped records not yet reported in the ring.
     dropped: Cell<u64>,
 }
@@ -52,7 +50,6 @@ impl Tracer {
             mask: Cell::new(0),
             ring: Cell::new(ptr::null_mut()),
             limit: Cell::new(u64::MAX),
-            number: Cell::new(0),
             dropped: Cell::new(0),
         }
     }
@@ -149,7 +146,7 @@ impl Tracer {
     /// record was dropped.
     #[cold]
     #[inline(never)]
-    pub(in crate::arch) fn record_or_drop(&self, kind: Kind, a: u64, b: u64) {
+    fn record_or_drop(&self, kind: Kind, a: u64, b: u64) {
         // SAFETY: this CPU's ring is mapped while tracing is on. The read is volatile because the host writes the word.
         let tail = unsafe { (&raw const (*self.ring.get()).tail).read_volatile() };
         let room = tail.saturating_add(u64::from(self.mask.get()) + 1 - SLACK);

@@ -41,13 +41,26 @@ unsafe extern "sysv64" fn frame_wrapper<C: FrameCalls>(
     // ONE-STACK). `cpu` is the first word at the GS base (invariant: GS-BASE).
     let (frame, cpu) = unsafe { (&mut *frame, &*cpu) };
     check::entry(cpu);
-    let cpu = events::syscall_enter(frame.rax, frame.saved.rdi, cpu);
-    C::call(index, frame, cpu);
+    if events::syscalls_enabled() {
+        recorded::<C>(index, frame, cpu);
+    } else {
+        C::call(index, frame, cpu);
+    }
     check::entry_flags(cpu, " after a call");
-    events::syscall_exit(frame.rax);
     let (rip, rflags) = (frame.saved.rip, frame.saved.rflags);
-    // Both exit paths load rcx from `rip` and r11 from `rflags`.
+    // Both exits load rcx from `rip` and r11 from `rflags`.
     may_sysret(&Return { rip, rflags, rcx: rip, r11: rflags })
+}
+
+/// Runs a frame handler and records the events whose kind is enabled. This is a separate function so that the path
+/// without recording does not have to save the registers that this code uses.
+#[cold]
+#[inline(never)]
+fn recorded<C: FrameCalls>(index: u64, frame: &mut SyscallFrame, cpu: &PerCpuData) {
+    let number = frame.rax;
+    events::syscall_enter(number, frame.saved.rdi, cpu);
+    C::call(index, frame, cpu);
+    events::syscall_exit(number, frame.rax, PerCpuData::current());
 }
 
 /// Entry point of `syscall`: the address in IA32_LSTAR.
