@@ -1,9 +1,12 @@
 //! The boots that together reach every path. Within a boot, paths are listed in the order in which the program `paths`
 //! and the kernel execute them.
 
+use kernel_abi::syscall::SYS_WRITE_SERIAL;
+
 use super::driver::{Driver, Event};
 use super::error::InjectError;
 use super::paths::{self, KILLS, Path};
+use super::registers::{Registers, TF};
 use super::tally::Failure;
 
 /// A boot, named after the events on the CPUs on which injections are performed.
@@ -14,6 +17,8 @@ pub enum Boot {
     Tour,
     /// The program takes each path of [`paths::TOUR`], and ends with the exception at this index of [`KILLS`].
     Kill(usize),
+    /// The program makes a system call with a frame handler and TF set, which returns by `iretq`.
+    FrameStep,
     /// The `iretq` that starts the program faults, because the host has corrupted its frame.
     IretFault,
     /// This CPU takes a machine check at the system-call entry.
@@ -29,7 +34,7 @@ impl Boot {
     pub fn all(cpus: &[usize]) -> Vec<Boot> {
         let mut boots = vec![Boot::Tour];
         boots.extend((0..KILLS.len()).map(Boot::Kill));
-        boots.push(Boot::IretFault);
+        boots.extend([Boot::FrameStep, Boot::IretFault]);
         boots.extend(cpus.iter().map(|&cpu| Boot::MachineCheck(cpu)));
         boots.extend(cpus.iter().map(|&cpu| Boot::DoubleFault(cpu)));
         boots.push(Boot::LostNmi);
@@ -44,6 +49,7 @@ impl Boot {
                 paths::TOUR.iter().map(|path| path.name).chain(hostile).collect()
             }
             Boot::Kill(index) => vec![KILLS[index].0.name],
+            Boot::FrameStep => vec![paths::FRAME_IRET.name],
             Boot::IretFault => vec![paths::IRET_FAULT.name],
             Boot::MachineCheck(_) => vec![paths::MACHINE_CHECK.name],
             Boot::DoubleFault(_) => vec![paths::DOUBLE_FAULT.name],
@@ -55,6 +61,7 @@ impl Boot {
     pub fn ending(self) -> &'static str {
         match self {
             Boot::Tour => "step",
+            Boot::FrameStep => "step-frame",
             Boot::Kill(index) => KILLS[index].1,
             Boot::IretFault | Boot::MachineCheck(_) | Boot::DoubleFault(_) | Boot::LostNmi => "exit",
         }
@@ -98,6 +105,10 @@ impl Boot {
                     kill(driver, cpu, &KILLS[kind].0)?;
                     check_survival(driver, cpu, KILLS[kind].0.name)?;
                 }
+                Boot::FrameStep => {
+                    driver.take_path(cpu, &paths::FRAME_IRET, |_, registers| Ok(has_trap_flag(registers)))?;
+                    check_survival(driver, cpu, paths::FRAME_IRET.name)?;
+                }
                 Boot::IretFault => {
                     iret_fault(driver, cpu)?;
                     check_survival(driver, cpu, paths::IRET_FAULT.name)?;
@@ -121,10 +132,10 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.hostile_paths(cpu)?;
     driver.take_path(cpu, &paths::COPY, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
+    driver.take_path(cpu, &paths::FRAME, |_, registers| Ok(registers.get("rax") == SYS_WRITE_SERIAL))?;
     driver.wait_paths(cpu)?;
     driver.take_path(cpu, &paths::TICK, |_, _| Ok(true))?;
-    driver
-        .take_path(cpu, &paths::IRET, |_, registers| Ok(registers.get("r11") & super::registers::TF != 0))?;
+    driver.take_path(cpu, &paths::IRET, |_, registers| Ok(has_trap_flag(registers)))?;
     driver.take_path(cpu, &paths::DEBUG, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::END, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::IDLE, |_, _| Ok(true))?;
@@ -135,6 +146,11 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
         driver.reach(paths::IDLE.name, cpu, halt, |_, _| Ok(true))?;
     }
     Ok(())
+}
+
+/// Returns whether the program that has just made a system call runs with TF set.
+fn has_trap_flag(registers: &Registers) -> bool {
+    registers.get("r11") & TF != 0
 }
 
 fn kill(driver: &mut Driver<'_>, cpu: usize, path: &'static Path) -> Result<(), Failure> {

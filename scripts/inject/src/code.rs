@@ -15,7 +15,7 @@ use super::error::InjectError;
 /// belong to the entry and exit code.
 const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit::points::"];
 /// Functions of those modules that are compiled Rust. They run between entry and exit.
-const RUST: [&str; 1] = ["syscall_wrapper"];
+const RUST: [&str; 2] = ["syscall::frame_wrapper", "syscall::recorded"];
 /// Functions of other modules that belong to the entry and exit code.
 const OTHERS: [&str; 3] = [
     "kernel::arch::memory::usercopy::copy_bytes",
@@ -218,7 +218,7 @@ mod tests {
         assert!(is_path_code("kernel::arch::entry::points::vector_02"));
         assert!(is_path_code("kernel::arch::exit::points::iret_to_user"));
         assert!(is_path_code("kernel::arch::task::idle::halt"));
-        assert!(!is_path_code("kernel::arch::entry::points::syscall_wrapper"));
+        assert!(!is_path_code("kernel::arch::entry::points::syscall::frame_wrapper"));
         assert!(!is_path_code("kernel::arch::task::idle::idle_until"));
     }
 

@@ -37,7 +37,10 @@ impl Event {
         let on_ist =
             [&paths::NMI, &paths::DEBUG_RING_0, &paths::DEBUG, &paths::MACHINE_CHECK, &paths::DOUBLE_FAULT];
         let excluded = on_ist.into_iter().chain([&paths::IDLE]);
-        let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
+        let leaves = matches!(
+            instruction.flow_control(),
+            FlowControl::Return | FlowControl::IndirectBranch | FlowControl::IndirectCall
+        );
         let is_nesting = [paths::NMI_NESTED.name, paths::NMI_RETURNING.name, paths::NMI_LOST].contains(&path);
         match self {
             Event::Nmi => true,

@@ -38,18 +38,32 @@ macro_rules! ending {
         ($name, || {
             // SAFETY: the instructions raise an exception, which ends the program. If they raise none, they change only
             // the registers listed here.
-            unsafe { asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("r11") _) }
+            unsafe { asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("r11") _) }
         })
     };
 }
 
 /// The endings. Comments name the expected exceptions.
-const ENDINGS: [(&str, fn()); 9] = [
+const ENDINGS: [(&str, fn()); 10] = [
     ("exit", || sys::exit(ExitCode::SUCCESS)),
     // #DB after a system call that returns by `iretq`.
     ending!(
         "step",
         "xor eax, eax",
+        "pushfq",
+        "or qword ptr [rsp], 0x100",
+        "popfq",
+        "syscall",
+        "nop",
+        "pushfq",
+        "and qword ptr [rsp], -0x101",
+        "popfq"
+    ),
+    // The same after a write of no bytes, which is a call with a frame handler.
+    ending!(
+        "step-frame",
+        "mov eax, 1",
+        "xor esi, esi",
         "pushfq",
         "or qword ptr [rsp], 0x100",
         "popfq",

@@ -19,14 +19,16 @@ pub struct Path {
     pub taken: &'static [bool],
     /// Whether the path ends at its call into Rust, which ends the program or the run.
     pub ends_in_call: bool,
+    /// The assembly function that the path's indirect call calls, if it does not call a Rust function.
+    pub calls: Option<&'static str>,
 }
 
 const fn path(name: &'static str, entry: &'static str, taken: &'static [bool]) -> Path {
-    Path { name, entry, taken, ends_in_call: false }
+    Path { name, entry, taken, ends_in_call: false, calls: None }
 }
 
 const fn last(name: &'static str, entry: &'static str, taken: &'static [bool]) -> Path {
-    Path { name, entry, taken, ends_in_call: true }
+    Path { name, entry, taken, ends_in_call: true, calls: None }
 }
 
 /// The branches of `trap_common`: for a trap from ring 3, and for the two kinds of traps from ring 0.
@@ -36,10 +38,19 @@ const FROM_THE_IRETQ: &[bool] = &[true, false];
 
 /// The start of a program.
 pub const START: Path = path("start", "enter_ring3", &[]);
-/// A system call that returns by `sysretq`.
+/// A path through the entry of a frame handler.
+const fn frame(name: &'static str, taken: &'static [bool]) -> Path {
+    Path { calls: Some("frame_entry"), ..path(name, "syscall_entry", taken) }
+}
+
+/// A system call with a leaf handler that returns by `sysretq`.
 pub const SYSRET: Path = path("sysret", "syscall_entry", &[false]);
-/// A system call that returns by `iretq`.
+/// A system call with a leaf handler that returns by `iretq`.
 pub const IRET: Path = path("iret", "syscall_entry", &[true]);
+/// A system call with a frame handler that returns by `sysretq`.
+pub const FRAME: Path = frame("frame", &[true, false]);
+/// A system call with a frame handler that returns by `iretq`.
+pub const FRAME_IRET: Path = frame("frame-iret", &[false]);
 /// An NMI handler, with another NMI pending. The branches: it interrupted ring 0, neither the NMI entry nor an NMI
 /// handler nor its return (`jae`, taken); `paranoid_common` returns through `nmi_entry` (`je`, taken), which has no other
 /// NMI to handle.
@@ -94,7 +105,7 @@ pub const KILLS: [(Path, &str, &str); 7] = [
 ];
 
 /// The paths of [`Boot::Tour`](super::boots::Boot::Tour), in execution order.
-pub const TOUR: [&Path; 18] = [
+pub const TOUR: [&Path; 19] = [
     &START,
     &NMI,
     &NMI_NESTED,
@@ -103,6 +114,7 @@ pub const TOUR: [&Path; 18] = [
     &DEBUG_RING_0,
     &COPY,
     &COPY_FAULT,
+    &FRAME,
     &WAIT,
     &APIC_ERROR,
     &SPURIOUS,
@@ -117,7 +129,7 @@ pub const TOUR: [&Path; 18] = [
 
 /// Returns all paths.
 pub fn all() -> impl Iterator<Item = &'static Path> {
-    let others = [&IRET_FAULT, &MACHINE_CHECK, &DOUBLE_FAULT];
+    let others = [&FRAME_IRET, &IRET_FAULT, &MACHINE_CHECK, &DOUBLE_FAULT];
     TOUR.into_iter().chain(others).chain(KILLS.iter().map(|(path, ..)| path))
 }
 
@@ -175,6 +187,10 @@ impl Path {
                 },
                 FlowControl::Call if self.ends_in_call => None,
                 FlowControl::Call => Some(instruction.next_ip()),
+                FlowControl::IndirectCall => Some(match self.calls {
+                    Some(function) => code.function(function)?.start(),
+                    None => instruction.next_ip(),
+                }),
                 FlowControl::Return | FlowControl::IndirectBranch => None,
                 _ => {
                     return Err(self.unexpected(

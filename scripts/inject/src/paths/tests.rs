@@ -7,7 +7,7 @@ use super::*;
 const BRANCH: &[u8] = &[0x74, 1, 0x90, 0xe8, 0, 0, 0, 0, 0x48, 0xcf];
 
 fn addresses(taken: &'static [bool], ends_in_call: bool) -> Result<Vec<u64>, InjectError> {
-    Path { name: "test", entry: "test", taken, ends_in_call }
+    Path { name: "test", entry: "test", taken, ends_in_call, calls: None }
         .addresses(&Code::of(&[("test", 0x1000, BRANCH)]))
 }
 
@@ -17,6 +17,20 @@ fn path_follows_its_branches() {
     assert_eq!(addresses(&[false], false).expect("there must be a path"), [0x1000, 0x1002, 0x1003, 0x1008]);
     assert_eq!(addresses(&[true], true).expect("there must be a path"), [0x1000, 0x1003]);
     assert!(addresses(&[true, true], false).is_err(), "a list of two branches must be rejected");
+}
+
+#[test]
+fn path_of_a_frame_handler_continues_in_its_entry() {
+    // call [r11]; iretq, and jmp to the iretq
+    let entry: &[u8] = &[0x41, 0xff, 0x13, 0x48, 0xcf];
+    let frame: &[u8] = &[0xe9, 0xfe, 0xff, 0xef, 0xff];
+    let code = Code::of(&[("test", 0x10_1000, entry), ("frame", 0x20_1000, frame)]);
+    let of = |calls| {
+        let path = Path { name: "test", entry: "test", taken: &[], ends_in_call: false, calls };
+        path.addresses(&code).expect("there must be a path")
+    };
+    assert_eq!(of(None), [0x10_1000, 0x10_1003]);
+    assert_eq!(of(Some("frame")), [0x10_1000, 0x20_1000, 0x10_1003]);
 }
 
 #[test]
