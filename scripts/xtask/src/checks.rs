@@ -9,7 +9,7 @@ use machine::cargo::Show;
 use machine::toolchain::host_cargo;
 use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
 
-use crate::{fuzz, layers, machines, mutants, soft_float};
+use crate::{fuzz, layers, leaf_handlers, machines, mutants, soft_float};
 
 /// A check.
 pub struct Check {
@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 /// All checks, in execution order. Quick checks and those that fail often run first.
-pub const CHECKS: [Check; 13] = [
+pub const CHECKS: [Check; 14] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
@@ -43,6 +43,7 @@ pub const CHECKS: [Check; 13] = [
     Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
     Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
     Check { name: "check::soft-float", run: |_| kernel_is_soft_float() },
+    Check { name: "check::leaf-handlers", run: |_| leaf_handlers_return() },
     Check {
         name: "check::machines",
         run: |_| {
@@ -93,6 +94,15 @@ fn library(target: &str) -> Result<(), String> {
 fn kernel_is_soft_float() -> Result<(), String> {
     let found = soft_float::violations(&built()?).map_err(|error| error.to_string())?;
     if found.is_empty() { Ok(()) } else { Err(format!("the kernel uses the FPU:\n{}", found.join("\n"))) }
+}
+
+fn leaf_handlers_return() -> Result<(), String> {
+    let found = leaf_handlers::violations(&built()?).map_err(|error| error.to_string())?;
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("a leaf handler must not panic, block or end the program:\n{}", found.join("\n")))
+    }
 }
 
 fn kernel_is_small() -> Result<(), String> {

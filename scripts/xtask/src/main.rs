@@ -19,6 +19,7 @@ mod checks;
 mod cli;
 mod fuzz;
 mod layers;
+mod leaf_handlers;
 mod logs;
 mod machines;
 mod mutants;

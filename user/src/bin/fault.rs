@@ -72,6 +72,19 @@ const KINDS: [(&str, fn()); 28] = [
         "and qword ptr [rsp], -0x101",
         "popfq"
     ),
+    // #UD: a call with the trap flag set returns by `iretq`, which executes one instruction before the trap. `sysretq`
+    // would trap before it. The second one is a call with a frame handler.
+    fault!("tf-null", "xor eax, eax", "pushfq", "or qword ptr [rsp], 0x100", "popfq", "syscall", "ud2"),
+    fault!(
+        "tf-write",
+        "mov eax, 1",
+        "xor esi, esi",
+        "pushfq",
+        "or qword ptr [rsp], 0x100",
+        "popfq",
+        "syscall",
+        "ud2"
+    ),
     ("rsp-zero", || with_rsp(0)),
     ("rsp-kernel", || with_rsp(0xffff_8000_0010_0000)),
     ("rsp-noncanonical", || with_rsp(0x0000_8000_0000_0000)),

@@ -6,7 +6,6 @@ use core::mem::offset_of;
 use kernel_abi::trace::Kind;
 
 use super::block::PerCpuData;
-use crate::arch::cpu::tsc;
 use crate::arch::trace::Tracer;
 
 /// Returns whether the entry or the exit of system calls is recorded on this CPU. Takes two instructions and needs no
@@ -40,9 +39,7 @@ pub(in crate::arch) fn syscall_exit(number: u64, result: u64, cpu: &PerCpuData) 
 }
 
 /// Records both events of a system call around `call`, which returns its result. Calls `near_full` instead if the next
-/// record needs a check for room.
-///
-/// Both kinds must be enabled. There is one check for both events; see the trace ring's slack.
+/// record needs a check for room. Both kinds must be enabled.
 #[inline(always)]
 pub(in crate::arch) fn recorded(
     number: u64,
@@ -50,17 +47,7 @@ pub(in crate::arch) fn recorded(
     call: impl FnOnce() -> u64,
     near_full: impl FnOnce() -> u64,
 ) -> u64 {
-    let tracer = &PerCpuData::current().tracer;
-    if tracer.is_near_full() {
-        return near_full();
-    }
-    tracer.put(Kind::SyscallEnter, number, argument, tsc::halves);
-    let result = call();
-    // The exit event reads the TSC first and the entry event reads it last, so that a call's time does not include the
-    // recording.
-    let now = tsc::halves();
-    tracer.put(Kind::SyscallExit, number, result, || now);
-    result
+    PerCpuData::current().tracer.around(number, argument, call, near_full)
 }
 
 impl PerCpuData {

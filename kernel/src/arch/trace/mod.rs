@@ -129,9 +129,32 @@ impl Tracer {
         }
     }
 
+    /// Records the entry of a system call, calls `call` for its result, and records the exit. Checks for room once, for
+    /// both events: [`SLACK`] includes a slot for the second one. If the next record needs a check for room, calls
+    /// `near_full` instead.
+    #[inline(always)]
+    pub(in crate::arch) fn around(
+        &self,
+        number: u64,
+        argument: u64,
+        call: impl FnOnce() -> u64,
+        near_full: impl FnOnce() -> u64,
+    ) -> u64 {
+        if self.is_near_full() {
+            return near_full();
+        }
+        self.put(Kind::SyscallEnter, number, argument, tsc::halves);
+        let result = call();
+        // The exit event reads the TSC first and the entry event reads it last, so that a call's time does not include
+        // the recording.
+        let now = tsc::halves();
+        self.put(Kind::SyscallExit, number, result, || now);
+        result
+    }
+
     /// Returns whether the next record needs a check for room first.
     #[inline(always)]
-    pub(in crate::arch) fn is_near_full(&self) -> bool {
+    fn is_near_full(&self) -> bool {
         self.head() >= self.limit.get()
     }
 
@@ -188,7 +211,7 @@ impl Tracer {
 
     /// Reserves a slot and writes the record. `tsc` is called as late as possible.
     #[inline(always)]
-    pub(in crate::arch) fn put(&self, kind: Kind, a: u64, b: u64, tsc: impl FnOnce() -> [u32; 2]) {
+    fn put(&self, kind: Kind, a: u64, b: u64, tsc: impl FnOnce() -> [u32; 2]) {
         let ring = self.ring.get();
         let mut place = 1_u64;
         // SAFETY: only this CPU writes the ring's head (invariant: OWN-RING), so the instruction needs no lock prefix.

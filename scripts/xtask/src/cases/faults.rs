@@ -4,11 +4,13 @@ use super::{Case, case};
 
 /// The arguments of `fault` and the exceptions that they raise. A page fault's error code identifies the access (SDM
 /// 3A, 4.7): bit 0, page present; bit 1, write; bit 2, in ring 3; bit 4, instruction fetch.
-const FAULTS: [(&str, &str); 23] = [
+const FAULTS: [(&str, &str); 25] = [
     ("div0", "#DE"),
     ("ud2", "#UD"),
     ("int3", "#BP"),
     ("tf", "#DB"),
+    ("tf-null", "#UD"),
+    ("tf-write", "#UD"),
     ("null", "#PF), error code 0x4"),
     ("kernel-read", "#PF), error code 0x5"),
     ("kernel-write", "#PF), error code 0x7"),

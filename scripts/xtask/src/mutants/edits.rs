@@ -50,12 +50,11 @@ const RUNTIME_SERVICES: &str = "kernel/src/arch/memory/runtime_services.rs";
 const SELECTORS: &str = "kernel/src/selectors.rs";
 const SMAP: &str = "kernel/src/arch/entry/smap.rs";
 const SMP: &str = "kernel/src/arch/smp/bring_up.rs";
-const SPECULATION: &str = "kernel/src/arch/cpu/speculation.rs";
 const START: &str = "kernel/src/arch/boot/start.S";
 const STEPS: &str = "kernel/src/init/steps.rs";
 const STOP: &str = "kernel/src/arch/panic/stop.rs";
 const SYNC: &str = "kernel/src/sync.rs";
-const SYSCALL: &str = "kernel/src/syscall.rs";
+const SYSCALL: &str = "kernel/src/arch/entry/points/syscall.rs";
 const SYSRET: &str = "kernel/src/sysret.rs";
 const THIS_CPU: &str = "kernel/src/arch/smp/this_cpu.rs";
 const TIMER: &str = "kernel/src/arch/interrupts/timer.rs";
@@ -91,20 +90,28 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("tsc-aux-left", &[edit(MSR, "if !features.tsc_aux {", "if !features.tsc_aux || true {")]),
     // The exit path of a system call does not restore rdi.
     ("syscall-register-lost", &[
-        edit(ENTRY, r#""pop rdi", "pop rax", "jz 2f","#, r#""lea rsp, [rsp + 8]", "pop rax", "jz 2f","#),
+        edit(SYSCALL, r#""pop rdi", "pop r11", "pop rcx", "test r11d, {tf}","#, r#""lea rsp, [rsp + 8]", "pop r11", "pop rcx", "test r11d, {tf}","#),
     ]),
     // No `swapgs` before `sysretq`.
-    ("syscall-gs-not-restored", &[edit(ENTRY, r#""swapgs", "sysretq","#, r#""sysretq","#)]),
+    ("syscall-gs-not-restored", &[edit(SYSCALL, r#""swapgs", "sysretq","#, r#""sysretq","#)]),
     // All CPUs use the BSP's syscall stack.
     ("syscall-stack-shared", &[
         edit(AREA, "syscall_stack_top: layout::syscall_stack(id).end", "syscall_stack_top: layout::syscall_stack(CpuId::BSP).end"),
     ]),
     // The system-call number is not bounds-checked.
     ("syscall-number-unchecked", &[
-        edit(SYSCALL, "if number < TABLE_LEN as u64 {", "if number < TABLE_LEN as u64 || true {"),
+        edit(SYSCALL, r#""mov ecx, {table_len}", "cmp rax, rcx", "cmovb rcx, rax","#, r#""mov rcx, rax", "/* {table_len} */","#),
     ]),
-    // The number is not masked after the bounds check.
-    ("syscall-index-unmasked", &[edit(SPECULATION, r#""and {index}, {mask}""#, r#""/* {index}, {mask} */""#)]),
+    // The index is limited by a branch, which can be mispredicted.
+    ("syscall-index-predicted", &[edit(SYSCALL, r#""cmovb rcx, rax","#, r#""jae 5f", "mov rcx, rax", "5:","#)]),
+    // The exit of a frame handler does not restore rbp.
+    ("frame-register-lost", &[edit(SYSCALL, r#""pop rbp", "pop rbx","#, r#""lea rsp, [rsp + 8]", "pop rbx","#)]),
+    // The exit of a frame handler does not put the user's rsp back.
+    ("frame-rsp-lost", &[
+        edit(SYSCALL, r#""pop qword ptr gs:[{user_rsp}]", "jnz {by_sysret}","#, r#""lea rsp, [rsp + 8]", "mov qword ptr gs:[{user_rsp}], 0", "jnz {by_sysret}","#),
+    ]),
+    // A call with a leaf handler returns by `sysretq` although TF is set.
+    ("sysret-with-tf", &[edit(SYSCALL, r#""test r11d, {tf}", "jnz 3f","#, r#""/* {tf} */","#)]),
     // `sysretq` is used for any RIP.
     ("sysret-any-rip", &[edit(SYSRET, "& (to.rip < USER_END)", "& (to.rip < USER_END || true)")]),
     // The last page below the non-canonical range can be mapped, and `sysretq` returns to any address.

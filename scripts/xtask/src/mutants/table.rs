@@ -54,9 +54,24 @@ pub const MUTANTS: &[Mutant] = &[
         Case("machine::smp-1", &["exited with code 16"]),
     ),
     guard(
-        "the system-call number is masked after the range check",
-        "syscall-index-unmasked",
-        NotShown("the mask affects only speculative execution, which emulators do not perform"),
+        "the index in the table is limited without a branch",
+        "syscall-index-predicted",
+        NotShown("only speculative execution differs, which emulators do not perform"),
+    ),
+    guard(
+        "registers are preserved by a call with a frame handler",
+        "frame-register-lost",
+        Case("machine::smp-2", &["exited with code 21"]),
+    ),
+    guard(
+        "a call with a frame handler returns with the user's rsp",
+        "frame-rsp-lost",
+        Case("machine::smp-1", &["killed"]),
+    ),
+    guard(
+        "a call with a leaf handler and TF set returns by `iretq`",
+        "sysret-with-tf",
+        Case("fault::tf-null", &["#DB"]),
     ),
     guard(
         "`sysretq` is used only if RIP is in the user half",

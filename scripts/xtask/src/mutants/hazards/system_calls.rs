@@ -62,17 +62,23 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     ),
     row(
         "a system-call number beyond the end of the table",
-        "the number is checked by an unsigned comparison and then masked",
+        "the index is the lower of the number and the length of the table, by an unsigned comparison and `cmovb`",
         &["machine::smp-1", "stress::call-counts-match", "hostile::*"],
-        &["syscall-number-unchecked", "syscall-index-unmasked"],
-        "no test can detect a missing mask, because emulators do not execute speculatively",
+        &["syscall-number-unchecked", "syscall-index-predicted"],
+        "no test can detect a predicted index, because emulators do not execute speculatively",
     ),
     row(
         "general registers are lost or leaked by calls, ticks or program starts",
         "calls preserve all registers except rax, rcx and r11; ticks preserve all; at a program's start all \
          are zero",
         &["machine::*", "stress::call-counts-match*", "hostile::*", "inject::nmi"],
-        &["syscall-register-lost", "trap-register-lost", "start-register-leaked", "start-segments-leaked"],
+        &[
+            "syscall-register-lost",
+            "frame-register-lost",
+            "trap-register-lost",
+            "start-register-leaked",
+            "start-segments-leaked",
+        ],
         "",
     ),
     row(
