@@ -36,7 +36,7 @@ macro_rules! fault {
 }
 
 /// The fault kinds. The comment on a row names the expected exception.
-const KINDS: [(&str, fn()); 28] = [
+const KINDS: [(&str, fn()); 30] = [
     fault!("div0", "xor eax, eax", "cdq", "div eax"), // #DE
     fault!("ud2", "ud2"),                             // #UD
     fault!("int3", "int3"),                           // #BP

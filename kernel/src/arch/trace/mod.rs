@@ -172,7 +172,7 @@ impl Tracer {
     fn record_or_drop(&self, kind: Kind, a: u64, b: u64) {
         // SAFETY: this CPU's ring is mapped while tracing is on. The read is volatile because the host writes the word.
         let tail = unsafe { (&raw const (*self.ring.get()).tail).read_volatile() };
-        let room = tail.saturating_add(u64::from(self.mask.get()) + 1 - SLACK);
+        let room = tail.saturating_add((u64::from(self.mask.get()) + 1).saturating_sub(SLACK));
         if self.head() >= room {
             // SAFETY: only this CPU writes the two words (invariant: OWN-RING). Each is incremented by a single
             // instruction, so that an NMI, whose handler may also drop a record, cannot split the update.
