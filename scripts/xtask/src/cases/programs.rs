@@ -5,7 +5,7 @@ use machine::tree::root;
 use super::{Case, case, program_path};
 
 /// The maximum number of instructions of a null system call's round trip, including the measuring loop.
-const ROUND_TRIP_LIMIT: f64 = 110.0;
+const ROUND_TRIP_LIMIT: f64 = 39.05;
 
 /// Returns the cases.
 pub fn cases() -> Vec<Case> {

@@ -90,7 +90,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("tsc-aux-left", &[edit(MSR, "if !features.tsc_aux {", "if !features.tsc_aux || true {")]),
     // The exit path of a system call does not restore rdi.
     ("syscall-register-lost", &[
-        edit(SYSCALL, r#""pop rdi", "pop r11", "pop rcx", "test r11d, {tf}","#, r#""lea rsp, [rsp + 8]", "pop r11", "pop rcx", "test r11d, {tf}","#),
+        edit(SYSCALL, r#""ringside_syscall_return:", "pop r9", "pop r8", "pop r10", "pop rdx", "pop rsi", "pop rdi","#, r#""ringside_syscall_return:", "pop r9", "pop r8", "pop r10", "pop rdx", "pop rsi", "lea rsp, [rsp + 8]","#),
     ]),
     // No `swapgs` before `sysretq`.
     ("syscall-gs-not-restored", &[edit(SYSCALL, r#""swapgs", "sysretq","#, r#""sysretq","#)]),

@@ -33,7 +33,7 @@ pub const DETECTIONS: &[Detection] = &[
     row("sfmask-nt", &["in ring 0"]),
     row("syscall-register-lost", &[": rdi; expected"]),
     row("syscall-gs-not-restored", &["in ring 0"]),
-    row("syscall-number-unchecked", &["numbers: system call"]),
+    row("syscall-number-unchecked", &["in ring 0"]),
     row("user-range-unchecked", &["in ring 0", "pointers: write"]),
     row("copy-without-fixup", &["page fault (#PF) in ring 0"]),
     row("trap-without-cld", &["panicked: ", "was reset", "unexpected: "]),
