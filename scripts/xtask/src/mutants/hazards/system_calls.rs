@@ -6,7 +6,8 @@ use super::{Hazard, row};
 pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "`sysretq` to a non-canonical RIP raises #GP in ring 0 on the user's stack (CVE-2012-0217)",
-        "`may_sysret` checks RIP and flags; the last page below the non-canonical range cannot be mapped",
+        "the last page below the non-canonical range cannot be mapped; after a frame handler, `may_sysret` checks RIP \
+         and flags",
         &[
             "kernel: sysret::tests::sysret_rejects_rip_outside_the_user_half",
             "kernel: sysret::tests::agrees_with_the_conditions_one_by_one",
@@ -47,9 +48,17 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
     row(
         "TF or NT is set at `syscall`: #DB at the first instruction of the entry (XSA-204), or #GP at a \
          later `iretq`",
-        "SFMASK clears TF and NT; #DB has its own stack, and its handler clears TF and returns",
-        &["fault::tf", "guard::step-nested", "guard::flags-debug", "hostile::*", "inject::debug"],
-        &["sfmask-tf", "sfmask-nt", "debug-without-ist"],
+        "SFMASK clears TF and NT; #DB has its own stack, and its handler clears TF and returns; a call with TF set \
+         returns by `iretq`",
+        &[
+            "fault::tf",
+            "fault::tf-*",
+            "guard::step-nested",
+            "guard::flags-debug",
+            "hostile::*",
+            "inject::debug",
+        ],
+        &["sfmask-tf", "sfmask-nt", "debug-without-ist", "sysret-with-tf"],
         "on the mutant `sfmask-tf`, `fault::tf` fails because the kernel reports the #DB in ring 0; the run continues \
          nevertheless",
     ),
@@ -75,6 +84,7 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         &[
             "syscall-register-lost",
             "frame-register-lost",
+            "frame-rsp-lost",
             "trap-register-lost",
             "start-register-leaked",
             "start-segments-leaked",
