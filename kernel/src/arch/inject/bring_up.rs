@@ -21,7 +21,7 @@ pub struct ApFaults {
     lose: Option<u32>,
     /// This CPU gets its start-up IPI after the slots are closed.
     delay: Option<u32>,
-    /// This CPU starts with its registers as firmware may leave them.
+    /// This CPU starts, in each generation, with its registers as firmware may leave them.
     stale: Option<u32>,
     /// This CPU halts permanently, in this generation and at this stage.
     dies: Option<(u32, u32, ApStop)>,
@@ -49,15 +49,10 @@ impl ApFaults {
         }
     }
 
-    /// Stores in a CPU's data whether it must fail or have stale registers. Called by the BSP, before that CPU runs.
+    /// Stores in a CPU's data whether it must fail, halt in the kernel, or have stale registers in this generation. Called by
+    /// the BSP, before that CPU runs.
     pub(in crate::arch) fn arm(&self, cpu: &PerCpuData) {
         cpu.injected.stale.set(self.stale == Some(cpu.area.0));
-        self.arm_generation(cpu);
-    }
-
-    /// Stores in a CPU's data whether it must fail or halt in the kernel in this generation. Called by the BSP, before that
-    /// CPU runs.
-    pub(in crate::arch) fn arm_generation(&self, cpu: &PerCpuData) {
         let place = if cpu.generation == 0 { Place::BringUp } else { Place::ComeBack };
         if let Some(failures) = self.failures.filter(|failures| failures.place == place) {
             // Both places are the same code.

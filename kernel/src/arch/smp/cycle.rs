@@ -51,7 +51,7 @@ pub fn cycle(bsp: &PerCpuData, cpu: &PerCpuData, faults: ApFaults) -> Cycled {
     // SAFETY: the CPU has left, and its slot is VACANT. If a start-up IPI starts it before the INIT below, it parks in the
     // trampoline, which uses no stack.
     unsafe { percpu::recreate(cpu.area) };
-    faults.arm_generation(cpu);
+    faults.arm(cpu);
     // SAFETY: the CPU has left, so it runs no code that uses memory (invariant: SLOT-ONCE).
     unsafe { send_init(bsp, slot) };
     wait(bsp, INIT_WAIT_NS, || false);

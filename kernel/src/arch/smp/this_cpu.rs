@@ -60,7 +60,7 @@ pub fn set_clock(cpu: &PerCpuData) {
     if in_service != 0 || pending != 0 {
         say!(
             cpu,
-            "interrupts from before the boot are discarded: {in_service} in service, {pending} pending {vectors}"
+            "interrupts from before the setup are discarded: {in_service} in service, {pending} pending {vectors}"
         );
     }
     cpu.set_clock();
@@ -92,7 +92,9 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, calls: &'stat
     // This must precede `control::init`, which sets CR4.MCE: from then on a machine check is an exception, whose
     // handler reads the banks.
     machine_check::set_up(|stale| {
-        warn!(cpu, "{} had a machine check before the boot, which is cleared: {stale}", cpu.apic_id);
+        // Its first setup has cleared the banks of a CPU that comes back.
+        let when = if cpu.generation == 0 { "before the boot" } else { "after its last setup" };
+        warn!(cpu, "{} had a machine check {when}, which is cleared: {stale}", cpu.apic_id);
     });
     // SAFETY: the kernel's page tables are loaded, the data belongs to this CPU alone and is static (guaranteed by the
     // caller), and `syscall_entry` is the entry point of `syscall`. The tables that it uses are set.

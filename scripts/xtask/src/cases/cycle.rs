@@ -35,6 +35,10 @@ pub fn cases() -> Vec<Case> {
         row("xapic", 9, "--cpu max,-x2apic --smp 4 --cmdline cycle=9", "stress"),
         // Wake-up IPIs reach CPUs at every stage of their cycle.
         row("while-ipis-arrive", 20, "--smp 3 --cmdline 'cycle=20 ipi_storm=1000'", "stress"),
+        // The CPU finds an error in a machine-check bank, first from before the boot, and then from the run.
+        row("stale-registers", 2, "--smp 2 --cmdline 'cycle=2 stale_ap=1'", "stress")
+            .shows("APIC id 1 had a machine check before the boot, which is cleared: bank 1")
+            .shows("APIC id 1 had a machine check after its last setup, which is cleared: bank 1"),
         // The program of CPU 1 fails, so CPU 1 declines to leave.
         case("cycle::failed-program", "--smp 2 --cmdline cycle=5", "fault ud2 1")
             .status(1)

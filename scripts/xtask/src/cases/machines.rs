@@ -156,7 +156,7 @@ pub fn cases() -> Vec<Case> {
             )
             .hides("#DB in ring 0")
             .shows(
-                "[cpu2] ringside: interrupts from before the boot are discarded: 1 in service, 2 pending 0x31, 0x51",
+                "[cpu2] ringside: interrupts from before the setup are discarded: 1 in service, 2 pending 0x31, 0x51",
             )
             .hides("that the kernel does not use")
             .demand(|finished| {
