@@ -33,6 +33,7 @@ pub mod stray;
 pub mod sync;
 pub mod sysret;
 pub mod text;
+pub mod tick_work;
 pub mod topology;
 pub mod transmit;
 pub mod turns;

@@ -99,22 +99,33 @@ impl Repeat {
     }
 }
 
+/// The tick at which a copy without a time limit must end. No CPU counts so many ticks.
+const NEVER: u64 = u64::MAX;
+
 /// The state of a CPU's rounds. Only that CPU uses it.
-#[derive(Default)]
 pub struct Rounds {
     starts: Cell<u32>,
     killed: Cell<u32>,
     /// How the latest copy ended; `None` until the first copy has ended.
     end: Cell<Option<End>>,
-    /// The tick at which the copy must end, and its time limit in ticks; 0 if it must end because its CPU leaves.
-    limit: Cell<Option<(u64, u32)>>,
+    /// The tick at which the copy must end; [`NEVER`] if it has no time limit.
+    end_at: Cell<u64>,
+    /// The copy's time limit in ticks; 0 if it must end because its CPU leaves.
+    limit: Cell<u32>,
 }
 
 impl Rounds {
     /// Creates the state before the first round.
     #[must_use]
+    #[expect(clippy::new_without_default, reason = "the state before the first round is no neutral value")]
     pub const fn new() -> Rounds {
-        Rounds { starts: Cell::new(0), killed: Cell::new(0), end: Cell::new(None), limit: Cell::new(None) }
+        Rounds {
+            starts: Cell::new(0),
+            killed: Cell::new(0),
+            end: Cell::new(None),
+            end_at: Cell::new(NEVER),
+            limit: Cell::new(0),
+        }
     }
 
     /// Starts a round. Called when a copy is about to enter ring 3; `ticks` is the current tick count.
@@ -123,20 +134,30 @@ impl Rounds {
         let limit = repeat.limit_ticks;
         // Allow one more tick: a tick that became due while the copy was being loaded, with interrupts off, is taken at
         // the copy's first instruction.
-        self.limit.set((limit != 0).then(|| (ticks.saturating_add(u64::from(limit) + 1), limit)));
+        self.end_at.set(if limit == 0 { NEVER } else { ticks.saturating_add(u64::from(limit) + 1) });
+        self.limit.set(limit);
     }
 
     /// Makes the copy end at the next check of its time limit, because its CPU leaves.
     pub fn leave(&self) {
-        self.limit.set(Some((0, 0)));
+        self.end_at.set(0);
+        self.limit.set(0);
     }
 
-    /// Returns how the copy must end, if it has exceeded its time limit or its CPU leaves.
+    /// Returns whether the copy must end: it has exceeded its time limit, or its CPU leaves.
     #[must_use]
-    #[inline]
-    pub fn over_limit(&self, ticks: u64) -> Option<End> {
-        let (_, limit) = self.limit.get().filter(|&(end, _)| ticks >= end)?;
-        Some(if limit == 0 { End::Offline } else { End::TimeLimit(limit) })
+    #[inline(always)]
+    pub fn is_over_limit(&self, ticks: u64) -> bool {
+        ticks >= self.end_at.get()
+    }
+
+    /// Returns how a copy ends that must end.
+    #[must_use]
+    pub fn at_limit(&self) -> End {
+        match self.limit.get() {
+            0 => End::Offline,
+            limit => End::TimeLimit(limit),
+        }
     }
 
     /// Takes over the counts of an earlier generation of this CPU.
@@ -261,16 +282,16 @@ mod tests {
         let rounds = Rounds::new();
         let repeat = Repeat { rounds: 2, continue_after_kill: true, limit_ticks: 3 };
         rounds.begin(&repeat, 10);
-        let over = |tick| match rounds.over_limit(tick) {
-            None => None,
-            Some(End::TimeLimit(limit)) => Some(limit),
-            Some(end) => panic!("{end:?}"),
+        let over = |tick| match (rounds.is_over_limit(tick), rounds.at_limit()) {
+            (false, _) => None,
+            (true, End::TimeLimit(limit)) => Some(limit),
+            (true, end) => panic!("{end:?}"),
         };
         assert_eq!([0, 13, 14, 15].map(over), [None, None, Some(3), Some(3)]);
         rounds.begin(&repeat, 13);
         assert_eq!([13, 16, 17].map(over), [None, None, Some(3)]);
         rounds.begin(&Repeat { limit_ticks: 0, ..repeat }, 16);
-        assert_eq!(over(u64::MAX), None);
+        assert_eq!(over(u64::MAX - 1), None);
     }
 
     #[test]
@@ -279,11 +300,11 @@ mod tests {
         let repeat = Repeat { rounds: 1, continue_after_kill: false, limit_ticks: 3 };
         rounds.begin(&repeat, 10);
         rounds.leave();
-        assert!(matches!(rounds.over_limit(10), Some(End::Offline)));
+        assert!(rounds.is_over_limit(10) && matches!(rounds.at_limit(), End::Offline));
         rounds.end(End::Offline);
         assert!(!repeat.again(&End::Offline, 0), "the copy is started again by the CPU's next generation");
         next.continue_from(&rounds);
         assert_eq!((next.starts(), next.killed()), (1, 0));
-        assert!(next.over_limit(u64::MAX).is_none() && next.latest().is_none());
+        assert!(!next.is_over_limit(u64::MAX - 1) && next.latest().is_none());
     }
 }

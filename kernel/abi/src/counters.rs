@@ -59,8 +59,9 @@ impl Counters<u64> {
 /// Returns the class that counts a deviation.
 #[must_use]
 pub const fn class(deviation: u64) -> usize {
-    let bits = (u64::BITS - deviation.leading_zeros()) as usize;
-    if bits < CLASSES { bits } else { CLASSES - 1 }
+    // The logarithm of 2n + 1 is the number of bits of n, and needs no test for 0: every tick computes it.
+    let deviation = if deviation < 1 << 63 { deviation } else { (1 << 63) - 1 };
+    (2 * deviation + 1).ilog2() as usize
 }
 
 /// The header of the directory. The physical addresses of the [`Counters`], a u64 each, follow it.
@@ -105,7 +106,10 @@ mod tests {
 
     #[test]
     fn class_is_the_number_of_bits() {
-        let classes = [0, 1, 2, 3, 4, 1023, 1024, u64::MAX].map(class);
-        assert_eq!(classes, [0, 1, 2, 2, 3, 10, 11, 63]);
+        let deviations = [0, 1, 2, 3, 4, 1023, 1024, (1 << 63) - 1, 1 << 63, u64::MAX];
+        assert_eq!(deviations.map(class), [0, 1, 2, 2, 3, 10, 11, 63, 63, 63]);
+        for bits in 0..CLASSES as u32 {
+            assert_eq!(class((1_u64 << bits) - 1), bits as usize);
+        }
     }
 }

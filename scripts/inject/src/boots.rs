@@ -134,6 +134,7 @@ fn tour(driver: &mut Driver<'_>, cpu: usize) -> Result<(), Failure> {
     driver.take_path(cpu, &paths::COPY_FAULT, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::FRAME, |_, registers| Ok(registers.get("rax") == SYS_WRITE_SERIAL))?;
     driver.wait_paths(cpu)?;
+    driver.wake_in_ring_3(cpu)?;
     driver.take_path(cpu, &paths::TICK, |_, _| Ok(true))?;
     driver.take_path(cpu, &paths::IRET, |_, registers| Ok(has_trap_flag(registers)))?;
     driver.take_path(cpu, &paths::DEBUG, |_, _| Ok(true))?;

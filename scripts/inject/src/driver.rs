@@ -281,6 +281,23 @@ impl<'a> Driver<'a> {
         Ok(self.guest.write(cpu, kernel_lines, &0_u32.to_le_bytes())?)
     }
 
+    /// Turns a tick that has interrupted ring 3 into a wake-up IPI, and injects in its handler. No other CPU can send
+    /// the IPI, because all of them are stopped. Its handler sends the EOI for the tick.
+    pub fn wake_in_ring_3(&mut self, cpu: usize) -> Result<(), Failure> {
+        let path = &paths::WAKE_RING_3;
+        let addresses = path.addresses(self.code)?;
+        if self.selected(path.name, &addresses).is_empty() {
+            return Ok(());
+        }
+        let tick = self.code.function(paths::TICK.entry)?.start();
+        // The frame holds RIP and CS, in this order.
+        self.reach(path.name, cpu, tick, |guest, registers| {
+            Ok(guest.words::<2>(cpu, registers.rsp())?[1] & 3 == 3)
+        })?;
+        self.guest.replace_handler(cpu, addresses[0])?;
+        self.inject_along(path.name, cpu, &addresses)
+    }
+
     fn machine_check_in_nmi(&mut self, cpu: usize, entry: u64, address: u64) -> Result<(), InjectError> {
         self.guest.inject_nmi()?;
         self.injector.run_to(&mut self.guest, cpu, entry)?;

@@ -177,6 +177,11 @@ impl Guest {
         self.rsp.write_register(cpu, EFLAGS, &flags.to_le_bytes())
     }
 
+    /// Continues a CPU that is at the first instruction of an interrupt's handler at the handler of another interrupt.
+    pub fn replace_handler(&mut self, cpu: usize, handler: u64) -> Result<(), InjectError> {
+        self.rsp.write_register(cpu, RIP, &handler.to_le_bytes())
+    }
+
     /// Returns the number of CPUs.
     pub fn cpus(&self) -> usize {
         self.nmis.len()

@@ -1,7 +1,9 @@
-//! Measures the round trip of the null system call on CPU 0, in ticks of the time-stamp counter: [CALLS].
+//! Measures the round trip of the null system call on CPU 0, in ticks of the time-stamp counter: [CALLS [TICKS]]. With
+//! TICKS, also measures this many timer ticks from ring 3 and back.
 //!
-//! Under `run.sh --icount` the counter counts instructions. The result is then the length of the system-call path, plus
-//! a few hundredths for the timer ticks during the measurement. The copies on other CPUs exit immediately.
+//! Under `run.sh --icount` the counter counts instructions. The results are then the lengths of the two paths, plus a
+//! few hundredths of an instruction for the timer ticks during the measurement of the calls. The copies on other CPUs
+//! exit immediately.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -19,13 +21,13 @@ const DEFAULT_CALLS: u64 = 1_000_000;
 const WARM_UP: u64 = 100;
 
 fn run() -> ExitCode {
-    let calls = match args().nth(1).map(args::number) {
-        None => DEFAULT_CALLS,
-        Some(Some(calls)) if (1..=u64::MAX / 1_000_000).contains(&calls) => calls,
-        Some(_) => {
-            println!("usage: roundtrip [CALLS]; CALLS must be at least 1");
-            return ExitCode::USAGE;
-        }
+    let count = |place, default| match args().nth(place).map(args::number) {
+        None => Some(default),
+        Some(number) => number.filter(|number| (1..=u64::MAX / 1_000_000).contains(number)),
+    };
+    let (Some(calls), Some(timer_ticks), None) = (count(1, DEFAULT_CALLS), count(2, 0), args().nth(3)) else {
+        println!("usage: roundtrip [CALLS [TICKS]]; both must be at least 1");
+        return ExitCode::USAGE;
     };
     if sys::get_cpu() != 0 {
         return ExitCode::SUCCESS;
@@ -39,7 +41,61 @@ fn run() -> ExitCode {
         "roundtrip: {calls} calls, {} TSC ticks each, loop subtracted",
         PerCall(ticks.saturating_sub(empty), calls)
     );
+    if timer_ticks != 0 {
+        let (least, sum) = measure_timer(timer_ticks);
+        println!(
+            "roundtrip: {timer_ticks} timer ticks, at least {least} TSC ticks each, {} on average, loop subtracted",
+            PerCall(sum, timer_ticks)
+        );
+    }
     ExitCode::SUCCESS
+}
+
+/// Measures timer ticks that interrupt a loop in ring 3. Returns the TSC ticks of the shortest one and of all together.
+fn measure_timer(count: u64) -> (u64, u64) {
+    let usual = (0..WARM_UP).map(|_| last_round(2, u64::MAX)).fold(u64::MAX, u64::min);
+    (0..count).fold((u64::MAX, 0), |(least, sum), _| {
+        // A round of the loop that takes far longer than usual contains an interrupt.
+        let tick = last_round(u64::MAX, usual * 4).saturating_sub(usual);
+        (least.min(tick), sum + tick)
+    })
+}
+
+/// Reads the TSC in a loop, at most `rounds` times, until a round takes `limit` TSC ticks or more. Returns the length of
+/// the last round. The first round is shorter than the others.
+fn last_round(rounds: u64, limit: u64) -> u64 {
+    let length;
+    // SAFETY: changes only the registers listed. Every x86-64 CPU has the counter, and Ringside permits it to ring 3
+    // (CR4.TSD clear).
+    unsafe {
+        asm!(
+            "rdtsc",
+            "shl rdx, 32",
+            "or rax, rdx",
+            "mov {now}, rax",
+            "2:",
+            "mov {length}, {now}",
+            "rdtsc",
+            "shl rdx, 32",
+            "or rax, rdx",
+            "mov {now}, rax",
+            "sub {length}, rax",
+            "neg {length}",
+            "dec {rounds}",
+            "jz 3f",
+            "cmp {length}, {limit}",
+            "jb 2b",
+            "3:",
+            now = out(reg) _,
+            length = out(reg) length,
+            rounds = inout(reg) rounds => _,
+            limit = in(reg) limit,
+            out("rax") _,
+            out("rdx") _,
+            options(nomem, nostack),
+        );
+    }
+    length
 }
 
 /// Returns the time-stamp counter ticks that `body` takes for `count` rounds.

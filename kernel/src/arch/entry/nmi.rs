@@ -21,7 +21,7 @@ pub(in crate::arch) fn handle(frame: &mut TrapFrame, cpu: &PerCpuData) {
     if is_nmi_entry(rip) && !frame.interrupted.from_user() {
         stop::end(format_args!("an NMI on {} arrived before the previous NMI had saved its frame", cpu.id()));
     }
-    let taken = cpu.rare.count_nmi(rip);
+    let taken = cpu.rare.nmis.count(rip, &cpu.tick_work);
     cpu.trace(Kind::Nmi, taken, rip);
     // SAFETY: the function only executes an `iretq` to its own return, and a nested NMI does not change
     // this handler's frame or stack (`nmi_entry`).

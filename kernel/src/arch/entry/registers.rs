@@ -1,5 +1,5 @@
-//! Saves and restores the registers of a [`TrapFrame`]: the two instruction lists, and a check that they match the
-//! struct.
+//! Saves and restores registers: the instruction lists for a [`TrapFrame`] with a check that they match the struct, and
+//! those for the registers that a called function may overwrite.
 
 use core::mem::offset_of;
 
@@ -102,4 +102,38 @@ const _: () = {
     }
 };
 
-pub(super) use {restore_registers, save_registers};
+/// Expands to the instructions that push the registers that a called function may overwrite (System V ABI, 3.2.1).
+macro_rules! save_caller_saved {
+    () => {
+        concat!(
+            "push   rax\n",
+            "push   rcx\n",
+            "push   rdx\n",
+            "push   rsi\n",
+            "push   rdi\n",
+            "push   r8\n",
+            "push   r9\n",
+            "push   r10\n",
+            "push   r11\n",
+        )
+    };
+}
+
+/// Expands to the instructions that pop the registers that [`save_caller_saved`] pushed.
+macro_rules! restore_caller_saved {
+    () => {
+        concat!(
+            "pop    r11\n",
+            "pop    r10\n",
+            "pop    r9\n",
+            "pop    r8\n",
+            "pop    rdi\n",
+            "pop    rsi\n",
+            "pop    rdx\n",
+            "pop    rcx\n",
+            "pop    rax\n",
+        )
+    };
+}
+
+pub(super) use {restore_caller_saved, restore_registers, save_caller_saved, save_registers};

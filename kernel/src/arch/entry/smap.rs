@@ -2,7 +2,7 @@
 //! from user memory, starts as a three-byte NOP. So these paths need no branch for SMAP, and a CPU without SMAP never
 //! executes an undefined opcode. Without SMAP, AC has no effect in ring 0.
 
-use crate::arch::entry::points::{ringside_clac_paranoid, ringside_clac_trap};
+use crate::arch::entry::points::{ringside_clac_paranoid, ringside_clac_tick, ringside_clac_trap};
 use crate::arch::memory::usercopy::{ringside_clac_copy, ringside_stac_copy};
 
 /// `nop dword ptr [rax]`, three bytes.
@@ -18,8 +18,9 @@ const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
 /// Called once, on the BSP, if CPUID reports SMAP, while the kernel's text is still writable (the boot tables) and
 /// before any of these sites is executed.
 pub unsafe fn enable_instructions() {
-    let sites: [(unsafe extern "sysv64" fn(), [u8; 3]); 4] = [
+    let sites: [(unsafe extern "sysv64" fn(), [u8; 3]); 5] = [
         (ringside_clac_trap, CLAC),
+        (ringside_clac_tick, CLAC),
         (ringside_clac_paranoid, CLAC),
         (ringside_stac_copy, STAC),
         (ringside_clac_copy, CLAC),

@@ -23,7 +23,7 @@ use crate::exception::{DEBUG, Fault, NMI, PAGE_FAULT};
 use crate::frame::TrapFrame;
 use crate::stray;
 
-/// Handles an interrupt or exception from ring 3. Returns if ring 3 continues, else ends the program.
+/// Handles an interrupt or exception from ring 3, except a tick. Returns if ring 3 continues, else ends the program.
 ///
 /// # Safety
 /// Only [`trap_common`](crate::arch::entry::points) may call this: on the syscall stack, whose top holds `frame`, with
@@ -39,10 +39,7 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_user(frame: *mut TrapFra
     ring3::end_if_over_limit(cpu);
 }
 
-/// Ends the program because of an exception in ring 3. This is a separate function so that the tick's path does not
-/// have to save the registers that this code uses.
-#[cold]
-#[inline(never)]
+/// Ends the program because of an exception in ring 3.
 fn kill(frame: &TrapFrame, cpu: &PerCpuData) -> ! {
     cpu.trace(Kind::Fault, frame.vector, frame.interrupted.rip);
     ring3::kill(cpu, Fault::of(frame))
@@ -58,6 +55,9 @@ pub(in crate::arch) unsafe extern "sysv64" fn trap_from_kernel(frame: *mut TrapF
     // SAFETY: `frame` is the frame that the entry code has just pushed, and nothing else refers to it.
     let frame = unsafe { &mut *frame };
     let Some(cpu) = PerCpuData::try_current() else { stop::fatal_trap(frame) };
+    if frame.vector == u64::from(TIMER_VECTOR) {
+        return tick::tick::<false>(&frame.interrupted, cpu);
+    }
     if interrupt(frame, cpu) {
         return;
     }
@@ -115,25 +115,8 @@ pub(in crate::arch) unsafe extern "sysv64" fn paranoid_trap(frame: *mut TrapFram
 /// DR6 when it reports no condition: only the reserved bits that read as one are set (SDM 3B, 18.2.3).
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 
-/// Handles interrupts. Returns false for an exception. Tests for the tick first, which is the most frequent.
-#[inline(always)]
-fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
-    if frame.vector != u64::from(TIMER_VECTOR) {
-        return other_interrupt(frame, cpu);
-    }
-    tick::tick(cpu);
-    cpu.trace(Kind::Tick, cpu.ticks(), frame.interrupted.rip);
-    if frame.interrupted.from_user() {
-        inject::ring3_tick(cpu);
-    }
-    cpu.end_of_interrupt();
-    true
-}
-
 /// Handles all interrupts except the timer's. Returns false for an exception.
-#[cold]
-#[inline(never)]
-fn other_interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
+fn interrupt(frame: &TrapFrame, cpu: &PerCpuData) -> bool {
     let Ok(vector) = u8::try_from(frame.vector) else { return false };
     let rip = frame.interrupted.rip;
     match vector {

@@ -12,6 +12,7 @@ use crate::arch::devices::serial;
 use crate::arch::panic::stop;
 use crate::arch::percpu::PerCpuData;
 use crate::cmdline::{FailureKind, Failures, Place};
+use crate::tick_work::Work;
 
 /// Set once a CPU has taken the console lock and keeps it.
 static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
@@ -19,7 +20,9 @@ static CONSOLE_HELD: AtomicBool = AtomicBool::new(false);
 /// Stores the failure that the command line requests for the CPU with this index. Called by that CPU, or by the BSP
 /// before that CPU runs.
 pub(super) fn arm(cpu: &PerCpuData, number: u32, failures: &Failures) {
-    cpu.injected.failure.set(failures.of(number).map(|kind| (failures.place, kind)));
+    let failure = failures.of(number).map(|kind| (failures.place, kind));
+    cpu.injected.failure.set(failure);
+    cpu.tick_work.set(Work::Fail, failure.is_some_and(|(place, _)| place == Place::Tick));
 }
 
 /// Fails if this CPU must fail at this place.

@@ -5,6 +5,7 @@ use kernel_abi::trace::{IPI_NMI, Kind};
 
 use crate::arch::percpu::injected::InterruptSource;
 use crate::arch::percpu::{self, PerCpuData};
+use crate::tick_work::Work;
 
 impl InterruptSource {
     /// Sends the interrupts that are due at this tick.
@@ -26,6 +27,7 @@ pub(super) fn set(cpu: &PerCpuData, ipis: u32, nmis: u32) {
     stress.ipis.per_second.set(ipis);
     stress.nmis.per_second.set(nmis);
     stress.expected.set(nmis != 0);
+    cpu.tick_work.set(Work::Stress, ipis | nmis != 0);
 }
 
 /// Stops sending. Called when this CPU's last copy has ended; other CPUs may still send.
@@ -33,6 +35,7 @@ pub fn programs_ended(cpu: &PerCpuData) {
     let stress = &cpu.injected.stress;
     stress.ipis.per_second.set(0);
     stress.nmis.per_second.set(0);
+    cpu.tick_work.withdraw(Work::Stress);
 }
 
 /// Stops expecting NMIs. Called when all CPUs have stopped sending.
@@ -41,17 +44,10 @@ pub(super) fn all_programs_ended(cpu: &PerCpuData) {
 }
 
 /// Sends the IPIs and NMIs that are due on this CPU at a tick. Called with interrupts off.
-#[inline]
 pub(super) fn tick(cpu: &PerCpuData, tick_hz: u32) {
-    let stress = &cpu.injected.stress;
-    if stress.ipis.per_second.get() | stress.nmis.per_second.get() != 0 {
-        send_due(cpu, tick_hz);
+    if !cpu.tick_work.has(Work::Stress) {
+        return;
     }
-}
-
-#[cold]
-#[inline(never)]
-fn send_due(cpu: &PerCpuData, tick_hz: u32) {
     let stress = &cpu.injected.stress;
     // Send to the other CPUs in turn. If there is only one CPU, it sends to itself.
     let cpus = percpu::online();

@@ -30,7 +30,7 @@ use crate::cmdline::{Options, Place, UartFault};
 /// Copies the command line's requests to the data of a CPU that joins the run.
 pub fn configure(cpu: &PerCpuData, options: &Options<'_>) {
     interrupt_stress::set(cpu, options.ipi_storm, options.nmi_storm);
-    cpu.injected.alternation.set_period(u64::from(options.trace.alternate_ms) * 1_000_000);
+    alternate::set_period(cpu, u64::from(options.trace.alternate_ms) * 1_000_000);
 }
 
 /// Handles the requests for the time after all CPUs have loaded their copies and before this CPU starts its own.
@@ -60,7 +60,6 @@ pub fn all_programs_ended(cpu: &PerCpuData, options: &Options<'_>) {
 }
 
 /// Handles the requests for a timer tick.
-#[inline]
 pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     at(cpu, Place::Tick);
     interrupt_stress::tick(cpu, tick_hz);

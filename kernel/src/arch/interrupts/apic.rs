@@ -31,7 +31,7 @@ pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 // Register offsets in the xAPIC page (SDM 3A, table 11-1); the x2APIC MSR is 0x800 + offset / 16.
 const ID: u32 = 0x20;
-const END_OF_INTERRUPT: u32 = 0xb0;
+pub(super) const END_OF_INTERRUPT: u32 = 0xb0;
 const SPURIOUS: u32 = 0xf0;
 const ERROR_STATUS: u32 = 0x280;
 const LVT_TIMER: u32 = 0x320;
@@ -275,11 +275,6 @@ impl LocalApic {
     #[must_use]
     pub fn is_x2apic(&self) -> bool {
         self.x2apic.is_some()
-    }
-
-    /// Sends the EOI. Call it once for each interrupt except a spurious one.
-    pub fn end_of_interrupt(&mut self) {
-        self.write(END_OF_INTERRUPT, 0);
     }
 
     /// Returns the errors since the last call, as bits of the error status register (SDM 3A, 11.5.3).

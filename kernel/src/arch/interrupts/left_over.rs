@@ -2,6 +2,7 @@
 //! pending.
 
 use super::apic::{LVT_MASKED, LocalApic};
+use super::eoi::Eoi;
 
 // Register offsets in the xAPIC page (SDM 3A, table 11-1; AMD's extended registers: APM 2, table 16-2).
 const VERSION: u32 = 0x30;
@@ -57,7 +58,7 @@ impl LocalApic {
         let mut ended = 0;
         // Each EOI completes one interrupt, and there are at most 256.
         while ended < 256 && self.any_of(IN_SERVICE) {
-            self.end_of_interrupt();
+            Eoi::of(self).send();
             ended += 1;
         }
         self.write(TASK_PRIORITY, 0);

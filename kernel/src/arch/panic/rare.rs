@@ -1,20 +1,18 @@
 //! Deferred reports of NMIs, debug exceptions in ring 0 and stray interrupts, whose handlers must not print.
 
 use crate::arch::percpu::PerCpuData;
+use crate::tick_work::Work;
 
 /// Reports the NMIs since the last report, unless the NMI stress test sends them or this CPU's UART is in use.
-#[inline]
 pub fn report_nmis(cpu: &PerCpuData) {
-    if cpu.rare.has_new_nmis() && !cpu.injected.stress.expects_nmis() && !cpu.printing.get() {
-        say_nmis(cpu);
+    if !cpu.tick_work.has(Work::ReportNmis) || cpu.injected.stress.expects_nmis() || cpu.printing.get() {
+        return;
     }
-}
-
-#[cold]
-#[inline(never)]
-fn say_nmis(cpu: &PerCpuData) {
-    let (count, rip) = cpu.rare.take_nmis();
-    say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
+    let (count, rip) = cpu.rare.nmis.take(&cpu.tick_work);
+    // The previous report may include an NMI that arrived while it was being prepared and requested a report too.
+    if count != 0 {
+        say!(cpu, "{count} NMI, the latest at RIP {rip:#x}");
+    }
 }
 
 /// Reports debug exceptions in ring 0, if there were any. SFMASK clears TF, so ring 0 should never be single-stepped.

@@ -16,8 +16,9 @@ use super::block::{PerCpuData, Published};
 use super::canary;
 use super::injected::Injected;
 use super::rare::Rare;
-use super::time::Measured;
+use super::time::TickTimes;
 use crate::arch::cpu::gdt::{self, IST_RESERVED};
+use crate::arch::interrupts::eoi::Eoi;
 use crate::arch::interrupts::timer::TscClock;
 use crate::arch::memory::paging::{self, MapError};
 use crate::arch::memory::physmem;
@@ -27,6 +28,7 @@ use crate::cpu::{ApicId, CpuId};
 use crate::layout::{self, IstStack};
 use crate::line::LineBuffer;
 use crate::repeat::Rounds;
+use crate::tick_work::TickWork;
 
 /// The CPUs that are online, by dense index. Set by the BSP at the end of bring-up.
 static ONLINE: Once<&'static [&'static PerCpuData]> = Once::new();
@@ -57,7 +59,7 @@ pub unsafe fn create(id: CpuId, apic_id: ApicId) -> Result<(), MapError> {
     unsafe { prepare_stacks(id, place) };
     // SAFETY: the block is initialised, and its CPU is not running yet.
     let cpu = unsafe { &*place };
-    cpu.tracer.attach(id.0, apic_id.0);
+    cpu.tracer.attach(id.0, apic_id.0, &cpu.tick_work);
     CREATED.store(id.0 + 1, Ordering::Release);
     Ok(())
 }
@@ -104,7 +106,7 @@ pub(in crate::arch) unsafe fn recreate(id: CpuId) {
         let old = unsafe { &*place };
         fresh.counters = old.counters.clone();
         fresh.rounds.continue_from(&old.rounds);
-        fresh.tracer.continue_from(&old.tracer);
+        fresh.tracer.continue_from(&old.tracer, &fresh.tick_work);
         *fresh.uart.borrow_mut() = old.uart.take();
         fresh.generation = old.generation + 1;
     }
@@ -167,8 +169,10 @@ unsafe fn fresh(place: *const PerCpuData, id: CpuId, apic_id: ApicId) -> PerCpuD
         cpus_online: Cell::new(1),
         clock: Cell::new(TscClock::new(0, Rate::from_hz(1_000_000_000).expect("1 GHz must be a valid rate"))),
         call_tables: Cell::new(None),
-        measured: Cell::new(Measured::NONE),
-        rare: Rare::default(),
+        tick_work: TickWork::new(),
+        tick_times: TickTimes::default(),
+        eoi: Cell::new(Eoi::default()),
+        rare: Rare::new(),
         apic: RefCell::new(None),
         uart: RefCell::new(None),
         printing: Cell::new(false),

@@ -22,7 +22,7 @@ use super::call_table::{CallTable, Tables};
 use super::dropped::Dropped;
 use super::injected::Injected;
 use super::rare::Rare;
-use super::time::Measured;
+use super::time::TickTimes;
 use crate::alternation::Share;
 use crate::arch::cpu::control::ControlState;
 use crate::arch::cpu::gdt::Gdt;
@@ -30,6 +30,7 @@ use crate::arch::cpu::msr;
 use crate::arch::cpu::tsc::TscState;
 use crate::arch::devices::uart::Uart;
 use crate::arch::interrupts::apic::{ApicState, LocalApic, WAKE_VECTOR};
+use crate::arch::interrupts::eoi::Eoi;
 use crate::arch::interrupts::timer::TscClock;
 use crate::arch::memory::loaded::Program;
 use crate::arch::trace::Tracer;
@@ -38,6 +39,7 @@ use crate::features::Features;
 use crate::layout;
 use crate::line::LineBuffer;
 use crate::repeat::{End, Rounds};
+use crate::tick_work::TickWork;
 
 /// A CPU's data. Lies at [`layout::data_block`].
 #[repr(C, align(64))]
@@ -71,8 +73,12 @@ pub struct PerCpuData {
     pub(super) clock: Cell<TscClock>,
     /// The tables from which `call_table` is chosen.
     pub(super) call_tables: Tables,
-    /// The measurement of the tick rate.
-    pub(super) measured: Cell<Measured>,
+    /// The work of this CPU's ticks other than counting.
+    pub(in crate::arch) tick_work: TickWork,
+    /// The times of this CPU's ticks.
+    pub(super) tick_times: TickTimes,
+    /// How this CPU sends an EOI. Set with `apic`, before the CPU first enables interrupts.
+    pub(in crate::arch) eoi: Cell<Eoi>,
     /// Rare exceptions, which are reported outside of their handlers.
     pub(in crate::arch) rare: Rare,
     /// The local APIC, once it is enabled.
@@ -345,7 +351,8 @@ impl PerCpuData {
     }
 
     /// Sends the EOI for the interrupt in service.
+    #[inline(always)]
     pub(in crate::arch) fn end_of_interrupt(&self) {
-        self.with_apic(LocalApic::end_of_interrupt);
+        self.eoi.get().send();
     }
 }

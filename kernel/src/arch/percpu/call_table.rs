@@ -55,13 +55,13 @@ impl PerCpuData {
 
     /// Attaches this CPU's trace ring. Only the BSP needs this call: its data is created before the rings.
     pub fn attach_trace(&self) {
-        self.tracer.attach(self.area.0, self.apic_id.0);
+        self.tracer.attach(self.area.0, self.apic_id.0, &self.tick_work);
         self.choose_call_table();
     }
 
     /// Turns recording on or off.
     pub(in crate::arch) fn switch_trace(&self, on: bool) {
-        self.tracer.switch(on);
+        self.tracer.switch(on, &self.tick_work);
         self.choose_call_table();
     }
 

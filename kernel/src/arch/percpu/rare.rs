@@ -2,20 +2,14 @@
 //! of the local APIC, and stray interrupts.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stray::Vectors;
+use crate::tick_work::Nmis;
 
 /// The number of each exception, and the RIP that the last one interrupted.
-#[derive(Default)]
 pub struct Rare {
-    /// The number of NMIs so far. This field and `nmi_rip` are atomic because the NMI handler may write them between
-    /// any two instructions.
-    nmis: AtomicU64,
-    /// The RIP that the last NMI interrupted.
-    nmi_rip: AtomicU64,
-    /// The number of NMIs already reported.
-    nmis_reported: Cell<u64>,
+    /// The NMIs. Their handler may change the state between any two instructions.
+    pub(in crate::arch) nmis: Nmis,
     /// The number of debug exceptions from ring 0 so far (normally 0), and the RIP that the last one interrupted.
     debugs: Cell<(u64, u64)>,
     /// Errors of the local APIC that have not been reported, as bits of its error status register.
@@ -25,22 +19,14 @@ pub struct Rare {
 }
 
 impl Rare {
-    /// Counts an NMI, in its handler. Returns the number of NMIs so far.
-    pub(in crate::arch) fn count_nmi(&self, rip: u64) -> u64 {
-        self.nmi_rip.store(rip, Ordering::Relaxed);
-        self.nmis.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Whether there are NMIs that have not been reported.
-    #[inline]
-    pub(in crate::arch) fn has_new_nmis(&self) -> bool {
-        self.nmis.load(Ordering::Relaxed) != self.nmis_reported.get()
-    }
-
-    /// Returns the number of unreported NMIs and the RIP that the last one interrupted, and marks them as reported.
-    pub(in crate::arch) fn take_nmis(&self) -> (u64, u64) {
-        let taken = self.nmis.load(Ordering::Relaxed);
-        (taken - self.nmis_reported.replace(taken), self.nmi_rip.load(Ordering::Relaxed))
+    /// Creates the state before the first exception.
+    pub(super) fn new() -> Rare {
+        Rare {
+            nmis: Nmis::new(),
+            debugs: Cell::default(),
+            apic_errors: Cell::default(),
+            strays: Cell::default(),
+        }
     }
 
     /// Adds errors of the local APIC to those that have not been reported.

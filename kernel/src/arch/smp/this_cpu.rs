@@ -11,6 +11,7 @@ use crate::arch::entry::points::syscall_entry;
 use crate::arch::exit::points::restart_on;
 use crate::arch::inject;
 use crate::arch::interrupts::apic::{ApicState, LocalApic};
+use crate::arch::interrupts::eoi::Eoi;
 use crate::arch::panic::stop;
 use crate::arch::percpu::{self, CallTables, PerCpuData};
 use crate::arch::task::idle;
@@ -118,6 +119,7 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, calls: &'stat
                 cpu.apic_id,
                 apic.id()
             );
+            cpu.eoi.set(Eoi::of(&apic));
             *cpu.apic.borrow_mut() = Some(apic);
         }
         Err(error) => panic!("{} ({}): {error}", cpu.id(), cpu.apic_id),

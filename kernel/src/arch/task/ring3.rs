@@ -75,12 +75,19 @@ pub(in crate::arch) fn kill(cpu: &PerCpuData, fault: Fault) -> ! {
     end(cpu, End::Faulted(fault))
 }
 
-/// Ends the program if it has exceeded its time limit or this CPU must leave the run. Called after any interrupt from ring 3 that may have been a
-/// tick, once its EOI is sent, and by a system call during which ticks were handled.
+/// Ends the program if it has exceeded its time limit or this CPU must leave the run. Called after each interrupt from
+/// ring 3, once its EOI is sent, and by a system call during which ticks were handled.
+#[inline(always)]
 pub fn end_if_over_limit(cpu: &PerCpuData) {
-    if let Some(over) = cpu.rounds.over_limit(cpu.ticks()) {
-        end(cpu, over);
+    if cpu.rounds.is_over_limit(cpu.ticks()) {
+        end_at_limit(cpu);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn end_at_limit(cpu: &PerCpuData) -> ! {
+    end(cpu, cpu.rounds.at_limit())
 }
 
 fn end(cpu: &PerCpuData, end: End) -> ! {

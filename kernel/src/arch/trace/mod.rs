@@ -18,6 +18,7 @@ pub use self::rings::{NoRoomForRings, init};
 use self::rings::{directory, ring_at};
 pub use self::send::send_if_requested;
 use crate::arch::cpu::tsc;
+use crate::tick_work::{TickWork, Work};
 
 /// The number of slots that a stream's ring keeps free for the records that are written without a check for room: the
 /// report of a drop, the second event of a system call, and the events of an NMI that arrives between a check and the
@@ -55,8 +56,8 @@ impl Tracer {
     }
 
     /// Takes over the ring of an earlier generation of this CPU, so that the trace goes on.
-    pub(in crate::arch) fn continue_from(&self, earlier: &Tracer) {
-        self.kinds.set(earlier.kinds.get());
+    pub(in crate::arch) fn continue_from(&self, earlier: &Tracer, work: &TickWork) {
+        self.set_kinds(earlier.kinds.get(), work);
         self.mask.set(earlier.mask.get());
         self.ring.set(earlier.ring.get());
         self.limit.set(earlier.limit.get());
@@ -64,7 +65,7 @@ impl Tracer {
     }
 
     /// If tracing is on, attaches this CPU's ring, which has index `place` in the list of CPUs.
-    pub fn attach(&self, place: u32, apic_id: u32) {
+    pub fn attach(&self, place: u32, apic_id: u32, work: &TickWork) {
         let Some(directory) = directory() else { return };
         let ring = ring_at(directory, place);
         // SAFETY: only this CPU writes the ring with this index (invariant: OWN-RING), and it records nothing yet.
@@ -73,7 +74,7 @@ impl Tracer {
             (&raw mut (*ring).apic_id).write(apic_id);
         }
         self.use_ring(ring, directory.capacity, directory.mode == 1);
-        self.kinds.set(directory.kinds);
+        self.set_kinds(directory.kinds, work);
     }
 
     fn use_ring(&self, ring: *mut RingHeader, capacity: u32, stream: bool) {
@@ -84,9 +85,15 @@ impl Tracer {
     }
 
     /// Turns recording on or off.
-    pub(in crate::arch) fn switch(&self, on: bool) {
+    pub(in crate::arch) fn switch(&self, on: bool, work: &TickWork) {
         let kinds = directory().map_or(0, |directory| directory.kinds);
-        self.kinds.set(if on { kinds } else { 0 });
+        self.set_kinds(if on { kinds } else { 0 }, work);
+    }
+
+    /// Sets the enabled kinds. Ticks record an event if theirs is one of them.
+    fn set_kinds(&self, kinds: u32, work: &TickWork) {
+        self.kinds.set(kinds);
+        work.set(Work::Trace, kinds & Kind::Tick.bit() != 0);
     }
 
     /// Returns whether this CPU records any kind of event.

@@ -75,10 +75,12 @@ pub const WAIT: Path = path("wait", "take_interrupts", &[]);
 pub const APIC_ERROR: Path = path("apic-error", "vector_fe", FROM_RING_0);
 /// A spurious interrupt, while the CPU waits for the console.
 pub const SPURIOUS: Path = path("spurious", "vector_ff", FROM_RING_0);
+/// A wake-up IPI in ring 3.
+pub const WAKE_RING_3: Path = path("wake-ring-3", "vector_fd", FROM_RING_3);
 /// A timer tick in ring 3.
-pub const TICK: Path = path("tick", "vector_20", FROM_RING_3);
-/// A timer tick in the idle loop.
-pub const TICK_IDLE: Path = path("tick-idle", "vector_20", FROM_RING_0);
+pub const TICK: Path = path("tick", "tick_entry", &[false]);
+/// A timer tick in the idle loop: from `tick_entry` (`jz`, taken) to `trap_common`.
+pub const TICK_IDLE: Path = path("tick-idle", "tick_entry", &[true, true, true]);
 /// A wake-up IPI from another CPU.
 pub const WAKE: Path = path("wake", "vector_fd", FROM_RING_0);
 /// The end of a program.
@@ -105,7 +107,7 @@ pub const KILLS: [(Path, &str, &str); 7] = [
 ];
 
 /// The paths of [`Boot::Tour`](super::boots::Boot::Tour), in execution order.
-pub const TOUR: [&Path; 19] = [
+pub const TOUR: [&Path; 20] = [
     &START,
     &NMI,
     &NMI_NESTED,
@@ -118,6 +120,7 @@ pub const TOUR: [&Path; 19] = [
     &WAIT,
     &APIC_ERROR,
     &SPURIOUS,
+    &WAKE_RING_3,
     &TICK,
     &IRET,
     &DEBUG,
@@ -164,7 +167,7 @@ pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_1e", "#SX: only in a virtual machine's guest"),
     ("vector_1f", "reserved"),
     ("unmask_nmis", "only the kernel's option nest_nmi uses it, in the NMI handler"),
-    ("stray_stubs", "vectors that the kernel does not use: like vector_20, with other numbers"),
+    ("stray_stubs", "vectors that the kernel does not use: like vector_fd, with other numbers"),
 ];
 
 impl Path {

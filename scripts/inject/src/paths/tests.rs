@@ -46,7 +46,7 @@ fn rsp_is_the_users_until_the_stack_switch_and_after_the_switch_back() {
 
 #[test]
 fn instruction_on_no_path_is_an_error() {
-    let all = Code::of(&[("vector_20", 0x1000, &[0x90, 0xc3])]);
+    let all = Code::of(&[("vector_fd", 0x1000, &[0x90, 0xc3])]);
     assert!(check_coverage(&all).is_err(), "most of the paths' functions are missing");
 }
 

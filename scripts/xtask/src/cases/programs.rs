@@ -6,6 +6,8 @@ use super::{Case, case, program_path};
 
 /// The maximum number of instructions of a null system call's round trip, including the measuring loop.
 const ROUND_TRIP_LIMIT: f64 = 39.05;
+/// The maximum number of instructions of a tick from ring 3 and back.
+const TICK_LIMIT: u64 = 70;
 
 /// Returns the cases.
 pub fn cases() -> Vec<Case> {
@@ -35,6 +37,7 @@ pub fn cases() -> Vec<Case> {
             .shows("[cpu1] argv[2]=<a b>"),
         // With `--icount` the TSC counts instructions, so the result is the same on every host.
         case("program::round-trip-in-instructions", "--icount --smp 1", "roundtrip 10000").demand(round_trip),
+        case("program::tick-in-instructions", "--icount --smp 1", "roundtrip 1 20").demand(tick),
         (0..4).fold(
             case(
                 "program::selftest-under-ipis-and-nmis",
@@ -80,6 +83,17 @@ fn round_trip(finished: &super::Finished) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("a round trip takes {figure} instructions, the limit is {ROUND_TRIP_LIMIT}"))
+    }
+}
+
+fn tick(finished: &super::Finished) -> Result<(), String> {
+    let figure = finished.stdout.lines().find_map(|line| {
+        let (_, figure) = line.split_once(" timer ticks, at least ")?;
+        figure.split(' ').next()?.parse::<u64>().ok()
+    });
+    match figure.ok_or("the program printed no figure")? {
+        figure if figure <= TICK_LIMIT => Ok(()),
+        figure => Err(format!("a tick takes {figure} instructions, the limit is {TICK_LIMIT}")),
     }
 }
 

@@ -27,7 +27,6 @@ const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
 const CONSOLE: &str = "kernel/src/init/console.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
 const DRAW: &str = "kernel/src/screen/draw.rs";
-const ENTRY: &str = "kernel/src/arch/entry/points/mod.rs";
 const PARANOID: &str = "kernel/src/arch/entry/points/paranoid.rs";
 const NMI_ENTRY: &str = "kernel/src/arch/entry/points/nmi.rs";
 const STUBS: &str = "kernel/src/arch/entry/points/stubs.rs";
@@ -57,11 +56,15 @@ const SYNC: &str = "kernel/src/sync.rs";
 const SYSCALL: &str = "kernel/src/arch/entry/points/syscall.rs";
 const SYSRET: &str = "kernel/src/sysret.rs";
 const THIS_CPU: &str = "kernel/src/arch/smp/this_cpu.rs";
+const TICK: &str = "kernel/src/arch/entry/tick.rs";
+const TICK_ENTRY: &str = "kernel/src/arch/entry/points/tick.rs";
+const TICK_WORK: &str = "kernel/src/tick_work.rs";
 const TIMER: &str = "kernel/src/arch/interrupts/timer.rs";
 const TOPOLOGY: &str = "kernel/src/topology/mod.rs";
 const TRACE: &str = "kernel/src/arch/trace/mod.rs";
 const TRAMPOLINE: &str = "ap_trampoline/src/trampoline.S";
 const TRANSMIT: &str = "kernel/src/transmit.rs";
+const TRAP_ENTRY: &str = "kernel/src/arch/entry/points/trap.rs";
 const TRAP: &str = "kernel/src/arch/entry/trap.rs";
 const TURNS: &str = "kernel/src/turns.rs";
 const UART_PROBE: &str = "kernel/src/uart_probe.rs";
@@ -130,19 +133,47 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     // No `clac` after a user copy.
     ("copy-leaves-ac", &[edit(SMAP, "(ringside_clac_copy, CLAC)", "(ringside_clac_copy, NOP)")]),
     // No `cld` on the ordinary vectors' entry path.
-    ("trap-without-cld", &[edit(ENTRY, r#"trap_common() { naked_asm!( "cld","#, "trap_common() { naked_asm!(")]),
+    ("trap-without-cld", &[edit(TRAP_ENTRY, r#"trap_common() { naked_asm!( "cld","#, "trap_common() { naked_asm!(")]),
     // No `clac` on the ordinary vectors' entry path.
     ("trap-without-clac", &[edit(SMAP, "(ringside_clac_trap, CLAC)", "(ringside_clac_trap, NOP)")]),
-    // The exit path of an interrupt does not restore rdi: the saved value is overwritten before it is popped.
+    // The exit path of a tick does not restore rdi, the fifth of the saved registers.
+    ("tick-register-lost", &[
+        edit(TICK_ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov [rsp + 4 * 8], rdi","#),
+    ]),
+    // The tick handler changes a callee-saved register.
+    ("tick-changes-rbx", &[
+        edit(TICK_ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov ebx, 7","#),
+    ]),
+    // The exit path of an interrupt other than a tick does not restore rdi: the saved value is overwritten before it is popped.
     ("trap-register-lost", &[
-        edit(ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov [rsp + {rdi}], rdi","#),
-        edit(ENTRY, "from_user = sym trap_from_user,", "from_user = sym trap_from_user, rdi = const offset_of!(TrapFrame, rdi),"),
+        edit(TRAP_ENTRY, r#""call {from_user}","#, r#""call {from_user}", "mov [rsp + {rdi}], rdi","#),
+        edit(TRAP_ENTRY, "from_user = sym trap_from_user,", "from_user = sym trap_from_user, rdi = const offset_of!(TrapFrame, rdi),"),
+    ]),
+    // No `cld` on the tick's entry path.
+    ("tick-without-cld", &[edit(TICK_ENTRY, r#"tick_entry() { naked_asm!( "cld","#, "tick_entry() { naked_asm!(")]),
+    // No `clac` on the tick's entry path.
+    ("tick-without-clac", &[edit(SMAP, "(ringside_clac_tick, CLAC)", "(ringside_clac_tick, NOP)")]),
+    // A tick does none of its work other than counting.
+    ("tick-work-ignored", &[edit(TICK_WORK, "self.0.load(Ordering::Relaxed) == 0", "self.0.load(Ordering::Relaxed) == 0 || true")]),
+    // A new measurement of the tick rate continues the previous one.
+    ("measurement-continued", &[edit("kernel/src/arch/percpu/time.rs", "self.first_tick.set(number);", "")]),
+    // The NMI handler does not request a report.
+    ("nmi-report-not-requested", &[edit(TICK_WORK, "work.request(Work::ReportNmis);", "let _not_called = || work.request(Work::ReportNmis);")]),
+    // The request for a report is withdrawn after the NMIs are counted as reported.
+    ("nmi-report-lost", &[
+        edit(TICK_WORK, "work.withdraw(Work::ReportNmis); let taken", "let taken"),
+        edit(TICK_WORK, "self.reported.store(taken, Ordering::Relaxed);", "self.reported.store(taken, Ordering::Relaxed); work.withdraw(Work::ReportNmis);"),
+    ]),
+    // Withdrawing work also withdraws what an NMI has requested meanwhile.
+    ("tick-work-not-atomic", &[
+        edit(TICK_WORK, "self.0.fetch_and(!(work as u32), Ordering::Acquire) & work as u32 != 0",
+            "let was = self.0.load(Ordering::Acquire); self.0.store(was & !(work as u32), Ordering::Release); was & work as u32 != 0"),
     ]),
     // A fault on the `iretq` to ring 3 is handled with ring 3's GS base.
-    ("iretq-fault-gs", &[edit(ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
+    ("iretq-fault-gs", &[edit(TRAP_ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
     // The tick handler changes a vector register.
     ("tick-uses-xmm", &[
-        edit(TRAP, "tick::tick(cpu);", r#"tick::tick(cpu); unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
+        edit(TICK, "cpu.count_tick(tsc::now()); if FROM_USER", r#"cpu.count_tick(tsc::now()); unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); } if FROM_USER"#),
     ]),
     // No `cld` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-cld", &[
@@ -186,12 +217,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("gate-open", &[
         edit(IDT, "matches!(vector, 3 | 4);", "matches!(vector, 3 | 4 | crate::arch::interrupts::apic::TIMER_VECTOR);"),
     ]),
-    // No EOI is sent.
-    ("eoi-missing", &[edit(TRAP, "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt();", "ring3_tick(cpu);\n    }")]),
-    // Two EOIs are sent for each interrupt.
-    ("eoi-doubled", &[
-        edit(TRAP, "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt();", "ring3_tick(cpu);\n    }\n    cpu.end_of_interrupt(); cpu.end_of_interrupt();"),
-    ]),
+    // A tick sends no EOI.
+    ("eoi-missing", &[edit(TICK, "cpu.end_of_interrupt();", "")]),
+    // A tick sends two EOIs.
+    ("eoi-doubled", &[edit(TICK, "cpu.end_of_interrupt();", "cpu.end_of_interrupt(); cpu.end_of_interrupt();")]),
+    // In xAPIC mode, the EOI is written to the MSR of x2APIC mode.
+    ("eoi-in-wrong-mode", &[edit("kernel/src/arch/interrupts/eoi.rs", "if apic.is_x2apic() { 0 }", "if apic.is_x2apic() || true { 0 }")]),
     // The vectors that the kernel does not use have no gates.
     ("stray-without-gate", &[
         edit(IDT, "for (vector, stub) in stubs() {", "for (vector, stub) in stubs() { if (0x21..=0xfc).contains(&vector) { continue; }"),
@@ -227,7 +258,9 @@ pub const EDITS: &[(&str, &[Edit])] = &[
         edit(ADDRESS_SPACE, "Err(MapError::Occupied); } let frame = physmem::alloc_zeroed()", "Err(MapError::Occupied); } let frame = physmem::alloc()"),
     ]),
     // A program that exceeds its time limit continues.
-    ("limit-ignored", &[edit(REPEAT, "|&(end, _)| ticks >= end)", "|&(end, _)| ticks >= end && false)")]),
+    ("limit-ignored", &[edit(REPEAT, "ticks >= self.end_at.get()", "ticks >= self.end_at.get() && false")]),
+    // A tick does not check the time limit.
+    ("tick-ignores-limit", &[edit(TICK, "if FROM_USER {", "if FROM_USER && false {")]),
     // Ring 0 can write read-only pages.
     ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
     // Ring 0 can write read-only pages, but only on the APs.

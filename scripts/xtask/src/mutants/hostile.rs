@@ -38,6 +38,7 @@ pub const DETECTIONS: &[Detection] = &[
     row("copy-without-fixup", &["page fault (#PF) in ring 0"]),
     row("trap-without-cld", &["panicked: ", "was reset", "unexpected: "]),
     row("trap-register-lost", &[": rdi; expected"]),
+    row("tick-register-lost", &[": rdi; expected"]),
     row("tick-uses-xmm", &["an xmm register"]),
     row("paranoid-without-cld", &["panicked: ", "was reset", "unexpected: "]),
     row("paranoid-gs-not-restored", &["unexpected: ", "panicked: "]),

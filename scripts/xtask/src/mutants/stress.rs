@@ -36,7 +36,7 @@ pub const DETECTIONS: [Detection; 3] = [
     // The tick handler uses no string instruction, so ring 3's DF has no effect. The `checking` kernel tests the flag
     // itself.
     Detection {
-        mutant: "trap-without-cld",
+        mutant: "tick-without-cld",
         options: "--smp 4 --calls 20000 --seeds 1..4 --tick-hz 1000 --feature checking",
         reason: "set in ring 0: DIRECTION_FLAG",
     },

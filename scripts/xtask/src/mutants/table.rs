@@ -118,7 +118,7 @@ pub const MUTANTS: &[Mutant] = &[
     // register check.
     guard(
         "registers are preserved across a tick",
-        "trap-register-lost",
+        "tick-register-lost",
         Case(
             "machine::smp-1",
             &[
@@ -129,6 +129,54 @@ pub const MUTANTS: &[Mutant] = &[
                 "exited with code 23",
             ],
         ),
+    ),
+    guard(
+        "callee-saved registers, which the tick's entry does not save, are preserved",
+        "tick-changes-rbx",
+        Case("machine::smp-1", &["selftest: FAILED: "]),
+    ),
+    guard(
+        "registers are preserved across an interrupt other than a tick",
+        "trap-register-lost",
+        Case("stress::call-counts-match-under-interrupt-stress", &["expected rdi"]),
+    ),
+    guard(
+        "`cld` at the tick's entry",
+        "tick-without-cld",
+        Case("guard::checked-at-every-call", &["set in ring 0: DIRECTION_FLAG"]),
+    ),
+    guard(
+        "`clac` at the tick's entry",
+        "tick-without-clac",
+        Case("guard::checked-at-every-call", &["set in ring 0: ALIGNMENT_CHECK"]),
+    ),
+    guard(
+        "a tick does the work that is wanted",
+        "tick-work-ignored",
+        Case("panic::in-tick-smp-1", &["exit status Some(4)"]),
+    ),
+    guard(
+        "a measurement of the tick rate counts from its first tick",
+        "measurement-continued",
+        Host("kernel", "arch::percpu::time::tests::measurement_counts_from_its_first_tick", "panicked"),
+    ),
+    guard(
+        "an NMI requests its report",
+        "nmi-report-not-requested",
+        Case("program::selftest-under-ipis-and-nmis", &["NMI, the latest at RIP"]),
+    ),
+    guard(
+        "an NMI that arrives during a report is reported later",
+        "nmi-report-lost",
+        Loom(
+            "tick_work::loom_tests::loom_nmi_during_a_report_is_reported_later",
+            "NMIs that no tick reports",
+        ),
+    ),
+    guard(
+        "an NMI may request its report while other work is withdrawn",
+        "tick-work-not-atomic",
+        Loom("tick_work::loom_tests::loom_nmi_during_another_request_loses_neither", "panicked"),
     ),
     guard(
         "if the `iretq` to ring 3 faults, the trap entry loads the kernel's GS base",
@@ -189,15 +237,16 @@ pub const MUTANTS: &[Mutant] = &[
         "gate-open",
         Case("fault::int-timer", &["exited with code 3"]),
     ),
-    guard(
-        "the kernel sends an EOI after an interrupt",
-        "eoi-missing",
-        Case("machine::smp-1", &["at least 3"]),
-    ),
+    guard("the kernel sends an EOI after a tick", "eoi-missing", Case("machine::smp-1", &["at least 3"])),
     guard(
         "the kernel sends only one EOI for each interrupt",
         "eoi-doubled",
         NotShown("at most one interrupt is in service in ring 0, so an extra EOI has no effect"),
+    ),
+    guard(
+        "the EOI is sent in the mode of the local APIC",
+        "eoi-in-wrong-mode",
+        Case("machine::cpu-xapic", &["general protection (#GP) in ring 0"]),
     ),
     guard("every vector has a gate", "stray-without-gate", Case("guard::stray-interrupts", &["#GP"])),
     guard(
@@ -275,6 +324,11 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a program that exceeds its time limit is killed",
         "limit-ignored",
+        Case("repeat::time-limit", &["exit status Some(4)"]),
+    ),
+    guard(
+        "a tick ends a program that exceeds its time limit",
+        "tick-ignores-limit",
         Case("repeat::time-limit", &["exit status Some(4)"]),
     ),
     guard("CR0.WP is set", "wp-off", Case("guard::write-text", &["exit status Some(1)"])),

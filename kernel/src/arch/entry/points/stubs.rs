@@ -1,10 +1,12 @@
-//! The stubs: the entry points of all vectors except the NMI.
+//! The stubs: the entry points of all vectors except the NMI and the timer's.
 
 use core::arch::naked_asm;
 
 use super::nmi::nmi_entry;
 use super::paranoid::paranoid_common;
-use super::trap_common;
+use super::tick::tick_entry;
+use super::trap::trap_common;
+use crate::arch::interrupts::apic::TIMER_VECTOR;
 use crate::exception::NMI;
 
 /// Defines one stub for each vector. Each stub brings the stack to the layout shared by all vectors and jumps to the
@@ -21,7 +23,7 @@ macro_rules! stubs {
                 stubs!(@$error_code $vector, $common)
             }
         )+
-        /// The vectors that the kernel uses, each with its stub.
+        /// The vectors that the kernel uses, each with its stub, except the NMI and the timer's.
         const STUBS: &[(u8, unsafe extern "sysv64" fn())] = &[$(($vector, $name)),+];
     };
     (@none $vector:literal, $common:ident) => {
@@ -79,7 +81,6 @@ stubs! {
     vector_1d: 0x1d, code_or_none, trap_common;
     vector_1e: 0x1e, code_or_none, trap_common;
     vector_1f: 0x1f, none, trap_common;
-    vector_20: 0x20, none, trap_common;
     vector_fd: 0xfd, none, trap_common;
     vector_fe: 0xfe, none, trap_common;
     vector_ff: 0xff, none, trap_common;
@@ -117,8 +118,8 @@ unsafe extern "sysv64" fn stray_stubs() {
 
 /// Returns the addresses of the stubs of all vectors, with the vectors.
 pub(in crate::arch) fn stubs() -> impl Iterator<Item = (u8, u64)> {
-    let nmi: (u8, unsafe extern "sysv64" fn()) = (NMI as u8, nmi_entry);
-    let used = STUBS.iter().copied().chain([nmi]).map(|(vector, stub)| (vector, stub as *const () as u64));
+    let own: [(u8, unsafe extern "sysv64" fn()); 2] = [(NMI as u8, nmi_entry), (TIMER_VECTOR, tick_entry)];
+    let used = STUBS.iter().copied().chain(own).map(|(vector, stub)| (vector, stub as *const () as u64));
     let first = stray_stubs as *const () as u64;
     used.chain((0..STRAY_COUNT).map(move |n| (STRAY_FIRST + n, first + u64::from(n) * STRAY_STUB_LEN)))
 }

@@ -37,6 +37,31 @@ pub const INTERRUPTS: &[Hazard] = &[
         "the host test simulates the NMI by single-stepping",
     ),
     row(
+        "an NMI while the CPU handles the work that earlier NMIs have requested: its report is lost",
+        "each change of the word that holds the work of a tick is one atomic instruction; the request for a report is \
+         withdrawn before the NMIs are counted",
+        &[
+            "kernel: tick_work::loom_tests::loom_nmi_during_a_report_is_reported_later",
+            "kernel: tick_work::loom_tests::loom_nmi_during_another_request_loses_neither",
+            "program::selftest-under-ipis-and-nmis",
+        ],
+        &["nmi-report-not-requested", "nmi-report-lost", "tick-work-not-atomic"],
+        "",
+    ),
+    row(
+        "a tick leaves out work because a word says that none is wanted",
+        "whatever starts or ends the work sets or clears its bit in the word, in the same function",
+        &[
+            "panic::in-tick-*",
+            "program::selftest-under-ipis-and-nmis",
+            "kernel: arch::percpu::time::tests::measurement_counts_from_its_first_tick",
+            "kernel: tick_work::tests::each_kind_of_work_is_requested_and_withdrawn_by_itself",
+            "trace::*",
+        ],
+        &["tick-work-ignored", "measurement-continued"],
+        "",
+    ),
+    row(
         "two CPUs share a TSS, a GDT or a stack",
         "each CPU has its own area; a check compares the area with the CPU's registers before and after a \
          program",
@@ -62,9 +87,9 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "an EOI is missing, sent twice, or sent for a spurious interrupt",
-        "one place in the code sends one EOI for each interrupt",
-        &["machine::smp-1"],
-        &["eoi-missing", "eoi-doubled"],
+        "one place in the code sends the EOI of all ticks, and one that of the other interrupts",
+        &["machine::smp-1", "machine::cpu-xapic"],
+        &["eoi-missing", "eoi-doubled", "eoi-in-wrong-mode"],
         "no test can detect an extra EOI, because it has no effect while ring 0 runs with interrupts off",
     ),
     row(
