@@ -66,7 +66,8 @@ multiboot2_start32:
     jmp     .Ltag
 .Lcommand_line:
     add     esi, 8
-    jmp     boot_start32_line
+    mov     [boot_line - {kernel_base}], esi
+    jmp     boot_start32
 
 .code64
 .text

@@ -19,7 +19,11 @@ pvh_start32:
     # info that is invalid or has no memory map below 4 GiB.
     cmp     dword ptr [edi + {info_magic}], {magic}
     jne     .Lstart
-    cmp     dword ptr [edi + {info_version}], 1
+    cmp     dword ptr [edi + {info_line} + 4], 0
+    jne     1f
+    mov     eax, [edi + {info_line}]
+    mov     [boot_line - {kernel_base}], eax
+1:  cmp     dword ptr [edi + {info_version}], 1
     jb      .Lstart
     cmp     dword ptr [edi + {info_memmap} + 4], 0
     jne     .Lstart

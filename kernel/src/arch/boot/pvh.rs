@@ -47,6 +47,7 @@ core::arch::global_asm!(
     magic = const START_MAGIC_VALUE,
     info_magic = const offset_of!(StartInfo, magic),
     info_version = const offset_of!(StartInfo, version),
+    info_line = const offset_of!(StartInfo, cmdline_paddr),
     info_memmap = const offset_of!(StartInfo, memmap_paddr),
     info_entries = const offset_of!(StartInfo, memmap_entries),
     ram = const RAM,

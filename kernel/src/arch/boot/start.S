@@ -3,7 +3,8 @@
 #
 # On entry at `boot_start32`: 32-bit protected mode, flat segments, paging off, interrupts off, DF clear; edi = physical
 # address of the loader's information; [boot_maker] = physical address of the protocol's Rust function; [boot_has_exit] =
-# 1 if QEMU's exit device may be written to, else 0. No stack, the loader's GDT, .bss zeroed.
+# 1 if QEMU's exit device may be written to unless the command line says otherwise, else 0; [boot_line] = physical address
+# of the command line, or 0. No stack, the loader's GDT, .bss zeroed.
 # Only the entry points of the protocols jump here.
 #
 # Ends the run with a message if the CPU lacks a required feature.
@@ -15,19 +16,6 @@
 
 .section .boot, "ax"
 .code32
-
-# On entry at `boot_start32_line`: as at `boot_start32`, and esi = physical address of the command line. A line that begins
-# with "verdict=exit" says that there is an exit device. Only the failure path below depends on it: Rust code parses the
-# complete line.
-.globl boot_start32_line
-boot_start32_line:
-    cmp     dword ptr [esi], {exit_0}
-    jne     boot_start32
-    cmp     dword ptr [esi + 4], {exit_4}
-    jne     boot_start32
-    cmp     dword ptr [esi + 8], {exit_8}
-    jne     boot_start32
-    mov     dword ptr [boot_has_exit - {kernel_base}], 1
 
 .globl boot_start32
 boot_start32:
@@ -123,6 +111,30 @@ boot_fail:
     mov     ecx, offset .Lexit
     jmp     .Lprint
 .Lexit:
+    # The first "verdict=" on the command line decides whether there is an exit device. Rust code is not running yet, so
+    # nothing has parsed the line. esi = the next byte; ecx = how many are left.
+    mov     esi, [boot_line - {kernel_base}]
+    test    esi, esi
+    jz      .Ldecided
+    mov     ecx, {line_max}
+.Lverdict:
+    cmp     byte ptr [esi], 0
+    je      .Ldecided
+    cmp     dword ptr [esi], {verdict_0}
+    jne     .Lnext_byte
+    cmp     dword ptr [esi + 4], {verdict_4}
+    je      .Lvalue
+.Lnext_byte:
+    inc     esi
+    dec     ecx
+    jnz     .Lverdict
+    jmp     .Ldecided
+.Lvalue:
+    xor     eax, eax
+    cmp     dword ptr [esi + 8], {exit}
+    sete    al
+    mov     [boot_has_exit - {kernel_base}], eax
+.Ldecided:
     # Without QEMU's exit device, the port may belong to another device.
     cmp     dword ptr [boot_has_exit - {kernel_base}], 0
     je      .Lhalt
@@ -189,5 +201,7 @@ boot_pd:        .skip 4 * 4096
 boot_maker:     .skip 4
 .globl boot_has_exit
 boot_has_exit:  .skip 4
+.globl boot_line
+boot_line:      .skip 4
 
 .text

@@ -9,8 +9,8 @@ use crate::layout::{KERNEL_BASE, PHYSMAP_BASE};
 #[unsafe(link_section = ".boot.features")]
 static FEATURES: [Feature; REQUIRED.len()] = REQUIRED;
 
-/// The beginning of a command line that requests the exit device, in words.
-const EXIT: [u32; 3] = {
+/// The option on the command line that requests the exit device, in words.
+const VERDICT_EXIT: [u32; 3] = {
     let text = b"verdict=exit";
     let (words, []) = text.as_chunks::<4>() else { panic!("the text is not a number of words") };
     [u32::from_le_bytes(words[0]), u32::from_le_bytes(words[1]), u32::from_le_bytes(words[2])]
@@ -18,9 +18,10 @@ const EXIT: [u32; 3] = {
 
 core::arch::global_asm!(
     include_str!("start.S"),
-    exit_0 = const EXIT[0],
-    exit_4 = const EXIT[1],
-    exit_8 = const EXIT[2],
+    line_max = const kernel_abi::boot::COMMAND_LINE_MAX,
+    verdict_0 = const VERDICT_EXIT[0],
+    verdict_4 = const VERDICT_EXIT[1],
+    exit = const VERDICT_EXIT[2],
     features = sym FEATURES,
     features_size = const size_of_val(&REQUIRED),
     feature_size = const size_of::<Feature>(),

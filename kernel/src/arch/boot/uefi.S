@@ -12,7 +12,8 @@ uefi_start32:
     mov     edi, ebx
     mov     dword ptr [boot_maker - {kernel_base}], offset {uefi_start} - {kernel_base}
     lea     esi, [ebx + {command_line}]
-    jmp     boot_start32_line
+    mov     [boot_line - {kernel_base}], esi
+    jmp     boot_start32
 
 .code64
 .text

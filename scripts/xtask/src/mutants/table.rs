@@ -388,7 +388,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "a failure before Rust code runs is written to QEMU's exit device only where it is known to exist",
         "exit-device-assumed",
-        Case("boot::iso-lacking-stay", &["exit status Some(3) instead of 4"]),
+        Case("boot::iso-lacking-stay", &["exit status Some(3) instead of 5"]),
     ),
     guard(
         "UEFI's runtime services power the machine off",

@@ -187,6 +187,7 @@ pub const BRING_UP: &[Hazard] = &[
         &[
             "boot::iso-lacking",
             "boot::iso-lacking-stay",
+            "boot::pvh-lacking-stay",
             "boot::uefi-power-off",
             "boot::uefi-reboot",
             "boot::power-off",
