@@ -101,6 +101,12 @@ impl Rate {
         self.hz
     }
 
+    /// Returns whether the rate differs from another one by at most 1 % of the other one.
+    #[must_use]
+    pub const fn agrees(self, with: Rate) -> bool {
+        self.hz.abs_diff(with.hz) * 100 <= with.hz
+    }
+
     /// Returns how far the counter advances in one period of `frequency_hz`, rounded to the nearest count. This is the
     /// initial count of a periodic timer. Returns 0 if `frequency_hz` is 0 or more than twice the counter's rate.
     #[must_use]
@@ -183,8 +189,7 @@ pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
     }
     samples.sort_unstable();
     let median = samples[samples.len() / 2];
-    let agrees = |sample: &&Rate| sample.hz.abs_diff(median.hz) * 100 <= median.hz;
-    if samples.iter().filter(agrees).count() * 2 > samples.len() {
+    if samples.iter().filter(|sample| sample.agrees(median)).count() * 2 > samples.len() {
         Ok(median)
     } else {
         let (lowest, highest) = (samples[0].hz, samples[samples.len() - 1].hz);

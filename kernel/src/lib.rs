@@ -39,6 +39,7 @@ pub mod transmit;
 pub mod turns;
 pub mod uart_probe;
 pub mod user_slice;
+pub mod windows;
 
 // Modules that depend on `arch` are not built under loom, whose atomics cannot be statics.
 

@@ -17,7 +17,7 @@ use kernel::arch::cpu::control;
 use kernel::arch::devices::{pic, serial};
 use kernel::arch::entry::{idt, smap};
 use kernel::arch::inject::{self, ApFaults};
-use kernel::arch::interrupts::apic;
+use kernel::arch::interrupts::{apic, timer};
 use kernel::arch::memory::acpi::Tables;
 use kernel::arch::memory::{paging, physmem};
 use kernel::arch::panic::stop;
@@ -130,7 +130,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     console::choose_uart(bsp, tables.as_ref());
     steps::read_power(tables.as_ref(), &options);
     // SAFETY: called once, on the BSP, and no program has started yet.
-    let timebase = unsafe { steps::measure_clocks(bsp, tables.as_ref(), info, &options) };
+    let calibration = unsafe { steps::find_clocks(tables.as_ref(), info, &options) };
     let madt = tables.and_then(|tables| steps::or_one_cpu(bsp, tables.madt()));
     steps::mask_io_apics(bsp, madt.as_ref(), info, &options);
     let cpus = steps::list_cpus(bsp, madt.as_ref());
@@ -138,15 +138,17 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
 
     // Set up tracing before the other CPUs start, because each needs its ring at its start. There is one ring for each
     // CPU in the list.
-    or_refuse(trace::init(options.trace, cpus.list.len() as u32, timebase.tsc.hz(), info.tsc));
+    or_refuse(trace::init(options.trace, cpus.list.len() as u32, info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
     let upcalls = Upcalls { calls: &syscall::TABLES, online: run::take_part };
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let arrivals = or_end(unsafe {
-        bring_up::start_others(bsp, features, cpus.list, timebase.tsc, faults, options.own_uarts, upcalls)
+        bring_up::start_others(bsp, features, cpus.list, calibration, faults, options.own_uarts, upcalls)
     });
     this_cpu::set_clock(bsp);
+    let timebase = timer::timebase();
+    steps::report_clocks(bsp, timebase);
 
     // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());

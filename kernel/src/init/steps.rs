@@ -3,9 +3,10 @@
 use kernel::arch::boot::BootInfo;
 use kernel::arch::devices::{finish, serial};
 use kernel::arch::inject;
+use kernel::arch::interrupts::calibration::Calibration;
 use kernel::arch::interrupts::io_apic::IoApic;
 use kernel::arch::interrupts::reference;
-use kernel::arch::interrupts::timer::{self, Timebase};
+use kernel::arch::interrupts::timer::Timebase;
 use kernel::arch::memory::acpi::{FirmwareError, Tables};
 use kernel::arch::memory::loaded::Common;
 use kernel::arch::memory::{paging, physmem, runtime_services, table};
@@ -91,24 +92,19 @@ pub fn or_one_cpu<T>(bsp: &PerCpuData, found: Result<T, FirmwareError>) -> Optio
     found.inspect_err(|error| warn!(bsp, "{error}; continuing with one CPU")).ok()
 }
 
-/// Measures the rates of the TSC and of the APIC timer. Prints which clock gave the rate of the TSC, and warns if a second
-/// clock contradicts it.
+/// Finds the clocks that the machine has, and prepares the measurement of the TSC and of the APIC timer against them.
 ///
 /// # Safety
 /// Called once, on the BSP, before the first program exists.
-pub unsafe fn measure_clocks(
-    bsp: &PerCpuData,
-    tables: Option<&Tables>,
-    info: &BootInfo,
-    options: &Options<'_>,
-) -> &'static Timebase {
+pub unsafe fn find_clocks(tables: Option<&Tables>, info: &BootInfo, options: &Options<'_>) -> Calibration {
     let (hpet, pm_timer) = (tables.and_then(Tables::hpet), tables.and_then(Tables::pm_timer));
     // SAFETY: guaranteed by the caller. The firmware's tables list the HPET.
     let counters = unsafe { reference::counters(hpet, pm_timer, info) };
-    let cpuid = reference::cpuid();
-    let timebase =
-        bsp.with_apic(|apic| or_end(timer::init(info.tsc, &cpuid, counters, apic, options.tick_hz)));
-    let timebase = or_end(timebase.ok_or("the BSP has no local APIC"));
+    or_end(Calibration::new(info.tsc, reference::cpuid(), counters, options.tick_hz))
+}
+
+/// Prints which clock gave the rate of the TSC, and warns if a second clock contradicts it.
+pub fn report_clocks(bsp: &PerCpuData, timebase: &Timebase) {
     match timebase.choice {
         Choice { used, check: Some(check) } if timebase.choice.is_confirmed() => {
             say!(bsp, "TSC: {used}, {check}");
@@ -118,7 +114,6 @@ pub unsafe fn measure_clocks(
         }
         Choice { used, check: None } => say!(bsp, "TSC: {used}; no second clock checks it"),
     }
-    timebase
 }
 
 /// Masks all lines of the I/O APICs in the firmware's table, before interrupts are enabled for the first time.

@@ -9,26 +9,27 @@ use kernel_abi::trace::{IPI_INIT, IPI_STARTUP, Kind};
 use spin::Once;
 
 use super::arrivals::{self, Wait, close_slots, has_claimed};
+use super::clocks::{self, Clocks};
 use super::error::SmpError;
 use super::this_cpu;
 use super::trampoline;
 use super::tsc_sync;
+use super::uarts::{self, Uarts};
 use crate::arch::cpu::control::{self, Lacking};
 use crate::arch::cpu::tsc;
-use crate::arch::devices::uart::{self, Uart};
+use crate::arch::devices::uart;
 use crate::arch::entry::points::syscall_entry;
 use crate::arch::inject::{self, ApFaults};
+use crate::arch::interrupts::calibration::Calibration;
 use crate::arch::memory::paging;
 use crate::arch::memory::{physmem, table};
 use crate::arch::panic::{check, stop};
 use crate::arch::percpu::{self, CallTables, PerCpuData};
-use crate::clock::Rate;
 use crate::cmdline::{ApStop, Place};
 use crate::cpu::{ApicId, CpuId};
 use crate::features::Features;
 use crate::layout;
 use crate::online;
-use crate::plural::Count;
 use crate::stage::Cause;
 
 /// The slots of all APs, published before the first slot is offered.
@@ -51,6 +52,7 @@ static UPCALLS: Once<Upcalls> = Once::new();
 
 /// Time between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
 pub(super) const INIT_WAIT_NS: u64 = 10_000_000;
+
 /// Time without an arrival after which the second start-up IPI is sent to the CPUs that have not claimed their slots.
 pub(super) const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
 /// Time without an arrival after which the BSP stops waiting, after the second start-up IPI. The limit is long because a
@@ -84,8 +86,8 @@ pub struct BringUpResult {
 }
 
 /// Starts all CPUs in the list except the first, which is the BSP. Each must have `features`, the optional features that
-/// the kernel uses. All of them wait out the time after INIT together, and
-/// meanwhile the BSP prepares their areas.
+/// the kernel uses. All of them wait out the time after INIT together. Meanwhile the BSP measures its clocks, which the
+/// APs use from their start, and prepares the APs' areas.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot continue.
@@ -96,7 +98,7 @@ pub unsafe fn start_others(
     bsp: &'static PerCpuData,
     features: Features,
     list: &'static [ApicId],
-    tsc_rate: Rate,
+    calibration: Calibration,
     faults: ApFaults,
     own_uarts: bool,
     upcalls: Upcalls,
@@ -105,9 +107,12 @@ pub unsafe fn start_others(
     UPCALLS.call_once(|| upcalls);
     FEATURES.call_once(|| features);
     faults.arm(bsp);
+    let mut clocks = Clocks::new(bsp, calibration);
     let slots = vacant_slots(list.get(1..).unwrap_or(&[]))?;
     if slots.is_empty() {
         // There is no other CPU to start.
+        clocks.start();
+        clocks.finish()?;
         inject::at(bsp, Place::BringUp);
         let (online, missing) = close_slots(bsp, slots)?;
         let (area_kib, tsc_after) = (percpu::AREA_BYTES / 1024, tsc::now_in_order());
@@ -120,6 +125,7 @@ pub unsafe fn start_others(
         unsafe { send_init(bsp, slot) };
     }
     let after_init = tsc::now();
+    clocks.start();
     let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
     let entry = ap_entry as *const () as u64;
     let vector = trampoline::install(slots, entry, x2apic, None)?;
@@ -130,7 +136,7 @@ pub unsafe fn start_others(
     VECTORS.call_once(|| Vectors { normal: vector, stopping });
 
     let free = physmem::free_count();
-    let mut uarts = own_uarts.then(|| Uarts { ports: uart::others(), without: 0 });
+    let mut uarts = own_uarts.then(uarts::others);
     // The slots whose CPUs have got their first start-up IPI. A CPU gets it as soon as its slot is offered and the time
     // after INIT is over, so that the first CPUs set themselves up while the BSP prepares the areas of the last ones.
     let mut started = 0;
@@ -142,12 +148,14 @@ pub unsafe fn start_others(
         }
         to
     };
-    let wait = tsc_rate.in_ns(INIT_WAIT_NS);
     for (at, slot) in slots.iter().enumerate() {
         // SAFETY: this is called once for each slot, in order, and the CPU does not run kernel code yet.
         unsafe { prepare(bsp, slot, CpuId(at as u32 + 1), faults, &mut uarts) }?;
         // An AP that is traced needs the BSP's replies to measure its TSC (`tsc_sync`).
-        if !bsp.tracer.is_on() && tsc::now().wrapping_sub(after_init) >= wait {
+        if let Some(timebase) = clocks.poll()?
+            && !bsp.tracer.is_on()
+            && clocks::is_over(timebase, after_init)
+        {
             started = start(started, at + 1);
         }
     }
@@ -155,12 +163,13 @@ pub unsafe fn start_others(
         uarts.report(bsp);
     }
     let area_kib = (free - physmem::free_count()) * 4 / slots.len() as u64;
-    while tsc::now().wrapping_sub(after_init) < wait {
+    let timebase = clocks.finish()?;
+    while !clocks::is_over(timebase, after_init) {
         spin_loop();
     }
     start(started, slots.len());
     inject::at(bsp, Place::BringUp);
-    let mut arrivals = Wait::new(bsp, slots, tsc_rate);
+    let mut arrivals = Wait::new(bsp, slots, timebase.tsc);
     if !arrivals.for_all(SECOND_SIPI_AFTER_NS) {
         for (slot, position) in slots.iter().zip(1..) {
             if !has_claimed(slot) && faults.gets_sipi(position) {
@@ -169,7 +178,7 @@ pub unsafe fn start_others(
         }
         arrivals.for_all(ARRIVAL_WAIT_NS);
     }
-    let bring_up_ns = tsc_rate.to_ns().ns(arrivals.latest.wrapping_sub(first_init));
+    let bring_up_ns = timebase.tsc.to_ns().ns(arrivals.latest.wrapping_sub(first_init));
     let (online, missing) = close_slots(bsp, slots)?;
     let arrivals =
         BringUpResult { online, missing, area_kib, bring_up_ns, tsc_before, tsc_after: tsc::now_in_order() };
@@ -215,7 +224,7 @@ unsafe fn prepare(
     slot: &ApSlot,
     area: CpuId,
     faults: ApFaults,
-    uarts: &mut Option<Uarts<impl Iterator<Item = (uart::Place, Uart)>>>,
+    uarts: &mut Option<Uarts<impl Iterator<Item = (uart::Place, uart::Uart)>>>,
 ) -> Result<(), SmpError> {
     // SAFETY: the caller calls this once for each area, in ascending order, and the CPU does not run kernel code before
     // its slot is offered (invariant: SLOT-ONCE).
@@ -251,37 +260,6 @@ pub(super) fn send_sipi(bsp: &PerCpuData, slot: &ApSlot, faults: ApFaults, posit
         // SAFETY: the vector selects a page of the trampoline, where the CPU starts.
         bsp.with_apic(|apic| unsafe { apic.send_sipi(vector, ApicId(slot.apic_id)) });
         bsp.trace(Kind::IpiSent, IPI_STARTUP + u64::from(vector), slot.apic_id.into());
-    }
-}
-
-/// Assigns serial ports to CPUs until no port is left. The BSP uses the console's port and gets no other.
-struct Uarts<I> {
-    ports: I,
-    /// The number of CPUs for which no port was left.
-    without: u64,
-}
-
-impl<I: Iterator<Item = (uart::Place, Uart)>> Uarts<I> {
-    /// Assigns the next port to a CPU that is not running yet.
-    fn assign(&mut self, bsp: &PerCpuData, cpu: &PerCpuData) {
-        let Some((port, uart)) = self.ports.next() else {
-            self.without += 1;
-            return;
-        };
-        say!(
-            bsp,
-            "the CPU at position {} in the list of CPUs ({}) uses this serial port: {port}",
-            cpu.area.0,
-            cpu.apic_id
-        );
-        *cpu.uart.borrow_mut() = Some(uart);
-    }
-
-    /// Reports the CPUs without a port.
-    fn report(&self, bsp: &PerCpuData) {
-        if self.without > 0 {
-            say!(bsp, "no serial port is left for {}: the console is shared", Count(self.without, "CPU"));
-        }
     }
 }
 

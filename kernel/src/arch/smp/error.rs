@@ -4,6 +4,7 @@ use core::fmt;
 
 use ap_trampoline::InstallError;
 
+use crate::arch::interrupts::timer::TimerError;
 use crate::arch::memory::paging::{Audit, MapError};
 use crate::plural::Count;
 
@@ -29,6 +30,8 @@ pub enum SmpError {
     Install(InstallError),
     /// The bring-up page tables violate W^X, or map a user-accessible page in the kernel's half.
     Audit(Audit),
+    /// A clock cannot be measured.
+    Clock(TimerError),
 }
 
 impl fmt::Display for SmpError {
@@ -45,11 +48,18 @@ impl fmt::Display for SmpError {
             SmpError::NoLowPage => f.write_str("no free page below 1 MiB for the AP trampoline"),
             SmpError::Install(error) => error.fmt(f),
             SmpError::Audit(audit) => write!(f, "the bring-up page tables' mappings are wrong: {audit:?}"),
+            SmpError::Clock(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for SmpError {}
+
+impl From<TimerError> for SmpError {
+    fn from(error: TimerError) -> SmpError {
+        SmpError::Clock(error)
+    }
+}
 
 impl From<MapError> for SmpError {
     fn from(error: MapError) -> SmpError {

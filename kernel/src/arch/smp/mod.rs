@@ -2,8 +2,10 @@
 
 mod arrivals;
 pub mod bring_up;
+mod clocks;
 pub mod cycle;
 pub mod error;
 pub mod this_cpu;
 mod trampoline;
 pub mod tsc_sync;
+mod uarts;

@@ -14,7 +14,7 @@ use core::ptr;
 
 use kernel_abi::trace::{Kind, Record, RingHeader};
 
-pub use self::rings::{NoRoomForRings, init};
+pub use self::rings::{NoRoomForRings, init, publish};
 use self::rings::{directory, ring_at};
 pub use self::send::send_if_requested;
 use crate::arch::cpu::tsc;

@@ -36,11 +36,12 @@ impl fmt::Display for NoRoomForRings {
 
 impl core::error::Error for NoRoomForRings {}
 
-/// If tracing is on, allocates the directory and a ring for each CPU in the list.
+/// If tracing is on, allocates the directory and a ring for each CPU in the list. The host finds the directory once
+/// [`publish`] has completed it.
 ///
 /// # Errors
 /// [`NoRoomForRings`].
-pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Result<(), NoRoomForRings> {
+pub fn init(options: TraceOptions, cpus: u32, boot_tsc: u64) -> Result<(), NoRoomForRings> {
     if options.kinds == 0 {
         return Ok(());
     }
@@ -51,7 +52,7 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
     let start = physmem::alloc_contiguous(frames).ok_or(error)?.start();
     let directory = phys_to_virt(start).cast::<Directory>();
     // SAFETY: the frames are never freed, and nothing else refers to them (invariant: OWN-FRAMES); the physical map
-    // contains them. The magic is written last: if the host finds the magic, the directory is complete.
+    // contains them.
     unsafe {
         directory.cast::<u8>().write_bytes(0, (frames * PAGE_SIZE) as usize);
         directory.write(Directory {
@@ -60,23 +61,37 @@ pub fn init(options: TraceOptions, cpus: u32, tsc_hz: u64, boot_tsc: u64) -> Res
             capacity: options.records,
             first_ring: start + PAGE_SIZE,
             ring_stride: stride,
-            tsc_hz,
+            tsc_hz: 0,
             boot_tsc,
             kinds: options.kinds,
             mode: u32::from(options.stream),
         });
-        (&raw mut (*directory).magic).write_volatile(MAGIC);
     }
     SEND_AT_END.store(options.serial, Ordering::Relaxed);
     DIRECTORY.store(start, Ordering::Release);
     Ok(())
 }
 
+/// If tracing is on, stores the frequency of the TSC in the directory, and completes it.
+pub fn publish(tsc_hz: u64) {
+    let start = DIRECTORY.load(Ordering::Acquire);
+    if start == 0 {
+        return;
+    }
+    let directory = phys_to_virt(start).cast::<Directory>();
+    // SAFETY: `init` has filled in the directory, and only the host reads these two fields. The magic is written last:
+    // if the host finds the magic, the directory is complete.
+    unsafe {
+        (&raw mut (*directory).tsc_hz).write_volatile(tsc_hz);
+        (&raw mut (*directory).magic).write_volatile(MAGIC);
+    }
+}
+
 /// Returns the directory, if tracing is on.
 pub(super) fn directory() -> Option<&'static Directory> {
     let start = DIRECTORY.load(Ordering::Acquire);
-    // SAFETY: `init` filled in the directory before it published the address, and nothing changes the directory
-    // afterwards.
+    // SAFETY: `init` filled in the directory before it published the address. Afterwards only `publish` changes two
+    // fields, which the kernel does not read until then.
     (start != 0).then(|| unsafe { &*phys_to_virt(start).cast::<Directory>() })
 }
 

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use bytemuck::{Zeroable, bytes_of, cast_slice};
 use kernel_abi::trace::serial::{LINE_MAX, Line, Part, Place, RECORDS_MAX};
-use kernel_abi::trace::{Directory, Record, RingHeader};
+use kernel_abi::trace::{Directory, MAGIC, Record, RingHeader};
 
 use super::rings::{SEND_AT_END, directory, ring_at};
 use crate::arch::devices::serial;
@@ -17,7 +17,8 @@ pub fn send_if_requested() {
     if !SEND_AT_END.load(Ordering::Relaxed) {
         return;
     }
-    let Some(directory) = directory() else { return };
+    // Without the frequency of the TSC, which `publish` stores, the host cannot use the trace.
+    let Some(directory) = directory().filter(|directory| directory.magic == MAGIC) else { return };
     let mut sender = Sender { line: 0 };
     sender.send(Part::Start, 0, 0, bytes_of(directory));
     for cpu in 0..directory.cpus {
