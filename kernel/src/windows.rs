@@ -3,8 +3,9 @@
 
 use crate::clock::{self, CalibrationError, Rate, SAMPLES_MIN};
 
-/// The time over which the clocks are compared, in nanoseconds. All windows together have this length.
-pub const SPAN_NS: u64 = 10_000_000;
+/// The time over which the clocks are compared, in nanoseconds. All windows together have this length. It leaves 2 ms of
+/// the time that the APs wait after INIT, in which the BSP computes and prints the result.
+pub const SPAN_NS: u64 = 8_000_000;
 
 /// What a counter and the reference clock counted in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     fn readings_are_due_at_equal_distances() {
-        assert_eq!([0, 1, 2, 3].map(due_ns), [0, 3_333_333, 6_666_666, 10_000_000]);
+        assert_eq!([0, 1, 2, 3].map(due_ns), [0, 2_666_666, 5_333_333, 8_000_000]);
     }
 
     #[test]

@@ -132,7 +132,6 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // SAFETY: called once, on the BSP, and no program has started yet.
     let calibration = unsafe { steps::find_clocks(tables.as_ref(), info, &options) };
     let madt = tables.and_then(|tables| steps::or_one_cpu(bsp, tables.madt()));
-    steps::mask_io_apics(bsp, madt.as_ref(), info, &options);
     let cpus = steps::list_cpus(bsp, madt.as_ref());
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
@@ -141,14 +140,17 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
-    let upcalls = Upcalls { calls: &syscall::TABLES, online: run::take_part };
+    let upcalls = Upcalls { calls: &syscall::TABLES, online: run::take_part, measured: steps::report_clocks };
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
-    let arrivals = or_end(unsafe {
-        bring_up::start_others(bsp, features, cpus.list, calibration, faults, options.own_uarts, upcalls)
-    });
+    let waiting =
+        or_end(unsafe { bring_up::reset_others(bsp, features, cpus.list, calibration, faults, upcalls) });
+    // The other CPUs wait for at least 10 ms now, so do here what they do not depend on. Interrupts have not been
+    // enabled yet.
+    steps::mask_io_apics(bsp, madt.as_ref(), info, &options);
+    // SAFETY: called once, on the BSP, with interrupts off, before the first program.
+    let arrivals = or_end(unsafe { bring_up::start_others(bsp, waiting, options.own_uarts) });
     this_cpu::set_clock(bsp);
     let timebase = timer::timebase();
-    steps::report_clocks(bsp, timebase);
 
     // These steps follow bring-up because they depend on which CPUs came online.
     steps::refuse_failures_of_absent_cpus(&options, arrivals.online.len());

@@ -2,8 +2,8 @@
 //! [`choose`](clock_source::choose) for their order. A second clock checks it where there is one. The frequency of the
 //! local APIC timer is measured against the TSC.
 //!
-//! All clocks are read four times, at equal distances over 10 ms, and between two readings the BSP does other work: the
-//! APs wait for the same 10 ms after INIT. If the three windows between the readings do not agree, the BSP measures
+//! All clocks are read four times, at equal distances over 8 ms, and between two readings the BSP does other work: the
+//! APs wait during this time, because a CPU needs 10 ms after INIT. If the three windows between the readings do not agree, the BSP measures
 //! again, and then does nothing else.
 //!
 //! A busy host may deschedule a virtual CPU between any two instructions while the clocks keep counting. So a counter

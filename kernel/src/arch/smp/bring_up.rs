@@ -21,6 +21,7 @@ use crate::arch::devices::uart;
 use crate::arch::entry::points::syscall_entry;
 use crate::arch::inject::{self, ApFaults};
 use crate::arch::interrupts::calibration::Calibration;
+use crate::arch::interrupts::timer::Timebase;
 use crate::arch::memory::paging;
 use crate::arch::memory::{physmem, table};
 use crate::arch::panic::{check, stop};
@@ -47,7 +48,7 @@ struct Vectors {
     stopping: Option<SipiVector>,
 }
 
-/// Functions that the APs call, published before the first slot is offered.
+/// Functions of higher layers, published before the first slot is offered.
 static UPCALLS: Once<Upcalls> = Once::new();
 
 /// Time between INIT and the first start-up IPI (MultiProcessor Specification 1.4, B.4).
@@ -60,13 +61,15 @@ pub(super) const SECOND_SIPI_AFTER_NS: u64 = 20_000_000;
 /// are online.
 pub(super) const ARRIVAL_WAIT_NS: u64 = 5_000_000_000;
 
-/// Functions of higher layers that the APs call.
+/// Functions of higher layers that the bring-up calls.
 #[derive(Clone, Copy)]
 pub struct Upcalls {
     /// The tables of the system calls.
     pub calls: &'static CallTables,
     /// Called by each AP once it is online.
     pub online: fn(&'static PerCpuData) -> !,
+    /// Called by the BSP once the clocks are measured.
+    pub measured: fn(&PerCpuData, &Timebase),
 }
 
 /// The result of the bring-up.
@@ -85,9 +88,50 @@ pub struct BringUpResult {
     pub tsc_after: u64,
 }
 
-/// Starts all CPUs in the list except the first, which is the BSP. Each must have `features`, the optional features that
-/// the kernel uses. All of them wait out the time after INIT together. Meanwhile the BSP measures its clocks, which the
-/// APs use from their start, and prepares the APs' areas.
+/// The other CPUs between INIT and their start, and what is done meanwhile.
+pub struct Waiting {
+    slots: &'static [ApSlot],
+    faults: ApFaults,
+    clocks: Clocks,
+    tsc_before: u64,
+    /// The BSP's TSC before the first INIT and after the last one.
+    init: [u64; 2],
+}
+
+/// Sends INIT to all CPUs in the list except the first, which is the BSP, and starts the measurement of the clocks. Each
+/// CPU must have `features`, the optional features that the kernel uses. All of them wait out the time after INIT
+/// together; [`start_others`] starts them.
+///
+/// # Errors
+/// [`SmpError`]: the run cannot continue.
+///
+/// # Safety
+/// Called once, on the BSP, with interrupts off, before the first program.
+pub unsafe fn reset_others(
+    bsp: &'static PerCpuData,
+    features: Features,
+    list: &'static [ApicId],
+    calibration: Calibration,
+    faults: ApFaults,
+    upcalls: Upcalls,
+) -> Result<Waiting, SmpError> {
+    let tsc_before = tsc::now();
+    UPCALLS.call_once(|| upcalls);
+    FEATURES.call_once(|| features);
+    faults.arm(bsp);
+    let slots = vacant_slots(list.get(1..).unwrap_or(&[]))?;
+    require_memory(slots.len() as u64)?;
+    let first_init = tsc::now();
+    for slot in slots {
+        // SAFETY: no other CPU runs kernel code yet.
+        unsafe { send_init(bsp, slot) };
+    }
+    let init = [first_init, tsc::now()];
+    Ok(Waiting { slots, faults, clocks: Clocks::start(bsp, calibration), tsc_before, init })
+}
+
+/// Starts the CPUs that [`reset_others`] has sent INIT. Before that, the BSP prepares their areas and completes the
+/// measurement of the clocks, which the CPUs use from their start.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot continue.
@@ -96,36 +140,18 @@ pub struct BringUpResult {
 /// Called once, on the BSP, with interrupts off, before the first program.
 pub unsafe fn start_others(
     bsp: &'static PerCpuData,
-    features: Features,
-    list: &'static [ApicId],
-    calibration: Calibration,
-    faults: ApFaults,
+    waiting: Waiting,
     own_uarts: bool,
-    upcalls: Upcalls,
 ) -> Result<BringUpResult, SmpError> {
-    let tsc_before = tsc::now();
-    UPCALLS.call_once(|| upcalls);
-    FEATURES.call_once(|| features);
-    faults.arm(bsp);
-    let mut clocks = Clocks::new(bsp, calibration);
-    let slots = vacant_slots(list.get(1..).unwrap_or(&[]))?;
+    let Waiting { slots, faults, mut clocks, tsc_before, init: [first_init, after_init] } = waiting;
     if slots.is_empty() {
         // There is no other CPU to start.
-        clocks.start();
-        clocks.finish()?;
+        (upcalls().measured)(bsp, clocks.finish(bsp)?);
         inject::at(bsp, Place::BringUp);
         let (online, missing) = close_slots(bsp, slots)?;
         let (area_kib, tsc_after) = (percpu::AREA_BYTES / 1024, tsc::now_in_order());
         return Ok(BringUpResult { online, missing, area_kib, bring_up_ns: 0, tsc_before, tsc_after });
     }
-    require_memory(slots.len() as u64)?;
-    let first_init = tsc::now();
-    for slot in slots {
-        // SAFETY: no other CPU runs kernel code yet.
-        unsafe { send_init(bsp, slot) };
-    }
-    let after_init = tsc::now();
-    clocks.start();
     let x2apic = bsp.with_apic(|apic| apic.is_x2apic()).unwrap_or(false);
     let entry = ap_entry as *const () as u64;
     let vector = trampoline::install(slots, entry, x2apic, None)?;
@@ -152,7 +178,7 @@ pub unsafe fn start_others(
         // SAFETY: this is called once for each slot, in order, and the CPU does not run kernel code yet.
         unsafe { prepare(bsp, slot, CpuId(at as u32 + 1), faults, &mut uarts) }?;
         // An AP that is traced needs the BSP's replies to measure its TSC (`tsc_sync`).
-        if let Some(timebase) = clocks.poll()?
+        if let Some(timebase) = clocks.poll(bsp)?
             && !bsp.tracer.is_on()
             && clocks::is_over(timebase, after_init)
         {
@@ -163,7 +189,8 @@ pub unsafe fn start_others(
         uarts.report(bsp);
     }
     let area_kib = (free - physmem::free_count()) * 4 / slots.len() as u64;
-    let timebase = clocks.finish()?;
+    let timebase = clocks.finish(bsp)?;
+    (upcalls().measured)(bsp, timebase);
     while !clocks::is_over(timebase, after_init) {
         spin_loop();
     }
@@ -188,6 +215,10 @@ pub unsafe fn start_others(
         }
     }
     Ok(arrivals)
+}
+
+fn upcalls() -> &'static Upcalls {
+    UPCALLS.get().expect("UPCALLS must be set before a slot is offered")
 }
 
 /// Returns the slot of an AP.
@@ -273,7 +304,7 @@ extern "sysv64" fn ap_entry(data: u64) -> ! {
     // SAFETY: the slot that this CPU claimed (invariant: SLOT-ONCE) holds the address of the CPU's `PerCpuData`, which
     // `percpu::create` has initialised.
     let cpu = unsafe { &*core::ptr::with_exposed_provenance::<PerCpuData>(data as usize) };
-    let upcalls = UPCALLS.get().expect("UPCALLS must be set before a slot is offered");
+    let upcalls = upcalls();
     paging::load_kernel_tables();
     // SAFETY: `cpu` is this CPU's own data, and this CPU calls this once, with interrupts off and the kernel's page
     // tables loaded.

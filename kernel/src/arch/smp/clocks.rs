@@ -19,47 +19,39 @@ pub(super) fn is_over(timebase: &Timebase, after_init: u64) -> bool {
 }
 
 /// The measurement of the clocks during the time after INIT.
-pub(super) struct Clocks<'a> {
-    bsp: &'a PerCpuData,
+pub(super) struct Clocks {
     calibration: Calibration,
     /// The result. APs start only after it is published, because they use it.
     timebase: Option<&'static Timebase>,
 }
 
-impl<'a> Clocks<'a> {
-    /// Prepares the measurement.
-    pub fn new(bsp: &'a PerCpuData, calibration: Calibration) -> Clocks<'a> {
-        Clocks { bsp, calibration, timebase: None }
-    }
-
-    fn with<R>(&mut self, f: impl FnOnce(&mut Calibration, &mut LocalApic) -> R) -> R {
-        let calibration = &mut self.calibration;
-        self.bsp
-            .with_apic(|apic| f(calibration, apic))
-            .expect("the BSP's APIC is enabled before the bring-up")
-    }
-
+impl Clocks {
     /// Starts the measurement.
-    pub fn start(&mut self) {
-        self.with(Calibration::start);
+    pub fn start(bsp: &PerCpuData, mut calibration: Calibration) -> Clocks {
+        on_apic(bsp, |apic| calibration.start(apic));
+        Clocks { calibration, timebase: None }
     }
 
     /// Reads the clocks if it is time to do so. Returns the result if there is one.
-    pub fn poll(&mut self) -> Result<Option<&'static Timebase>, SmpError> {
-        if self.timebase.is_none() && self.with(|calibration, apic| calibration.poll(apic)) {
-            self.finish()?;
+    pub fn poll(&mut self, bsp: &PerCpuData) -> Result<Option<&'static Timebase>, SmpError> {
+        if self.timebase.is_none() && on_apic(bsp, |apic| self.calibration.poll(apic)) {
+            self.finish(bsp)?;
         }
         Ok(self.timebase)
     }
 
     /// Waits for the result.
-    pub fn finish(&mut self) -> Result<&'static Timebase, SmpError> {
+    pub fn finish(&mut self, bsp: &PerCpuData) -> Result<&'static Timebase, SmpError> {
         if let Some(timebase) = self.timebase {
             return Ok(timebase);
         }
-        let timebase = self.with(Calibration::finish)?;
+        let timebase = on_apic(bsp, |apic| self.calibration.finish(apic))?;
         trace::publish(timebase.tsc.hz());
         self.timebase = Some(timebase);
         Ok(timebase)
     }
+}
+
+fn on_apic<R>(bsp: &PerCpuData, f: impl FnOnce(&mut LocalApic) -> R) -> R {
+    bsp.with_apic(f).expect("the BSP's APIC is enabled before the bring-up")
 }
