@@ -69,6 +69,7 @@ const TRAP: &str = "kernel/src/arch/entry/trap.rs";
 const TURNS: &str = "kernel/src/turns.rs";
 const UART_PROBE: &str = "kernel/src/uart_probe.rs";
 const USER_SLICE: &str = "kernel/src/user_slice.rs";
+const WINDOWS: &str = "kernel/src/windows.rs";
 
 /// The edits of each mutant, in the order of the table.
 #[rustfmt::skip] // keeps one edit per line, however long
@@ -291,6 +292,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("clock-unchecked", &[edit(CLOCK_SOURCE, "self.check.is_none_or(|check| check.agrees(self.used))", "true")]),
     // The first clock is used although two others contradict it.
     ("clock-not-outvoted", &[edit(CLOCK_SOURCE, "if !second.agrees(first) && second.agrees(third)", "if false && second.agrees(third)")]),
+    // The median of the windows is used although they disagree.
+    ("clock-windows-unchecked", &[edit(WINDOWS, "let median = clock::pick(&mut samples)?;", "samples.sort_unstable(); let median = samples[SAMPLES_MIN / 2];")]),
+    // The rate over all windows is used although one of them disagrees.
+    ("clock-window-not-outvoted", &[edit(WINDOWS, "samples.iter().all(|sample| sample.agrees(overall))", "true")]),
     // A large page is mapped where only a part of it is memory.
     ("memory-edges-rounded", &[edit(PAGING, "if !mixed && info.covers(large..large_end) {", "if !mixed {")]),
     // Pages with firmware tables outside the memory map are cached.

@@ -376,6 +376,16 @@ pub const MUTANTS: &[Mutant] = &[
         Host("kernel", "clock_source::tests::two_clocks_that_agree_outvote_the_first", "panicked"),
     ),
     guard(
+        "the windows in which a clock is measured must agree",
+        "clock-windows-unchecked",
+        Host("kernel", "windows::tests::wrong_reading_between_two_windows_is_detected", "panicked"),
+    ),
+    guard(
+        "a window that disagrees with the others does not change a clock's rate",
+        "clock-window-not-outvoted",
+        Host("kernel", "windows::tests::one_wrong_window_is_outvoted", "panicked"),
+    ),
+    guard(
         "the physical map has 4 KiB pages at the edges of memory",
         "memory-edges-rounded",
         Case("machine::smp-1", &["the kernel's mappings are wrong"]),

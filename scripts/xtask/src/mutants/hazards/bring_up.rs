@@ -163,8 +163,8 @@ pub const BRING_UP: &[Hazard] = &[
     ),
     row(
         "a wrong assumption about the timer's frequency; lost ticks on a busy host",
-        "the TSC is measured repeatedly against the HPET, the ACPI timer or the PIT, whichever the machine has, or its rate is \
-         read from CPUID; a second clock checks it, and the APIC timer is measured against the TSC; durations are \
+        "the TSC is measured in several windows against the HPET, the ACPI timer or the PIT, whichever the machine has, or its \
+         rate is read from CPUID; the windows must agree; a second clock checks it, and the APIC timer is measured against the TSC; durations are \
          measured by the clock and not by ticks",
         &[
             "machine::clock-*",
@@ -173,8 +173,9 @@ pub const BRING_UP: &[Hazard] = &[
             "emulator::bochs-intel",
             "kernel: clock_source::tests::*",
             "kernel: clock::tests::*",
+            "kernel: windows::tests::*",
         ],
-        &["clock-unchecked", "clock-not-outvoted"],
+        &["clock-unchecked", "clock-not-outvoted", "clock-windows-unchecked", "clock-window-not-outvoted"],
         "TCG's APIC timer has a fixed frequency, so a wrong constant would show only on other machines; host \
          tests cover the arithmetic",
     ),
