@@ -76,7 +76,7 @@ pub fn write_all(mut bytes: &[u8]) {
     }
 }
 
-/// `SYS_GET_TICKS`: returns this CPU's timer ticks since it came online.
+/// `SYS_GET_TICKS`: returns the number of timer ticks on this CPU since its first copy of the program started.
 #[must_use]
 pub fn ticks() -> u64 {
     call(SYS_GET_TICKS, 0, 0)

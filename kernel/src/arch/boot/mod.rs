@@ -60,7 +60,7 @@ pub struct RuntimeRegion {
 /// The use of a [`RuntimeRegion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// Code, and the data of the same images.
+    /// Code of the firmware's images, and the data of these images.
     Code,
     /// Data.
     Data,
@@ -86,15 +86,15 @@ pub struct BootInfo {
     pub command_line_truncated: bool,
     /// Whether the command line lies in memory that the boot page tables do not map, so that it cannot be read.
     pub command_line_unmapped: bool,
-    /// The name of the loader's list that lies in memory that the boot page tables do not map. If so, all fields but
-    /// [`found`](Self::found) are empty.
+    /// The name of a list from the loader that lies in memory that the boot page tables do not map; `None` if they map
+    /// all lists. If a list is not mapped, all fields except [`found`](Self::found) are empty.
     pub unmapped_list: Option<&'static str>,
     /// Whether the memory map did not fit and was truncated.
     pub truncated: bool,
     /// Physical address of the ACPI RSDP; 0 if the loader does not know it.
     pub rsdp: u64,
-    /// Physical address of the UEFI system table; 0 if the firmware is not UEFI, or if not all memory of its runtime
-    /// services is known.
+    /// Physical address of the UEFI system table; 0 if the firmware is not UEFI, or if part of the memory of its
+    /// runtime services is unknown.
     pub system_table: u64,
     /// The screen's frame buffer.
     pub frame_buffer: FrameBuffer,
@@ -141,8 +141,8 @@ impl BootInfo {
         }
     }
 
-    /// Adds a range of the runtime services. If there are too many, these services cannot be called, and
-    /// [`system_table`](Self::system_table) becomes 0.
+    /// Adds a range of the runtime services. If there are more than `RUNTIME_MAX` ranges, the services cannot be
+    /// called, and [`system_table`](Self::system_table) becomes 0.
     pub fn add_runtime_region(&mut self, region: RuntimeRegion) {
         match self.runtime.get_mut(self.runtime_count) {
             Some(place) => {

@@ -2,7 +2,7 @@
 #
 # On entry (Multiboot2 specification, 3.3): 32-bit protected mode, flat segments, paging off, interrupts off, eax = the
 # loader's magic number, ebx = physical address of the boot information. No stack, the loader's GDT, .bss zeroed by the
-# loader. GRUB loads the image only where there is memory, so this code does not check the memory.
+# loader. GRUB loads the image only into usable memory, so this code does not check the memory.
 #
 # Continues with the common start (start.S), with 0 as the address if the loader is not a Multiboot2 loader.
 
@@ -44,8 +44,9 @@ multiboot2_start32:
     jne     boot_start32
     mov     edi, ebx
 
-    # Find the command line's tag. The boot information is its size, a reserved word, and the tags; each tag is its type,
-    # its size and its contents, padded to 8 bytes, and the last one has type 0. ecx = end, esi = tag.
+    # Find the command line's tag. The boot information consists of its size, a reserved word and the tags. Each tag
+    # consists of its type, its size and its contents, padded to 8 bytes. The last tag has type 0. ecx = end of the boot
+    # information, esi = current tag.
     mov     ecx, ebx
     add     ecx, [ebx]
     jc      boot_start32

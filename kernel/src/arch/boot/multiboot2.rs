@@ -27,7 +27,7 @@ mod memory {
     pub const NVS: u32 = 4;
 }
 
-/// Parses the boot information at the physical address `start`. `None` if a tag exceeds it.
+/// Parses the boot information at the physical address `start`. Returns `None` if a tag extends beyond the end.
 fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
     let mut info = BootInfo { found: true, ..BootInfo::EMPTY };
     // The boot information is reserved, because it contains the copy of the RSDP.
@@ -56,8 +56,9 @@ fn parse(bytes: &[u8], start: u64) -> Option<BootInfo> {
     }
 }
 
-/// Returns the frame buffer of its tag (specification, 3.6.12). `None` if the tag is not valid. A mode of another depth has
-/// no colours that the kernel could write, and a text mode is no screen.
+/// Parses the frame buffer tag (specification, 3.6.12). Returns `None` if the tag is not valid. A text mode counts as
+/// no frame buffer. A mode that does not have 32-bit RGB pixels gets empty colour masks, which
+/// [`Mode`](crate::screen::Mode) rejects later.
 fn frame_buffer(content: &[u8]) -> Option<FrameBuffer> {
     const RGB: u8 = 1;
     const TEXT: u8 = 2;
@@ -78,7 +79,7 @@ fn frame_buffer(content: &[u8]) -> Option<FrameBuffer> {
     Some(FrameBuffer { start: long(content, 0)?, len, width, height, stride: pitch / 4, masks })
 }
 
-/// Adds the entries of the memory map tag. `None` if it is not valid.
+/// Adds the entries of the memory map tag. Returns `None` if the tag is not valid.
 fn add_regions(info: &mut BootInfo, content: &[u8]) -> Option<()> {
     let entry_size = word(content, 0)? as usize;
     if entry_size < 24 {

@@ -27,7 +27,7 @@ unsafe extern "sysv64" {
 /// the kernel.
 const FIRMWARE_BYTES: u64 = 256 * 1024;
 
-/// The boot information before the start info is read. QEMU's own loader has started the kernel.
+/// The boot information before the start info is read. It assumes that QEMU's own loader has started the kernel.
 const FROM_QEMU: BootInfo = BootInfo { has_debug_exit: true, ..BootInfo::EMPTY };
 
 /// The value of [`MemmapType::Ram`] in a memory map entry.

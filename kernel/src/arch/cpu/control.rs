@@ -76,9 +76,10 @@ impl Features {
         }
     }
 
-    /// Returns CR4 for a CPU on which the kernel uses these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE makes a machine check
-    /// an exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS base), TSD (`rdtsc` is
-    /// allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE (not used).
+    /// Returns CR4 for a CPU on which the kernel uses these features. OSFXSR and OSXMMEXCPT allow SSE in ring 3; MCE
+    /// makes a machine check an exception instead of a shutdown. Deliberately clear: FSGSBASE (ring 3 could set the GS
+    /// base), TSD (`rdtsc` is allowed in ring 3), PCE (`rdpmc` is not), OSXSAVE (no state beyond SSE), PCIDE and PGE
+    /// (not used).
     fn cr4(self) -> Cr4Flags {
         let always = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::MACHINE_CHECK_EXCEPTION;
         let mut cr4 = BOOT_CR4 | always;
@@ -89,7 +90,7 @@ impl Features {
     }
 }
 
-/// The error if a CPU lacks features that the kernel needs.
+/// The error for a CPU that lacks features that the kernel needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lacking(pub FeatureSet);
 
@@ -145,8 +146,8 @@ pub unsafe fn init(features: Features) -> ControlState {
 }
 
 /// Writes PAT in the order that SDM 3A, 12.12.4, requires (the steps are those for MTRRs in 12.11.8): no cache line and
-/// no TLB entry with an old memory type remains. The other CPUs need not stop during this sequence: only the mapping of the frame
-/// buffer uses an entry that changes, and no CPU reads it, so no cache holds a line of it.
+/// no TLB entry with an old memory type remains. The other CPUs need not stop during this sequence: only the mapping of
+/// the frame buffer uses an entry that changes, and no CPU reads it, so no cache holds a line of it.
 ///
 /// # Safety
 /// Interrupts are off. `cr0` is the current value of CR0, with the caches on. CR4.PGE is clear, so that a write to CR3

@@ -32,13 +32,14 @@ pub struct MachineCheck {
 }
 
 impl MachineCheck {
-    /// Reads the first of this CPU's banks that holds an error. `None` if the CPU has no banks or none holds one.
+    /// Reads the first of this CPU's banks that holds an error. Returns `None` if the CPU has no banks or no bank holds
+    /// an error.
     #[must_use]
     pub fn read() -> Option<MachineCheck> {
         (0..count(has_banks(), read_msr)).find_map(|bank| MachineCheck::of(bank, read_msr))
     }
 
-    /// Reads a bank. `None` if it holds no error.
+    /// Reads a bank. Returns `None` if it holds no error.
     fn of(bank: u32, read: impl Fn(u32) -> u64) -> Option<MachineCheck> {
         let status = read(status_msr(bank));
         let address = (status & ADDRESS_VALID != 0).then(|| read(status_msr(bank) + 1));
@@ -52,9 +53,10 @@ impl MachineCheck {
 }
 
 /// Clears this CPU's banks and MCG_STATUS at boot, as SDM 3B, 16.8, requires: they keep their contents across a reset.
-/// A later report would name an old error instead of the new one, and a set MCIP would turn the next machine check into
-/// a shutdown. Errors are passed to `report` first. Then enables reporting of all errors in all banks: the control
-/// MSRs are 0 after a reset of a real CPU, and firmware may have cleared some bits of them.
+/// Otherwise a later report would name an old error instead of the new one, and a set MCIP would turn the next machine
+/// check into a shutdown. Errors are passed to `report` before they are cleared. The function then enables reporting of
+/// all errors in all banks: the control MSRs are 0 after a reset of a real CPU, and firmware may have cleared some bits
+/// of them.
 pub fn set_up(report: impl FnMut(&MachineCheck)) {
     // SAFETY: the function writes only MSRs that exist according to CPUID and IA32_MCG_CAP: 0 to the status MSRs, which
     // clears what they hold, and all ones to the control MSRs, which is always valid (SDM 3B, 16.3.2.1).
@@ -87,8 +89,8 @@ fn clear_and_enable(
     }
 }
 
-/// Returns whether the control MSR of bank 0 belongs to the firmware: on Intel's family 6 below model 0x1a (SDM 3B,
-/// 16.3.2.1).
+/// Returns whether the control MSR of bank 0 belongs to the firmware, as it does on Intel's family 6 below model 0x1a
+/// (SDM 3B, 16.3.2.1).
 fn has_bank_0_of_p6(leaf0: &CpuidResult, leaf1: &CpuidResult) -> bool {
     let is_intel = [leaf0.ebx, leaf0.edx, leaf0.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel";
     let family = leaf1.eax >> 8 & 0xf;
@@ -125,7 +127,8 @@ fn read_msr(number: u32) -> u64 {
 /// # Safety
 /// The CPU has the bank and MCG_CTL, and allows such a write; real CPUs fault.
 pub(in crate::arch) unsafe fn leave_stale() {
-    // SAFETY: the caller guarantees that the writes do not fault. A status has no effect before a machine check.
+    // SAFETY: the caller guarantees that the writes do not fault. The contents of a status MSR have no effect until a
+    // machine check occurs.
     unsafe {
         Msr::new(status_msr(1)).write(VALID | 0x151);
         Msr::new(IA32_MCG_CTL).write(0);

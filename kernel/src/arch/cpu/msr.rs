@@ -113,7 +113,7 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
 }
 
 /// Writes this CPU's number to IA32_TSC_AUX, reads it back and compares: `rdtscp` and `rdpid` tell ring 3 on which CPU
-/// it runs. `features` are this CPU's; a CPU that has neither instruction has no such MSR.
+/// it runs. `features` are this CPU's features. A CPU that has neither instruction also lacks the MSR.
 ///
 /// # Errors
 /// The MSR does not hold the number.

@@ -23,9 +23,10 @@ pub fn halves() -> [u32; 2] {
 /// A CPU's time-stamp counter, for the comparison of all CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct TscState {
-    /// The counter's value when the CPU set itself up.
+    /// The counter's value during the CPU's setup.
     pub at_set_up: u64,
-    /// IA32_TSC_ADJUST, if the CPU has it: what software has added to the counter.
+    /// The value of IA32_TSC_ADJUST, which is the total that software has added to the counter; `None` if the CPU lacks
+    /// this MSR.
     pub adjust: Option<u64>,
     /// Whether the counter's rate may change with the CPU's frequency.
     pub rate_may_change: bool,

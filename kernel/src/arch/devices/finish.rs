@@ -15,13 +15,14 @@ use super::uart;
 use crate::cmdline::Finish;
 use crate::power::{Power, sleep_value};
 
-/// The index in [`Finish::ALL`] of what is done after the verdict. Before [`configure`] the CPUs halt.
+/// The index in [`Finish::ALL`] of the action after the verdict. Until [`configure`] is called, the action is to halt
+/// the CPUs.
 static FINISH: AtomicU8 = AtomicU8::new(Finish::Stay as u8);
 
-/// What the firmware's tables say about power.
+/// The registers that the firmware's tables name for resetting the machine and powering it off.
 static POWER: Once<Power> = Once::new();
 
-/// What the firmware can be asked to do after the run.
+/// A request to the firmware after the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// Resets the machine.
@@ -45,18 +46,19 @@ static CALLED: AtomicBool = AtomicBool::new(false);
 const KEYBOARD_COMMAND: u16 = 0x64;
 const PULSE_RESET: u8 = 0xfe;
 
-/// Sets what is done after the verdict.
+/// Sets the action after the verdict.
 pub fn configure(finish: Finish) {
     FINISH.store(finish as u8, Ordering::Relaxed);
 }
 
-/// Stores what the firmware's tables say about power. Until then, the machine cannot be powered off.
+/// Stores the registers that the firmware's tables name for resetting the machine and powering it off. Until this
+/// function is called, the machine cannot be powered off.
 pub fn set_power(power: Power) {
     POWER.call_once(|| power);
 }
 
-/// Stores the function that calls the firmware, which is preferred to what the tables say. The memory of the firmware is
-/// mapped by a higher layer.
+/// Stores the function that calls the firmware. The end of the run prefers this function to the registers that the
+/// tables name. It is passed as an argument because a higher layer maps the firmware's memory.
 pub fn set_firmware_reset(reset: FirmwareReset) {
     FIRMWARE_RESET.call_once(|| reset);
 }
@@ -72,8 +74,8 @@ fn call_firmware(what: Reset) {
     }
 }
 
-/// Ends the run. The other CPUs have been stopped if the machine is to be reset or powered off. If the machine keeps
-/// running, this CPU halts permanently.
+/// Ends the run. If the machine is to be reset or powered off, the caller has stopped the other CPUs. If the machine
+/// keeps running, this CPU halts permanently.
 pub fn end_run(verdict: Verdict) -> ! {
     interrupts::disable();
     match Finish::ALL[usize::from(FINISH.load(Ordering::Relaxed))].1 {
@@ -100,7 +102,7 @@ pub fn end_run(verdict: Verdict) -> ! {
     }
 }
 
-/// Powers the machine off, if the firmware's tables say how.
+/// Powers the machine off, if the firmware's tables name the registers for it.
 fn power_off() {
     let registers = POWER.get().map(|power| power.off).unwrap_or_default();
     for register in registers.into_iter().flatten() {

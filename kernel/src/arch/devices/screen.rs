@@ -1,9 +1,9 @@
 //! The screen as a part of the console: its text, and the frame buffer that shows it.
 //!
-//! The text changes at once, when a line is written. [`Screen::draw`] follows, in the same hold of the console's lock.
-//! The CPU that writes a program's line handles interrupts after each row of text that it draws. A CPU that writes a
-//! kernel line draws with interrupts off, at most one screen. No other code draws: neither the tick nor any other
-//! interrupt handler.
+//! Writing a line changes the text immediately. The writer then calls [`Screen::draw`] before it releases the console's
+//! lock. The CPU that writes a program's line handles interrupts after each row of text that it draws. A CPU that
+//! writes a kernel line draws at most one screen, with interrupts off. No other code draws: neither the tick nor any
+//! other interrupt handler.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -12,7 +12,8 @@ use spin::{Mutex, MutexGuard};
 
 use crate::screen::{Cells, Colour, Mode, Results, draw};
 
-/// The text of the screen. It is in the kernel's image, so that a failure before the frame allocator exists is shown.
+/// The text of the screen. It is part of the kernel's image, so that a failure that occurs before the frame allocator
+/// is set up can be shown.
 static CELLS: Mutex<Cells> = Mutex::new(Cells::new());
 
 /// A screen.
@@ -20,14 +21,14 @@ pub struct Screen {
     mode: Mode,
     cells: &'static mut Cells,
     results: Results,
-    /// The frame buffer while it is mapped. Lines that come meanwhile are drawn later.
+    /// The frame buffer; `None` while it is not mapped. Lines that are written while it is not mapped are drawn later.
     memory: Option<Memory>,
-    /// Whether what no character covers is cleared.
+    /// Whether the pixels that no character covers have been cleared.
     has_clear_edges: bool,
 }
 
 impl Screen {
-    /// Creates the screen. `None` if there is one already.
+    /// Creates the screen. Returns `None` if there is one already.
     pub fn new(mode: Mode) -> Option<Screen> {
         let cells = MutexGuard::leak(CELLS.try_lock()?);
         cells.set_size(mode.columns, mode.rows);
@@ -47,8 +48,8 @@ impl Screen {
         self.cells.add(line, Colour::Text);
     }
 
-    /// Adds a record to the text, in the form for a reader. Not inlined, so that a machine without a screen needs no stack
-    /// for the text.
+    /// Adds a record to the text, in its human-readable form. Not inlined, so that a machine without a screen needs no
+    /// stack space for the text.
     #[inline(never)]
     pub fn add_record(&mut self, record: &Record<'_>) {
         if let Some((text, colour)) = self.results.take(record) {
@@ -56,7 +57,7 @@ impl Screen {
         }
     }
 
-    /// Draws what has changed. Calls `pause` after each row.
+    /// Draws the rows that have changed. Calls `pause` after each row.
     pub fn draw(&mut self, pause: &dyn Fn()) {
         let Some(memory) = &mut self.memory else { return };
         if !self.has_clear_edges {
@@ -68,7 +69,8 @@ impl Screen {
         fence(Ordering::SeqCst);
     }
 
-    /// Gives up what was being drawn, because the CPU that drew it never continues. Everything is drawn again.
+    /// Abandons a drawing in progress, because the CPU that was drawing never continues. The next [`draw`](Self::draw)
+    /// draws the complete screen again.
     pub fn abandon_drawing(&mut self) {
         self.cells.forget_shown();
         self.has_clear_edges = false;

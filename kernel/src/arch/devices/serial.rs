@@ -24,7 +24,7 @@ struct Console {
 /// [`crate::arch::percpu::print`]). A kernel line waits for at most one program's line. A program's line waits for all
 /// kernel lines that other CPUs are about to write. A program causes at most one kernel line on its CPU, when it is
 /// killed at the end of the CPU's last round. Other kernel lines report rare interrupts, at most one line of each kind
-/// for a tick or an interrupt, so only an external source of interrupts can delay a program's line without bound.
+/// per tick or interrupt, so only an external source of interrupts can delay a program's line without bound.
 static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: None, screen: None });
 
 /// Set by the panicking CPU once the others are stopped, because a stopped CPU may hold the lock.
@@ -41,7 +41,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 enum Shown<'a> {
     /// The line itself.
     Line,
-    /// A record, which the line contains.
+    /// The record that the line contains, in human-readable form.
     Record(&'a Record<'a>),
     /// Nothing, because the line is for the host tool only.
     Nothing,
@@ -64,7 +64,7 @@ pub unsafe fn set_screen(mode: Mode, address: Option<*mut u32>) {
         console.screen = Screen::new(mode);
     }
     if let Some(screen) = &mut console.screen {
-        // SAFETY: the caller's promises are those of this function.
+        // SAFETY: the caller guarantees what `set_address` requires.
         unsafe { screen.set_address(address) };
     }
 }
@@ -79,7 +79,7 @@ pub fn has_screen() -> bool {
     CONSOLE.lock().screen.is_some()
 }
 
-/// Replaces the console's UART: `None` if the console shall have none.
+/// Replaces the console's UART. With `None`, the console has no UART.
 pub fn set_uart(uart: Option<Uart>) {
     CONSOLE.lock().uart = uart;
 }
@@ -90,8 +90,9 @@ pub(in crate::arch) fn write(text: &[u8]) -> usize {
     write_shown(text, Shown::Line)
 }
 
-/// Does the same as [`write`]. The screen comes first, because the UART may take seconds. After the lock was bypassed the
-/// UART comes first, because the panic may be a fault in the drawing, which then occurs again.
+/// Does the same as [`write`]. The line is drawn before it is sent to the UART, because the UART may take seconds.
+/// After the lock has been bypassed, the line is sent to the UART first, because the cause of the panic may be a fault
+/// in the drawing code, which would occur again.
 fn write_shown(text: &[u8], shown: Shown<'_>) -> usize {
     interrupts::without_interrupts(|| {
         let is_bypassed = LOCK_BYPASSED.load(Ordering::Relaxed);
@@ -176,7 +177,7 @@ pub fn print(arguments: fmt::Arguments<'_>) {
     print_shown(arguments, Shown::Line);
 }
 
-/// Writes a record to the console. The screen shows it in a form for a reader.
+/// Writes a record to the console. The screen shows it in human-readable form.
 pub fn print_record(record: &Record<'_>) {
     print_shown(format_args!("{record}"), Shown::Record(record));
 }

@@ -16,7 +16,7 @@ use crate::uart_probe::{self, Registers};
 /// An initialised UART.
 pub type Uart = Transmitter<Device>;
 
-/// The hardware device behind a [`Uart`].
+/// The hardware device of a [`Uart`].
 #[derive(Debug)]
 pub struct Device(Uart16550<PioBackend>);
 
@@ -68,7 +68,7 @@ impl Registers for Ports {
     }
 
     fn write(&mut self, offset: u16, value: u8) {
-        // SAFETY: as above; `is_working` writes only the modem control register, and puts it back.
+        // SAFETY: as above; `is_working` writes only the modem control register, and restores its value.
         unsafe { Port::new(self.0 + offset).write(value) }
     }
 
@@ -77,8 +77,8 @@ impl Registers for Ports {
     }
 }
 
-/// Initialises the UART at an I/O port base. Returns `None` if there is no working UART. With `None` as the baud rate,
-/// the UART keeps the firmware's.
+/// Initialises the UART at an I/O port base. Returns `None` if there is no working UART. If `baud` is `None`, the UART
+/// keeps the baud rate that the firmware has set.
 #[must_use]
 pub fn open(base: u16, baud: Option<u32>) -> Option<Uart> {
     if !uart_probe::is_working(&mut Ports(base)) {
@@ -91,7 +91,7 @@ pub fn open(base: u16, baud: Option<u32>) -> Option<Uart> {
         let (low, high) = uart.dll_dlm();
         BAUD / u32::from(u16::from_le_bytes([low, high])).max(1)
     });
-    // The crate refuses a rate to which the UART's clock cannot be divided.
+    // The crate rejects a rate that the divisor of the UART's clock cannot produce.
     let baud_rate =
         if baud != 0 && BAUD.is_multiple_of(baud) { BaudRate::Custom(baud) } else { BaudRate::Baud115200 };
     uart.init(Config { baud_rate, ..Config::DEFAULT }).ok()?;

@@ -8,7 +8,8 @@ use crate::arch::boot::BootInfo;
 use crate::arch::memory::paging::{self, MapError};
 use crate::layout::{IO_APIC_MAX, IO_APIC_REGISTERS};
 
-/// The register that selects another one, at offset 0, and the window to it, at offset 16 (82093AA data sheet, 3.1).
+/// The offset of the data window. The register at offset 0 selects the register that the window accesses (82093AA data
+/// sheet, 3.1).
 const WINDOW: usize = 0x10;
 /// The number of the version register, whose bits 23:16 hold the number of the last line.
 const VERSION: u32 = 1;
@@ -20,8 +21,9 @@ const MASKED: u32 = 1 << 16;
 const DELIVERY_MODE: u32 = 0b111 << 8;
 const SMI: u32 = 0b010 << 8;
 
-/// Returns what to write to the lower half of a redirection entry. `None`: the entry stays as it is. Masking as an edge
-/// also clears the Remote IRR of a level-triggered line that was never acknowledged.
+/// Returns the value to write to the lower half of a redirection entry, or `None` if the entry must not change. The
+/// value also makes the line edge-triggered, which clears the Remote IRR bit of a level-triggered line whose interrupt
+/// was never acknowledged.
 const fn masked(entry: u32) -> Option<u32> {
     if entry & DELIVERY_MODE == SMI { None } else { Some(MASKED) }
 }
@@ -31,7 +33,7 @@ const fn masked(entry: u32) -> Option<u32> {
 pub enum IoApicError {
     /// The firmware lists more I/O APICs than the kernel has addresses for.
     TooMany,
-    /// The address is in memory, which a write would change, or the registers cross a page boundary.
+    /// The address belongs to memory, whose contents a write would change, or the registers cross a page boundary.
     NotADevice,
     /// No device responds at the address.
     Absent,
@@ -44,7 +46,7 @@ impl core::fmt::Display for IoApicError {
         match self {
             IoApicError::TooMany => write!(f, "there are more than {IO_APIC_MAX}"),
             IoApicError::NotADevice => f.write_str("there is no device at this address"),
-            IoApicError::Absent => f.write_str("it does not answer"),
+            IoApicError::Absent => f.write_str("no device responds at this address"),
             IoApicError::Map(error) => write!(f, "cannot map its registers: {error}"),
         }
     }

@@ -20,9 +20,10 @@ const LVT_EXTENDED: u32 = 0x500;
 /// The highest priority that the task-priority register can hold: it blocks all interrupts.
 const PRIORITY_MAX: u32 = 0xf0;
 
-/// Returns the entries of the local vector table that the kernel does not use and this APIC has. A write to one that is
-/// missing raises #GP in x2APIC mode. `version`: the version register, whose bits 23:16 hold the number of the last
-/// entry (SDM 3A, 11.4.8). Bit 31 reports AMD's extended registers, whose count `extended` reads (APM 2, 16.3.7).
+/// Returns the entries of the local vector table that this APIC has and the kernel does not use. A write to a missing
+/// entry raises #GP in x2APIC mode. `version` is the value of the version register, whose bits 23:16 hold the number of
+/// the last entry (SDM 3A, 11.4.8). Bit 31 reports AMD's extended registers, whose count `extended` reads (APM 2,
+/// 16.3.7).
 fn unused_entries(version: u32, extended: impl FnOnce() -> u32) -> impl Iterator<Item = u32> {
     let last = version >> 16 & 0xff;
     let extended = if version >> 31 != 0 { extended() >> 16 & 0xff } else { 0 };
@@ -40,7 +41,8 @@ impl LocalApic {
         }
     }
 
-    /// Returns whether an interrupt with this vector is in service: delivered, and without its EOI so far.
+    /// Returns whether an interrupt with this vector is in service: it has been delivered, and its EOI has not been
+    /// sent.
     #[must_use]
     pub fn is_in_service(&self, vector: u8) -> bool {
         self.read(IN_SERVICE + 0x10 * u32::from(vector / 32)) >> (vector % 32) & 1 != 0
@@ -52,8 +54,8 @@ impl LocalApic {
         self.any_of(REQUESTED)
     }
 
-    /// Unblocks all interrupts: sends an EOI for each that is in service, and sets the task priority to 0. Returns the
-    /// number of interrupts that were in service.
+    /// Unblocks all interrupts: sends an EOI for each interrupt that is in service, and sets the task priority to 0.
+    /// Returns the number of interrupts that were in service.
     pub fn end_left_over(&mut self) -> u32 {
         let mut ended = 0;
         // Each EOI completes one interrupt, and there are at most 256.

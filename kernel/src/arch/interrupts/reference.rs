@@ -16,7 +16,8 @@ use crate::clock_source::{ClockSource, CpuidClocks};
 use crate::layout::HPET_REGISTERS;
 
 /// The number of reads after which a clock whose count stays the same is taken to be absent or stopped. The slowest
-/// clock, the interval timer, changes its count every microsecond, and no machine can read it this often in that time.
+/// clock, the interval timer, changes its count about every microsecond, and no machine can read a clock this often in
+/// a microsecond.
 const READS_MAX: u32 = 20_000;
 
 /// A clock that is counting.
@@ -91,8 +92,8 @@ impl Counter {
     }
 }
 
-/// Returns the clocks that are counting, in order of preference, at most two. The interval timer is used only if one of
-/// the others is missing.
+/// Returns at most two of the clocks that are counting, in order of preference. The interval timer is used only if one
+/// of the others is missing.
 ///
 /// # Safety
 /// Called once, on the BSP, before the first program exists. The firmware's tables list the HPET.
@@ -109,7 +110,7 @@ pub unsafe fn counters(
     [found.next(), found.next()]
 }
 
-/// Reads what CPUID says about clocks.
+/// Reads the clock frequencies that CPUID reports.
 #[must_use]
 pub fn cpuid() -> CpuidClocks {
     const HYPERVISOR: u32 = 1 << 31;
@@ -143,8 +144,8 @@ unsafe fn map_hpet(hpet: Hpet, info: &BootInfo) -> Option<Counter> {
     unsafe { paging::map_kernel_page(HPET_REGISTERS, page, paging::DEVICE) }.ok()?;
     let registers = ptr::with_exposed_provenance_mut::<u8>((HPET_REGISTERS + offset) as usize);
     // SAFETY: the registers are mapped, and the address is aligned to 1024 bytes. Starting the counter affects no
-    // interrupt: the timers that compare with it keep their configuration, and those that the firmware has left enabled
-    // were so before.
+    // interrupt: the timers that compare with it keep their configuration, and a timer that the firmware has left
+    // enabled was enabled before as well.
     unsafe {
         let hz = clock::hpet_hz(registers.add(HPET_PERIOD).cast::<u32>().read_volatile())?;
         let configuration = registers.add(HPET_CONFIGURATION).cast::<u32>();
@@ -191,8 +192,8 @@ fn read_pit() -> u16 {
     }
 }
 
-/// Returns whether channel 2 has reached 0 since it was started, 54.9 ms after that. Reads its status, because some
-/// machines have no port with the output.
+/// Returns whether channel 2 has reached 0, which it does 54.9 ms after its start. Reads the channel's status, because
+/// some machines have no port that reports the channel's output.
 fn pit_has_wrapped() -> bool {
     let (mut command, mut channel) = (Port::<u8>::new(PIT_COMMAND), Port::<u8>::new(PIT_CHANNEL_2));
     // SAFETY: these are the interval timer's ports on every PC, and nothing else in the kernel uses channel 2. The

@@ -130,13 +130,14 @@ impl Tables {
         Ok(unsafe { ptr::read_unaligned(padded.as_ptr().cast()) })
     }
 
-    /// Returns what the tables say about a serial console; `None` if they say nothing.
+    /// Returns the serial console that the tables describe; `None` if they describe none.
     #[must_use]
     pub fn serial_console(&self) -> Option<SerialConsole> {
         self.table(Name::SPCR).ok().map(|table| SerialConsole::parse(table.bytes))
     }
 
-    /// Returns what the tables say about power, as far as they can be read.
+    /// Returns the registers that the tables name for resetting the machine and powering it off. Registers in tables
+    /// that cannot be read are left out.
     #[must_use]
     pub fn power(&self) -> Power {
         let Ok(fadt) = self.fadt() else { return Power::default() };

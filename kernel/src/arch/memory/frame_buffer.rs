@@ -19,8 +19,8 @@ pub unsafe fn map(mode: &Mode) -> Result<*mut u32, MapError> {
     let first = mode.start & !(PAGE_SIZE - 1);
     let end = mode.start + mode.bytes();
     for page in (first..end).step_by(PAGE_SIZE as usize) {
-        // SAFETY: the memory belongs to the frame buffer: `Mode` has checked that it is not in the memory map, and that it
-        // is not larger than the space for it. No program exists yet (caller's promise).
+        // SAFETY: the memory belongs to the frame buffer: `Mode` has checked that it is not in the memory map, and that
+        // it is not larger than the space for it. No program exists yet (guaranteed by the caller).
         unsafe { paging::map_kernel_page(FRAME_BUFFER + (page - first), page, paging::FRAME_BUFFER) }?;
     }
     Ok(core::ptr::with_exposed_provenance_mut((FRAME_BUFFER + mode.start % PAGE_SIZE) as usize))

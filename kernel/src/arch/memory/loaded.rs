@@ -54,7 +54,7 @@ impl From<MapError> for StartError {
     }
 }
 
-/// What all copies of a program share.
+/// The memory that all copies of a program share.
 pub struct Common {
     /// The frame of the page that all copies may write to.
     shared_page: Frame,
@@ -63,9 +63,9 @@ pub struct Common {
 }
 
 impl Common {
-    /// Prepares what the copies share. Maps the program's read-only pages once: then the machine needs less memory, and
-    /// an emulator translates the code once and not for each CPU. If that fails, each copy gets its own pages or fails
-    /// for the same reason.
+    /// Prepares the memory that the copies share. Maps the program's read-only pages once, so that the machine needs
+    /// less memory, and an emulator translates the code once instead of once per CPU. If the mapping fails, each copy
+    /// gets its own pages, or cannot be loaded for the same reason.
     ///
     /// With `own_pages`, each copy gets its own pages in any case.
     #[must_use]
@@ -119,8 +119,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds the address space for a copy of the program: segments, stack with arguments and environment, and what all
-    /// copies share.
+    /// Builds the address space for a copy of the program: segments, stack with arguments and environment, and the
+    /// shared memory.
     ///
     /// # Errors
     /// [`StartError`]. All memory allocated until then is freed.

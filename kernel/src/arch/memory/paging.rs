@@ -190,8 +190,8 @@ where
 ///
 /// # Safety
 /// The frame belongs to the caller, or holds a device's registers and `flags` is [`DEVICE`], or belongs to the frame
-/// buffer and `flags` is [`FRAME_BUFFER`]. No program's address space
-/// exists yet, or the PML4 entry for `virt` existed before the first one (invariant: KERNEL-HALF-FIXED).
+/// buffer and `flags` is [`FRAME_BUFFER`]. No program's address space exists yet, or the PML4 entry for `virt` existed
+/// before the first one (invariant: KERNEL-HALF-FIXED).
 pub unsafe fn map_kernel_page(virt: u64, phys: u64, flags: PageTableFlags) -> Result<(), MapError> {
     let _guard = KERNEL_TABLES.lock();
     // SAFETY: the frame is the kernel's PML4, and the lock excludes other changes of the kernel's half.

@@ -32,7 +32,8 @@ const MEMORY_MAX: u64 = 1 << 30;
 /// The signature of the table of the runtime services (UEFI 2.10, 4.5.1).
 const SERVICES_SIGNATURE: u64 = u64::from_le_bytes(*b"RUNTSERV");
 
-/// `ResetSystem` (UEFI 2.10, 8.5.1). Unlike the crate's type, it returns, as faulty firmware may.
+/// `ResetSystem` (UEFI 2.10, 8.5.1). Unlike the crate's type, this type allows a return, because faulty firmware may
+/// return.
 type ResetSystem = unsafe extern "efiapi" fn(ResetType, Status, usize, *const u8);
 
 /// The reason why the runtime services cannot be called.
@@ -40,7 +41,7 @@ type ResetSystem = unsafe extern "efiapi" fn(ResetType, Status, usize, *const u8
 pub enum RuntimeError {
     /// Their memory cannot be mapped.
     Map(MapError),
-    /// A range of their memory is not page-aligned, or is not memory at which they can run.
+    /// A range of their memory is not page-aligned, or does not consist of addresses at which they can run.
     Range(Region),
     /// Their memory is larger than [`MEMORY_MAX`]: this many bytes.
     Size(u64),
@@ -89,8 +90,9 @@ struct RuntimeServices {
 /// The services, after [`prepare`].
 static SERVICES: Once<RuntimeServices> = Once::new();
 
-/// Maps the services and checks the tables that lead to `ResetSystem`, which the end of the run calls from then on. Does
-/// nothing if the machine was not started by UEFI firmware, or if not all memory of the services is known.
+/// Maps the services, and checks the tables that lead to `ResetSystem`. After that, the end of the run calls
+/// `ResetSystem`. Does nothing if the machine was not started by UEFI firmware, or if not all memory of the services is
+/// known.
 ///
 /// # Errors
 /// [`RuntimeError`].
@@ -123,13 +125,13 @@ unsafe fn reset(what: Reset) {
         Reset::Reboot => ResetType::COLD,
         Reset::PowerOff => ResetType::SHUTDOWN,
     };
-    // The control words are those of the last program. The firmware's calling convention requires these values (UEFI 2.10,
-    // 2.3.4.2).
+    // The FPU's control words still hold the last program's values. The firmware's calling convention requires the
+    // values that `reset` loads (UEFI 2.10, 2.3.4.2).
     // SAFETY: `control::init` has set the control bits, and the last program has ended.
     unsafe { fpu::reset() };
-    // SAFETY: the tables have the kernel's upper half, so this stack and this code stay mapped. The address is that of the
-    // function, in memory that is mapped executable. The stack is 16-byte aligned by the calling convention, and has the
-    // 4 KiB that the services need (UEFI 2.10, 2.3.4): the run has ended near its start.
+    // SAFETY: the tables have the kernel's upper half, so this stack and this code stay mapped. The address is that of
+    // the function, in memory that is mapped executable. The stack is 16-byte aligned by the calling convention, and
+    // has the 4 KiB that the services need (UEFI 2.10, 2.3.4): the run has ended near the stack's start.
     unsafe {
         Cr3::write(services.pml4, Cr3Flags::empty());
         let function = core::mem::transmute::<usize, ResetSystem>(services.reset_system as usize);
@@ -172,8 +174,8 @@ unsafe fn map(info: &BootInfo) -> Result<PhysFrame, RuntimeError> {
     let pages = pages(info.runtime_regions(), physmem::address_end())?;
     let frame = physmem::alloc_zeroed().ok_or(MapError::OutOfMemory)?;
     let pml4 = PhysFrame::containing_address(PhysAddr::new(frame.start()));
-    // SAFETY: nothing else refers to the new table (invariant: OWN-FRAMES). The kernel's PML4 is only read, and its upper
-    // half no longer changes (caller's promise).
+    // SAFETY: nothing else refers to the new table (invariant: OWN-FRAMES). The kernel's PML4 is only read, and its
+    // upper half no longer changes (guaranteed by the caller).
     unsafe {
         let table = |pml4: PhysFrame| phys_to_virt(pml4.start_address().as_u64()).cast::<PageTable>();
         let (new, kernel) = (&mut *table(pml4), &*table(paging::kernel_pml4()));
@@ -233,7 +235,8 @@ fn pointer_in(
         return Err(RuntimeError::Outside(name, address));
     }
     let table = ptr::with_exposed_provenance::<u8>(address as usize);
-    // SAFETY: the table lies in memory of the services, which is mapped at its physical address while this runs.
+    // SAFETY: the table lies in memory of the services, which is mapped at its physical address while this function
+    // runs.
     let (found, pointer) =
         unsafe { (table.cast::<u64>().read_unaligned(), table.add(offset).cast::<u64>().read_unaligned()) };
     if found == signature { Ok(pointer) } else { Err(RuntimeError::Signature(name, address)) }

@@ -193,7 +193,7 @@ pub(in crate::arch) fn entry(cpu: &PerCpuData) {
 pub(in crate::arch) fn entry_flags(cpu: &PerCpuData, place: &str) {
     if cfg!(feature = "checking") {
         let found = flags();
-        // The report runs compiled code, whose string instructions would count downwards if DF were set. SAFETY: this
+        // The report runs compiled code, whose string instructions would count downwards if DF were set. SAFETY: `cld`
         // clears DF, as the ABI requires.
         unsafe { asm!("cld", options(nomem, nostack)) };
         or_end(cpu, found, place);

@@ -43,8 +43,8 @@ static PANIC_CPU: AtomicU32 = AtomicU32::new(NONE);
 /// hypervisor may have descheduled one of them. A CPU that has not stopped by then is assumed to be broken.
 const STOP_TIMEOUT: u64 = 1 << 31;
 
-/// Parks this CPU if another CPU has panicked. Called by the NMI handler, and in wait loops where NMIs may be masked or not
-/// be sent yet.
+/// Parks this CPU if another CPU has panicked. Called by the NMI handler, and in wait loops during which NMIs may be
+/// masked or cannot be sent yet.
 pub(in crate::arch) fn park_if_stopping(cpu: &PerCpuData) {
     let panic_cpu = PANIC_CPU.load(Ordering::Acquire);
     if panic_cpu != NONE && panic_cpu != cpu.area.0 {
@@ -278,7 +278,7 @@ pub fn stop_others(cpu: &PerCpuData) {
 }
 
 /// Sends an NMI to each other CPU that is running, and waits up to [`STOP_TIMEOUT`] for all of them to stop. Returns
-/// whether this CPU could send NMIs; it can unless its local APIC is globally disabled. The caller has set `PANIC_CPU`.
+/// whether this CPU could send NMIs. It cannot if its local APIC is globally disabled. The caller has set `PANIC_CPU`.
 ///
 /// # Safety
 /// A borrow of this CPU's APIC that is still active is not used again.

@@ -19,8 +19,8 @@ use crate::features::{FeatureSet, MissingFeatures};
 use crate::online::{self, Closed};
 use crate::stage::{Cause, Stage};
 
-/// The number of APs that have arrived. The BSP polls this one word instead of all slots. It orders nothing: the BSP
-/// reads what an AP has set up only after it has read the state of the AP's slot.
+/// The number of APs that have arrived. The BSP polls this one word instead of all slots. It does not order other
+/// memory accesses: the BSP reads what an AP has set up only after it has read the state of the AP's slot.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 
 /// Counts the calling AP as arrived. Called once its slot is `ONLINE`.
@@ -33,8 +33,8 @@ pub(super) struct Wait<'a> {
     bsp: &'a PerCpuData,
     slots: &'a [ApSlot],
     tsc_rate: Rate,
-    /// The number of slots at the start of the list whose CPUs need no more waiting. It only grows, so all polls
-    /// together examine each slot once, and the first undecided slot once per poll.
+    /// The number of slots at the start of the list for whose CPUs the BSP no longer waits. It never decreases. Each
+    /// poll starts at the first undecided slot, so a decided slot is never examined again.
     decided: usize,
     /// The number of APs that had arrived at the latest poll.
     arrived: u32,
@@ -48,9 +48,9 @@ impl<'a> Wait<'a> {
         Wait { bsp, slots, tsc_rate, decided: 0, arrived: 0, latest: tsc::now() }
     }
 
-    /// Waits until each CPU is online or has reported that it lacks a feature, but only while CPUs arrive: at most `ns`
-    /// nanoseconds since the latest arrival, or since the call if no CPU arrives. A time limit for all CPUs together
-    /// would have to be longer, the more CPUs share the cores of a host. Returns false if the wait timed out.
+    /// Waits until each CPU is online or has reported that it lacks a feature, but gives up if `ns` nanoseconds pass
+    /// without an arrival. The time limit applies to each arrival, because a limit for all CPUs together would have to
+    /// grow with the number of CPUs that share the host's cores. Returns false if the wait timed out.
     pub fn for_all(&mut self, ns: u64) -> bool {
         let (mut start, timeout) = (tsc::now(), self.tsc_rate.in_ns(ns));
         loop {
@@ -79,8 +79,8 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// Returns what the CPU of a slot lacks, if it has reported that. `area` is the index of the CPU's area. `claimed` says
-/// whether the slot has been claimed.
+/// Returns the features that the CPU of a slot has reported as missing, if any. `area` is the index of the CPU's area.
+/// `claimed` says whether the slot has been claimed.
 fn missing_features(slots: &[ApSlot], slot: &ApSlot, area: u32, claimed: bool) -> Option<MissingFeatures> {
     let listed = slots.iter().map(|slot| slot.apic_id);
     let required = trampoline::row(slot.apic_id).and_then(Row::missing).and_then(|(basic, extended)| {

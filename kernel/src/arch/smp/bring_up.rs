@@ -88,7 +88,7 @@ pub struct BringUpResult {
     pub tsc_after: u64,
 }
 
-/// The other CPUs between INIT and their start, and what is done meanwhile.
+/// The state of the bring-up between the INITs and the start-up IPIs.
 pub struct Waiting {
     slots: &'static [ApSlot],
     faults: ApFaults,
@@ -98,9 +98,9 @@ pub struct Waiting {
     init: [u64; 2],
 }
 
-/// Sends INIT to all CPUs in the list except the first, which is the BSP, and starts the measurement of the clocks. Each
-/// CPU must have `features`, the optional features that the kernel uses. All of them wait out the time after INIT
-/// together; [`start_others`] starts them.
+/// Sends INIT to all CPUs in the list except the first, which is the BSP, and starts the measurement of the clocks.
+/// Each CPU must have `features`, the optional features that the kernel uses. The wait after INIT is the same for all
+/// of them. [`start_others`] starts them.
 ///
 /// # Errors
 /// [`SmpError`]: the run cannot continue.

@@ -99,7 +99,7 @@ fn restart_report(slot: &ApSlot) {
     }
 }
 
-/// Asks a CPU to leave, and waits until it has. Returns false if it declines.
+/// Asks a CPU to leave, and waits until it has left. Returns false if the CPU declines.
 fn take_down(bsp: &PerCpuData, cpu: &PerCpuData, slot: &ApSlot) -> bool {
     if !online::request_leave(&slot.state) {
         return false;
@@ -132,7 +132,7 @@ pub fn must_leave(cpu: &PerCpuData) -> bool {
     cpu.published.must_leave.load(Ordering::Relaxed)
 }
 
-/// Answers a request to leave by a CPU that has no program to end.
+/// Declines the BSP's request to leave, if there is one. Called on a CPU that has no program to end.
 pub fn decline(cpu: &PerCpuData) {
     if must_leave(cpu) && slot_of(cpu).is_some_and(|slot| online::decline(&slot.state)) {
         wake_bsp(cpu);

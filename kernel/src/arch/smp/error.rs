@@ -21,7 +21,7 @@ pub enum SmpError {
         each_kib: u64,
         /// The free memory, in KiB.
         free_kib: u64,
-        /// The usable memory that the machine needs at least, in KiB.
+        /// The minimum usable memory of the machine, in KiB.
         least_kib: u64,
     },
     /// Memory below 1 MiB has no free page for the trampoline.

@@ -45,8 +45,8 @@ pub unsafe fn load_tables(cpu: &'static PerCpuData) {
     }
 }
 
-/// Sets this CPU's clock, and discards the interrupts that the firmware left: one in service blocks the tick, and one
-/// that is pending would be counted as a stray interrupt of the run.
+/// Sets this CPU's clock, and discards the interrupts that the firmware left: an interrupt that is in service blocks
+/// the tick, and a pending one would be counted as a stray interrupt of the run.
 pub fn set_clock(cpu: &PerCpuData) {
     inject::leave_interrupts(cpu, idle::take_pending);
     let in_service = cpu.with_apic(LocalApic::end_left_over).unwrap_or(0);
@@ -67,8 +67,8 @@ pub fn set_clock(cpu: &PerCpuData) {
     cpu.set_clock();
 }
 
-/// Makes this CPU's number known to ring 3's `rdtscp` and `rdpid`. Called when the bring-up is over, because only then the
-/// number is final.
+/// Sets the number that `rdtscp` and `rdpid` return in ring 3 on this CPU. Called after the bring-up, because the
+/// number is not final before.
 ///
 /// # Panics
 /// If the MSR does not hold the number.
@@ -93,7 +93,7 @@ pub unsafe fn set_up(cpu: &'static PerCpuData, features: Features, calls: &'stat
     // This must precede `control::init`, which sets CR4.MCE: from then on a machine check is an exception, whose
     // handler reads the banks.
     machine_check::set_up(|stale| {
-        // Its first setup has cleared the banks of a CPU that comes back.
+        // A CPU that comes back has cleared its banks during its first setup.
         let when = if cpu.generation == 0 { "before the boot" } else { "after its last setup" };
         warn!(cpu, "{} had a machine check {when}, which is cleared: {stale}", cpu.apic_id);
     });

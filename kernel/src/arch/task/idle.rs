@@ -59,9 +59,9 @@ pub(in crate::arch) fn take_pending() {
     unsafe { take_interrupts() }
 }
 
-/// Enables interrupts for two instructions, so that pending interrupts are handled: not before the end of the first,
-/// because STI blocks them for one instruction (SDM 2B, STI). The first is not PAUSE, after which QEMU before
-/// version 9 does not end this delay.
+/// Enables interrupts for two instructions, so that pending interrupts are handled. They are taken after the first of
+/// the two at the earliest, because STI blocks them for one instruction (SDM 2B, STI). The first instruction is not
+/// PAUSE, because QEMU before version 9 does not end this delay after PAUSE.
 ///
 /// On entry and return: the same conditions as for [`halt`].
 #[unsafe(naked)]
@@ -96,8 +96,8 @@ unsafe extern "sysv64" {
 }
 
 /// Returns the address at which the code that an NMI interrupted at `rip` must resume. The NMI's `iretq` ends the
-/// interrupt shadow of `sti`, so a pending wake-up IPI would be taken before the `hlt`, and the CPU would halt without
-/// any wake-up to follow. Resuming after the `hlt` makes the CPU check the condition again.
+/// interrupt shadow of `sti`, so a pending wake-up IPI would be taken before the `hlt`, and the CPU would then halt
+/// although no other wake-up follows. Resuming after the `hlt` makes the CPU check the condition again.
 #[must_use]
 pub(in crate::arch) fn resume_after(rip: u64) -> u64 {
     if rip == ringside_idle_hlt as *const () as u64 { ringside_idle_resume as *const () as u64 } else { rip }

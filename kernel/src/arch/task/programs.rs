@@ -14,7 +14,7 @@ use crate::physmap::phys_to_virt;
 #[derive(Clone, Copy, Debug)]
 pub struct Archive(pub &'static [u8]);
 
-/// The error if the program's file is not found.
+/// The reason why the program's file is not found.
 #[derive(Debug)]
 pub enum ProgramError<'a> {
     /// The command line names a program that is not in the archive.
@@ -69,7 +69,7 @@ pub fn find<'a>(
     let inside = |region: crate::frames::Region| {
         region.start <= module.start && end <= region.start.saturating_add(region.len)
     };
-    // A page that is only in part in memory is not mapped.
+    // The physical map does not contain a page that lies only partly in memory.
     let pages = module.start & !(PAGE_SIZE - 1)..end.next_multiple_of(PAGE_SIZE);
     if module.len == 0 || !physmem::usable(info).any(inside) || !info.covers(pages) {
         return Err(ProgramError::Module);
