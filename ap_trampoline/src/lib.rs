@@ -164,8 +164,8 @@ pub enum StopAt {
     Claimed,
 }
 
-/// Makes each CPU that runs the trampoline in an installed page halt permanently at this place. For tests of a CPU that
-/// is lost.
+/// Makes each CPU that runs the trampoline in an installed page halt permanently at this place. Tests of lost CPUs call
+/// this function.
 pub fn stop_at(page_bytes: &mut [u8; 4096], place: StopAt) {
     /// `cli`, `hlt`, and a jump back to the `cli`, which have the same encoding in all modes.
     const HALT: [u8; 4] = [0xfa, 0xf4, 0xeb, 0xfc];

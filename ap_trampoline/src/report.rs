@@ -1,10 +1,10 @@
-//! The report in which CPUs record how far they got in the trampoline, and the features that the kernel requires and
-//! they lack. A CPU that lacks one parks in the trampoline.
+//! The report in which CPUs record the last stage that they reached in the trampoline, and the required features that
+//! they lack. A CPU that lacks a required feature parks in the trampoline.
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// How far a CPU got in the trampoline before it claimed its slot.
+/// The last stage that a CPU has reported from the trampoline. A CPU reports stages only before it claims its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reached {
@@ -41,7 +41,7 @@ impl Row {
         self.extended.store(extended, Ordering::Relaxed);
     }
 
-    /// Returns how far the CPU got since the last [`restart`](Self::restart).
+    /// Returns the last stage that the CPU has reported since the last [`restart`](Self::restart).
     #[must_use]
     pub fn reached(&self) -> Reached {
         match self.reached.load(Ordering::Relaxed) {
@@ -51,7 +51,7 @@ impl Row {
         }
     }
 
-    /// Clears how far the CPU got. Called before the CPU is started again.
+    /// Clears the stage that the CPU has reported. Called before the CPU is started again.
     pub fn restart(&self) {
         self.reached.store(Reached::Nothing as u32, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ pub use kernel_abi::record::ClockSource;
 
 use crate::clock::{CalibrationError, Rate};
 
-/// What CPUID says about clocks.
+/// The clock frequencies that CPUID reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuidClocks {
     /// Leaf 0x15, or zeros: EAX and EBX hold the ratio of the TSC's rate (EBX) to the crystal's (EAX), ECX the crystal's
@@ -67,7 +67,7 @@ impl Measured {
 pub struct Choice {
     /// The rate that the kernel uses.
     pub used: Measured,
-    /// The rate according to another clock; `None` if there is no other clock.
+    /// The rate that another clock gives; `None` if there is no other clock.
     pub check: Option<Measured>,
 }
 
@@ -79,8 +79,8 @@ impl Choice {
     }
 }
 
-/// Chooses the rate of the TSC, and a second one that checks it. `measured` holds the rates by the clocks that the
-/// machine has.
+/// Chooses the rate of the TSC, and a second rate with which to check it. `measured` holds the rates that were measured
+/// with the machine's clocks.
 ///
 /// The order is CPUID leaf 0x15, HPET, power-management timer, PIT, CPUID leaf 0x16. Leaf 0x16 is the last because it is
 /// not exact. Under a hypervisor, leaf 0x15 comes after the clocks: it may describe the host's processor, while the

@@ -1,6 +1,6 @@
 //! `cycle=N`: takes the APs down and brings them back, in turn, while the others run their program.
 //!
-//! The BSP conducts the cycles once its own last copy has ended. Until the cycles are done, the other CPUs start their
+//! The BSP performs the cycles after its own last copy has ended. Until the cycles are done, the other CPUs start their
 //! program again whenever a copy exits with code 0 or its CPU has come back.
 #![forbid(unsafe_code)]
 
@@ -24,14 +24,14 @@ pub fn announce() {
     IN_PROGRESS.store(true, Ordering::Relaxed);
 }
 
-/// Returns whether the CPUs start their program again although their number of starts is reached.
+/// Returns whether the CPUs start their program again even if they have reached their number of starts.
 #[must_use]
 pub fn in_progress() -> bool {
     IN_PROGRESS.load(Ordering::Relaxed)
 }
 
-/// Performs the cycles. Stops early if a CPU is lost or its last copy has ended, so its program has failed. Returns the
-/// CPU that is lost. Called on the BSP.
+/// Performs the cycles. Stops early if a CPU is lost, or if a CPU's last copy has ended, which means that its program
+/// has failed. Returns the lost CPU. Called on the BSP.
 pub fn conduct(
     bsp: &PerCpuData,
     asked: u32,
@@ -60,7 +60,7 @@ pub fn cancel() {
     IN_PROGRESS.store(false, Ordering::Relaxed);
 }
 
-/// Publishes the result of a CPU that has not come back, in its place.
+/// Publishes a result on behalf of a CPU that has not come back.
 fn report_lost(bsp: &PerCpuData, cpu: &PerCpuData, stage: Stage) {
     let cycle = DONE.load(Ordering::Relaxed) + 1;
     warn!(bsp, "{} did not come back in cycle {cycle}: {stage}", cpu.id());

@@ -148,9 +148,10 @@ pub struct Features {
 pub struct Optional {
     /// The name for messages.
     pub name: &'static str,
-    /// The word in `without=` that leaves the feature unused; `None` if ring 3 can use it whatever the kernel does.
+    /// The word in `without=` that leaves the feature unused; `None` if the kernel cannot prevent ring 3 from using the
+    /// feature.
     pub word: Option<&'static str>,
-    /// Returns the feature's place in a set.
+    /// Returns the feature's flag in a set.
     pub place: fn(&mut Features) -> &mut bool,
 }
 
@@ -160,15 +161,15 @@ pub const OPTIONAL: [Optional; 5] = [
     Optional { name: "SMAP", word: Some("smap"), place: |set| &mut set.smap },
     Optional { name: "UMIP", word: Some("umip"), place: |set| &mut set.umip },
     Optional { name: "x2APIC", word: Some("x2apic"), place: |set| &mut set.x2apic },
-    // A program that finds RDTSCP in CPUID may rely on the CPU's number that it returns.
+    // A program that finds RDTSCP in CPUID may rely on the CPU number that the instruction returns.
     Optional { name: "RDTSCP and RDPID", word: None, place: |set| &mut set.tsc_aux },
 ];
 
-/// The longest value of `without=` that is not refused, in bytes. Each feature once, with commas, is shorter.
+/// The longest value of `without=` that is accepted, in bytes. A list of all features is shorter.
 pub const WITHOUT_MAX: usize = 64;
 
 impl Features {
-    /// The set without a feature.
+    /// The empty set.
     pub const NONE: Features =
         Features { smep: false, smap: false, umip: false, x2apic: false, tsc_aux: false };
 

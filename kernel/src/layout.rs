@@ -55,7 +55,8 @@ pub const IO_APIC_MAX: u64 = 256;
 pub const HPET_REGISTERS: u64 = IO_APIC_REGISTERS + IO_APIC_MAX * PAGE_SIZE;
 /// Address of the frame buffer, if the machine has a screen.
 pub const FRAME_BUFFER: u64 = 0xffff_e800_0000_0000;
-/// The highest size of the frame buffer in bytes, with the rest of its first page: 1 GiB, which 16384x16384 pixels take.
+/// The maximum size of the frame buffer in bytes, including the part of its first page before it: 1 GiB, the size of
+/// 16384x16384 pixels.
 pub const FRAME_BUFFER_SIZE: u64 = 1 << 30;
 /// Link address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;

@@ -136,8 +136,8 @@ pub fn reclaim(state: &AtomicU32) -> bool {
 }
 
 /// Returns the features that the CPU of a slot lacks, or None if it lacks none or if its row in the report is
-/// inconclusive. `claimed`: whether the slot has been claimed. `listed`: the ids of all slots. The row is inconclusive
-/// in two cases:
+/// inconclusive. `claimed` says whether the slot has been claimed, and `listed` holds the ids of all slots. The row is
+/// inconclusive in two cases:
 ///
 /// - Two slots share the row.
 /// - The slot's state does not fit the report. A CPU that lacks a feature of [`FeatureSet::REQUIRED`] parks before it

@@ -13,7 +13,7 @@ impl fmt::Display for Count<'_> {
     }
 }
 
-/// Returns the verb for a number: `one` after 1, `many` after every other.
+/// Returns the form of a verb that follows a number: `one` for the number 1, `many` for every other number.
 #[must_use]
 pub fn verb(number: u64, one: &'static str, many: &'static str) -> &'static str {
     if number == 1 { one } else { many }

@@ -19,7 +19,8 @@ pub struct ResetRegister {
     pub value: u8,
 }
 
-/// What the firmware's tables say about power. Each part is `None` if the tables do not have it.
+/// The registers with which the machine is powered off and reset, according to the firmware's tables. A register is
+/// `None` if the tables do not name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Power {
     /// The registers that power the machine off: PM1a and PM1b.
@@ -35,8 +36,8 @@ pub const fn sleep_value(control: u16, sleep_type: u8) -> u16 {
     control & !(0b111 << 10) | (sleep_type as u16 & 0b111) << 10 | 1 << 13
 }
 
-/// Returns the sleep types of S5 for PM1a and PM1b, from the package `\_S5` in the DSDT's byte code. The package has
-/// constants only, so that it can be read without an interpreter (ACPI 6.5, 7.4.2 and 20.2).
+/// Returns the sleep types of S5 for PM1a and PM1b, from the package `\_S5` in the DSDT's byte code. The package
+/// contains only constants, so it can be read without an interpreter (ACPI 6.5, 7.4.2 and 20.2).
 #[must_use]
 pub fn soft_off_types(dsdt: &[u8]) -> Option<[u8; 2]> {
     const PACKAGE: u8 = 0x12;

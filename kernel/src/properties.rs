@@ -63,7 +63,7 @@ pub fn firmware(memory: &[u8]) {
 }
 
 /// Sets the checksums of the RSDP at the start of the memory, of the root table to which it points, and of the tables
-/// there, as far as they lie in the memory.
+/// that the root table lists, if they lie in the memory.
 pub fn repair_checksums(memory: &mut [u8]) {
     let offset = |address: u64| address.checked_sub(FIRMWARE_BASE).map_or(usize::MAX, |at| at as usize);
     if memory.len() < 36 {

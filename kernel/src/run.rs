@@ -54,7 +54,7 @@ pub struct Run {
     pub options: Options<'static>,
     /// The program's file.
     pub file: &'static [u8],
-    /// What all copies of the program share.
+    /// The memory that all copies of the program share.
     pub common: Common,
     /// Number of frames that were free before the first program was loaded. The same number must be free after the last
     /// program has ended.
@@ -107,8 +107,8 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
         }
         meet(cpu, &START);
     }
-    // Start the tick only now: while a CPU waits for the others, ticks have no use, and those of many CPUs would take
-    // the host's time from the CPUs that are still loading.
+    // Start the tick only now: while a CPU waits for the others, it needs no ticks, and the ticks of many CPUs would
+    // take host time from the CPUs that are still loading.
     cpu.start_ticking();
     inject::before_program(cpu, &run.options, loaded.as_mut().ok());
     enter(cpu, run, loaded)

@@ -1,7 +1,7 @@
 //! The firmware's table of the serial console (Serial Port Console Redirection Table, SPCR).
 //!
-//! The table's specification is Microsoft's. The crate `acpi` reads the table through a packed struct of its last
-//! revision, which is longer than the tables of earlier ones.
+//! Microsoft publishes the table's specification. The `acpi` crate is not used, because it reads the table through a
+//! packed struct of the latest revision, which is longer than a table of an earlier revision.
 #![forbid(unsafe_code)]
 
 /// The serial console of a machine.
@@ -27,10 +27,12 @@ const ADDRESS_SPACE: usize = 40;
 const ADDRESS: usize = 44;
 const BAUD: usize = 58;
 const LEN: usize = 80;
-/// The offset of the baud rate as a number, from revision 4 on. It is 0 if the other field has the rate.
+/// The offset of the baud rate as a number, from revision 4 on. It is 0 if the field of the earlier revisions holds the
+/// rate.
 const PRECISE_BAUD: usize = 76;
 
-/// The interfaces of a 16550: full, as a 16450 that ignores the FIFO, and with the parameters of the address.
+/// The interface types of a 16550: a full 16550, a 16450 that ignores writes to the FIFO control register, and a 16550
+/// whose parameters the address structure gives.
 const INTERFACES: [u8; 3] = [0, 1, 0x12];
 /// The address space of I/O ports (ACPI 6.5, 5.2.3.2).
 const PORTS: u8 = 1;

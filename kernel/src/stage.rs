@@ -1,4 +1,4 @@
-//! How far a CPU got that was started and did not come online.
+//! The last stage of a CPU that was started but did not come online.
 #![forbid(unsafe_code)]
 
 use core::fmt;

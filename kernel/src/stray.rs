@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interrupt_is_told_from_an_exception_by_its_vector_or_by_the_apic() {
+    fn interrupt_is_distinguished_from_an_exception_by_vector_or_apic() {
         let of = |vector, in_service| {
             classify(vector, |_| in_service).map(|stray| (stray.vector, stray.in_service))
         };

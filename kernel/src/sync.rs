@@ -67,8 +67,8 @@ impl Gate {
 /// a lock, and each CPU that waits for the lock then spins for its complete time slice. So the number of CPUs that may
 /// wait must not grow with the number of CPUs.
 ///
-/// CPU n takes the step once n + 1 - `WIDTH` CPUs have finished it. So of the CPUs that have begun, all but `WIDTH` have
-/// finished. The counter orders nothing else.
+/// CPU n takes the step once n + 1 - `WIDTH` CPUs have finished it. So of the CPUs that have begun, all but `WIDTH`
+/// have finished. The counter does not order other memory accesses.
 #[derive(Debug)]
 pub struct Stagger {
     finished: AtomicU32,

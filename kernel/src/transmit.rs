@@ -59,7 +59,7 @@ impl<P: Port> Transmitter<P> {
         dropped
     }
 
-    /// Gives up the line that is being sent, because its sender never continues. The next line starts in the first
+    /// Abandons the line that is being sent, because its sender never continues. The next line starts in the first
     /// column.
     pub const fn abandon_line(&mut self) {
         self.cut = true;
@@ -68,8 +68,8 @@ impl<P: Port> Transmitter<P> {
     fn send_bytes(&mut self, bytes: &[u8], start: u64, pause: &mut impl FnMut()) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
-            // The time before the attempt: a virtual CPU may be descheduled after a refusal, and the UART may be ready
-            // again when the CPU continues.
+            // Read the time before the attempt, because a virtual CPU may be descheduled after a refused attempt, and
+            // the UART may be ready again when the CPU continues.
             let now = self.port.now();
             let sent = self.port.write(rest);
             rest = &rest[sent..];
@@ -107,7 +107,8 @@ mod tests {
         absent: bool,
         taken: Vec<u8>,
         time: Cell<u64>,
-        /// If not 0: at this read of the clock from now, the CPU has been descheduled until the UART has room again.
+        /// If not 0, the number of clock reads up to the one before which the CPU is descheduled until the UART has
+        /// room again.
         descheduled: Cell<u32>,
     }
 
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn time_while_descheduled_does_not_count_towards_the_timeout() {
-        // The first read of the clock is the line's start, the second the first attempt, which is refused.
+        // The clock is first read at the line's start, and then before the first attempt, which is refused.
         let mut uart = Transmitter::new(Fake { descheduled: Cell::new(3), ..Fake::default() });
         assert_eq!(uart.send(b"one\n", || ()), 0);
         assert_eq!(text(&uart), "one\n");

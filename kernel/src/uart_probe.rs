@@ -30,9 +30,9 @@ pub trait Registers {
     fn now(&self) -> u64;
 }
 
-/// Returns whether a working UART responds. First waits until it has sent what it contains, because loop-back mode and
-/// an initialisation would destroy that. The crate `uart_16550` waits for the same without a time limit, and its
-/// loop-back test waits for each byte.
+/// Returns whether a working UART responds. First waits until the UART has sent the bytes that it contains, because
+/// loop-back mode and an initialisation would destroy these bytes. The crate `uart_16550` also waits for this, but
+/// without a time limit, and its loop-back test waits for each byte.
 ///
 /// If no device responds, all reads return 0xff: the transmitter appears to be empty, and all inputs appear to be set.
 pub fn is_working(uart: &mut impl Registers) -> bool {
@@ -43,7 +43,7 @@ pub fn is_working(uart: &mut impl Registers) -> bool {
         }
     }
     let control = uart.read(MODEM_CONTROL);
-    // Bits 5 to 7 do not exist in a UART. Do not write to what is none.
+    // Bits 5 to 7 do not exist in a UART, so this is another device, which must not be written to.
     if control == 0xff {
         return false;
     }
@@ -91,7 +91,7 @@ mod tests {
                 }
                 (_, LINE_STATUS) => 0x60,
                 (_, MODEM_CONTROL) => self.control,
-                // Of loop-back mode, RTS and OUT2; else DSR and CTS of the other end.
+                // In loop-back mode the status shows RTS and OUT2, otherwise DSR and CTS of the other end.
                 (Device::Uart | Device::Stuck, MODEM_STATUS) if self.control == 0x1a => 0x9b,
                 (Device::Uart | Device::Stuck, MODEM_STATUS) => 0x30,
                 _ => 0,
@@ -121,7 +121,7 @@ mod tests {
         for (device, busy, expected) in table {
             let mut uart = Fake { device, control: 0x0b, busy, time: Cell::new(u64::MAX - 5) };
             assert_eq!(is_working(&mut uart), expected, "busy for {busy}");
-            assert_eq!(uart.control, 0x0b, "the modem control register must be put back");
+            assert_eq!(uart.control, 0x0b, "the modem control register must be restored");
         }
     }
 }

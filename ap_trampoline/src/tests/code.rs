@@ -74,8 +74,8 @@ fn branches_stay_in_their_part() {
     assert!(code.real.iter().all(|i| !i.is_jcc_short_or_near() && !i.is_jmp_short_or_near()));
 }
 
-/// In protected mode, a CPU also writes the three words of its row in the report: how far it got, the features that it
-/// lacks, and again how far it got.
+/// In protected mode, a CPU also writes its row in the report three times: the first stage, the features that it lacks,
+/// and the second stage.
 #[test]
 fn real_and_protected_mode_read_only_the_config() {
     let code = Code::of(&installed(0x8000));
@@ -240,7 +240,7 @@ fn search_begins_at_the_slots_and_ends_after_their_count() {
     assert_eq!((long[step].op0_register(), long[step].immediate(1)), (Register::RBX, 64));
 }
 
-/// A CPU that is stopped halts at the stop and has done all that precedes it.
+/// A stopped CPU halts at the chosen place, after it has executed all code before that place.
 #[test]
 fn stopped_cpu_halts_at_the_place() {
     for place in [StopAt::RealMode, StopAt::ProtectedMode, StopAt::LongMode, StopAt::Claimed] {

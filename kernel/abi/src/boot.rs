@@ -1,5 +1,5 @@
-//! What the kernel needs to start: limits on the machine and the command line, which the host tool checks before it
-//! starts QEMU, and what the UEFI loader passes to the kernel.
+//! Definitions for the start of the kernel: limits on the machine and the command line, which the host tool checks
+//! before it starts QEMU, and the information that the UEFI loader passes to the kernel.
 
 /// The longest command line in bytes, without its NUL. QEMU copies the command line of a PVH kernel to a buffer of
 /// 4096 bytes (`cmdline_buffer` in its pc-bios/optionrom/pvh_main.c), and a longer command line overwrites the
@@ -34,7 +34,7 @@ pub const USABLE: u64 = 0;
 /// A [`MemoryRange`] that holds firmware tables, which the kernel only reads.
 pub const FIRMWARE: u64 = 1;
 
-/// A [`MemoryRange`] with the code of the firmware's runtime services. Its data may lie there too.
+/// A [`MemoryRange`] with the code of the firmware's runtime services. The services' data may lie there too.
 pub const RUNTIME_CODE: u64 = 2;
 /// A [`MemoryRange`] with the data of the runtime services.
 pub const RUNTIME_DATA: u64 = 3;

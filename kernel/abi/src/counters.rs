@@ -83,8 +83,8 @@ pub struct Directory {
 /// The longest line of a program's output that is not split, in bytes.
 pub const LINE_MAX: usize = 512;
 
-/// Text that a program has written without a trailing newline. The kernel prints complete lines only, so this is the
-/// only place where the text is.
+/// Text that a program has written without a trailing newline. The kernel prints complete lines only, so this text
+/// appears nowhere else.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct LineState {

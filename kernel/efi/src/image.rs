@@ -18,9 +18,9 @@ const MEMORY_END: u64 = 1 << 32;
 pub enum ImageError {
     /// The file is not an ELF64 file for x86-64, or it is truncated.
     NotElf,
-    /// It has no segment to load, or one that does not lie completely below 4 GiB.
+    /// The file has no segment to load, or a segment that does not lie completely below 4 GiB.
     Segments,
-    /// It has no valid note with the entry point for this loader.
+    /// The file has no valid note with the entry point for this loader.
     NoEntry,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ImageError::NotElf => "not a complete ELF64 file for x86-64",
-            ImageError::Segments => "no segment to load, or one beyond 4 GiB",
+            ImageError::Segments => "no segment to load, or a segment beyond 4 GiB",
             ImageError::NoEntry => "no note with an entry point for UEFI",
         })
     }

@@ -1,7 +1,7 @@
 //! Leaves the firmware's 64-bit mode and enters the kernel in 32-bit mode.
 //!
-//! The kernel's start (`start.S`) expects 32-bit mode without paging. That is also the only way to reset CR4.LA57, and
-//! the copy of the image over the firmware's memory needs no page tables.
+//! The kernel's start (`start.S`) expects 32-bit mode without paging. Turning paging off is also the only way to clear
+//! CR4.LA57. The image may then be copied over the firmware's memory, because no page tables are in use.
 #![allow(unsafe_code, reason = "runs assembly")]
 
 use core::mem::offset_of;

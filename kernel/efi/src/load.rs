@@ -137,7 +137,7 @@ fn command_line() -> Result<String, Error> {
     }
     drop(image);
     let Some((file, len)) = open(COMMAND_LINE)? else { return Ok(String::new()) };
-    // Also bounds the memory that is allocated.
+    // This check also limits the memory that is allocated.
     if len > COMMAND_LINE_MAX {
         return Err(Error::CommandLine(len));
     }
@@ -146,8 +146,8 @@ fn command_line() -> Result<String, Error> {
     options::from_file(bytes).ok_or(Error::NotText(COMMAND_LINE.1))
 }
 
-/// Opens a file on the loader's partition. `None` if there is no such file, or if the loader was not started from a
-/// file system, but for example from a network.
+/// Opens a file on the loader's partition. Returns `None` if there is no such file, or if the loader was not started
+/// from a file system (for example, if it was started from a network).
 fn open((path, name): (&CStr16, &'static str)) -> Result<Option<(RegularFile, usize)>, Error> {
     let fail = |status| Error::File(name, status);
     let Ok(mut files) = boot::get_image_file_system(boot::image_handle()) else { return Ok(None) };
@@ -193,7 +193,7 @@ fn rsdp() -> u64 {
     })
 }
 
-/// Returns the frame buffer of the firmware's console. Of a screen without a frame buffer, only the size is returned.
+/// Returns the frame buffer of the firmware's console. For a screen without a frame buffer, only the size is returned.
 fn frame_buffer() -> FrameBuffer {
     let Ok(handle) = boot::get_handle_for_protocol::<GraphicsOutput>() else { return FrameBuffer::default() };
     let params = OpenProtocolParams { handle, agent: boot::image_handle(), controller: None };

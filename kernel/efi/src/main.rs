@@ -1,5 +1,5 @@
 //! The UEFI loader: an application that carries the kernel's ELF file, loads it and starts it. `docs/boot.md` describes
-//! what it does in order.
+//! its steps in order.
 #![cfg_attr(target_os = "uefi", no_std, no_main)]
 
 #[cfg(not(target_os = "uefi"))]

@@ -7,8 +7,8 @@ use kernel_abi::boot::{FIRMWARE, MemoryRange, RUNTIME_CODE, RUNTIME_DATA, RUNTIM
 use uefi::mem::memory_map::{MemoryAttribute, MemoryDescriptor, MemoryType};
 
 /// Returns the kernel's view of a range of the firmware's memory map after the boot services have ended; `None` if the
-/// kernel must neither use nor read it. The kernel does not touch memory of the runtime services; it maps it only for a
-/// call of them (UEFI 2.10, 2.3.4 and 7.2.3).
+/// kernel must neither use nor read it. The kernel does not access the memory of the runtime services, and maps it only
+/// while it calls them (UEFI 2.10, 2.3.4 and 7.2.3).
 #[must_use]
 pub fn range(descriptor: &MemoryDescriptor) -> Option<MemoryRange> {
     let kind = match descriptor.ty {

@@ -4,8 +4,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Returns the command line in an image's load options, which are text in UTF-16 by convention only. Some firmware
-/// passes binary data to every boot option, so data that is not text gives `None`, and so do empty options.
+/// Returns the command line in an image's load options. Load options are UTF-16 text only by convention, and some
+/// firmware passes binary data to every boot option. Returns `None` if the options are empty or are not text.
 ///
 /// The UEFI Shell passes the complete line that was typed, whose first word is the loader's name.
 #[must_use]

@@ -45,7 +45,7 @@ impl fmt::Debug for Name {
 /// The reason why a table cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError {
-    /// The loader gave no RSDP.
+    /// The loader passed no RSDP.
     NoRsdp,
     /// No root table lists the table.
     Missing(Name),

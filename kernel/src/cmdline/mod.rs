@@ -49,8 +49,8 @@ pub struct Options<'a> {
     pub failures: Failures,
     /// `nest_nmi=yes`: each CPU sends itself an NMI from its NMI handler before it starts its program.
     pub nest_nmi: bool,
-    /// `stray_interrupts=yes`: the firmware has left a line of the I/O APIC unmasked, and each CPU sends itself an
-    /// interrupt with each vector that the kernel does not use before it starts its program.
+    /// `stray_interrupts=yes`: before the I/O APIC is set up, one of its lines is unmasked, as firmware may leave it.
+    /// Before each CPU starts its program, it sends itself an interrupt with each vector that the kernel does not use.
     pub stray_interrupts: bool,
     /// `dump_cpus=yes`: each CPU prints its tables, stacks and control registers before it starts its program.
     pub dump_cpus: bool,
@@ -78,7 +78,7 @@ pub struct Options<'a> {
     pub resend_ap: Option<u32>,
     /// `early_ap=K`: CPU K gets a start-up IPI while its area is being reused.
     pub early_ap: Option<u32>,
-    /// `cycle=N`: APs are taken down and brought back N times in all.
+    /// `cycle=N`: APs are taken down and brought back N times in total.
     pub cycle: Option<u32>,
     /// `ipi_storm=R`: each CPU sends R IPIs per second to the other CPUs, in turn.
     pub ipi_storm: u32,
@@ -169,7 +169,7 @@ impl<'a> Options<'a> {
     }
 
     /// Returns the value of `without=` on a command line that is not parsed yet, because the kernel uses some features
-    /// before it can refuse an option. An invalid value counts as none; [`parse`](Self::parse) refuses it later.
+    /// before it can refuse an option. An invalid value is ignored here; [`parse`](Self::parse) refuses it later.
     #[must_use]
     pub fn requested_without(line: &[u8]) -> Features {
         first_value(line, Key::Without)

@@ -244,7 +244,7 @@ fn unused_features_are_parsed_and_required_ones_refused() {
             std::format!("without={word}: the kernel cannot do without this feature; {words} '{value}'");
         assert_eq!(message(line.as_bytes()), expected);
     }
-    // A value that no list of words can have.
+    // A value that is longer than any list of the words.
     let long = std::format!("without={}", "smap,".repeat(40));
     assert!(message(long.as_bytes()).starts_with(words));
 }

@@ -69,7 +69,7 @@ impl Frame {
     }
 }
 
-/// The reason why a frame cannot be freed. It is a bug in the caller; the bitmap is unchanged.
+/// The reason why a frame cannot be freed. The error is a bug in the caller, and the bitmap is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// The frame is already free.

@@ -33,7 +33,7 @@ pub fn control_registers(arrivals: &BringUpResult) {
     }
 }
 
-/// The largest number of CPUs for which the same warning is printed one by one.
+/// The largest number of CPUs for which the same warning is printed individually.
 const WARNINGS_MAX: u64 = 8;
 
 /// Ends the run if the APICs' modes or register addresses differ between CPUs (invariant: SAME-CONTROL). Warns about
@@ -80,8 +80,8 @@ pub fn unused_features(bsp: &PerCpuData, options: &Options<'_>) {
     }
 }
 
-/// Warns about what makes `SYS_CLOCK_NS` wrong: a TSC whose rate may change, or that is not synchronised with the
-/// BSP's. The kernel does not adjust the counters.
+/// Warns about CPUs on which `SYS_CLOCK_NS` is wrong, because the TSC's rate may change or the TSC is not synchronised
+/// with the BSP's. The kernel does not adjust the counters.
 pub fn time_stamp_counters(bsp: &PerCpuData, arrivals: &BringUpResult, timebase: &Timebase) {
     let of = |cpu: &PerCpuData| published(&cpu.published.tsc);
     let expected = of(bsp);

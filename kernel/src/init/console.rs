@@ -12,18 +12,18 @@ use kernel::spcr::SerialConsole;
 use kernel::{say, warn};
 use spin::Once;
 
-/// Why the frame buffer is not mapped, if [`map_screen`] failed.
+/// The reason why the frame buffer is not mapped, if [`map_screen`] failed.
 static MAP_ERROR: Once<MapError> = Once::new();
 
 fn mode(info: &BootInfo) -> Result<Option<Mode>, ScreenError> {
     Mode::of(&info.frame_buffer, physmem::address_end(), info.regions().iter().map(|region| region.range))
 }
 
-/// Shows the console on the screen, if the boot page tables map the frame buffer. Until then, only the UART shows why the
-/// boot has failed.
+/// Shows the console on the screen, if the boot page tables map the frame buffer. Before this call, only the UART can
+/// show why the boot has failed.
 ///
 /// # Safety
-/// Called once, on the BSP, with the boot page tables. [`map_screen`] is called when others are loaded.
+/// Called once, on the BSP, with the boot page tables. [`map_screen`] is called after other page tables are loaded.
 pub unsafe fn show_early(info: &BootInfo) {
     if let Ok(Some(mode)) = mode(info)
         && boot::is_mapped(mode.start, mode.bytes(), 1)
@@ -53,7 +53,7 @@ pub unsafe fn map_screen(info: &BootInfo) {
     }
 }
 
-/// Reports the screen, or why the console is not shown on it.
+/// Reports the screen, or the reason why the console is not shown on it.
 pub fn report_screen(bsp: &PerCpuData, info: &BootInfo) {
     match mode(info) {
         Ok(Some(_)) if let Some(error) = MAP_ERROR.get() => {
@@ -69,8 +69,8 @@ pub fn report_screen(bsp: &PerCpuData, info: &BootInfo) {
 }
 
 /// Moves the console to the UART that the firmware's tables name. If they say that the machine has no serial console,
-/// the console has only the screen, if there is one: a firmware may disable its own console on a machine whose serial
-/// port works, and without a screen that port is the only console.
+/// the console uses only the screen. Without a screen the console keeps the serial port, because firmware may disable
+/// its own console on a machine whose serial port works.
 pub fn choose_uart(bsp: &PerCpuData, tables: Option<&Tables>) {
     let Some(console) = tables.and_then(Tables::serial_console) else { return };
     match console {

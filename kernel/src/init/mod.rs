@@ -126,7 +126,7 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
         let rsdp = inject::break_tables(bsp, options.firmware_fault, info.rsdp);
         steps::or_one_cpu(bsp, Tables::find(rsdp))
     };
-    // From here on the console is where the firmware wants it.
+    // From here on the console uses the UART that the firmware's tables name.
     console::choose_uart(bsp, tables.as_ref());
     steps::read_power(tables.as_ref(), &options);
     // SAFETY: called once, on the BSP, and no program has started yet.

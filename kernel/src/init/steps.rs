@@ -26,9 +26,9 @@ use kernel_abi::boot::COMMAND_LINE_MAX;
 use kernel_abi::record::{BootRecord, Record, VerdictRecord};
 use kernel_abi::verdict::Verdict;
 
-/// Sets what the machine does after the verdict. It is found even on an invalid command line. If it is not given, only
-/// a loader that belongs to QEMU makes the kernel write to QEMU's exit device: on another machine the port may belong to
-/// another device.
+/// Sets what the machine does after the verdict, as the command line requests, even if the line is otherwise invalid.
+/// Without a request, the kernel writes to QEMU's exit device only if QEMU's own loader has started it, because on
+/// another machine the port may belong to another device.
 pub fn configure_finish(info: &BootInfo) {
     let default = if info.has_debug_exit { Finish::Exit } else { Finish::Stay };
     finish::configure(Options::requested_finish(info.command_line()).unwrap_or(default));
@@ -86,8 +86,9 @@ pub fn read_power(tables: Option<&Tables>, options: &Options<'_>) {
     }
 }
 
-/// Returns what a table says, or warns that it is not usable: the firmware's tables are not trusted, and the BSP can run
-/// without them. Without the MADT, the lines of the I/O APICs stay as the firmware left them.
+/// Returns the contents of a table, or warns that the table is not usable. An unusable table does not end the run,
+/// because the BSP can run without the tables. Without the MADT, the lines of the I/O APICs stay as the firmware left
+/// them.
 pub fn or_one_cpu<T>(bsp: &PerCpuData, found: Result<T, FirmwareError>) -> Option<T> {
     found.inspect_err(|error| warn!(bsp, "{error}; continuing with one CPU")).ok()
 }
@@ -297,7 +298,7 @@ pub fn boot_record(
     }
 }
 
-/// Allocates what all copies of the program share, and builds the description of the run.
+/// Allocates the memory that all copies of the program share, and builds the description of the run.
 pub fn prepare_run(
     options: Options<'static>,
     file: &'static [u8],
@@ -305,7 +306,7 @@ pub fn prepare_run(
     boot: BootRecord,
 ) -> Run {
     let shared_page = or_end(physmem::alloc_zeroed().ok_or("no memory for the shared page"));
-    // A test of the memory protection overwrites the program's code.
+    // A test of the memory protection may overwrite the program's code, so each copy gets its own pages.
     let common = Common::new(file, shared_page, options.breach.is_some());
     Run {
         options,

@@ -123,7 +123,7 @@ impl Area {
         Arc::new(Area { state: AtomicU32::new(VACANT), from_bsp: zero(), from_ap: zero() })
     }
 
-    /// Models the BSP's scrub and offer of a generation.
+    /// Models the BSP: it clears the area, and offers the slot to the CPU's next generation.
     fn bsp_offers(&self, generation: u32) {
         self.from_bsp.store(generation, Ordering::Relaxed);
         assert!(offer(&self.state));

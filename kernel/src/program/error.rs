@@ -59,8 +59,8 @@ pub enum LoadError {
     Reserved(Place),
     /// A segment is both writable and executable.
     WritableAndExecutable(Place),
-    /// A segment has no access rights. The gABI forbids any access, but page tables cannot prevent ring 3 from reading
-    /// a mapped page.
+    /// A segment has no access rights. According to the gABI no access is permitted, but page tables cannot prevent
+    /// ring 3 from reading a mapped page.
     NoRights(Place),
     /// The program uses thread-local storage. The kernel does not set the FS base, so the first access would fault.
     ThreadLocal(Place),

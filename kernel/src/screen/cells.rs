@@ -33,12 +33,12 @@ const BLANK: Row = Row { text: [0; COLUMNS_MAX], colour: Colour::Text };
 
 /// The text of the screen.
 ///
-/// A line is added to the text at once. The frame buffer follows row by row, so that a CPU can handle interrupts
-/// between two rows: [`changed`](Self::changed) says what is to be drawn, and [`set_shown`](Self::set_shown) is called
-/// when that is done. Only characters that differ are drawn.
+/// Adding a line changes the text immediately. The frame buffer is updated later, row by row, so that a CPU can handle
+/// interrupts between two rows: [`changed`](Self::changed) returns the columns to draw, and
+/// [`set_shown`](Self::set_shown) is called after they are drawn. Only characters that differ are drawn.
 pub struct Cells {
     wanted: [Row; ROWS_MAX],
-    /// What the frame buffer shows. A character of 0 is unknown.
+    /// The text that the frame buffer shows. The value 0 means that the character is unknown.
     shown: [Row; ROWS_MAX],
     columns: usize,
     rows: usize,
@@ -47,23 +47,23 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Creates cells for no screen. Lines are ignored.
+    /// Creates cells without a screen, which ignore all lines.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "this must be a `const` function")]
     pub const fn new() -> Cells {
         Cells { wanted: [BLANK; ROWS_MAX], shown: [BLANK; ROWS_MAX], columns: 0, rows: 0, used: 0 }
     }
 
-    /// Sets the size of the screen. Both numbers are limited to the maximum. The text is lost, and what the frame
-    /// buffer shows is unknown.
+    /// Sets the size of the screen. Both numbers are limited to the maximum. The text is discarded, and the contents of
+    /// the frame buffer become unknown.
     pub fn set_size(&mut self, columns: usize, rows: usize) {
         self.wanted = [BLANK; ROWS_MAX];
         (self.columns, self.rows, self.used) = (columns.min(COLUMNS_MAX), rows.min(ROWS_MAX), 0);
         self.forget_shown();
     }
 
-    /// Declares unknown what the frame buffer shows, so that all of it is drawn again. This follows the end of a CPU
-    /// that has stopped while it was drawing.
+    /// Marks the contents of the frame buffer as unknown, so that the complete screen is drawn again. Called if a CPU
+    /// has stopped while it was drawing.
     pub fn forget_shown(&mut self) {
         self.shown = [BLANK; ROWS_MAX];
     }
@@ -87,7 +87,8 @@ impl Cells {
             for &byte in line {
                 let width = match byte {
                     b'\t' => 8 - column % 8,
-                    // The further bytes of a character in UTF-8. The font has ASCII only.
+                    // The continuation bytes of a UTF-8 character take no cell, because the font has only ASCII
+                    // characters.
                     b'\r' | 0x80..=0xbf => 0,
                     _ => 1,
                 };
@@ -117,8 +118,8 @@ impl Cells {
         self.used += 1;
     }
 
-    /// Returns the columns of a row that the frame buffer does not show as they should be. `None` if the row is shown
-    /// as it should be, or beyond the screen.
+    /// Returns the columns of a row that must be drawn. Returns `None` if the frame buffer shows the row correctly, or
+    /// if the row is beyond the screen.
     #[must_use]
     pub fn changed(&self, row: usize) -> Option<Range<usize>> {
         let (wanted, shown) = (self.wanted[..self.rows].get(row)?, &self.shown[row]);
@@ -131,7 +132,7 @@ impl Cells {
         Some(first..last + 1)
     }
 
-    /// Records that a row is shown as it should be.
+    /// Records that the frame buffer shows a row correctly.
     pub fn set_shown(&mut self, row: usize) {
         self.shown[row].text = self.wanted[row].text.map(visible);
         self.shown[row].colour = self.wanted[row].colour;

@@ -17,7 +17,7 @@ const BLACK: u32 = 0;
 pub fn changes(cells: &mut Cells, mode: &Mode, to: &mut impl Pixels, mut pause: impl FnMut()) {
     for row in 0..cells.rows() {
         if let Some(columns) = cells.changed(row) {
-            // Complete lines, from left to right: a write-combining buffer holds adjacent bytes.
+            // Draw complete lines from left to right, because a write-combining buffer holds adjacent bytes.
             for line in 0..font::HEIGHT * mode.scale {
                 let start = (row * font::HEIGHT * mode.scale + line) * mode.stride;
                 for column in columns.clone() {
@@ -32,7 +32,7 @@ pub fn changes(cells: &mut Cells, mode: &Mode, to: &mut impl Pixels, mut pause: 
     }
 }
 
-/// Draws a line of a character from `at` on.
+/// Draws one line of pixels of a character, starting at pixel `at`.
 fn character_line(bits: u8, mode: &Mode, colour: Colour, at: usize, to: &mut impl Pixels) {
     let pixel = mode.pixel(colour);
     for n in 0..font::WIDTH {
@@ -41,7 +41,7 @@ fn character_line(bits: u8, mode: &Mode, colour: Colour, at: usize, to: &mut imp
     }
 }
 
-/// Clears what no cell covers: the right and the lower edge. Calls `pause` after each line.
+/// Clears the right and the lower edge of the screen, which no cell covers. Calls `pause` after each line.
 pub fn edges(mode: &Mode, to: &mut impl Pixels, mut pause: impl FnMut()) {
     let (right, lower) = (mode.columns * font::WIDTH * mode.scale, mode.rows * font::HEIGHT * mode.scale);
     for line in 0..mode.height {

@@ -1,7 +1,7 @@
 //! The font: the printable ASCII characters of Spleen 8x16 (BSD 2-Clause, crate `spleen-font`).
 //!
-//! The crate's parser (0.2.0) confuses two bytes of a file of PSF version 1, the mode and the height, so this module
-//! reads the file.
+//! The crate's parser (0.2.0) confuses the mode and the height of a PSF file of version 1, so this module parses the
+//! file itself.
 
 use spleen_font::FONT_8X16 as FILE;
 
@@ -10,14 +10,14 @@ pub const WIDTH: usize = 8;
 /// Height of a character, in pixels.
 pub const HEIGHT: usize = 16;
 
-/// The characters that the font has: the printable characters of ASCII.
+/// The first character of the font, which has the printable characters of ASCII.
 pub const FIRST: u8 = b' ';
-/// The last of them.
+/// The last character of the font.
 pub const LAST: u8 = b'~';
 const COUNT: usize = (LAST - FIRST + 1) as usize;
 
-/// The bitmaps. Only they are in the kernel's image: the font's file has more characters and a table for Unicode. In a
-/// byte, the most significant bit is the leftmost pixel.
+/// The bitmaps. Only the bitmaps are in the kernel's image; the font's file also has other characters and a Unicode
+/// table. In a byte, the most significant bit is the leftmost pixel.
 static GLYPHS: [[u8; HEIGHT]; COUNT] = {
     /// Length of the file's header (PSF version 1): a magic number, the mode, and the height. All characters are 8
     /// pixels wide.

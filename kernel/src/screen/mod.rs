@@ -1,9 +1,10 @@
 //! The screen: a frame buffer on which the console's lines and the results are readable.
 //!
-//! [`Mode`] checks the frame buffer that the loader reports. [`Cells`] is the screen's text, and what of it is on the
-//! screen. [`draw`] turns cells into pixels. [`Results`] turns the completion records into a table for a reader.
+//! [`Mode`] checks the frame buffer that the loader reports. [`Cells`] holds the screen's text, and the text that the
+//! frame buffer shows. [`draw`] turns cells into pixels. [`Results`] turns the completion records into a human-readable
+//! table.
 //!
-//! The frame buffer is never read. Reads are slow, and all that they could return is in [`Cells`].
+//! The frame buffer is never read. Reads are slow, and [`Cells`] holds everything that they could return.
 #![forbid(unsafe_code)]
 
 mod cells;

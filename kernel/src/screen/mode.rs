@@ -12,7 +12,7 @@ use crate::layout::FRAME_BUFFER_SIZE;
 
 /// Bytes per pixel. UEFI has no other format (UEFI 2.10, 12.9.2), and GRUB is asked for this one.
 const PIXEL: u64 = 4;
-/// The largest width and height in pixels. The sizes below fit in their types up to there.
+/// The largest width and height in pixels. Up to this limit, the sizes computed below fit in their types.
 const SIZE_MAX: u32 = 1 << 15;
 
 /// The reason why the kernel cannot write to the frame buffer.
@@ -20,15 +20,18 @@ const SIZE_MAX: u32 = 1 << 15;
 pub enum ScreenError {
     /// The screen has no frame buffer: its mode allows only drawing by the firmware.
     NoFrameBuffer,
-    /// The bits for red, green and blue: one colour has none, or they overlap or have gaps.
+    /// The bits for red, green and blue. A colour has no bits, or its bits have gaps or overlap those of another
+    /// colour.
     Format([u32; 3]),
-    /// The width, the height and the distance of two lines in pixels: too small, too large, or larger than the memory.
+    /// The width, the height and the distance between two lines, in pixels. One of them is too small or too large, or
+    /// the frame buffer is too short for them.
     Size(u32, u32, u32),
-    /// The frame buffer does not lie below the highest physical address of the CPU: its first byte and its length.
+    /// The frame buffer does not lie below the highest physical address of the CPU. The values are its first byte and
+    /// its length.
     Address(u64, u64),
-    /// The frame buffer is larger than the kernel maps: its length.
+    /// The frame buffer is larger than the range to which the kernel maps it. The value is its length.
     TooLarge(u64),
-    /// The frame buffer overlaps memory that is in use for something else: its first byte and its length.
+    /// The frame buffer overlaps memory that has another use. The values are its first byte and its length.
     InMemory(u64, u64),
 }
 
@@ -79,8 +82,8 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Checks a frame buffer. `address_end` is one past the highest physical address of the CPU. `memory` is what the
-    /// kernel or the firmware uses. `None` if the machine has no screen.
+    /// Checks a frame buffer. `address_end` is one past the highest physical address of the CPU. `memory` holds the
+    /// ranges that the kernel or the firmware uses. Returns `None` if the machine has no screen.
     ///
     /// # Errors
     /// [`ScreenError`].
@@ -101,7 +104,7 @@ impl Mode {
         }
         let bytes = u64::from(stride) * u64::from(height) * PIXEL;
         let fits = stride >= width && stride <= SIZE_MAX && height <= SIZE_MAX && bytes <= len;
-        // Large screens get large characters: a character has at least a 240th of the screen's width.
+        // Large screens get large characters: the width of a character is at least 1/240 of the screen's width.
         let scale = (width as usize).div_ceil(COLUMNS_MAX * font::WIDTH);
         let scale = scale.max((height as usize).div_ceil(ROWS_MAX * font::HEIGHT));
         let columns = width as usize / (font::WIDTH * scale);
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     const RGB: [u32; 3] = [0xff, 0xff00, 0xff_0000];
-    /// The end of the addresses of a CPU with 40 bits for them.
+    /// One past the highest address of a CPU with 40 address bits.
     const ADDRESS_END: u64 = 1 << 40;
     const BGR: [u32; 3] = [0xff_0000, 0xff00, 0xff];
 

@@ -1,4 +1,4 @@
-//! The completion records as a table for a reader. It has the columns of the host tool's table.
+//! Formats the completion records as a human-readable table, which has the columns of the host tool's table.
 
 use kernel_abi::record::{BootRecord, Clean, CpuRecord, Outcome, Record, VerdictRecord};
 use kernel_abi::verdict::Verdict;
@@ -16,13 +16,13 @@ const OTHER_ROWS: usize = 12;
 /// The results so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Results {
-    /// The number of CPUs whose records have come.
+    /// The number of CPUs whose records have been received.
     cpus: usize,
     /// The number of CPUs whose program exited with code 0.
     good: usize,
-    /// The number of those that have no line in the table.
+    /// The number of the CPUs counted in `good` that have no line in the table.
     hidden: usize,
-    /// The number of CPUs that have a line in any case.
+    /// The number of CPUs that get a line in the table even if their program exited with code 0.
     room: usize,
 }
 
@@ -33,8 +33,8 @@ impl Results {
         Results { cpus: 0, good: 0, hidden: 0, room: rows.saturating_sub(OTHER_ROWS) }
     }
 
-    /// Returns the text for a record. `None` if it is for the host tool only, or if it is the record of a CPU without
-    /// a problem for which the screen has no room.
+    /// Returns the text for a record. Returns `None` for a record that is only for the host tool, and for the record of
+    /// a CPU without a problem if the screen has no room for it.
     pub fn take(&mut self, record: &Record<'_>) -> Option<(Text<SHOWN_MAX>, Colour)> {
         let bad = |text| Some((text, Colour::Bad));
         match record {

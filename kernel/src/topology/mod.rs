@@ -221,8 +221,8 @@ impl<'a> Madt<'a> {
         Ok(Madt { entries })
     }
 
-    /// Returns the length of list that is always enough for [`enumerate`]: one element for the BSP and one for each
-    /// enabled entry.
+    /// Returns a list length that is always enough for [`enumerate`]: one element for the BSP and one for each enabled
+    /// entry.
     #[must_use]
     pub fn upper_bound(&self) -> usize {
         1 + self.enabled_ids().count()

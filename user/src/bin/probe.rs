@@ -62,7 +62,7 @@ const KINDS: [(&str, fn()); 17] = [
     // For runs under NMI stress, which neither kind may notice.
     ("gs-base", gs_base_stays),
     ("calls", calls),
-    // For runs in which another CPU panics, after which this one must print nothing.
+    // For runs in which another CPU panics, after which this CPU must print nothing.
     ("talk", talk),
     // For runs in which CPU 0 panics when its copy exits. The other copies then run in ring 3 and do not enter the
     // kernel by themselves, except for ticks.
@@ -108,7 +108,7 @@ fn flags_at_fault() {
     unsafe { asm!("push {flags}", "popfq", "ud2", flags = const FLAGS, options(noreturn)) }
 }
 
-/// Raises #DB with `int1`, which needs no flag.
+/// Raises #DB with `int1` while the flags are set. Unlike a single step, `int1` does not need TF.
 fn flags_at_debug() {
     // SAFETY: the exception ends the program, so no Rust code runs with these flags.
     unsafe { asm!("push {flags}", "popfq", ".byte 0xf1", "ud2", flags = const FLAGS, options(noreturn)) }

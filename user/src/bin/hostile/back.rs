@@ -5,7 +5,7 @@ use crate::state::State;
 
 /// Flags that the kernel preserves.
 pub const KEPT_FLAGS: u64 = 0x0024_4cd5;
-/// IF and bit 1, which are set whatever a program loads.
+/// IF and bit 1, which are set regardless of the value that a program loads.
 pub const FIXED_FLAGS: u64 = 0x202;
 /// RF: it depends on the CPU whether `syscall` saves this flag.
 const RF: u64 = 0x1_0000;

@@ -32,7 +32,8 @@ fn registers() -> [Difference; 16] {
     entry_registers().all().map(|(register, got, expected)| Difference { register, expected, got })
 }
 
-/// Checks the selectors, and that FS and GS base are 0, so that an fs- or gs-relative access reads the given address.
+/// Checks the selectors, and checks that the FS and GS bases are 0: an fs- or gs-relative access must read the given
+/// address.
 fn segments() -> [Difference; 6] {
     let (ds, es, fs, gs): (u64, u64, u64, u64);
     let (fs_word, gs_word): (u64, u64);

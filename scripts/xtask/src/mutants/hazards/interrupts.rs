@@ -101,7 +101,7 @@ pub const INTERRUPTS: &[Hazard] = &[
         &[
             "guard::stray-interrupts",
             "machine::stale-registers",
-            "kernel: stray::tests::interrupt_is_told_from_an_exception_by_its_vector_or_by_the_apic",
+            "kernel: stray::tests::interrupt_is_distinguished_from_an_exception_by_vector_or_apic",
         ],
         &[
             "stray-without-gate",

@@ -21,7 +21,7 @@ const ACCESS: [(&str, MakeCode, u64); 5] = [
 ];
 const KINDS: u64 = ACCESS.len() as u64;
 
-/// Returns a probe that makes one of these accesses. `present`: whether the page is mapped.
+/// Returns a probe that makes one of these accesses. `present` says whether the page is mapped.
 fn access(maker: &mut Maker, kind: u64, at: u64, present: bool) -> Probe {
     let (name, code, error) = ACCESS[kind as usize];
     let error = if present { error | PRESENT } else { error };

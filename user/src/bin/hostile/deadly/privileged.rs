@@ -14,7 +14,7 @@ const OF: u64 = 1 << 11;
 /// A row: the name and the code of the instruction.
 type Row = (&'static str, MakeCode);
 
-/// Instructions that raise #GP whatever the registers hold.
+/// Instructions that raise #GP regardless of the contents of the registers.
 const PROTECTED_ROWS: &[Row] = &[
     ("hlt", || code!("hlt")),
     ("cli", || code!("cli")),
