@@ -1,8 +1,6 @@
-//! Runs a program once on all CPUs: on the terminal ([`run`]), with gdb attached ([`gdb`]), or as a benchmark
-//! ([`bench`]).
+//! Runs a program once on all CPUs: on the terminal ([`run`]) or with gdb attached ([`gdb`]).
 #![forbid(unsafe_code)]
 
-pub mod bench;
 pub mod bochs;
 pub mod gdb;
 pub mod images;

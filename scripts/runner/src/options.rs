@@ -138,35 +138,6 @@ pub struct GdbOptions {
     pub run: RunOptions,
 }
 
-/// Options of `bench`.
-#[derive(Args, Clone, Debug)]
-#[command(mut_arg("smp", |smp| smp.default_value("2")))]
-pub struct BenchOptions {
-    /// The machine options.
-    #[command(flatten)]
-    pub machine: MachineOptions,
-
-    /// The mix of calls that `stress` makes, in the syntax of its --mix.
-    #[arg(long, default_value = "null=100", value_name = "KIND=WEIGHT,...")]
-    pub mix: String,
-
-    /// Duration in seconds, by the guest's clock.
-    #[arg(long, default_value_t = 2, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-
-    /// Number of runs, each with its own boot.
-    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub runs: u32,
-
-    /// Number of records in each CPU's ring.
-    #[arg(long, default_value_t = 65536, value_name = "N")]
-    pub records: u32,
-
-    /// Length of the alternating periods with and without recording, in milliseconds.
-    #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
-    pub period: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,12 @@
 //! The command line of the host tool.
 
+use bench::options::BenchOptions;
 use campaign::hostile::options::HostileOptions;
 use campaign::stress::options::{MergeOptions, StressOptions};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use inject::options::InjectOptions;
 use runner::images::ImageOptions;
-use runner::options::{BenchOptions, GdbOptions, RunOptions};
+use runner::options::{GdbOptions, RunOptions};
 use runner::run;
 
 use crate::fuzz::FuzzOptions;
@@ -78,8 +79,10 @@ pub enum Command {
     Hostile(Box<HostileOptions>),
     /// Merges results of `stress --json`, which may be from several machines, into one table and one exit status.
     Merge(MergeOptions),
-    /// Measures the cost of tracing per system call: compares the rates of traced and untraced calls in one run of
-    /// `stress`.
+    /// Measures the kernel: instructions of system calls and ticks, calls a second, bring-up and sizes.
+    ///
+    /// Prints a table, and writes bench.json and bench.html. Exact figures are instructions under QEMU's -icount, and are
+    /// the same on every host. All others depend on the host; they are medians, printed with their spread.
     Bench(Box<BenchOptions>),
     /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
     Trace(trace::options::TraceOptions),

@@ -35,7 +35,7 @@ use machine::options::Boot;
 use machine::verify::Outcome;
 use machine::{build, cargo};
 use output::Memory;
-use runner::{bench, gdb, images, run, tool};
+use runner::{gdb, images, run, tool};
 
 use crate::cli::Command;
 

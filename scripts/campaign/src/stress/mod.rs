@@ -15,7 +15,7 @@ mod console_line;
 mod counts;
 pub mod error;
 mod evidence;
-mod html;
+pub mod html;
 mod jitter;
 pub mod lines;
 mod live;

@@ -12,7 +12,7 @@
 mod boot;
 mod campaign;
 mod charts;
-mod markup;
+pub mod markup;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +35,12 @@ pub const SHOWN_MAX: usize = 8;
 const UPLOT: &str = include_str!("uplot/uPlot.iife.min.js");
 const UPLOT_STYLE: &str = include_str!("uplot/uPlot.min.css");
 const UPLOT_LICENCE: &str = include_str!("uplot/LICENSE");
-const STYLE: &str = include_str!("page.css");
+/// The style sheet.
+pub const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The page's content security policy: neither the page nor markup injected into it can load or send anything.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
+pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
 /// Writes the report. If the campaign is killed, the previous report remains.

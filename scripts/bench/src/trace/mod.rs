@@ -1,4 +1,4 @@
-//! The subcommand `bench`: measures how many system calls per second the CPUs make with and without tracing, within the
+//! The subcommand `bench trace`: measures how many system calls per second the CPUs make with and without tracing, within the
 //! same run.
 //!
 //! The kernel alternates between recording and not recording (`trace_alternate=`) and counts the calls that each CPU
@@ -19,11 +19,12 @@ use machine::quoting::shell_quoted;
 use machine::session;
 use machine::verify::Outcome;
 use output::println;
+use runner::options::RunOptions;
+use runner::recording::{Recording, damage};
+use runner::run::{Plan, judgement};
 use trace::capture::Summary;
 
-use crate::options::{BenchOptions, RunOptions};
-use crate::recording::{Recording, damage};
-use crate::run::{Plan, judgement};
+use crate::options::TraceOptions;
 
 /// Time in seconds that boot, clock calibration and shutdown may take in addition to the load.
 const BOOT_SECONDS: u64 = 60;
@@ -53,7 +54,7 @@ struct Measurement {
 }
 
 /// Runs the benchmark. Prints a row per run, and the median of their ratios.
-pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+pub fn run(options: &TraceOptions) -> Result<ExitCode, Error> {
     let mut ratios = Vec::new();
     for number in 1..=options.runs {
         let before = line::transfer_ns();
@@ -113,7 +114,7 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Runs the load once while the host drains the trace. A failed run is an error, because its measurement is invalid.
-fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> {
+fn boot(options: &TraceOptions, first: bool) -> Result<(Facts, Summary), Error> {
     let folder = tempfile::tempdir();
     let folder =
         folder.map_err(|error| Error::File("cannot create a directory for the trace".to_owned(), error))?;
@@ -144,7 +145,7 @@ fn boot(options: &BenchOptions, first: bool) -> Result<(Facts, Summary), Error> 
 }
 
 /// Returns the equivalent options for `run`.
-fn run_options(options: &BenchOptions) -> Result<RunOptions, Error> {
+fn run_options(options: &TraceOptions) -> Result<RunOptions, Error> {
     let (mix, seconds) = (&options.mix, options.seconds);
     let words =
         format!("--trace syscall --trace-mode stream stress --mix {mix} --seconds {seconds} --seed 1");

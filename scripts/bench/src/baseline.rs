@@ -1,0 +1,150 @@
+//! The exact figures that the suite compares with the kernel's: `docs/bench-baseline.json`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use machine::error::Error;
+use machine::tree::root;
+use serde::Deserialize;
+
+use super::figure::{Report, number};
+
+/// The number of instructions by which a figure may be worse than its entry.
+const TOLERANCE: f64 = 2.0;
+
+/// An entry.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Entry {
+    /// The number of instructions.
+    pub instructions: f64,
+    /// The reason for the latest change.
+    pub reason: String,
+}
+
+/// The entries, by section and figure.
+pub type Baseline = BTreeMap<String, Entry>;
+
+/// Returns the path of the file.
+#[must_use]
+pub fn path() -> PathBuf {
+    root().join("docs/bench-baseline.json")
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// If it cannot be read or is not valid.
+pub fn read() -> Result<Baseline, Error> {
+    let text = std::fs::read(path()).map_err(|error| Error::file("read", &path(), error))?;
+    serde_json::from_slice(&text).map_err(|error| Error::Host(format!("{}: {error}", path().display())))
+}
+
+/// Returns the name of a figure in the file.
+fn key(section: &str, figure: &str) -> String {
+    format!("{section}: {figure}")
+}
+
+/// Compares the exact figures of a report with the entries. Returns a line for each figure that is more than two
+/// instructions worse, that is better, or that has no entry.
+#[must_use]
+pub fn differences(report: &Report, baseline: &Baseline) -> Vec<String> {
+    let mut found = Vec::new();
+    for (section, figure) in report.exact() {
+        let name = key(section, &figure.name);
+        let now = number(figure.value);
+        match baseline.get(&name).map(|entry| entry.instructions) {
+            None => found.push(format!("{name}: {now} instructions have no entry")),
+            Some(then) if figure.value > then + TOLERANCE => {
+                found.push(format!("{name}: {now} instructions, the entry is {}", number(then)));
+            }
+            // A figure is in hundredths.
+            Some(then) if figure.value < then - 0.005 => {
+                found.push(format!("{name}: {now} instructions are fewer than the entry, {}", number(then)));
+            }
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+/// Enters the exact figures of a report that differ from the file's, with this reason. Figures that the report does not
+/// have stay. Returns the number of changed entries.
+///
+/// # Errors
+/// If the file is not valid or cannot be written.
+pub fn write(report: &Report, reason: &str) -> Result<usize, Error> {
+    let mut baseline = if path().exists() { read()? } else { Baseline::new() };
+    let changed = enter(&mut baseline, report, reason);
+    output::write(path(), text(&baseline)).map_err(|error| Error::file("write", &path(), error))?;
+    Ok(changed)
+}
+
+fn enter(baseline: &mut Baseline, report: &Report, reason: &str) -> usize {
+    let mut changed = 0;
+    for (section, figure) in report.exact() {
+        let name = key(section, &figure.name);
+        if baseline.get(&name).is_none_or(|entry| (entry.instructions - figure.value).abs() >= 0.005) {
+            baseline.insert(name, Entry { instructions: figure.value, reason: reason.to_owned() });
+            changed += 1;
+        }
+    }
+    changed
+}
+
+/// Formats the file: one entry a line, so that a change of one figure changes one line.
+fn text(baseline: &Baseline) -> String {
+    let mut text = "{".to_owned();
+    for (index, (name, entry)) in baseline.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            text,
+            "{comma}\n  {}: {{\"instructions\": {}, \"reason\": {}}}",
+            quoted(name),
+            number(entry.instructions),
+            quoted(&entry.reason)
+        );
+    }
+    text + "\n}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{Figure, Section};
+    use super::*;
+
+    fn report(null: f64) -> Report {
+        let figures = vec![Figure::exact("null", null), Figure::median("other", &[1.0], "ms")];
+        let mut report = Report::new();
+        report.sections.push(Section { name: "calls".to_owned(), how: String::new(), figures });
+        report
+    }
+
+    #[test]
+    fn worse_better_and_missing_figures_are_reported() {
+        let mut baseline = Baseline::new();
+        assert_eq!(differences(&report(36.0), &baseline), ["calls: null: 36 instructions have no entry"]);
+        assert_eq!(enter(&mut baseline, &report(36.0), "first"), 1);
+        for same in [36.0, 37.0, 38.0] {
+            assert!(differences(&report(same), &baseline).is_empty(), "{same}");
+        }
+        assert_eq!(differences(&report(39.0), &baseline), ["calls: null: 39 instructions, the entry is 36"]);
+        assert_eq!(
+            differences(&report(35.99), &baseline),
+            ["calls: null: 35.99 instructions are fewer than the entry, 36"]
+        );
+    }
+
+    #[test]
+    fn only_changed_figures_get_the_reason() {
+        let mut baseline = Baseline::new();
+        enter(&mut baseline, &report(36.0), "first");
+        assert_eq!(enter(&mut baseline, &report(36.0), "second"), 0);
+        assert_eq!(baseline["calls: null"].reason, "first");
+        assert_eq!(enter(&mut baseline, &report(35.0), "a \"quoted\" reason"), 1);
+        let again: Baseline = serde_json::from_str(&text(&baseline)).expect("it must be JSON");
+        assert_eq!(again, baseline);
+    }
+}

@@ -1,0 +1,90 @@
+//! The exact figures: instructions under `-icount`, from the program `bench`.
+
+use std::collections::BTreeMap;
+
+use machine::error::Error;
+use output::eprintln;
+
+use super::boot::{Boot, boot};
+use super::figure::{Figure, Section};
+
+/// The label of the program's lines.
+const LABEL: &str = "bench: ";
+/// The number of CPUs for the comparison of the last CPU with the only one.
+const MANY: usize = 64;
+
+/// Measures all exact sections. With `quick`, without the machine of many CPUs.
+///
+/// # Errors
+/// If a boot fails or prints no figures.
+pub fn sections(quick: bool) -> Result<Vec<Section>, Error> {
+    let plain = measure("--icount --smp 1 --tick-hz 1000 bench", "one CPU")?;
+    let traced =
+        measure("--icount --smp 1 --tick-hz 1000 --cmdline trace=syscall bench", "one CPU, recorded")?;
+    let is_tick = |name: &str| name.starts_with("tick_");
+    let calls = plain.iter().filter(|(name, _)| !is_tick(name));
+    let mut sections = vec![
+        section("system calls", "from ring 3 and back, loop subtracted; --icount --smp 1", calls.clone()),
+        section(
+            "recorded system calls",
+            "the same with --cmdline trace=syscall",
+            traced.iter().filter(|(name, _)| !is_tick(name)),
+        ),
+        section(
+            "ticks",
+            "gaps between readings of the TSC in ring 3, the gap without a tick subtracted",
+            plain.iter().filter(|(name, _)| is_tick(name)),
+        ),
+    ];
+    if !quick {
+        let words = format!("--icount --smp {MANY} --tick-hz 10 bench {} 100", MANY - 1);
+        let last = measure(&words, "the last of 64 CPUs")?;
+        sections.push(section(
+            "system calls on CPU 63 of 64",
+            &format!("as above; {words}"),
+            last.iter().filter(|(name, _)| !is_tick(name)),
+        ));
+    }
+    Ok(sections)
+}
+
+/// Boots the program, and returns its figures.
+fn measure(words: &str, what: &str) -> Result<BTreeMap<String, f64>, Error> {
+    eprintln!("bench: instructions, {what} ...");
+    let words: Vec<_> = words.split(' ').collect();
+    let figures = parse(&boot(&words)?);
+    if figures.is_empty() {
+        return Err(Error::Host("the program bench has printed no figures".to_owned()));
+    }
+    Ok(figures)
+}
+
+/// Parses the program's lines. The figures are in hundredths.
+fn parse(boot: &Boot) -> BTreeMap<String, f64> {
+    let figure = |words: Vec<&str>| match words[..] {
+        [name, hundredths] => Some((name.to_owned(), hundredths.parse::<u64>().ok()? as f64 / 100.0)),
+        _ => None,
+    };
+    boot.words(LABEL).filter_map(figure).collect()
+}
+
+fn section<'a>(name: &str, how: &str, figures: impl Iterator<Item = (&'a String, &'a f64)>) -> Section {
+    let figures = figures.map(|(name, value)| Figure::exact(name, *value)).collect();
+    Section { name: name.to_owned(), how: how.to_owned(), figures }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_parsed_from_the_console() {
+        let stdout =
+            "[cpu0] bench: null 3600\n[cpu0] other line\n[cpu0] bench: tick_mean 6150\nbench: no cpu 1\n";
+        let figures = parse(&Boot { stdout: stdout.to_owned(), json: serde_json::Value::Null });
+        assert_eq!(
+            figures.into_iter().collect::<Vec<_>>(),
+            [("null".to_owned(), 36.0), ("tick_mean".to_owned(), 61.5)]
+        );
+    }
+}

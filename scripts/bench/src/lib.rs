@@ -1,0 +1,52 @@
+//! The subcommand `bench`: measures the kernel, and writes the figures as a table, as JSON and as a page.
+//!
+//! Every figure has a method. *exact*: instructions under `-icount`, the same on every host. *ratio*: times that were
+//! measured alternately in one run of the command, so that the speed of the host has no effect on their quotient.
+#![forbid(unsafe_code)]
+
+pub mod baseline;
+pub mod boot;
+pub mod exact;
+pub mod figure;
+pub mod options;
+mod page;
+pub mod ratio;
+mod trace;
+
+use std::process::ExitCode;
+
+use machine::error::Error;
+use output::{eprintln, print, println};
+
+use self::figure::Report;
+use self::options::{BenchOptions, Detail};
+
+/// Measures, prints the table, and writes the files.
+///
+/// # Errors
+/// If a boot fails, prints no figure, or a file cannot be written.
+pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    if let Some(Detail::Trace(options)) = &options.detail {
+        return trace::run(options);
+    }
+    let mut report = Report::new();
+    report.sections.extend(exact::sections(options.quick)?);
+    if !options.exact {
+        report.sections.extend(ratio::sections(options.quick)?);
+    }
+    print!("{}", report.text());
+    write(&options.json, report.json(), "figures")?;
+    write(&options.html, page::html(&report), "page")?;
+    if options.write_baseline {
+        let reason = options.reason.as_deref().unwrap_or_default();
+        let changed = baseline::write(&report, reason)?;
+        println!("{}: {}", baseline::path().display(), output::count(changed as u64, "changed figure"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &std::path::Path, text: String, what: &str) -> Result<(), Error> {
+    output::write(path, text).map_err(|error| Error::file("write", path, error))?;
+    eprintln!("{what}: {}", path.display());
+    Ok(())
+}
