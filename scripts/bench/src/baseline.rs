@@ -8,7 +8,7 @@ use machine::error::Error;
 use machine::tree::root;
 use serde::Deserialize;
 
-use super::figure::{Report, number};
+use super::figure::{Figure, Report, number};
 
 /// The number of instructions by which a figure may be worse than its entry.
 const TOLERANCE: f64 = 2.0;
@@ -45,12 +45,20 @@ fn key(section: &str, figure: &str) -> String {
     format!("{section}: {figure}")
 }
 
+/// Returns whether the suite compares a figure. A mean depends on which ticks fall into the measurement.
+fn is_compared(figure: &Figure) -> bool {
+    !figure.name.ends_with("_mean")
+}
+
 /// Compares the exact figures of a report with the entries. Returns a line for each figure that is more than two
 /// instructions worse, that is better, or that has no entry.
 #[must_use]
 pub fn differences(report: &Report, baseline: &Baseline) -> Vec<String> {
     let mut found = Vec::new();
     for (section, figure) in report.exact() {
+        if !is_compared(figure) {
+            continue;
+        }
         let name = key(section, &figure.name);
         let now = number(figure.value);
         match baseline.get(&name).map(|entry| entry.instructions) {
@@ -84,7 +92,9 @@ fn enter(baseline: &mut Baseline, report: &Report, reason: &str) -> usize {
     let mut changed = 0;
     for (section, figure) in report.exact() {
         let name = key(section, &figure.name);
-        if baseline.get(&name).is_none_or(|entry| (entry.instructions - figure.value).abs() >= 0.005) {
+        if is_compared(figure)
+            && baseline.get(&name).is_none_or(|entry| (entry.instructions - figure.value).abs() >= 0.005)
+        {
             baseline.insert(name, Entry { instructions: figure.value, reason: reason.to_owned() });
             changed += 1;
         }
@@ -112,7 +122,7 @@ fn text(baseline: &Baseline) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Figure, Section};
+    use super::super::figure::Section;
     use super::*;
 
     fn report(null: f64) -> Report {

@@ -13,9 +13,11 @@ mod page;
 pub mod ratio;
 mod trace;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use machine::error::Error;
+use machine::tree::root;
 use output::{eprintln, print, println};
 
 use self::figure::Report;
@@ -29,14 +31,15 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     if let Some(Detail::Trace(options)) = &options.detail {
         return trace::run(options);
     }
+    let progress = |what: &str| eprintln!("bench: {what} ...");
     let mut report = Report::new();
-    report.sections.extend(exact::sections(options.quick)?);
+    report.sections.extend(exact::sections(options.quick, &progress)?);
     if !options.exact {
-        report.sections.extend(ratio::sections(options.quick)?);
+        report.sections.extend(ratio::sections(options.quick, &progress)?);
     }
     print!("{}", report.text());
-    write(&options.json, report.json(), "figures")?;
-    write(&options.html, page::html(&report), "page")?;
+    write(options.json.as_deref(), "target/bench.json", report.json(), "figures")?;
+    write(options.html.as_deref(), "target/bench.html", page::html(&report), "page")?;
     if options.write_baseline {
         let reason = options.reason.as_deref().unwrap_or_default();
         let changed = baseline::write(&report, reason)?;
@@ -45,7 +48,9 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(path: &std::path::Path, text: String, what: &str) -> Result<(), Error> {
+/// Writes to the file that the user names, or else to this file in the tree.
+fn write(path: Option<&Path>, default: &str, text: String, what: &str) -> Result<(), Error> {
+    let path = &path.map_or_else(|| root().join(default), Path::to_path_buf);
     output::write(path, text).map_err(|error| Error::file("write", path, error))?;
     eprintln!("{what}: {}", path.display());
     Ok(())

@@ -21,13 +21,13 @@ pub struct BenchOptions {
     #[arg(long)]
     pub exact: bool,
 
-    /// Writes the figures to FILE as JSON.
-    #[arg(long, default_value = "bench.json", value_name = "FILE")]
-    pub json: PathBuf,
+    /// Writes the figures to FILE as JSON. [default: target/bench.json in the tree]
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 
-    /// Writes the figures to FILE as a page with charts.
-    #[arg(long, default_value = "bench.html", value_name = "FILE")]
-    pub html: PathBuf,
+    /// Writes the figures to FILE as a page with charts. [default: target/bench.html in the tree]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// Enters the exact figures in docs/bench-baseline.json. Needs --reason.
     #[arg(long, requires = "reason")]

@@ -2,7 +2,6 @@
 
 use machine::build;
 use machine::error::Error;
-use output::eprintln;
 
 use super::boot::{Boot, boot};
 use super::figure::{Figure, Method, Section};
@@ -12,13 +11,14 @@ const SAMPLES: usize = 5;
 /// The same with `--quick`.
 const QUICK_SAMPLES: usize = 3;
 
-/// Measures all sections. With `quick`, takes fewer samples and leaves out the machines of many CPUs.
+/// Measures all sections. With `quick`, takes fewer samples and leaves out the machines of many CPUs. Reports each
+/// measurement to `progress`.
 ///
 /// # Errors
 /// If a boot fails or prints no figures.
-pub fn sections(quick: bool) -> Result<Vec<Section>, Error> {
+pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Error> {
     let samples = if quick { QUICK_SAMPLES } else { SAMPLES };
-    Ok(vec![scaling(samples)?, bring_up(samples, quick)?, sizes()?])
+    Ok(vec![scaling(samples, progress)?, bring_up(samples, quick, progress)?, sizes()?])
 }
 
 /// The sums over all CPUs of one boot of the program `scaling`.
@@ -58,11 +58,11 @@ fn parse(boot: &Boot) -> Rates {
 }
 
 /// Measures calls per second on 1 to N CPUs, where N is the number of the host's CPUs (at most 8).
-fn scaling(samples: usize) -> Result<Section, Error> {
+fn scaling(samples: usize, progress: &dyn Fn(&str)) -> Result<Section, Error> {
     let host = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
     let mut all: Vec<Vec<Rates>> = vec![Vec::new(); host];
     for sample in 1..=samples {
-        eprintln!("bench: calls a second, {sample} of {samples} ...");
+        progress(&format!("calls a second, {sample} of {samples}"));
         // One after the other, so that a change of the host's speed affects all counts of CPUs.
         for (index, rates_of) in all.iter_mut().enumerate() {
             rates_of.push(rates(index + 1, host)?);
@@ -71,7 +71,11 @@ fn scaling(samples: usize) -> Result<Section, Error> {
     let mut figures = Vec::new();
     for (index, rates) in all.iter().enumerate() {
         let calls: Vec<_> = rates.iter().map(|rates| rates.calls).collect();
-        figures.push(Figure::median(format!("calls a second, {} CPU", index + 1), &calls, "calls/s"));
+        figures.push(Figure::median(
+            format!("calls a second, {}", output::count(index as u64 + 1, "CPU")),
+            &calls,
+            "calls/s",
+        ));
         if index > 0 {
             let efficiency: Vec<_> =
                 rates.iter().zip(&all[0]).map(|(many, one)| efficiency(*one, *many)).collect();
@@ -98,16 +102,16 @@ fn efficiency(one: Rates, many: Rates) -> f64 {
 }
 
 /// Measures the time from the first INIT to the last arrival.
-fn bring_up(samples: usize, quick: bool) -> Result<Section, Error> {
+fn bring_up(samples: usize, quick: bool, progress: &dyn Fn(&str)) -> Result<Section, Error> {
     let counts: &[usize] = if quick { &[2, 4] } else { &[2, 4, 16, 64] };
     let mut figures = Vec::new();
     for cpus in counts {
-        eprintln!("bench: bring-up of {cpus} CPUs ...");
+        progress(&format!("bring-up of {cpus} CPUs"));
         let mut times = Vec::new();
         for _ in 0..samples {
             let count = cpus.to_string();
             let boot = boot(&["--smp", &count, "hello"])?;
-            let ns = boot.json["bring_up_ns"].as_f64();
+            let ns = boot.json["boot"]["bring_up_ns"].as_f64();
             times.push(ns.ok_or_else(|| Error::Host("a run has no bring_up_ns".to_owned()))? / 1e6);
         }
         figures.push(Figure::median(format!("bring-up, {cpus} CPUs"), &times, "ms"));
@@ -125,7 +129,7 @@ fn bring_up(samples: usize, quick: bool) -> Result<Section, Error> {
 fn sizes() -> Result<Section, Error> {
     let (_, kernel) = build::kernel_sizes()?;
     let boot = boot(&["--smp", "2", "hello"])?;
-    let area = boot.json["area_kib"].as_f64();
+    let area = boot.json["boot"]["per_cpu_kib"].as_f64();
     let mut figures =
         vec![Figure::of("kernel without programs", kernel as f64 / 1024.0, "KiB", Method::Size)];
     figures.extend(area.map(|kib| Figure::of("memory per CPU", kib, "KiB", Method::Size)));

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bench::figure::Report;
+use bench::{baseline, exact};
 use machine::build;
 use machine::cargo::Show;
 use machine::toolchain::host_cargo;
@@ -20,7 +22,7 @@ pub struct Check {
 }
 
 /// All checks, in execution order. Quick checks and those that fail often run first.
-pub const CHECKS: [Check; 14] = [
+pub const CHECKS: [Check; 15] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
@@ -43,6 +45,7 @@ pub const CHECKS: [Check; 14] = [
     Check { name: "check::library-none", run: |_| library(BARE_TARGET) },
     Check { name: "check::library-uefi", run: |_| library(UEFI_TARGET) },
     Check { name: "check::soft-float", run: |_| kernel_is_soft_float() },
+    Check { name: "check::bench-baseline", run: |_| figures_match_the_baseline() },
     Check { name: "check::leaf-handlers", run: |_| leaf_handlers_return() },
     Check {
         name: "check::machines",
@@ -94,6 +97,22 @@ fn library(target: &str) -> Result<(), String> {
 fn kernel_is_soft_float() -> Result<(), String> {
     let found = soft_float::violations(&built()?).map_err(|error| error.to_string())?;
     if found.is_empty() { Ok(()) } else { Err(format!("the kernel uses the FPU:\n{}", found.join("\n"))) }
+}
+
+fn figures_match_the_baseline() -> Result<(), String> {
+    built()?;
+    let mut report = Report::new();
+    report.sections = exact::sections(false, &|_| ()).map_err(|error| error.to_string())?;
+    let baseline = baseline::read().map_err(|error| error.to_string())?;
+    let found = baseline::differences(&report, &baseline);
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "instruction counts differ from docs/bench-baseline.json:\n{}\nto enter them: cargo xtask bench --exact \
+         --write-baseline --reason 'WHY'",
+        found.join("\n")
+    ))
 }
 
 fn leaf_handlers_return() -> Result<(), String> {
