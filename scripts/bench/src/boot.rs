@@ -1,9 +1,13 @@
 //! Boots the kernel once with the host tool's own subcommand `run`, and returns what the program printed.
 
+use std::path::Path;
 use std::process::Command;
 
 use machine::error::Error;
 use serde_json::Value;
+
+/// The host tool, which executes this code.
+const TOOL: &str = "/proc/self/exe";
 
 /// The result of a boot that has passed.
 pub struct Boot {
@@ -18,14 +22,12 @@ pub struct Boot {
 /// # Errors
 /// If the run does not pass. The error contains the end of its output.
 pub fn boot(words: &[&str]) -> Result<Boot, Error> {
-    let tool = std::env::current_exe();
-    let tool =
-        tool.map_err(|error| Error::File("cannot find the host tool's executable".to_owned(), error))?;
     let file = tempfile::NamedTempFile::new();
     let file = file.map_err(|error| Error::File("cannot create a temporary file".to_owned(), error))?;
-    let mut command = Command::new(&tool);
+    // Another build may have replaced the executable file.
+    let mut command = Command::new(TOOL);
     command.args(["run", "--as-built", "--json"]).arg(file.path()).args(words);
-    let output = command.output().map_err(|error| Error::file("start", &tool, error))?;
+    let output = command.output().map_err(|error| Error::file("start", Path::new(TOOL), error))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
