@@ -99,7 +99,7 @@ impl Repeat {
     }
 }
 
-/// The tick at which a copy without a time limit must end. No CPU counts so many ticks.
+/// The tick at which a copy without a time limit must end. No CPU ever counts this many ticks.
 const NEVER: u64 = u64::MAX;
 
 /// The state of a CPU's rounds. Only that CPU uses it.
@@ -151,7 +151,7 @@ impl Rounds {
         ticks >= self.end_at.get()
     }
 
-    /// Returns how a copy ends that must end.
+    /// Returns the reason why a copy must end, if [`is_over_limit`](Self::is_over_limit) is true.
     #[must_use]
     pub fn at_limit(&self) -> End {
         match self.limit.get() {

@@ -151,8 +151,8 @@ fn leave(cpu: &PerCpuData) -> ! {
     cycle::leave(cpu)
 }
 
-/// Returns the minimum amount of usable memory, in MiB, with which every CPU can load its copy of the program. `None` until
-/// the BSP has loaded its own.
+/// Returns the minimum amount of usable memory, in MiB, with which every CPU can load its copy of the program. `None`
+/// until the BSP has loaded its own.
 fn least_memory_mib(run: &Run) -> Option<u64> {
     let copy_kib = *run.online[CpuId::BSP.index()].published.program_kib.get().filter(|kib| **kib != 0)?;
     let kernel_kib = (physmem::total() - run.free_frames) * 4;
@@ -180,9 +180,9 @@ fn run() -> &'static Run {
 
 /// Waits at a gate until all CPUs have arrived there. The last one to arrive wakes the others.
 ///
-/// With more than [`WAKE_TOGETHER_MAX`] CPUs, the wake-up fans out in a tree instead: the last CPU to arrive wakes the BSP,
-/// and each CPU then wakes its children. If all of them woke at the same time, an emulator would translate the same code
-/// for all of them at the same time, and they would spend their time waiting for its locks.
+/// With more than [`WAKE_TOGETHER_MAX`] CPUs, the wake-up fans out in a tree instead: the last CPU to arrive wakes the
+/// BSP, and each CPU then wakes its children. If all of them woke at the same time, an emulator would translate the
+/// same code for all of them at the same time, and they would spend their time waiting for its locks.
 fn meet(cpu: &PerCpuData, gate: &Gate) {
     let online = run().online;
     let in_tree = online.len() > WAKE_TOGETHER_MAX;
@@ -228,8 +228,8 @@ fn ended(cpu: &'static PerCpuData) -> ! {
     finish(cpu, end)
 }
 
-/// Takes APs offline and brings them back as often as `cycle=N` requests, unless the BSP's program has failed. A CPU that
-/// does not come back counts as having arrived at the remaining gates.
+/// Takes APs offline and brings them back as often as `cycle=N` requests, unless the BSP's program has failed. A CPU
+/// that does not come back counts as having arrived at the remaining gates.
 fn conduct(cpu: &PerCpuData, run: &Run, asked: u32, end: &End) {
     if !matches!(end, End::Exited(0)) {
         cycles::cancel();
@@ -298,7 +298,7 @@ fn report(run: &Run) -> ! {
         let bsp = run.online[CpuId::BSP.index()];
         say!(
             bsp,
-            "{} of leaving and coming back: no violated invariant, as many free frames as before",
+            "after {} of leaving and coming back, no invariant is violated and as many frames are free as before",
             Count(done.into(), "cycle")
         );
     }

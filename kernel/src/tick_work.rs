@@ -1,9 +1,8 @@
-//! The work of a timer tick other than counting. One word for each CPU says what is wanted, so that a tick for which
-//! nothing is wanted makes one test.
+//! The work of a timer tick in addition to counting. Each CPU has one word with a bit for each kind of requested work,
+//! so that a tick without requested work needs only one test.
 //!
-//! The CPU itself requests and withdraws work, and so does its NMI handler, between any two instructions. So each
-//! change of the word is one atomic instruction, and an NMI that arrives while earlier NMIs are being reported requests
-//! its own report:
+//! The CPU's NMI handler also changes the word, and it may run between any two instructions. So each change of the word
+//! is one atomic instruction. An NMI that arrives while earlier NMIs are being reported requests its own report:
 //!
 //! ```text
 //!   NMI handler, Nmis::count          tick or idle loop, Nmis::take
@@ -11,8 +10,8 @@
 //!   2. request a report               2. read the count
 //! ```
 //!
-//! If the NMI arrives before the tick reads the count, this report includes the NMI. Otherwise the request is made after
-//! it was withdrawn, and the next tick finds it.
+//! If the NMI arrives before the tick reads the count, this report includes the NMI. Otherwise the NMI handler makes
+//! its request after the earlier request was withdrawn, and the next tick finds the new request.
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -24,7 +23,8 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Work {
-    /// Start the measurement of the tick rate: the next tick is its first, so it has no distance to an earlier one.
+    /// Start the measurement of the tick rate. The next tick is the first of the measurement, so it has no distance to
+    /// an earlier tick.
     Measure = 1 << 0,
     /// Record a trace event.
     Trace = 1 << 1,
@@ -58,14 +58,14 @@ impl TickWork {
         TickWork(AtomicU32::new(Work::Measure as u32))
     }
 
-    /// Returns whether no work is wanted.
+    /// Returns whether no work is requested.
     #[must_use]
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether this work is wanted.
+    /// Returns whether this work is requested.
     #[must_use]
     pub fn has(&self, work: Work) -> bool {
         self.0.load(Ordering::Relaxed) & work as u32 != 0
@@ -76,12 +76,12 @@ impl TickWork {
         self.0.fetch_or(work as u32, Ordering::Release);
     }
 
-    /// Withdraws this work. Returns whether it was wanted.
+    /// Withdraws the request for this work. Returns whether there was a request.
     pub fn withdraw(&self, work: Work) -> bool {
         self.0.fetch_and(!(work as u32), Ordering::Acquire) & work as u32 != 0
     }
 
-    /// Requests or withdraws this work.
+    /// Requests this work, or withdraws the request for it.
     pub fn set(&self, work: Work, is_wanted: bool) {
         if is_wanted {
             self.request(work);
@@ -173,8 +173,8 @@ mod loom_tests {
 
     use super::*;
 
-    /// NMIs between any two instructions of a report. A second thread may also see the stores out of order, unlike an
-    /// NMI handler, so the test allows more than what can happen on a CPU.
+    /// Models NMIs between any two instructions of a report. Unlike an NMI handler, a second thread may see the stores
+    /// out of order, so the test covers more orders than can occur on a CPU.
     #[test]
     fn loom_nmi_during_a_report_is_reported_later() {
         loom::model(|| {
@@ -191,7 +191,7 @@ mod loom_tests {
         });
     }
 
-    /// An NMI while the CPU requests and withdraws other work.
+    /// Models an NMI while the CPU requests and withdraws other work.
     #[test]
     fn loom_nmi_during_another_request_loses_neither() {
         loom::model(|| {

@@ -1,13 +1,13 @@
-//! The measurement of a counter in consecutive windows of time. Does not access hardware.
+//! Measures the rate of a counter in consecutive windows of time. Does not access hardware.
 #![forbid(unsafe_code)]
 
 use crate::clock::{self, CalibrationError, Rate, SAMPLES_MIN};
 
-/// The time over which the clocks are compared, in nanoseconds. All windows together have this length. It leaves 2 ms of
-/// the time that the APs wait after INIT, in which the BSP computes and prints the result.
+/// The time over which the clocks are compared, in nanoseconds. All windows together have this length. The APs wait 10
+/// ms after INIT, so the BSP has 2 ms to compute and print the result.
 pub const SPAN_NS: u64 = 8_000_000;
 
-/// What a counter and the reference clock counted in one window.
+/// The counts of a counter and of the reference clock in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// The counts of the counter that is measured.
@@ -16,14 +16,16 @@ pub struct Window {
     pub reference: u64,
 }
 
-/// Returns how long after the first reading the reading with this number is due, in nanoseconds. The first has number 0.
+/// Returns the time from the first reading to the reading with this number, in nanoseconds. The first reading has
+/// number 0.
 #[must_use]
 pub const fn due_ns(reading: usize) -> u64 {
     SPAN_NS * reading as u64 / SAMPLES_MIN as u64
 }
 
-/// Returns the rate of a counter. It is the rate over all windows if each window agrees with it, because that rate is
-/// the most exact one. Otherwise it is the median, if most windows agree with that: one of the readings may be wrong.
+/// Returns the rate of a counter. If each window agrees with the rate over all windows, returns that rate, because it
+/// is the most exact one. Otherwise one of the readings may be wrong, and the function returns the median if most
+/// windows agree with it.
 ///
 /// # Errors
 /// As for [`Rate::measured`] and [`clock::pick`].

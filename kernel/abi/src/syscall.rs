@@ -12,7 +12,7 @@ pub const TABLE_LEN: usize = 16;
 /// The maximum number of bytes that one `SYS_WRITE_SERIAL` accepts.
 pub const WRITE_SERIAL_MAX: usize = 256;
 
-/// The result of a call, as far as a program can predict it. Used by programs that test the calls.
+/// The property of a call's result that a program can predict. Used by programs that test the calls.
 #[derive(Clone, Copy, Debug)]
 pub enum Returns {
     /// A function of the first two arguments.

@@ -1,8 +1,8 @@
 //! Finds and checks the ACPI tables, which come from firmware and are not trusted.
 //!
 //! The `acpi` crate defines the contents of the tables. Its own search is not used because it trusts all length fields:
-//! it reads beyond the mapping of a table whose length is wrong, adds up as many bytes as an RSDP says that it has, and
-//! reads a FADT that is shorter than the crate's type as if it were complete.
+//! it reads beyond the mapping of a table whose length is wrong, adds up as many bytes as the RSDP's length field
+//! states, and reads a FADT that is shorter than the crate's type as if it were complete.
 #![forbid(unsafe_code)]
 
 mod error;

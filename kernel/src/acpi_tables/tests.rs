@@ -70,7 +70,7 @@ fn rsdp_of_revision_2_without_an_xsdt_leads_to_the_rsdt() {
 }
 
 #[test]
-fn each_broken_table_has_its_sentence() {
+fn each_broken_table_has_its_message() {
     let broken = |revision, change: &dyn Fn(&mut Vec<u8>)| {
         let mut memory = firmware(revision);
         change(&mut memory);
@@ -160,7 +160,8 @@ proptest! {
     }
 }
 
-/// Checks that the fuzz target's seeds are firmware: `repair` as the first byte, then the memory.
+/// Checks that the fuzz target's seeds contain the tables of [`firmware`]. A seed's first byte is `repair`, and the
+/// memory follows.
 #[test]
 fn seeds_of_the_fuzz_target_are_firmware() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/acpi_tables");

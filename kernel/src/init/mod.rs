@@ -135,8 +135,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     let cpus = steps::list_cpus(bsp, madt.as_ref());
     steps::refuse_absent_cpus(&options, cpus.list.len());
 
-    // Set up tracing before the other CPUs start, because each needs its ring at its start. There is one ring for each
-    // CPU in the list.
+    // Set up tracing before the other CPUs start, because each CPU needs its ring when it starts. There is one ring for
+    // each CPU in the list.
     or_refuse(trace::init(options.trace, cpus.list.len() as u32, info.tsc));
     bsp.attach_trace();
     let faults = ApFaults::of(&options);
@@ -144,8 +144,8 @@ extern "sysv64" fn bsp_main(bsp: &'static PerCpuData) -> ! {
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let waiting =
         or_end(unsafe { bring_up::reset_others(bsp, features, cpus.list, calibration, faults, upcalls) });
-    // The other CPUs wait for at least 10 ms now, so do here what they do not depend on. Interrupts have not been
-    // enabled yet.
+    // The other CPUs now wait for at least 10 ms, so perform steps here on which they do not depend. Interrupts have
+    // not been enabled yet.
     steps::mask_io_apics(bsp, madt.as_ref(), info, &options);
     // SAFETY: called once, on the BSP, with interrupts off, before the first program.
     let arrivals = or_end(unsafe { bring_up::start_others(bsp, waiting, options.own_uarts) });

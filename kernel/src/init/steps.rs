@@ -61,7 +61,7 @@ pub fn options(info: &'static BootInfo) -> Options<'static> {
     or_refuse(Options::parse(info.command_line()))
 }
 
-/// Returns the optional features that the kernel uses: those of the BSP, without those that the command line excludes.
+/// Returns the optional features that the kernel uses: the BSP's features except those that the command line excludes.
 pub fn features(info: &BootInfo) -> Features {
     Features::detect().without(Options::requested_without(info.command_line()))
 }
@@ -227,7 +227,10 @@ pub fn report_missing(bsp: &PerCpuData, arrivals: &BringUpResult, unreachable: u
             match cause {
                 Cause::Lacks(lacks) => warn!(bsp, "{cpus} lack {lacks}; continuing without them"),
                 Cause::Lost(stage) => {
-                    warn!(bsp, "{cpus} did not come online; each: {stage}; continuing without them")
+                    warn!(
+                        bsp,
+                        "{cpus} did not come online; for each of them: {stage}; continuing without them"
+                    )
                 }
             }
             continue;
@@ -242,7 +245,7 @@ pub fn report_missing(bsp: &PerCpuData, arrivals: &BringUpResult, unreachable: u
     if unreachable > 0 {
         warn!(
             bsp,
-            "xAPIC mode cannot address the APIC ids of {}; continuing without",
+            "xAPIC mode cannot address the APIC ids of {}; they do not take part in the run",
             Count(unreachable as u64, "CPU")
         );
     }

@@ -51,7 +51,8 @@ fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Measures timer ticks that interrupt a loop in ring 3. Returns the TSC ticks of the shortest one and of all together.
+/// Measures timer ticks that interrupt a loop in ring 3. Returns the TSC ticks of the shortest timer tick, and those of
+/// all timer ticks together.
 fn measure_timer(count: u64) -> (u64, u64) {
     let usual = (0..WARM_UP).map(|_| last_round(2, u64::MAX)).fold(u64::MAX, u64::min);
     (0..count).fold((u64::MAX, 0), |(least, sum), _| {

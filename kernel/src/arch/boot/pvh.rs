@@ -23,8 +23,8 @@ unsafe extern "sysv64" {
     fn pvh_start32() -> !;
 }
 
-/// The number of bytes at the upper end of a small memory that the firmware reserves, or overwrites before it starts
-/// the kernel.
+/// The number of bytes at the upper end of memory, on a machine with little memory, that the firmware reserves or
+/// overwrites before it starts the kernel.
 const FIRMWARE_BYTES: u64 = 256 * 1024;
 
 /// The boot information before the start info is read. It assumes that QEMU's own loader has started the kernel.

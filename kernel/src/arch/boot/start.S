@@ -2,10 +2,10 @@
 # function.
 #
 # On entry at `boot_start32`: 32-bit protected mode, flat segments, paging off, interrupts off, DF clear; edi = physical
-# address of the loader's information; [boot_maker] = physical address of the protocol's Rust function; [boot_has_exit] =
-# 1 if QEMU's exit device may be written to unless the command line says otherwise, else 0; [boot_line] = physical address
-# of the command line, or 0. No stack, the loader's GDT, .bss zeroed.
-# Only the entry points of the protocols jump here.
+# address of the loader's information; [boot_maker] = physical address of the protocol's Rust function; [boot_has_exit]
+# = 1 if QEMU's exit device may be written to by default, which the command line can override, else 0; [boot_line] =
+# physical address of the command line, or 0. No stack, the loader's GDT, .bss zeroed. Only the entry points of the
+# protocols jump here.
 #
 # Ends the run with a message if the CPU lacks a required feature.
 #

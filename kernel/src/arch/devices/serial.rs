@@ -1,4 +1,4 @@
-//! The console: a UART and the screen, as far as the machine has them. All CPUs share it and write complete lines.
+//! The console: a UART and the screen, if the machine has them. All CPUs share it and write complete lines.
 
 use core::fmt;
 use core::hint::spin_loop;

@@ -1,10 +1,10 @@
 //! Calibration. The frequency of the TSC comes from CPUID, or is measured against the clocks that the machine has; see
-//! [`choose`](clock_source::choose) for their order. A second clock checks it where there is one. The frequency of the
-//! local APIC timer is measured against the TSC.
+//! [`choose`](clock_source::choose) for their order. If there is a second clock, it checks this frequency. The
+//! frequency of the local APIC timer is measured against the TSC.
 //!
-//! All clocks are read four times, at equal distances over 8 ms, and between two readings the BSP does other work: the
-//! APs wait during this time, because a CPU needs 10 ms after INIT. If the three windows between the readings do not agree, the BSP measures
-//! again, and then does nothing else.
+//! All clocks are read four times, at equal distances over 8 ms, while the APs wait for the 10 ms that a CPU needs
+//! after INIT. Between two readings the BSP does other work. If the three windows between the readings do not agree,
+//! the BSP measures again, and does no other work during that measurement.
 //!
 //! A busy host may deschedule a virtual CPU between any two instructions while the clocks keep counting. So a counter
 //! is read between two reads of the TSC, and the fastest of several tries is used.
@@ -74,7 +74,7 @@ impl Calibration {
         Ok(Calibration { boot, tick_hz, cpuid, counters, nominal, readings, taken: 0 })
     }
 
-    /// Starts the clocks that need it, and takes the first reading.
+    /// Starts the clocks that must be started, and takes the first reading.
     pub fn start(&mut self, apic: &mut LocalApic) {
         self.counters.into_iter().flatten().for_each(Counter::restart);
         apic.start_counting();
@@ -113,7 +113,7 @@ impl Calibration {
         for (n, counter) in self.counters.iter().enumerate() {
             if let Some(counter) = counter {
                 reading.clocks[n] = pair(|| counter.read());
-                // Calculate this now: later the clock may have wrapped around.
+                // Calculate this now, because the clock may wrap around before a later calculation.
                 reading.elapsed[n] = counter.elapsed(previous.clocks[n].0, reading.clocks[n].0);
             }
         }
@@ -121,8 +121,8 @@ impl Calibration {
         self.taken += 1;
     }
 
-    /// Waits until all readings are taken, computes both frequencies, and publishes them. Measures again what the
-    /// readings do not give.
+    /// Waits until all readings are taken, computes both frequencies, and publishes them. Repeats a measurement whose
+    /// readings do not agree.
     ///
     /// # Errors
     /// [`TimerError`], with the error of the last attempt.
@@ -133,7 +133,7 @@ impl Calibration {
             }
             spin_loop();
         }
-        // Only if the first clock has stopped, there are readings left.
+        // Readings are left only if the first clock has stopped.
         while !self.is_complete() {
             self.take(apic);
         }

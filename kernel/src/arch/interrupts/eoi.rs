@@ -1,6 +1,6 @@
-//! The EOI (end of interrupt), which every tick sends. It is kept apart from [`LocalApic`], which lies in a `RefCell`
-//! and asks the `x2apic` crate's type for its mode: an EOI needs no more than one word, and takes seven instructions in
-//! x2APIC mode and four in xAPIC mode.
+//! Sends the EOI (end of interrupt), as every tick does. The EOI is separate from [`LocalApic`] for speed: `LocalApic`
+//! is in a `RefCell` and gets the APIC's mode from the `x2apic` crate, but an EOI needs only one word of state. It
+//! takes seven instructions in x2APIC mode and four in xAPIC mode.
 
 use core::ptr;
 
@@ -9,12 +9,12 @@ use x86_64::registers::model_specific::Msr;
 use super::apic::{END_OF_INTERRUPT, LocalApic};
 use crate::layout::APIC_REGISTERS;
 
-/// How a CPU sends its EOI: the address of the EOI register in xAPIC mode; 0 in x2APIC mode.
+/// The state for sending a CPU's EOI: the address of the EOI register in xAPIC mode; 0 in x2APIC mode.
 #[derive(Clone, Copy, Default)]
 pub(in crate::arch) struct Eoi(u64);
 
 impl Eoi {
-    /// Returns how this CPU, whose APIC is enabled, sends its EOI.
+    /// Returns the state for sending this CPU's EOI. The CPU's APIC is enabled.
     pub fn of(apic: &LocalApic) -> Eoi {
         Eoi(if apic.is_x2apic() { 0 } else { APIC_REGISTERS + u64::from(END_OF_INTERRUPT) })
     }

@@ -60,7 +60,7 @@ impl fmt::Display for Broken {
             Broken::Table { what, expected, found } => {
                 write!(f, "{what} is {found:#x}, this CPU's own is {expected:#x}")
             }
-            Broken::Stale(what) => write!(f, "after the CPU has come back, {what} is that of before it left"),
+            Broken::Stale(what) => write!(f, "the CPU has come back, but {what} still has its old contents"),
             Broken::Canary { at, found } => {
                 write!(f, "the canary at {at:#x}, a stack's lowest word, holds {found:#x}")
             }

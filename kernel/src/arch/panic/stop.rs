@@ -1,5 +1,4 @@
-//! The panic path: one CPU stops all others, reports the failure, and ends the run with the verdict
-//! `panic`.
+//! The panic path: one CPU stops all others, reports the failure, and ends the run with the verdict `panic`.
 
 use core::arch::asm;
 use core::fmt;
@@ -58,8 +57,8 @@ pub(in crate::arch) fn is_panicking() -> bool {
 }
 
 /// Parks this CPU because another CPU is panicking. A CPU that parked before the panicking CPU's NMI arrived calls this
-/// function again from its NMI handler. So the function sets a flag: counting the calls would end the panicking CPU's
-/// wait too early.
+/// function again from its NMI handler. So the function sets a flag instead of counting the calls, because a count
+/// would end the panicking CPU's wait too early.
 fn stop(cpu: &PerCpuData) -> ! {
     cpu.published.stopped.store(true, Ordering::Release);
     park()

@@ -130,7 +130,7 @@ pub unsafe fn reset_others(
     Ok(Waiting { slots, faults, clocks: Clocks::start(bsp, calibration), tsc_before, init })
 }
 
-/// Starts the CPUs that [`reset_others`] has sent INIT. Before that, the BSP prepares their areas and completes the
+/// Starts the CPUs to which [`reset_others`] has sent INIT. Before that, the BSP prepares their areas and completes the
 /// measurement of the clocks, which the CPUs use from their start.
 ///
 /// # Errors
@@ -163,8 +163,9 @@ pub unsafe fn start_others(
 
     let free = physmem::free_count();
     let mut uarts = own_uarts.then(uarts::others);
-    // The slots whose CPUs have got their first start-up IPI. A CPU gets it as soon as its slot is offered and the time
-    // after INIT is over, so that the first CPUs set themselves up while the BSP prepares the areas of the last ones.
+    // The number of slots whose CPUs have been sent their first start-up IPI. It is sent as soon as the CPU's slot is
+    // offered and the wait after INIT is over, so that the first CPUs set themselves up while the BSP prepares the
+    // areas of the last ones.
     let mut started = 0;
     let start = |from: usize, to: usize| {
         for (slot, position) in slots.iter().zip(1..).take(to).skip(from) {

@@ -1,4 +1,4 @@
-//! The measurement of the clocks during the time that the APs wait after INIT.
+//! Measures the clocks while the APs wait after INIT.
 
 use super::bring_up::INIT_WAIT_NS;
 use super::error::SmpError;
@@ -13,12 +13,12 @@ use crate::windows;
 const _: () =
     assert!(windows::SPAN_NS <= INIT_WAIT_NS, "the measurement of the clocks must not delay the APs");
 
-/// Returns whether the time after INIT is over.
+/// Returns whether the wait after INIT is over.
 pub(super) fn is_over(timebase: &Timebase, after_init: u64) -> bool {
     tsc::now().wrapping_sub(after_init) >= timebase.tsc.in_ns(INIT_WAIT_NS)
 }
 
-/// The measurement of the clocks during the time after INIT.
+/// The measurement of the clocks during the wait after INIT.
 pub(super) struct Clocks {
     calibration: Calibration,
     /// The result. APs start only after it is published, because they use it.
@@ -32,7 +32,7 @@ impl Clocks {
         Clocks { calibration, timebase: None }
     }
 
-    /// Reads the clocks if it is time to do so. Returns the result if there is one.
+    /// Reads the clocks if a reading is due. Returns the result if the measurement is complete.
     pub fn poll(&mut self, bsp: &PerCpuData) -> Result<Option<&'static Timebase>, SmpError> {
         if self.timebase.is_none() && on_apic(bsp, |apic| self.calibration.poll(apic)) {
             self.finish(bsp)?;

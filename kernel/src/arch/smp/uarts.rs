@@ -1,4 +1,4 @@
-//! The serial ports that CPUs get for themselves.
+//! Assigns each CPU its own serial port (`serial=percpu`).
 
 use crate::arch::devices::uart::{self, Uart};
 use crate::arch::percpu::PerCpuData;

@@ -16,7 +16,7 @@ const STAGES: [(&str, &str); 6] = [
 pub fn cases() -> Vec<Case> {
     let row = |name: &str, cycles: u64, options: &str, program: &str| {
         case(format!("cycle::{name}"), options, program)
-            .shows(format!("{cycles} cycles of leaving and coming back: no violated invariant, as many free frames as before"))
+            .shows(format!("after {cycles} cycles of leaving and coming back, no invariant is violated and as many frames are free as before"))
             .demand(all_are_done)
             .demand(every_cpu_ticks)
     };

@@ -363,7 +363,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "an ACPI table's length is checked before the table is read",
         "table-length-unchecked",
-        Host("kernel", "acpi_tables::tests::each_broken_table_has_its_sentence", "panicked"),
+        Host("kernel", "acpi_tables::tests::each_broken_table_has_its_message", "panicked"),
     ),
     guard(
         "a second clock checks the rate of the TSC",
@@ -477,7 +477,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "the stacks of a CPU that has left are zeroed",
         "area-not-scrubbed",
-        Case("cycle::under-stress", &["the syscall stack is that of before it left"]),
+        Case("cycle::under-stress", &["the syscall stack still has its old contents"]),
     ),
     guard(
         "a slot is claimed by a compare-exchange",

@@ -64,7 +64,7 @@ pub const BRING_UP: &[Hazard] = &[
          is not valid is a warning, and without the MADT the BSP runs alone",
         &[
             "firmware::*",
-            "kernel: acpi_tables::tests::each_broken_table_has_its_sentence",
+            "kernel: acpi_tables::tests::each_broken_table_has_its_message",
             "kernel: acpi_tables::tests::changed_firmware_satisfies_the_properties",
             "check::fuzz",
         ],
