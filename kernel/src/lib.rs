@@ -41,17 +41,9 @@ pub mod uart_probe;
 pub mod user_slice;
 pub mod windows;
 
-// Modules that depend on `arch` are not built under loom, whose atomics cannot be statics.
-
-#[cfg(not(loom))]
 #[macro_use]
 pub mod arch;
 
-#[cfg(not(loom))]
 pub mod cycles;
-
-#[cfg(not(loom))]
 pub mod run;
-
-#[cfg(not(loom))]
 pub mod syscall;
