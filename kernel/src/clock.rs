@@ -197,8 +197,8 @@ pub fn pick(samples: &mut [Rate]) -> Result<Rate, CalibrationError> {
     }
 }
 
-/// Returns the frequency of the HPET's counter in hertz for the period in its capabilities, in femtoseconds. `None` if
-/// the period is not plausible, for example because no device responds.
+/// Returns the frequency of the HPET's counter in hertz for the period in its capabilities, in femtoseconds, or `None`
+/// if the period is not plausible, for example because no device responds.
 #[must_use]
 pub fn hpet_hz(period_fs: u32) -> Option<u64> {
     let plausible = (HPET_PERIOD_MIN_FS..=HPET_PERIOD_MAX_FS).contains(&period_fs);

@@ -21,7 +21,7 @@ pub struct CpuidClocks {
 }
 
 impl CpuidClocks {
-    /// Returns the rate that leaf 0x15 reports. `None` if it does not know the crystal's frequency or has no ratio.
+    /// Returns the rate that leaf 0x15 reports, or `None` if it does not know the crystal's frequency or has no ratio.
     #[must_use]
     pub fn exact(&self) -> Option<Rate> {
         let [denominator, numerator, crystal_hz] = self.crystal;

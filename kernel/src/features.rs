@@ -1,8 +1,8 @@
 //! The CPU features that the kernel and its programs require, and the optional ones that the kernel uses. Each CPU is
 //! checked before it uses any of them. The features in [`REQUIRED`] are checked in `start.S` on the BSP and in the AP
 //! trampoline on the other CPUs. The features in [`IN_64_BIT_MODE`], which some CPUs report only in 64-bit mode, are
-//! checked by `arch::cpu::control::check_features`. The BSP decides which optional [`Features`] the kernel uses: those that
-//! it has, except those that the command line excludes. The AP's entry point checks that the AP has them.
+//! checked by `arch::cpu::control::check_features`. The kernel uses the optional [`Features`] that the BSP has, except
+//! those that the command line excludes. Each AP checks at its entry point that it has these features.
 #![forbid(unsafe_code)]
 
 use core::fmt;

@@ -151,8 +151,8 @@ fn leave(cpu: &PerCpuData) -> ! {
     cycle::leave(cpu)
 }
 
-/// Returns the minimum amount of usable memory, in MiB, with which every CPU can load its copy of the program. `None`
-/// until the BSP has loaded its own.
+/// Returns the minimum amount of usable memory, in MiB, with which every CPU can load its copy of the program, or
+/// `None` until the BSP has loaded its own.
 fn least_memory_mib(run: &Run) -> Option<u64> {
     let copy_kib = *run.online[CpuId::BSP.index()].published.program_kib.get().filter(|kib| **kib != 0)?;
     let kernel_kib = (physmem::total() - run.free_frames) * 4;

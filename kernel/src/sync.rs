@@ -63,12 +63,12 @@ impl Gate {
 
 /// Lets CPUs take a step in the order of their indices, at most [`Stagger::WIDTH`] of them at the same time.
 ///
-/// In the step a CPU takes locks. If a host runs more virtual CPUs than it has cores, it often stops the one that holds
-/// a lock, and each CPU that waits for the lock then spins for its complete time slice. So the number of CPUs that may
-/// wait must not grow with the number of CPUs.
+/// A CPU takes locks during the step. A host that runs more virtual CPUs than it has cores often deschedules the CPU
+/// that holds a lock, and each CPU that waits for the lock then spins for its complete time slice. So the number of
+/// CPUs that may wait must not grow with the number of CPUs.
 ///
-/// CPU n takes the step once n + 1 - `WIDTH` CPUs have finished it. So of the CPUs that have begun, all but `WIDTH`
-/// have finished. The counter does not order other memory accesses.
+/// CPU n takes the step once n + 1 - `WIDTH` CPUs have finished it. So at most `WIDTH` of the CPUs that have begun the
+/// step have not finished it. The counter does not order other memory accesses.
 #[derive(Debug)]
 pub struct Stagger {
     finished: AtomicU32,

@@ -1,8 +1,8 @@
 //! Decides whether a UART responds at an I/O port, in bounded time.
 #![forbid(unsafe_code)]
 
-/// How long a UART may take to send what the firmware has left in it, in TSC ticks: at least a quarter of a second on
-/// any CPU. At 9600 baud, 16 bytes take 17 ms.
+/// The time that a UART may take to send the bytes that the firmware has left in it, in TSC ticks: at least a quarter
+/// of a second on any CPU. At 9600 baud, 16 bytes take 17 ms.
 pub const TIMEOUT: u64 = 1 << 30;
 
 /// Offsets of registers (16550 data sheet, table II).

@@ -171,7 +171,7 @@ fn fill(mut file: RegularFile, name: &'static str, bytes: &mut [u8]) -> Result<(
     }
 }
 
-/// Reads the user's program into memory of its own. `None` if there is no program.
+/// Reads the user's program into memory of its own. Returns `None` if there is no program.
 fn program(image: &Image<'_>) -> Result<Option<(NonNull<u8>, usize)>, Error> {
     let Some((file, len)) = open(PROGRAM)?.filter(|(_, len)| *len != 0) else { return Ok(None) };
     let memory = allocate(MemoryType::LOADER_DATA, len, image)?;

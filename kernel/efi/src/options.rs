@@ -24,7 +24,7 @@ pub fn from_load_options(options: &[u8]) -> Option<String> {
 }
 
 /// Returns the command line in a text file. The line breaks of any system count as blanks, and a byte order mark, which
-/// some editors write, is skipped. `None` if the file is not UTF-8.
+/// some editors write, is skipped. Returns `None` if the file is not UTF-8.
 #[must_use]
 pub fn from_file(bytes: Vec<u8>) -> Option<String> {
     let text = String::from_utf8(bytes).ok()?;

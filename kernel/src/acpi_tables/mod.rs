@@ -168,7 +168,7 @@ impl Hpet {
     /// The offset of the registers' generic address: address space, width, offset, access size, address.
     const REGISTERS: usize = 40;
 
-    /// Reads the table. `None` if it is too short, or if the registers are not in memory or not aligned.
+    /// Reads the table. Returns `None` if it is too short, or if the registers are not in memory or not aligned.
     #[must_use]
     pub fn parse(table: &[u8]) -> Option<Hpet> {
         let registers = table.get(..Self::LEN)?.get(Self::REGISTERS..)?;

@@ -118,8 +118,8 @@ impl Cells {
         self.used += 1;
     }
 
-    /// Returns the columns of a row that must be drawn. Returns `None` if the frame buffer shows the row correctly, or
-    /// if the row is beyond the screen.
+    /// Returns the columns of a row that must be drawn, or `None` if the frame buffer shows the row correctly, or if
+    /// the row is beyond the screen.
     #[must_use]
     pub fn changed(&self, row: usize) -> Option<Range<usize>> {
         let (wanted, shown) = (self.wanted[..self.rows].get(row)?, &self.shown[row]);

@@ -57,7 +57,7 @@ enum MadtEntry {
 }
 
 impl MadtEntry {
-    /// Returns the id if the entry is that of a CPU that is present and may be started.
+    /// Returns the id of the entry's CPU if the CPU is present and may be started.
     fn enabled_id(self) -> Option<ApicId> {
         let (id, none, flags) = match self {
             MadtEntry::IoApic { .. } => return None,

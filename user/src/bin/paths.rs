@@ -59,7 +59,7 @@ const ENDINGS: [(&str, fn()); 10] = [
         "and qword ptr [rsp], -0x101",
         "popfq"
     ),
-    // The same after a write of no bytes, which is a call with a frame handler.
+    // #DB after a write of no bytes, which is a system call with a frame handler.
     ending!(
         "step-frame",
         "mov eax, 1",

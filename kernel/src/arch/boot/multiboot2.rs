@@ -137,7 +137,7 @@ mod entry {
         start(&info.unwrap_or(BootInfo::EMPTY))
     }
 
-    /// Reads the boot information. `None` if it is not valid.
+    /// Reads the boot information. Returns `None` if it is not valid.
     ///
     /// # Safety
     /// `start` is 0 or the address that a Multiboot2 loader has passed. The boot tables are in use, and the kernel has

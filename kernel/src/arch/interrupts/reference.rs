@@ -71,7 +71,8 @@ impl Counter {
         }
     }
 
-    /// Returns how far the clock has advanced between two reads. `None` if it may have wrapped around more than once.
+    /// Returns how far the clock has advanced between two reads, or `None` if it may have wrapped around more than
+    /// once.
     #[must_use]
     pub fn elapsed(self, from: u32, to: u32) -> Option<u64> {
         match self {
@@ -130,7 +131,7 @@ const HPET_COUNT: usize = 0xf0;
 /// Bit of the configuration: the main counter is enabled.
 const HPET_ENABLE: u32 = 1;
 
-/// Maps the HPET's registers and starts its counter. `None` if there is no device at the address.
+/// Maps the HPET's registers and starts its counter. Returns `None` if there is no device at the address.
 ///
 /// # Safety
 /// As for [`counters`].

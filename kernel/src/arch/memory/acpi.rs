@@ -158,13 +158,13 @@ impl Tables {
         power
     }
 
-    /// Returns the HPET. `None` if there is no valid table that reports one.
+    /// Returns the HPET, or `None` if there is no valid table that reports one.
     #[must_use]
     pub fn hpet(&self) -> Option<Hpet> {
         Hpet::parse(self.table(Name::HPET).ok()?.bytes)
     }
 
-    /// Returns the power-management timer. `None` if the FADT is not valid or reports no such timer at an I/O port.
+    /// Returns the power-management timer, or `None` if the FADT is not valid or reports no such timer at an I/O port.
     #[must_use]
     pub fn pm_timer(&self) -> Option<PmTimer> {
         let block = self.fadt().ok()?.pm_timer_block().ok()??;
@@ -172,7 +172,7 @@ impl Tables {
     }
 }
 
-/// Returns the I/O port of a register. `None` if the register is elsewhere.
+/// Returns the I/O port of a register, or `None` if the register is elsewhere.
 fn port(register: GenericAddress) -> Option<u16> {
     let port = u16::try_from(register.address).ok()?;
     (register.address_space == AddressSpace::SystemIo && port != 0).then_some(port)

@@ -67,7 +67,7 @@ impl Common {
     /// less memory, and an emulator translates the code once instead of once per CPU. If the mapping fails, each copy
     /// gets its own pages, or cannot be loaded for the same reason.
     ///
-    /// With `own_pages`, each copy gets its own pages in any case.
+    /// If `own_pages` is true, each copy gets its own copy of these pages.
     #[must_use]
     pub fn new(file: &[u8], shared_page: Frame, own_pages: bool) -> Common {
         let read_only = if own_pages { None } else { read_only(file).ok() };

@@ -86,7 +86,7 @@ pub unsafe fn init(info: &BootInfo) -> Result<(), MemoryError> {
     Ok(())
 }
 
-/// Runs `f` with the allocator, under its lock. `None` before [`init`].
+/// Runs `f` with the allocator, under its lock. Returns `None` before [`init`].
 fn with<R>(f: impl FnOnce(&mut FrameBitmap<'static>) -> R) -> Option<R> {
     FRAMES.lock().as_mut().map(f)
 }

@@ -42,7 +42,8 @@ static FEATURES: Once<Features> = Once::new();
 /// The start-up vectors, published before the first slot is offered.
 static VECTORS: Once<Vectors> = Once::new();
 
-/// The start-up vectors: that of the trampoline, and that of a copy which stops a CPU, if a test has requested it.
+/// The start-up vectors: one for the trampoline, and, if a test has requested it, one for a copy of the trampoline that
+/// stops a CPU.
 struct Vectors {
     normal: SipiVector,
     stopping: Option<SipiVector>,

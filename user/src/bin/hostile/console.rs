@@ -104,8 +104,8 @@ impl Console {
     }
 }
 
-/// Writes one of the two fillers to each shared word. Fillers contain no newline, so a write of these words is
-/// accepted completely, whatever another CPU stores concurrently.
+/// Writes one of the two fillers to each shared word. Fillers contain no newline, so a write of these words is accepted
+/// completely, regardless of what another CPU stores concurrently.
 pub fn rewrite_shared(random: u64) {
     let page = shared_page();
     for word in 0..SHARED_WORDS {

@@ -29,7 +29,7 @@ fn low(row: u64) -> u64 {
 /// probe tests it.
 fn number(maker: &mut Maker, number: u64) -> Probe {
     let number = if number == SYS_EXIT { TABLE_LEN as u64 } else { number };
-    // The arguments are invalid addresses, whatever the call.
+    // The arguments are invalid addresses, regardless of the call.
     let arguments = [(); 2].map(|()| maker.random.next_u64() | 1 << 63);
     let probe = call(maker, Class::Numbers, "system call", number, number, arguments);
     expect_call(maker, probe)
