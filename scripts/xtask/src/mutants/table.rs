@@ -151,7 +151,7 @@ pub const MUTANTS: &[Mutant] = &[
         Case("guard::checked-at-every-call", &["set in ring 0: ALIGNMENT_CHECK"]),
     ),
     guard(
-        "a tick does the work that is wanted",
+        "a tick does the work that is requested",
         "tick-work-ignored",
         Case("panic::in-tick-smp-1", &["exit status Some(4)"]),
     ),

@@ -164,7 +164,7 @@ pub const BRING_UP: &[Hazard] = &[
     row(
         "a wrong assumption about the timer's frequency; lost ticks on a busy host",
         "the TSC is measured in several windows against the HPET, the ACPI timer or the PIT, whichever the machine has, or its \
-         rate is read from CPUID; the windows must agree; a second clock checks it, and the APIC timer is measured against the TSC; durations are \
+         rate is read from CPUID; the windows must agree; a second clock checks the rate, and the APIC timer is measured against the TSC; durations are \
          measured by the clock and not by ticks",
         &[
             "machine::clock-*",

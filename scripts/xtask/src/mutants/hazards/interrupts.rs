@@ -49,8 +49,8 @@ pub const INTERRUPTS: &[Hazard] = &[
         "",
     ),
     row(
-        "a tick leaves out work because a word says that none is wanted",
-        "whatever starts or ends the work sets or clears its bit in the word, in the same function",
+        "a tick omits work that is requested, because the bit for this work is clear",
+        "the function that starts or ends a kind of work sets or clears its bit",
         &[
             "panic::in-tick-*",
             "program::selftest-under-ipis-and-nmis",
@@ -87,7 +87,7 @@ pub const INTERRUPTS: &[Hazard] = &[
     ),
     row(
         "an EOI is missing, sent twice, or sent for a spurious interrupt",
-        "one place in the code sends the EOI of all ticks, and one that of the other interrupts",
+        "one place in the code sends the EOI of all ticks, and another one sends the EOI of all other interrupts",
         &["machine::smp-1", "machine::cpu-xapic"],
         &["eoi-missing", "eoi-doubled", "eoi-in-wrong-mode"],
         "no test can detect an extra EOI, because it has no effect while ring 0 runs with interrupts off",
