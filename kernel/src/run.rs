@@ -105,7 +105,8 @@ pub fn take_part(cpu: &'static PerCpuData) -> ! {
         if let Some(next) = run.online.get(LOADING.finish() as usize) {
             cpu.wake(next.apic_id);
         }
-        meet(cpu, &START);
+        // A CPU that is asked to leave here leaves before its first copy.
+        meet(cpu, &START, || {});
     }
     // Start the tick only now: while a CPU waits for the others, it needs no ticks, and the ticks of many CPUs would
     // take host time from the CPUs that are still loading.
@@ -178,12 +179,13 @@ fn run() -> &'static Run {
     RUN.get().expect("a CPU must take part only after the run is published")
 }
 
-/// Waits at a gate until all CPUs have arrived there. The last one to arrive wakes the others.
+/// Waits at a gate until all CPUs have arrived there. The last one to arrive wakes the others. Calls `at_each_interrupt`
+/// before each check of the gate.
 ///
 /// With more than [`WAKE_TOGETHER_MAX`] CPUs, the wake-up fans out in a tree instead: the last CPU to arrive wakes the
 /// BSP, and each CPU then wakes its children. If all of them woke at the same time, an emulator would translate the
 /// same code for all of them at the same time, and they would spend their time waiting for its locks.
-fn meet(cpu: &PerCpuData, gate: &Gate) {
+fn meet(cpu: &PerCpuData, gate: &Gate, at_each_interrupt: impl Fn()) {
     let online = run().online;
     let in_tree = online.len() > WAKE_TOGETHER_MAX;
     gate.arrive();
@@ -195,8 +197,7 @@ fn meet(cpu: &PerCpuData, gate: &Gate) {
         }
     }
     idle_until(cpu, || {
-        // A CPU whose last copy has ended does not leave.
-        cycle::decline(cpu);
+        at_each_interrupt();
         gate.is_open()
     });
     if in_tree {
@@ -243,7 +244,8 @@ fn conduct(cpu: &PerCpuData, run: &Run, asked: u32, end: &End) {
 /// publishes this CPU's results. The BSP then reports the results of all CPUs.
 fn finish(cpu: &'static PerCpuData, end: End) -> ! {
     inject::programs_ended(cpu);
-    meet(cpu, &DONE);
+    // A CPU whose last copy has ended does not leave.
+    meet(cpu, &DONE, || cycle::decline(cpu));
     // All CPUs are idle now, so the measured tick rate depends on the timer and not on the load of the programs.
     cpu.measure_ticks();
     let since = cpu.clock_ns();
