@@ -13,13 +13,9 @@ pub fn cases() -> Vec<Case> {
                 .shows("10000 starts: 2503 copies exited, 7497 were killed"),
             |case, cpu| case.shows(format!("[cpu{cpu}] restart: 2500 rounds, each started from fresh state")),
         ),
-        case(
-            "repeat::time-limit",
-            "--smp 2 --repeat 11 --cmdline 'deaths=go-on limit_ticks=10' --timeout 30",
-            "restart --spin",
-        )
-        .exits_on(2)
-        .shows("22 starts: 6 copies exited, 16 were killed"),
+        time_limit("repeat::time-limit", ""),
+        // A tick with other work takes a different path.
+        time_limit("repeat::time-limit-with-traced-ticks", " trace=tick"),
         case("repeat::killed-program-is-not-restarted", "--smp 2 --repeat 5", "fault ud2 1")
             .status(1)
             .exits_on(1)
@@ -33,4 +29,10 @@ pub fn cases() -> Vec<Case> {
         .status(1)
         .complains("CPU 0: fault exited with code 7"),
     ]
+}
+
+/// A case in which some copies never end by themselves.
+fn time_limit(name: &str, keys: &str) -> Case {
+    let options = format!("--smp 2 --repeat 11 --cmdline 'deaths=go-on limit_ticks=10{keys}' --timeout 30");
+    case(name, &options, "restart --spin").exits_on(2).shows("22 starts: 6 copies exited, 16 were killed")
 }

@@ -174,7 +174,7 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("iretq-fault-gs", &[edit(TRAP_ENTRY, r#""jne 4f", "swapgs","#, r#""jne 4f","#)]),
     // The tick handler changes a vector register.
     ("tick-uses-xmm", &[
-        edit(TICK, "cpu.count_tick(tsc::now()); if FROM_USER", r#"cpu.count_tick(tsc::now()); unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); } if FROM_USER"#),
+        edit(TICK, "cpu.end_of_interrupt();", r#"cpu.end_of_interrupt(); unsafe { core::arch::asm!("pcmpeqb xmm15, xmm15", options(nomem, nostack, preserves_flags)); }"#),
     ]),
     // No `cld` on the entry path of NMI, #DB, #MC and #DF.
     ("paranoid-without-cld", &[
@@ -262,6 +262,8 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("limit-ignored", &[edit(REPEAT, "ticks >= self.end_at.get()", "ticks >= self.end_at.get() && false")]),
     // A tick does not check the time limit.
     ("tick-ignores-limit", &[edit(TICK, "if FROM_USER {", "if FROM_USER && false {")]),
+    // A tick with other work does not check the time limit.
+    ("tick-with-work-ignores-limit", &[edit(TICK, "inject::ring3_tick(cpu); ring3::end_if_over_limit(cpu);", "inject::ring3_tick(cpu);")]),
     // Ring 0 can write read-only pages.
     ("wp-off", &[edit(CONTROL, "cr0: BOOT_CR0.bits()", "cr0: (BOOT_CR0 - Cr0Flags::WRITE_PROTECT).bits()")]),
     // Ring 0 can write read-only pages, but only on the APs.

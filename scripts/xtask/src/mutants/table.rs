@@ -138,7 +138,7 @@ pub const MUTANTS: &[Mutant] = &[
     guard(
         "registers are preserved across an interrupt other than a tick",
         "trap-register-lost",
-        Case("stress::call-counts-match-under-interrupt-stress", &["expected rdi"]),
+        Case("program::selftest-under-ipis-and-nmis", &["selftest was killed: ", "exited with code 2"]),
     ),
     guard(
         "`cld` at the tick's entry",
@@ -330,6 +330,11 @@ pub const MUTANTS: &[Mutant] = &[
         "a tick ends a program that exceeds its time limit",
         "tick-ignores-limit",
         Case("repeat::time-limit", &["exit status Some(4)"]),
+    ),
+    guard(
+        "a tick with other work also ends a program that exceeds its time limit",
+        "tick-with-work-ignores-limit",
+        Case("repeat::time-limit-with-traced-ticks", &["exit status Some(4)"]),
     ),
     guard("CR0.WP is set", "wp-off", Case("guard::write-text", &["exit status Some(1)"])),
     guard(
