@@ -36,6 +36,8 @@ pub enum Work {
     Fail = 1 << 4,
     /// Report NMIs.
     ReportNmis = 1 << 5,
+    /// Restore the system-call entry point that `floor=` has replaced.
+    Floor = 1 << 6,
 }
 
 /// The work that the ticks of one CPU have to do.
@@ -131,8 +133,15 @@ impl Nmis {
 mod tests {
     use super::*;
 
-    const ALL: [Work; 6] =
-        [Work::Measure, Work::Trace, Work::Alternate, Work::Stress, Work::Fail, Work::ReportNmis];
+    const ALL: [Work; 7] = [
+        Work::Measure,
+        Work::Trace,
+        Work::Alternate,
+        Work::Stress,
+        Work::Fail,
+        Work::ReportNmis,
+        Work::Floor,
+    ];
 
     #[test]
     fn each_kind_of_work_is_requested_and_withdrawn_by_itself() {

@@ -27,6 +27,8 @@ pub enum CmdlineError<'a> {
     WithoutEffect(Key),
     /// `cycle=` and `nmi_storm=` are both given.
     NmisWhileCpusLeave,
+    /// `floor=` is given with this program.
+    FloorForProgram(Token<'a>),
     /// A double quote is not closed.
     UnterminatedQuote,
     /// The line ends with a backslash, which escapes nothing.
@@ -123,6 +125,10 @@ impl fmt::Display for CmdlineError<'_> {
             }
             CmdlineError::NmisWhileCpusLeave => f.write_str(
                 "cycle= and nmi_storm= cannot be combined: a CPU that waits for its start-up IPI must not get an NMI",
+            ),
+            CmdlineError::FloorForProgram(program) => write!(
+                f,
+                "floor= is for measurements and needs program=bench, not '{program}': system calls do nothing"
             ),
             CmdlineError::UnterminatedQuote => {
                 f.write_str("a double quote is not closed; write \\\" for a literal double quote")

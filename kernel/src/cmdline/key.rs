@@ -37,6 +37,8 @@ pub enum Key {
     Breach,
     /// See [`Options::without`].
     Without,
+    /// See [`Options::floor`].
+    Floor,
     /// See [`Options::uart_fault`].
     UartFault,
     /// See [`Options::firmware_fault`].
@@ -85,7 +87,7 @@ pub enum Key {
 
 impl Key {
     /// All keys, in the order of their discriminants.
-    pub const ALL: [Key; 33] = [
+    pub const ALL: [Key; 34] = [
         Key::Program,
         Key::TickHz,
         Key::PanicCpu,
@@ -97,6 +99,7 @@ impl Key {
         Key::DumpCpus,
         Key::Breach,
         Key::Without,
+        Key::Floor,
         Key::UartFault,
         Key::FirmwareFault,
         Key::Verdict,
@@ -136,6 +139,7 @@ impl Key {
             Key::DumpCpus => "dump_cpus",
             Key::Breach => "breach",
             Key::Without => "without",
+            Key::Floor => "floor",
             Key::UartFault => "uart_fault",
             Key::FirmwareFault => "firmware_fault",
             Key::Verdict => "verdict",
@@ -169,6 +173,7 @@ impl Key {
             Key::LoseAp | Key::DelayAp | Key::StaleAp | Key::DieAp | Key::ResendAp | Key::EarlyAp => {
                 1..=u32::MAX
             }
+            Key::Floor => 1..=2,
             Key::TraceRecords => 16..=1 << 20,
             Key::TraceAlternate => 0..=60_000,
             Key::Repeat | Key::Cycle => 1..=1_000_000_000,

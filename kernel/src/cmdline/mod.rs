@@ -38,6 +38,9 @@ pub const DEFAULT_TICK_HZ: u32 = 100;
 /// The default number of records in each CPU's trace ring, which then takes 128 KiB.
 pub const DEFAULT_TRACE_RECORDS: u32 = 4096;
 
+/// The only program that can run with `floor=`.
+const MEASURING_PROGRAM: &str = "bench";
+
 /// The parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options<'a> {
@@ -58,6 +61,9 @@ pub struct Options<'a> {
     pub breach: Option<Violation>,
     /// `without=FEATURE,...`: optional CPU features that the kernel does not use.
     pub without: Features,
+    /// `floor=N`: for a measurement, system calls do nothing during the program's first ticks: `syscall` enters the
+    /// shortest code that can return (1), or code that also switches the stack and saves registers (2).
+    pub floor: Option<u32>,
     /// `uart_fault=KIND`: all UARTs fail from the program's start on.
     pub uart_fault: Option<UartFault>,
     /// `firmware_fault=KIND`: the firmware's tables are broken.
@@ -120,6 +126,7 @@ impl<'a> Options<'a> {
             dump_cpus: Key::DumpCpus.one_of(&raw, ["no", "yes"])?,
             breach: raw[Key::Breach as usize].map(Violation::named).transpose()?,
             without: raw[Key::Without as usize].map_or(Ok(Features::NONE), without::features)?,
+            floor: Key::Floor.number(&raw)?,
             uart_fault: raw[Key::UartFault as usize].map(UartFault::named).transpose()?,
             firmware_fault: raw[Key::FirmwareFault as usize].map(FirmwareFault::named).transpose()?,
             finish: raw[Key::Verdict as usize].map(Finish::named).transpose()?,
@@ -153,6 +160,9 @@ impl<'a> Options<'a> {
         }
         if options.cycle.is_some() && options.nmi_storm != 0 {
             return Err(CmdlineError::NmisWhileCpusLeave);
+        }
+        if options.floor.is_some() && options.program != *MEASURING_PROGRAM {
+            return Err(CmdlineError::FloorForProgram(options.program));
         }
         if options.program.is_empty() {
             return Err(CmdlineError::BadValue(Key::Program, options.program));

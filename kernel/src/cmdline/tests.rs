@@ -171,6 +171,17 @@ fn failing_cpu_kind_and_place_are_parsed() {
 }
 
 #[test]
+fn floor_is_refused_for_other_programs() {
+    assert_eq!(Options::parse(b"floor=2 program=bench").unwrap().floor, Some(2));
+    assert_eq!(Options::parse(b"").unwrap().floor, None);
+    assert_eq!(
+        message(b"program=hello floor=1"),
+        "floor= is for measurements and needs program=bench, not 'hello': system calls do nothing"
+    );
+    assert_eq!(message(b"floor=3 program=bench"), "floor= takes a number from 1 to 2, not '3'");
+}
+
+#[test]
 fn token_is_copied_only_if_it_fits() {
     let options = Options::parse(br"program=\a\bc").unwrap();
     let mut buffer = [0; 4];

@@ -17,7 +17,9 @@ const MODULES: [&str; 2] = ["kernel::arch::entry::points::", "kernel::arch::exit
 /// Functions of those modules that are compiled Rust. They run between entry and exit.
 const RUST: [&str; 2] = ["syscall::frame_wrapper", "syscall::recorded"];
 /// Functions of other modules that belong to the entry and exit code.
-const OTHERS: [&str; 3] = [
+const OTHERS: [&str; 5] = [
+    "kernel::arch::inject::floor::floor_saving",
+    "kernel::arch::inject::floor::floor_shortest",
     "kernel::arch::memory::usercopy::copy_bytes",
     "kernel::arch::task::idle::halt",
     "kernel::arch::task::idle::take_interrupts",

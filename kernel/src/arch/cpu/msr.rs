@@ -112,6 +112,24 @@ pub unsafe fn program(per_cpu: u64, syscall_entry: u64) -> Result<(), MsrMismatc
     unsafe { write_and_compare(&table) }
 }
 
+/// Makes `syscall` enter `entry` on this CPU. Returns the entry point that it replaces.
+///
+/// # Panics
+/// If the MSR does not hold the address.
+///
+/// # Safety
+/// `entry` is the address of code that fulfils the contract of the system-call entry point, and [`program`] was called
+/// on this CPU.
+pub unsafe fn replace_syscall_entry(entry: u64) -> u64 {
+    // SAFETY: every x86-64 CPU has this MSR, and reading it has no effect.
+    let replaced = unsafe { Msr::new(IA32_LSTAR).read() };
+    // SAFETY: the MSR exists, and the caller guarantees that the entry is valid.
+    if let Err(error) = unsafe { write_and_compare(&[("IA32_LSTAR", IA32_LSTAR, entry)]) } {
+        panic!("{error}");
+    }
+    replaced
+}
+
 /// Writes this CPU's number to IA32_TSC_AUX, reads it back and compares: `rdtscp` and `rdpid` tell ring 3 on which CPU
 /// it runs. `features` are this CPU's features. A CPU that has neither instruction also lacks the MSR.
 ///

@@ -6,7 +6,7 @@ use crate::arch::percpu::PerCpuData;
 use crate::tick_work::Work;
 
 /// Handles a tick that interrupted ring 3: turns recording on or off if the period has ended.
-pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
+pub(super) fn ring3_tick(cpu: &PerCpuData) {
     if cpu.injected.alternation.is_off() {
         return;
     }

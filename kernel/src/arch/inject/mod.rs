@@ -6,6 +6,7 @@ mod alternate;
 mod bring_up;
 mod failures;
 mod firmware;
+mod floor;
 mod interrupt_stress;
 mod nmi_nesting;
 mod nmi_to_self;
@@ -14,7 +15,6 @@ mod stray;
 mod violation;
 
 pub use self::alternate::program_starts;
-pub(in crate::arch) use self::alternate::ring3_tick;
 pub use self::bring_up::ApFaults;
 pub(in crate::arch) use self::bring_up::{stale_registers, stop_at};
 pub use self::failures::at;
@@ -44,6 +44,7 @@ pub fn before_program(cpu: &PerCpuData, options: &Options<'_>, program: Option<&
     if options.stray_interrupts {
         stray::send_all(cpu);
     }
+    floor::before_program(cpu, options.floor);
     second_panic::before_program(cpu, &options.failures);
     failures::before_program(cpu, &options.failures);
     if let (Some(program), Some(violation)) = (program, options.breach) {
@@ -63,6 +64,12 @@ pub fn all_programs_ended(cpu: &PerCpuData, options: &Options<'_>) {
 pub(in crate::arch) fn tick(cpu: &PerCpuData, tick_hz: u32) {
     at(cpu, Place::Tick);
     interrupt_stress::tick(cpu, tick_hz);
+}
+
+/// Handles the requests for a timer tick that interrupted ring 3.
+pub(in crate::arch) fn ring3_tick(cpu: &PerCpuData) {
+    alternate::ring3_tick(cpu);
+    floor::ring3_tick(cpu);
 }
 
 /// Handles the requests for an NMI. Called by the NMI handler. `unmask` unmasks NMIs.

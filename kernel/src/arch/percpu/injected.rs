@@ -29,6 +29,8 @@ pub(in crate::arch) struct Injected {
     pub stress: InterruptStress,
     /// The measurement of the cost of recording, if it is requested.
     pub alternation: Alternation,
+    /// The system-call entry point that `floor=` has replaced, and after how many ticks it is restored.
+    pub floor: Cell<Option<(u64, u32)>>,
 }
 
 /// Interrupts that this CPU sends to the others.

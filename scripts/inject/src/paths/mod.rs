@@ -144,7 +144,7 @@ pub const HOSTILE: [(&str, u64); 3] =
 pub const HOSTILE_NMI_STACK: &str = "rsp-nmi-stack";
 
 /// Interrupt stubs that cannot be entered under QEMU, with the reason.
-pub const UNREACHABLE: [(&str, &str); 23] = [
+pub const UNREACHABLE: [(&str, &str); 25] = [
     ("vector_05", "#BR: `bound` does not exist in 64-bit mode"),
     ("vector_07", "#NM: CR0.TS and CR0.EM are never set"),
     ("vector_09", "reserved: no CPU with an integrated FPU raises it"),
@@ -166,6 +166,8 @@ pub const UNREACHABLE: [(&str, &str); 23] = [
     ("vector_1d", "#VC: only in a virtual machine's guest"),
     ("vector_1e", "#SX: only in a virtual machine's guest"),
     ("vector_1f", "reserved"),
+    ("floor_shortest", "only the kernel's option floor uses it, to measure the program bench"),
+    ("floor_saving", "only the kernel's option floor uses it, to measure the program bench"),
     ("unmask_nmis", "only the kernel's option nest_nmi uses it, in the NMI handler"),
     ("stray_stubs", "vectors that the kernel does not use: like vector_fd, with other numbers"),
 ];
