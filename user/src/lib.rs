@@ -33,6 +33,7 @@ pub mod registers;
 mod shared;
 pub mod start;
 pub mod sys;
+pub mod tsc;
 
 pub use args::args;
 pub use exit::ExitCode;

@@ -128,7 +128,7 @@ impl fmt::Display for CmdlineError<'_> {
             ),
             CmdlineError::FloorForProgram(program) => write!(
                 f,
-                "floor= is for measurements and needs program=bench, not '{program}': system calls do nothing"
+                "floor= is for measurements and needs program=lengths, not '{program}': system calls do nothing"
             ),
             CmdlineError::UnterminatedQuote => {
                 f.write_str("a double quote is not closed; write \\\" for a literal double quote")

@@ -39,7 +39,7 @@ pub const DEFAULT_TICK_HZ: u32 = 100;
 pub const DEFAULT_TRACE_RECORDS: u32 = 4096;
 
 /// The only program that can run with `floor=`.
-const MEASURING_PROGRAM: &str = "bench";
+const MEASURING_PROGRAM: &str = "lengths";
 
 /// The parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -172,13 +172,13 @@ fn failing_cpu_kind_and_place_are_parsed() {
 
 #[test]
 fn floor_is_refused_for_other_programs() {
-    assert_eq!(Options::parse(b"floor=2 program=bench").unwrap().floor, Some(2));
+    assert_eq!(Options::parse(b"floor=2 program=lengths").unwrap().floor, Some(2));
     assert_eq!(Options::parse(b"").unwrap().floor, None);
     assert_eq!(
         message(b"program=hello floor=1"),
-        "floor= is for measurements and needs program=bench, not 'hello': system calls do nothing"
+        "floor= is for measurements and needs program=lengths, not 'hello': system calls do nothing"
     );
-    assert_eq!(message(b"floor=3 program=bench"), "floor= takes a number from 1 to 2, not '3'");
+    assert_eq!(message(b"floor=3 program=lengths"), "floor= takes a number from 1 to 2, not '3'");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use core::arch::x86_64::_rdtsc;
 use core::fmt;
 
 use kernel_abi::syscall::SYS_NULL;
-use user::{ExitCode, args, println, sys};
+use user::{ExitCode, args, println, sys, tsc};
 
 user::program!(run);
 
@@ -54,49 +54,12 @@ fn run() -> ExitCode {
 /// Measures timer ticks that interrupt a loop in ring 3. Returns the TSC ticks of the shortest timer tick, and those of
 /// all timer ticks together.
 fn measure_timer(count: u64) -> (u64, u64) {
-    let usual = (0..WARM_UP).map(|_| last_round(2, u64::MAX)).fold(u64::MAX, u64::min);
+    let usual = (0..WARM_UP).map(|_| tsc::last_round(2, u64::MAX)).fold(u64::MAX, u64::min);
     (0..count).fold((u64::MAX, 0), |(least, sum), _| {
         // A round of the loop that takes far longer than usual contains an interrupt.
-        let tick = last_round(u64::MAX, usual * 4).saturating_sub(usual);
+        let tick = tsc::last_round(u64::MAX, usual * 4).saturating_sub(usual);
         (least.min(tick), sum + tick)
     })
-}
-
-/// Reads the TSC in a loop, at most `rounds` times, until a round takes `limit` TSC ticks or more. Returns the length of
-/// the last round. The first round is shorter than the others.
-fn last_round(rounds: u64, limit: u64) -> u64 {
-    let length;
-    // SAFETY: changes only the registers listed. Every x86-64 CPU has the counter, and Ringside permits it to ring 3
-    // (CR4.TSD clear).
-    unsafe {
-        asm!(
-            "rdtsc",
-            "shl rdx, 32",
-            "or rax, rdx",
-            "mov {now}, rax",
-            "2:",
-            "mov {length}, {now}",
-            "rdtsc",
-            "shl rdx, 32",
-            "or rax, rdx",
-            "mov {now}, rax",
-            "sub {length}, rax",
-            "neg {length}",
-            "dec {rounds}",
-            "jz 3f",
-            "cmp {length}, {limit}",
-            "jb 2b",
-            "3:",
-            now = out(reg) _,
-            length = out(reg) length,
-            rounds = inout(reg) rounds => _,
-            limit = in(reg) limit,
-            out("rax") _,
-            out("rdx") _,
-            options(nomem, nostack),
-        );
-    }
-    length
 }
 
 /// Returns the time-stamp counter ticks that `body` takes for `count` rounds.

@@ -166,8 +166,8 @@ pub const UNREACHABLE: [(&str, &str); 25] = [
     ("vector_1d", "#VC: only in a virtual machine's guest"),
     ("vector_1e", "#SX: only in a virtual machine's guest"),
     ("vector_1f", "reserved"),
-    ("floor_shortest", "only the kernel's option floor uses it, to measure the program bench"),
-    ("floor_saving", "only the kernel's option floor uses it, to measure the program bench"),
+    ("floor_shortest", "only the kernel's option floor uses it, to measure the program lengths"),
+    ("floor_saving", "only the kernel's option floor uses it, to measure the program lengths"),
     ("unmask_nmis", "only the kernel's option nest_nmi uses it, in the NMI handler"),
     ("stray_stubs", "vectors that the kernel does not use: like vector_fd, with other numbers"),
 ];
