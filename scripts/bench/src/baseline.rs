@@ -8,7 +8,7 @@ use machine::error::Error;
 use machine::tree::root;
 use serde::Deserialize;
 
-use super::figure::{Figure, Report, number};
+use super::figure::{Report, Section, number};
 
 /// The number of instructions by which a figure may be worse than its entry.
 const TOLERANCE: f64 = 2.0;
@@ -45,21 +45,15 @@ fn key(section: &str, figure: &str) -> String {
     format!("{section}: {figure}")
 }
 
-/// Returns whether the suite compares a figure. A mean depends on which ticks fall into the measurement.
-fn is_compared(figure: &Figure) -> bool {
-    !figure.name.ends_with("_mean")
-}
-
 /// Compares the exact figures of a report with the entries. Returns a line for each figure that is more than two
-/// instructions worse, that is better, or that has no entry.
+/// instructions worse, that is better, or that has no entry, and for each entry without a figure.
 #[must_use]
 pub fn differences(report: &Report, baseline: &Baseline) -> Vec<String> {
     let mut found = Vec::new();
+    let mut unused = baseline.clone();
     for (section, figure) in report.exact() {
-        if !is_compared(figure) {
-            continue;
-        }
         let name = key(section, &figure.name);
+        unused.remove(&name);
         let now = number(figure.value);
         match baseline.get(&name).map(|entry| entry.instructions) {
             None => found.push(format!("{name}: {now} instructions have no entry")),
@@ -72,11 +66,12 @@ pub fn differences(report: &Report, baseline: &Baseline) -> Vec<String> {
             Some(_) => {}
         }
     }
+    found.extend(unused.keys().map(|name| format!("{name}: there is an entry, but no such figure")));
     found
 }
 
-/// Enters the exact figures of a report that differ from the file's, with this reason. Figures that the report does not
-/// have stay. Returns the number of changed entries.
+/// Enters the exact figures of a report that differ from the file's, with this reason, and removes the entries of its
+/// sections that have no figure any more. Entries of other sections stay. Returns the number of changed entries.
 ///
 /// # Errors
 /// If the file is not valid or cannot be written.
@@ -88,12 +83,18 @@ pub fn write(report: &Report, reason: &str) -> Result<usize, Error> {
 }
 
 fn enter(baseline: &mut Baseline, report: &Report, reason: &str) -> usize {
-    let mut changed = 0;
+    let measured: Vec<_> = report.exact().map(|(section, figure)| key(section, &figure.name)).collect();
+    let is_of = |name: &str, section: &Section| name.starts_with(&key(&section.name, ""));
+    let before = baseline.len();
+    baseline.retain(|name, _| {
+        measured.contains(name) || !report.sections.iter().any(|section| is_of(name, section))
+    });
+    let mut changed = before - baseline.len();
     for (section, figure) in report.exact() {
         let name = key(section, &figure.name);
         // A timer interrupt during the loop adds a fraction of an instruction to each call.
         let instructions = figure.value.round();
-        if is_compared(figure) && baseline.get(&name).is_none_or(|entry| entry.instructions != instructions) {
+        if baseline.get(&name).is_none_or(|entry| entry.instructions != instructions) {
             baseline.insert(name, Entry { instructions, reason: reason.to_owned() });
             changed += 1;
         }
@@ -121,7 +122,7 @@ fn text(baseline: &Baseline) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::Section;
+    use super::super::figure::Figure;
     use super::*;
 
     fn report(null: f64) -> Report {
@@ -144,6 +145,30 @@ mod tests {
             differences(&report(35.4), &baseline),
             ["calls: null: 35.4 instructions are fewer than the entry, 36"]
         );
+    }
+
+    #[test]
+    fn entry_without_a_figure_is_reported_and_removed() {
+        let mut baseline = Baseline::new();
+        enter(&mut baseline, &report(36.0), "first");
+        let entry = Entry { instructions: 1.0, reason: String::new() };
+        baseline.insert("calls: gone".to_owned(), entry.clone());
+        baseline.insert("elsewhere: null".to_owned(), entry);
+        let found = differences(&report(36.0), &baseline);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], "calls: gone: there is an entry, but no such figure");
+        assert_eq!(enter(&mut baseline, &report(36.0), "second"), 1);
+        assert_eq!(baseline.into_keys().collect::<Vec<_>>(), ["calls: null", "elsewhere: null"]);
+    }
+
+    #[test]
+    fn figure_outside_the_baseline_is_not_compared() {
+        let mut report = report(36.0);
+        let mean = Figure::exact("mean", 1.0).outside_baseline();
+        report.sections[0].figures.push(mean);
+        let mut baseline = Baseline::new();
+        enter(&mut baseline, &report, "first");
+        assert_eq!(baseline.into_keys().collect::<Vec<_>>(), ["calls: null"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use machine::error::Error;
+use machine::verify::Outcome;
 use serde_json::Value;
 
 /// The host tool, which executes this code.
@@ -22,6 +23,14 @@ pub struct Boot {
 /// # Errors
 /// If the run does not pass. The error contains the end of its output.
 pub fn boot(words: &[&str]) -> Result<Boot, Error> {
+    boot_until(words, Outcome::Pass)
+}
+
+/// Does the same for a run that must have this outcome.
+///
+/// # Errors
+/// If the run has another outcome. The error contains the end of its output.
+pub fn boot_until(words: &[&str], outcome: Outcome) -> Result<Boot, Error> {
     let file = tempfile::NamedTempFile::new();
     let file = file.map_err(|error| Error::File("cannot create a temporary file".to_owned(), error))?;
     // Another build may have replaced the executable file.
@@ -29,7 +38,7 @@ pub fn boot(words: &[&str]) -> Result<Boot, Error> {
     command.args(["run", "--as-built", "--json"]).arg(file.path()).args(words);
     let output = command.output().map_err(|error| Error::file("start", Path::new(TOOL), error))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
+    if output.status.code() != Some(outcome.status().into()) {
         let errors = String::from_utf8_lossy(&output.stderr);
         let end: Vec<_> = errors.lines().rev().take(5).collect();
         let end: Vec<_> = end.into_iter().rev().collect();

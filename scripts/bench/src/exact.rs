@@ -6,6 +6,7 @@ use machine::error::Error;
 
 use super::boot::{Boot, boot};
 use super::figure::{Figure, Section};
+use super::paths;
 
 /// The label of the program's lines.
 const LABEL: &str = "bench: ";
@@ -38,6 +39,8 @@ pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Er
             plain.iter().filter(|(name, _)| is_tick(name)),
         ),
     ];
+    sections.insert(0, paths::floor(progress)?);
+    sections.push(paths::section(progress)?);
     if !quick {
         let words = format!("--icount --smp {MANY} --tick-hz 10 bench {}", MANY - 1);
         let last = measure(&words, "the last of 64 CPUs", progress)?;
@@ -48,6 +51,7 @@ pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Er
             last.iter().filter(|(name, _)| !is_tick(name) && *name != "clock_ns"),
         ));
     }
+    paths::set_multiples(&mut sections);
     Ok(sections)
 }
 
@@ -72,7 +76,12 @@ fn parse(boot: &Boot) -> BTreeMap<String, f64> {
 }
 
 fn section<'a>(name: &str, how: &str, figures: impl Iterator<Item = (&'a String, &'a f64)>) -> Section {
-    let figures = figures.map(|(name, value)| Figure::exact(name, *value)).collect();
+    let figure = |(name, value): (&String, &f64)| match name.ends_with("_mean") {
+        // A mean depends on which ticks fall into the measurement.
+        true => Figure::exact(name, *value).outside_baseline(),
+        false => Figure::exact(name, *value),
+    };
+    let figures = figures.map(figure).collect();
     Section { name: name.to_owned(), how: how.to_owned(), figures }
 }
 

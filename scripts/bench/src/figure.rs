@@ -48,6 +48,9 @@ pub struct Figure {
     /// The same quantity of another kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<f64>,
+    /// Whether the suite compares an exact figure with the baseline.
+    #[serde(skip)]
+    pub is_compared: bool,
 }
 
 impl Figure {
@@ -58,7 +61,22 @@ impl Figure {
 
     /// A figure without spread, floor or peer.
     pub fn of(name: impl Into<String>, value: f64, unit: &'static str, method: Method) -> Figure {
-        Figure { name: name.into(), value, unit, method, spread: None, floors: None, peer: None }
+        Figure {
+            name: name.into(),
+            value,
+            unit,
+            method,
+            spread: None,
+            floors: None,
+            peer: None,
+            is_compared: true,
+        }
+    }
+
+    /// Leaves the figure out of the baseline, because it depends on more than the measured code.
+    #[must_use]
+    pub fn outside_baseline(self) -> Figure {
+        Figure { is_compared: false, ..self }
     }
 
     /// The median of measurements, with their spread.
@@ -98,10 +116,11 @@ impl Report {
         Report { version: VERSION, sections: Vec::new() }
     }
 
-    /// Returns all exact figures, with the names of their sections.
+    /// Returns the exact figures that the baseline contains, with the names of their sections.
     pub fn exact(&self) -> impl Iterator<Item = (&str, &Figure)> {
         self.sections.iter().flat_map(|section| {
-            let exact = section.figures.iter().filter(|figure| figure.method == Method::Exact);
+            let exact = section.figures.iter();
+            let exact = exact.filter(|figure| figure.method == Method::Exact && figure.is_compared);
             exact.map(|figure| (&*section.name, figure))
         })
     }

@@ -10,6 +10,7 @@ pub mod exact;
 pub mod figure;
 pub mod options;
 mod page;
+pub mod paths;
 pub mod ratio;
 mod trace;
 

@@ -44,3 +44,4 @@ mod text;
 pub mod timeline;
 
 pub use self::command::run;
+pub use self::reader::first_records;

@@ -121,6 +121,19 @@ pub struct Records {
     used: usize,
 }
 
+/// Reads the records of the first CPU in a trace file.
+///
+/// # Errors
+/// If the file cannot be read or is no trace.
+pub fn first_records(path: &Path) -> Result<Vec<Record>, Error> {
+    let reader = Reader::open(path)?;
+    if reader.lanes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut records = reader.records(0);
+    std::iter::from_fn(|| records.next().transpose()).collect()
+}
+
 impl Records {
     /// Returns the next record.
     pub fn next(&mut self) -> Result<Option<Record>, Error> {

@@ -68,7 +68,10 @@ pub(super) fn before_program(cpu: &PerCpuData, level: Option<u32>) {
         Some(1) => floor_shortest as *const () as u64,
         Some(_) => floor_saving as *const () as u64,
     };
-    warn!(cpu, "floor= is for measurements: system calls do nothing during the program's first {TICKS} ticks");
+    warn!(
+        cpu,
+        "floor= is for measurements: system calls do nothing during the program's first {TICKS} ticks"
+    );
     // SAFETY: the two functions fulfil the contract of the system-call entry point: they return to ring 3 with its
     // registers, GS base and stack pointer, and `floor_saving` runs on the syscall stack (invariant: ONE-STACK).
     let replaced = unsafe { msr::replace_syscall_entry(entry) };
