@@ -75,7 +75,8 @@ pub fn section(progress: &dyn Fn(&str)) -> Result<Section, Error> {
     figures.push(Figure::exact("from a program's end to its next start", restart(&exit)?).outside_baseline());
     Ok(Section {
         name: "other paths".to_owned(),
-        how: "the program lengths; the last three are distances of trace events, so each includes one record"
+        how: "the program lengths; the last three are distances of trace events, so each includes one record, and the \
+              page fault's two"
             .to_owned(),
         figures,
     })
