@@ -75,7 +75,7 @@ fn quotes_group_and_backslashes_escape() {
 #[test]
 fn errors_name_the_value_and_the_valid_values() {
     let unknown = "unknown option 'tickhz=5'; the known options are program=, tick_hz=, panic_cpu=, \
-                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, without=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, die_ap=, die_in=, resend_ap=, early_ap=, cycle=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
+                   overflow_cpu=, double_fault_cpu=, fail_in=, nest_nmi=, stray_interrupts=, dump_cpus=, breach=, without=, floor=, uart_fault=, firmware_fault=, verdict=, lose_ap=, delay_ap=, stale_ap=, die_ap=, die_in=, resend_ap=, early_ap=, cycle=, ipi_storm=, nmi_storm=, serial=, repeat=, deaths=, limit_ticks=, trace=, trace_records=, \
                    trace_mode=, trace_via=, trace_alternate=; \
                    the program's arguments go after '--'";
     assert_eq!(message(b"tickhz=5"), unknown);

@@ -38,7 +38,7 @@ pub fn cases() -> Vec<Case> {
         row("console-held-with-two-failing-cpus", "panic_cpu=0 overflow_cpu=1 fail_in=console-held")
             .complains("fail_in=console-held needs exactly one failing CPU"),
         row("floor-of-another-program", "floor=1")
-            .complains("floor= is for measurements and needs program=lengths, not 'args'"),
+            .complains("floor= is for measurements and needs program=lengths, not 'selftest'"),
         // If nothing prevents a violation, the violation has no effect that a test could check.
         row("breach-without-smap", "without=smap breach=read-user")
             .complains("breach=read-user: needs SMAP, which without= leaves unused"),
