@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -32,7 +34,9 @@ pub struct TestOptions {
 /// A check or a case. The error is a message for the user.
 struct Test {
     name: String,
-    run: Box<dyn FnOnce() -> Result<(), String>>,
+    run: Box<dyn FnOnce() -> Result<(), String> + Send>,
+    /// Whether the test spends its time waiting for a time limit of the kernel, so that others can run meanwhile.
+    waits: bool,
     /// Why the installed QEMU cannot run the test, if it cannot.
     ignored: Option<String>,
 }
@@ -63,26 +67,40 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The number of waiting tests that run at once.
+const WAITING_AT_ONCE: usize = 4;
+
+/// A test that has run, and how long it took.
+type Ended = (Result<(), String>, Duration);
+
 /// Runs the tests one after the other, and prints in the format of Rust's own tests. Returns the number of failures.
 ///
 /// A guest with more CPUs than the host has cores is slow even if nothing else runs, and the checks share cargo's lock.
+/// Only the tests that wait run at once, when the first of them is due.
 fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     let (total, started) = (tests.len(), Instant::now());
     let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);
     println!("\nrunning {total} test{}", if total == 1 { "" } else { "s" });
     let (mut failures, mut ignored) = (Vec::new(), 0);
     let mut times = Vec::new();
-    for Test { name, run, ignored: reason } in tests {
+    let mut tests = VecDeque::from(tests);
+    let mut waited = HashMap::new();
+    while let Some(test) = tests.pop_front() {
+        if test.waits && test.ignored.is_none() && !waited.contains_key(&test.name) {
+            tests.push_front(test);
+            waited = run_waiting(&mut tests);
+            continue;
+        }
+        let Test { name, run, ignored: reason, .. } = test;
         print!("test {name:width$} ... ");
         if let Some(reason) = reason {
             println!("ignored, {reason}");
             ignored += 1;
             continue;
         }
-        let start = Instant::now();
-        let result = result(run);
+        let (result, time) = waited.remove(&name).unwrap_or_else(|| timed(run));
         println!("{}", word(result.is_ok()));
-        times.push((start.elapsed(), name.clone()));
+        times.push((time, name.clone()));
         failures.extend(result.err().map(|error| (name, error)));
     }
     if !failures.is_empty() {
@@ -100,6 +118,40 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
         started.elapsed().as_secs_f64()
     );
     failures.len()
+}
+
+/// Runs all waiting tests, some at once, and returns their results by name. The tests stay in the list.
+fn run_waiting(tests: &mut VecDeque<Test>) -> HashMap<String, Ended> {
+    let mut waiting: Vec<_> = tests.iter_mut().filter(|test| test.waits && test.ignored.is_none()).collect();
+    let mut ended = HashMap::new();
+    for group in waiting.chunks_mut(WAITING_AT_ONCE) {
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for test in group {
+                let name = test.name.clone();
+                let run =
+                    std::mem::replace(&mut test.run, Box::new(|| Err("the test has already run".to_owned())));
+                match Builder::new().spawn_scoped(scope, || timed(run)) {
+                    Ok(thread) => threads.push((name, thread)),
+                    Err(error) => {
+                        ended.insert(name, (Err(format!("cannot start a thread: {error}")), Duration::ZERO));
+                    }
+                }
+            }
+            for (name, thread) in threads {
+                let failed = |_| (Err("the test's thread panicked".to_owned()), Duration::ZERO);
+                ended.insert(name, thread.join().unwrap_or_else(failed));
+            }
+        });
+    }
+    ended
+}
+
+/// Runs a test and measures its time.
+fn timed(run: impl FnOnce() -> Result<(), String>) -> Ended {
+    let start = Instant::now();
+    let result = result(run);
+    (result, start.elapsed())
 }
 
 /// Lists the slowest tests. The first test that needs a build includes its time.
@@ -134,7 +186,12 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 fn checks() -> impl Iterator<Item = Test> {
     CHECKS.iter().map(|check| {
         let log = log_folder().join(format!("{}.log", file_name(check.name)));
-        Test { name: check.name.to_owned(), run: Box::new(move || (check.run)(&log)), ignored: None }
+        Test {
+            name: check.name.to_owned(),
+            run: Box::new(move || (check.run)(&log)),
+            waits: false,
+            ignored: None,
+        }
     })
 }
 
@@ -145,6 +202,7 @@ fn qemu_cases() -> impl Iterator<Item = Test> {
     cases::all().into_iter().map(move |case| Test {
         name: case.name.clone(),
         ignored: version.and_then(|version| case.reason_to_ignore(version)),
+        waits: case.waits,
         run: Box::new(move || {
             built().map_err(|error| format!("the build failed: {error}"))?;
             let kernel = match case.features {
@@ -163,6 +221,7 @@ fn qemu_cases() -> impl Iterator<Item = Test> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::{Arc, Barrier};
 
     use super::*;
 
@@ -179,6 +238,26 @@ mod tests {
         let list = slowest(times);
         assert!(list.starts_with("t11 1.1 s, t10 1.0 s, "), "{list}");
         assert!(list.ends_with(", t2 0.2 s"), "{list}");
+    }
+
+    #[test]
+    fn waiting_tests_run_at_once() {
+        // Each of the waiting tests ends only when all of them have begun.
+        let barrier = Arc::new(Barrier::new(WAITING_AT_ONCE));
+        let test = |n: usize, waits: bool| {
+            let barrier = Arc::clone(&barrier);
+            let run = move || {
+                if waits {
+                    barrier.wait();
+                }
+                if n == 3 { Err("why".to_owned()) } else { Ok(()) }
+            };
+            Test { name: format!("t{n}"), run: Box::new(run), waits, ignored: None }
+        };
+        let mut tests = (0..2 * WAITING_AT_ONCE).map(|n| test(n, n % 2 == 1)).collect();
+        let results = run_waiting(&mut tests);
+        assert_eq!((tests.len(), results.len()), (2 * WAITING_AT_ONCE, WAITING_AT_ONCE));
+        assert_eq!((&results["t1"].0, &results["t3"].0), (&Ok(()), &Err("why".to_owned())));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
             .shows(format!("warning: CPU 2 did not come back in cycle 2: {lost}"))
             .complains(format!("did not come back in cycle 2: {lost}"))
             .complains("only 1 of 9 cycles")
+            .waits()
     });
     let others = vec![
         row("under-stress", 60, "--smp 4 --cmdline cycle=60", "stress --mix null=1,ticks=1,clock=1,bad=1"),
@@ -55,6 +56,7 @@ pub fn cases() -> Vec<Case> {
         case(format!("ap::dies-in-{stage}"), &format!("--smp 4 --cmdline 'die_ap=2 die_in={stage}'"), "hello")
             .exits_on(3)
             .complains(format!("(APIC id 2) is missing: did not come online in time: {lost}"))
+            .waits()
     });
     // One CPU gets two start-up IPIs at the first bring-up.
     let twice = case("ap::started-twice", "--smp 4 --cmdline resend_ap=2", "selftest").exits_on(4);

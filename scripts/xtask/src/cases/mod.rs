@@ -61,6 +61,8 @@ pub struct Case {
     defect: Option<&'static Defect>,
     status: i32,
     demands: Vec<Demand>,
+    /// Whether the run waits for seconds for a CPU that does not come. The suite runs such cases at once.
+    pub waits: bool,
     /// The first version of QEMU that can run the case, and what earlier versions lack.
     since: Option<((u32, u32), &'static str)>,
 }
@@ -122,6 +124,7 @@ fn case(name: impl Into<String>, options: &str, program: &str) -> Case {
         defect: None,
         status: 0,
         demands: Vec::new(),
+        waits: false,
         since: None,
     }
 }
@@ -130,6 +133,12 @@ impl Case {
     /// Requires this exit status of the host tool instead of 0.
     fn status(mut self, status: i32) -> Case {
         self.status = status;
+        self
+    }
+
+    /// Says that the run waits for seconds for a CPU that does not come.
+    fn waits(mut self) -> Case {
+        self.waits = true;
         self
     }
 

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
             .exits_on(3)
             .complains("(APIC id 2) is missing: ")
             .demand(only_apic_id_2_is_missing)
+            .waits()
     };
     let overflow = case("panic::stack-overflow", "--smp 4 --cmdline overflow_cpu=2", "hello")
         .status(3)
