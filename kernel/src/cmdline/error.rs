@@ -27,7 +27,7 @@ pub enum CmdlineError<'a> {
     WithoutEffect(Key),
     /// `cycle=` and `nmi_storm=` are both given.
     NmisWhileCpusLeave,
-    /// `floor=` is given with this program.
+    /// `floor=` is given with this program, which does not support it.
     FloorForProgram(Token<'a>),
     /// A double quote is not closed.
     UnterminatedQuote,

@@ -1,10 +1,11 @@
 //! Measures paths that a loop of system calls cannot measure, for `cargo xtask bench`: KIND.
 //!
-//! Under `run.sh --icount` the time-stamp counter counts instructions. `floor` measures a system call under the kernel's
-//! option `floor=`, and `tick` the shortest tick from ring 3 and back; each prints `lengths: KIND TICKS`. The other kinds
-//! record a user event when the copy starts and one before it ends, so a trace contains the lengths: `exit` ends by
-//! SYS_EXIT, `fault` by a page fault, `iret` by a debug exception after a null system call that returns by `iretq`, and
-//! `trap` by the same exception without the call. CPU 0 measures; the copies on other CPUs exit immediately.
+//! Under `run.sh --icount` the time-stamp counter counts instructions. `floor` measures a system call under the
+//! kernel's option `floor=`, and `tick` the shortest tick from ring 3 and back; each prints `lengths: KIND TICKS`. The
+//! other kinds record a user event when the copy starts and one before it ends, so that the host tool can compute the
+//! lengths from a trace: `exit` ends by SYS_EXIT, `fault` by a page fault, `iret` by a debug exception after a null
+//! system call that returns by `iretq`, and `trap` by the same exception without the call. CPU 0 measures; the copies
+//! on other CPUs exit immediately.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -15,7 +16,7 @@ use user::{ExitCode, args, println, sys, tsc};
 
 user::program!(run);
 
-/// The number of calls or ticks of which the shortest counts.
+/// The number of calls or ticks that are measured. Only the shortest one counts.
 const SAMPLES: u64 = 16;
 /// The id of the user event at the start of a copy.
 const STARTED: u64 = 1;
@@ -47,8 +48,8 @@ fn now() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// Measures a system call that does nothing, and then waits until system calls have an effect again: under the floor, a
-/// call returns its number.
+/// Measures a system call that does nothing, and then waits until system calls have an effect again. While `floor=` is
+/// in effect, a call returns its number.
 fn floor() {
     let shortest = (0..SAMPLES).map(|_| call_ticks()).min().unwrap_or(0);
     let empty = (0..SAMPLES).map(|_| empty_ticks()).min().unwrap_or(0);
@@ -76,10 +77,11 @@ fn call_ticks() -> u64 {
     now() - before
 }
 
-/// Returns the ticks of [`call_ticks`] without the call.
+/// Returns the time-stamp counter ticks of the code of [`call_ticks`] without the system call.
 fn empty_ticks() -> u64 {
     let before = now();
-    // SAFETY: there is no instruction. The operands are those of `call_ticks`, so the code around is the same.
+    // SAFETY: there is no instruction. The operands are those of `call_ticks`, so the compiled code around it is the
+    // same.
     unsafe {
         asm!("", inlateout("rax") FREE.start => _, lateout("rcx") _, lateout("r11") _, options(nostack));
     }

@@ -80,7 +80,7 @@ impl Screen {
 /// A mapped frame buffer.
 struct Memory {
     start: *mut u32,
-    /// Its length in pixels.
+    /// The length of the frame buffer in pixels.
     len: usize,
 }
 

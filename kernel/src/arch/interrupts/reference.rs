@@ -63,7 +63,7 @@ impl Counter {
     #[must_use]
     pub fn read(self) -> u32 {
         match self {
-            // SAFETY: the register is mapped (contract of `hpet`), and reading it has no effect.
+            // SAFETY: the register is mapped (by `map_hpet`), and reading it has no effect.
             Counter::Hpet(count, _) => unsafe { count.read_volatile() },
             // SAFETY: the FADT reports this port as that of the power-management timer, and reading it has no effect.
             Counter::PmTimer(port) => unsafe { PortReadOnly::new(port).read() },
