@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use machine::error::Error;
 use machine::tree::root;
+use measure::path::{self, Trip};
 use output::{eprintln, print, println};
 
 use self::figure::Report;
@@ -31,6 +32,9 @@ use self::options::{BenchOptions, Detail};
 pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     if let Some(Detail::Trace(options)) = &options.detail {
         return trace::run(options);
+    }
+    if let Some(trip) = options.trip {
+        return show(trip, options);
     }
     let progress = |what: &str| eprintln!("bench: {what} ...");
     let mut report = Report::new();
@@ -46,6 +50,25 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         let changed = baseline::write(&report, reason)?;
         println!("{}: {}", baseline::path().display(), output::count(changed as u64, "changed figure"));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the instructions of a round trip. With `RINGSIDE_WRITE_DOCS`, updates the documentation.
+fn show(trip: Trip, options: &BenchOptions) -> Result<ExitCode, Error> {
+    let path = path::find(trip)?;
+    if std::env::var_os("RINGSIDE_WRITE_DOCS").is_some() {
+        path::check_page(trip, &path, true)?;
+    }
+    if options.markdown {
+        print!("{}", path.markdown());
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", path.table(options.fold));
+    println!(
+        "{}, as the program has measured; {} in QEMU's execution log",
+        output::count(path.rows.len() as u64, "instruction"),
+        output::count(path.times as u64, "identical round trip")
+    );
     Ok(ExitCode::SUCCESS)
 }
 

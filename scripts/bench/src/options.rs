@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use machine::options::MachineOptions;
+use measure::path::Trip;
 
 /// Options of `bench`.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +21,18 @@ pub struct BenchOptions {
     /// Measures only the exact figures, which are the same on every host.
     #[arg(long)]
     pub exact: bool,
+
+    /// Shows the instructions that QEMU executes on a round trip from ring 3 and back, in order.
+    #[arg(long = "where", value_name = "PATH", value_enum)]
+    pub trip: Option<Trip>,
+
+    /// With --where, shows pushes and pops that follow each other in one row.
+    #[arg(long, requires = "trip")]
+    pub fold: bool,
+
+    /// With --where, prints the table that docs/performance.md contains.
+    #[arg(long, requires = "trip", conflicts_with = "fold")]
+    pub markdown: bool,
 
     /// Writes the figures to FILE as JSON. [default: target/bench.json in the tree]
     #[arg(long, value_name = "FILE")]

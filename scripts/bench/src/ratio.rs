@@ -2,6 +2,7 @@
 
 use machine::build;
 use machine::error::Error;
+use measure::start::{self, Pair};
 
 use super::boot::{Boot, boot};
 use super::figure::{Figure, Method, Section};
@@ -18,7 +19,12 @@ const QUICK_SAMPLES: usize = 3;
 /// If a boot fails or prints no figures.
 pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Error> {
     let samples = if quick { QUICK_SAMPLES } else { SAMPLES };
-    Ok(vec![scaling(samples, progress)?, bring_up(samples, quick, progress)?, sizes()?])
+    Ok(vec![
+        scaling(samples, progress)?,
+        bring_up(samples, quick, progress)?,
+        start(samples, progress)?,
+        sizes()?,
+    ])
 }
 
 /// The sums over all CPUs of one boot of the program `scaling`.
@@ -120,6 +126,27 @@ fn bring_up(samples: usize, quick: bool, progress: &dyn Fn(&str)) -> Result<Sect
         name: "bring-up".to_owned(),
         how: format!(
             "from the first INIT to the last arrival, 10 ms of which are INIT's wait; median of {samples}"
+        ),
+        figures,
+    })
+}
+
+/// Measures the time from QEMU's start to the first program's output.
+fn start(samples: usize, progress: &dyn Fn(&str)) -> Result<Section, Error> {
+    // The times of single boots vary more than others, and a boot is short.
+    let pairs = 2 * samples + 1;
+    let found = start::measure(pairs, |pair| progress(&format!("start of QEMU, {pair} of {pairs}")))?;
+    let times = |of: fn(&Pair) -> f64| found.iter().map(of).collect::<Vec<_>>();
+    let figures = vec![
+        Figure::median("bare kernel's byte", &times(|pair| pair.bare), "ms"),
+        Figure::median(format!("first program, {} CPUs", start::CPUS), &times(|pair| pair.ringside), "ms"),
+        Figure::median("ratio, INIT's 10 ms subtracted", &times(|pair| pair.ratio()), "times"),
+    ];
+    Ok(Section {
+        name: "QEMU's start to ring 3".to_owned(),
+        how: format!(
+            "to the first byte of the first program's output, beside a kernel that writes a byte and ends; boots \
+             alternate, median of {pairs}"
         ),
         figures,
     })

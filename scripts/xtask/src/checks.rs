@@ -1,4 +1,4 @@
-//! The checks that do not need QEMU: format, lints, host tests, the loom model, and properties of the bare-metal
+//! The checks that are not QEMU cases: format, lints, host tests, the loom model, and properties of the bare-metal
 //! builds.
 
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use machine::build;
 use machine::cargo::Show;
 use machine::toolchain::host_cargo;
 use machine::tree::{BARE_TARGET, UEFI_TARGET, relative, root};
+use measure::path;
 
 use crate::{fuzz, layers, leaf_handlers, machines, mutants, soft_float};
 
@@ -25,7 +26,7 @@ pub struct Check {
 const LOOM_TESTS: &str = "loom_tests::";
 
 /// All checks, in execution order. Quick checks and those that fail often run first.
-pub const CHECKS: [Check; 15] = [
+pub const CHECKS: [Check; 16] = [
     Check { name: "check::format", run: formatted },
     Check { name: "check::layers", run: |_| layers::check(root()) },
     Check {
@@ -60,8 +61,19 @@ pub const CHECKS: [Check; 15] = [
             machines::check()
         },
     },
+    Check { name: "check::executed-path", run: |_| documented_paths() },
     Check { name: "check::kernel-size", run: |_| kernel_is_small() },
 ];
+
+/// Compares the instructions that QEMU executes on the paths in docs/performance.md with that page.
+fn documented_paths() -> Result<(), String> {
+    built()?;
+    for trip in path::Trip::ALL {
+        let path = path::find(trip).map_err(|error| error.to_string())?;
+        path::check_page(trip, &path, false).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
 
 /// Returns the path of the kernel's ELF, which contains the programs. Only the first call runs cargo.
 pub fn built() -> Result<PathBuf, String> {
