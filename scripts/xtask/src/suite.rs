@@ -35,7 +35,8 @@ pub struct TestOptions {
 struct Test {
     name: String,
     run: Box<dyn FnOnce() -> Result<(), String> + Send>,
-    /// Whether the test spends its time waiting for a time limit of the kernel, so that others can run meanwhile.
+    /// Whether the test spends most of its time waiting for a time limit of the kernel, so that other tests can run at
+    /// the same time.
     waits: bool,
     /// Why the installed QEMU cannot run the test, if it cannot.
     ignored: Option<String>,
@@ -67,7 +68,7 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The number of waiting tests that run at once.
+/// The number of waiting tests that run at the same time.
 const WAITING_AT_ONCE: usize = 4;
 
 /// A test that has run, and how long it took.
@@ -76,7 +77,7 @@ type Ended = (Result<(), String>, Duration);
 /// Runs the tests one after the other, and prints in the format of Rust's own tests. Returns the number of failures.
 ///
 /// A guest with more CPUs than the host has cores is slow even if nothing else runs, and the checks share cargo's lock.
-/// Only the tests that wait run at once, when the first of them is due.
+/// Only the tests that wait run at the same time, when the first of them is due.
 fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     let (total, started) = (tests.len(), Instant::now());
     let width = tests.iter().map(|test| test.name.chars().count()).max().unwrap_or(0);
@@ -120,7 +121,7 @@ fn run_all(tests: Vec<Test>, left_out: usize) -> usize {
     failures.len()
 }
 
-/// Runs all waiting tests, some at once, and returns their results by name. The tests stay in the list.
+/// Runs all waiting tests, several at the same time, and returns their results by name. The tests stay in the list.
 fn run_waiting(tests: &mut VecDeque<Test>) -> HashMap<String, Ended> {
     let mut waiting: Vec<_> = tests.iter_mut().filter(|test| test.waits && test.ignored.is_none()).collect();
     let mut ended = HashMap::new();
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn waiting_tests_run_at_once() {
-        // Each of the waiting tests ends only when all of them have begun.
+        // Each of the waiting tests ends only after all of them have begun.
         let barrier = Arc::new(Barrier::new(WAITING_AT_ONCE));
         let test = |n: usize, waits: bool| {
             let barrier = Arc::clone(&barrier);

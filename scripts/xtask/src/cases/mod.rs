@@ -61,7 +61,8 @@ pub struct Case {
     defect: Option<&'static Defect>,
     status: i32,
     demands: Vec<Demand>,
-    /// Whether the run waits for seconds for a CPU that does not come. The suite runs such cases at once.
+    /// Whether the run waits several seconds for a CPU that does not arrive. The suite runs such cases at the same
+    /// time.
     pub waits: bool,
     /// The first version of QEMU that can run the case, and what earlier versions lack.
     since: Option<((u32, u32), &'static str)>,
@@ -136,7 +137,7 @@ impl Case {
         self
     }
 
-    /// Says that the run waits for seconds for a CPU that does not come.
+    /// Marks the case as one that waits several seconds for a CPU that does not arrive.
     fn waits(mut self) -> Case {
         self.waits = true;
         self
