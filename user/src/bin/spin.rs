@@ -39,7 +39,7 @@ fn run() -> ExitCode {
             spin_loop();
         }
         println!("spin: the others have exited");
-    } else if cpu == 0 {
+    } else if cpu + 1 == sys::cpu_count() {
         wait_for_the_others(ready);
         println!("spin: all others loop");
     }

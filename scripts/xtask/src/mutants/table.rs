@@ -424,7 +424,7 @@ pub const MUTANTS: &[Mutant] = &[
             "panicked",
         ),
     ),
-    guard("CR4.MCE is set", "mce-off", Case("machine-check::in-ring-3-smp-1", &["was reset"])),
+    guard("CR4.MCE is set", "mce-off", Case("machine-check::in-ring-3-of-cpu-0", &["was reset"])),
     guard("CR4.FSGSBASE is clear", "fsgsbase-on", Case("guard::wrgsbase", &["exited with code 3"])),
     guard("CR4.PCE is clear", "pce-on", Case("guard::rdpmc", &["does not contain \"#GP\""])),
     guard(
