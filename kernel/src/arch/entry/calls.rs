@@ -57,6 +57,9 @@ pub extern "sysv64" fn recording<L: Leaf>(
 
 /// The function of a leaf handler in the table that records the events whose kind is enabled. The number of the call is
 /// its index.
+///
+/// It is not inlined into [`recording`], which would then have to save the registers that this function uses.
+#[inline(never)]
 pub extern "sysv64" fn selective<L: Leaf>(
     rdi: u64,
     rsi: u64,

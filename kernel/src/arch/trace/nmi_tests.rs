@@ -72,10 +72,23 @@ fn with_nmi_after(at: u64, code: &dyn Fn(), nmi: &mut dyn FnMut()) -> bool {
     injection.nmi.into_inner().is_none()
 }
 
+/// What is recorded while the NMI arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// One event.
+    Event,
+    /// A system call, with three events.
+    Call,
+}
+
 /// The state of the ring before the event is recorded.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Empty,
+    /// One slot is left before the next check for room.
+    LastSlot,
+    /// One slot is left before the next check for room, which will find one more.
+    OneTaken,
     /// No slot is free.
     Full,
     /// Records were dropped, and the host has taken none since.
@@ -84,23 +97,32 @@ enum Before {
     RoomAgain,
 }
 
-/// Brings the ring to the state `before`, records one event with an NMI after instruction `at`, and records one more
-/// event. Checks that each event is in the ring or in a reported drop. The NMI records `nmis` events; if `host_reads`
-/// is set, the host takes all records just before that. Returns false if recording the event takes fewer than `at`
-/// instructions.
-fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: bool, at: u64) -> bool {
+/// Brings the ring to the state `before`, records `what` with an NMI after instruction `at`, and records one more event.
+/// Checks that each event is in the ring or in a reported drop, and that no record was overwritten. The NMI records
+/// `nmis` events; if `host_reads` is set, the host takes all records just before that. Returns false if recording `what`
+/// takes fewer than `at` instructions.
+fn check_every_event_is_accounted_for(
+    what: What,
+    before: Before,
+    nmis: u64,
+    host_reads: bool,
+    at: u64,
+) -> bool {
     let traced = Traced::new(true);
     let room = CAPACITY as u64 - SLACK;
     let first = match before {
         Before::Empty => 0,
+        Before::LastSlot | Before::OneTaken => room - 1,
         Before::Full => room,
         Before::Dropping | Before::RoomAgain => room + 3,
     };
     (0..first).for_each(|n| traced.event(n));
     let seen = RefCell::new(Vec::new());
     let look = || seen.borrow_mut().extend(traced.take(u64::MAX));
-    if let Before::RoomAgain = before {
-        look();
+    match before {
+        Before::RoomAgain => look(),
+        Before::OneTaken => seen.borrow_mut().extend(traced.take(1)),
+        _ => {}
     }
     let mut nmi = || {
         if host_reads {
@@ -108,18 +130,23 @@ fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: boo
         }
         (1000..1000 + nmis).for_each(|n| traced.event(n));
     };
-    let arrived = with_nmi_after(at, &|| traced.event(2000), &mut nmi);
+    let (code, own): (&dyn Fn(), u64) = match what {
+        What::Event => (&|| traced.event(2000), 1),
+        What::Call => (&|| traced.call(2000), 3),
+    };
+    let arrived = with_nmi_after(at, code, &mut nmi);
     let waiting = traced.ring().header.head - traced.taken.get();
     look();
     traced.event(3000);
     look();
-    let events = first + 2 + if arrived { nmis } else { 0 };
+    let events = first + own + 1 + if arrived { nmis } else { 0 };
     let seen = seen.into_inner();
     let reported: u64 =
         seen.iter().filter(|(kind, ..)| *kind == Kind::Dropped as u16).map(|(_, a, _)| a).sum();
-    let recorded = seen.iter().filter(|(kind, a, b)| *kind == Kind::User as u16 && *b == !a).count() as u64;
+    let recorded =
+        seen.iter().filter(|(kind, a, b)| *kind != Kind::Dropped as u16 && *b == !a).count() as u64;
     let case = std::format!(
-        "{before:?}, NMI with {nmis} events after instruction {at}, host reads: {host_reads}: {seen:?}"
+        "{what:?}, {before:?}, NMI with {nmis} events after instruction {at}, host reads: {host_reads}: {seen:?}"
     );
     assert_eq!((recorded + reported, reported), (events, traced.ring().header.dropped), "{case}");
     assert_eq!(traced.taken.get(), traced.ring().header.head, "a record is not complete: {case}");
@@ -129,10 +156,22 @@ fn check_every_event_is_accounted_for(before: Before, nmis: u64, host_reads: boo
 
 #[test]
 fn nmi_at_any_instruction_leaves_no_drop_unreported() {
-    for before in [Before::Empty, Before::Full, Before::Dropping, Before::RoomAgain] {
+    use Before::{Dropping, Empty, Full, LastSlot, OneTaken, RoomAgain};
+    check_at_any_instruction(What::Event, &[Empty, LastSlot, OneTaken, Full, Dropping, RoomAgain]);
+}
+
+#[test]
+fn nmi_at_any_instruction_of_a_recorded_call_leaves_no_drop_unreported() {
+    // In the other states, each event of the call is recorded like a single event.
+    check_at_any_instruction(What::Call, &[Before::LastSlot, Before::OneTaken]);
+}
+
+fn check_at_any_instruction(what: What, states: &[Before]) {
+    for &before in states {
         // An NMI with a few events, and one with more events than the ring can hold.
         for (nmis, host_reads) in [(2, false), (2, true), (20, false), (20, true)] {
-            let last = (1..).find(|at| !check_every_event_is_accounted_for(before, nmis, host_reads, *at));
+            let is_last = |at: &u64| !check_every_event_is_accounted_for(what, before, nmis, host_reads, *at);
+            let last = (1..).find(is_last);
             assert!(last.is_some_and(|last| last > 30), "{last:?} instructions");
         }
     }

@@ -27,12 +27,27 @@ impl Traced {
         let ring = Box::new(Ring { header: RingHeader::default(), records: [Record::default(); CAPACITY] });
         let (tracer, ring) = (Tracer::off(), Box::into_raw(ring));
         tracer.use_ring(ring.cast(), CAPACITY as u32, stream);
-        tracer.kinds.set(Kind::User.bit());
+        tracer.kinds.set(Kind::User.bit() | Kind::SyscallEnter.bit() | Kind::SyscallExit.bit());
         Traced { tracer, ring, taken: Cell::new(0) }
     }
 
     pub fn event(&self, n: u64) {
         self.tracer.event(Kind::User, n, !n);
+    }
+
+    /// Records a system call with three events, as `SYS_TRACE` does. The one in the middle is a user event.
+    pub fn call(&self, n: u64) {
+        let call = || {
+            self.event(n);
+            !n
+        };
+        let near_full = || {
+            self.tracer.event(Kind::SyscallEnter, n, !n);
+            let result = call();
+            self.tracer.event(Kind::SyscallExit, n, result);
+            result
+        };
+        self.tracer.around(n, !n, call, near_full);
     }
 
     pub fn ring(&self) -> &Ring {

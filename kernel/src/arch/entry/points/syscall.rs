@@ -111,7 +111,8 @@ pub unsafe extern "sysv64" fn syscall_entry() {
         "push   r9",
 
         // rcx = the lower of the number and the table's length, which is the index of the function for numbers beyond
-        // the table. `cmov` is not predicted, so the index is in bounds in speculative execution, too.
+        // the table. CPUs do not predict `cmov` (docs/security.md, "Speculation"), so the index is in bounds in
+        // speculative execution, too.
         "mov    ecx, {table_len}",
         "cmp    rax, rcx",
         "cmovb  rcx, rax",
