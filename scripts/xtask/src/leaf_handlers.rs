@@ -15,8 +15,16 @@ const MODULE: &str = "kernel::arch::entry::calls::";
 /// Functions that a leaf handler may call: those that write a trace record. They must fulfil the same conditions.
 const CALLED: [&str; 2] =
     ["kernel::arch::trace::Tracer::record_cold", "kernel::arch::trace::Tracer::record_or_drop"];
-/// Instructions that change the interrupt flag, halt the CPU or trap.
-const FORBIDDEN: [Mnemonic; 5] = [Mnemonic::Sti, Mnemonic::Cli, Mnemonic::Hlt, Mnemonic::Ud2, Mnemonic::Int3];
+/// Instructions that change the interrupt flag, halt the CPU, or trap. A division traps if the divisor is 0.
+const FORBIDDEN: [Mnemonic; 7] = [
+    Mnemonic::Sti,
+    Mnemonic::Cli,
+    Mnemonic::Hlt,
+    Mnemonic::Ud2,
+    Mnemonic::Int3,
+    Mnemonic::Div,
+    Mnemonic::Idiv,
+];
 
 /// A function of the kernel: its name and code.
 struct Function<'a> {
@@ -60,8 +68,13 @@ fn check(functions: &BTreeMap<u64, Function<'_>>, leaves: Vec<u64>) -> Vec<Strin
     while let Some(address) = waiting.pop() {
         let Function { name, code } = &functions[&address];
         let inside = address..address + code.len() as u64;
-        for instruction in Decoder::with_ip(64, code, address, DecoderOptions::NONE).iter() {
-            match target(&instruction) {
+        let instructions: Vec<_> =
+            Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect();
+        if has_loop(&instructions) {
+            found.push(format!("{name} contains a loop"));
+        }
+        for instruction in &instructions {
+            match target(instruction) {
                 Target::None if FORBIDDEN.contains(&instruction.mnemonic()) => {
                     found.push(format!("{name} contains {:?}", instruction.mnemonic()));
                 }
@@ -83,6 +96,40 @@ fn check(functions: &BTreeMap<u64, Function<'_>>, leaves: Vec<u64>) -> Vec<Strin
         }
     }
     found
+}
+
+/// Returns whether the control flow of a function contains a cycle. A handler without one cannot wait, not even for a
+/// lock, and takes a bounded time.
+fn has_loop(instructions: &[Instruction]) -> bool {
+    // Repeatedly leave out the instructions that no remaining instruction leads to. Those of a loop remain.
+    let mut leading: BTreeMap<u64, usize> =
+        instructions.iter().map(|instruction| (instruction.ip(), 0)).collect();
+    let followers = |instruction: &Instruction| {
+        let next = match instruction.flow_control() {
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => None,
+            _ => Some(instruction.next_ip()),
+        };
+        let branch = match target(instruction) {
+            Target::Address(to) => Some(to),
+            Target::None | Target::Unknown => None,
+        };
+        next.into_iter().chain(branch)
+    };
+    for to in instructions.iter().flat_map(followers) {
+        leading.entry(to).and_modify(|count| *count += 1);
+    }
+    let mut left: Vec<&Instruction> = instructions.iter().collect();
+    loop {
+        let (out, rest): (Vec<_>, Vec<_>) =
+            left.iter().partition(|instruction| leading[&instruction.ip()] == 0);
+        if out.is_empty() {
+            return !rest.is_empty();
+        }
+        for to in out.into_iter().flat_map(followers) {
+            leading.entry(to).and_modify(|count| *count -= 1);
+        }
+        left = rest;
+    }
 }
 
 /// The address to which an instruction may branch.
@@ -128,9 +175,18 @@ mod tests {
         // call 0x3000
         let panics = check_leaf(&[0xe8, 0xfb, 0x1f, 0, 0]);
         assert_eq!(panics, ["kernel::arch::entry::calls::plain calls core::panicking::panic"]);
-        // call [rax]; hlt; ud2; call 0x5000
-        for code in [&[0xff, 0x10][..], &[0xf4], &[0x0f, 0x0b], &[0xe8, 0xfb, 0x3f, 0, 0]] {
+        // call [rax]; hlt; ud2; div ecx; call 0x5000
+        for code in [&[0xff, 0x10][..], &[0xf4], &[0x0f, 0x0b], &[0xf7, 0xf1], &[0xe8, 0xfb, 0x3f, 0, 0]] {
             assert_eq!(check_leaf(code).len(), 1, "{code:x?}");
         }
+    }
+
+    #[test]
+    fn leaf_with_a_loop_is_reported() {
+        // 1: pause; test eax, eax; jnz 1b; ret
+        let waits = check_leaf(&[0xf3, 0x90, 0x85, 0xc0, 0x75, 0xfa, 0xc3]);
+        assert_eq!(waits, ["kernel::arch::entry::calls::plain contains a loop"]);
+        // A branch to an earlier address need not be a loop. jmp 2f; 1: ret; 2: jmp 1b
+        assert!(check_leaf(&[0xeb, 0x01, 0xc3, 0xeb, 0xfd]).is_empty());
     }
 }

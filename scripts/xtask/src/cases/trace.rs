@@ -1,7 +1,9 @@
 //! Cases that trace real runs: the trace is read from memory, from the console, and by other tools.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use kernel_abi::syscall::TABLE_LEN;
 use machine::build::kernel_path;
 
 use super::trace_readers::{self as compare, convert};
@@ -52,6 +54,12 @@ pub fn cases() -> Vec<Case> {
             // Ticks that interrupt the idle loop, which is in assembly.
             named(" tick ", " in ringside_idle_resume")
         }),
+        traced(
+            "numbers-beyond-the-table",
+            "--smp 1 --trace syscall",
+            "stress --calls 300 --mix bad=1,null=1 --seed 1",
+        )
+        .demand(numbers_are_recorded),
         traced("babeltrace2-reads-the-same", "--smp 4 --trace all", "selftest").demand(babeltrace2_agrees),
         traced("perfetto-reads-the-same", "--smp 4 --trace all", "selftest").demand(perfetto_agrees),
     ]
@@ -95,6 +103,25 @@ fn the_console_has_what_memory_has(_: &Finished) -> Result<(), String> {
     let console = text_with(&format!("trace-{NAME}.console"), &symbols)?;
     expect(console == memory, true, "whether the trace sent over the console equals the one in memory")?;
     expect(memory.lines().count(), 3 * 512, "the number of events, which must fill the rings")
+}
+
+/// Checks that system calls with numbers beyond the table are recorded with their numbers, not with their index in the
+/// table, 16. `stress` uses many different numbers.
+fn numbers_are_recorded(_: &Finished) -> Result<(), String> {
+    let text = text("numbers-beyond-the-table.rtrace")?;
+    let numbers = |event: &str| -> BTreeSet<u64> {
+        let lines = text.lines().filter_map(|line| line.split_once(event)?.1.split(' ').next());
+        lines.filter_map(|number| u64::from_str_radix(number, 16).ok()).collect()
+    };
+    for event in [" syscall_enter number=0x", " syscall_exit number=0x"] {
+        let beyond = numbers(event).range(TABLE_LEN as u64 + 1..).count();
+        if beyond < 10 {
+            return Err(format!(
+                "only {beyond} calls beyond the table are recorded with their numbers:{event}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the trace contains the events before the panic, and that CPU 1's program was not started.

@@ -23,6 +23,7 @@ const ACPI: &str = "kernel/src/arch/memory/acpi.rs";
 const ACPI_TABLES: &str = "kernel/src/acpi_tables/mod.rs";
 const ADDRESS_SPACE: &str = "kernel/src/arch/memory/address_space.rs";
 const AREA: &str = "kernel/src/arch/percpu/area.rs";
+const CALLS: &str = "kernel/src/arch/entry/calls.rs";
 const CLOCK_SOURCE: &str = "kernel/src/clock_source.rs";
 const CONSOLE: &str = "kernel/src/init/console.rs";
 const CONTROL: &str = "kernel/src/arch/cpu/control.rs";
@@ -33,6 +34,7 @@ const STUBS: &str = "kernel/src/arch/entry/points/stubs.rs";
 const EXIT: &str = "kernel/src/arch/exit/points.rs";
 const FINISH: &str = "kernel/src/arch/devices/finish.rs";
 const GDT: &str = "kernel/src/arch/cpu/gdt.rs";
+const HANDLERS: &str = "kernel/src/syscall.rs";
 const IDLE: &str = "kernel/src/arch/task/idle.rs";
 const IDT: &str = "kernel/src/arch/entry/idt.rs";
 const IMAGE: &str = "kernel/src/arch/boot/image.rs";
@@ -108,6 +110,12 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ]),
     // The index is limited by a branch, which can be mispredicted.
     ("syscall-index-predicted", &[edit(SYSCALL, r#""cmovb rcx, rax","#, r#""jae 5f", "mov rcx, rax", "5:","#)]),
+    // A leaf handler indexes an array by an argument.
+    ("leaf-may-panic", &[edit(HANDLERS, "fn call(_: Arguments) -> u64 { 0 }", "fn call(arguments: Arguments) -> u64 { [0, 0][arguments.rdi as usize] }")]),
+    // A leaf handler waits for the first tick.
+    ("leaf-waits", &[
+        edit(HANDLERS, "fn call(_: Arguments) -> u64 { 0 }", "fn call(_: Arguments) -> u64 { while PerCpuData::current_ticks() == 0 {} 0 }"),
+    ]),
     // The exit of a frame handler does not restore rbp.
     ("frame-register-lost", &[edit(SYSCALL, r#""pop rbp", "pop rbx","#, r#""lea rsp, [rsp + 8]", "pop rbx","#)]),
     // The exit of a frame handler does not put the user's rsp back.
@@ -465,6 +473,10 @@ pub const EDITS: &[(&str, &[Edit])] = &[
     ("trace-reserve-non-atomic", &[
         edit(TRACE, r#""xadd [{ring} + {head}], {place}","#, r#""mov {place}, [{ring} + {head}]", "inc {place}", "mov [{ring} + {head}], {place}", "dec {place}","#),
     ]),
+    // Too few slots are kept free for the records that are written without a check for room.
+    ("trace-slack-too-small", &[edit(TRACE, "const SLACK: u64 = 4;", "const SLACK: u64 = 2;")]),
+    // A system call beyond the table is recorded with its index in the table.
+    ("trace-index-for-number", &[edit(CALLS, r#""mov rcx, rax", "jmp {recording}","#, r#""jmp {recording}","#)]),
     // A dropped trace event is not reported by the next event.
     ("trace-drop-unreported", &[edit(TRACE, "self.limit.set(0); return;", "return;")]),
 ];

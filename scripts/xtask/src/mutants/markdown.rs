@@ -15,6 +15,7 @@ fn row(mutant: &Mutant) -> String {
         Proof::Case(_, reasons) => (format!("`{}`", mutant.proof.test()), quoted(reasons)),
         Proof::Host(package, test, reason) => (format!("`{test}` (`{package}`)"), quoted(&[reason])),
         Proof::Loom(test, reason) => (format!("`{test}`"), quoted(&[reason])),
+        Proof::LeafHandlers(reason) => (format!("`{}`", mutant.proof.test()), quoted(&[reason])),
         Proof::Compiler(reason) => ("compiling the kernel".to_owned(), quoted(&[reason])),
     };
     format!("| {} | `{}` | {test} | {why} |\n", mutant.guard, mutant.name)

@@ -20,6 +20,8 @@ pub enum Proof {
     Host(&'static str, &'static str, &'static str),
     /// A loom test of the kernel's library fails and prints this text.
     Loom(&'static str, &'static str),
+    /// The check `check::leaf-handlers` fails and prints this text.
+    LeafHandlers(&'static str),
     /// The kernel does not compile, and the compiler prints this text.
     Compiler(&'static str),
     /// No test can detect the mutant in this environment, for this reason.
@@ -40,6 +42,7 @@ impl Proof {
             Proof::Case(name, _) => (*name).to_owned(),
             Proof::Host(package, test, _) => format!("{test} ({package})"),
             Proof::Loom(test, _) => format!("{test} (kernel)"),
+            Proof::LeafHandlers(_) => "check::leaf-handlers".to_owned(),
             Proof::Compiler(_) => "compiling the kernel".to_owned(),
             Proof::NotShown(_) => "none".to_owned(),
         }

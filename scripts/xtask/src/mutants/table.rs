@@ -3,7 +3,7 @@
 use machine::error::Error;
 
 use super::mutant::Mutant;
-use super::mutant::Proof::{Case, Compiler, Host, Loom, NotShown};
+use super::mutant::Proof::{Case, Compiler, Host, LeafHandlers, Loom, NotShown};
 
 /// Creates a row of the table.
 const fn guard(guard: &'static str, name: &'static str, proof: super::mutant::Proof) -> Mutant {
@@ -58,6 +58,8 @@ pub const MUTANTS: &[Mutant] = &[
         "syscall-index-predicted",
         NotShown("only speculative execution differs, which emulators do not perform"),
     ),
+    guard("a leaf handler cannot panic", "leaf-may-panic", LeafHandlers("calls core::panicking::")),
+    guard("a leaf handler does not wait", "leaf-waits", LeafHandlers("contains a loop")),
     guard(
         "registers are preserved by a call with a frame handler",
         "frame-register-lost",
@@ -668,6 +670,20 @@ pub const MUTANTS: &[Mutant] = &[
             "arch::trace::nmi_tests::nmi_at_any_instruction_leaves_no_drop_unreported",
             "NMI with ",
         ),
+    ),
+    guard(
+        "the entry and the exit of a system call, and an NMI's events, fit in the slots that are kept free",
+        "trace-slack-too-small",
+        Host(
+            "kernel",
+            "arch::trace::nmi_tests::nmi_at_any_instruction_of_a_recorded_call_leaves_no_drop_unreported",
+            "Call, OneTaken, NMI with ",
+        ),
+    ),
+    guard(
+        "a system call beyond the table is recorded with its number",
+        "trace-index-for-number",
+        Case("trace::numbers-beyond-the-table", &["are recorded with their numbers"]),
     ),
     guard(
         "a dropped trace event is reported by the next event",

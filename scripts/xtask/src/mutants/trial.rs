@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use machine::build;
 use machine::cargo::Show;
 use machine::error::Error;
 use machine::toolchain::host_cargo;
@@ -16,6 +17,7 @@ use super::kernels;
 use super::mutant::{Mutant, Proof};
 use crate::cases;
 use crate::cases::Case;
+use crate::leaf_handlers;
 use crate::logs::file_name;
 
 /// The time limit of a QEMU case in seconds. It is lower than usual because a mutant may hang, and most cases take less
@@ -88,9 +90,10 @@ impl Trials {
         let reasons = match &mutant.proof {
             Proof::NotShown(_) => return Outcome::NotShown,
             Proof::Case(_, reasons) => reasons,
-            Proof::Host(_, _, reason) | Proof::Loom(_, reason) | Proof::Compiler(reason) => {
-                std::slice::from_ref(reason)
-            }
+            Proof::Host(_, _, reason)
+            | Proof::Loom(_, reason)
+            | Proof::LeafHandlers(reason)
+            | Proof::Compiler(reason) => std::slice::from_ref(reason),
         };
         let test = mutant.proof.test();
         if !self.without.contains_key(&test) {
@@ -146,6 +149,16 @@ impl Trials {
                 command.env("CARGO_PROFILE_RELEASE_LTO", "off");
                 command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
                 one_test(command, test, &folder)
+            }
+            Proof::LeafHandlers(_) => {
+                let kernel = if mutated {
+                    kernels::with(mutants, &[], Show::Trouble)
+                } else {
+                    build::everything(Show::Trouble).map(|built| built.kernel)
+                };
+                let kernel = kernel.map_err(|error| error.to_string())?;
+                let found = leaf_handlers::violations(&kernel).map_err(|error| error.to_string())?;
+                if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
             }
             Proof::Compiler(_) => {
                 let (_copy, mut command) = copied_cargo()?;

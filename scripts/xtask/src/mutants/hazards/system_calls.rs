@@ -79,6 +79,14 @@ pub const SYSTEM_CALLS: &[Hazard] = &[
         "no test can detect a predicted index, because emulators do not execute speculatively",
     ),
     row(
+        "a handler that has no frame panics, waits or ends the program",
+        "`check::leaf-handlers` disassembles the leaf handlers: they reach no other code than that which writes a trace \
+         record, and contain no loop",
+        &["check::leaf-handlers"],
+        &["leaf-may-panic", "leaf-waits"],
+        "",
+    ),
+    row(
         "general registers are lost or leaked by calls, ticks or program starts",
         "calls preserve all registers except rax, rcx and r11; ticks preserve all; at a program's start all \
          are zero",
