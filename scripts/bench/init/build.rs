@@ -1,5 +1,7 @@
 //! Passes the linker arguments for a static ELF, as for the programs of Ringside. The host needs none.
 
+#![allow(clippy::disallowed_macros, reason = "cargo reads the build script's standard output")]
+
 use std::env;
 use std::path::Path;
 

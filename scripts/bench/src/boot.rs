@@ -54,12 +54,11 @@ pub fn boot_until(words: &[&str], outcome: Outcome) -> Result<Boot, Error> {
     Ok(Boot { stdout, json })
 }
 
-impl Boot {
-    /// Returns the words after a label, for each console line that has the label.
-    pub fn words<'a>(&'a self, label: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
-        self.stdout.lines().filter_map(move |line| {
-            let (_, text) = line.split_once("] ")?;
-            Some(text.strip_prefix(label)?.split_whitespace().collect())
-        })
-    }
+/// Returns the words after a label, for each console line that has the label. Ringside's lines start with the CPU in
+/// brackets.
+pub fn labelled<'a>(console: &'a str, label: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
+    console.lines().filter_map(move |line| {
+        let text = line.split_once("] ").map_or(line, |(_, text)| text);
+        Some(text.strip_prefix(label)?.split_whitespace().collect())
+    })
 }

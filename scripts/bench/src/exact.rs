@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use machine::error::Error;
 
-use super::boot::{Boot, boot};
+use super::boot::{boot, labelled};
 use super::figure::{Figure, Section};
 use super::paths;
 
@@ -59,7 +59,7 @@ pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Er
 fn measure(words: &str, what: &str, progress: &dyn Fn(&str)) -> Result<BTreeMap<String, f64>, Error> {
     progress(&format!("instructions, {what}"));
     let words: Vec<_> = words.split(' ').collect();
-    let figures = parse(&boot(&words)?);
+    let figures = parse(&boot(&words)?.stdout);
     if figures.is_empty() {
         return Err(Error::Host("the program bench has printed no figures".to_owned()));
     }
@@ -67,12 +67,12 @@ fn measure(words: &str, what: &str, progress: &dyn Fn(&str)) -> Result<BTreeMap<
 }
 
 /// Parses the program's lines. The figures are in hundredths.
-fn parse(boot: &Boot) -> BTreeMap<String, f64> {
+pub fn parse(console: &str) -> BTreeMap<String, f64> {
     let figure = |words: Vec<&str>| match words[..] {
         [name, hundredths] => Some((name.to_owned(), hundredths.parse::<u64>().ok()? as f64 / 100.0)),
         _ => None,
     };
-    boot.words(LABEL).filter_map(figure).collect()
+    labelled(console, LABEL).filter_map(figure).collect()
 }
 
 fn section<'a>(name: &str, how: &str, figures: impl Iterator<Item = (&'a String, &'a f64)>) -> Section {
@@ -93,7 +93,7 @@ mod tests {
     fn figures_are_parsed_from_the_console() {
         let stdout =
             "[cpu0] bench: null 3600\n[cpu0] other line\n[cpu0] bench: tick_mean 6150\nbench: no cpu 1\n";
-        let figures = parse(&Boot { stdout: stdout.to_owned(), json: serde_json::Value::Null });
+        let figures = parse(stdout);
         assert_eq!(
             figures.into_iter().collect::<Vec<_>>(),
             [("null".to_owned(), 36.0), ("tick_mean".to_owned(), 61.5)]

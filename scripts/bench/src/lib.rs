@@ -11,12 +11,15 @@ pub mod figure;
 pub mod options;
 mod page;
 pub mod paths;
+mod peer;
 pub mod ratio;
 mod trace;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use machine::build;
+use machine::cargo::Show;
 use machine::error::Error;
 use machine::tree::root;
 use measure::path::{self, Trip};
@@ -36,11 +39,16 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     if let Some(trip) = options.trip {
         return show(trip, options);
     }
+    build::everything(Show::Slow)?;
     let progress = |what: &str| eprintln!("bench: {what} ...");
     let mut report = Report::new();
     report.sections.extend(exact::sections(options.quick, &progress)?);
     if !options.exact {
         report.sections.extend(ratio::sections(options.quick, &progress)?);
+    }
+    if options.peer.is_some() {
+        let section = peer::measure(&mut report.sections, options.quick, &progress)?;
+        report.sections.push(section);
     }
     print!("{}", report.text());
     write(options.json.as_deref(), "target/bench.json", report.json(), "figures")?;

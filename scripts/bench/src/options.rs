@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use machine::options::MachineOptions;
 use measure::path::Trip;
 
@@ -34,6 +34,10 @@ pub struct BenchOptions {
     #[arg(long, requires = "trip", conflicts_with = "fold")]
     pub markdown: bool,
 
+    /// Measures another kernel under the same QEMU, too. `linux` fetches Debian's kernel package into target/linux.
+    #[arg(long, value_name = "KERNEL")]
+    pub peer: Option<Peer>,
+
     /// Writes the figures to FILE as JSON. [default: target/bench.json in the tree]
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -49,6 +53,13 @@ pub struct BenchOptions {
     /// The reason for the change, which is stored with each figure that changes.
     #[arg(long, value_name = "TEXT", requires = "write_baseline")]
     pub reason: Option<String>,
+}
+
+/// Another kernel.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Peer {
+    /// Debian's Linux.
+    Linux,
 }
 
 /// What to measure in detail.

@@ -6,7 +6,7 @@ use machine::error::Error;
 use machine::verify::Outcome;
 use trace::first_records;
 
-use super::boot::{boot, boot_until};
+use super::boot::{boot, boot_until, labelled};
 use super::figure::{Figure, Section};
 
 /// The name of the section with the floors.
@@ -94,7 +94,7 @@ fn of_call_by_iretq(progress: &dyn Fn(&str)) -> Result<f64, Error> {
 fn printed(words: &str) -> Result<f64, Error> {
     let words: Vec<_> = words.split(' ').collect();
     let boot = boot(&words)?;
-    let figure = boot.words(LABEL).find_map(|words| words.get(1)?.parse().ok());
+    let figure = labelled(&boot.stdout, LABEL).find_map(|words| words.get(1)?.parse().ok());
     figure.ok_or_else(|| {
         Error::Host(format!("the program has printed no figure: xtask run {}", words.join(" ")))
     })

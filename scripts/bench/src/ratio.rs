@@ -4,7 +4,7 @@ use machine::build;
 use machine::error::Error;
 use measure::start::{self, Pair};
 
-use super::boot::{Boot, boot};
+use super::boot::{boot, labelled};
 use super::figure::{Figure, Method, Section};
 
 /// The number of measurements of which the median is taken.
@@ -43,7 +43,7 @@ pub struct Rates {
 pub fn rates(cpus: usize, machine: usize) -> Result<Rates, Error> {
     let words = format!("--smp {machine} scaling {cpus}");
     let words: Vec<_> = words.split(' ').collect();
-    let rates = parse(&boot(&words)?);
+    let rates = parse(&boot(&words)?.stdout);
     if rates.calls > 0.0 && rates.loops > 0.0 {
         Ok(rates)
     } else {
@@ -51,9 +51,10 @@ pub fn rates(cpus: usize, machine: usize) -> Result<Rates, Error> {
     }
 }
 
-fn parse(boot: &Boot) -> Rates {
+/// Adds the rates of all CPUs.
+pub fn parse(console: &str) -> Rates {
     let mut sum = Rates { calls: 0.0, loops: 0.0 };
-    for words in boot.words("scaling: ") {
+    for words in labelled(console, "scaling: ") {
         let numbers: Vec<f64> = words.iter().filter_map(|word| word.parse().ok()).collect();
         if let [calls, call_ns, loops, loop_ns] = numbers[..] {
             sum.calls += calls / call_ns * 1e9;
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn rates_of_all_cpus_are_added() {
         let stdout = "[cpu0] scaling: 1000 1000000 4000 2000000\n[cpu1] scaling: 500 1000000 2000 1000000\n";
-        let rates = parse(&Boot { stdout: stdout.to_owned(), json: serde_json::Value::Null });
+        let rates = parse(stdout);
         assert_eq!(rates, Rates { calls: 1_500_000.0, loops: 4_000_000.0 });
     }
 

@@ -18,13 +18,14 @@ const EXIT: u64 = 60;
 const WAIT4: u64 = 61;
 const GETPPID: u64 = 110;
 const REBOOT: u64 = 169;
+const CLOCK_GETTIME: u64 = 228;
 const SCHED_SETAFFINITY: u64 = 203;
 /// A number that no version of Linux uses.
 const UNUSED: u64 = 1000;
 
 /// The number of calls in an exact measurement.
 const CALLS: u64 = 1000;
-/// The number of calls between two readings of the counter in a timed measurement.
+/// The number of calls between two readings of the clock in a timed measurement.
 const CHUNK: u64 = 5_000;
 /// The number of rounds of the empty loop between two readings.
 const EMPTY_CHUNK: u64 = 20 * CHUNK;
@@ -47,11 +48,11 @@ extern "sysv64" fn start(stack: *const u64) -> ! {
     };
     // SAFETY: as above.
     let argument = |n: usize| arguments.get(n).map(|&text| unsafe { CStr::from_ptr(text) }.to_bytes());
-    let number = |n| argument(n).and_then(|text| core::str::from_utf8(text).ok()?.parse::<u64>().ok());
-    match (argument(1), number(2), number(3)) {
-        (Some(b"exact"), ..) => exact(),
-        (Some(b"scaling"), Some(cpus), Some(tsc_khz)) => scaling(cpus, tsc_khz),
-        _ => print(format_args!("linux_init: the arguments are exact, or scaling CPUS TSC_KHZ\n")),
+    let cpus = argument(2).and_then(|text| core::str::from_utf8(text).ok()?.parse().ok());
+    match (argument(1), cpus) {
+        (Some(b"exact"), _) => exact(),
+        (Some(b"scaling"), Some(cpus)) => scaling(cpus),
+        _ => print(format_args!("linux_init: the arguments are exact, or scaling CPUS\n")),
     }
     // The magic numbers of reboot(2), and LINUX_REBOOT_CMD_RESTART.
     call(REBOOT, [0xfee1_dead, 0x2812_1969, 0x0123_4567, 0]);
@@ -76,7 +77,7 @@ fn exact() {
 }
 
 /// Starts a process on each of the first `cpus` CPUs. They make calls at the same time, as the program `scaling` does.
-fn scaling(cpus: u64, tsc_khz: u64) {
+fn scaling(cpus: u64) {
     /// PROT_READ and PROT_WRITE; MAP_SHARED and MAP_ANONYMOUS.
     const SHARED: [u64; 4] = [0, 4096, 3, 0x21];
     let [address, length, protection, flags] = SHARED;
@@ -87,7 +88,7 @@ fn scaling(cpus: u64, tsc_khz: u64) {
     let arrived = unsafe { &*arrived };
     for cpu in 0..cpus {
         if call(FORK, [0; 4]) == 0 {
-            worker(cpu, cpus, tsc_khz, arrived);
+            worker(cpu, cpus, arrived);
             exit();
         }
     }
@@ -96,7 +97,7 @@ fn scaling(cpus: u64, tsc_khz: u64) {
     }
 }
 
-fn worker(cpu: u64, cpus: u64, tsc_khz: u64, arrived: &[AtomicU64; 2]) {
+fn worker(cpu: u64, cpus: u64, arrived: &[AtomicU64; 2]) {
     let mask = 1_u64 << cpu;
     call(SCHED_SETAFFINITY, [0, 8, ptr::from_ref(&mask) as u64, 0]);
     let meet = |place: usize| {
@@ -106,20 +107,20 @@ fn worker(cpu: u64, cpus: u64, tsc_khz: u64, arrived: &[AtomicU64; 2]) {
         }
     };
     meet(0);
-    let (calls, call_ns) = timed(tsc_khz, CHUNK, |count| call_loop(GETPPID, 0, 0, 0, count));
+    let (calls, call_ns) = timed(CHUNK, |count| call_loop(GETPPID, 0, 0, 0, count));
     meet(1);
-    let (loops, loop_ns) = timed(tsc_khz, EMPTY_CHUNK, empty_loop);
+    let (loops, loop_ns) = timed(EMPTY_CHUNK, empty_loop);
     print(format_args!("scaling: {calls} {call_ns} {loops} {loop_ns}\n"));
 }
 
 /// Runs `body` in chunks for 100 ms. Returns the number of rounds and the nanoseconds.
-fn timed(tsc_khz: u64, chunk: u64, body: impl Fn(u64)) -> (u64, u64) {
-    let start = now();
+fn timed(chunk: u64, body: impl Fn(u64)) -> (u64, u64) {
+    let start = clock_ns();
     let mut rounds = 0;
     loop {
         body(chunk);
         rounds += chunk;
-        let ns = (u128::from(now() - start) * 1_000_000 / u128::from(tsc_khz.max(1))) as u64;
+        let ns = clock_ns() - start;
         if ns >= 100_000_000 {
             return (rounds, ns);
         }
@@ -142,6 +143,13 @@ fn tick() -> (u64, u64) {
         }
     }
     (least - usual, (sum - count * usual) * 100 / count)
+}
+
+/// Returns the time of CLOCK_MONOTONIC.
+fn clock_ns() -> u64 {
+    let mut time = [0_u64; 2];
+    call(CLOCK_GETTIME, [1, time.as_mut_ptr() as u64, 0, 0]);
+    time[0] * 1_000_000_000 + time[1]
 }
 
 fn now() -> u64 {
