@@ -98,3 +98,44 @@ impl draw::Pixels for Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel_abi::boot::FrameBuffer;
+
+    use super::*;
+
+    /// A CPU that stops while it draws leaves a part of a character, which no later line covers.
+    #[test]
+    fn everything_is_drawn_again_after_a_cpu_has_stopped_while_drawing() {
+        let (width, height) = (404, 245);
+        let masks = [0xff_0000, 0xff00, 0xff];
+        let buffer = FrameBuffer {
+            start: 0x8000_0000,
+            len: width * height * 4,
+            width: width as u32,
+            height: height as u32,
+            stride: width as u32,
+            masks,
+        };
+        let mode = Mode::of(&buffer, u64::MAX, core::iter::empty()).expect("valid").expect("a screen");
+        let mut pixels = std::vec![0x12_3456_u32; (width * height) as usize];
+        let mut screen = Screen::new(mode).expect("no other test uses the screen");
+        // SAFETY: the vector has the mode's number of pixels, and outlives the calls of `draw`.
+        unsafe { screen.set_address(Some(pixels.as_mut_ptr())) };
+        screen.add_line(b"a line");
+        screen.draw(&|| ());
+        let complete = pixels.clone();
+        assert!(!complete.contains(&0x12_3456), "a pixel was not drawn");
+        // The CPU stops here: a part of the text and of the edges is missing.
+        for at in [0, 5 * width as usize + 3, pixels.len() - 1] {
+            // SAFETY: the index is below the length, and nothing else accesses the vector now.
+            unsafe { pixels.as_mut_ptr().add(at).write_volatile(0x12_3456) };
+        }
+        screen.draw(&|| ());
+        assert_ne!(pixels, complete, "only what has changed is drawn");
+        screen.abandon_drawing();
+        screen.draw(&|| ());
+        assert_eq!(pixels.iter().zip(&complete).filter(|(a, b)| a != b).count(), 0, "wrong pixels");
+    }
+}

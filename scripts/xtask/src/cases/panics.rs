@@ -77,6 +77,16 @@ pub fn cases() -> Vec<Case> {
             .complains(format!("(APIC id 2) is missing: lacks {lacks}"))
             .demand(only_apic_id_2_is_missing)
     });
+    // Equal warnings about CPUs with consecutive APIC ids are one warning.
+    let device = "--qemu-arg=-device --qemu-arg=max-x86_64-cpu,core-id=0,thread-id=0,sse2=off";
+    let several = case(
+        "ap::several-without-sse2",
+        &format!("--smp 1,sockets=4,maxcpus=4 --cpu max {device},socket-id=1 {device},socket-id=2"),
+        "hello",
+    )
+    .exits_on(1)
+    .shows("warning: the 2 CPUs with APIC ids 1 to 2 lack SSE2; continuing without them")
+    .hides("warning: the CPU with APIC id");
     let others = [
         panic(0),
         panic(2),
@@ -85,6 +95,7 @@ pub fn cases() -> Vec<Case> {
         looping,
         absent("lost", "lose_ap"),
         absent("late", "delay_ap"),
+        several,
     ];
     others.into_iter().chain(coming_back).chain(lacking).collect()
 }
