@@ -181,4 +181,21 @@ mod tests {
         let again: Baseline = serde_json::from_str(&text(&baseline)).expect("it must be JSON");
         assert_eq!(again, baseline);
     }
+
+    #[test]
+    fn documented_figures_are_those_of_the_baseline() {
+        let baseline = read().expect("the baseline must be valid");
+        let page = std::fs::read_to_string(root().join("docs/performance.md")).expect("there must be a page");
+        let floor = baseline["floor: shortest"].instructions;
+        let mut compared = 0;
+        for row in page.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            if let Some(entry) = baseline.get(cells[1].trim_matches('`')) {
+                let expected = [number(entry.instructions), number(entry.instructions / floor)];
+                assert_eq!(cells[2..4], expected, "{row}");
+                compared += 1;
+            }
+        }
+        assert!(compared >= 20, "{compared} rows");
+    }
 }

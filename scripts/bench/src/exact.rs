@@ -6,6 +6,7 @@ use machine::error::Error;
 
 use super::boot::{boot, labelled};
 use super::figure::{Figure, Section};
+use super::options::Part;
 use super::paths;
 
 /// The label of the program's lines.
@@ -13,43 +14,43 @@ const LABEL: &str = "bench: ";
 /// The number of CPUs for the comparison of the last CPU with the only one.
 const MANY: usize = 64;
 
-/// Measures all exact sections. With `quick`, without the machine of many CPUs. Reports each boot to `progress`.
+/// Measures the exact figures of these parts. Reports each boot to `progress`.
 ///
 /// # Errors
 /// If a boot fails or prints no figures.
-pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Error> {
-    let plain = measure("--icount --smp 1 --tick-hz 1000 bench", "one CPU", progress)?;
-    let traced = measure(
-        "--icount --smp 1 --tick-hz 1000 --cmdline trace=syscall bench",
-        "one CPU, recorded",
-        progress,
-    )?;
+pub fn sections(parts: &[Part], progress: &dyn Fn(&str)) -> Result<Vec<Section>, Error> {
     let is_tick = |name: &str| name.starts_with("tick_");
-    let calls = plain.iter().filter(|(name, _)| !is_tick(name));
-    let mut sections = vec![
-        section("system calls", "from ring 3 and back, loop subtracted; --icount --smp 1", calls.clone()),
-        section(
-            "recorded system calls",
-            "the same with --cmdline trace=syscall",
-            traced.iter().filter(|(name, _)| !is_tick(name)),
-        ),
-        section(
-            "ticks",
-            "gaps between readings of the TSC in ring 3, the gap without a tick subtracted",
-            plain.iter().filter(|(name, _)| is_tick(name)),
-        ),
-    ];
-    sections.insert(0, paths::floor(progress)?);
-    sections.push(paths::section(progress)?);
-    if !quick {
-        let words = format!("--icount --smp {MANY} --tick-hz 10 bench {}", MANY - 1);
-        let last = measure(&words, "the last of 64 CPUs", progress)?;
-        sections.push(section(
-            "system calls on CPU 63 of 64",
-            &format!("as above; {words}"),
-            // With several CPUs, QEMU runs other CPUs when one reads the TSC, and counts their instructions, too.
-            last.iter().filter(|(name, _)| !is_tick(name) && *name != "clock_ns"),
-        ));
+    let mut sections = Vec::new();
+    for part in parts {
+        match part {
+            Part::Floor => sections.push(paths::floor(progress)?),
+            Part::Calls => {
+                let figures = measure("--icount --smp 1 --tick-hz 1000 bench", "one CPU", progress)?;
+                let (ticks, calls): (Vec<_>, Vec<_>) = figures.iter().partition(|(name, _)| is_tick(name));
+                let how = "from ring 3 and back, loop subtracted; --icount --smp 1";
+                sections.push(section("system calls", how, calls.into_iter()));
+                let how = "gaps between readings of the TSC in ring 3, the gap without a tick subtracted";
+                sections.push(section("ticks", how, ticks.into_iter()));
+            }
+            Part::Recorded => {
+                let words = "--icount --smp 1 --tick-hz 1000 --cmdline trace=syscall bench";
+                let figures = measure(words, "one CPU, recorded", progress)?;
+                let calls = figures.iter().filter(|(name, _)| !is_tick(name));
+                let how = "from ring 3 and back, loop subtracted; --icount --smp 1 --cmdline trace=syscall";
+                sections.push(section("recorded system calls", how, calls));
+            }
+            Part::Paths => sections.extend(paths::sections(progress)?),
+            Part::LastCpu => {
+                let words = format!("--icount --smp {MANY} --tick-hz 10 bench {}", MANY - 1);
+                let figures = measure(&words, "the last of 64 CPUs", progress)?;
+                // With several CPUs, QEMU runs other CPUs when one reads the TSC, and counts their instructions, too.
+                let calls = figures.iter().filter(|(name, _)| !is_tick(name) && *name != "clock_ns");
+                let how = format!("from ring 3 and back, loop subtracted; {words}");
+                sections.push(section("system calls on CPU 63 of 64", &how, calls));
+            }
+            // Its figures depend on the host.
+            Part::Host => {}
+        }
     }
     paths::set_multiples(&mut sections);
     Ok(sections)

@@ -26,7 +26,7 @@ use measure::path::{self, Trip};
 use output::{eprintln, print, println};
 
 use self::figure::Report;
-use self::options::{BenchOptions, Detail};
+use self::options::{BenchOptions, Detail, Part};
 
 /// Measures, prints the table, and writes the files.
 ///
@@ -42,8 +42,9 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     build::everything(Show::Slow)?;
     let progress = |what: &str| eprintln!("bench: {what} ...");
     let mut report = Report::new();
-    report.sections.extend(exact::sections(options.quick, &progress)?);
-    if !options.exact {
+    let parts: Vec<_> = Part::EXACT.into_iter().filter(|part| options.selects(*part)).collect();
+    report.sections.extend(exact::sections(&parts, &progress)?);
+    if options.selects(Part::Host) {
         report.sections.extend(ratio::sections(options.quick, &progress)?);
     }
     if options.peer.is_some() {

@@ -6,20 +6,54 @@ use clap::{Args, Subcommand, ValueEnum};
 use machine::options::MachineOptions;
 use measure::path::Trip;
 
+/// The end of the help text.
+const EXAMPLES: &str = "Examples:\n  \
+    xtask bench --quick                          all figures, fewer samples\n  \
+    xtask bench calls floor                      only these parts\n  \
+    xtask bench --exact --write-baseline --reason 'the entry saves rbx, too'\n  \
+    xtask bench trace --runs 3                   the cost of recording\n\n\
+    Exit status: 0: everything was measured; 2: usage error; 5: host failure, or a boot did not end as it must.";
+
+/// A part of the measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The shortest possible system call.
+    Floor,
+    /// Instructions of system calls and timer ticks.
+    Calls,
+    /// Instructions of recorded system calls.
+    Recorded,
+    /// Instructions of interrupts, the exit by `iretq`, and the end of a program.
+    Paths,
+    /// Instructions of system calls on the last of 64 CPUs.
+    LastCpu,
+    /// Calls a second, bring-up and sizes.
+    Host,
+}
+
+impl Part {
+    /// The parts with exact figures.
+    pub const EXACT: [Part; 5] = [Part::Floor, Part::Calls, Part::Recorded, Part::Paths, Part::LastCpu];
+}
+
 /// Options of `bench`.
 #[derive(Args, Clone, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_long_help = EXAMPLES)]
 pub struct BenchOptions {
     /// Measures one thing in detail.
     #[command(subcommand)]
     pub detail: Option<Detail>,
+
+    /// Measures only these parts.
+    #[arg(value_name = "PART", value_enum)]
+    pub parts: Vec<Part>,
 
     /// Takes fewer samples, and leaves out the measurements that take long.
     #[arg(long)]
     pub quick: bool,
 
     /// Measures only the exact figures, which are the same on every host.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "parts")]
     pub exact: bool,
 
     /// Shows the instructions that QEMU executes on a round trip from ring 3 and back, in order.
@@ -62,6 +96,18 @@ pub enum Peer {
     Linux,
 }
 
+impl BenchOptions {
+    /// Returns whether to measure this part.
+    #[must_use]
+    pub fn selects(&self, part: Part) -> bool {
+        match &self.parts[..] {
+            [] if part == Part::Host => !self.exact,
+            [] => part != Part::LastCpu || !self.quick,
+            parts => parts.contains(&part),
+        }
+    }
+}
+
 /// What to measure in detail.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Detail {
@@ -96,4 +142,26 @@ pub struct TraceOptions {
     /// Length of the alternating periods with and without recording, in milliseconds.
     #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u32).range(20..=60_000))]
     pub period: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machine::options::parse;
+
+    fn selected(words: &[&str]) -> Vec<Part> {
+        let options: BenchOptions = parse(words).expect("the options must be valid");
+        Part::value_variants().iter().copied().filter(|part| options.selects(*part)).collect()
+    }
+
+    #[test]
+    fn parts_are_selected_by_name_or_by_option() {
+        assert_eq!(selected(&[]).len(), 6);
+        assert_eq!(selected(&["--exact"]), Part::EXACT);
+        assert_eq!(selected(&["--exact", "--quick"]), Part::EXACT[..4]);
+        assert_eq!(selected(&["--quick", "last-cpu", "host"]), [Part::LastCpu, Part::Host]);
+        assert!(parse::<BenchOptions>(["--exact", "calls"]).is_err());
+        assert!(parse::<BenchOptions>(["--write-baseline"]).is_err(), "it needs a reason");
+        assert!(parse::<BenchOptions>(["trace", "--runs", "1"]).expect("a subcommand").detail.is_some());
+    }
 }

@@ -9,7 +9,9 @@ use trace::palette;
 use super::figure::{Figure, Report, Section, number};
 
 /// The width of the longest bar, in pixels.
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 400.0;
+/// The left end of the bars, in pixels. The names are on its left.
+const LEFT: usize = 300;
 /// The height of a row of the chart, in pixels.
 const ROW: usize = 20;
 
@@ -76,14 +78,15 @@ fn chart(figures: &[Figure]) -> String {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             svg,
-            "<rect x=\"200\" y=\"{}\" width=\"{width:.1}\" height=\"{}\" fill=\"currentColor\" opacity=\"0.4\"/>\
-             <text x=\"195\" y=\"{}\" text-anchor=\"end\" font-size=\"12\" fill=\"currentColor\">{}</text>\
+            "<rect x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"{}\" fill=\"currentColor\" opacity=\"0.4\"/>\
+             <text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-size=\"12\" fill=\"currentColor\">{}</text>\
              <text x=\"{:.1}\" y=\"{}\" font-size=\"12\" fill=\"currentColor\">{}</text>",
             y + 2,
             ROW - 4,
+            LEFT - 5,
             y + 14,
             escaped(&figure.name),
-            205.0 + width,
+            LEFT as f64 + 5.0 + width,
             y + 14,
             number(figure.value)
         );
@@ -103,6 +106,6 @@ mod tests {
         let page = html(&report);
         assert!(page.contains("a&lt;b") && !page.contains("a<b") && page.contains("h &amp; i"));
         assert_eq!(page.matches("<rect").count(), 2);
-        assert!(page.contains("width=\"480.0\"") && page.contains("width=\"240.0\""));
+        assert!(page.contains("width=\"400.0\"") && page.contains("width=\"200.0\""));
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bench::figure::Report;
+use bench::options::Part;
 use bench::{baseline, exact};
 use machine::build;
 use machine::cargo::Show;
@@ -118,7 +119,7 @@ fn kernel_is_soft_float() -> Result<(), String> {
 fn figures_match_the_baseline() -> Result<(), String> {
     built()?;
     let mut report = Report::new();
-    report.sections = exact::sections(false, &|_| ()).map_err(|error| error.to_string())?;
+    report.sections = exact::sections(&Part::EXACT, &|_| ()).map_err(|error| error.to_string())?;
     let baseline = baseline::read().map_err(|error| error.to_string())?;
     let found = baseline::differences(&report, &baseline);
     if found.is_empty() {

@@ -81,7 +81,7 @@ pub enum Command {
     Merge(MergeOptions),
     /// Measures the kernel: instructions of system calls and ticks, calls a second, bring-up and sizes.
     ///
-    /// Prints a table, and writes bench.json and bench.html. Exact figures are instructions under QEMU's -icount, and are
+    /// Prints a table, and writes target/bench.json and target/bench.html. Exact figures are instructions under QEMU's -icount, and are
     /// the same on every host. All others depend on the host; they are medians, printed with their spread.
     Bench(Box<BenchOptions>),
     /// Converts a trace to a file for Perfetto, to the Common Trace Format, to text or to statistics.
