@@ -13,6 +13,9 @@ use super::figure::{Report, Section, number};
 /// The number of instructions by which a figure may be worse than its entry.
 const TOLERANCE: f64 = 2.0;
 
+/// The entry of the floor, of which the page shows multiples.
+const FLOOR: &str = "floor: shortest";
+
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Entry {
@@ -70,8 +73,25 @@ pub fn differences(report: &Report, baseline: &Baseline) -> Vec<String> {
     found
 }
 
+/// Returns the path of the page that documents the figures.
+fn page_path() -> PathBuf {
+    root().join("docs/performance.md")
+}
+
+/// Returns the page with the figures of the baseline in the rows of its table.
+fn with_figures(page: &str, baseline: &Baseline) -> String {
+    let floor = baseline.get(FLOOR).map_or(f64::NAN, |entry| entry.instructions);
+    let row = |line: &str| {
+        let name = line.strip_prefix("| `")?.split_once("` |")?.0;
+        let now = baseline.get(name)?.instructions;
+        Some(format!("| `{name}` | {} | {} |", number(now), number(now / floor)))
+    };
+    page.lines().map(|line| row(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
 /// Enters the exact figures of a report that differ from the file's, with this reason, and removes the entries of its
-/// sections that have no figure any more. Entries of other sections stay. Returns the number of changed entries.
+/// sections that have no figure any more. Entries of other sections stay. Also updates the table of
+/// `docs/performance.md`. Returns the number of changed entries.
 ///
 /// # Errors
 /// If the file is not valid or cannot be written.
@@ -79,6 +99,9 @@ pub fn write(report: &Report, reason: &str) -> Result<usize, Error> {
     let mut baseline = if path().exists() { read()? } else { Baseline::new() };
     let changed = enter(&mut baseline, report, reason);
     output::write(path(), text(&baseline)).map_err(|error| Error::file("write", &path(), error))?;
+    let failed = |error| Error::file("update", &page_path(), error);
+    let page = std::fs::read_to_string(page_path()).map_err(failed)?;
+    output::write(page_path(), with_figures(&page, &baseline)).map_err(failed)?;
     Ok(changed)
 }
 
@@ -185,17 +208,23 @@ mod tests {
     #[test]
     fn documented_figures_are_those_of_the_baseline() {
         let baseline = read().expect("the baseline must be valid");
-        let page = std::fs::read_to_string(root().join("docs/performance.md")).expect("there must be a page");
-        let floor = baseline["floor: shortest"].instructions;
-        let mut compared = 0;
-        for row in page.lines().filter(|line| line.starts_with("| `")) {
-            let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            if let Some(entry) = baseline.get(cells[1].trim_matches('`')) {
-                let expected = [number(entry.instructions), number(entry.instructions / floor)];
-                assert_eq!(cells[2..4], expected, "{row}");
-                compared += 1;
-            }
-        }
-        assert!(compared >= 20, "{compared} rows");
+        let page = std::fs::read_to_string(page_path()).expect("there must be a page");
+        assert_eq!(
+            page,
+            with_figures(&page, &baseline),
+            "cargo xtask bench --write-baseline updates the page"
+        );
+        let named = |line: &&str| baseline.keys().any(|key| line.starts_with(&format!("| `{key}` |")));
+        assert!(page.lines().filter(named).count() >= 20);
+    }
+
+    #[test]
+    fn rows_of_the_page_get_the_figures_of_the_baseline() {
+        let entry = |instructions| Entry { instructions, reason: String::new() };
+        let baseline =
+            Baseline::from([(FLOOR.to_owned(), entry(4.0)), ("calls: null".to_owned(), entry(37.0))]);
+        let page = "a\n| `calls: null` | 36 | 9 |\n| `calls: other` | 1 | 2 |\n";
+        let expected = "a\n| `calls: null` | 37 | 9.25 |\n| `calls: other` | 1 | 2 |\n";
+        assert_eq!(with_figures(page, &baseline), expected);
     }
 }
