@@ -69,7 +69,7 @@ pub struct BenchOptions {
     pub markdown: bool,
 
     /// Measures another kernel under the same QEMU, too. `linux` fetches Debian's kernel package into target/linux.
-    #[arg(long, value_name = "KERNEL")]
+    #[arg(long, value_name = "KERNEL", conflicts_with = "parts")]
     pub peer: Option<Peer>,
 
     /// Writes the figures to FILE as JSON. [default: target/bench.json in the tree]
@@ -161,6 +161,7 @@ mod tests {
         assert_eq!(selected(&["--exact", "--quick"]), Part::EXACT[..4]);
         assert_eq!(selected(&["--quick", "last-cpu", "host"]), [Part::LastCpu, Part::Host]);
         assert!(parse::<BenchOptions>(["--exact", "calls"]).is_err());
+        assert!(parse::<BenchOptions>(["--peer", "linux", "calls"]).is_err());
         assert!(parse::<BenchOptions>(["--write-baseline"]).is_err(), "it needs a reason");
         assert!(parse::<BenchOptions>(["trace", "--runs", "1"]).expect("a subcommand").detail.is_some());
     }
