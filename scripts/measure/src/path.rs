@@ -306,4 +306,29 @@ mod tests {
         assert_eq!(compare(&changed, Trip::Null, "new\n").expect("there are markers"), None);
         assert!(compare(page, Trip::Tick, "new\n").is_err());
     }
+
+    /// `check::executed-path` compares the whole page, but needs QEMU. This test notices a change of the assembly or of
+    /// its comments.
+    #[test]
+    fn page_quotes_the_source() {
+        let page = std::fs::read_to_string(tree::root().join(PAGE)).expect("cannot read the page");
+        let mut quoted = 0;
+        for trip in Trip::ALL {
+            let [_, inside, _] = parts(&page, trip).expect("the page must have the markers");
+            for row in inside.lines().filter(|line| line.starts_with("| ")).skip(1) {
+                let cells = row.strip_prefix("| ").and_then(|row| row.strip_suffix(" |")).unwrap_or_default();
+                let cells: Vec<_> = cells.split(" | ").map(|cell| cell.trim_matches('`')).collect();
+                let [_, _, function, code, purpose] = cells[..] else { panic!("five cells expected: {row}") };
+                let lines = crate::source::of_function(function).expect("cannot read the source");
+                let Some(lines) = lines else { continue };
+                quoted += 1;
+                let is_quoted = |line: &crate::source::Line| {
+                    code.starts_with(&line.text)
+                        && (purpose.trim_matches('`') == line.comment.trim_matches('`'))
+                };
+                assert!(lines.iter().any(is_quoted), "update {PAGE}: {row}");
+            }
+        }
+        assert!(quoted > 10, "{quoted}");
+    }
 }
