@@ -3,6 +3,7 @@
 use machine::build;
 use machine::error::Error;
 use measure::start::{self, Pair};
+use object::{Object, ObjectSection};
 
 use super::boot::{boot, labelled};
 use super::figure::{Figure, Method, Section};
@@ -160,12 +161,28 @@ fn sizes() -> Result<Section, Error> {
     let area = boot.json["boot"]["per_cpu_kib"].as_f64();
     let mut figures =
         vec![Figure::of("kernel without programs", kernel as f64 / 1024.0, "KiB", Method::Size)];
+    figures.extend(elf_sections()?);
     figures.extend(area.map(|kib| Figure::of("memory per CPU", kib, "KiB", Method::Size)));
     Ok(Section {
         name: "sizes".to_owned(),
-        how: "of the kernel's ELF in memory and of one CPU's area".to_owned(),
+        how: "of the stripped kernel, of the parts of its ELF that are in memory, and of one CPU's area"
+            .to_owned(),
         figures,
     })
+}
+
+/// Returns the size of each section that is in memory when the kernel runs. `.rodata` contains the programs.
+fn elf_sections() -> Result<Vec<Figure>, Error> {
+    let path = build::kernel_path();
+    let bytes = std::fs::read(&path).map_err(|error| Error::file("read", &path, error))?;
+    let bad = |error| Error::Host(format!("{} is not an ELF file: {error}", path.display()));
+    let file = object::File::parse(&*bytes).map_err(bad)?;
+    let mut figures = Vec::new();
+    for section in file.sections().filter(|section| section.address() != 0 && section.size() != 0) {
+        let name = format!("section {}", section.name().map_err(bad)?);
+        figures.push(Figure::of(name, section.size() as f64 / 1024.0, "KiB", Method::Size));
+    }
+    Ok(figures)
 }
 
 #[cfg(test)]
