@@ -58,7 +58,7 @@ fn beside(linux: &Linux, samples: usize, progress: &dyn Fn(&str)) -> Result<Sect
     let (mut own, mut peer, mut quotients, mut bring_up) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for sample in 1..=samples {
         progress(&format!("calls a second beside Linux, {sample} of {samples}"));
-        let ours = ratio::rates(2, 2)?;
+        let ours = ratio::rates(2)?;
         let console = linux.boot(&["-cpu", "max", "-smp", "2", "-accel", "tcg"], "-- scaling 2")?;
         let theirs = ratio::parse(&console);
         if theirs.calls <= 0.0 {

@@ -28,85 +28,89 @@ pub fn sections(quick: bool, progress: &dyn Fn(&str)) -> Result<Vec<Section>, Er
     ])
 }
 
-/// The sums over all CPUs of one boot of the program `scaling`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The rates of one boot of the program `scaling`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// System calls per second.
+    /// System calls per second of CPU 0 alone.
+    pub alone: f64,
+    /// System calls per second of all CPUs together.
     pub calls: f64,
-    /// Rounds of the empty loop per second.
-    pub loops: f64,
+    /// Rounds of the empty loop per second of CPU 0 alone.
+    pub empty_alone: f64,
+    /// Rounds of the empty loop per second of all CPUs together.
+    pub empty: f64,
 }
 
-/// Boots the program `scaling` on this many CPUs of a machine.
+/// Boots the program `scaling` on this many CPUs.
 ///
 /// # Errors
 /// If the boot fails or prints no figures.
-pub fn rates(cpus: usize, machine: usize) -> Result<Rates, Error> {
-    let words = format!("--smp {machine} scaling {cpus}");
+pub fn rates(cpus: usize) -> Result<Rates, Error> {
+    let words = format!("--smp {cpus} scaling");
     let words: Vec<_> = words.split(' ').collect();
     let rates = parse(&boot(&words)?.stdout);
-    if rates.calls > 0.0 && rates.loops > 0.0 {
+    if [rates.alone, rates.calls, rates.empty_alone, rates.empty].iter().all(|&rate| rate > 0.0) {
         Ok(rates)
     } else {
         Err(Error::Host("the program scaling has printed no figures".to_owned()))
     }
 }
 
-/// Adds the rates of all CPUs.
+/// Adds the rates of all CPUs. The init process for Linux prints only those of all CPUs together.
 pub fn parse(console: &str) -> Rates {
-    let mut sum = Rates { calls: 0.0, loops: 0.0 };
+    let mut sum = Rates::default();
+    let rate = |rounds: f64, ns: f64| if ns > 0.0 { rounds / ns * 1e9 } else { 0.0 };
     for words in labelled(console, "scaling: ") {
         let numbers: Vec<f64> = words.iter().filter_map(|word| word.parse().ok()).collect();
-        if let [calls, call_ns, loops, loop_ns] = numbers[..] {
-            sum.calls += calls / call_ns * 1e9;
-            sum.loops += loops / loop_ns * 1e9;
+        match numbers[..] {
+            [calls, call_ns, empty, empty_ns] => {
+                sum.calls += rate(calls, call_ns);
+                sum.empty += rate(empty, empty_ns);
+            }
+            [alone, alone_ns, calls, call_ns, empty_alone, empty_alone_ns, empty, empty_ns] => {
+                sum.alone += rate(alone, alone_ns);
+                sum.calls += rate(calls, call_ns);
+                sum.empty_alone += rate(empty_alone, empty_alone_ns);
+                sum.empty += rate(empty, empty_ns);
+            }
+            _ => {}
         }
     }
     sum
 }
 
-/// Measures calls per second on 1 to N CPUs, where N is the number of the host's CPUs (at most 8).
+/// Measures calls per second on 1 to N CPUs, where N is the number of the host's CPUs (2 to 8).
 fn scaling(samples: usize, progress: &dyn Fn(&str)) -> Result<Section, Error> {
-    let host = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
-    let mut all: Vec<Vec<Rates>> = vec![Vec::new(); host];
-    for sample in 1..=samples {
-        progress(&format!("calls a second, {sample} of {samples}"));
-        // One after the other, so that a change of the host's speed affects all counts of CPUs.
-        for (index, rates_of) in all.iter_mut().enumerate() {
-            rates_of.push(rates(index + 1, host)?);
-        }
-    }
+    let host = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let mut figures = Vec::new();
-    for (index, rates) in all.iter().enumerate() {
-        let calls: Vec<_> = rates.iter().map(|rates| rates.calls).collect();
-        figures.push(Figure::median(
-            format!("calls a second, {}", output::count(index as u64 + 1, "CPU")),
-            &calls,
-            "calls/s",
-        ));
-        if index > 0 {
-            let efficiency: Vec<_> =
-                rates.iter().zip(&all[0]).map(|(many, one)| efficiency(*one, *many)).collect();
-            figures.push(Figure::median(
-                format!("scaling efficiency, 1 to {}", index + 1),
-                &efficiency,
-                "times",
-            ));
+    for cpus in 2..=host {
+        let mut rates_of = Vec::new();
+        for sample in 1..=samples {
+            progress(&format!("calls a second on {cpus} CPUs, {sample} of {samples}"));
+            rates_of.push(rates(cpus)?);
         }
+        let median = |name: String, unit, of: fn(&Rates) -> f64| {
+            Figure::median(name, &rates_of.iter().map(of).collect::<Vec<_>>(), unit)
+        };
+        if cpus == 2 {
+            figures.push(median("calls a second, 1 CPU".to_owned(), "calls/s", |rates| rates.alone));
+        }
+        figures.push(median(format!("calls a second, {cpus} CPUs"), "calls/s", |rates| rates.calls));
+        figures.push(median(format!("scaling efficiency, 1 to {cpus}"), "times", efficiency));
     }
     Ok(Section {
         name: "parallel system calls".to_owned(),
         how: format!(
-            "null calls on 1 to {host} CPUs at the same time, boots alternate, median of {samples}; the efficiency is \
-             the growth of the calls, divided by that of a loop without calls"
+            "null calls on one CPU and on all at the same time, alternately in each boot, median of {samples} boots; \
+             the efficiency is the growth of the calls, divided by that of a loop without calls"
         ),
         figures,
     })
 }
 
-/// Returns how much faster many CPUs make calls than one, relative to a loop without calls.
-fn efficiency(one: Rates, many: Rates) -> f64 {
-    (many.calls / one.calls) / (many.loops / one.loops)
+/// Returns how much faster all CPUs make calls than one, relative to a loop without calls.
+fn efficiency(rates: &Rates) -> f64 {
+    (rates.calls / rates.alone) / (rates.empty / rates.empty_alone)
 }
 
 /// Measures the time from the first INIT to the last arrival.
@@ -191,16 +195,19 @@ mod tests {
 
     #[test]
     fn rates_of_all_cpus_are_added() {
-        let stdout = "[cpu0] scaling: 1000 1000000 4000 2000000\n[cpu1] scaling: 500 1000000 2000 1000000\n";
-        let rates = parse(stdout);
-        assert_eq!(rates, Rates { calls: 1_500_000.0, loops: 4_000_000.0 });
+        let stdout =
+            "[cpu0] scaling: 20 1000 30 1000 60 1000 90 1000\n[cpu1] scaling: 0 0 10 500 0 0 90 1000\n";
+        let (alone, calls, empty_alone, empty) = (2e7, 5e7, 6e7, 18e7);
+        assert_eq!(parse(stdout), Rates { alone, calls, empty_alone, empty });
+        let linux = parse("scaling: 30 1000 90 1000\n");
+        assert_eq!((linux.calls, linux.empty, linux.alone), (3e7, 9e7, 0.0));
     }
 
     #[test]
     fn speed_of_the_host_has_no_effect_on_the_efficiency() {
-        let one = Rates { calls: 10.0, loops: 100.0 };
-        let twice = efficiency(one, Rates { calls: 19.0, loops: 200.0 });
-        let slow = efficiency(one, Rates { calls: 9.5, loops: 100.0 });
-        assert!((twice - 0.95).abs() < 1e-9 && (slow - 0.95).abs() < 1e-9);
+        let of = |alone, calls, empty_alone, empty| efficiency(&Rates { alone, calls, empty_alone, empty });
+        assert!((of(10.0, 19.0, 100.0, 200.0) - 0.95).abs() < 1e-9);
+        // All CPUs together get half of the host's time.
+        assert!((of(10.0, 9.5, 100.0, 100.0) - 0.95).abs() < 1e-9);
     }
 }

@@ -1,8 +1,10 @@
 //! Measures how many null system calls the CPUs make at the same time: [CPUS [MILLISECONDS]].
 //!
-//! The first CPUS CPUs (default: all) wait for each other, make calls for the given time (default 100), and then run the
-//! same loop without calls for the same time. Each prints `scaling: CALLS NANOSECONDS LOOPS NANOSECONDS`. The other
-//! copies exit immediately. The quotient of the rates does not depend on the speed of the host's CPUs.
+//! The first CPUS CPUs (default: all) take turns, several times: CPU 0 makes calls alone, all make calls, CPU 0 runs the
+//! same loop without calls alone, and all run it. Each part takes the given time (default 25), and starts at the same
+//! time on all CPUs. The CPUs that have nothing to do wait in a loop, so that the host is equally busy in all parts.
+//! Each CPU prints `scaling:` and four pairs: rounds and nanoseconds of each kind of part. Comparing the four rates shows
+//! the effect of the system calls, without that of the host. The other copies exit immediately.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::arch::asm;
@@ -18,6 +20,8 @@ user::program!(run);
 const CHUNK: u64 = 5_000;
 /// The number of rounds of the empty loop between two readings of the clock. A round takes less time than a call.
 const EMPTY_CHUNK: u64 = 20 * CHUNK;
+/// The number of times that each part runs.
+const ROUNDS: u64 = 4;
 
 fn run() -> ExitCode {
     let number = |n: usize, default| match args().nth(n).map(args::number) {
@@ -25,7 +29,7 @@ fn run() -> ExitCode {
         Some(number) => number,
     };
     let all = sys::cpu_count();
-    let (Some(cpus), Some(ms @ 1..=60_000)) = (number(1, all), number(2, 100)) else {
+    let (Some(cpus), Some(ms @ 1..=60_000)) = (number(1, all), number(2, 25)) else {
         println!("usage: scaling [CPUS [MILLISECONDS]]; MILLISECONDS must be 1 to 60000");
         return ExitCode::USAGE;
     };
@@ -36,20 +40,31 @@ fn run() -> ExitCode {
     if sys::get_cpu() >= cpus {
         return ExitCode::SUCCESS;
     }
-    meet(0, cpus);
-    let (calls, call_ns) = timed(ms, CHUNK, call_loop);
-    // Without this, CPUs that still make calls would share the host with CPUs that already run the empty loop.
-    meet(1, cpus);
-    let (loops, loop_ns) = timed(ms, EMPTY_CHUNK, empty_loop);
-    println!("scaling: {calls} {call_ns} {loops} {loop_ns}");
+    let mut sums = [(0, 0); 4];
+    for round in 0..ROUNDS {
+        for (part, sum) in (0..).zip(&mut sums) {
+            meet(round * 4 + part + 1, cpus);
+            // CPU 0 is alone in the first and the third part.
+            if part % 2 == 1 || sys::get_cpu() == 0 {
+                let (rounds, ns) =
+                    if part < 2 { timed(ms, CHUNK, call_loop) } else { timed(ms, EMPTY_CHUNK, empty_loop) };
+                *sum = (sum.0 + rounds, sum.1 + ns);
+            }
+        }
+    }
+    let [alone, all, empty_alone, empty_all] = sums;
+    println!(
+        "scaling: {} {} {} {} {} {} {} {}",
+        alone.0, alone.1, all.0, all.1, empty_alone.0, empty_alone.1, empty_all.0, empty_all.1
+    );
     ExitCode::SUCCESS
 }
 
-/// Waits until this many CPUs have arrived. Each `place` is used once.
-fn meet(place: usize, cpus: u64) {
-    let arrived = shared_page().word(place);
+/// Waits until all of these CPUs have called this function `times` times.
+fn meet(times: u64, cpus: u64) {
+    let arrived = shared_page().word(0);
     arrived.fetch_add(1, Ordering::AcqRel);
-    while arrived.load(Ordering::Acquire) < cpus {
+    while arrived.load(Ordering::Acquire) < times * cpus {
         spin_loop();
     }
 }
